@@ -1,0 +1,146 @@
+//! Refusals: why a call or a job cannot be done, with one mapping to gRPC.
+
+use prost::Message as _;
+use tonic::{Code, Status};
+
+use crate::v1::{ErrorCode, Failure, FailureClass};
+
+/// Why a request was refused or a job failed through its own fault: a code for programs, the field at fault, a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// The reason, for programs.
+    pub code: ErrorCode,
+    /// The field or file at fault; empty where there is none.
+    pub field: String,
+    /// What happened, to which thing, what to do next.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal with a code and a sentence, and no field.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, field: String::new(), message: message.into() }
+    }
+
+    /// `field` is missing, malformed or out of range; the sentence says what is allowed.
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: ErrorCode::InvalidArgument, field: field.into(), message: message.into() }
+    }
+
+    /// The named thing does not exist for this tenant.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::NotFound, message)
+    }
+
+    /// Whose fault it is.
+    pub fn class(&self) -> FailureClass {
+        class_of(self.code)
+    }
+}
+
+/// Whose fault a failure with this code is.
+fn class_of(code: ErrorCode) -> FailureClass {
+    match code {
+        ErrorCode::StorageUnavailable | ErrorCode::ResourceExhausted | ErrorCode::Internal | ErrorCode::Unspecified => {
+            FailureClass::Infrastructure
+        }
+        ErrorCode::ProcessDied | ErrorCode::Poison => FailureClass::Suspect,
+        ErrorCode::InvalidArgument
+        | ErrorCode::NotFound
+        | ErrorCode::IdempotencyConflict
+        | ErrorCode::WrongState
+        | ErrorCode::UnusableData
+        | ErrorCode::WeightsUnavailable
+        | ErrorCode::Diverged
+        | ErrorCode::OutOfMemory
+        | ErrorCode::CorruptObject
+        | ErrorCode::Cancelled
+        | ErrorCode::ParentFailed
+        | ErrorCode::PermissionDenied => FailureClass::User,
+    }
+}
+
+/// The gRPC code that a refusal travels under.
+fn grpc_code(code: ErrorCode) -> Code {
+    match code {
+        ErrorCode::InvalidArgument => Code::InvalidArgument,
+        ErrorCode::NotFound => Code::NotFound,
+        ErrorCode::IdempotencyConflict => Code::AlreadyExists,
+        ErrorCode::WrongState
+        | ErrorCode::UnusableData
+        | ErrorCode::WeightsUnavailable
+        | ErrorCode::Diverged
+        | ErrorCode::Poison
+        | ErrorCode::ParentFailed => Code::FailedPrecondition,
+        ErrorCode::OutOfMemory | ErrorCode::ResourceExhausted => Code::ResourceExhausted,
+        ErrorCode::StorageUnavailable => Code::Unavailable,
+        ErrorCode::CorruptObject => Code::DataLoss,
+        ErrorCode::Cancelled => Code::Cancelled,
+        ErrorCode::PermissionDenied => Code::PermissionDenied,
+        ErrorCode::ProcessDied | ErrorCode::Internal | ErrorCode::Unspecified => Code::Internal,
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            failure_class: refusal.class().into(),
+            code: refusal.code.into(),
+            message: refusal.message,
+            field: refusal.field,
+        }
+    }
+}
+
+/// The one mapping to gRPC: the status carries an encoded [`Failure`] as its details.
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let code = grpc_code(refusal.code);
+        let message = refusal.message.clone();
+        Self::with_details(code, message, Failure::from(refusal).encode_to_vec().into())
+    }
+}
+
+/// The [`Failure`] that a status of this service carries, or one made from the bare status of a proxy or the transport.
+pub fn failure_of_status(status: &Status) -> Failure {
+    if let Ok(failure) = Failure::decode(status.details())
+        && failure.code != 0
+    {
+        return failure;
+    }
+    let code = match status.code() {
+        Code::InvalidArgument | Code::OutOfRange => ErrorCode::InvalidArgument,
+        Code::NotFound => ErrorCode::NotFound,
+        Code::Unauthenticated | Code::PermissionDenied => ErrorCode::PermissionDenied,
+        Code::ResourceExhausted => ErrorCode::ResourceExhausted,
+        Code::Unavailable | Code::DeadlineExceeded => ErrorCode::StorageUnavailable,
+        _ => ErrorCode::Internal,
+    };
+    Failure {
+        failure_class: class_of(code).into(),
+        code: code.into(),
+        message: status.message().to_owned(),
+        field: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_survives_the_trip_through_a_status() {
+        let refusal = Refusal::invalid("finetune.epochs", "epochs must be 1 to 1000, not 0");
+        let status = Status::from(refusal.clone());
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(failure_of_status(&status), Failure::from(refusal));
+    }
+
+    #[test]
+    fn a_bare_status_of_a_proxy_becomes_a_failure_of_the_right_class() {
+        let failure = failure_of_status(&Status::unavailable("connection refused"));
+        assert_eq!(failure.failure_class(), FailureClass::Infrastructure);
+        assert_eq!(failure.message, "connection refused");
+    }
+}

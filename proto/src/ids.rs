@@ -1,0 +1,250 @@
+//! Identifiers that cannot be malformed.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{Refusal, limits};
+
+/// Implements what every validated string has in common: parse, show, serialise, borrow.
+macro_rules! validated_string {
+    ($type:ident) => {
+        impl $type {
+            /// The identifier as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = Refusal;
+            fn try_from(text: String) -> Result<Self, Refusal> {
+                text.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(id: $type) -> String {
+                id.0
+            }
+        }
+    };
+}
+
+/// A job: 26 characters of Crockford's base 32 in lower case (a ULID), ordered by the time of submission.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct JobId(String);
+
+validated_string!(JobId);
+
+const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+impl JobId {
+    /// The id made of a time in milliseconds since 1970 (48 bits) and 80 random bits.
+    pub fn new(unix_ms: u64, random: u128) -> Self {
+        let bits = (u128::from(unix_ms) & ((1 << 48) - 1)) << 80 | random & ((1 << 80) - 1);
+        let digit = |place: u32| char::from(CROCKFORD[(bits >> (5 * place) & 31) as usize]);
+        Self((0..26).rev().map(digit).collect())
+    }
+}
+
+impl FromStr for JobId {
+    type Err = Refusal;
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let well_formed =
+            text.len() == 26 && text.bytes().all(|b| CROCKFORD.contains(&b)) && text.as_bytes()[0] <= b'7';
+        if !well_formed {
+            return Err(Refusal::invalid(
+                "job_id",
+                format!("{text:?} is not a job id (26 characters; see `hat jobs`)"),
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// A task of a job: the job's id, a dot, and the task's index.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TaskId {
+    job: JobId,
+    index: u32,
+}
+
+impl TaskId {
+    /// The task of `job` with this index.
+    pub fn new(job: JobId, index: u32) -> Self {
+        Self { job, index }
+    }
+
+    /// The job that it belongs to.
+    pub fn job(&self) -> &JobId {
+        &self.job
+    }
+
+    /// Its index within the job, counted from 0.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.job, self.index)
+    }
+}
+
+impl FromStr for TaskId {
+    type Err = Refusal;
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let malformed = || Refusal::invalid("task_id", format!("{text:?} is not a task id"));
+        let (job, index) = text.split_once('.').ok_or_else(malformed)?;
+        let task = Self { job: job.parse()?, index: index.parse().map_err(|_| malformed())? };
+        // One spelling each, so that ids can be compared as text ("+1" and "01" parse as numbers too).
+        if task.to_string() == text { Ok(task) } else { Err(malformed()) }
+    }
+}
+
+impl TryFrom<String> for TaskId {
+    type Error = Refusal;
+    fn try_from(text: String) -> Result<Self, Refusal> {
+        text.parse()
+    }
+}
+
+impl From<TaskId> for String {
+    fn from(id: TaskId) -> String {
+        id.to_string()
+    }
+}
+
+/// One incarnation of a worker process.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct WorkerId(String);
+
+validated_string!(WorkerId);
+
+impl FromStr for WorkerId {
+    type Err = Refusal;
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        if is_slug(text, limits::MAX_NAME_BYTES) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Refusal::invalid("worker_id", format!("{text:?} is not a worker id: use 1 to 63 of a-z, 0-9, '-', '_'")))
+    }
+}
+
+/// Whose jobs and objects these are. No tenant sees another's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Tenant(String);
+
+validated_string!(Tenant);
+
+impl Tenant {
+    /// The tenant of a coordinator without credentials, on loopback.
+    pub fn local() -> Self {
+        Self("local".to_owned())
+    }
+}
+
+impl FromStr for Tenant {
+    type Err = Refusal;
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        if is_slug(text, limits::MAX_NAME_BYTES) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Refusal::invalid("tenant", format!("{text:?} is not a tenant: use 1 to 63 of a-z, 0-9, '-', '_'")))
+    }
+}
+
+/// Lower-case letters, digits, '-' and '_', not starting with a sign: safe in a file name, a URL and a key.
+pub(crate) fn is_slug(text: &str, max_bytes: usize) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    (1..=max_bytes).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with(['-', '_'])
+}
+
+/// The SHA-256 of an object's content: 64 lower-case hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest(String);
+
+validated_string!(Digest);
+
+impl Digest {
+    /// The digest of `content`.
+    pub fn of(content: &[u8]) -> Self {
+        Self(hex::encode(Sha256::digest(content)))
+    }
+
+    /// The digest that a finished incremental hash gives.
+    pub fn from_hasher(hasher: Sha256) -> Self {
+        Self(hex::encode(hasher.finalize()))
+    }
+
+    /// Where the object lies in the object store, below its root: `t/<tenant>/sha256/<first 2>/<all 64>`.
+    pub fn object_key(&self, tenant: &Tenant) -> String {
+        format!("t/{tenant}/sha256/{}/{}", &self.0[..2], self.0)
+    }
+
+    /// The first eight bytes as a number, for seeding.
+    pub fn to_u64(&self) -> u64 {
+        u64::from_str_radix(&self.0[..16], 16).expect("a digest is hexadecimal")
+    }
+}
+
+impl FromStr for Digest {
+    type Err = Refusal;
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let well_formed = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !well_formed {
+            return Err(Refusal::invalid(
+                "digest",
+                format!("{text:?} is not a SHA-256 digest (64 lower-case hex digits)"),
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn job_ids_sort_by_time_and_parse_back() {
+        let (early, late) = (JobId::new(1_000, u128::MAX), JobId::new(1_001, 0));
+        assert!(early < late);
+        assert_eq!(early.as_str().parse::<JobId>(), Ok(early));
+    }
+
+    #[test]
+    fn ids_that_look_nearly_right_are_refused() {
+        let job = JobId::new(1, 2);
+        for text in ["", "01", "8zzzzzzzzzzzzzzzzzzzzzzzzz", "0123456789ABCDEFGHJKMNPQRS"] {
+            assert!(text.parse::<JobId>().is_err(), "{text:?}");
+        }
+        for index in ["", "+1", "01", "-1", "4294967296"] {
+            assert!(format!("{job}.{index}").parse::<TaskId>().is_err(), "{index:?}");
+        }
+        for tenant in ["", "A", "a/b", "..", "-a", &"a".repeat(64)] {
+            assert!(tenant.parse::<Tenant>().is_err(), "{tenant:?}");
+        }
+    }
+
+    #[test]
+    fn an_object_key_holds_tenant_and_digest_only() {
+        let digest = Digest::of(b"");
+        let key = digest.object_key(&Tenant::local());
+        assert_eq!(key, "t/local/sha256/e3/e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+}

@@ -1,0 +1,38 @@
+//! The contract between client, coordinator and worker: gRPC messages, the validated types they are parsed into, the
+//! documents that are stored as objects, and every limit. No I/O.
+//!
+//! Messages arrive as [`v1`] types, are parsed at the edge ([`JobSpec::try_from`](JobSpec)) and are total from there on.
+
+mod error;
+mod ids;
+pub mod limits;
+pub mod manifest;
+mod names;
+mod spec;
+pub mod time;
+
+/// Generated from `sortinghat/v1/*.proto`, where every message and field is documented.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto files carry the documentation")]
+pub mod v1 {
+    tonic::include_proto!("sortinghat.v1");
+}
+
+/// What a worker and its executor process say to each other.
+pub mod executor {
+    /// Generated from `sortinghat/executor/v1/executor.proto`, where every message and field is documented.
+    #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto files carry the documentation")]
+    pub mod v1 {
+        tonic::include_proto!("sortinghat.executor.v1");
+    }
+}
+
+pub use error::{Refusal, failure_of_status};
+pub use ids::{Digest, JobId, TaskId, Tenant, WorkerId};
+pub use names::{ArtifactKind, DatasetRef, ModelRef, Name, VersionedName};
+pub use spec::{
+    Backbone, ClassifySpec, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobKind, JobSpec, ObjectRef, Precision,
+    Split, Tta, TtaRecipe, WeightsSource,
+};
+
+/// The encoded descriptor set of every .proto file, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

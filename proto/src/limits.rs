@@ -1,0 +1,46 @@
+//! Every bound of the system, in one place.
+
+/// Bytes of a dataset's, model's, tenant's or worker's name.
+pub const MAX_NAME_BYTES: usize = 63;
+/// Bytes of an idempotency key.
+pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 128;
+/// Parents of one job.
+pub const MAX_PARENTS: usize = 64;
+/// Jobs in one `SubmitJobs` call.
+pub const MAX_JOBS_PER_CALL: usize = 1000;
+/// Entries of one page of any list.
+pub const MAX_PAGE_SIZE: u32 = 1000;
+/// Digests in one `FindMissingObjects` call.
+pub const MAX_DIGESTS_PER_CALL: usize = 1000;
+/// Bytes of one message, either way.
+pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+/// Bytes of one piece of an upload or a download.
+pub const MAX_PIECE_BYTES: usize = 1 << 20;
+/// Bytes of one object that a client uploads (a photo, a weights file, an upload manifest).
+pub const MAX_OBJECT_BYTES: u64 = 2 << 30;
+/// Bytes of a manifest, so that a reader can hold it in memory.
+pub const MAX_MANIFEST_BYTES: u64 = 256 << 20;
+/// Files in one upload manifest.
+pub const MAX_UPLOAD_FILES: usize = 1_000_000;
+/// Bytes of a relative path in an upload manifest.
+pub const MAX_PATH_BYTES: usize = 1024;
+/// Bytes of one photo file.
+pub const MAX_PHOTO_BYTES: u64 = 256 << 20;
+/// Pixels of one photo, read from its header before it is decoded.
+pub const MAX_PHOTO_PIXELS: u64 = 200_000_000;
+/// Pixels of one side of a photo.
+pub const MAX_PHOTO_SIDE_PX: u32 = 65_535;
+/// Classes of a dataset.
+pub const MAX_CLASSES: usize = 10_000;
+/// Bytes of a class name.
+pub const MAX_CLASS_NAME_BYTES: usize = 255;
+/// Durable events that one attempt may record; log lines beyond a quarter of it are dropped and counted.
+pub const MAX_EVENTS_PER_ATTEMPT: u64 = 10_000;
+/// Bytes of a message or a log line that is kept.
+pub const MAX_TEXT_BYTES: usize = 4096;
+/// Attempts that a job's record shows.
+pub const MAX_SHOWN_ATTEMPTS: usize = 20;
+/// Attempts that may die without progress before a task is poison.
+pub const MAX_DEATHS_WITHOUT_PROGRESS: u32 = 3;
+/// Distance of a job's priority from 0.
+pub const MAX_PRIORITY: i32 = 10;

@@ -1,0 +1,112 @@
+//! The documents that are stored as objects. Each is JSON with its format and version in front, names every part by digest,
+//! and is immutable.
+//!
+//! A reader takes the versions that it knows and ignores fields that it does not; a field is only ever added, with a
+//! default. [`encode`] and [`decode`] are the only way in and out.
+
+mod dataset;
+mod decisions;
+mod evaluation;
+mod model;
+mod predictions;
+mod upload;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+pub use dataset::{ClassCount, DatasetManifest, IngestCounts, Rejection, RejectionReason, Shard, SplitKind};
+pub use decisions::{Decision, Decisions, Verdict};
+pub use evaluation::{
+    ClassMetrics, CleanedAccuracy, Confusion, EvaluationManifest, EvaluationTarget, Interval, Mistake, PairedTest,
+    Score,
+};
+pub use model::{DatasetProvenance, EpochRecord, ModelManifest, WeightsProvenance};
+pub use predictions::{PREDICTION_COLUMNS, PredictionCounts, PredictionsManifest};
+pub use upload::{UploadManifest, UploadedFile};
+
+/// A document that is stored as an object.
+pub trait Document: Serialize + DeserializeOwned {
+    /// Format and version, such as `sortinghat.dataset/1`.
+    const FORMAT: &'static str;
+}
+
+/// Why a stored document cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// It is not JSON of the expected shape.
+    #[error("not a {expected} document: {source}")]
+    Malformed {
+        /// The format that was expected.
+        expected: &'static str,
+        /// What the parser says.
+        source: serde_json::Error,
+    },
+    /// It is another document, or one of a version that this software does not know.
+    #[error("expected a {expected} document, found {found:?}")]
+    WrongFormat {
+        /// The format that was expected.
+        expected: &'static str,
+        /// The format that it states.
+        found: String,
+    },
+}
+
+#[derive(Serialize)]
+struct WithFormat<'a, T> {
+    format: &'static str,
+    #[serde(flatten)]
+    document: &'a T,
+}
+
+#[derive(serde::Deserialize)]
+struct FormatOnly {
+    format: String,
+}
+
+/// The document as it is stored; the same document gives the same bytes.
+pub fn encode<T: Document>(document: &T) -> Vec<u8> {
+    serde_json::to_vec(&WithFormat { format: T::FORMAT, document })
+        .expect("manifests have string keys and finite numbers")
+}
+
+/// The document in `bytes`.
+///
+/// # Errors
+/// [`DocumentError`] if it is not JSON, of another format or of an unknown version.
+pub fn decode<T: Document>(bytes: &[u8]) -> Result<T, DocumentError> {
+    let malformed = |source| DocumentError::Malformed { expected: T::FORMAT, source };
+    let FormatOnly { format } = serde_json::from_slice(bytes).map_err(malformed)?;
+    if format != T::FORMAT {
+        return Err(DocumentError::WrongFormat { expected: T::FORMAT, found: format });
+    }
+    serde_json::from_slice(bytes).map_err(malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ObjectRef;
+
+    fn upload() -> UploadManifest {
+        UploadManifest { files: vec![UploadedFile { path: "cats/a.png".into(), object: ObjectRef::of(b"a") }] }
+    }
+
+    #[test]
+    fn a_document_reads_back_as_it_was_written() {
+        assert_eq!(decode::<UploadManifest>(&encode(&upload())).expect("just written"), upload());
+    }
+
+    #[test]
+    fn an_old_reader_ignores_what_a_new_writer_adds() {
+        let mut value: serde_json::Value = serde_json::from_slice(&encode(&upload())).expect("JSON");
+        value["added_later"] = 1.into();
+        let bytes = serde_json::to_vec(&value).expect("JSON");
+        assert_eq!(decode::<UploadManifest>(&bytes).expect("still readable"), upload());
+    }
+
+    #[test]
+    fn another_document_and_another_version_are_refused_by_name() {
+        let bytes = encode(&upload());
+        let error = decode::<Decisions>(&bytes).expect_err("an upload is no decisions file");
+        assert!(error.to_string().contains("sortinghat.upload/1"), "{error}");
+    }
+}

@@ -1,0 +1,135 @@
+use serde::{Deserialize, Serialize};
+
+use super::Document;
+use crate::{Digest, ObjectRef};
+
+/// An immutable set of labelled photos.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatasetManifest {
+    /// Class names, sorted; a label is an index into them.
+    pub classes: Vec<String>,
+    /// Photos of each class, in the order of `classes`.
+    pub class_counts: Vec<ClassCount>,
+    /// How photos are held out.
+    pub split: SplitKind,
+    /// Seed of the split.
+    pub seed: u64,
+    /// The Parquet shards, in row order.
+    pub shards: Vec<Shard>,
+    /// Short side of the lossless derivative in pixels.
+    pub derivative_short_side_px: u32,
+    /// The upload that it was made from.
+    pub source: ObjectRef,
+    /// What became of every uploaded file.
+    pub counts: IngestCounts,
+    /// Groups of near-duplicates with more than one photo; each lies on one side of the split.
+    pub near_duplicate_groups: u64,
+    /// The files that were not used and why: JSON, one [`Rejection`] a line. `None` if every file was used.
+    pub rejections: Option<ObjectRef>,
+}
+
+impl Document for DatasetManifest {
+    const FORMAT: &'static str = "sortinghat.dataset/1";
+}
+
+impl DatasetManifest {
+    /// Photos in the dataset.
+    pub fn photos(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.rows).sum()
+    }
+}
+
+/// Photos of one class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassCount {
+    /// Photos to learn from. With folds: all photos.
+    pub train: u64,
+    /// Photos held out. With folds: 0.
+    pub valid: u64,
+}
+
+/// How photos are held out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SplitKind {
+    /// The upload had train/ and valid/ folders.
+    Given,
+    /// A stratified, seeded share of each class, in percent.
+    ValidPercent(u32),
+    /// Stratified, seeded folds; each can be the held-out one.
+    Folds(u32),
+}
+
+/// One Parquet file of the dataset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// The file.
+    #[serde(flatten)]
+    pub object: ObjectRef,
+    /// Photos in it.
+    pub rows: u64,
+}
+
+/// What became of the uploaded files. Always `inputs = accepted + duplicates + conflicting + quarantined + unsupported + ignored`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IngestCounts {
+    /// Files in the upload manifest.
+    pub inputs: u64,
+    /// Files whose photo is in the dataset.
+    pub accepted: u64,
+    /// Files with exactly the same content as an accepted one of the same class.
+    pub duplicates: u64,
+    /// Files of which the same content was uploaded under two labels; none is used.
+    pub conflicting: u64,
+    /// Files that should have been photos and cannot be decoded.
+    pub quarantined: u64,
+    /// Files in formats that are not supported (SVG, HEIC, ...).
+    pub unsupported: u64,
+    /// Files that are no photos at all or lie in no class folder.
+    pub ignored: u64,
+}
+
+impl IngestCounts {
+    /// Whether every input is counted exactly once.
+    pub fn balance(&self) -> bool {
+        self.inputs
+            == self.accepted + self.duplicates + self.conflicting + self.quarantined + self.unsupported + self.ignored
+    }
+}
+
+/// A file that was not used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// Its path in the upload.
+    pub path: String,
+    /// Its content.
+    pub digest: Digest,
+    /// Why, for programs.
+    pub reason: RejectionReason,
+    /// Why, for people.
+    pub message: String,
+}
+
+/// Why a file was not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectionReason {
+    /// It has no content.
+    Empty,
+    /// It ends too early.
+    Truncated,
+    /// It cannot be decoded.
+    Corrupt,
+    /// It exceeds a limit that is read before decoding.
+    OverLimit,
+    /// A picture format that is not supported.
+    Unsupported,
+    /// No picture.
+    NotAPhoto,
+    /// It lies in no class folder.
+    NoClass,
+    /// The same content is in the dataset already.
+    Duplicate,
+    /// The same content was uploaded under two labels.
+    Conflicting,
+}

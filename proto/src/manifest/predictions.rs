@@ -1,0 +1,41 @@
+use serde::{Deserialize, Serialize};
+
+use super::Document;
+use crate::ObjectRef;
+
+/// Columns of a predictions Parquet file, in order. `path` utf8 (as uploaded), `digest` utf8, `predicted` utf8 (null on error),
+/// `probability` f32 (null on error), `top` list of struct{class utf8, probability f32} (most probable first, empty on
+/// error), `error` utf8 (null on success).
+pub const PREDICTION_COLUMNS: [&str; 6] = ["path", "digest", "predicted", "probability", "top", "error"];
+
+/// The predicted classes of uploaded photos: one row or one error per file, in the order of the upload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PredictionsManifest {
+    /// "stamps/1", as it was called then.
+    pub model: String,
+    /// The model's manifest.
+    pub model_manifest: ObjectRef,
+    /// The upload's manifest.
+    pub source: ObjectRef,
+    /// Class names of the model.
+    pub classes: Vec<String>,
+    /// Parquet files, in row order; see [`PREDICTION_COLUMNS`].
+    pub parts: Vec<ObjectRef>,
+    /// What became of every file.
+    pub counts: PredictionCounts,
+}
+
+impl Document for PredictionsManifest {
+    const FORMAT: &'static str = "sortinghat.predictions/1";
+}
+
+/// What became of every file. Always `inputs = results + errors`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PredictionCounts {
+    /// Files in the upload.
+    pub inputs: u64,
+    /// Files with a prediction.
+    pub results: u64,
+    /// Files with an error.
+    pub errors: u64,
+}

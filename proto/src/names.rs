@@ -1,0 +1,224 @@
+//! Names that point at artifacts: `stamps@1` is a dataset, `stamps/1` a model, a bare `stamps` the newest of either.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{JobId, Refusal, ids::is_slug, limits};
+
+/// The two kinds of artifacts that have names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArtifactKind {
+    /// Made by an ingest job; written `name@version`.
+    Dataset,
+    /// Made by a fine-tune job; written `name/version`.
+    Model,
+}
+
+impl ArtifactKind {
+    /// The sign between a name and its version.
+    pub fn separator(self) -> char {
+        match self {
+            Self::Dataset => '@',
+            Self::Model => '/',
+        }
+    }
+
+    /// The word for it, and how one is got, for messages.
+    fn word_and_origin(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Dataset => ("dataset", "`hat ingest` makes datasets and `hat datasets` lists them"),
+            Self::Model => ("model", "`hat finetune` makes models and `hat models` lists them"),
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Dataset => Self::Model,
+            Self::Model => Self::Dataset,
+        }
+    }
+}
+
+impl fmt::Display for ArtifactKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word_and_origin().0)
+    }
+}
+
+/// A dataset's or model's name without a version: 1 to 63 of a-z, 0-9, '-', '_', starting with a letter or digit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(String);
+
+impl Name {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Name {
+    type Err = Refusal;
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        if is_slug(text, limits::MAX_NAME_BYTES) {
+            return Ok(Self(text.to_owned()));
+        }
+        let message = format!("{text:?} is not a name: use 1 to {} of a-z, 0-9, '-', '_'", limits::MAX_NAME_BYTES);
+        Err(Refusal::invalid("name", message))
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = Refusal;
+    fn try_from(text: String) -> Result<Self, Refusal> {
+        text.parse()
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> String {
+        name.0
+    }
+}
+
+/// One immutable artifact: `stamps@1` or `stamps/1`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct VersionedName {
+    /// Dataset or model.
+    pub kind: ArtifactKind,
+    /// Without the version.
+    pub name: Name,
+    /// Counted from 1 for each name.
+    pub version: u32,
+}
+
+impl fmt::Display for VersionedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{}", self.name, self.kind.separator(), self.version)
+    }
+}
+
+/// What a spec or a command may say where it means an artifact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Reference {
+    /// `stamps`: the newest.
+    Newest(Name),
+    /// `stamps@1`.
+    Version(VersionedName),
+    /// `job:ID`: what that job will make.
+    Job(JobId),
+}
+
+impl Reference {
+    fn parse(text: &str, kind: ArtifactKind, field: &str) -> Result<Self, Refusal> {
+        let (word, origin) = kind.word_and_origin();
+        let at_field = |refusal: Refusal| Refusal { field: field.to_owned(), ..refusal };
+        if text.is_empty() {
+            return Err(Refusal::invalid(field, format!("which {word}? {origin}")));
+        }
+        if let Some(job) = text.strip_prefix("job:") {
+            return job.parse().map(Self::Job).map_err(at_field);
+        }
+        if text.contains(kind.other().separator()) {
+            let other = kind.other();
+            return Err(Refusal::invalid(
+                field,
+                format!("{text:?} names a {other}, but a {word} is wanted here; {origin}"),
+            ));
+        }
+        let Some((name, version)) = text.split_once(kind.separator()) else {
+            return text.parse().map(Self::Newest).map_err(at_field);
+        };
+        let name: Name = name.parse().map_err(at_field)?;
+        match version.parse::<u32>() {
+            Ok(number) if number > 0 && number.to_string() == version => {
+                Ok(Self::Version(VersionedName { kind, name, version: number }))
+            }
+            _ => {
+                Err(Refusal::invalid(field, format!("{version:?} is not a version of {word} {name}: use 1, 2, 3, ...")))
+            }
+        }
+    }
+}
+
+/// Defines the public reference type of one artifact kind; they differ in nothing else.
+macro_rules! reference_type {
+    ($(#[$doc:meta])* $type:ident, $kind:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum $type {
+            /// The newest version of this name.
+            Newest(Name),
+            /// This version.
+            Version(VersionedName),
+            /// What this job will make (`job:ID`).
+            Job(JobId),
+        }
+
+        impl $type {
+            /// Parses `text`; a refusal names `field`, and the right command when the other kind of name was given.
+            pub fn parse(text: &str, field: &str) -> Result<Self, Refusal> {
+                Ok(match Reference::parse(text, $kind, field)? {
+                    Reference::Newest(name) => Self::Newest(name),
+                    Reference::Version(version) => Self::Version(version),
+                    Reference::Job(job) => Self::Job(job),
+                })
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    Self::Newest(name) => name.fmt(f),
+                    Self::Version(version) => version.fmt(f),
+                    Self::Job(job) => write!(f, "job:{job}"),
+                }
+            }
+        }
+    };
+}
+
+reference_type!(
+    /// Where a dataset is meant: `stamps@1`, `stamps` or `job:ID`.
+    DatasetRef,
+    ArtifactKind::Dataset
+);
+reference_type!(
+    /// Where a model is meant: `stamps/1`, `stamps` or `job:ID`.
+    ModelRef,
+    ArtifactKind::Model
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_to_name_a_dataset_is_shown_as_it_was_written() {
+        for text in ["stamps", "stamps@12", "job:00000000000000000000000000"] {
+            assert_eq!(DatasetRef::parse(text, "dataset").expect(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn the_wrong_kind_of_name_is_refused_with_the_right_command() {
+        let refusal = ModelRef::parse("stamps@1", "classify.model").expect_err("a dataset is no model");
+        assert_eq!(refusal.field, "classify.model");
+        assert!(refusal.message.contains("hat finetune"), "{}", refusal.message);
+    }
+
+    #[test]
+    fn versions_have_one_spelling() {
+        for text in ["a@0", "a@01", "a@+1", "a@", "a@1@2", "@1"] {
+            assert!(DatasetRef::parse(text, "dataset").is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Job specs, parsed once at the edge into types that cannot be wrong.
+
+mod parse;
+mod wire;
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DatasetRef, Digest, ModelRef, Name, Refusal, v1};
+
+/// The job kinds. A new one is a variant here, an arm in `specs.proto`, and a file in the worker's `jobs/`; the compiler
+/// lists whatever was forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobKind {
+    /// Photos become a dataset.
+    Ingest,
+    /// A dataset and a backbone become a model.
+    Finetune,
+    /// A model and labelled photos become an evaluation.
+    Evaluate,
+    /// A model and photos become predictions.
+    Classify,
+}
+
+impl JobKind {
+    /// All of them, in the order in which they are usually run.
+    pub const ALL: [Self; 4] = [Self::Ingest, Self::Finetune, Self::Evaluate, Self::Classify];
+
+    /// The word for it, as commands, filters, logs and metrics use it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Finetune => "finetune",
+            Self::Evaluate => "evaluate",
+            Self::Classify => "classify",
+        }
+    }
+
+    /// How long an attempt may show no progress before its lease is no longer renewed, in milliseconds.
+    pub fn stall_bound_ms(self) -> u64 {
+        match self {
+            Self::Ingest | Self::Classify => 120_000,
+            // One step of a large network on a slow CPU takes long.
+            Self::Finetune | Self::Evaluate => 300_000,
+        }
+    }
+}
+
+impl fmt::Display for JobKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for JobKind {
+    type Err = Refusal;
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
+            Refusal::invalid("kind", format!("{text:?} is not a job kind: use ingest, finetune, evaluate or classify"))
+        })
+    }
+}
+
+/// What a job shall do, with every default filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum JobSpec {
+    /// See [`IngestSpec`].
+    Ingest(IngestSpec),
+    /// See [`FinetuneSpec`].
+    Finetune(FinetuneSpec),
+    /// See [`EvaluateSpec`].
+    Evaluate(EvaluateSpec),
+    /// See [`ClassifySpec`].
+    Classify(ClassifySpec),
+}
+
+impl JobSpec {
+    /// The kind of the job.
+    pub fn kind(&self) -> JobKind {
+        match self {
+            Self::Ingest(_) => JobKind::Ingest,
+            Self::Finetune(_) => JobKind::Finetune,
+            Self::Evaluate(_) => JobKind::Evaluate,
+            Self::Classify(_) => JobKind::Classify,
+        }
+    }
+
+    /// The dataset that the job reads by name, to be pinned to a version at submission.
+    pub fn dataset_mut(&mut self) -> Option<&mut DatasetRef> {
+        match self {
+            Self::Finetune(spec) => Some(&mut spec.dataset),
+            Self::Evaluate(EvaluateSpec { on: EvaluateOn::Dataset(dataset), .. }) => Some(dataset),
+            Self::Ingest(_) | Self::Evaluate(_) | Self::Classify(_) => None,
+        }
+    }
+
+    /// The model that the job reads, to be pinned to a version at submission.
+    pub fn model_mut(&mut self) -> Option<&mut ModelRef> {
+        match self {
+            Self::Evaluate(spec) => Some(&mut spec.model),
+            Self::Classify(spec) => Some(&mut spec.model),
+            Self::Ingest(_) | Self::Finetune(_) => None,
+        }
+    }
+
+    /// The uploaded objects that the job reads; they must exist at submission.
+    pub fn uploads(&self) -> Vec<&ObjectRef> {
+        match self {
+            Self::Ingest(spec) => vec![&spec.source],
+            Self::Finetune(_) => vec![],
+            Self::Evaluate(spec) => {
+                let on = match &spec.on {
+                    EvaluateOn::Source(source) => Some(source),
+                    EvaluateOn::HeldOut | EvaluateOn::Dataset(_) => None,
+                };
+                on.into_iter().chain(&spec.decisions).collect()
+            }
+            Self::Classify(spec) => vec![&spec.source],
+        }
+    }
+}
+
+/// An immutable object: its digest and its length.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ObjectRef {
+    /// SHA-256 of the content.
+    pub digest: Digest,
+    /// Length of the content in bytes.
+    pub size_bytes: u64,
+}
+
+impl ObjectRef {
+    /// The reference to `content`.
+    pub fn of(content: &[u8]) -> Self {
+        Self { digest: Digest::of(content), size_bytes: content.len() as u64 }
+    }
+}
+
+/// Decodes uploaded photos, quarantines what cannot be used, splits the rest and writes a dataset.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IngestSpec {
+    /// The dataset's name without a version.
+    pub dataset_name: Name,
+    /// The upload manifest that lists the photos.
+    pub source: ObjectRef,
+    /// How photos are held out.
+    pub split: Split,
+    /// Seed of the split.
+    pub seed: u64,
+    /// Go on although over half of the photos cannot be decoded.
+    pub allow_failures: bool,
+    /// Short side of the lossless derivative in pixels; never enlarges.
+    pub derivative_short_side_px: u32,
+}
+
+/// How photos are held out for validation, unless the upload says so itself with train/ and valid/.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// This share of each class, in percent.
+    ValidPercent(u32),
+    /// This many cross-validation folds.
+    Folds(u32),
+}
+
+/// fastai's `fine_tune`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FinetuneSpec {
+    /// What to learn from.
+    pub dataset: DatasetRef,
+    /// The model's name without a version; `None` for the dataset's name.
+    pub model_name: Option<Name>,
+    /// The network.
+    pub backbone: Backbone,
+    /// Where its pretrained weights come from.
+    pub weights: WeightsSource,
+    /// Epochs with the whole network.
+    pub epochs: u32,
+    /// Epochs with the body frozen before them.
+    pub freeze_epochs: u32,
+    /// Learning rate of the frozen phase.
+    pub base_lr: f64,
+    /// Photos a batch.
+    pub batch_size: u32,
+    /// Side of the square that the network sees, in pixels.
+    pub image_size_px: u32,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// The fold that is held out; required for a dataset with folds, refused for one without.
+    pub fold: Option<u32>,
+    /// Arithmetic of the passes.
+    pub precision: Precision,
+}
+
+/// The networks that can be fine-tuned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backbone {
+    /// EfficientNet-Lite0: the default on one machine, a ninth of resnet34's arithmetic.
+    EfficientnetLite0,
+    /// ResNet-18.
+    Resnet18,
+    /// ResNet-34, the network of the origin.
+    Resnet34,
+    /// ResNet-50.
+    Resnet50,
+}
+
+impl Backbone {
+    /// All of them, the default first.
+    pub const ALL: [Self; 4] = [Self::EfficientnetLite0, Self::Resnet18, Self::Resnet34, Self::Resnet50];
+
+    /// Its name, as torchvision and timm spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EfficientnetLite0 => "efficientnet_lite0",
+            Self::Resnet18 => "resnet18",
+            Self::Resnet34 => "resnet34",
+            Self::Resnet50 => "resnet50",
+        }
+    }
+}
+
+impl fmt::Display for Backbone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where pretrained weights come from. Always safetensors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightsSource {
+    /// The backbone's own: the worker's weights folder, else the hub.
+    Pretrained,
+    /// Random ones (`none`); never chosen by itself.
+    Random,
+    /// An uploaded object (`object:DIGEST`).
+    Object(Digest),
+    /// `model.safetensors` of this repository of the hub (`hub:OWNER/REPOSITORY`).
+    Hub(String),
+}
+
+/// Arithmetic of a network's passes; weights are always 32-bit floats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// bf16 where the device has fast instructions for it, else `F32`.
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// bf16 autocast.
+    Bf16,
+}
+
+/// Measures a model on labelled photos.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvaluateSpec {
+    /// The model.
+    pub model: ModelRef,
+    /// The photos.
+    pub on: EvaluateOn,
+    /// Test-time augmentation, reported beside the plain result.
+    pub tta: Option<Tta>,
+    /// Seed of the augmentation.
+    pub seed: u64,
+    /// A decisions file, as the report saves it.
+    pub decisions: Option<ObjectRef>,
+}
+
+/// What a model is measured on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EvaluateOn {
+    /// The photos that were held out when it was trained.
+    HeldOut,
+    /// The held-out photos of this dataset.
+    Dataset(DatasetRef),
+    /// All photos of this upload, which has a folder per class.
+    Source(ObjectRef),
+}
+
+/// Test-time augmentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tta {
+    /// How the passes are combined.
+    pub recipe: TtaRecipe,
+    /// Augmented passes.
+    pub passes: u32,
+}
+
+/// How predictions under augmentation are combined with the plain one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TtaRecipe {
+    /// `0.75 * mean(augmented) + 0.25 * plain`.
+    Fastai2,
+    /// `mean(augmented and plain)`.
+    Fastai07,
+    /// The elementwise maximum over the augmented passes and the plain one.
+    Max,
+}
+
+/// Predicts the classes of photos.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassifySpec {
+    /// The model.
+    pub model: ModelRef,
+    /// The upload manifest that lists the photos.
+    pub source: ObjectRef,
+    /// How many of the most probable classes to return for each photo.
+    pub top_k: u32,
+    /// Test-time augmentation.
+    pub tta: Option<Tta>,
+    /// Seed of the augmentation.
+    pub seed: u64,
+}
+
+impl TryFrom<v1::ObjectRef> for ObjectRef {
+    type Error = Refusal;
+    fn try_from(wire: v1::ObjectRef) -> Result<Self, Refusal> {
+        Ok(Self { digest: wire.digest.parse()?, size_bytes: wire.size_bytes })
+    }
+}
+
+impl From<ObjectRef> for v1::ObjectRef {
+    fn from(object: ObjectRef) -> Self {
+        Self { digest: object.digest.into(), size_bytes: object.size_bytes }
+    }
+}

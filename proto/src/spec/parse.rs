@@ -1,0 +1,240 @@
+//! From the wire into validated specs: every range, every default, every refusal that names its field.
+
+use std::ops::RangeInclusive;
+
+use crate::{
+    Backbone, ClassifySpec, DatasetRef, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobSpec, ModelRef,
+    ObjectRef, Precision, Refusal, Split, Tta, TtaRecipe, WeightsSource, v1,
+};
+
+impl TryFrom<v1::JobSpec> for JobSpec {
+    type Error = Refusal;
+    fn try_from(wire: v1::JobSpec) -> Result<Self, Refusal> {
+        use v1::job_spec::Kind;
+        Ok(match wire.kind {
+            Some(Kind::Ingest(spec)) => Self::Ingest(ingest(spec)?),
+            Some(Kind::Finetune(spec)) => Self::Finetune(finetune(spec)?),
+            Some(Kind::Evaluate(spec)) => Self::Evaluate(evaluate(spec)?),
+            Some(Kind::Classify(spec)) => Self::Classify(classify(spec)?),
+            None => {
+                return Err(Refusal::invalid("spec.kind", "a job needs one of ingest, finetune, evaluate, classify"));
+            }
+        })
+    }
+}
+
+fn ingest(wire: v1::IngestSpec) -> Result<IngestSpec, Refusal> {
+    let split = match (wire.valid_percent, wire.folds) {
+        (0, 0) => Split::ValidPercent(20),
+        (percent, 0) => Split::ValidPercent(in_range(percent, 1..=50, "ingest.valid_percent")?),
+        (0, folds) => Split::Folds(in_range(folds, 2..=20, "ingest.folds")?),
+        _ => {
+            return Err(Refusal::invalid(
+                "ingest.folds",
+                "valid_percent and folds exclude each other: give one of them",
+            ));
+        }
+    };
+    Ok(IngestSpec {
+        dataset_name: wire.dataset_name.parse().map_err(at("ingest.dataset_name"))?,
+        source: required_object(wire.source, "ingest.source")?,
+        split,
+        seed: wire.seed,
+        allow_failures: wire.allow_failures,
+        derivative_short_side_px: in_range(
+            or_default(wire.derivative_short_side_px, 512),
+            64..=4096,
+            "ingest.derivative_short_side_px",
+        )?,
+    })
+}
+
+fn finetune(wire: v1::FinetuneSpec) -> Result<FinetuneSpec, Refusal> {
+    if !matches!(wire.recipe.as_str(), "" | "fastai2") {
+        return Err(Refusal::invalid("finetune.recipe", format!("{:?} is not a recipe: use fastai2", wire.recipe)));
+    }
+    let base_lr = if wire.base_lr == 0.0 { 2e-3 } else { wire.base_lr };
+    if !(base_lr > 0.0 && base_lr <= 10.0) {
+        return Err(Refusal::invalid(
+            "finetune.base_lr",
+            format!("base_lr must be above 0 and at most 10, not {base_lr}"),
+        ));
+    }
+    let model_name = match wire.model_name.as_str() {
+        "" => None,
+        name => Some(name.parse().map_err(at("finetune.model_name"))?),
+    };
+    Ok(FinetuneSpec {
+        dataset: DatasetRef::parse(&wire.dataset, "finetune.dataset")?,
+        model_name,
+        backbone: backbone(&wire.backbone)?,
+        weights: weights(&wire.weights)?,
+        epochs: in_range(or_default(wire.epochs, 5), 1..=1000, "finetune.epochs")?,
+        freeze_epochs: in_range(wire.freeze_epochs.unwrap_or(1), 0..=100, "finetune.freeze_epochs")?,
+        base_lr,
+        batch_size: in_range(or_default(wire.batch_size, 64), 2..=4096, "finetune.batch_size")?,
+        image_size_px: in_range(or_default(wire.image_size_px, 224), 32..=1024, "finetune.image_size_px")?,
+        seed: wire.seed,
+        fold: wire.fold.map(|fold| in_range(fold, 0..=19, "finetune.fold")).transpose()?,
+        precision: match v1::Precision::try_from(wire.precision) {
+            Ok(v1::Precision::Unspecified) => Precision::Auto,
+            Ok(v1::Precision::F32) => Precision::F32,
+            Ok(v1::Precision::Bf16) => Precision::Bf16,
+            Err(_) => return Err(Refusal::invalid("finetune.precision", "use f32, bf16 or nothing")),
+        },
+    })
+}
+
+fn evaluate(wire: v1::EvaluateSpec) -> Result<EvaluateSpec, Refusal> {
+    use v1::evaluate_spec::On;
+    Ok(EvaluateSpec {
+        model: ModelRef::parse(&wire.model, "evaluate.model")?,
+        on: match wire.on {
+            None => EvaluateOn::HeldOut,
+            Some(On::Dataset(dataset)) => EvaluateOn::Dataset(DatasetRef::parse(&dataset, "evaluate.dataset")?),
+            Some(On::Source(source)) => EvaluateOn::Source(required_object(Some(source), "evaluate.source")?),
+        },
+        tta: tta(wire.tta, wire.tta_passes, "evaluate.tta")?,
+        seed: wire.seed,
+        decisions: wire.decisions.map(|object| required_object(Some(object), "evaluate.decisions")).transpose()?,
+    })
+}
+
+fn classify(wire: v1::ClassifySpec) -> Result<ClassifySpec, Refusal> {
+    Ok(ClassifySpec {
+        model: ModelRef::parse(&wire.model, "classify.model")?,
+        source: required_object(wire.source, "classify.source")?,
+        top_k: in_range(or_default(wire.top_k, 5), 1..=1000, "classify.top_k")?,
+        tta: tta(wire.tta, wire.tta_passes, "classify.tta")?,
+        seed: wire.seed,
+    })
+}
+
+fn tta(recipe: i32, passes: u32, field: &str) -> Result<Option<Tta>, Refusal> {
+    let recipe = match v1::TtaRecipe::try_from(recipe) {
+        Ok(v1::TtaRecipe::Unspecified) if passes == 0 => return Ok(None),
+        Ok(v1::TtaRecipe::Unspecified) => {
+            return Err(Refusal::invalid(format!("{field}_passes"), "passes mean nothing without a tta recipe"));
+        }
+        Ok(v1::TtaRecipe::Fastai2) => TtaRecipe::Fastai2,
+        Ok(v1::TtaRecipe::Fastai07) => TtaRecipe::Fastai07,
+        Ok(v1::TtaRecipe::Max) => TtaRecipe::Max,
+        Err(_) => return Err(Refusal::invalid(field, "unknown tta recipe: use fastai2, fastai07 or max")),
+    };
+    let passes = in_range(or_default(passes, 4), 1..=32, &format!("{field}_passes"))?;
+    Ok(Some(Tta { recipe, passes }))
+}
+
+fn backbone(text: &str) -> Result<Backbone, Refusal> {
+    if text.is_empty() {
+        return Ok(Backbone::EfficientnetLite0);
+    }
+    Backbone::ALL.into_iter().find(|backbone| backbone.as_str() == text).ok_or_else(|| {
+        let known = Backbone::ALL.map(Backbone::as_str).join(", ");
+        Refusal::invalid("finetune.backbone", format!("{text:?} is not a backbone: use one of {known}"))
+    })
+}
+
+fn weights(text: &str) -> Result<WeightsSource, Refusal> {
+    let allowed = "use nothing, none, object:DIGEST or hub:OWNER/REPOSITORY";
+    match text.split_once(':') {
+        None if text.is_empty() => Ok(WeightsSource::Pretrained),
+        None if text == "none" => Ok(WeightsSource::Random),
+        Some(("object", digest)) => digest.parse().map(WeightsSource::Object).map_err(at("finetune.weights")),
+        Some(("hub", repository)) if is_repository(repository) => Ok(WeightsSource::Hub(repository.to_owned())),
+        _ => Err(Refusal::invalid("finetune.weights", format!("{text:?} is no source of weights: {allowed}"))),
+    }
+}
+
+/// `owner/repository`, each of letters, digits, '-', '_' and '.', as the hub allows.
+fn is_repository(text: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    };
+    text.len() <= 200 && text.split_once('/').is_some_and(|(owner, name)| is_part(owner) && is_part(name))
+}
+
+fn required_object(object: Option<v1::ObjectRef>, field: &str) -> Result<ObjectRef, Refusal> {
+    let object =
+        object.ok_or_else(|| Refusal::invalid(field, format!("{field} is missing: upload it and name its digest")))?;
+    object.try_into().map_err(at(field))
+}
+
+/// Puts the name of the field that was being parsed into a refusal.
+fn at(field: &str) -> impl FnOnce(Refusal) -> Refusal + '_ {
+    move |refusal| Refusal { field: field.to_owned(), ..refusal }
+}
+
+fn or_default(value: u32, default: u32) -> u32 {
+    if value == 0 { default } else { value }
+}
+
+fn in_range(value: u32, allowed: RangeInclusive<u32>, field: &str) -> Result<u32, Refusal> {
+    if allowed.contains(&value) {
+        return Ok(value);
+    }
+    let (low, high) = (allowed.start(), allowed.end());
+    Err(Refusal::invalid(field, format!("{field} must be {low} to {high}, not {value}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::v1::job_spec::Kind;
+
+    fn parse(kind: Kind) -> Result<JobSpec, Refusal> {
+        JobSpec::try_from(v1::JobSpec { kind: Some(kind) })
+    }
+
+    fn finetune_of(change: impl FnOnce(&mut v1::FinetuneSpec)) -> Result<JobSpec, Refusal> {
+        let mut wire = v1::FinetuneSpec { dataset: "stamps@1".into(), ..Default::default() };
+        change(&mut wire);
+        parse(Kind::Finetune(wire))
+    }
+
+    #[test]
+    fn a_finetune_that_says_nothing_gets_fastais_defaults() {
+        let JobSpec::Finetune(spec) = finetune_of(|_| ()).expect("valid") else { panic!("not a finetune") };
+        assert_eq!((spec.epochs, spec.freeze_epochs, spec.base_lr, spec.batch_size), (5, 1, 2e-3, 64));
+        assert_eq!((spec.backbone, spec.image_size_px), (Backbone::EfficientnetLite0, 224));
+    }
+
+    #[test]
+    fn every_value_out_of_range_is_refused_with_its_field() {
+        let cases: [(&str, fn(&mut v1::FinetuneSpec)); 9] = [
+            ("finetune.epochs", |spec| spec.epochs = 1001),
+            ("finetune.freeze_epochs", |spec| spec.freeze_epochs = Some(101)),
+            ("finetune.base_lr", |spec| spec.base_lr = f64::NAN),
+            ("finetune.base_lr", |spec| spec.base_lr = -1.0),
+            ("finetune.batch_size", |spec| spec.batch_size = 1),
+            ("finetune.backbone", |spec| spec.backbone = "vgg".into()),
+            ("finetune.weights", |spec| spec.weights = "hub:../etc".into()),
+            ("finetune.dataset", |spec| spec.dataset = "stamps/1".into()),
+            ("finetune.recipe", |spec| spec.recipe = "mine".into()),
+        ];
+        for (field, change) in cases {
+            assert_eq!(finetune_of(change).expect_err(field).field, field);
+        }
+    }
+
+    #[test]
+    fn an_option_that_would_be_ignored_is_an_error() {
+        let wire = v1::EvaluateSpec { model: "stamps/1".into(), tta_passes: 4, ..Default::default() };
+        assert_eq!(parse(Kind::Evaluate(wire)).expect_err("no recipe").field, "evaluate.tta_passes");
+        let source = Some(ObjectRef::of(b"x").into());
+        let wire =
+            v1::IngestSpec { dataset_name: "a".into(), source, valid_percent: 20, folds: 5, ..Default::default() };
+        assert_eq!(parse(Kind::Ingest(wire)).expect_err("both").field, "ingest.folds");
+    }
+
+    #[test]
+    fn what_was_parsed_parses_to_the_same_again() {
+        let spec = finetune_of(|wire| wire.fold = Some(3)).expect("valid");
+        assert_eq!(JobSpec::try_from(v1::JobSpec::from(spec.clone())), Ok(spec));
+        let wire = v1::EvaluateSpec { model: "stamps".into(), tta: v1::TtaRecipe::Max.into(), ..Default::default() };
+        let spec = parse(Kind::Evaluate(wire)).expect("valid");
+        assert_eq!(JobSpec::try_from(v1::JobSpec::from(spec.clone())), Ok(spec));
+    }
+}
