@@ -1,0 +1,217 @@
+//! Which device computes, in which precision, on how many threads, with which allocator settings.
+#![allow(unsafe_code, reason = "dlopen and mallopt; each block states why it is sound")]
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use tch::{Cuda, Device};
+
+use crate::aten;
+
+/// What the user asked for with `--device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceRequest {
+    /// The first GPU if there is one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// That GPU or an error.
+    Cuda(usize),
+}
+
+/// The kind of number a convolution computes with. Weights are always f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats.
+    F32,
+    /// bfloat16 in convolutions, f32 elsewhere.
+    Bf16,
+}
+
+/// The device could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// Not one of the three forms.
+    #[error("unknown device {0:?}; allowed are auto, cpu and cuda:N")]
+    Unknown(String),
+    /// A GPU was asked for by number and cannot be used.
+    #[error("no cuda:{index}: {reason}")]
+    NoCuda {
+        /// Its number.
+        index: usize,
+        /// Why not.
+        reason: String,
+    },
+}
+
+impl FromStr for DeviceRequest {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|index| index.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| DeviceError::Unknown(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for DeviceRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+/// What was chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compute {
+    /// Where tensors live.
+    pub device: Device,
+    /// What predictions run in. Training decides for itself.
+    pub precision: Precision,
+    /// Threads libtorch uses for one operation.
+    pub threads: usize,
+    /// One sentence: which device, and why.
+    pub reason: String,
+}
+
+/// Chooses the device, loads CUDA if it is to be used, and sets libtorch's threads (default: one per core).
+///
+/// # Errors
+/// [`DeviceError::NoCuda`] when a GPU was asked for by number and is not there.
+pub fn choose(request: DeviceRequest, threads: Option<usize>) -> Result<Compute, DeviceError> {
+    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+    match request {
+        DeviceRequest::Cpu => Ok(cpu(threads, "asked for")),
+        DeviceRequest::Auto => Ok(match cuda(0) {
+            Ok(()) => gpu(0, threads, "a GPU was found"),
+            Err(reason) => cpu(threads, &reason),
+        }),
+        DeviceRequest::Cuda(index) => {
+            cuda(index).map_err(|reason| DeviceError::NoCuda { index, reason })?;
+            Ok(gpu(index, threads, "asked for"))
+        }
+    }
+}
+
+fn cpu(threads: usize, why: &str) -> Compute {
+    let (precision, kind) =
+        if cpu_has_bf16() { (Precision::Bf16, "bf16") } else { (Precision::F32, "f32, no bf16 instructions") };
+    let reason = format!("the CPU computes ({why}), {threads} threads, predictions in {kind}");
+    Compute { device: Device::Cpu, precision, threads, reason }
+}
+
+fn gpu(index: usize, threads: usize, why: &str) -> Compute {
+    if let Err(error) = aten::deterministic_cudnn() {
+        tracing::warn!(%error, "two runs on this GPU may differ in their last bits");
+    }
+    let reason = format!("cuda:{index} computes ({why}), predictions in bf16");
+    Compute { device: Device::Cuda(index), precision: Precision::Bf16, threads, reason }
+}
+
+/// Whether this CPU multiplies bf16 natively; emulated it would be slower than f32.
+#[must_use]
+pub fn cpu_has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}
+
+/// Loads CUDA and looks for GPU `index`; the error is a reason for people.
+fn cuda(index: usize) -> Result<(), String> {
+    if !Path::new("/dev/nvidiactl").exists() {
+        return Err("this machine has no NVIDIA driver".to_owned());
+    }
+    load_libtorch_cuda()?;
+    let count = usize::try_from(Cuda::device_count()).unwrap_or(0);
+    if index < count { Ok(()) } else { Err(format!("CUDA sees {count} GPUs")) }
+}
+
+/// The linker drops libtorch_cuda because no symbol of it is named; without it CUDA stays unavailable for ever.
+fn load_libtorch_cuda() -> Result<(), String> {
+    let path = libtorch_folder().join("libtorch_cuda.so");
+    let name = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| "libtorch's path has a nul".to_owned())?;
+    // SAFETY: a nul-terminated path; libtorch's initialisers run as they do under Python. The handle is kept for ever.
+    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+    if !handle.is_null() {
+        return Ok(());
+    }
+    // SAFETY: after a failed dlopen dlerror returns a nul-terminated string, valid until the next dl call here.
+    let reason = unsafe {
+        let message = libc::dlerror();
+        if message.is_null() { "unknown".to_owned() } else { CStr::from_ptr(message).to_string_lossy().into_owned() }
+    };
+    Err(format!("libtorch's CUDA part does not load: {reason}"))
+}
+
+/// The folder that the running libtorch_cpu was loaded from, wherever the binary was moved.
+fn libtorch_folder() -> PathBuf {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    maps.lines()
+        .filter_map(|line| line.split_once('/').map(|(_, rest)| PathBuf::from(format!("/{rest}"))))
+        .find(|path| path.file_name().is_some_and(|name| name == "libtorch_cpu.so"))
+        .and_then(|path| path.parent().map(Path::to_path_buf))
+        .unwrap_or_else(|| PathBuf::from(env!("SORTINGHAT_LIBTORCH_LIB")))
+}
+
+/// Makes glibc keep freed memory instead of giving it back after every batch. Call it before the first tensor.
+///
+/// A training step frees and takes hundreds of megabytes; by default each large block is mapped and unmapped by the
+/// kernel, which zeroes its pages anew: half of the time of a step. With these settings blocks come from the heap.
+/// Measured against mimalloc and jemalloc in `benches/throughput.rs`. Elsewhere than on glibc it does nothing.
+pub fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    for (parameter, bytes) in [
+        // The largest block that glibc accepts here is half of a heap: 32 MiB; see HEAP_MAX_SIZE / 2.
+        (libc::M_MMAP_THRESHOLD, 1 << 30),
+        (libc::M_TRIM_THRESHOLD, i32::MAX),
+        (libc::M_TOP_PAD, 64 << 20),
+    ] {
+        // SAFETY: mallopt only stores the number under malloc's own lock.
+        if unsafe { libc::mallopt(parameter, bytes) } == 0 {
+            tracing::warn!(parameter, bytes, "the C library refused an allocator setting; training is slower");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_read_as_it_is_written_and_anything_else_is_refused() {
+        for text in ["auto", "cpu", "cuda:0", "cuda:3"] {
+            assert_eq!(text.parse::<DeviceRequest>().unwrap().to_string(), text);
+        }
+        for text in ["gpu", "cuda", "cuda:", "cuda:-1", ""] {
+            assert!(text.parse::<DeviceRequest>().unwrap_err().to_string().contains("cuda:N"), "{text}");
+        }
+    }
+
+    #[test]
+    fn choosing_the_cpu_says_so_in_one_sentence() {
+        let compute = choose(DeviceRequest::Cpu, Some(1)).unwrap();
+        assert_eq!((compute.device, compute.threads), (Device::Cpu, 1));
+        assert!(compute.reason.starts_with("the CPU computes (asked for), 1 threads"), "{}", compute.reason);
+    }
+
+    #[test]
+    fn the_loaded_libtorch_is_found_beside_its_cuda_part() {
+        assert!(libtorch_folder().join("libtorch_cpu.so").exists());
+    }
+}

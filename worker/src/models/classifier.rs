@@ -1,0 +1,283 @@
+//! A backbone with a head: the model that is trained, saved and asked.
+
+use std::f64::consts::SQRT_2;
+
+use tch::{Device, Kind, TchError, Tensor, no_grad};
+
+use super::backbone::{Backbone, Body};
+use super::bundle::{BundleError, ModelConfig};
+use super::head::Head;
+use super::layers::{Buffer, Builder, Parameter, Role, channels_last};
+use super::weights::{StateDict, WeightsError};
+use crate::aten::{AtenError, Autocast};
+use crate::device::Precision;
+use crate::training::randomness::{Draws, Purpose};
+
+pub use super::layers::Mode;
+
+const BODY: &str = "body.";
+const HEAD: &str = "head.";
+
+/// A model could not be built or loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The configuration describes no model we can build.
+    #[error(transparent)]
+    Config(#[from] BundleError),
+    /// The weights do not belong to the configuration.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// libtorch failed, most likely for want of memory.
+    #[error("failed to build the network: {0}")]
+    Tch(#[from] TchError),
+}
+
+/// A network that gives one logit a class.
+#[derive(Debug)]
+pub struct Classifier {
+    config: ModelConfig,
+    device: Device,
+    body: Body,
+    head: Head,
+    parameters: Vec<Parameter>,
+    buffers: Vec<Buffer>,
+    /// `[1, 3, 1, 1]`: what turns 0..255 into the network's input by `pixels * scale + shift`.
+    scale: Tensor,
+    shift: Tensor,
+}
+
+impl Classifier {
+    /// A network with random weights that are a pure function of `seed` and each parameter's name.
+    ///
+    /// # Errors
+    /// When the configuration is invalid or memory runs out.
+    pub fn new(config: ModelConfig, device: Device, seed: u64) -> Result<Self, ModelError> {
+        let classifier = Self::uninitialised(config, device)?;
+        for parameter in &classifier.parameters {
+            initialise(parameter, seed)?;
+        }
+        Ok(classifier)
+    }
+
+    /// A saved model.
+    ///
+    /// # Errors
+    /// When the configuration is invalid, a weight is missing, unexpected or of another shape, or memory runs out.
+    pub fn from_bundle(config: ModelConfig, weights: &[u8], device: Device) -> Result<Self, ModelError> {
+        let mut classifier = Self::uninitialised(config, device)?;
+        classifier.load(&StateDict::from_safetensors(weights)?)?;
+        Ok(classifier)
+    }
+
+    fn uninitialised(config: ModelConfig, device: Device) -> Result<Self, ModelError> {
+        config.check()?;
+        let backbone = config.backbone;
+        let mut builder = Builder::new(device);
+        builder.enter(BODY, move |name| backbone.group_of(name));
+        let body = Body::new(backbone, &mut builder)?;
+        builder.enter(HEAD, move |_| backbone.groups() - 1);
+        let classes = i64::try_from(config.classes.len()).expect("fewer classes than i64::MAX fit in memory");
+        let head = Head::new(&mut builder, backbone.features(), classes, config.dropout)?;
+        let (scale, shift) = normalisation(&config, device)?;
+        let Builder { parameters, buffers, .. } = builder;
+        Ok(Self { config, device, body, head, parameters, buffers, scale, shift })
+    }
+
+    /// Copies published weights into the body; the file's own classifier is left out.
+    ///
+    /// # Errors
+    /// When a tensor is missing, unexpected or of another shape; the body may then be partly overwritten.
+    pub fn load_backbone(&mut self, weights: &StateDict) -> Result<(), WeightsError> {
+        let skip = self.config.backbone.classifier_prefix();
+        let bare = |name: &str| name.strip_prefix(BODY).map(str::to_owned);
+        weights.copy_into(self.state().filter_map(|(name, tensor)| Some((bare(name)?, tensor))), |name| {
+            name.starts_with(skip)
+        })
+    }
+
+    /// Copies a state saved by [`Self::to_safetensors`] into the network.
+    ///
+    /// # Errors
+    /// As [`Self::load_backbone`].
+    pub fn load(&mut self, weights: &StateDict) -> Result<(), WeightsError> {
+        weights.copy_into(self.state().map(|(name, tensor)| (name.to_owned(), tensor)), |_| false)
+    }
+
+    /// Every parameter and running statistic by name, in the network's order.
+    pub fn state(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        let parameters = self.parameters.iter().map(|parameter| (parameter.name.as_str(), &parameter.tensor));
+        parameters.chain(self.buffers.iter().map(|buffer| (buffer.name.as_str(), &buffer.tensor)))
+    }
+
+    /// The whole model as a safetensors file.
+    ///
+    /// # Errors
+    /// When a tensor cannot be copied to the host.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>, WeightsError> {
+        StateDict::serialize(self.state())
+    }
+
+    /// What the model is.
+    #[must_use]
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The backbone.
+    #[must_use]
+    pub fn backbone(&self) -> Backbone {
+        self.config.backbone
+    }
+
+    /// Where its tensors live.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Every trainable tensor, body first.
+    #[must_use]
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Trains only the head and, as fastai does, every batch normalisation.
+    pub fn freeze(&self) {
+        let head = self.backbone().groups() - 1;
+        for parameter in &self.parameters {
+            let trains = parameter.group == head || parameter.role == Role::Norm;
+            let _ = parameter.tensor.set_requires_grad(trains);
+        }
+    }
+
+    /// Trains everything.
+    pub fn unfreeze(&self) {
+        for parameter in &self.parameters {
+            let _ = parameter.tensor.set_requires_grad(true);
+        }
+    }
+
+    /// Pixels `[N, 3, H, W]` in 0..1 -> the network's normalised input.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn normalise(&self, images: &Tensor) -> Result<Tensor, TchError> {
+        (images.f_mul(&self.scale)?).f_add_(&self.shift)
+    }
+
+    /// Normalised images `[N, 3, H, W]` f32 -> logits `[N, classes]` f32.
+    ///
+    /// With [`Precision::Bf16`] the body's convolutions run in bf16; the head always runs in f32.
+    ///
+    /// # Errors
+    /// When memory runs out or the images have another shape.
+    pub fn forward(&self, images: &Tensor, mode: Mode, precision: Precision) -> Result<Tensor, TchError> {
+        let images = channels_last(images)?;
+        let features = match precision {
+            Precision::F32 => self.body.forward(&images, mode)?,
+            Precision::Bf16 => {
+                let _autocast = Autocast::bf16(self.device).map_err(tch_error)?;
+                self.body.forward(&images, mode)?
+            }
+        };
+        self.head.forward(&features, mode)
+    }
+
+    /// The body alone: normalised images -> feature maps `[N, features, H / 32, W / 32]`.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn features(&self, images: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
+        self.body.forward(&channels_last(images)?, mode)
+    }
+}
+
+fn tch_error(error: AtenError) -> TchError {
+    TchError::Torch(error.to_string())
+}
+
+fn normalisation(config: &ModelConfig, device: Device) -> Result<(Tensor, Tensor), TchError> {
+    let channel = |values: Vec<f32>| Tensor::from_slice(&values).f_view([1, 3, 1, 1])?.f_to_device(device);
+    let scale = config.std.iter().map(|std| 1.0 / std).collect();
+    let shift = config.mean.iter().zip(config.std).map(|(mean, std)| -mean / std).collect();
+    Ok((channel(scale)?, channel(shift)?))
+}
+
+/// Kaiming normal: fan-out for convolutions (as torchvision), fan-in for the head (as fastai). Norms: 1, and 0 or 1e-3.
+fn initialise(parameter: &Parameter, seed: u64) -> Result<(), TchError> {
+    let shape = parameter.tensor.size();
+    let mut target = parameter.tensor.shallow_clone();
+    let values = match (shape.as_slice(), parameter.role) {
+        (_, Role::Norm) if parameter.name.ends_with(".bias") && parameter.name.starts_with(HEAD) => {
+            return no_grad(|| target.f_fill_(1e-3).map(drop));
+        }
+        // Already 1 and 0.
+        (_, Role::Norm) => return Ok(()),
+        (&[outputs, _, height, width], Role::Weight) => normals(parameter, seed, outputs * height * width),
+        (&[_, inputs], Role::Weight) => normals(parameter, seed, inputs),
+        (other, Role::Weight) => unreachable!("weights have two or four dimensions, not {other:?}"),
+    };
+    let values = Tensor::from_slice(&values).f_view(shape.as_slice())?.f_to_kind(Kind::Float)?;
+    no_grad(|| target.f_copy_(&values))
+}
+
+fn normals(parameter: &Parameter, seed: u64, fan: i64) -> Vec<f32> {
+    let std = SQRT_2 / (fan as f64).sqrt();
+    let mut draws = Draws::named(seed, Purpose::Initialisation, &parameter.name);
+    (0..parameter.tensor.numel()).map(|_| (std * draws.normal()) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classifier(backbone: Backbone, classes: usize) -> Classifier {
+        let names = (0..classes).map(|class| format!("class {class:02}")).collect();
+        Classifier::new(ModelConfig::new(backbone, names, 64), Device::Cpu, 1).unwrap()
+    }
+
+    fn count(classifier: &Classifier, group: usize) -> usize {
+        classifier.parameters().iter().filter(|p| p.group == group).map(|p| p.tensor.numel()).sum()
+    }
+
+    #[test]
+    fn parameter_groups_hold_what_fastai_puts_in_them() {
+        let resnet = classifier(Backbone::ResNet34, 10);
+        assert_eq!(count(&resnet, 2), 532_480, "fastai's head for 512 features and ten classes");
+        assert_eq!(count(&resnet, 0) + count(&resnet, 1), 21_284_672, "torchvision's resnet34 without fc");
+        let lite = classifier(Backbone::EfficientNetLite0, 8);
+        assert_eq!((count(&lite, 0), count(&lite, 1)), (3_371_008, 1_320_960));
+    }
+
+    #[test]
+    fn a_frozen_body_trains_its_batch_norms_and_nothing_else() {
+        let classifier = classifier(Backbone::ResNet18, 2);
+        classifier.freeze();
+        for parameter in classifier.parameters() {
+            let expected = parameter.name.starts_with(HEAD) || parameter.role == Role::Norm;
+            assert_eq!(parameter.tensor.requires_grad(), expected, "{}", parameter.name);
+        }
+        classifier.unfreeze();
+        assert!(classifier.parameters().iter().all(|parameter| parameter.tensor.requires_grad()));
+    }
+
+    #[test]
+    fn a_saved_model_answers_as_before_and_the_same_seed_makes_the_same_model() {
+        let first = classifier(Backbone::EfficientNetLite0, 3);
+        let images = Tensor::rand([2, 3, 64, 64], (Kind::Float, Device::Cpu));
+        let logits = |model: &Classifier| no_grad(|| model.forward(&images, Mode::Eval, Precision::F32)).unwrap();
+        let saved = first.to_safetensors().unwrap();
+        let second = Classifier::from_bundle(first.config().clone(), &saved, Device::Cpu).unwrap();
+        assert_eq!(logits(&first), logits(&second));
+        assert_eq!(saved, classifier(Backbone::EfficientNetLite0, 3).to_safetensors().unwrap());
+    }
+
+    #[test]
+    fn features_stay_in_nhwc_from_the_first_layer_to_the_last() {
+        for backbone in [Backbone::EfficientNetLite0, Backbone::ResNet18] {
+            let classifier = classifier(backbone, 2);
+            let features = classifier.features(&Tensor::zeros([2, 3, 64, 64], (Kind::Float, Device::Cpu)), Mode::Eval);
+            assert!(crate::aten::is_channels_last(&features.unwrap()).unwrap(), "{backbone}");
+        }
+    }
+}

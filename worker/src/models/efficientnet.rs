@@ -1,0 +1,131 @@
+//! EfficientNet-Lite0 under the names of the published weights (`_blocks.N._depthwise_conv.weight`).
+//!
+//! Lite means: ReLU6 for swish, no squeeze-and-excitation, a fixed stem and head. Strided convolutions pad as
+//! TensorFlow's SAME; a symmetric padding runs too and is silently wrong.
+
+use tch::{TchError, Tensor};
+
+use super::layers::{BatchNorm, Builder, Conv, ConvShape, Mode, Padding};
+
+const EPS: f64 = 1e-3;
+
+/// (expansion, output channels, repeats, stride of the first, kernel) of each stage.
+const STAGES: [(i64, i64, usize, i64, i64); 7] = [
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+    (6, 192, 4, 2, 5),
+    (6, 320, 1, 1, 3),
+];
+
+/// The network up to and including its last 1x1 convolution, 1280 channels.
+#[derive(Debug)]
+pub(super) struct EfficientNetLite0 {
+    stem: ConvNorm,
+    blocks: Vec<Block>,
+    head: ConvNorm,
+}
+
+/// A convolution and its normalisation.
+#[derive(Debug)]
+struct ConvNorm {
+    conv: Conv,
+    norm: BatchNorm,
+}
+
+impl ConvNorm {
+    fn new(builder: &mut Builder, conv: &str, norm: &str, shape: ConvShape) -> Result<Self, TchError> {
+        Ok(Self { conv: builder.conv(conv, shape)?, norm: builder.batch_norm(norm, shape.outputs, EPS)? })
+    }
+
+    fn forward(&self, input: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
+        self.norm.forward(&self.conv.forward(input)?, mode)
+    }
+
+    fn forward_relu6(&self, input: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
+        self.forward(input, mode)?.f_relu6_()
+    }
+}
+
+fn pointwise(inputs: i64, outputs: i64) -> ConvShape {
+    ConvShape { inputs, outputs, kernel: 1, stride: 1, groups: 1, padding: Padding::Same }
+}
+
+/// An inverted residual: expand, depthwise, project.
+#[derive(Debug)]
+struct Block {
+    expand: Option<ConvNorm>,
+    depthwise: ConvNorm,
+    project: ConvNorm,
+    shortcut: bool,
+}
+
+/// The numbers of one inverted residual.
+#[derive(Debug, Clone, Copy)]
+struct BlockShape {
+    inputs: i64,
+    outputs: i64,
+    expansion: i64,
+    stride: i64,
+    kernel: i64,
+}
+
+impl Block {
+    fn new(builder: &mut Builder, index: usize, shape: BlockShape) -> Result<Self, TchError> {
+        let BlockShape { inputs, outputs, expansion, stride, kernel } = shape;
+        let name = |part: &str| format!("_blocks.{index}.{part}");
+        let width = inputs * expansion;
+        let expand = if expansion == 1 {
+            None
+        } else {
+            Some(ConvNorm::new(builder, &name("_expand_conv"), &name("_bn0"), pointwise(inputs, width))?)
+        };
+        let depthwise =
+            ConvShape { inputs: width, outputs: width, kernel, stride, groups: width, padding: Padding::Same };
+        Ok(Self {
+            expand,
+            depthwise: ConvNorm::new(builder, &name("_depthwise_conv"), &name("_bn1"), depthwise)?,
+            project: ConvNorm::new(builder, &name("_project_conv"), &name("_bn2"), pointwise(width, outputs))?,
+            shortcut: stride == 1 && inputs == outputs,
+        })
+    }
+
+    fn forward(&self, input: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
+        let expanded = match &self.expand {
+            Some(expand) => expand.forward_relu6(input, mode)?,
+            None => input.shallow_clone(),
+        };
+        let filtered = self.depthwise.forward_relu6(&expanded, mode)?;
+        let mut output = self.project.forward(&filtered, mode)?;
+        if self.shortcut { output.f_add_(input) } else { Ok(output) }
+    }
+}
+
+impl EfficientNetLite0 {
+    pub(super) fn new(builder: &mut Builder) -> Result<Self, TchError> {
+        let stem = ConvShape { inputs: 3, outputs: 32, kernel: 3, stride: 2, groups: 1, padding: Padding::Same };
+        let stem = ConvNorm::new(builder, "_conv_stem", "_bn0", stem)?;
+        let mut blocks = Vec::new();
+        let mut inputs = 32;
+        for (expansion, outputs, repeats, first_stride, kernel) in STAGES {
+            for repeat in 0..repeats {
+                let stride = if repeat == 0 { first_stride } else { 1 };
+                let shape = BlockShape { inputs, outputs, expansion, stride, kernel };
+                blocks.push(Block::new(builder, blocks.len(), shape)?);
+                inputs = outputs;
+            }
+        }
+        let head = ConvNorm::new(builder, "_conv_head", "_bn1", pointwise(inputs, 1280))?;
+        Ok(Self { stem, blocks, head })
+    }
+
+    pub(super) fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
+        let mut features = self.stem.forward_relu6(images, mode)?;
+        for block in &self.blocks {
+            features = block.forward(&features, mode)?;
+        }
+        self.head.forward_relu6(&features, mode)
+    }
+}

@@ -1,0 +1,21 @@
+//! The networks: backbones with their original weight names, fastai's head, and the weights' way in and out.
+//!
+//! Tensors are `[N, C, H, W]` and lie in memory as NHWC. Every parameter has its name, its group and its role, so
+//! that training can freeze, decay and save without knowing the network.
+
+mod backbone;
+mod bundle;
+mod classifier;
+mod efficientnet;
+mod head;
+mod layers;
+mod resnet;
+mod source;
+mod weights;
+
+pub use backbone::{Backbone, UnknownBackbone};
+pub use bundle::{MODEL_FORMAT, ModelConfig};
+pub use classifier::{Classifier, Mode, ModelError};
+pub use layers::{Buffer, Parameter, Role};
+pub use source::WeightsSource;
+pub use weights::{StateDict, WeightsError};

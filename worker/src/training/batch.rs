@@ -1,0 +1,140 @@
+//! What training and prediction need from whoever decodes the photos.
+
+use std::fmt;
+
+use tch::{Device, Kind, TchError, Tensor};
+
+pub use super::randomness::Digest;
+use super::randomness::{Draws, Phase, Purpose};
+
+/// One labelled photo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Example {
+    /// SHA-256 of its original bytes; names its random draws.
+    pub digest: Digest,
+    /// Index of its class.
+    pub label: usize,
+}
+
+/// Decoded square photos, 8-bit RGB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PixelBatch {
+    /// `[count, size, size, 3]`, row by row.
+    pub pixels: Vec<u8>,
+    /// Number of photos.
+    pub count: usize,
+    /// Side in pixels.
+    pub size: usize,
+}
+
+impl PixelBatch {
+    /// `[count, 3, size, size]` f32 in 0..1 on `device`, laid out as NHWC.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    ///
+    /// # Panics
+    /// When `pixels` does not hold `count * size * size * 3` bytes.
+    pub fn to_tensor(&self, device: Device) -> Result<Tensor, TchError> {
+        assert_eq!(self.pixels.len(), self.count * self.size * self.size * 3, "a batch holds whole photos");
+        let extent = |extent: usize| i64::try_from(extent).expect("extents of a buffer in memory fit");
+        let (count, size) = (extent(self.count), extent(self.size));
+        let bytes = Tensor::f_from_data_size(&self.pixels, &[count, size, size, 3], Kind::Uint8)?;
+        // A view: these strides are NHWC already.
+        bytes.f_to_device(device)?.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?.f_div_scalar_(255.0)
+    }
+}
+
+/// Which square is cut from each photo before it is resized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crop {
+    /// The central one.
+    Centre,
+    /// One at a random offset that depends on the photo's digest.
+    Random {
+        /// The run's seed.
+        seed: u64,
+        /// The phase.
+        phase: Phase,
+        /// The epoch in its phase, or the pass of test-time augmentation.
+        epoch: u32,
+    },
+}
+
+impl Crop {
+    /// Where the square lies in what it leaves free, (horizontal, vertical), each in [0, 1):
+    /// `left = floor(x * (width - crop))`.
+    #[must_use]
+    pub fn offset(&self, digest: &Digest) -> (f64, f64) {
+        match *self {
+            Self::Centre => (0.5, 0.5),
+            Self::Random { seed, phase, epoch } => {
+                let mut draws = Draws::photo(seed, Purpose::Crop, phase, epoch, digest);
+                (draws.uniform(), draws.uniform())
+            }
+        }
+    }
+}
+
+/// Which list of examples indices point into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Set {
+    /// The training examples.
+    Training,
+    /// The held-out examples.
+    Validation,
+}
+
+/// The batches that will be asked for, in order, so that they can be decoded ahead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchPlan {
+    /// How each photo is cut.
+    pub crop: Crop,
+    /// Indices into the set, batch by batch.
+    pub indices: Vec<Vec<usize>>,
+}
+
+/// A photo could not be read or decoded; the text is for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceError(pub String);
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SourceError {}
+
+/// The batches of one plan, in its order.
+pub type BatchStream<'a> = Box<dyn Iterator<Item = Result<PixelBatch, SourceError>> + 'a>;
+
+/// Decodes photos. Meant to run ahead on threads of its own; what it returns must not depend on that.
+pub trait PhotoSource {
+    /// The batches of `plan`, one item each.
+    fn batches<'a>(&'a self, set: Set, plan: BatchPlan) -> BatchStream<'a>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixels_become_channels_in_0_to_1_without_moving() {
+        let batch = PixelBatch { pixels: vec![0, 51, 102, 153, 204, 255, 1, 2, 3, 4, 5, 6], count: 1, size: 2 };
+        let tensor = batch.to_tensor(Device::Cpu).unwrap();
+        assert_eq!(tensor.size(), [1, 3, 2, 2]);
+        assert!((tensor.double_value(&[0, 1, 0, 0]) - 0.2).abs() < 1e-7);
+        assert!((tensor.double_value(&[0, 2, 0, 1]) - 1.0).abs() < 1e-7);
+        assert!(crate::aten::is_channels_last(&tensor).unwrap());
+    }
+
+    #[test]
+    fn random_offsets_differ_by_photo_and_epoch_and_the_centre_does_not() {
+        let crop = |epoch| Crop::Random { seed: 1, phase: Phase::Frozen, epoch };
+        assert_ne!(crop(0).offset(&[1; 32]), crop(1).offset(&[1; 32]));
+        assert_ne!(crop(0).offset(&[1; 32]), crop(0).offset(&[2; 32]));
+        assert_eq!(crop(0).offset(&[1; 32]), crop(0).offset(&[1; 32]));
+        assert_eq!(Crop::Centre.offset(&[1; 32]), (0.5, 0.5));
+    }
+}

@@ -1,0 +1,82 @@
+//! The one way from pixels to class probabilities; evaluation, reports and classification all take it.
+
+use tch::{Kind, TchError, Tensor, no_grad};
+
+use super::augment::{Augmentation, apply};
+use super::batch::{Crop, Digest, PixelBatch};
+use super::loss::probabilities;
+use super::randomness::Phase;
+pub use super::tta::{Probabilities, TtaRecipe};
+use crate::device::Precision;
+use crate::models::{Classifier, Mode};
+
+/// A prediction failed inside libtorch.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to predict {photos} photos: {source}")]
+pub struct PredictError {
+    /// Photos in the batch.
+    pub photos: usize,
+    /// libtorch's reason.
+    pub source: TchError,
+}
+
+/// Asks a model about photos.
+#[derive(Debug)]
+pub struct Predictor<'a> {
+    classifier: &'a Classifier,
+    precision: Precision,
+    augmentation: Augmentation,
+    seed: u64,
+}
+
+impl<'a> Predictor<'a> {
+    /// `seed` and each photo's digest decide the transforms of test-time augmentation.
+    #[must_use]
+    pub fn new(classifier: &'a Classifier, precision: Precision, seed: u64) -> Self {
+        Self { classifier, precision, augmentation: Augmentation::FASTAI, seed }
+    }
+
+    /// How photos must be cut for pass `pass` of [`Self::augmented`].
+    #[must_use]
+    pub fn crop(&self, pass: u32) -> Crop {
+        Crop::Random { seed: self.seed, phase: Phase::TestTime, epoch: pass }
+    }
+
+    /// Probabilities of photos cut at their centre.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn plain(&self, batch: &PixelBatch) -> Result<Probabilities, PredictError> {
+        self.probabilities(batch, |images| Ok(images))
+    }
+
+    /// Probabilities of photos cut by [`Self::crop`] under training transforms; `digests` in the batch's order.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    ///
+    /// # Panics
+    /// When there is not one digest a photo.
+    pub fn augmented(&self, batch: &PixelBatch, digests: &[Digest], pass: u32) -> Result<Probabilities, PredictError> {
+        let draw = |digest| self.augmentation.draw(self.seed, Phase::TestTime, pass, digest);
+        let transforms = digests.iter().map(draw).collect::<Vec<_>>();
+        self.probabilities(batch, |images| apply(&images, &transforms))
+    }
+
+    fn probabilities(
+        &self,
+        batch: &PixelBatch,
+        transform: impl Fn(Tensor) -> Result<Tensor, TchError>,
+    ) -> Result<Probabilities, PredictError> {
+        let classes = self.classifier.config().classes.len();
+        let rows = no_grad(|| {
+            let images = transform(batch.to_tensor(self.classifier.device())?)?;
+            let images = self.classifier.normalise(&images)?;
+            let logits = self.classifier.forward(&images, Mode::Eval, self.precision)?;
+            let rows = probabilities(&logits)?.f_to_kind(Kind::Float)?.f_flatten(0, -1)?;
+            Vec::<f32>::try_from(rows)
+        });
+        let rows = rows.map_err(|source| PredictError { photos: batch.count, source })?;
+        Ok(Probabilities::new(rows, classes))
+    }
+}

@@ -1,0 +1,343 @@
+//! fastai's `fine_tune`, step by step, in a form that can stop after any step and continue to the same bits.
+
+use std::time::Instant;
+
+use tch::{Device, Kind, TchError, Tensor, no_grad};
+
+use super::augment::apply;
+use super::batch::{BatchPlan, Crop, Example, PhotoSource, PixelBatch, Set, SourceError};
+use super::checkpoint::{self, CheckpointError, Position};
+use super::loss::{SmoothLoss, cross_entropy, cross_entropy_each};
+use super::mixing::Blend;
+use super::optimiser::{Adam, zero_gradients};
+use super::randomness::{Draws, Purpose};
+use super::schedule::PhaseSchedule;
+use crate::aten::AtenError;
+use crate::models::{Classifier, Mode};
+
+pub use super::progress::{EpochMetrics, Flow, Observer, Outcome, StepReport};
+pub use super::randomness::Phase;
+pub use super::recipe::{Recipe, RecipeError};
+
+/// Training could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A setting outside its range.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// The photos do not make a training and a validation set.
+    #[error("cannot train on this split: {reason}")]
+    Split {
+        /// What is missing.
+        reason: String,
+    },
+    /// A photo could not be had.
+    #[error("failed to read a batch: {0}")]
+    Source(#[from] SourceError),
+    /// The loss is no number any more; the weights of the last checkpoint are good.
+    #[error("loss became {loss} in the {phase:?} phase, epoch {epoch}, step {step}: try a lower learning rate")]
+    NotANumber {
+        /// NaN or an infinity.
+        loss: f64,
+        /// The phase.
+        phase: Phase,
+        /// From 0 in its phase.
+        epoch: u32,
+        /// From 0 in its phase.
+        step: usize,
+    },
+    /// The batch does not fit.
+    #[error("out of memory with {batch_size} photos a batch: use a smaller one ({source})")]
+    OutOfMemory {
+        /// Photos in the batch that failed.
+        batch_size: usize,
+        /// libtorch's words.
+        source: TchError,
+    },
+    /// The checkpoint is not one of this run.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// libtorch failed.
+    #[error("failed to train: {0}")]
+    Tch(TchError),
+    /// libtorch failed in a call of our own.
+    #[error(transparent)]
+    Aten(#[from] AtenError),
+}
+
+/// One training run.
+#[derive(Debug)]
+pub struct Trainer {
+    pub(super) classifier: Classifier,
+    pub(super) recipe: Recipe,
+    pub(super) train: Vec<Example>,
+    pub(super) valid: Vec<Example>,
+    pub(super) optimiser: Adam,
+    pub(super) position: Position,
+    pub(super) smooth_loss: SmoothLoss,
+    pub(super) history: Vec<EpochMetrics>,
+    phases: Vec<PhaseSchedule>,
+}
+
+/// What an observer may save between two steps.
+#[derive(Debug)]
+pub struct Snapshot<'a> {
+    trainer: &'a Trainer,
+}
+
+impl Snapshot<'_> {
+    /// Everything needed to go on from here, as a safetensors file; see [`Trainer::restore`].
+    ///
+    /// # Errors
+    /// When a tensor cannot be copied to the host.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, CheckpointError> {
+        checkpoint::save(self.trainer)
+    }
+
+    /// The model as it is now.
+    #[must_use]
+    pub fn classifier(&self) -> &Classifier {
+        &self.trainer.classifier
+    }
+}
+
+impl Trainer {
+    /// A run from the start. `classifier` should hold pretrained weights.
+    ///
+    /// # Errors
+    /// When a setting is out of range, or a class has no photo on one side of the split.
+    pub fn new(
+        classifier: Classifier,
+        recipe: Recipe,
+        train: Vec<Example>,
+        valid: Vec<Example>,
+    ) -> Result<Self, TrainError> {
+        recipe.check()?;
+        check_split(&classifier.config().classes, &train, &valid)?;
+        let batches = train.len() / recipe.effective_batch_size(train.len());
+        let phases = recipe.fine_tune().phases(classifier.backbone().groups(), batches);
+        let optimiser = Adam::new(classifier.parameters(), recipe.weight_decay).map_err(TrainError::Tch)?;
+        let (position, smooth_loss, history) = (Position::default(), SmoothLoss::default(), Vec::new());
+        Ok(Self { classifier, recipe, train, valid, optimiser, position, smooth_loss, history, phases })
+    }
+
+    /// Continues where `checkpoint` was taken. On a CPU the run then ends in the same bits as if never interrupted.
+    ///
+    /// # Errors
+    /// When the bytes are no checkpoint, or one of another model, recipe or split.
+    pub fn restore(&mut self, checkpoint: &[u8]) -> Result<(), TrainError> {
+        Ok(checkpoint::restore(self, checkpoint)?)
+    }
+
+    /// Trains to the end, or until the observer says stop.
+    ///
+    /// # Errors
+    /// See [`TrainError`]; the weights are those before the failed step.
+    pub fn run(&mut self, source: &dyn PhotoSource, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
+        while let Some(schedule) = self.phases.get(self.position.phase).cloned() {
+            self.enter(schedule.phase);
+            let started = Instant::now();
+            if self.train_epoch(&schedule, source, observer)? == Flow::Stop {
+                return Ok(Outcome::Stopped);
+            }
+            let metrics = self.validate(schedule.phase, source, started)?;
+            self.history.push(metrics.clone());
+            self.position.next_epoch(schedule.epochs);
+            if observer.epoch(&metrics, &Snapshot { trainer: self }) == Flow::Stop {
+                return Ok(Outcome::Stopped);
+            }
+        }
+        Ok(Outcome::Finished)
+    }
+
+    /// Metrics of every finished epoch, those before a restart included.
+    #[must_use]
+    pub fn history(&self) -> &[EpochMetrics] {
+        &self.history
+    }
+
+    /// The trained model.
+    #[must_use]
+    pub fn into_classifier(self) -> Classifier {
+        self.classifier
+    }
+
+    /// Sets what trains; at a phase's first step the optimiser and the shown loss start afresh, as in fastai.
+    fn enter(&mut self, phase: Phase) {
+        match phase {
+            Phase::Frozen => self.classifier.freeze(),
+            Phase::Unfrozen | Phase::TestTime => self.classifier.unfreeze(),
+        }
+        if self.position.epoch == 0 && self.position.batch == 0 {
+            self.optimiser.clear();
+            self.smooth_loss = SmoothLoss::default();
+        }
+    }
+
+    fn train_epoch(
+        &mut self,
+        schedule: &PhaseSchedule,
+        source: &dyn PhotoSource,
+        observer: &mut dyn Observer,
+    ) -> Result<Flow, TrainError> {
+        let epoch = self.position.epoch;
+        let crop = match self.recipe.augmentation {
+            Some(_) => Crop::Random { seed: self.recipe.seed, phase: schedule.phase, epoch },
+            None => Crop::Centre,
+        };
+        let mut indices = self.order(schedule.phase, epoch);
+        indices.drain(..self.position.batch);
+        let mut stream = source.batches(Set::Training, BatchPlan { crop, indices: indices.clone() });
+        for indices in indices {
+            let pixels = stream.next().ok_or_else(|| SourceError("the batches ended early".to_owned()))??;
+            let loss = self.step(schedule, &pixels, &indices)?;
+            self.smooth_loss.add(loss);
+            self.position.batch += 1;
+            let report = self.report(schedule, loss, indices.len());
+            if observer.step(&report, &Snapshot { trainer: self }) == Flow::Stop {
+                return Ok(Flow::Stop);
+            }
+        }
+        Ok(Flow::Continue)
+    }
+
+    /// The epoch's batches: shuffled, the last partial one dropped.
+    fn order(&self, phase: Phase, epoch: u32) -> Vec<Vec<usize>> {
+        let mut draws = Draws::step(self.recipe.seed, Purpose::Order, phase, epoch, 0);
+        let order = draws.permutation(self.train.len());
+        order.chunks_exact(self.recipe.effective_batch_size(self.train.len())).map(<[usize]>::to_vec).collect()
+    }
+
+    /// One step; returns its loss.
+    fn step(&mut self, schedule: &PhaseSchedule, pixels: &PixelBatch, indices: &[usize]) -> Result<f64, TrainError> {
+        let (phase, Position { epoch, batch, .. }) = (schedule.phase, self.position);
+        let step = epoch as usize * schedule.batches + batch;
+        let out_of_memory = |source| out_of_memory(source, indices.len());
+        let (images, blend) = no_grad(|| self.prepare(phase, step as u64, pixels, indices)).map_err(out_of_memory)?;
+        let targets = targets(&self.train, indices, self.classifier.device());
+        let mut dropout = Draws::step(self.recipe.seed, Purpose::Dropout, phase, epoch, step as u64);
+        tch::manual_seed(dropout.bits().cast_signed());
+        zero_gradients(self.classifier.parameters());
+        let loss = self.loss(&images, &targets, blend.as_ref()).map_err(out_of_memory)?;
+        let value = loss.double_value(&[]);
+        if !value.is_finite() {
+            return Err(TrainError::NotANumber { loss: value, phase, epoch, step });
+        }
+        loss.f_backward().map_err(out_of_memory)?;
+        self.optimiser.step(self.classifier.parameters(), &schedule.rates(epoch, batch))?;
+        Ok(value)
+    }
+
+    /// Pixels -> augmented, normalised, blended input.
+    fn prepare(
+        &self,
+        phase: Phase,
+        step: u64,
+        pixels: &PixelBatch,
+        indices: &[usize],
+    ) -> Result<(Tensor, Option<Blend>), TchError> {
+        let (seed, epoch) = (self.recipe.seed, self.position.epoch);
+        let mut images = pixels.to_tensor(self.classifier.device())?;
+        if let Some(augmentation) = &self.recipe.augmentation {
+            let draw = |&index: &usize| augmentation.draw(seed, phase, epoch, &self.train[index].digest);
+            images = apply(&images, &indices.iter().map(draw).collect::<Vec<_>>())?;
+        }
+        let images = self.classifier.normalise(&images)?;
+        let (_, _, height, width) = images.size4()?;
+        let mut draws = Draws::step(seed, Purpose::Mixing, phase, epoch, step);
+        match self.recipe.mixing.draw(&mut draws, indices.len(), height, width) {
+            Some(blend) => Ok((blend.images(&images)?, Some(blend))),
+            None => Ok((images, None)),
+        }
+    }
+
+    fn loss(&self, images: &Tensor, targets: &Tensor, blend: Option<&Blend>) -> Result<Tensor, TchError> {
+        let logits = self.classifier.forward(images, Mode::Train, self.recipe.precision)?;
+        match blend {
+            Some(blend) => blend.loss(&logits, targets, self.recipe.label_smoothing),
+            None => cross_entropy(&logits, targets, self.recipe.label_smoothing),
+        }
+    }
+
+    fn report(&self, schedule: &PhaseSchedule, loss: f64, images: usize) -> StepReport {
+        let before = self.phases[..self.position.phase].iter().map(PhaseSchedule::steps).sum::<usize>();
+        let step = self.position.epoch as usize * schedule.batches + self.position.batch;
+        StepReport {
+            phase: schedule.phase,
+            epoch: self.position.epoch,
+            step,
+            steps: schedule.steps(),
+            done: before + step,
+            total: self.phases.iter().map(PhaseSchedule::steps).sum(),
+            loss,
+            smooth_loss: self.smooth_loss.value(),
+            images,
+        }
+    }
+
+    fn validate(&self, phase: Phase, source: &dyn PhotoSource, started: Instant) -> Result<EpochMetrics, TrainError> {
+        let all = (0..self.valid.len()).collect::<Vec<_>>();
+        let indices = all.chunks(self.recipe.batch_size).map(<[usize]>::to_vec).collect::<Vec<_>>();
+        let mut stream = source.batches(Set::Validation, BatchPlan { crop: Crop::Centre, indices: indices.clone() });
+        let (mut loss, mut correct) = (0.0, 0);
+        for indices in &indices {
+            let pixels = stream.next().ok_or_else(|| SourceError("the batches ended early".to_owned()))??;
+            let judged = no_grad(|| self.judge(&pixels, indices));
+            let (batch_loss, batch_correct) = judged.map_err(|source| out_of_memory(source, indices.len()))?;
+            loss += batch_loss;
+            correct += batch_correct;
+        }
+        Ok(EpochMetrics {
+            phase,
+            epoch: self.position.epoch,
+            train_loss: self.smooth_loss.value(),
+            valid_loss: loss / self.valid.len() as f64,
+            correct,
+            total: self.valid.len(),
+            seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Summed loss of a validation batch, and how many were right.
+    fn judge(&self, pixels: &PixelBatch, indices: &[usize]) -> Result<(f64, usize), TchError> {
+        let device = self.classifier.device();
+        let images = self.classifier.normalise(&pixels.to_tensor(device)?)?;
+        let logits = self.classifier.forward(&images, Mode::Eval, self.recipe.precision)?;
+        let targets = targets(&self.valid, indices, device);
+        let losses = cross_entropy_each(&logits, &targets, self.recipe.label_smoothing)?;
+        let right = logits.f_argmax(1, false)?.f_eq_tensor(&targets)?.f_sum(Kind::Int64)?;
+        let right = usize::try_from(right.int64_value(&[])).expect("a count is not negative");
+        Ok((losses.f_sum(Kind::Double)?.double_value(&[]), right))
+    }
+}
+
+fn targets(examples: &[Example], indices: &[usize], device: Device) -> Tensor {
+    let labels = indices.iter().map(|&index| examples[index].label as i64).collect::<Vec<_>>();
+    Tensor::from_slice(&labels).to_device(device)
+}
+
+fn out_of_memory(source: TchError, batch_size: usize) -> TrainError {
+    let text = source.to_string();
+    if text.contains("out of memory") || text.contains("can't allocate memory") {
+        TrainError::OutOfMemory { batch_size, source }
+    } else {
+        TrainError::Tch(source)
+    }
+}
+
+fn check_split(classes: &[String], train: &[Example], valid: &[Example]) -> Result<(), TrainError> {
+    let refuse = |reason: String| Err(TrainError::Split { reason });
+    for (name, examples) in [("training", train), ("validation", valid)] {
+        let mut counts = vec![0_usize; classes.len()];
+        for example in examples {
+            let Some(count) = counts.get_mut(example.label) else {
+                return refuse(format!("a {name} photo has class {} of {}", example.label, classes.len()));
+            };
+            *count += 1;
+        }
+        if let Some(empty) = counts.iter().position(|&count| count == 0) {
+            return refuse(format!("class {:?} has no {name} photo", classes[empty]));
+        }
+    }
+    Ok(())
+}
