@@ -1,0 +1,71 @@
+# Every target works from a fresh clone; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(SORTINGHAT_CACHE),$(HOME)/.cache/sortinghat)
+export SORTINGHAT_CACHE := $(CACHE)
+export PATH := $(CACHE)/tools/bin:$(PATH)
+
+# Packages that must build on a machine without libtorch.
+WITHOUT_LIBTORCH := sortinghat-proto sortinghat-coordinator sortinghat-client
+
+.PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering unit bench compare clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+deps: ## Install libtorch, weights and photos into ~/.cache/sortinghat
+	@deploy/install.sh demo
+
+test-deps: ## Install what the tests need as well
+	@deploy/install.sh test
+
+build: deps ## Build hat, the coordinator and the worker
+	cargo build --workspace --bins
+
+release: deps ## The same, fully optimised
+	cargo build --workspace --bins --release
+
+demo: build ## From a folder of photos to predictions, under ten minutes on two cores
+	@deploy/demo.sh
+
+# The test runner comes last, so that the end of the output is its summary.
+test: test-deps fmt-check layering proto-lint deny lint doc unit ## Check and test everything
+
+fmt: ## Format the code
+	cargo fmt --all
+
+fmt-check:
+	cargo fmt --all --check
+
+lint: ## Clippy, warnings are errors
+	cargo clippy --workspace --all-targets -- -D warnings
+
+doc: ## The documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+deny: ## Licences, bans and sources of all dependencies
+	cargo deny --all-features check --hide-inclusion-graph licenses bans sources
+
+proto-lint: ## Lint the protocol
+	buf lint
+
+layering: ## The contract, the coordinator and the client know no tensor
+	@for package in $(WITHOUT_LIBTORCH); do \
+	  if cargo tree --package $$package --edges normal,build,dev --prefix none | grep -E '^(tch|torch-sys) '; then \
+	    echo "$$package depends on libtorch" >&2; exit 1; \
+	  fi; \
+	done; echo "layering: $(WITHOUT_LIBTORCH) do not depend on libtorch"
+
+unit:
+	cargo nextest run --workspace
+
+bench: build ## Images per second of decoding, training and prediction on this machine
+	cargo run --release --package sortinghat-worker --example throughput
+
+compare: test-deps ## Accuracy beside fastai on the same folds; hours on two cores, see docs/parity.md
+	tests/python/compare.sh
+
+clean: ## Remove build outputs; the cache stays
+	cargo clean
