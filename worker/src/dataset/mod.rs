@@ -1,0 +1,3 @@
+//! Datasets: their split, their folds and their Parquet shards. Knows no tensor.
+
+pub mod split;

@@ -1,0 +1,150 @@
+//! Resizing as the training recipes define it: fastai's crop, and the short-side resize of ImageNet checks.
+//!
+//! Filters are antialiased and follow Pillow's kernels; values differ from Pillow's by at most 1 of 255.
+
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images::Image, images::ImageRef};
+
+use super::decode::Photo;
+
+/// The part of a photo that is kept, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CropBox {
+    /// First column.
+    pub left: u32,
+    /// First row.
+    pub top: u32,
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+}
+
+impl CropBox {
+    /// fastai's `Resize(size, method=Crop)`: the largest square, at the offset `(x, y)` in `0..=1`, where `(0.5, 0.5)` is
+    /// the centre of validation and training draws both uniformly. Rounding is fastai's, towards zero.
+    pub fn fastai_square(width: u32, height: u32, size: u32, offset: (f64, f64)) -> Self {
+        let (w, h, s) = (f64::from(width), f64::from(height), f64::from(size));
+        let scale = if w / s < h / s { w / s } else { h / s };
+        let side = ((scale * s) as u32).max(1);
+        let left = (offset.0 * f64::from(width - side)) as u32;
+        let top = (offset.1 * f64::from(height - side)) as u32;
+        Self { left, top, width: side, height: side }
+    }
+
+    /// The whole photo.
+    pub fn whole(width: u32, height: u32) -> Self {
+        Self { left: 0, top: 0, width, height }
+    }
+
+    /// torchvision's `CenterCrop(side)`: margins are halved and rounded to the nearest even number.
+    fn center(width: u32, height: u32, side: u32) -> Self {
+        let margin = |length: u32| (f64::from(length - side) / 2.0).round_ties_even() as u32;
+        Self { left: margin(width), top: margin(height), width: side, height: side }
+    }
+}
+
+/// The resampling kernels that recipes use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// Antialiased bilinear (a triangle).
+    Bilinear,
+    /// Antialiased bicubic with a = -0.5.
+    Bicubic,
+    /// Lanczos with three lobes.
+    Lanczos,
+}
+
+impl Kernel {
+    fn filter(self) -> FilterType {
+        match self {
+            Self::Bilinear => FilterType::Bilinear,
+            Self::Bicubic => FilterType::CatmullRom,
+            Self::Lanczos => FilterType::Lanczos3,
+        }
+    }
+}
+
+/// Crops, then resizes to `width` x `height`; returns `[height, width, 3]` u8. The kernel sees nothing outside the box, as
+/// in fastai, where the crop is made first.
+///
+/// # Panics
+/// If the box is not inside the photo or a target side is zero.
+pub fn crop_resize(photo: &Photo, crop: CropBox, width: u32, height: u32, kernel: Kernel) -> Vec<u8> {
+    let cropped = cropped(photo, crop);
+    if (crop.width, crop.height) == (width, height) {
+        return cropped;
+    }
+    let source = ImageRef::new(crop.width, crop.height, &cropped, PixelType::U8x3).expect("three bytes a pixel");
+    let mut target = Image::new(width, height, PixelType::U8x3);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(kernel.filter()));
+    Resizer::new().resize(&source, &mut target, &options).expect("both images are U8x3 and not empty");
+    target.into_vec()
+}
+
+/// fastai's `Resize(size)`: crop at `offset`, then antialiased bilinear to `size` x `size`; `[size, size, 3]` u8.
+pub fn fastai_resize(photo: &Photo, size: u32, offset: (f64, f64)) -> Vec<u8> {
+    let crop = CropBox::fastai_square(photo.width, photo.height, size, offset);
+    crop_resize(photo, crop, size, size, Kernel::Bilinear)
+}
+
+/// The ImageNet check: short side to `resize` with bicubic, then the centre `crop` x `crop`; `[crop, crop, 3]` u8.
+///
+/// # Panics
+/// If `crop` exceeds `resize`.
+pub fn imagenet_center(photo: &Photo, resize: u32, crop: u32) -> Vec<u8> {
+    let (width, height) = short_side_to(photo.width, photo.height, resize);
+    let whole = CropBox::whole(photo.width, photo.height);
+    let pixels = crop_resize(photo, whole, width, height, Kernel::Bicubic);
+    let resized = Photo { width, height, pixels, format: photo.format, notes: Vec::new() };
+    cropped(&resized, CropBox::center(width, height, crop))
+}
+
+/// Sides with the shorter one equal to `short`, the longer one rounded down, as torchvision does.
+fn short_side_to(width: u32, height: u32, short: u32) -> (u32, u32) {
+    let longer = |long: u32, of: u32| (u64::from(short) * u64::from(long) / u64::from(of)) as u32;
+    if width <= height { (short, longer(height, width)) } else { (longer(width, height), short) }
+}
+
+fn cropped(photo: &Photo, crop: CropBox) -> Vec<u8> {
+    let (stride, row_bytes) = (photo.width as usize * 3, crop.width as usize * 3);
+    (crop.top as usize..(crop.top + crop.height) as usize)
+        .flat_map(|row| {
+            let start = row * stride + crop.left as usize * 3;
+            photo.pixels[start..start + row_bytes].iter().copied()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_validation_crop_is_fastais() {
+        // Width, height, size, side, left, top: `resize_crop_valid` of the fastai 2.8 reference values.
+        let golden = [
+            (640, 480, 224, 480, 80, 0),
+            (480, 640, 224, 480, 0, 80),
+            (1000, 667, 460, 667, 166, 0),
+            (300, 300, 224, 300, 0, 0),
+            (101, 57, 224, 57, 22, 0),
+        ];
+        for (width, height, size, side, left, top) in golden {
+            let crop = CropBox::fastai_square(width, height, size, (0.5, 0.5));
+            assert_eq!(crop, CropBox { left, top, width: side, height: side });
+        }
+    }
+
+    #[test]
+    fn the_training_crop_stays_inside_at_both_ends() {
+        let crop = CropBox::fastai_square(640, 480, 224, (1.0, 1.0));
+        assert_eq!((crop.left + crop.width, crop.top + crop.height), (640, 480));
+        assert_eq!(CropBox::fastai_square(1, 500, 224, (0.0, 0.999)).width, 1);
+    }
+
+    #[test]
+    fn the_longer_side_is_rounded_down() {
+        assert_eq!(short_side_to(451, 300, 256), (384, 256));
+        assert_eq!(short_side_to(300, 451, 256), (256, 384));
+    }
+}
