@@ -10,6 +10,7 @@ export PATH := $(CACHE)/tools/bin:$(PATH)
 # Packages that must build on a machine without libtorch.
 WITHOUT_LIBTORCH := sortinghat-proto sortinghat-coordinator sortinghat-client
 
+.NOTPARALLEL:
 .PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering unit bench compare clean
 
 help: ## List the targets
@@ -46,16 +47,15 @@ doc: ## The documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 
 deny: ## Licences, bans and sources of all dependencies
-	cargo deny --all-features check --hide-inclusion-graph licenses bans sources
+	cargo deny --log-level error --all-features check --hide-inclusion-graph licenses bans sources
 
 proto-lint: ## Lint the protocol
 	buf lint
 
 layering: ## The contract, the coordinator and the client know no tensor
 	@for package in $(WITHOUT_LIBTORCH); do \
-	  if cargo tree --package $$package --edges normal,build,dev --prefix none | grep -E '^(tch|torch-sys) '; then \
-	    echo "$$package depends on libtorch" >&2; exit 1; \
-	  fi; \
+	  tree=$$(cargo tree --package $$package --prefix none); \
+	  if grep -E '^(tch|torch-sys) ' <<<"$$tree"; then echo "$$package depends on libtorch" >&2; exit 1; fi; \
 	done; echo "layering: $(WITHOUT_LIBTORCH) do not depend on libtorch"
 
 unit:

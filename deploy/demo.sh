@@ -6,11 +6,13 @@
 # SORTINGHAT_DEMO_EPOCHS (default 5) sets how long it trains.
 set -euo pipefail
 
-readonly CHECKOUT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+CHECKOUT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+readonly CHECKOUT
 readonly PHOTOS="${SORTINGHAT_CACHE:-$HOME/.cache/sortinghat}/photos"
 readonly EPOCHS="${SORTINGHAT_DEMO_EPOCHS:-5}"
 readonly KEEP="${1:-}"
-readonly FOLDER="$(mktemp -d "${TMPDIR:-/tmp}/sortinghat-demo.XXXXXX")"
+FOLDER="$(mktemp -d "${TMPDIR:-/tmp}/sortinghat-demo.XXXXXX")"
+readonly FOLDER
 
 export PATH="${CARGO_TARGET_DIR:-$CHECKOUT/target}/debug:$PATH"
 export SORTINGHAT_DATA_DIR="$FOLDER/data"

@@ -2,7 +2,8 @@
 # Installs what sortinghat needs beside Rust, without root, outside the checkout. Run with --help.
 set -euo pipefail
 
-readonly CHECKOUT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+CHECKOUT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+readonly CHECKOUT
 readonly PINS="$CHECKOUT/deploy/pins"
 readonly CACHE="${SORTINGHAT_CACHE:-$HOME/.cache/sortinghat}"
 
@@ -22,15 +23,16 @@ Installs into $SORTINGHAT_CACHE (default ~/.cache/sortinghat). What is already t
 is simply started again. Every download is checked against a digest kept in deploy/pins or in this script.
 
   demo           libtorch, weights and photos (default)
-  test           everything
+  test           everything that make test needs
 
   libtorch       libtorch 2.11.0, 544 MB to download, 1.2 GB on disk, linked into .deps/ of this checkout
   weights        ImageNet weights of EfficientNet-Lite0 as safetensors, 17 MB
   photos         713 small pictures in eight folders (Debian's tuxpaint-stamps-default, 161 MB to download, 21 MB kept)
                  and two photographs from scikit-image
-  tools          cargo-nextest, cargo-deny and buf, 35 MB
-  python         a Python environment for the interoperability tests, 300 MB
+  tools          cargo-nextest, cargo-deny and buf, 87 MB on disk
+  python         a Python environment for the interoperability tests, 517 MB on disk
   pillow-images  Pillow's collection of broken and odd images, 47 MB
+  fastai         fastai 2.8.12 in a Python environment of its own, for make compare only, 5.5 GB
 HELP
 }
 
@@ -232,6 +234,11 @@ build_python() {
     "$1/bin/python" -m pip install --quiet --no-deps --only-binary=:all: --require-hashes -r "$PINS/python.txt"
 }
 
+build_fastai() {
+    python3 -m venv "$1"
+    "$1/bin/python" -m pip install --quiet --only-binary=:all: -r "$PINS/fastai.txt"
+}
+
 build_pillow_images() {
     local downloads="$CACHE/downloads/pillow"
     mkdir -p "$downloads"
@@ -247,6 +254,7 @@ install_one() {
     libtorch | weights | photos) "install_$1" ;;
     tools) install_directory tools "$CACHE/tools" "$(sha256_of "$PINS/tools.txt")" build_tools ;;
     python) install_directory python "$CACHE/python" "$(sha256_of "$PINS/python.txt")" build_python ;;
+    fastai) install_directory fastai "$CACHE/fastai" "$(sha256_of "$PINS/fastai.txt")" build_fastai ;;
     pillow-images)
         install_directory pillow-images "$CACHE/pillow-images" "$(sha256_of "$PINS/pillow-source.txt")" build_pillow_images
         ;;

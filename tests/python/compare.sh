@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Predicts every photo of a folder once with sortinghat and once with fastai, on the same group-aware folds, and compares
+# the two photo by photo. Hours on two cores; what it has already done it does not do again.
+#
+#   tests/python/compare.sh [PHOTOS] [OUT]      defaults: the installed stamps, target/compare
+set -euo pipefail
+
+CHECKOUT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+readonly CHECKOUT
+readonly CACHE="${SORTINGHAT_CACHE:-$HOME/.cache/sortinghat}"
+readonly PHOTOS="${1:-$CACHE/photos/stamps}"
+readonly OUT="${2:-$CHECKOUT/target/compare}"
+readonly FOLDS=5
+readonly PYTHON="$CHECKOUT/tests/python"
+
+export PATH="${CARGO_TARGET_DIR:-$CHECKOUT/target}/debug:$PATH"
+export SORTINGHAT_DATA_DIR="$OUT/data"
+export SORTINGHAT_WEIGHTS_DIR="$CACHE/weights"
+
+deal_folds() {
+    [[ -f "$OUT/folds.csv" ]] && return
+    local classes
+    mapfile -t classes < <(basename -a "$PHOTOS"/*/)
+    cargo run --quiet --manifest-path "$CHECKOUT/Cargo.toml" --package sortinghat-worker --example folds -- \
+        "$PHOTOS" "$FOLDS" 0 "${classes[@]}" >"$OUT/folds.csv.part"
+    mv "$OUT/folds.csv.part" "$OUT/folds.csv"
+}
+
+run_fastai() {
+    # glibc gives memory back after every batch unless told otherwise; that is half of the time.
+    MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 \
+        "$CACHE/fastai/bin/python" "$PYTHON/compare_fastai.py" --folds "$OUT/folds.csv" --photos "$PHOTOS" \
+        --weights "$SORTINGHAT_WEIGHTS_DIR/efficientnet_lite0.safetensors" --out "$OUT/fastai.csv"
+}
+
+# copy_fold FOLD TARGET: the photos of one fold, without their labels.
+copy_fold() {
+    mkdir -p "$2"
+    python3 "$PYTHON/fold_predictions.py" paths "$OUT/folds.csv" "$1" | while IFS=$'\t' read -r path digest; do
+        cp "$PHOTOS/$path" "$2/$digest.${path##*.}"
+    done
+}
+
+run_sortinghat() {
+    [[ -f "$OUT/sortinghat.csv" ]] && return
+    local fold
+    hat up --background
+    trap 'hat down' EXIT
+    hat ingest compare "$PHOTOS" --folds "$FOLDS"
+    for ((fold = 0; fold < FOLDS; fold++)); do
+        hat finetune compare@1 --backbone efficientnet_lite0 --epochs 5 --fold "$fold" --seed 1
+        copy_fold "$fold" "$OUT/fold-$fold"
+        hat classify "compare/$((fold + 1))" "$OUT/fold-$fold" --out "$OUT/fold-$fold.csv"
+    done
+    python3 "$PYTHON/fold_predictions.py" collect "$OUT/folds.csv" "$OUT"/fold-*.csv >"$OUT/sortinghat.csv.part"
+    mv "$OUT/sortinghat.csv.part" "$OUT/sortinghat.csv"
+}
+
+mkdir -p "$OUT"
+"$CHECKOUT/deploy/install.sh" weights photos fastai
+deal_folds
+run_fastai
+run_sortinghat
+python3 "$PYTHON/paired_difference.py" "$OUT/fastai.csv" "$OUT/sortinghat.csv" --folds "$OUT/folds.csv" --margin 3
