@@ -32,7 +32,7 @@ demo: build ## From a folder of photos to predictions, under ten minutes on two 
 	@deploy/demo.sh
 
 # The test runner comes last, so that the end of the output is its summary.
-test: test-deps fmt-check layering proto-lint deny lint doc unit ## Check and test everything
+test: test-deps fmt-check layering proto-lint deny lint doc python-unit unit ## Check and test everything
 
 fmt: ## Format the code
 	cargo fmt --all
@@ -58,7 +58,11 @@ layering: ## The contract, the coordinator and the client know no tensor
 	  if grep -E '^(tch|torch-sys) ' <<<"$$tree"; then echo "$$package depends on libtorch" >&2; exit 1; fi; \
 	done; echo "layering: $(WITHOUT_LIBTORCH) do not depend on libtorch"
 
+python-unit:
+	$(CACHE)/python/bin/python -m unittest discover --quiet --start-directory tests/python
+
 unit:
+	cargo build --workspace --bins
 	cargo nextest run --workspace
 
 bench: build ## Images per second of decoding, training and prediction on this machine
