@@ -49,6 +49,7 @@ need() {
     command -v "$1" >/dev/null 2>&1 || missing_packages+=("$2")
 }
 
+# check_system PART...
 check_system() {
     [[ "$(uname -s)-$(uname -m)" == Linux-x86_64 ]] ||
         fail "the pinned libtorch is for Linux on x86-64; this is $(uname -s) on $(uname -m)"
@@ -58,7 +59,9 @@ check_system() {
     need flock util-linux
     if command -v python3 >/dev/null 2>&1; then
         python3 -m pip --version >/dev/null 2>&1 || missing_packages+=(python3-pip)
-        python3 -c 'import ensurepip' >/dev/null 2>&1 || missing_packages+=(python3-venv)
+        if [[ " $* " =~ " test "|" python "|" fastai " ]]; then
+            python3 -c 'import ensurepip' >/dev/null 2>&1 || missing_packages+=(python3-venv)
+        fi
     fi
     if ((${#missing_packages[@]})); then
         fail "some system packages are missing. Install them with
@@ -269,7 +272,7 @@ main() {
         return
         ;;
     esac
-    check_system
+    check_system "$@"
     mkdir -p "$CACHE"
     # One installation at a time; a second one waits and then finds everything in place.
     exec 9>"$CACHE/.lock"
