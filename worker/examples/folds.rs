@@ -12,9 +12,9 @@ use std::{
 };
 
 use rayon::prelude::*;
-use sha2::{Digest as _, Sha256};
+use sortinghat_proto::Digest;
 use sortinghat_worker::{
-    dataset::split::{Item, Sha256Digest, deal_folds},
+    dataset::split::{Item, deal_folds},
     photos::{DecodeLimits, decode, neighbours, phash::Fingerprint},
 };
 
@@ -23,7 +23,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 struct Image {
     path: PathBuf,
     class: usize,
-    digest: Sha256Digest,
+    digest: Digest,
     fingerprint: Fingerprint,
 }
 
@@ -38,16 +38,17 @@ fn main() -> Result<(), Failure> {
         pngs(&Path::new(root).join(name), &mut |path| paths.push((class, path)))?;
     }
     paths.sort();
-    let mut images = paths.into_par_iter().map(|(class, path)| read(class, path)).collect::<Result<Vec<_>, Failure>>()?;
+    let mut images =
+        paths.into_par_iter().map(|(class, path)| read(class, path)).collect::<Result<Vec<_>, Failure>>()?;
     let mut seen = std::collections::HashSet::new();
-    images.retain(|image| seen.insert(image.digest));
+    images.retain(|image| seen.insert(image.digest.clone()));
 
     let fingerprints: Vec<Fingerprint> = images.iter().map(|image| image.fingerprint.clone()).collect();
     let groups = neighbours::group(&fingerprints);
     let items: Vec<Item> = images
         .iter()
         .zip(&groups)
-        .map(|(image, group)| Item { digest: image.digest, class: image.class, group: *group })
+        .map(|(image, group)| Item { digest: image.digest.clone(), class: image.class, group: *group })
         .collect();
     let placement = deal_folds(&items, classes.len(), folds, seed)?;
 
@@ -55,7 +56,7 @@ fn main() -> Result<(), Failure> {
     writeln!(out, "path,class,digest,group,fold")?;
     for ((image, group), fold) in images.iter().zip(&groups).zip(&placement.places) {
         let path = image.path.strip_prefix(root)?.display();
-        writeln!(out, "{path},{},{},{group},{fold}", classes[image.class], hex::encode(image.digest))?;
+        writeln!(out, "{path},{},{},{group},{fold}", classes[image.class], image.digest)?;
     }
     Ok(())
 }
@@ -75,6 +76,6 @@ fn pngs(directory: &Path, found: &mut impl FnMut(PathBuf)) -> io::Result<()> {
 fn read(class: usize, path: PathBuf) -> Result<Image, Failure> {
     let bytes = fs::read(&path)?;
     let photo = decode(&bytes, &DecodeLimits::default()).map_err(|error| format!("{}: {error}", path.display()))?;
-    let digest = Sha256::digest(&bytes).into();
+    let digest = Digest::of(&bytes);
     Ok(Image { path, class, digest, fingerprint: Fingerprint::of(&photo) })
 }

@@ -1,3 +1,15 @@
-//! Datasets: their split, their folds and their Parquet shards. Knows no tensor.
+//! Datasets: which file is which photo of which class, who trains and who validates, and the Parquet shards. Knows no tensor.
 
+pub mod intake;
+pub mod layout;
+mod reader;
+mod schema;
+mod spill;
 pub mod split;
+pub mod usable;
+mod writer;
+
+pub use reader::{Dataset, ShardReader};
+pub use schema::{PhotoRecord, Place, ShardError};
+pub use spill::Spill;
+pub use writer::{FinishedShard, ShardWriter};

@@ -5,15 +5,13 @@
 use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
-
-/// The sha256 of an original file.
-pub type Sha256Digest = [u8; 32];
+use sortinghat_proto::Digest;
 
 /// One image to be placed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// The sha256 of the original file; unique among the items.
-    pub digest: Sha256Digest,
+    /// The original file; unique among the items.
+    pub digest: Digest,
     /// Index of its class.
     pub class: usize,
     /// Items with the same number are near-duplicates; the numbers themselves mean nothing.
@@ -70,8 +68,10 @@ pub fn hold_out(items: &[Item], classes: usize, fraction: f64, seed: u64) -> Res
     }
     let (units, divided_classes) = units(items, classes, seed)?;
     let totals = class_totals(items, classes);
-    let targets: Vec<usize> =
-        totals.iter().map(|total| ((fraction * *total as f64) as usize).clamp(1, total.saturating_sub(1).max(1))).collect();
+    let targets: Vec<usize> = totals
+        .iter()
+        .map(|total| ((fraction * *total as f64) as usize).clamp(1, total.saturating_sub(1).max(1)))
+        .collect();
 
     let mut held = vec![0; classes];
     let mut is_held = vec![false; units.len()];
@@ -187,8 +187,8 @@ fn units(items: &[Item], classes: usize, seed: u64) -> Result<(Vec<Unit>, Vec<us
         }
     }
     units.sort_by_cached_key(|unit| {
-        let smallest = unit.members.iter().map(|member| items[*member].digest).min();
-        seeded_key(seed, &smallest.expect("a unit has members"))
+        let smallest = unit.members.iter().map(|member| &items[*member].digest).min();
+        seeded_key(seed, smallest.expect("a unit has members"))
     });
     Ok((units, divided_classes))
 }
@@ -211,10 +211,10 @@ fn class_totals(items: &[Item], classes: usize) -> Vec<usize> {
 }
 
 /// A key that orders digests in a way that only the seed decides.
-fn seeded_key(seed: u64, digest: &Sha256Digest) -> Sha256Digest {
+fn seeded_key(seed: u64, digest: &Digest) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(b"sortinghat split 1");
     hasher.update(seed.to_le_bytes());
-    hasher.update(digest);
+    hasher.update(hex::decode(digest.as_str()).expect("a digest is hexadecimal"));
     hasher.finalize().into()
 }

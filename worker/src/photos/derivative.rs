@@ -49,7 +49,8 @@ fn reduced_sides(photo: &Photo, short_side: u32) -> Option<(u32, u32)> {
     if short <= short_side {
         return None;
     }
-    let scaled = |side: u32| ((u64::from(side) * u64::from(short_side) + u64::from(short) / 2) / u64::from(short)) as u32;
+    let scaled =
+        |side: u32| ((u64::from(side) * u64::from(short_side) + u64::from(short) / 2) / u64::from(short)) as u32;
     Some((scaled(photo.width), scaled(photo.height)))
 }
 

@@ -48,7 +48,9 @@ pub enum DecodeError {
         limit: u64,
     },
     /// The header announces more pixels than the limits allow.
-    #[error("the picture is {width} x {height} pixels, more than the allowed {max_pixels} in all or {max_side} on a side")]
+    #[error(
+        "the picture is {width} x {height} pixels, more than the allowed {max_pixels} in all or {max_side} on a side"
+    )]
     TooManyPixels {
         /// Announced width in pixels.
         width: u32,

@@ -72,8 +72,7 @@ impl ImageFormat {
         if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
             return Ok(Self::WebP);
         }
-        Err(unsupported_name(bytes)
-            .map_or(DecodeError::NotAnImage, |name| DecodeError::UnsupportedFormat { name }))
+        Err(unsupported_name(bytes).map_or(DecodeError::NotAnImage, |name| DecodeError::UnsupportedFormat { name }))
     }
 }
 

@@ -91,8 +91,11 @@ impl Fingerprint {
         }
         let means = sums.map(|sum| sum as f32 / (THUMB_SIDE * THUMB_SIDE) as f32);
         let pixels = self.thumb.as_chunks::<3>().0;
-        let deviation: f32 =
-            pixels.iter().flat_map(|pixel| pixel.iter().zip(means)).map(|(value, mean)| (f32::from(*value) - mean).abs()).sum();
+        let deviation: f32 = pixels
+            .iter()
+            .flat_map(|pixel| pixel.iter().zip(means))
+            .map(|(value, mean)| (f32::from(*value) - mean).abs())
+            .sum();
         deviation / THUMB_BYTES as f32
     }
 }
@@ -174,8 +177,9 @@ mod tests {
     /// A picture drawn by a function of (x, y) in 0..1.
     fn drawn(width: u32, height: u32, draw: impl Fn(f32, f32) -> [u8; 3]) -> Photo {
         let at = |index: u32, side: u32| (index as f32 + 0.5) / side as f32;
-        let pixels =
-            (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).flat_map(|(x, y)| draw(at(x, width), at(y, height)));
+        let pixels = (0..height)
+            .flat_map(|y| (0..width).map(move |x| (x, y)))
+            .flat_map(|(x, y)| draw(at(x, width), at(y, height)));
         Photo { width, height, pixels: pixels.collect(), format: ImageFormat::Png, notes: Vec::new() }
     }
 

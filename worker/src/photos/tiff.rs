@@ -70,7 +70,9 @@ impl Samples {
         let eight_bit = match (buffer, bits) {
             (DecodingResult::U8(bytes), 8) => bytes.clone(),
             (DecodingResult::U8(bytes), 1 | 2 | 4) => unpack(bytes, bits, row_samples, rows),
-            (DecodingResult::U16(words), 16) => words.iter().map(|word| ((u32::from(*word) + 128) / 257) as u8).collect(),
+            (DecodingResult::U16(words), 16) => {
+                words.iter().map(|word| ((u32::from(*word) + 128) / 257) as u8).collect()
+            }
             _ => return Err(unsupported(format!("{bits} bits a sample in this number format"))),
         };
         Ok(Self { eight_bit })
@@ -79,8 +81,9 @@ impl Samples {
     /// From one plane a channel to pixels.
     fn interleaved(&self, planes: usize) -> Self {
         let plane = self.eight_bit.len() / planes;
-        let eight_bit =
-            (0..plane).flat_map(|pixel| (0..planes).map(move |channel| self.eight_bit[channel * plane + pixel])).collect();
+        let eight_bit = (0..plane)
+            .flat_map(|pixel| (0..planes).map(move |channel| self.eight_bit[channel * plane + pixel]))
+            .collect();
         Self { eight_bit }
     }
 }
@@ -111,7 +114,9 @@ fn to_rgb(color: ColorType, samples: &[u8], palette: &[u16]) -> Result<Vec<u8>, 
             samples.iter().flat_map(|index| palette_color(palette, colors, usize::from(*index))).collect()
         }
         ColorType::RGB(_) => samples.to_vec(),
-        ColorType::GrayA(_) => pixels::<2>(samples).flat_map(|[grey, alpha]| [over_white(grey, alpha.into()); 3]).collect(),
+        ColorType::GrayA(_) => {
+            pixels::<2>(samples).flat_map(|[grey, alpha]| [over_white(grey, alpha.into()); 3]).collect()
+        }
         ColorType::RGBA(_) => {
             pixels::<4>(samples).flat_map(|[r, g, b, a]| [r, g, b].map(|value| over_white(value, a.into()))).collect()
         }

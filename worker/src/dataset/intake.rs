@@ -1,0 +1,338 @@
+//! Taking in an upload: every file is read and decoded once, and ends as exactly one of accepted, duplicate, conflicting,
+//! quarantined, unsupported or ignored.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use bytes::Bytes;
+use rayon::prelude::*;
+use sortinghat_proto::{
+    Digest,
+    manifest::{IngestCounts, Rejection, RejectionReason, UploadedFile},
+};
+
+use super::layout::{Label, Layout};
+use crate::photos::{
+    DecodeError, DecodeLimits, ImageFormat, Note, decode,
+    derivative::{Derivative, derivative},
+    phash::Fingerprint,
+};
+
+/// Files that are read and decoded at a time, which bounds the pictures that wait to be stored.
+const CHUNK_FILES: usize = 64;
+
+/// What to do with each photo.
+#[derive(Debug, Clone, Copy)]
+pub struct IntakeOptions {
+    /// Bounds on what is decoded.
+    pub limits: DecodeLimits,
+    /// Short side of the stored picture in pixels; smaller photos keep their size.
+    pub short_side_px: u32,
+}
+
+/// What became of an upload. `P` says where the stored picture is.
+#[derive(Debug)]
+pub struct Intake<P> {
+    /// How the folders were read.
+    pub layout: Layout,
+    /// The photos that can be used, sorted by path.
+    pub accepted: Vec<Accepted<P>>,
+    /// The files that were not used, sorted by path.
+    pub rejections: Vec<Rejection>,
+    /// How many files ended in which way; always balanced.
+    pub counts: IngestCounts,
+    /// How many usable photos each class has, also those that have none although they were meant to.
+    pub class_photos: BTreeMap<String, usize>,
+}
+
+/// A photo that can be used.
+#[derive(Debug)]
+pub struct Accepted<P> {
+    /// Its path in the upload; the first one, if it was uploaded more than once.
+    pub path: String,
+    /// The original file.
+    pub digest: Digest,
+    /// What its path says.
+    pub label: Label,
+    /// What was found in the file.
+    pub photo: Inspected<P>,
+}
+
+/// What is kept of a decoded file.
+#[derive(Debug)]
+pub struct Inspected<P> {
+    /// By which near-duplicates are found.
+    pub fingerprint: Fingerprint,
+    /// Width of the original in pixels, upright.
+    pub width: u32,
+    /// Height of the original in pixels, upright.
+    pub height: u32,
+    /// Format of the original.
+    pub format: ImageFormat,
+    /// What was done to it.
+    pub notes: Vec<Note>,
+    /// Where the stored picture is.
+    pub picture: P,
+}
+
+/// Reads, decodes and judges every file. `read` gets a file's content and runs on many threads; `store` keeps a stored
+/// picture, one after the other, in an order that depends on the paths only; `progress` is told how many distinct files of how many
+/// are done.
+///
+/// # Errors
+/// Whatever `read` or `store` return. A file that is no usable photo is not an error.
+pub fn take_in<P: Send, E: Send>(
+    files: &[UploadedFile],
+    options: IntakeOptions,
+    read: impl Fn(&UploadedFile) -> Result<Bytes, E> + Sync,
+    mut store: impl FnMut(Vec<u8>) -> Result<P, E>,
+    progress: impl Fn(usize, usize),
+) -> Result<Intake<P>, E> {
+    let layout = Layout::of(files.iter().map(|file| file.path.as_str()));
+    let mut by_digest: BTreeMap<&Digest, Vec<&UploadedFile>> = BTreeMap::new();
+    let mut intake = Intake {
+        layout,
+        accepted: Vec::new(),
+        rejections: Vec::new(),
+        counts: IngestCounts { inputs: files.len() as u64, ..IngestCounts::default() },
+        class_photos: BTreeMap::new(),
+    };
+    for file in files {
+        if layout.label(&file.path).is_some() {
+            by_digest.entry(&file.object.digest).or_default().push(file);
+        } else {
+            intake.counts.ignored += 1;
+            intake.reject(file, RejectionReason::NoClass, "it lies in no class folder".into());
+        }
+    }
+    let mut copies: Vec<Vec<&UploadedFile>> = by_digest.into_values().collect();
+    copies.iter_mut().for_each(|files| files.sort_by(|a, b| a.path.cmp(&b.path)));
+    copies.sort_by(|a, b| a[0].path.cmp(&b[0].path));
+
+    for (index, chunk) in copies.chunks(CHUNK_FILES).enumerate() {
+        let decoded: Vec<_> = chunk
+            .par_iter()
+            .map(|files| Ok((files, inspect(files[0], options, read_within(files[0], options, &read)?))))
+            .collect::<Result<_, E>>()?;
+        for (files, result) in decoded {
+            match result {
+                Ok((derivative, inspected)) => intake.accept(files, inspected.stored_as(store(derivative.bytes)?)),
+                Err(error) => files.iter().for_each(|file| intake.turn_away(file, &error)),
+            }
+        }
+        progress((index * CHUNK_FILES + chunk.len()).min(copies.len()), copies.len());
+    }
+    intake.rejections.sort_by(|a, b| a.path.cmp(&b.path));
+    assert!(intake.counts.balance(), "every input is counted exactly once: {:?}", intake.counts);
+    Ok(intake)
+}
+
+/// The content, or why it is not even read.
+fn read_within<E>(
+    file: &UploadedFile,
+    options: IntakeOptions,
+    read: impl Fn(&UploadedFile) -> Result<Bytes, E>,
+) -> Result<Result<Bytes, DecodeError>, E> {
+    let (bytes, limit) = (file.object.size_bytes, options.limits.max_bytes);
+    if bytes > limit {
+        return Ok(Err(DecodeError::TooManyBytes { bytes, limit }));
+    }
+    read(file).map(Ok)
+}
+
+fn inspect(
+    file: &UploadedFile,
+    options: IntakeOptions,
+    content: Result<Bytes, DecodeError>,
+) -> Result<(Derivative, Inspected<()>), DecodeError> {
+    let content = content?;
+    let photo = decode(&content, &options.limits)?;
+    let derivative = derivative(&photo, &content, options.short_side_px);
+    let fingerprint = Fingerprint::of(&photo);
+    let mut notes = photo.notes;
+    if !photo.format.matches_extension(&file.path) {
+        notes.push(Note::WrongExtension);
+    }
+    let (width, height, format) = (photo.width, photo.height, photo.format);
+    Ok((derivative, Inspected { fingerprint, width, height, format, notes, picture: () }))
+}
+
+impl Inspected<()> {
+    fn stored_as<P>(self, picture: P) -> Inspected<P> {
+        let Self { fingerprint, width, height, format, notes, picture: () } = self;
+        Inspected { fingerprint, width, height, format, notes, picture }
+    }
+}
+
+impl<P> Intake<P> {
+    /// Judges all copies of one decodable file.
+    fn accept(&mut self, files: &[&UploadedFile], photo: Inspected<P>) {
+        let labels: Vec<Label> = files.iter().filter_map(|file| self.layout.label(&file.path)).collect();
+        let classes: BTreeSet<&str> = labels.iter().map(|label| label.class.as_str()).collect();
+        if classes.len() > 1 {
+            let classes = classes.into_iter().collect::<Vec<_>>().join(" and ");
+            for (file, label) in files.iter().zip(&labels) {
+                self.class_photos.entry(label.class.clone()).or_default();
+                self.counts.conflicting += 1;
+                let message = format!("the same file lies in {classes}; keep one of them");
+                self.reject(file, RejectionReason::Conflicting, message);
+            }
+            return;
+        }
+        for copy in &files[1..] {
+            self.counts.duplicates += 1;
+            self.reject(copy, RejectionReason::Duplicate, format!("the same file as {}", files[0].path));
+        }
+        let label = labels.into_iter().next().expect("only labelled files are judged");
+        *self.class_photos.entry(label.class.clone()).or_default() += 1;
+        self.counts.accepted += 1;
+        let (path, digest) = (files[0].path.clone(), files[0].object.digest.clone());
+        self.accepted.push(Accepted { path, digest, label, photo });
+    }
+
+    /// Counts a file that cannot be decoded. One that never promised to be a photo is ignored, one in a format that is not
+    /// read is unsupported, any other is quarantined.
+    fn turn_away(&mut self, file: &UploadedFile, error: &DecodeError) {
+        let promises_photo = promises_photo(&file.path);
+        let count = match error {
+            DecodeError::UnsupportedFormat { .. } | DecodeError::UnsupportedFeature { .. } => {
+                &mut self.counts.unsupported
+            }
+            DecodeError::Empty | DecodeError::NotAnImage if !promises_photo => &mut self.counts.ignored,
+            _ => &mut self.counts.quarantined,
+        };
+        *count += 1;
+        if promises_photo && let Some(label) = self.layout.label(&file.path) {
+            self.class_photos.entry(label.class).or_default();
+        }
+        self.reject(file, rejection_reason(error), error.to_string());
+    }
+
+    fn reject(&mut self, file: &UploadedFile, reason: RejectionReason, message: String) {
+        let (path, digest) = (file.path.clone(), file.object.digest.clone());
+        self.rejections.push(Rejection { path, digest, reason, message });
+    }
+}
+
+/// Whether the extension is that of a photo.
+fn promises_photo(path: &str) -> bool {
+    let formats =
+        [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::Tiff];
+    Path::new(path).extension().is_some() && formats.iter().any(|format| format.matches_extension(path))
+}
+
+/// Whether a file with this reason was meant to be used and could not.
+pub(super) fn is_quarantine(reason: RejectionReason) -> bool {
+    matches!(
+        reason,
+        RejectionReason::Empty | RejectionReason::Truncated | RejectionReason::Corrupt | RejectionReason::OverLimit
+    )
+}
+
+fn rejection_reason(error: &DecodeError) -> RejectionReason {
+    match error {
+        DecodeError::Empty => RejectionReason::Empty,
+        DecodeError::NotAnImage => RejectionReason::NotAPhoto,
+        DecodeError::UnsupportedFormat { .. } | DecodeError::UnsupportedFeature { .. } => RejectionReason::Unsupported,
+        DecodeError::Truncated { .. } => RejectionReason::Truncated,
+        DecodeError::Corrupt { .. } | DecodeError::NoPixels { .. } | DecodeError::DecoderFailed { .. } => {
+            RejectionReason::Corrupt
+        }
+        DecodeError::TooManyBytes { .. } | DecodeError::TooManyPixels { .. } => RejectionReason::OverLimit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use sortinghat_proto::ObjectRef;
+
+    use super::*;
+    use crate::photos::derivative::encode_png;
+
+    /// A picture that is unlike those of other seeds.
+    fn png(seed: u8) -> Vec<u8> {
+        encode_png(8, 8, &(0..8 * 8 * 3).map(|index| (index * usize::from(seed) % 256) as u8).collect::<Vec<_>>())
+    }
+
+    fn intake_of(files: &[(&str, Vec<u8>)]) -> Intake<Vec<u8>> {
+        let uploaded: Vec<UploadedFile> = files
+            .iter()
+            .map(|(path, content)| UploadedFile { path: (*path).into(), object: ObjectRef::of(content) })
+            .collect();
+        let read = |file: &UploadedFile| {
+            let content = files.iter().find(|(path, _)| *path == file.path).expect("an uploaded path");
+            Ok::<_, Infallible>(Bytes::from(content.1.clone()))
+        };
+        let options = IntakeOptions { limits: DecodeLimits::default(), short_side_px: 512 };
+        take_in(&uploaded, options, read, Ok, |_, _| ()).expect("nothing can fail")
+    }
+
+    fn reasons(intake: &Intake<Vec<u8>>) -> Vec<(&str, RejectionReason)> {
+        intake.rejections.iter().map(|rejection| (rejection.path.as_str(), rejection.reason)).collect()
+    }
+
+    #[test]
+    fn every_file_ends_in_exactly_one_way() {
+        let intake = intake_of(&[
+            ("a/1.png", png(1)),
+            ("a/copy.png", png(1)),
+            ("a/both.png", png(2)),
+            ("b/both.png", png(2)),
+            ("b/2.jpg", png(3)),
+            ("b/cut.png", png(4)[..60].to_vec()),
+            ("b/empty.png", Vec::new()),
+            ("b/drawing.svg", b"<svg/>".to_vec()),
+            ("b/notes.txt", b"hello".to_vec()),
+            ("b/lost.jpg", b"<html>404</html>".to_vec()),
+            ("stray.png", png(5)),
+        ]);
+        let accepted: Vec<&str> = intake.accepted.iter().map(|accepted| accepted.path.as_str()).collect();
+        assert_eq!(accepted, ["a/1.png", "b/2.jpg"]);
+        assert_eq!(intake.accepted[1].photo.notes, [Note::WrongExtension]);
+        assert_eq!(
+            reasons(&intake),
+            [
+                ("a/both.png", RejectionReason::Conflicting),
+                ("a/copy.png", RejectionReason::Duplicate),
+                ("b/both.png", RejectionReason::Conflicting),
+                ("b/cut.png", RejectionReason::Truncated),
+                ("b/drawing.svg", RejectionReason::Unsupported),
+                ("b/empty.png", RejectionReason::Empty),
+                ("b/lost.jpg", RejectionReason::NotAPhoto),
+                ("b/notes.txt", RejectionReason::NotAPhoto),
+                ("stray.png", RejectionReason::NoClass),
+            ]
+        );
+        let expected = IngestCounts {
+            inputs: 11,
+            accepted: 2,
+            duplicates: 1,
+            conflicting: 2,
+            quarantined: 3,
+            unsupported: 1,
+            ignored: 2,
+        };
+        assert_eq!(intake.counts, expected);
+    }
+
+    #[test]
+    fn the_same_junk_in_every_folder_is_no_conflict() {
+        let intake = intake_of(&[("a/Thumbs.db", b"x".to_vec()), ("b/Thumbs.db", b"x".to_vec())]);
+        assert_eq!((intake.counts.ignored, intake.counts.conflicting), (2, 0));
+        assert!(intake.class_photos.is_empty());
+    }
+
+    #[test]
+    fn the_order_of_the_upload_changes_nothing() {
+        let mut files = vec![("a/1.png", png(1)), ("a/0.png", png(1)), ("b/2.png", png(2)), ("b/3.png", png(3))];
+        let paths = |intake: Intake<Vec<u8>>| intake.accepted.into_iter().map(|photo| photo.path).collect::<Vec<_>>();
+        let forwards = paths(intake_of(&files));
+        files.reverse();
+        assert_eq!(paths(intake_of(&files)), forwards);
+        assert_eq!(forwards, ["a/0.png", "b/2.png", "b/3.png"]);
+    }
+}

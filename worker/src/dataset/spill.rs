@@ -1,0 +1,46 @@
+//! Pictures that wait, on disk, until the split is known and they can go into shards.
+
+use std::{
+    fs::File,
+    io::{self, Write as _},
+    ops::Range,
+    os::unix::fs::FileExt as _,
+};
+
+/// A nameless temporary file; it is gone when the process is.
+#[derive(Debug)]
+pub struct Spill {
+    file: File,
+    length: u64,
+}
+
+impl Spill {
+    /// An empty one, in the system's folder for temporary files.
+    ///
+    /// # Errors
+    /// Whatever the file system reports.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { file: tempfile::tempfile()?, length: 0 })
+    }
+
+    /// Keeps `bytes`; returns where they are.
+    ///
+    /// # Errors
+    /// Whatever the file system reports, such as a full disk.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<Range<u64>> {
+        self.file.write_all(bytes)?;
+        let start = self.length;
+        self.length += bytes.len() as u64;
+        Ok(start..self.length)
+    }
+
+    /// Reads back what was kept at `range`.
+    ///
+    /// # Errors
+    /// Whatever the file system reports.
+    pub fn read(&self, range: &Range<u64>) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        self.file.read_exact_at(&mut bytes, range.start)?;
+        Ok(bytes)
+    }
+}

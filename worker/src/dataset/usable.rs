@@ -1,0 +1,80 @@
+//! Whether what was taken in can be learned from.
+
+use sortinghat_proto::{Refusal, limits, v1::ErrorCode};
+
+use super::{
+    intake::Intake,
+    layout::{Label, Layout},
+    split::Side,
+};
+
+/// Refuses a set of which more than half could not be decoded, unless failures are allowed: the checker is more likely wrong
+/// than the photos. Unsupported formats do not count. Then refuses a set without two classes of at least two photos, with
+/// the counts; with given sides, each class needs a photo on both.
+///
+/// # Errors
+/// A [`Refusal`] with [`ErrorCode::UnusableData`].
+pub fn check<P>(intake: &Intake<P>, allow_failures: bool) -> Result<(), Refusal> {
+    let counts = &intake.counts;
+    let photos = counts.accepted + counts.duplicates + counts.conflicting + counts.quarantined;
+    if counts.quarantined * 2 > photos && !allow_failures {
+        let first = intake.rejections.iter().find(|rejection| super::intake::is_quarantine(rejection.reason));
+        let example = first.map_or(String::new(), |first| format!(", for example {}: {}", first.path, first.message));
+        return Err(unusable(format!(
+            "{} of {photos} photos cannot be decoded{example}; look at some of them, or go on without them with \
+             --allow-failures",
+            counts.quarantined
+        )));
+    }
+    if counts.accepted == 0 {
+        return Err(unusable(format!("there is no usable photo among {} files", counts.inputs)));
+    }
+    check_classes(intake)
+}
+
+fn check_classes<P>(intake: &Intake<P>) -> Result<(), Refusal> {
+    let classes = &intake.class_photos;
+    if classes.len() < 2 {
+        let only = classes.keys().next().map_or("none", String::as_str);
+        return Err(unusable(format!(
+            "there must be at least two classes, found {only}; put the photos of each class into a folder of its own"
+        )));
+    }
+    if classes.len() > limits::MAX_CLASSES {
+        return Err(unusable(format!("{} classes are more than the {} allowed", classes.len(), limits::MAX_CLASSES)));
+    }
+    if let Some(long) = classes.keys().find(|name| name.len() > limits::MAX_CLASS_NAME_BYTES) {
+        return Err(unusable(format!("the class name {long} is longer than {} bytes", limits::MAX_CLASS_NAME_BYTES)));
+    }
+    let lacking: Vec<String> = classes.keys().filter_map(|class| lack(intake, class)).collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let what = match intake.layout {
+        Layout::ClassFolders => "each class needs at least two usable photos",
+        Layout::TrainAndValid => "each class needs a usable photo in train/ and one in valid/",
+    };
+    Err(unusable(format!("{what}: {}", lacking.join(", "))))
+}
+
+/// What a class lacks, if anything: "cats has 1".
+fn lack<P>(intake: &Intake<P>, class: &str) -> Option<String> {
+    match intake.layout {
+        Layout::ClassFolders => {
+            let photos = intake.class_photos[class];
+            (photos < 2).then(|| format!("{class} has {photos}"))
+        }
+        Layout::TrainAndValid => {
+            let on = |side| {
+                let label = Label { class: class.to_owned(), given: Some(side) };
+                intake.accepted.iter().filter(|accepted| accepted.label == label).count()
+            };
+            let (train, valid) = (on(Side::Train), on(Side::Valid));
+            (train == 0 || valid == 0).then(|| format!("{class} has {train} and {valid}"))
+        }
+    }
+}
+
+fn unusable(message: String) -> Refusal {
+    Refusal::new(ErrorCode::UnusableData, message)
+}
