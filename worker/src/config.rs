@@ -1,0 +1,207 @@
+//! The command line. Every flag can also be set by the environment variable that `--help` shows beside it.
+
+use std::{env, ffi::OsString, num::NonZeroUsize, path::PathBuf, str::FromStr, thread};
+
+use clap::{Args, Parser, Subcommand};
+use url::Url;
+
+use crate::device::DeviceRequest;
+
+/// Runs sortinghat's jobs on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "sortinghat-worker", version)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the binary can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Takes tasks from a coordinator until it is stopped.
+    Run(RunArgs),
+    /// Says which device would compute, and why.
+    Devices(ComputeArgs),
+    /// Runs one task at a time for a worker, which starts it and talks to it on its standard input.
+    #[command(hide = true)]
+    Executor(ExecutorArgs),
+}
+
+/// A worker's settings.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// The coordinator's address, http://HOST:PORT or https://HOST:PORT
+    #[arg(long, env = "SORTINGHAT_COORDINATOR", default_value = "http://127.0.0.1:7878")]
+    pub coordinator: Url,
+    /// Tasks to run at a time, each in its own process
+    #[arg(long, env = "SORTINGHAT_SLOTS", default_value = "1")]
+    pub slots: NonZeroUsize,
+    /// A file that holds the token to show to the coordinator; read again at every connection
+    #[arg(long, env = "SORTINGHAT_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The token itself, where a file is not at hand
+    #[arg(long, env = "SORTINGHAT_TOKEN", hide = true, hide_env_values = true, conflicts_with = "token_file")]
+    pub token: Option<String>,
+    /// Certificates (PEM) to trust for https, instead of the system's
+    #[arg(long, env = "SORTINGHAT_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// What each executor needs.
+    #[command(flatten)]
+    pub executor: ExecutorArgs,
+}
+
+/// An executor's settings.
+#[derive(Debug, Clone, Args)]
+pub struct ExecutorArgs {
+    /// The object store, file:///FOLDER or s3://BUCKET/PREFIX [default: objects in the data folder]
+    #[arg(long, env = "SORTINGHAT_OBJECT_STORE")]
+    pub object_store: Option<Url>,
+    /// Where this worker keeps its files [default: ~/.local/share/sortinghat]
+    #[arg(long, env = "SORTINGHAT_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where installed pretrained weights lie [default: ~/.cache/sortinghat/weights]
+    #[arg(long, env = "SORTINGHAT_WEIGHTS_DIR")]
+    pub weights_dir: Option<PathBuf>,
+    /// Where objects are cached; may be shared by the workers of a machine [default: cache in the data folder]
+    #[arg(long, env = "SORTINGHAT_CACHE_DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// How large the cache may grow, such as 500MiB or 20GiB
+    #[arg(long, env = "SORTINGHAT_CACHE_BYTES", default_value = "20GiB")]
+    pub cache_bytes: ByteCount,
+    /// The device.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// What computes.
+#[derive(Debug, Clone, Args)]
+pub struct ComputeArgs {
+    /// auto, cpu or cuda:N
+    #[arg(long, env = "SORTINGHAT_DEVICE", default_value = "auto")]
+    pub device: DeviceRequest,
+    /// CPU threads of one task [default: the machine's cores, divided by the slots]
+    #[arg(long, env = "SORTINGHAT_THREADS")]
+    pub threads: Option<NonZeroUsize>,
+}
+
+/// A number of bytes, written plainly or with KiB, MiB, GiB, TiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteCount(pub u64);
+
+impl FromStr for ByteCount {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1_u64 << 40), ("B", 1)];
+        let (number, unit) = units
+            .into_iter()
+            .find_map(|(suffix, bytes)| Some((text.strip_suffix(suffix)?, bytes)))
+            .unwrap_or((text, 1));
+        let count = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+        count.map(Self).ok_or_else(|| format!("{text:?} is not a size: write 500MiB, 20GiB or a number of bytes"))
+    }
+}
+
+impl ExecutorArgs {
+    /// The object store's URL.
+    ///
+    /// # Panics
+    /// Never: the default's path is absolute.
+    pub fn object_store(&self) -> Url {
+        self.object_store.clone().unwrap_or_else(|| {
+            let folder = std::path::absolute(self.data_dir().join("objects")).unwrap_or_else(|_| "/".into());
+            Url::from_directory_path(folder).expect("an absolute path is a file URL")
+        })
+    }
+
+    /// Where this worker keeps its files.
+    pub fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| user_folder("XDG_DATA_HOME", ".local/share").join("sortinghat"))
+    }
+
+    /// Where pretrained weights lie.
+    pub fn weights_dir(&self) -> PathBuf {
+        self.weights_dir
+            .clone()
+            .unwrap_or_else(|| user_folder("XDG_CACHE_HOME", ".cache").join("sortinghat").join("weights"))
+    }
+
+    /// Where objects are cached.
+    pub fn cache_dir(&self) -> PathBuf {
+        self.cache_dir.clone().unwrap_or_else(|| self.data_dir().join("cache"))
+    }
+
+    /// The arguments that start an executor with these settings, one of `slots`.
+    pub(crate) fn to_command_line(&self, slots: NonZeroUsize) -> Vec<OsString> {
+        let threads = self.compute.threads.map_or_else(|| fair_share(slots), NonZeroUsize::get);
+        vec![
+            "executor".into(),
+            "--object-store".into(),
+            self.object_store().as_str().into(),
+            "--data-dir".into(),
+            self.data_dir().into(),
+            "--weights-dir".into(),
+            self.weights_dir().into(),
+            "--cache-dir".into(),
+            self.cache_dir().into(),
+            "--cache-bytes".into(),
+            self.cache_bytes.0.to_string().into(),
+            "--device".into(),
+            self.compute.device.to_string().into(),
+            "--threads".into(),
+            threads.to_string().into(),
+        ]
+    }
+}
+
+/// The cores of each of `slots` tasks.
+fn fair_share(slots: NonZeroUsize) -> usize {
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    (cores / slots).max(1)
+}
+
+/// The user's folder of a kind: the variable's, else the usual one in the home folder.
+fn user_folder(variable: &str, usual: &str) -> PathBuf {
+    env::var_os(variable)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .unwrap_or_else(|| env::home_dir().unwrap_or_else(|| "/var/lib".into()).join(usual))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(arguments: &[&str]) -> RunArgs {
+        let line = ["sortinghat-worker", "run"].iter().chain(arguments);
+        match CommandLine::try_parse_from(line).unwrap().command {
+            Command::Run(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_executor_is_started_with_exactly_the_workers_settings() {
+        let worker = run(&["--data-dir", "/data", "--device", "cpu", "--threads", "3", "--cache-bytes", "2GiB"]);
+        let mut line = worker.executor.to_command_line(worker.slots);
+        line.insert(0, "sortinghat-worker".into());
+        let Command::Executor(executor) = CommandLine::try_parse_from(line).unwrap().command else {
+            panic!("not an executor's command line");
+        };
+        assert_eq!(executor.object_store(), worker.executor.object_store());
+        assert_eq!(executor.cache_dir(), PathBuf::from("/data/cache"));
+        assert_eq!(executor.cache_bytes, ByteCount(2 << 30));
+        assert_eq!(executor.compute.threads.map(NonZeroUsize::get), Some(3));
+    }
+
+    #[test]
+    fn sizes_are_read_with_and_without_units_and_nonsense_is_refused() {
+        for (text, bytes) in [("0", 0), ("512", 512), ("512B", 512), ("1KiB", 1024), ("20 GiB", 20 << 30)] {
+            assert_eq!(text.parse(), Ok(ByteCount(bytes)), "{text}");
+        }
+        for text in ["", "GiB", "-1", "1.5GiB", "20GB", "99999999999TiB"] {
+            assert!(text.parse::<ByteCount>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! One executor process, seen from the worker: its messages, its lines of output, its end.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream as StdUnixStream, process::ExitStatusExt as _},
+    },
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use futures::{SinkExt as _, StreamExt as _, stream::SplitSink};
+use nix::sys::signal::Signal;
+use prost::Message as _;
+use sortinghat_proto::executor::v1::{
+    ExecutorCommand, ExecutorReport, executor_command::Command, executor_report::Report,
+};
+use tokio::{
+    net::{UnixStream, unix::pipe},
+    process::{Child, Command as Process},
+    sync::mpsc,
+    task::JoinHandle,
+};
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
+
+use super::{frames, log};
+
+/// How long a process whose socket is closed may take to end by itself, and a killed one to be gone.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the last lines of a process that is gone are waited for; a grandchild may hold the pipe open.
+const LAST_LINES_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What starts an executor: the program and its arguments.
+#[derive(Debug, Clone)]
+pub(crate) struct ExecutorProgram {
+    /// The program; `/proc/self/exe` is this very binary, even if the file was replaced meanwhile.
+    pub(crate) path: PathBuf,
+    /// Its arguments.
+    pub(crate) arguments: Vec<OsString>,
+}
+
+/// What comes out of an executor.
+#[derive(Debug)]
+pub(super) enum Output {
+    Report(Report),
+    Line(String),
+    /// The socket is closed or unreadable; with the reason if it is the latter.
+    Closed(Option<String>),
+}
+
+/// A running executor process; killed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Executor {
+    process: Child,
+    commands: SplitSink<Framed<UnixStream, LengthDelimitedCodec>, bytes::Bytes>,
+    reports: mpsc::Receiver<Result<Report, Option<String>>>,
+    lines: mpsc::Receiver<String>,
+    readers: [JoinHandle<()>; 2],
+}
+
+impl Executor {
+    /// Starts the process in a process group of its own, so that a Ctrl-C at the terminal reaches the worker alone.
+    pub(super) fn spawn(program: &ExecutorProgram) -> io::Result<Self> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let (output, printer) = io::pipe()?;
+        let process = Process::new(&program.path)
+            .arg0("sortinghat-worker")
+            .args(&program.arguments)
+            .env_remove("SORTINGHAT_TOKEN")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::from(printer.try_clone()?))
+            .stderr(Stdio::from(printer))
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let (commands, mut frames) = Framed::new(UnixStream::from_std(ours)?, frames::codec()).split();
+        let (report_sender, reports) = mpsc::channel(64);
+        let reporter = tokio::spawn(async move {
+            let end = loop {
+                let report = match frames.next().await {
+                    Some(Ok(frame)) => match ExecutorReport::decode(frame) {
+                        Ok(ExecutorReport { report: Some(report) }) => report,
+                        Ok(ExecutorReport { report: None }) => break Some("it sent an unknown message".to_owned()),
+                        Err(error) => break Some(format!("it sent an unreadable message: {error}")),
+                    },
+                    Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                        break Some(format!("it sent an unreadable message: {error}"));
+                    }
+                    Some(Err(_)) | None => break None,
+                };
+                if report_sender.send(Ok(report)).await.is_err() {
+                    return;
+                }
+            };
+            // Nobody listening is as good as sent.
+            let _ = report_sender.send(Err(end)).await;
+        });
+        let (line_sender, lines) = mpsc::channel(64);
+        let printed = pipe::Receiver::from_owned_fd(output.into())?;
+        let printer = tokio::spawn(log::forward_lines(printed, line_sender));
+        Ok(Self { process, commands, reports, lines, readers: [reporter, printer] })
+    }
+
+    pub(super) async fn send(&mut self, command: Command) -> io::Result<()> {
+        self.commands.send(ExecutorCommand { command: Some(command) }.encode_to_vec().into()).await
+    }
+
+    /// The next thing that comes out; after [`Output::Closed`] nothing does, but lines. Safe to drop and call again.
+    pub(super) async fn next(&mut self) -> Output {
+        tokio::select! {
+            Some(line) = self.lines.recv() => Output::Line(line),
+            report = self.reports.recv() => match report {
+                Some(Ok(report)) => Output::Report(report),
+                Some(Err(reason)) => Output::Closed(reason),
+                None => Output::Closed(None),
+            },
+        }
+    }
+
+    /// Waits for the process to end by itself, else kills it. Returns how it ended, for people, and its last lines.
+    pub(super) async fn end(mut self) -> (String, Vec<String>) {
+        let status = tokio::time::timeout(END_TIMEOUT, self.process.wait()).await;
+        match status {
+            Ok(status) => self.ended(status).await,
+            Err(_) => self.kill().await,
+        }
+    }
+
+    /// Kills the process and waits until it is gone. Returns how it ended, for people, and its last lines.
+    pub(super) async fn kill(mut self) -> (String, Vec<String>) {
+        // It fails only if the process is gone already.
+        let _ = self.process.start_kill();
+        match tokio::time::timeout(END_TIMEOUT, self.process.wait()).await {
+            Ok(status) => self.ended(status).await,
+            Err(_) => ("did not end although it was killed".to_owned(), Vec::new()),
+        }
+    }
+
+    async fn ended(mut self, status: io::Result<ExitStatus>) -> (String, Vec<String>) {
+        let mut last_lines = Vec::new();
+        let drained = tokio::time::timeout(LAST_LINES_TIMEOUT, async {
+            while let Some(line) = self.lines.recv().await {
+                last_lines.push(line);
+            }
+        });
+        // What has arrived by then is enough.
+        let _ = drained.await;
+        let cause = status.map_or_else(|error| format!("ended in an unknown way ({error})"), describe);
+        (cause, last_lines)
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        self.readers.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// How a process ended, for people.
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with code {code}"),
+        (None, Some(libc::SIGKILL)) => "was killed by signal 9 (SIGKILL; out of memory?)".to_owned(),
+        (None, Some(number)) => {
+            let name = Signal::try_from(number).map_or("unknown", Signal::as_str);
+            format!("was killed by signal {number} ({name})")
+        }
+        (None, None) => "ended in an unknown way".to_owned(),
+    }
+}

@@ -1,0 +1,105 @@
+//! What an executor prints: lines, bounded, with the last ones kept for the report of its death.
+
+use std::collections::VecDeque;
+
+use sortinghat_proto::limits;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    sync::mpsc,
+};
+
+/// Lines that the report of a death quotes.
+const TAIL_LINES: usize = 12;
+
+/// Sends each line of `stream` on, shortened to what is kept, until it ends.
+pub(super) async fn forward_lines(mut stream: impl AsyncRead + Unpin, lines: mpsc::Sender<String>) {
+    let mut buffer = vec![0; 8192];
+    let mut line = Vec::new();
+    while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+        for &byte in &buffer[..read] {
+            if byte != b'\n' {
+                // The rest of an endless line is not kept.
+                if line.len() < limits::MAX_TEXT_BYTES {
+                    line.push(byte);
+                }
+            } else if lines.send(text_of(&mut line)).await.is_err() {
+                return;
+            }
+        }
+    }
+    if !line.is_empty() {
+        // Nobody listening is as good as sent.
+        let _ = lines.send(text_of(&mut line)).await;
+    }
+}
+
+fn text_of(line: &mut Vec<u8>) -> String {
+    let mut text = String::from_utf8_lossy(&std::mem::take(line)).trim_end().to_owned();
+    // Replacement characters are longer than the bytes they stand for.
+    text.truncate(text.floor_char_boundary(limits::MAX_TEXT_BYTES));
+    text
+}
+
+/// The last lines that an executor printed.
+#[derive(Debug, Default)]
+pub(super) struct Tail(VecDeque<String>);
+
+impl Tail {
+    pub(super) fn push(&mut self, line: String) {
+        if self.0.len() == TAIL_LINES {
+            self.0.pop_front();
+        }
+        self.0.push_back(line);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// `cause`, and what was printed before.
+    pub(super) fn explain(&self, cause: &str) -> String {
+        if self.0.is_empty() {
+            return cause.to_owned();
+        }
+        let lines: Vec<_> = self.0.iter().map(String::as_str).collect();
+        let mut text = format!("{cause}; it printed last:\n{}", lines.join("\n"));
+        text.truncate(text.floor_char_boundary(limits::MAX_TEXT_BYTES));
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn lines_of(content: &[u8]) -> Vec<String> {
+        let (sender, mut receiver) = mpsc::channel(16);
+        forward_lines(content, sender).await;
+        let mut lines = Vec::new();
+        while let Some(line) = receiver.recv().await {
+            lines.push(line);
+        }
+        lines
+    }
+
+    #[tokio::test]
+    async fn lines_arrive_without_their_ends_and_the_last_one_needs_none() {
+        assert_eq!(lines_of(b"one\ntwo\r\n\nterminate called").await, ["one", "two", "", "terminate called"]);
+    }
+
+    #[tokio::test]
+    async fn an_endless_line_that_is_not_text_is_cut() {
+        let lines = lines_of(&[0xff; 100_000]).await;
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].len() <= limits::MAX_TEXT_BYTES);
+    }
+
+    #[test]
+    fn a_death_is_explained_with_the_last_lines_only() {
+        let mut tail = Tail::default();
+        assert_eq!(tail.explain("killed"), "killed");
+        (0..50).for_each(|number| tail.push(format!("line {number}")));
+        let text = tail.explain("killed");
+        assert!(text.ends_with("line 49") && !text.contains("line 37\n"), "{text}");
+    }
+}

@@ -1,0 +1,215 @@
+//! The executor process itself: takes a task, runs it on the main thread, tells how it ended, takes the next.
+
+use std::{
+    io,
+    num::NonZeroUsize,
+    os::{fd::AsFd as _, unix::net::UnixStream},
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        prctl,
+        signal::{Signal, raise},
+    },
+    unistd::dup2_stdin,
+};
+use sortinghat_proto::{
+    executor::v1::{ExecutorCommand, ExecutorReport, Ready, executor_command::Command, executor_report::Report},
+    v1,
+};
+use tch::Device;
+use tokio::runtime::Handle;
+
+use super::frames;
+use crate::{
+    config::ExecutorArgs,
+    device::{self, DeviceError},
+    jobs::{self, JobContext, JobError, JobOutput, Machine, Task, WarmModel},
+    objects::{ObjectError, Objects},
+};
+
+/// Why an executor cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// The device cannot be had.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The object store or the cache cannot be opened.
+    #[error(transparent)]
+    Objects(#[from] ObjectError),
+    /// It was not started by a worker, or the machine is out of something.
+    #[error("failed to {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+/// A task and the flag that cancels it.
+struct Start {
+    assignment: v1::Assignment,
+    cancelled: Arc<AtomicBool>,
+}
+
+/// Serves the worker on the other side of standard input until it goes away.
+///
+/// # Errors
+/// [`ExecutorError`] if it cannot start; then the worker reads the reason on standard error.
+pub fn run(args: &ExecutorArgs) -> Result<(), ExecutorError> {
+    // Before the first thread and the first allocation of libtorch.
+    device::keep_freed_memory();
+    let failed = |action| move |source| ExecutorError::System { action, source };
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from).map_err(failed("be bound to the worker"))?;
+    let socket = take_socket().map_err(failed("take the worker's socket from standard input"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(failed("start the threads that talk to the object store"))?;
+    let machine = machine(args, runtime.handle())?;
+    let (reports, outbox) = mpsc::channel();
+    let (starts, inbox) = mpsc::channel();
+    let reader = socket.try_clone().map_err(failed("duplicate the worker's socket"))?;
+    thread::spawn(move || forward_commands(reader, &starts));
+    thread::spawn(move || send_reports(socket, &outbox));
+    // A closed channel means that the process is ending.
+    let _ = reports.send(ExecutorReport { report: Some(Report::Ready(ready(&machine))) });
+    let mut model = WarmModel::default();
+    for start in inbox {
+        let outcome = run_task(start, &machine, &reports, &mut model);
+        let _ = reports.send(ExecutorReport { report: Some(Report::Finished(outcome)) });
+    }
+    Ok(())
+}
+
+/// The socket that the worker left as standard input, which becomes empty: a library that reads it would eat messages.
+fn take_socket() -> io::Result<UnixStream> {
+    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    // Anything but a connected socket is refused here.
+    socket.peer_addr()?;
+    dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    Ok(socket)
+}
+
+fn machine(args: &ExecutorArgs, runtime: &Handle) -> Result<Arc<Machine>, ExecutorError> {
+    let compute = device::choose(args.compute.device, args.compute.threads.map(NonZeroUsize::get))?;
+    let failed = |action| move |source| ExecutorError::System { action, source };
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(compute.threads)
+        .build_global()
+        .map_err(io::Error::other)
+        .map_err(failed("start the threads that decode"))?;
+    let objects = Objects::open(&args.object_store(), args.cache_dir(), args.cache_bytes.0, runtime.clone())?;
+    let hub_dir = args.cache_dir().join("hub");
+    Ok(Arc::new(Machine { compute, objects, weights_dir: args.weights_dir(), hub_dir }))
+}
+
+fn ready(machine: &Machine) -> Ready {
+    Ready {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        device: match machine.compute.device {
+            Device::Cuda(index) => format!("cuda:{index}"),
+            _ => "cpu".to_owned(),
+        },
+        device_reason: machine.compute.reason.clone(),
+        threads: u32::try_from(machine.compute.threads).unwrap_or(u32::MAX),
+    }
+}
+
+/// Reads commands on a thread of its own, so that a cancellation reaches a task that is running.
+fn forward_commands(mut socket: UnixStream, starts: &mpsc::Sender<Start>) {
+    let mut current = Arc::new(AtomicBool::new(false));
+    loop {
+        let command = match frames::read::<ExecutorCommand>(&mut socket) {
+            Ok(Some(ExecutorCommand { command: Some(command) })) => command,
+            // From a newer worker, which would not have started this executor.
+            Ok(Some(ExecutorCommand { command: None })) => continue,
+            Ok(None) => end(),
+            Err(error) => {
+                tracing::error!(%error, "the worker cannot be understood");
+                end();
+            }
+        };
+        match command {
+            Command::Start(assignment) => {
+                current = Arc::new(AtomicBool::new(false));
+                if starts.send(Start { assignment, cancelled: current.clone() }).is_err() {
+                    end();
+                }
+            }
+            Command::Cancel(_) => current.store(true, Ordering::Relaxed),
+        }
+    }
+}
+
+fn send_reports(mut socket: UnixStream, outbox: &mpsc::Receiver<ExecutorReport>) {
+    for report in outbox {
+        if let Err(error) = frames::write(&mut socket, &report) {
+            tracing::error!(%error, "the worker cannot be told");
+            end();
+        }
+    }
+}
+
+/// Ends the process at once, whatever its main thread is in the middle of. An orderly exit would run libtorch's destructors under it.
+fn end() -> ! {
+    // SIGKILL cannot be refused; the loop is for the compiler.
+    loop {
+        let _: Result<(), Errno> = raise(Signal::SIGKILL);
+    }
+}
+
+fn run_task(
+    start: Start,
+    machine: &Arc<Machine>,
+    reports: &mpsc::Sender<ExecutorReport>,
+    model: &mut WarmModel,
+) -> v1::TaskOutcome {
+    let result = Task::try_from(start.assignment).map_err(JobError::from).and_then(|task| {
+        tracing::info!(task = %task.id, kind = %task.spec.kind(), attempt = task.attempt, "task started");
+        let context = JobContext::new(task, machine.clone(), reports.clone(), start.cancelled);
+        contain_panic(|| jobs::run(&context, model))
+    });
+    match &result {
+        Ok(output) => tracing::info!(summary = output.summary, "task succeeded"),
+        Err(error) => {
+            // Whatever a failed task left in it is not trusted.
+            model.release();
+            tracing::info!(%error, "task ended without a result");
+        }
+    }
+    jobs::outcome_of(result)
+}
+
+/// A panic (tch's plain methods panic with libtorch's message) fails the task, not the process.
+fn contain_panic(job: impl FnOnce() -> Result<JobOutput, JobError>) -> Result<JobOutput, JobError> {
+    panic::catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|payload| {
+        let message = payload
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| payload.downcast_ref::<&str>().copied())
+            .unwrap_or("a panic without a message");
+        Err(JobError::of_panic(message))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_libtorch_becomes_a_failure_that_says_what_happened() {
+        let result =
+            contain_panic(|| panic!("called `Result::unwrap()` on an `Err` value: Torch(\"CUDA out of memory\")"));
+        assert!(matches!(result, Err(JobError::OutOfMemory { .. })), "{result:?}");
+        let result = contain_panic(|| panic!("index out of bounds"));
+        assert!(matches!(&result, Err(JobError::Internal(message)) if message.contains("index")), "{result:?}");
+    }
+}

@@ -1,0 +1,340 @@
+//! Keeps one executor running, gives it tasks, and ends it when it hangs, does not stop, or overstays its lease.
+
+use std::time::Duration;
+
+use sortinghat_proto::{
+    JobKind, JobSpec,
+    executor::v1::{CancelTask, Ready, executor_command::Command, executor_report::Report},
+    v1,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use v1::{LogLine, attempt_event::Event, task_outcome::Outcome};
+
+pub(crate) use super::child::ExecutorProgram;
+use super::{
+    child::{Executor, Output},
+    log::Tail,
+};
+
+/// How long an executor may take to start; loading CUDA from a slow disk takes long.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a task may take to stop after it was cancelled, before its executor is killed.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause after an executor that never became ready; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What the session tells a slot.
+#[derive(Debug)]
+pub(crate) enum SlotCommand {
+    /// Run this task until `lease_end` at most.
+    Start {
+        /// The task.
+        assignment: Box<v1::Assignment>,
+        /// When the executor must be gone, unless the lease is renewed.
+        lease_end: Instant,
+    },
+    /// The lease lasts longer.
+    Renew {
+        /// As in `Start`.
+        lease_end: Instant,
+    },
+    /// Stop the task.
+    Cancel,
+}
+
+/// What a slot tells the session.
+#[derive(Debug)]
+pub(crate) enum SlotReport {
+    /// A new executor can take a task.
+    Ready(Ready),
+    /// No executor can be started now; it is tried again.
+    CannotStart(String),
+    /// The task is getting on.
+    Progress(v1::Progress),
+    /// A durable event, not numbered yet.
+    Event(Event),
+    /// The task ended; the slot is free again if `executor_kept`, else after the next [`Self::Ready`].
+    Ended {
+        /// How.
+        outcome: Outcome,
+        /// The executor lives on.
+        executor_kept: bool,
+    },
+}
+
+/// Owns one slot: the loop that keeps an executor in it.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    slot: usize,
+    program: ExecutorProgram,
+    commands: mpsc::UnboundedReceiver<SlotCommand>,
+    reports: mpsc::Sender<(usize, SlotReport)>,
+    tail: Tail,
+}
+
+/// When a running task is ended from outside, and why.
+#[derive(Debug)]
+struct Bounds {
+    lease_end: Instant,
+    stall: Duration,
+    last_sign_of_life: Instant,
+    cancelled_at: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Overrun {
+    Lease,
+    Stall,
+    Cancellation,
+}
+
+impl Bounds {
+    /// The earliest of the ends.
+    fn next(&self) -> (Instant, Overrun) {
+        let stall = (self.last_sign_of_life + self.stall, Overrun::Stall);
+        let cancellation = self.cancelled_at.map(|at| (at + CANCEL_TIMEOUT, Overrun::Cancellation));
+        [Some((self.lease_end, Overrun::Lease)), Some(stall), cancellation]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(end, _)| *end)
+            .expect("the lease always has an end")
+    }
+}
+
+/// Why a started task is over.
+enum TaskEnd {
+    Finished(Outcome),
+    Overrun(Overrun),
+    Died(Option<String>),
+    /// The session is gone.
+    Abandoned,
+}
+
+impl Supervisor {
+    /// The supervisor of slot number `slot`, to be run; reports carry the number.
+    pub(crate) fn new(
+        slot: usize,
+        program: ExecutorProgram,
+        commands: mpsc::UnboundedReceiver<SlotCommand>,
+        reports: mpsc::Sender<(usize, SlotReport)>,
+    ) -> Self {
+        Self { slot, program, commands, reports, tail: Tail::default() }
+    }
+
+    /// Runs until the session drops its end of the channels; then the executor is killed.
+    pub(crate) async fn run(mut self) {
+        let mut pause = FIRST_PAUSE;
+        while !self.reports.is_closed() {
+            match self.start().await {
+                Ok(executor) => {
+                    pause = FIRST_PAUSE;
+                    self.serve(executor).await;
+                }
+                Err(reason) => {
+                    tracing::error!(slot = self.slot, reason, "no executor");
+                    self.report(SlotReport::CannotStart(reason)).await;
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Starts an executor and waits until it is ready; the error is a reason for people.
+    async fn start(&mut self) -> Result<Executor, String> {
+        self.tail.clear();
+        let mut executor = Executor::spawn(&self.program)
+            .map_err(|error| format!("failed to start {}: {error}", self.program.path.display()))?;
+        let ready = timeout(START_TIMEOUT, async {
+            loop {
+                match executor.next().await {
+                    Output::Line(line) => self.note_line(line),
+                    Output::Report(Report::Ready(ready)) => return Ok(ready),
+                    Output::Report(_) => return Err(Some("it spoke before it was ready".to_owned())),
+                    Output::Closed(reason) => return Err(reason),
+                }
+            }
+        });
+        let reason = match ready.await {
+            Ok(Ok(ready)) if ready.version == env!("CARGO_PKG_VERSION") => {
+                tracing::info!(slot = self.slot, device = ready.device, reason = ready.device_reason, "executor ready");
+                self.report(SlotReport::Ready(ready)).await;
+                return Ok(executor);
+            }
+            Ok(Ok(Ready { version, .. })) => Some(format!(
+                "it is version {version:?}, this worker is {}: restart the worker",
+                env!("CARGO_PKG_VERSION")
+            )),
+            Ok(Err(reason)) => reason,
+            Err(_) => Some(format!("it was not ready within {} s", START_TIMEOUT.as_secs())),
+        };
+        let cause = match reason {
+            Some(reason) => {
+                self.note_end(executor.kill().await);
+                reason
+            }
+            None => self.note_end(executor.end().await),
+        };
+        Err(self.tail.explain(&format!("the executor did not start: {cause}")))
+    }
+
+    /// Gives the executor tasks until it cannot take another.
+    async fn serve(&mut self, mut executor: Executor) {
+        loop {
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(SlotCommand::Start { assignment, lease_end }) => {
+                        match self.run_task(executor, assignment, lease_end).await {
+                            Some(kept) => executor = kept,
+                            None => return,
+                        }
+                    }
+                    // For a task that has ended meanwhile.
+                    Some(SlotCommand::Renew { .. } | SlotCommand::Cancel) => {}
+                    None => {
+                        self.note_end(executor.kill().await);
+                        return;
+                    }
+                },
+                output = executor.next() => match output {
+                    Output::Line(line) => self.note_line(line),
+                    Output::Report(report) => tracing::warn!(slot = self.slot, ?report, "a report without a task"),
+                    Output::Closed(_) => {
+                        let cause = self.note_end(executor.end().await);
+                        tracing::warn!(slot = self.slot, cause, "an idle executor ended and is replaced");
+                        // Until the next one is ready nothing can start here.
+                        self.report(SlotReport::CannotStart(cause)).await;
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Runs one task to its end; returns the executor if it can take another.
+    async fn run_task(
+        &mut self,
+        mut executor: Executor,
+        assignment: Box<v1::Assignment>,
+        lease_end: Instant,
+    ) -> Option<Executor> {
+        self.tail.clear();
+        let stall = stall_bound(&assignment);
+        let mut bounds = Bounds { lease_end, stall, last_sign_of_life: Instant::now(), cancelled_at: None };
+        let end = match executor.send(Command::Start(*assignment)).await {
+            Ok(()) => self.watch(&mut executor, &mut bounds).await,
+            Err(error) => TaskEnd::Died(Some(error.to_string())),
+        };
+        let (outcome, kept) = match end {
+            TaskEnd::Finished(outcome) => (outcome, Some(executor)),
+            TaskEnd::Abandoned => {
+                self.note_end(executor.kill().await);
+                return None;
+            }
+            TaskEnd::Overrun(overrun) => {
+                self.note_end(executor.kill().await);
+                (self.outcome_of_overrun(overrun, stall), None)
+            }
+            TaskEnd::Died(reason) => {
+                let cause = self.note_end(executor.end().await);
+                let cause = reason.map_or(cause.clone(), |reason| format!("{cause}: {reason}"));
+                tracing::warn!(slot = self.slot, cause, "the executor died and is replaced");
+                (Outcome::Crashed(self.tail.explain(&format!("the executor {cause}"))), None)
+            }
+        };
+        let executor_kept = kept.is_some();
+        self.report(SlotReport::Ended { outcome, executor_kept }).await;
+        kept
+    }
+
+    /// Follows a running task until it ends or has to be ended.
+    async fn watch(&mut self, executor: &mut Executor, bounds: &mut Bounds) -> TaskEnd {
+        loop {
+            let (end, overrun) = bounds.next();
+            tokio::select! {
+                biased;
+                () = sleep_until(end) => return TaskEnd::Overrun(overrun),
+                command = self.commands.recv() => match command {
+                    Some(SlotCommand::Renew { lease_end }) => bounds.lease_end = lease_end,
+                    Some(SlotCommand::Cancel) => {
+                        bounds.cancelled_at.get_or_insert_with(Instant::now);
+                        // An executor that cannot be told is found dead by the next read.
+                        let _ = executor.send(Command::Cancel(CancelTask {})).await;
+                    }
+                    Some(SlotCommand::Start { .. }) => unreachable!("the session starts tasks in free slots only"),
+                    None => return TaskEnd::Abandoned,
+                },
+                output = executor.next() => match output {
+                    Output::Line(line) => {
+                        self.note_line(line.clone());
+                        self.report(SlotReport::Event(Event::Log(LogLine { text: line }))).await;
+                    }
+                    Output::Report(Report::Progress(progress)) => {
+                        bounds.last_sign_of_life = Instant::now();
+                        self.report(SlotReport::Progress(progress)).await;
+                    }
+                    Output::Report(Report::Event(v1::AttemptEvent { event, .. })) => {
+                        bounds.last_sign_of_life = Instant::now();
+                        if let Some(event) = event {
+                            self.report(SlotReport::Event(event)).await;
+                        }
+                    }
+                    Output::Report(Report::Finished(v1::TaskOutcome { outcome: Some(outcome) })) => {
+                        return TaskEnd::Finished(outcome);
+                    }
+                    Output::Report(Report::Finished(_) | Report::Ready(_)) => {
+                        return TaskEnd::Died(Some("it sent a message out of turn".to_owned()));
+                    }
+                    Output::Closed(reason) => return TaskEnd::Died(reason),
+                },
+            }
+        }
+    }
+
+    fn outcome_of_overrun(&self, overrun: Overrun, stall: Duration) -> Outcome {
+        tracing::warn!(slot = self.slot, ?overrun, "the executor is killed and replaced");
+        match overrun {
+            Overrun::Lease => Outcome::Returned(
+                "the lease was about to end without having been renewed, so the task was stopped".into(),
+            ),
+            Overrun::Stall => {
+                let cause = format!("the executor showed no progress for {} s and was killed", stall.as_secs());
+                Outcome::Crashed(self.tail.explain(&cause))
+            }
+            Overrun::Cancellation => Outcome::Cancelled(v1::TaskCancelled {}),
+        }
+    }
+
+    fn note_line(&mut self, line: String) {
+        tracing::info!(target: "executor", slot = self.slot, "{line}");
+        self.tail.push(line);
+    }
+
+    /// Keeps the last lines of a process that is gone; returns how it ended.
+    fn note_end(&mut self, (cause, last_lines): (String, Vec<String>)) -> String {
+        last_lines.into_iter().for_each(|line| self.note_line(line));
+        cause
+    }
+
+    async fn report(&self, report: SlotReport) {
+        // Without a session the loop ends at its next command.
+        let _ = self.reports.send((self.slot, report)).await;
+    }
+}
+
+/// How long a task of this kind may be silent. A spec that cannot be read fails at once in the executor.
+fn stall_bound(assignment: &v1::Assignment) -> Duration {
+    let kind = assignment
+        .spec
+        .clone()
+        .and_then(|spec| JobSpec::try_from(spec).ok())
+        .map_or(JobKind::Ingest, |spec| spec.kind());
+    Duration::from_millis(kind.stall_bound_ms())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! Against real processes: shell scripts that behave as an executor may at its worst. The real one is driven by `tests/process_*.rs`.
+
+use std::fs;
+
+use super::*;
+use crate::executor::frames;
+use sortinghat_proto::executor::v1::ExecutorReport;
+use tokio::task::JoinHandle;
+
+struct Slot {
+    commands: Option<mpsc::UnboundedSender<SlotCommand>>,
+    reports: mpsc::Receiver<(usize, SlotReport)>,
+    supervisor: JoinHandle<()>,
+    folder: tempfile::TempDir,
+}
+
+impl Slot {
+    /// A slot whose executor is `sh` with this script. Standard input is the socket; `$0/ready` holds the message that it is ready.
+    fn with(script: &str) -> Self {
+        Self::of_version(script, env!("CARGO_PKG_VERSION"))
+    }
+
+    fn of_version(script: &str, version: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ready = Ready { version: version.into(), device: "cpu".into(), ..Ready::default() };
+        let mut frame = Vec::new();
+        frames::write(&mut frame, &ExecutorReport { report: Some(Report::Ready(ready)) }).unwrap();
+        fs::write(folder.path().join("ready"), frame).unwrap();
+        let arguments = vec!["-c".into(), script.into(), folder.path().into()];
+        let program = ExecutorProgram { path: "/bin/sh".into(), arguments };
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let (sender, reports) = mpsc::channel(16);
+        let supervisor = tokio::spawn(Supervisor::new(3, program, receiver, sender).run());
+        Self { commands: Some(commands), reports, supervisor, folder }
+    }
+
+    async fn next(&mut self) -> SlotReport {
+        loop {
+            let (slot, report) = self.reports.recv().await.expect("the supervisor runs");
+            assert_eq!(slot, 3);
+            if !matches!(report, SlotReport::Event(Event::Log(_))) {
+                return report;
+            }
+        }
+    }
+
+    async fn ready(&mut self) {
+        let report = self.next().await;
+        assert!(matches!(report, SlotReport::Ready(_)), "{report:?}");
+    }
+
+    fn start(&self, lease: Duration) {
+        let lease_end = Instant::now() + lease;
+        let command = SlotCommand::Start { assignment: Box::default(), lease_end };
+        self.commands.as_ref().unwrap().send(command).unwrap();
+    }
+
+    async fn ended(&mut self) -> (Outcome, bool) {
+        match self.next().await {
+            SlotReport::Ended { outcome, executor_kept } => (outcome, executor_kept),
+            other => panic!("expected the end of the task, got {other:?}"),
+        }
+    }
+
+    async fn cannot_start(&mut self) -> String {
+        match self.next().await {
+            SlotReport::CannotStart(reason) => reason,
+            other => panic!("expected that it cannot start, got {other:?}"),
+        }
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn an_executor_of_another_version_is_refused_with_both_versions() {
+    let mut slot = Slot::of_version("cat $0/ready >&0; exec sleep 1000", "0.0.1-other");
+    let reason = slot.cannot_start().await;
+    assert!(reason.contains("0.0.1-other") && reason.contains(env!("CARGO_PKG_VERSION")), "{reason}");
+}
+
+#[tokio::test]
+async fn an_executor_that_cannot_start_is_quoted() {
+    let mut slot = Slot::with("echo 'no cuda:7: CUDA sees 1 GPUs' >&2; exit 1");
+    let reason = slot.cannot_start().await;
+    assert!(reason.contains("exited with code 1") && reason.contains("no cuda:7"), "{reason}");
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_message_end_the_executor() {
+    let mut slot = Slot::with("printf 'libtorch says hello' >&0; exec sleep 1000");
+    let reason = slot.cannot_start().await;
+    assert!(reason.contains("unreadable"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_task_whose_lease_is_not_renewed_is_killed_before_its_end_and_the_executor_replaced() {
+    let mut slot = Slot::with("cat $0/ready >&0; echo $$ >> $0/pids; exec sleep 1000");
+    slot.ready().await;
+    slot.start(Duration::from_millis(50));
+    let (outcome, kept) = slot.ended().await;
+    assert!(matches!(&outcome, Outcome::Returned(reason) if reason.contains("lease")), "{outcome:?}");
+    assert!(!kept);
+    let pids = fs::read_to_string(slot.folder.path().join("pids")).unwrap();
+    let process = format!("/proc/{}", pids.lines().next().unwrap());
+    assert!(!fs::exists(process).unwrap(), "the outcome is reported after the process is gone");
+    slot.ready().await;
+}
+
+#[tokio::test]
+async fn a_renewed_lease_lets_the_task_live_on() {
+    let mut slot = Slot::with("cat $0/ready >&0; head -c 4 > /dev/null; sleep 0.6; kill -9 $$");
+    slot.ready().await;
+    slot.start(Duration::from_millis(300));
+    let renewal = SlotCommand::Renew { lease_end: Instant::now() + HOUR };
+    slot.commands.as_ref().unwrap().send(renewal).unwrap();
+    let (outcome, _) = slot.ended().await;
+    assert!(matches!(outcome, Outcome::Crashed(_)), "it outlived its first lease: {outcome:?}");
+}
+
+#[tokio::test]
+async fn an_executor_that_is_killed_is_reported_with_the_signal_and_its_last_words_and_replaced() {
+    let mut slot = Slot::with("cat $0/ready >&0; head -c 4 > /dev/null; echo 'terminate called' >&2; kill -9 $$");
+    slot.ready().await;
+    slot.start(HOUR);
+    let (outcome, kept) = slot.ended().await;
+    let Outcome::Crashed(cause) = outcome else { panic!("{outcome:?}") };
+    assert!(cause.contains("signal 9") && cause.contains("terminate called"), "{cause}");
+    assert!(!kept);
+    slot.ready().await;
+}
+
+#[tokio::test]
+async fn an_idle_executor_that_dies_takes_its_slot_back_until_the_next_one_is_ready() {
+    let mut slot = Slot::with("cat $0/ready >&0; if mkdir $0/first; then exit 3; fi; exec sleep 1000");
+    slot.ready().await;
+    assert!(slot.cannot_start().await.contains("code 3"));
+    slot.ready().await;
+}
+
+#[tokio::test]
+async fn without_a_session_the_supervisor_kills_its_executor_and_ends() {
+    let mut slot = Slot::with("echo $$ > $0/pid; cat $0/ready >&0; exec sleep 1000");
+    slot.ready().await;
+    let pid = fs::read_to_string(slot.folder.path().join("pid")).unwrap();
+    slot.commands = None;
+    slot.reports.close();
+    slot.supervisor.await.unwrap();
+    assert!(!fs::exists(format!("/proc/{}", pid.trim())).unwrap());
+}
+
+#[test]
+fn the_earliest_bound_ends_a_task() {
+    let now = Instant::now();
+    let bounds = |lease, stall, cancelled| {
+        let bounds = Bounds {
+            lease_end: now + Duration::from_secs(lease),
+            stall: Duration::from_secs(stall),
+            last_sign_of_life: now,
+            cancelled_at: if cancelled { Some(now) } else { None },
+        };
+        bounds.next().1
+    };
+    assert_eq!(bounds(5, 60, false), Overrun::Lease);
+    assert_eq!(bounds(60, 5, false), Overrun::Stall);
+    assert_eq!(bounds(60, 60, true), Overrun::Cancellation);
+    assert_eq!(bounds(5, 60, true), Overrun::Lease);
+}

@@ -1,0 +1,52 @@
+//! Opens the object store that a URL names.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use object_store::{
+    BackoffConfig, ClientOptions, ObjectStore, RetryConfig, aws::AmazonS3Builder, local::LocalFileSystem, path::Path,
+};
+use url::Url;
+
+use super::ObjectError;
+
+/// Retries end long before a lease does, so that a store that is away fails the attempt while it can still say so.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Opens the store and returns it with the prefix below which objects lie.
+pub(super) fn open(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path), ObjectError> {
+    let bad = |reason: String| ObjectError::BadUrl { url: url.to_string(), reason };
+    match url.scheme() {
+        "file" => {
+            let folder = url.to_file_path().map_err(|()| bad("not a path on this machine".into()))?;
+            fs::create_dir_all(&folder).map_err(|error| bad(error.to_string()))?;
+            let store = LocalFileSystem::new_with_prefix(&folder).map_err(|error| bad(error.to_string()))?;
+            Ok((Arc::new(store.with_fsync(true)), Path::default()))
+        }
+        "s3" => {
+            let store = s3(url).map_err(|error| bad(error.to_string()))?;
+            let prefix = Path::from_url_path(url.path()).map_err(|error| bad(error.to_string()))?;
+            Ok((store, prefix))
+        }
+        scheme => Err(bad(format!("{scheme}:// is not supported"))),
+    }
+}
+
+/// Credentials, region and endpoint come from the usual `AWS_*` variables.
+fn s3(url: &Url) -> object_store::Result<Arc<dyn ObjectStore>> {
+    let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: 5, retry_timeout: RETRY_TIMEOUT };
+    let client = ClientOptions::new()
+        .with_connect_timeout(Duration::from_secs(3))
+        .with_timeout(Duration::from_secs(30))
+        // Only an endpoint that is spelled http:// is spoken to without TLS.
+        .with_allow_http(
+            std::env::var("AWS_ENDPOINT_URL")
+                .or_else(|_| std::env::var("AWS_ENDPOINT"))
+                .is_ok_and(|endpoint| endpoint.starts_with("http://")),
+        );
+    let store = AmazonS3Builder::from_env()
+        .with_bucket_name(url.host_str().unwrap_or_default())
+        .with_client_options(client)
+        .with_retry(retry)
+        .build()?;
+    Ok(Arc::new(store))
+}

@@ -1,0 +1,211 @@
+//! Objects on this machine's disk: bounded, verified, shared by all executors of the machine.
+//!
+//! An entry is a file named by tenant and digest, written beside its place and renamed into it, so that there is never half
+//! an entry. The time of last use is the file's modification time, which every process can see; the entries used longest ago go first.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File, FileTimes},
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
+
+use sha2::{Digest as _, Sha256};
+use sortinghat_proto::{Digest, ObjectRef, Tenant};
+
+use super::ObjectError;
+
+/// A file older than this that was never renamed into place was left behind by a process that died.
+const ABANDONED_AFTER_SECS: u64 = 3600;
+
+/// The cache in one folder.
+#[derive(Debug)]
+pub(super) struct Cache {
+    folder: PathBuf,
+    limit_bytes: u64,
+    /// Entries whose content this process has checked; a disk can rot between two processes.
+    checked: Mutex<HashSet<PathBuf>>,
+    next_temporary: AtomicU64,
+}
+
+/// An object that is being written into the cache.
+#[derive(Debug)]
+pub(super) struct Insertion<'a> {
+    cache: &'a Cache,
+    object: &'a ObjectRef,
+    place: PathBuf,
+    temporary: PathBuf,
+    file: File,
+    hasher: Sha256,
+    written_bytes: u64,
+}
+
+impl Cache {
+    pub(super) fn new(folder: PathBuf, limit_bytes: u64) -> Result<Self, ObjectError> {
+        let cache =
+            Self { folder, limit_bytes, checked: Mutex::new(HashSet::new()), next_temporary: AtomicU64::new(0) };
+        fs::create_dir_all(cache.temporary_folder()).map_err(at(&cache.folder))?;
+        Ok(cache)
+    }
+
+    /// The entry, opened; it stays readable even if it is evicted meanwhile. `None` if there is none or it is damaged, and then
+    /// it is gone.
+    pub(super) fn open(&self, tenant: &Tenant, object: &ObjectRef) -> Result<Option<File>, ObjectError> {
+        let place = self.place(tenant, &object.digest);
+        let file = match File::open(&place) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(ObjectError::Cache { path: place, source }),
+        };
+        if self.is_intact(&place, &file, object).map_err(at(&place))? {
+            // Only the order of eviction depends on it.
+            let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
+            return Ok(Some(file));
+        }
+        tracing::warn!(path = %place.display(), "a damaged cache entry is fetched again");
+        let removed = fs::remove_file(&place);
+        if let Err(source) = removed
+            && source.kind() != io::ErrorKind::NotFound
+        {
+            return Err(ObjectError::Cache { path: place, source });
+        }
+        Ok(None)
+    }
+
+    /// Begins an entry; write its content, then finish it.
+    pub(super) fn insert<'a>(&'a self, tenant: &Tenant, object: &'a ObjectRef) -> Result<Insertion<'a>, ObjectError> {
+        self.make_room(object.size_bytes).map_err(at(&self.folder))?;
+        let place = self.place(tenant, &object.digest);
+        let parent = place.parent().expect("an entry lies in a folder");
+        fs::create_dir_all(parent).map_err(at(parent))?;
+        let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.temporary_folder().join(format!("{}-{number}", std::process::id()));
+        let file = File::options().create(true).truncate(true).read(true).write(true).open(&temporary);
+        let file = file.map_err(at(&temporary))?;
+        Ok(Insertion { cache: self, object, place, temporary, file, hasher: Sha256::new(), written_bytes: 0 })
+    }
+
+    fn place(&self, tenant: &Tenant, digest: &Digest) -> PathBuf {
+        self.folder.join(digest.object_key(tenant))
+    }
+
+    fn temporary_folder(&self) -> PathBuf {
+        self.folder.join("incoming")
+    }
+
+    /// Length always, content once in each process.
+    fn is_intact(&self, place: &Path, file: &File, object: &ObjectRef) -> io::Result<bool> {
+        if file.metadata()?.len() != object.size_bytes {
+            return Ok(false);
+        }
+        if self.checked().contains(place) {
+            return Ok(true);
+        }
+        // A descriptor of its own: the caller's starts at the beginning.
+        if digest_of(File::open(place)?)? != object.digest {
+            return Ok(false);
+        }
+        self.checked().insert(place.to_owned());
+        Ok(true)
+    }
+
+    fn checked(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes the entries used longest ago until `bytes` more fit.
+    fn make_room(&self, bytes: u64) -> io::Result<()> {
+        let mut entries = self.entries()?;
+        let mut total: u64 = entries.iter().map(|entry| entry.bytes).sum();
+        entries.sort_by_key(|entry| entry.used);
+        for entry in entries {
+            if total.saturating_add(bytes) <= self.limit_bytes {
+                break;
+            }
+            match fs::remove_file(&entry.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                // Another executor of this machine was faster.
+                _ => total -= entry.bytes,
+            }
+        }
+        Ok(())
+    }
+
+    /// Every entry, and the abandoned temporary files as the ones used longest ago.
+    fn entries(&self) -> io::Result<Vec<Entry>> {
+        let (mut folders, mut entries) = (vec![self.folder.clone()], Vec::new());
+        let now = SystemTime::now();
+        while let Some(folder) = folders.pop() {
+            let incoming = folder == self.temporary_folder();
+            for item in fs::read_dir(&folder)? {
+                let item = item?;
+                let Ok(metadata) = item.metadata() else { continue };
+                if metadata.is_dir() {
+                    folders.push(item.path());
+                    continue;
+                }
+                let used = metadata.modified()?;
+                let age_secs = now.duration_since(used).map_or(0, |age| age.as_secs());
+                if !incoming || age_secs > ABANDONED_AFTER_SECS {
+                    entries.push(Entry { path: item.path(), bytes: metadata.len(), used });
+                }
+            }
+        }
+        Ok(entries)
+    }
+}
+
+struct Entry {
+    path: PathBuf,
+    bytes: u64,
+    used: SystemTime,
+}
+
+impl Insertion<'_> {
+    pub(super) fn write(&mut self, piece: &[u8]) -> Result<(), ObjectError> {
+        self.file.write_all(piece).map_err(at(&self.temporary))?;
+        self.hasher.update(piece);
+        self.written_bytes += piece.len() as u64;
+        Ok(())
+    }
+
+    /// Checks the content and puts it in its place; the file is open at its beginning.
+    pub(super) fn finish(mut self) -> Result<File, ObjectError> {
+        let found = Digest::from_hasher(std::mem::take(&mut self.hasher));
+        if found != self.object.digest || self.written_bytes != self.object.size_bytes {
+            let reason = format!("the store's copy has {} bytes and digest {found}", self.written_bytes);
+            return Err(ObjectError::Corrupt { digest: self.object.digest.clone(), reason });
+        }
+        fs::rename(&self.temporary, &self.place).map_err(at(&self.place))?;
+        self.cache.checked().insert(self.place.clone());
+        io::Seek::rewind(&mut self.file).map_err(at(&self.place))?;
+        self.file.try_clone().map_err(at(&self.place))
+    }
+}
+
+impl Drop for Insertion<'_> {
+    fn drop(&mut self) {
+        // After the rename there is nothing at this path; after a failure the rest is removed.
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+fn digest_of(mut file: File) -> io::Result<Digest> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Digest::from_hasher(hasher)),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> ObjectError + '_ {
+    |source| ObjectError::Cache { path: path.to_owned(), source }
+}

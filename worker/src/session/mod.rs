@@ -1,0 +1,256 @@
+//! What the worker process does: says what it is doing, hears what it should be doing, and tells its slots.
+//!
+//! It computes nothing and waits for nothing but the network and its slots, so a training run cannot keep it from renewing a lease.
+//! Leases are counted from the moment a request was *sent*, on this machine's monotonic clock; a slot whose lease is not
+//! renewed in time kills its executor by itself.
+
+mod events;
+mod link;
+mod state;
+
+use std::{fs, num::NonZeroUsize, path::PathBuf, pin::pin, time::Duration};
+
+use sortinghat_proto::{executor::v1::Ready, v1};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::{
+    config::RunArgs,
+    executor::{ExecutorProgram, SlotCommand, SlotReport, Supervisor},
+};
+use link::Link;
+pub use link::LinkError;
+use state::{Action, State, Urgency};
+
+/// The shortest time between two messages, should the coordinator answer each at once.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(20);
+/// The pause after a failed exchange; doubled each time, with jitter.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How long a shutdown may take to stop tasks and to have their return acknowledged; less than Kubernetes grants.
+const DRAIN_BOUND: Duration = Duration::from_secs(25);
+
+/// Why a worker cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The coordinator cannot even be tried.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The first executor did not start, so none will.
+    #[error("{0}")]
+    NoExecutor(String),
+}
+
+/// Runs a worker until `shutdown` is cancelled and its tasks have been given back.
+///
+/// # Errors
+/// [`SessionError`] if it cannot start. A coordinator that is away is no error: it is tried again for ever.
+pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), SessionError> {
+    let program = ExecutorProgram {
+        // This very binary, even if the file was replaced by an update meanwhile.
+        path: PathBuf::from("/proc/self/exe"),
+        arguments: args.executor.to_command_line(args.slots),
+    };
+    let link = Link::new(args)?;
+    let (report_sender, reports) = mpsc::channel(256);
+    let slots = (0..args.slots.get()).map(|slot| {
+        let (sender, commands) = mpsc::unbounded_channel();
+        tokio::spawn(Supervisor::new(slot, program.clone(), commands, report_sender.clone()).run());
+        sender
+    });
+    let session = Session {
+        link,
+        slots: slots.collect(),
+        reports,
+        state: State::new(args.slots.get()),
+        identity: Identity::new(args.slots),
+        shutdown,
+        give_up_at: None,
+    };
+    session.run().await
+}
+
+/// Who this worker is.
+#[derive(Debug)]
+struct Identity {
+    worker_id: String,
+    sequence: u64,
+    description: v1::WorkerDescription,
+}
+
+impl Identity {
+    fn new(slots: NonZeroUsize) -> Self {
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let description = v1::WorkerDescription {
+            host: host.trim().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            slots: u32::try_from(slots.get()).unwrap_or(u32::MAX),
+            ..v1::WorkerDescription::default()
+        };
+        Self { worker_id: format!("w{:016x}", rand::random::<u64>()), sequence: 0, description }
+    }
+
+    /// The executor knows the device; the worker never loads CUDA.
+    fn learn(&mut self, ready: &Ready) {
+        self.description.device.clone_from(&ready.device);
+        self.description.device_reason.clone_from(&ready.device_reason);
+        self.description.threads = ready.threads;
+    }
+
+    fn sign(&mut self, request: v1::SynchronizeRequest) -> v1::SynchronizeRequest {
+        self.sequence += 1;
+        v1::SynchronizeRequest {
+            worker_id: self.worker_id.clone(),
+            sequence: self.sequence,
+            description: Some(self.description.clone()),
+            ..request
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Session {
+    link: Link,
+    slots: Vec<mpsc::UnboundedSender<SlotCommand>>,
+    reports: mpsc::Receiver<(usize, SlotReport)>,
+    state: State,
+    identity: Identity,
+    shutdown: CancellationToken,
+    /// Set while draining.
+    give_up_at: Option<Instant>,
+}
+
+/// What may end a wait early, besides a shutdown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wake {
+    /// Anything that the coordinator should hear of at once.
+    News,
+    /// Nothing.
+    Never,
+}
+
+impl Session {
+    async fn run(mut self) -> Result<(), SessionError> {
+        self.wait_for_first_executor().await?;
+        let mut pause = FIRST_PAUSE;
+        while !self.is_over() {
+            match self.exchange().await {
+                Some(Ok(())) => pause = FIRST_PAUSE,
+                Some(Err(status)) => {
+                    let message = status.message();
+                    tracing::warn!(code = ?status.code(), message, "the coordinator does not answer; trying again");
+                    self.wait(sleep(jittered(pause)), Wake::Never).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                // There is news: it goes out with the next message, which supersedes the one that was held.
+                None => {}
+            }
+        }
+        tracing::info!("the worker ends");
+        Ok(())
+    }
+
+    /// One message and its answer; `None` if something happened meanwhile that should be said first.
+    async fn exchange(&mut self) -> Option<Result<(), Status>> {
+        let request = self.identity.sign(self.state.request());
+        // A lost connection must be noticed while there is time to renew over a new one.
+        let spare = self.state.lease_ttl().unwrap_or_default() / 3;
+        let bound = self.state.patience() + spare.clamp(Duration::from_secs(1), Duration::from_secs(10));
+        let sent_at = Instant::now();
+        let mut link = self.link.clone();
+        let answer = self.wait(async move { link.synchronize(request, bound).await }, Wake::News).await?;
+        match answer {
+            Ok(response) => {
+                let actions = self.state.answer(response, sent_at);
+                self.act(actions);
+                self.wait(sleep_until(sent_at + SHORTEST_INTERVAL), Wake::News).await;
+                Some(Ok(()))
+            }
+            Err(status) => Some(Err(status)),
+        }
+    }
+
+    /// Waits for `future` while it listens to the slots and for a shutdown; `None` if one of them ended the wait.
+    async fn wait<T>(&mut self, future: impl Future<Output = T>, wake: Wake) -> Option<T> {
+        let mut future = pin!(future);
+        // Everything that waits already goes into the same message.
+        while let Ok((slot, report)) = self.reports.try_recv() {
+            self.hear(slot, report);
+        }
+        loop {
+            let give_up_at = self.give_up_at;
+            tokio::select! {
+                result = &mut future => return Some(result),
+                Some((slot, report)) = self.reports.recv() => {
+                    if self.hear(slot, report) == Urgency::Now && wake == Wake::News {
+                        return None;
+                    }
+                }
+                () = self.shutdown.cancelled(), if give_up_at.is_none() => {
+                    self.drain();
+                    return None;
+                }
+                () = sleep_until(give_up_at.unwrap_or_else(Instant::now)), if give_up_at.is_some() => return None,
+            }
+        }
+    }
+
+    fn hear(&mut self, slot: usize, report: SlotReport) -> Urgency {
+        if let SlotReport::Ready(ready) = &report {
+            self.identity.learn(ready);
+        }
+        self.state.report(slot, report)
+    }
+
+    /// A device that cannot be had is found out here, and ends the worker instead of being tried for ever.
+    async fn wait_for_first_executor(&mut self) -> Result<(), SessionError> {
+        tokio::select! {
+            Some((slot, report)) = self.reports.recv() => {
+                if let SlotReport::CannotStart(reason) = report {
+                    return Err(SessionError::NoExecutor(reason));
+                }
+                self.hear(slot, report);
+            }
+            () = self.shutdown.cancelled() => self.drain(),
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self) {
+        tracing::info!("shutting down: running tasks are stopped and given back");
+        self.give_up_at = Some(Instant::now() + DRAIN_BOUND);
+        let actions = self.state.drain();
+        self.act(actions);
+    }
+
+    fn is_over(&self) -> bool {
+        if self.give_up_at.is_some_and(|end| end <= Instant::now()) {
+            tracing::warn!("the coordinator did not acknowledge in time; it will find the leases expired");
+            return true;
+        }
+        self.state.is_done()
+    }
+
+    fn act(&self, actions: Vec<Action>) {
+        for action in actions {
+            let (slot, command) = match action {
+                Action::Start { slot, assignment, lease_end } => {
+                    tracing::info!(slot, task = assignment.task_id, epoch = assignment.epoch, "task taken");
+                    (slot, SlotCommand::Start { assignment, lease_end })
+                }
+                Action::Renew { slot, lease_end } => (slot, SlotCommand::Renew { lease_end }),
+                Action::Cancel { slot } => (slot, SlotCommand::Cancel),
+            };
+            self.slots[slot].send(command).expect("a supervisor lives as long as its session");
+        }
+    }
+}
+
+/// Between half of `pause` and all of it, so that many workers do not come back at the same moment.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(rand::random_range(0.5..1.0))
+}

@@ -1,0 +1,278 @@
+//! What a worker knows, and what it does about an answer of the coordinator or a report of a slot. No I/O and no clock.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use sortinghat_proto::v1;
+use tokio::time::Instant;
+use v1::{LeaseKey, LeaseReport, SynchronizeRequest, SynchronizeResponse, attempt_event::Event, task_outcome::Outcome};
+
+use super::events::EventLog;
+use crate::executor::SlotReport;
+
+/// A running task is reported at least this often, for its progress.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What to do to a slot.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Action {
+    Start { slot: usize, assignment: Box<v1::Assignment>, lease_end: Instant },
+    Renew { slot: usize, lease_end: Instant },
+    Cancel { slot: usize },
+}
+
+/// Whether the coordinator should hear of something at once or with the next message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    Now,
+    Later,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    task_id: String,
+    epoch: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Slot {
+    /// No executor is ready.
+    Empty,
+    Free,
+    Running(Key),
+    /// Stops a task whose lease is no longer this worker's.
+    Stopping,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    progress: Option<v1::Progress>,
+    beat: u64,
+    events: EventLog,
+    outcome: Option<Outcome>,
+    /// The coordinator asked for the task to be cancelled.
+    cancelled: bool,
+}
+
+/// Everything that the worker knows.
+#[derive(Debug)]
+pub(super) struct State {
+    slots: Vec<Slot>,
+    leases: BTreeMap<Key, Held>,
+    draining: bool,
+    lease_ttl: Option<Duration>,
+}
+
+impl State {
+    pub(super) fn new(slots: usize) -> Self {
+        Self { slots: vec![Slot::Empty; slots], leases: BTreeMap::new(), draining: false, lease_ttl: None }
+    }
+
+    /// How long the coordinator may hold the next answer: a third of a lease, less while there is progress to show. Zero
+    /// until the length of a lease is known.
+    pub(super) fn patience(&self) -> Duration {
+        let Some(ttl) = self.lease_ttl else { return Duration::ZERO };
+        let running = self.leases.values().any(|held| held.outcome.is_none());
+        if running { (ttl / 3).min(REPORT_INTERVAL) } else { ttl / 3 }
+    }
+
+    /// Length of a lease; `None` before the first answer.
+    pub(super) fn lease_ttl(&self) -> Option<Duration> {
+        self.lease_ttl
+    }
+
+    /// Whether there is nothing left to say.
+    pub(super) fn is_done(&self) -> bool {
+        self.draining && self.leases.is_empty()
+    }
+
+    /// What the worker says now, without who it is.
+    pub(super) fn request(&self) -> SynchronizeRequest {
+        let free = self.slots.iter().filter(|slot| **slot == Slot::Free).count();
+        SynchronizeRequest {
+            leases: self.leases.iter().map(|(key, held)| held.report(key)).collect(),
+            free_slots: if self.draining { 0 } else { u32::try_from(free).unwrap_or(u32::MAX) },
+            draining: self.draining,
+            wait_ms: u32::try_from(self.patience().as_millis()).unwrap_or(u32::MAX),
+            ..SynchronizeRequest::default()
+        }
+    }
+
+    /// Takes the answer to a request that was sent at `sent_at`; leases count from that moment.
+    pub(super) fn answer(&mut self, response: SynchronizeResponse, sent_at: Instant) -> Vec<Action> {
+        self.lease_ttl = Some(Duration::from_millis(response.lease_ttl_ms.into()));
+        for key in response.acknowledged {
+            let key = Key::from(key);
+            if self.leases.get(&key).is_some_and(|held| held.outcome.is_some()) {
+                self.leases.remove(&key);
+            }
+        }
+        let mut actions = Vec::new();
+        let mut listed = Vec::new();
+        for mut lease in response.leases {
+            let Some(key) = lease.key.take().map(Key::from) else { continue };
+            let lease_end = sent_at + before_end(Duration::from_millis(lease.ttl_ms.into()));
+            if self.leases.contains_key(&key) {
+                self.renew(&key, &lease, lease_end, &mut actions);
+            } else {
+                actions.extend(self.start(key.clone(), lease, lease_end));
+            }
+            listed.push(key);
+        }
+        self.stop_all_but(&listed, &mut actions);
+        actions
+    }
+
+    fn renew(&mut self, key: &Key, lease: &v1::Lease, lease_end: Instant, actions: &mut Vec<Action>) {
+        let slot = self.slot_of(key);
+        let held = self.leases.get_mut(key).expect("looked up by the caller");
+        held.events.acknowledge(lease.acknowledged_events);
+        let Some(slot) = slot else { return };
+        actions.push(Action::Renew { slot, lease_end });
+        if lease.cancel && !held.cancelled {
+            held.cancelled = true;
+            actions.push(Action::Cancel { slot });
+        }
+    }
+
+    /// Starts a new lease, or says why not: an outcome is reported for every lease that was ever offered.
+    fn start(&mut self, key: Key, lease: v1::Lease, lease_end: Instant) -> Option<Action> {
+        let free = self.slots.iter().position(|slot| *slot == Slot::Free);
+        let refusal = match (lease.assignment, free) {
+            _ if lease.cancel => Outcome::Cancelled(v1::TaskCancelled {}),
+            _ if self.draining => Outcome::Returned("the worker is shutting down".into()),
+            (None, _) => Outcome::Returned("the worker does not know this lease".into()),
+            (_, None) => Outcome::Returned("the worker has no free slot".into()),
+            (Some(assignment), Some(slot)) => {
+                self.slots[slot] = Slot::Running(key.clone());
+                self.leases.insert(key, Held::default());
+                return Some(Action::Start { slot, assignment: Box::new(assignment), lease_end });
+            }
+        };
+        self.leases.insert(key, Held { outcome: Some(refusal), ..Held::default() });
+        None
+    }
+
+    /// Stops the running tasks that the coordinator did not list: their leases are somebody else's by now.
+    fn stop_all_but(&mut self, listed: &[Key], actions: &mut Vec<Action>) {
+        for (number, slot) in self.slots.iter_mut().enumerate() {
+            if let Slot::Running(key) = slot
+                && !listed.contains(key)
+            {
+                tracing::warn!(
+                    task = key.task_id,
+                    epoch = key.epoch,
+                    "the coordinator gave this task to another worker"
+                );
+                self.leases.remove(key);
+                *slot = Slot::Stopping;
+                actions.push(Action::Cancel { slot: number });
+            }
+        }
+    }
+
+    /// Takes no new tasks and gives the running ones back.
+    pub(super) fn drain(&mut self) -> Vec<Action> {
+        self.draining = true;
+        let running = self.slots.iter().enumerate().filter(|(_, slot)| matches!(slot, Slot::Running(_)));
+        running.map(|(slot, _)| Action::Cancel { slot }).collect()
+    }
+
+    /// Takes what a slot reported.
+    pub(super) fn report(&mut self, slot: usize, report: SlotReport) -> Urgency {
+        match report {
+            SlotReport::Ready(_) => {
+                self.slots[slot] = Slot::Free;
+                Urgency::Now
+            }
+            SlotReport::CannotStart(_) => {
+                self.slots[slot] = Slot::Empty;
+                Urgency::Now
+            }
+            SlotReport::Progress(progress) => {
+                if let Some(held) = self.held(slot) {
+                    held.beat += 1;
+                    held.progress = Some(progress);
+                }
+                Urgency::Later
+            }
+            SlotReport::Event(event) => self.held(slot).map_or(Urgency::Later, |held| held.record(event)),
+            SlotReport::Ended { outcome, executor_kept } => {
+                self.end(slot, outcome);
+                self.slots[slot] = if executor_kept { Slot::Free } else { Slot::Empty };
+                Urgency::Now
+            }
+        }
+    }
+
+    fn end(&mut self, slot: usize, outcome: Outcome) {
+        let draining = self.draining;
+        let Some(held) = self.held(slot) else { return };
+        held.events.close();
+        held.outcome = Some(match outcome {
+            // It was the shutdown that stopped it, not its user.
+            Outcome::Cancelled(_) | Outcome::Crashed(_) if draining && !held.cancelled => {
+                Outcome::Returned("the worker is shutting down".into())
+            }
+            Outcome::Crashed(_) | Outcome::Returned(_) if held.cancelled => Outcome::Cancelled(v1::TaskCancelled {}),
+            outcome => outcome,
+        });
+    }
+
+    fn held(&mut self, slot: usize) -> Option<&mut Held> {
+        match &self.slots[slot] {
+            Slot::Running(key) => self.leases.get_mut(key),
+            Slot::Empty | Slot::Free | Slot::Stopping => None,
+        }
+    }
+
+    fn slot_of(&self, key: &Key) -> Option<usize> {
+        self.slots.iter().position(|slot| matches!(slot, Slot::Running(running) if running == key))
+    }
+}
+
+impl Held {
+    fn record(&mut self, event: Event) -> Urgency {
+        let urgency = match event {
+            Event::Log(_) => Urgency::Later,
+            Event::Notice(_) => {
+                self.beat += 1;
+                Urgency::Later
+            }
+            Event::EpochFinished(_) | Event::Checkpoint(_) => {
+                self.beat += 1;
+                Urgency::Now
+            }
+        };
+        self.events.push(event);
+        urgency
+    }
+
+    fn report(&self, key: &Key) -> LeaseReport {
+        let (events, complete) = self.events.next();
+        // The coordinator takes no event after the outcome.
+        let outcome = self.outcome.clone().filter(|_| complete);
+        LeaseReport {
+            task_id: key.task_id.clone(),
+            epoch: key.epoch,
+            progress: self.progress.clone(),
+            beat: self.beat,
+            events,
+            outcome: outcome.map(|outcome| v1::TaskOutcome { outcome: Some(outcome) }),
+        }
+    }
+}
+
+impl From<LeaseKey> for Key {
+    fn from(key: LeaseKey) -> Self {
+        Self { task_id: key.task_id, epoch: key.epoch }
+    }
+}
+
+/// When an executor must be gone, from the start of a lease of this length: a little before its end, since killing takes time
+/// and clocks differ in speed.
+fn before_end(ttl: Duration) -> Duration {
+    ttl - (ttl / 10).min(Duration::from_secs(2))
+}
+
+#[cfg(test)]
+mod tests;
