@@ -1,0 +1,15 @@
+//! From stored photos to batches of pixels, decoded ahead of the network on threads of their own, in bounded memory.
+//!
+//! What comes out depends on the photos and on what was asked for, never on threads or timing.
+
+mod ahead;
+mod gallery;
+mod stored;
+mod training;
+mod views;
+
+pub use ahead::Ahead;
+pub use gallery::{Gallery, StoredPhotos, Unreadable};
+pub use stored::{DatasetPhotos, Selection, UploadedPhotos};
+pub use training::TrainingPhotos;
+pub use views::{ViewPlan, Views, views};

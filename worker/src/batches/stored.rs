@@ -1,0 +1,74 @@
+use sortinghat_proto::{limits, manifest::UploadedFile};
+
+use super::gallery::{StoredPhotos, Unreadable};
+use crate::{
+    dataset::Dataset,
+    jobs::JobError,
+    objects::TenantObjects,
+    photos::{DecodeError, DecodeLimits, Photo, decode, derivative::reduced},
+};
+
+/// The photos of a dataset, in the order of its records.
+#[derive(Debug)]
+pub struct DatasetPhotos(pub Dataset);
+
+impl StoredPhotos for DatasetPhotos {
+    fn len(&self) -> usize {
+        self.0.records().len()
+    }
+
+    fn photo(&self, index: usize) -> Result<Photo, Unreadable> {
+        let image = self.0.image(index).map_err(|error| {
+            Unreadable::Failed(JobError::Internal(format!("failed to read photo {index} of the dataset: {error}")))
+        })?;
+        decode(&image, &DecodeLimits::default()).map_err(Unreadable::Undecodable)
+    }
+}
+
+/// Some of other photos, in an order of their own.
+#[derive(Debug)]
+pub struct Selection {
+    /// The others.
+    pub photos: Box<dyn StoredPhotos>,
+    /// Numbers of those that are selected.
+    pub numbers: Vec<usize>,
+}
+
+impl StoredPhotos for Selection {
+    fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    fn photo(&self, index: usize) -> Result<Photo, Unreadable> {
+        self.photos.photo(self.numbers[index])
+    }
+}
+
+/// Uploaded files, decoded as ingest decodes them and reduced as a dataset keeps them, so that the same photo gives the
+/// same pixels on either way.
+#[derive(Debug)]
+pub struct UploadedPhotos {
+    /// Where the files are.
+    pub objects: TenantObjects,
+    /// The files.
+    pub files: Vec<UploadedFile>,
+    /// Short side of the dataset's derivatives in pixels.
+    pub short_side_px: u32,
+}
+
+impl StoredPhotos for UploadedPhotos {
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    fn photo(&self, index: usize) -> Result<Photo, Unreadable> {
+        let object = &self.files[index].object;
+        if object.size_bytes > limits::MAX_PHOTO_BYTES {
+            let (bytes, limit) = (object.size_bytes, limits::MAX_PHOTO_BYTES);
+            return Err(Unreadable::Undecodable(DecodeError::TooManyBytes { bytes, limit }));
+        }
+        let bytes = self.objects.read(object).map_err(|error| Unreadable::Failed(error.into()))?;
+        let photo = decode(&bytes, &DecodeLimits::default()).map_err(Unreadable::Undecodable)?;
+        Ok(reduced(photo, self.short_side_px))
+    }
+}

@@ -1,0 +1,122 @@
+use std::sync::Arc;
+
+use super::{
+    ahead::Ahead,
+    gallery::{Gallery, Unreadable},
+};
+use crate::{
+    jobs::JobError,
+    photos::resize::fastai_resize,
+    training::batch::{Crop, Digest, PixelBatch},
+};
+
+/// Photos predicted at a time, where memory allows.
+const MAX_PHOTOS: usize = 64;
+/// Bytes of pixels of all views of a batch; with those that wait, four times as much is in memory.
+const MAX_BYTES: usize = 96 << 20;
+
+/// How photos are to be seen.
+#[derive(Debug, Clone)]
+pub struct ViewPlan {
+    /// Side of the square in pixels.
+    pub size: usize,
+    /// The crops of the augmented passes; none without test-time augmentation.
+    pub passes: Vec<Crop>,
+}
+
+/// Some consecutive photos, each seen plainly and by every augmented pass.
+#[derive(Debug)]
+pub struct Views {
+    /// What became of each photo in order: it is in the batches below, or why not.
+    pub outcomes: Vec<Result<(), String>>,
+    /// Digests of the photos that could be decoded, in order.
+    pub digests: Vec<Digest>,
+    /// The centre crops of those.
+    pub plain: PixelBatch,
+    /// The crops of each pass of those.
+    pub augmented: Vec<PixelBatch>,
+}
+
+impl ViewPlan {
+    /// Photos in one batch.
+    fn photos(&self) -> usize {
+        let bytes_of_one = self.size * self.size * 3 * (self.passes.len() + 1);
+        (MAX_BYTES / bytes_of_one.max(1)).clamp(1, MAX_PHOTOS)
+    }
+}
+
+/// The views of all photos of a gallery in order, decoded ahead; every photo is decoded once for all its views.
+///
+/// An item is an error where a photo could not be had; one that cannot be decoded is an outcome.
+pub fn views(
+    gallery: Arc<Gallery>,
+    digests: Vec<Digest>,
+    plan: ViewPlan,
+) -> impl Iterator<Item = Result<Views, JobError>> {
+    let all: Vec<usize> = (0..gallery.len()).collect();
+    let batches: Vec<Vec<usize>> = all.chunks(plan.photos()).map(<[usize]>::to_vec).collect();
+    Ahead::new(2, batches.len(), move |number| batch(&gallery, &digests, &batches[number], &plan))
+}
+
+fn batch(gallery: &Gallery, digests: &[Digest], numbers: &[usize], plan: &ViewPlan) -> Result<Views, JobError> {
+    let crops: Vec<Crop> = std::iter::once(Crop::Centre).chain(plan.passes.iter().copied()).collect();
+    let squares = gallery.map(numbers, |number| {
+        let photo = gallery.photo(number)?;
+        let square = |crop: &Crop| fastai_resize(&photo, plan.size as u32, crop.offset(&digests[number]));
+        Ok::<_, Unreadable>(crops.iter().map(square).collect::<Vec<_>>())
+    });
+    let mut pixels = vec![Vec::new(); crops.len()];
+    let (mut outcomes, mut decoded) = (Vec::with_capacity(numbers.len()), Vec::with_capacity(numbers.len()));
+    for (squares, &number) in squares.into_iter().zip(numbers) {
+        match squares {
+            Ok(squares) => {
+                for (pixels, square) in pixels.iter_mut().zip(squares) {
+                    pixels.extend(square);
+                }
+                decoded.push(digests[number]);
+                outcomes.push(Ok(()));
+            }
+            Err(Unreadable::Undecodable(error)) => outcomes.push(Err(error.to_string())),
+            Err(Unreadable::Failed(error)) => return Err(error),
+        }
+    }
+    let count = decoded.len();
+    let mut batches = pixels.into_iter().map(|pixels| PixelBatch { pixels, count, size: plan.size });
+    let plain = batches.next().expect("the centre crop comes first");
+    Ok(Views { outcomes, digests: decoded, plain, augmented: batches.collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gallery::tests::Plain;
+    use super::*;
+    use crate::training::randomness::Phase;
+
+    fn digests() -> Vec<Digest> {
+        (0..10).map(|index| [index; 32]).collect()
+    }
+
+    #[test]
+    fn a_broken_photo_is_an_outcome_and_the_others_keep_their_order() {
+        let gallery = Gallery::new(Box::new(Plain::default()), 0);
+        let passes = vec![Crop::Random { seed: 1, phase: Phase::TestTime, epoch: 0 }; 2];
+        let batches: Vec<Views> =
+            views(gallery, digests(), ViewPlan { size: 4, passes }).collect::<Result<_, _>>().expect("readable");
+        let [views] = batches.as_slice() else { panic!("ten small photos are one batch") };
+        let broken: Vec<bool> = views.outcomes.iter().map(Result::is_err).collect();
+        assert_eq!(broken, (0..10).map(|index| index == 7).collect::<Vec<_>>());
+        for batch in std::iter::once(&views.plain).chain(&views.augmented) {
+            let values: Vec<u8> = batch.pixels.chunks(48).map(|square| square[0]).collect();
+            assert_eq!(values, [0, 1, 2, 3, 4, 5, 6, 8, 9]);
+        }
+        assert_eq!(views.digests.last(), Some(&[9; 32]));
+    }
+
+    #[test]
+    fn many_large_views_make_small_batches() {
+        let plan = |size, passes| ViewPlan { size, passes: vec![Crop::Centre; passes] };
+        assert_eq!(plan(224, 0).photos(), 64);
+        assert_eq!(plan(224, 4).photos(), 64);
+        assert_eq!(plan(1024, 32).photos(), 1);
+    }
+}

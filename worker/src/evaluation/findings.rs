@@ -1,0 +1,282 @@
+use sortinghat_proto::Digest;
+use sortinghat_proto::Tta;
+use sortinghat_proto::manifest::{ClassMetrics, CleanedAccuracy, Confusion, Interval, Mistake, PairedTest, Score};
+
+use crate::training::metrics::{argmax, mcnemar_exact, wilson_interval};
+use crate::training::tta::Probabilities;
+
+/// Wrongly predicted photos that are listed; the rest only counts.
+pub const MAX_REVIEWED_ERRORS: usize = 500;
+/// Rightly predicted photos that are listed, the least sure ones, so that a review need not look at errors alone.
+pub const MAX_REVIEWED_RIGHT: usize = 24;
+
+/// A labelled photo that was predicted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// The photo's original.
+    pub digest: Digest,
+    /// Its path in the upload.
+    pub path: String,
+    /// The label's index.
+    pub label: usize,
+}
+
+/// What a model says of one photo whose label is known.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prediction {
+    /// The most probable class.
+    pub predicted: usize,
+    /// Its probability.
+    pub predicted_probability: f64,
+    /// The label's probability.
+    pub label_probability: f64,
+    /// Loss in nats: minus the logarithm of the label's probability.
+    pub loss: f64,
+}
+
+impl Prediction {
+    /// Reads one row of class probabilities. A probability too small for a 32-bit float counts as the smallest one, so
+    /// that a loss is always finite.
+    pub fn read(row: &[f32], label: usize) -> Self {
+        let predicted = argmax(row);
+        let label_probability = f64::from(row[label]);
+        Self {
+            predicted,
+            predicted_probability: f64::from(row[predicted]),
+            label_probability,
+            loss: -label_probability.clamp(f64::from(f32::MIN_POSITIVE), 1.0).ln() + 0.0,
+        }
+    }
+}
+
+/// Everything that is measured on labelled photos.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Findings {
+    /// Class names; indices below point into them.
+    pub classes: Vec<String>,
+    /// Without test-time augmentation.
+    pub plain: Score,
+    /// With it.
+    pub augmented: Option<Score>,
+    /// The augmentation.
+    pub tta: Option<Tta>,
+    /// Plain against augmented.
+    pub comparison: Option<PairedTest>,
+    /// By class, from the best available predictions (augmented, else plain).
+    pub per_class: Vec<ClassMetrics>,
+    /// `confusion[label][predicted]` photos, from the same predictions.
+    pub confusion: Vec<Vec<u64>>,
+    /// Pairs that were confused, most often first.
+    pub most_confused: Vec<Confusion>,
+    /// Photos to be looked at, highest loss first: the errors and the least sure of the right ones.
+    pub mistakes: Vec<Mistake>,
+    /// What a person's decisions make of it.
+    pub cleaned: Option<CleanedAccuracy>,
+    /// Files that could not be decoded.
+    pub skipped: u64,
+}
+
+impl Findings {
+    /// Measures `plain`, and `augmented` where there is one, against the labels of `subjects`, row by row.
+    ///
+    /// # Panics
+    /// When there is not one row a subject, or a label is no class.
+    pub fn measure(
+        classes: Vec<String>,
+        subjects: &[Subject],
+        plain: &Probabilities,
+        augmented: Option<(Tta, &Probabilities)>,
+    ) -> Self {
+        let plain_predictions = read_all(subjects, plain);
+        let augmented_predictions = augmented.map(|(_, rows)| read_all(subjects, rows));
+        let best = augmented_predictions.as_ref().unwrap_or(&plain_predictions);
+        let confusion = confusion(classes.len(), subjects, best);
+        Self {
+            plain: score(subjects, &plain_predictions),
+            augmented: augmented_predictions.as_ref().map(|predictions| score(subjects, predictions)),
+            tta: augmented.map(|(tta, _)| tta),
+            comparison: augmented_predictions.as_ref().map(|second| compare(subjects, &plain_predictions, second)),
+            per_class: per_class(&confusion),
+            most_confused: most_confused(&confusion),
+            mistakes: reviewed(subjects, best),
+            confusion,
+            classes,
+            cleaned: None,
+            skipped: 0,
+        }
+    }
+
+    /// The score of the best available predictions: augmented, else plain.
+    pub fn best(&self) -> &Score {
+        self.augmented.as_ref().unwrap_or(&self.plain)
+    }
+
+    /// Photos whose best available prediction is wrong.
+    pub fn errors(&self) -> u64 {
+        self.best().photos - self.best().correct
+    }
+}
+
+/// The prediction of every subject.
+pub(super) fn read_all(subjects: &[Subject], rows: &Probabilities) -> Vec<Prediction> {
+    assert_eq!(subjects.len(), rows.len(), "one row a photo");
+    subjects.iter().zip(rows.iter()).map(|(subject, row)| Prediction::read(row, subject.label)).collect()
+}
+
+/// The score of `predictions` against the subjects' labels.
+pub(super) fn score(subjects: &[Subject], predictions: &[Prediction]) -> Score {
+    let photos = subjects.len() as u64;
+    let right = subjects.iter().zip(predictions).filter(|(subject, prediction)| prediction.predicted == subject.label);
+    let correct = right.count() as u64;
+    let loss = predictions.iter().map(|prediction| prediction.loss).sum::<f64>() / photos.max(1) as f64;
+    let interval = wilson_interval(correct, photos);
+    Score { photos, correct, interval: Interval { low: interval.low, high: interval.high }, loss }
+}
+
+fn compare(subjects: &[Subject], first: &[Prediction], second: &[Prediction]) -> PairedTest {
+    let (mut only_first, mut only_second) = (0, 0);
+    for ((subject, first), second) in subjects.iter().zip(first).zip(second) {
+        match (first.predicted == subject.label, second.predicted == subject.label) {
+            (true, false) => only_first += 1,
+            (false, true) => only_second += 1,
+            (true, true) | (false, false) => {}
+        }
+    }
+    PairedTest { only_first, only_second, p_value: mcnemar_exact(only_first, only_second) }
+}
+
+fn confusion(classes: usize, subjects: &[Subject], predictions: &[Prediction]) -> Vec<Vec<u64>> {
+    let mut counts = vec![vec![0; classes]; classes];
+    for (subject, prediction) in subjects.iter().zip(predictions) {
+        counts[subject.label][prediction.predicted] += 1;
+    }
+    counts
+}
+
+fn per_class(confusion: &[Vec<u64>]) -> Vec<ClassMetrics> {
+    let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+    let metrics = |class: usize| {
+        let right = confusion[class][class];
+        let photos = confusion[class].iter().sum();
+        let predicted = confusion.iter().map(|row| row[class]).sum();
+        ClassMetrics { photos, precision: share(right, predicted), recall: share(right, photos) }
+    };
+    (0..confusion.len()).map(metrics).collect()
+}
+
+/// Sorted by count; equal ones by label, then prediction.
+fn most_confused(confusion: &[Vec<u64>]) -> Vec<Confusion> {
+    let cells = confusion.iter().enumerate().flat_map(|(label, row)| {
+        row.iter().enumerate().map(move |(predicted, &photos)| Confusion { label, predicted, photos })
+    });
+    let mut pairs: Vec<_> = cells.filter(|pair| pair.label != pair.predicted && pair.photos > 0).collect();
+    pairs.sort_by_key(|pair| (std::cmp::Reverse(pair.photos), pair.label, pair.predicted));
+    pairs
+}
+
+/// The photos that a person should look at, highest loss first; equal ones in the subjects' order.
+fn reviewed(subjects: &[Subject], predictions: &[Prediction]) -> Vec<Mistake> {
+    let mut order: Vec<usize> = (0..subjects.len()).collect();
+    order.sort_by(|&a, &b| predictions[b].loss.total_cmp(&predictions[a].loss));
+    let (mut errors, mut right) = (0, 0);
+    order.retain(|&index| {
+        let (seen, most) = match predictions[index].predicted == subjects[index].label {
+            true => (&mut right, MAX_REVIEWED_RIGHT),
+            false => (&mut errors, MAX_REVIEWED_ERRORS),
+        };
+        *seen += 1;
+        *seen <= most
+    });
+    order.into_iter().map(|index| mistake(&subjects[index], &predictions[index])).collect()
+}
+
+fn mistake(subject: &Subject, prediction: &Prediction) -> Mistake {
+    Mistake {
+        digest: subject.digest.clone(),
+        path: subject.path.clone(),
+        label: subject.label,
+        predicted: prediction.predicted,
+        label_probability: prediction.label_probability,
+        predicted_probability: prediction.predicted_probability,
+        loss: prediction.loss,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sortinghat_proto::TtaRecipe;
+
+    fn subjects(labels: &[usize]) -> Vec<Subject> {
+        let subject = |(index, &label): (usize, &usize)| Subject {
+            digest: Digest::of(&[index as u8]),
+            path: format!("{label}/{index}.png"),
+            label,
+        };
+        labels.iter().enumerate().map(subject).collect()
+    }
+
+    fn classes() -> Vec<String> {
+        ["cat", "dog", "owl"].map(String::from).to_vec()
+    }
+
+    /// Four photos: two cats (one seen as a dog), a dog seen as a dog, an owl seen as a dog.
+    fn predictions() -> (Vec<Subject>, Probabilities) {
+        let rows = vec![0.7, 0.2, 0.1, 0.3, 0.6, 0.1, 0.0, 1.0, 0.0, 0.1, 0.9, 0.0];
+        (subjects(&[0, 0, 1, 2]), Probabilities::new(rows, 3))
+    }
+
+    #[test]
+    fn every_number_follows_from_the_confusion_matrix() {
+        let (subjects, rows) = predictions();
+        let findings = Findings::measure(classes(), &subjects, &rows, None);
+        assert_eq!((findings.plain.photos, findings.plain.correct, findings.errors()), (4, 2, 2));
+        assert_eq!(findings.confusion, [[1, 1, 0], [0, 1, 0], [0, 1, 0]]);
+        let expected = [
+            ClassMetrics { photos: 2, precision: Some(1.0), recall: Some(0.5) },
+            ClassMetrics { photos: 1, precision: Some(1.0 / 3.0), recall: Some(1.0) },
+            ClassMetrics { photos: 1, precision: None, recall: Some(0.0) },
+        ];
+        assert_eq!(findings.per_class, expected);
+        let pairs: Vec<_> = findings.most_confused.iter().map(|pair| (pair.label, pair.predicted)).collect();
+        assert_eq!(pairs, [(0, 1), (2, 1)]);
+    }
+
+    #[test]
+    fn the_highest_loss_comes_first_and_a_certain_error_has_a_finite_one() {
+        let (subjects, rows) = predictions();
+        let findings = Findings::measure(classes(), &subjects, &rows, None);
+        let paths: Vec<_> = findings.mistakes.iter().map(|mistake| mistake.path.as_str()).collect();
+        assert_eq!(paths, ["2/3.png", "0/1.png", "0/0.png", "1/2.png"]);
+        assert!(findings.mistakes[0].loss > 80.0 && findings.mistakes[0].loss.is_finite());
+        assert_eq!(findings.mistakes[3].loss, 0.0);
+        assert!((findings.mistakes[1].loss + 0.3f64.ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn plain_and_augmented_are_compared_photo_by_photo() {
+        let (subjects, plain) = predictions();
+        // The first cat is lost, the second cat and the owl are won.
+        let augmented = Probabilities::new(vec![0.1, 0.8, 0.1, 0.6, 0.3, 0.1, 0.0, 1.0, 0.0, 0.1, 0.2, 0.7], 3);
+        let tta = Tta { recipe: TtaRecipe::Fastai2, passes: 4 };
+        let findings = Findings::measure(classes(), &subjects, &plain, Some((tta, &augmented)));
+        assert_eq!(findings.comparison, Some(PairedTest { only_first: 1, only_second: 2, p_value: 1.0 }));
+        assert_eq!((findings.plain.correct, findings.best().correct), (2, 3));
+        assert_eq!(findings.confusion[2], [0, 0, 1], "the matrix is of the best available predictions");
+    }
+
+    #[test]
+    fn the_list_is_bounded_for_errors_and_for_right_ones_each() {
+        let labels: Vec<usize> = (0..700).map(|index| usize::from(index < 600)).collect();
+        let rows = Probabilities::new([0.6, 0.4].repeat(700), 2);
+        let findings = Findings::measure(classes()[..2].to_vec(), &subjects(&labels), &rows, None);
+        let right = findings.mistakes.iter().filter(|mistake| mistake.label == mistake.predicted).count();
+        assert_eq!((right, findings.mistakes.len()), (MAX_REVIEWED_RIGHT, MAX_REVIEWED_RIGHT + MAX_REVIEWED_ERRORS));
+    }
+
+    #[test]
+    fn nothing_measured_is_no_number_that_divides_by_nothing() {
+        let findings = Findings::measure(classes(), &[], &Probabilities::default(), None);
+        assert_eq!((findings.plain.accuracy(), findings.plain.loss), (0.0, 0.0));
+    }
+}

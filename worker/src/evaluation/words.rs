@@ -1,0 +1,115 @@
+use sortinghat_proto::manifest::{Interval, PairedTest, Score};
+use sortinghat_proto::{Tta, TtaRecipe};
+
+use super::findings::Findings;
+
+/// A share in 0..1 as people read it: "85.2%".
+pub fn percent(share: f64) -> String {
+    format!("{:.1}%", share * 100.0)
+}
+
+/// A range of shares: "78.4-90.1%".
+pub fn interval(range: &Interval) -> String {
+    format!("{:.1}-{:.1}%", range.low * 100.0, range.high * 100.0)
+}
+
+/// A number with thousands set apart: "12,345".
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The one sentence that says how good the model is: "On the 142 held-out photos of stamps@1, stamps/1 is right on 85.2%
+/// (95% interval 78.4-90.1%)."
+pub fn headline(model: &str, target: &str, score: &Score) -> String {
+    let (accuracy, range) = (percent(score.accuracy()), interval(&score.interval));
+    format!("On {target}, {model} is right on {accuracy} (95% interval {range}).")
+}
+
+/// What a comparison of plain and augmented predictions shows, in words and with its p-value.
+pub fn comparison_sentence(test: &PairedTest) -> String {
+    let PairedTest { only_first: lost, only_second: won, p_value } = *test;
+    if lost + won == 0 {
+        return "Test-time augmentation changes no photo from wrong to right or back.".to_owned();
+    }
+    let photos = |number: u64| match number {
+        1 => "1 photo".to_owned(),
+        _ => format!("{} photos", count(number)),
+    };
+    let verdict = if p_value >= 0.05 {
+        "that could well be chance"
+    } else if won > lost {
+        "hardly chance: it helps"
+    } else {
+        "hardly chance: it hurts"
+    };
+    let p = if p_value < 0.0001 { "p < 0.0001".to_owned() } else { format!("p = {p_value:.4}") };
+    format!("Test-time augmentation wins {} and loses {}: {verdict} (exact McNemar {p}).", photos(won), photos(lost))
+}
+
+/// How an augmentation is called in messages.
+pub fn tta_name(tta: &Tta) -> String {
+    let recipe = match tta.recipe {
+        TtaRecipe::Fastai2 => "fastai 2",
+        TtaRecipe::Fastai07 => "fastai 0.7",
+        TtaRecipe::Max => "maximum",
+    };
+    format!("{recipe}, {} augmented passes", tta.passes)
+}
+
+/// The findings in one line for lists and logs.
+pub fn summary(target: &str, findings: &Findings) -> String {
+    let share = |score: &Score| format!("{} (95% interval {})", percent(score.accuracy()), interval(&score.interval));
+    let mut text = format!("{} right on {target}", share(&findings.plain));
+    if let (Some(augmented), Some(test)) = (&findings.augmented, &findings.comparison) {
+        text += &format!("; with test-time augmentation {}, exact McNemar p = {:.3}", share(augmented), test.p_value);
+    }
+    if let Some(cleaned) = &findings.cleaned {
+        let (score, excluded, relabelled) = (share(&cleaned.score), cleaned.excluded, cleaned.relabelled);
+        text += &format!("; cleaned {score} with {excluded} left out and {relabelled} relabelled");
+    }
+    if findings.skipped > 0 {
+        text += &format!("; {} files could not be decoded", count(findings.skipped));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn score(correct: u64, photos: u64, low: f64, high: f64) -> Score {
+        Score { photos, correct, interval: Interval { low, high }, loss: 0.5 }
+    }
+
+    #[test]
+    fn the_headline_carries_its_interval() {
+        let text = headline("stamps/1", "the 142 held-out photos of stamps@1", &score(121, 142, 0.784, 0.901));
+        let expected =
+            "On the 142 held-out photos of stamps@1, stamps/1 is right on 85.2% (95% interval 78.4-90.1%).";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_difference_is_called_real_only_when_chance_hardly_makes_it() {
+        let sentence = |only_first, only_second, p_value| {
+            comparison_sentence(&PairedTest { only_first, only_second, p_value })
+        };
+        assert!(sentence(1, 2, 1.0).contains("wins 2 photos and loses 1 photo: that could well be chance"));
+        assert!(sentence(0, 8, 0.0078).contains("it helps (exact McNemar p = 0.0078)"));
+        assert!(sentence(30, 2, 1e-7).contains("it hurts (exact McNemar p < 0.0001)"));
+        assert!(sentence(0, 0, 1.0).contains("changes no photo"));
+    }
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+    }
+}

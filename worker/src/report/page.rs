@@ -1,0 +1,188 @@
+use askama::Template;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use sha2::{Digest as _, Sha256};
+
+use super::pictures::Pictures;
+use super::sections::{
+    CleanedView, ClassLine, ConfusedLine, Group, MatrixRow, ScoreLine, Tick, class_lines, cleaned_view, confused_lines,
+    groups, hidden_note, matrix_classes, matrix_note, matrix_rows, score_lines, ticks,
+};
+use crate::evaluation::{Findings, comparison_sentence, count, headline};
+
+const STYLE: &str = include_str!("../../templates/report.css");
+const SCRIPT: &str = include_str!("../../templates/report.js");
+
+/// What a report tells.
+#[derive(Debug, Clone, Copy)]
+pub struct Report<'a> {
+    /// The model's name, "stamps/1".
+    pub model: &'a str,
+    /// What it was measured on: "the 142 held-out photos of stamps@1".
+    pub target: &'a str,
+    /// Tells this evaluation from others; the browser keeps decisions under it.
+    pub id: &'a str,
+    /// The command that takes the decisions.
+    pub command: &'a str,
+    /// The numbers.
+    pub findings: &'a Findings,
+    /// The pictures.
+    pub pictures: &'a Pictures,
+}
+
+/// The page could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to write the report: {0}")]
+pub struct ReportError(#[from] askama::Error);
+
+impl Report<'_> {
+    /// The page, UTF-8 HTML.
+    ///
+    /// # Errors
+    /// When formatting fails, which a page in memory does not.
+    pub fn to_html(&self) -> Result<String, ReportError> {
+        Ok(Page::new(self).render()?)
+    }
+}
+
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Page<'a> {
+    model: &'a str,
+    target: &'a str,
+    report_id: &'a str,
+    command: &'a str,
+    headline: String,
+    lead: Vec<String>,
+    scores: Vec<ScoreLine>,
+    ticks: Vec<Tick>,
+    cleaned: Option<CleanedView<'a>>,
+    classes: Vec<ClassLine<'a>>,
+    matrix_note: String,
+    matrix_names: Vec<&'a str>,
+    matrix: Vec<MatrixRow<'a>>,
+    confused: Vec<ConfusedLine<'a>>,
+    groups: Vec<Group<'a>>,
+    hidden_note: String,
+    class_names: String,
+    style: &'static str,
+    script: &'static str,
+    script_digest: String,
+}
+
+impl<'a> Page<'a> {
+    fn new(report: &Report<'a>) -> Self {
+        let findings = report.findings;
+        let shown = matrix_classes(findings);
+        Self {
+            model: report.model,
+            target: report.target,
+            report_id: report.id,
+            command: report.command,
+            headline: headline(report.model, report.target, &findings.plain),
+            lead: lead(findings),
+            scores: score_lines(findings),
+            ticks: ticks(findings),
+            cleaned: findings.cleaned.as_ref().map(cleaned_view),
+            classes: class_lines(findings),
+            matrix_note: matrix_note(findings, shown.len()),
+            matrix_names: shown.iter().map(|&class| findings.classes[class].as_str()).collect(),
+            matrix: matrix_rows(findings, &shown),
+            confused: confused_lines(findings),
+            groups: groups(findings, report.pictures),
+            hidden_note: hidden_note(findings),
+            class_names: json_for_script(&findings.classes),
+            style: STYLE,
+            script: SCRIPT,
+            script_digest: BASE64_STANDARD.encode(Sha256::digest(SCRIPT)),
+        }
+    }
+}
+
+/// What is said right under the headline.
+fn lead(findings: &Findings) -> Vec<String> {
+    let mut sentences: Vec<String> = findings.comparison.iter().map(comparison_sentence).collect();
+    if findings.skipped > 0 {
+        let files = if findings.skipped == 1 { "1 file".to_owned() } else { format!("{} files", count(findings.skipped)) };
+        sentences.push(format!("{files} could not be decoded and are not part of any number here."));
+    }
+    sentences
+}
+
+/// JSON that can stand inside a script element: `<` cannot end or open one there.
+fn json_for_script(names: &[String]) -> String {
+    let json = serde_json::to_string(names).expect("strings are JSON");
+    json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluation::Subject;
+    use crate::photos::{ImageFormat, Photo};
+    use crate::training::tta::Probabilities;
+    use sortinghat_proto::Digest;
+
+    const HOSTILE: &str = "</script><script>alert(1)</script>\"'&";
+
+    fn html(class: &str, path: &str) -> String {
+        let subject = Subject { digest: Digest::of(b"photo"), path: path.into(), label: 0 };
+        let rows = Probabilities::new(vec![0.25, 0.75], 2);
+        let classes = vec![class.to_owned(), "zebra".to_owned()];
+        let findings = Findings::measure(classes, std::slice::from_ref(&subject), &rows, None);
+        let mut pictures = Pictures::default();
+        let photo = Photo { width: 1, height: 1, pixels: vec![0; 3], format: ImageFormat::Png, notes: vec![] };
+        pictures.add(subject.digest, &photo);
+        let report = Report {
+            model: "stamps/1",
+            target: "the 1 held-out photo of stamps@1",
+            id: "a",
+            command: "hat evaluate stamps/1 --decisions decisions.json",
+            findings: &findings,
+            pictures: &pictures,
+        };
+        report.to_html().expect("a page")
+    }
+
+    #[test]
+    fn a_class_or_a_file_called_like_markup_is_only_text() {
+        let page = html(HOSTILE, HOSTILE);
+        assert!(!page.contains("alert(1)</script>"), "the name ends a script element");
+        assert!(!page.contains("<script>alert"), "the name opens a script element");
+        assert_eq!(page.matches("<script").count(), 2, "the class names and the page's own script");
+        assert_eq!(page.matches("</script>").count(), 2);
+    }
+
+    #[test]
+    fn the_script_reads_back_the_very_class_names() {
+        let names = vec![HOSTILE.to_owned(), "œuvre <b>&amp;</b>".to_owned()];
+        assert_eq!(serde_json::from_str::<Vec<String>>(&json_for_script(&names)).expect("JSON"), names);
+    }
+
+    #[test]
+    fn the_page_needs_nothing_from_anywhere() {
+        let page = html("cat", "cat/1.png");
+        for outside in ["http:", "https:", "src=\"//", "@import", "url("] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+        assert!(page.contains("src=\"data:image/jpeg;base64,"));
+    }
+
+    #[test]
+    fn the_policy_admits_the_pages_own_script_and_no_other() {
+        let page = html("cat", "cat/1.png");
+        let open = page.rfind("<script>").expect("a script") + "<script>".len();
+        let close = page.rfind("</script>").expect("its end");
+        let digest = BASE64_STANDARD.encode(Sha256::digest(&page[open..close]));
+        // The template escapes the digest, which holds no character that changes.
+        assert!(page.contains(&format!("script-src 'sha256-{digest}'")), "{digest}");
+        assert!(page.contains("default-src 'none'"));
+    }
+
+    #[test]
+    fn the_mistake_is_told_with_label_prediction_and_both_probabilities() {
+        let page = html("cat", "cat/1.png");
+        for text in ["0.0%", "cat/1.png", "zebra", "75.0%", "25.0%", "data-label=\"0\" data-predicted=\"1\""] {
+            assert!(page.contains(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+use std::{collections::HashMap, io::Cursor};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder};
+use sortinghat_proto::Digest;
+
+use crate::photos::Photo;
+use crate::photos::resize::{CropBox, Kernel, crop_resize};
+
+/// Longer side of an embedded picture, in pixels.
+const SIDE_PX: u32 = 256;
+/// JPEG quality of an embedded picture: small, and good enough to tell what is seen.
+const QUALITY: u8 = 80;
+/// Bytes of all embedded pictures together, as `data:` URIs: what a browser opens without effort.
+const MAX_BYTES: usize = 12 << 20;
+
+/// The pictures that a report shows, by photo, as `data:` URIs.
+#[derive(Debug, Default)]
+pub struct Pictures {
+    by_photo: HashMap<Digest, String>,
+    bytes: usize,
+}
+
+impl Pictures {
+    /// Embeds a photo, reduced; returns whether there was still room for it.
+    pub fn add(&mut self, digest: Digest, photo: &Photo) -> bool {
+        if self.is_full() {
+            return false;
+        }
+        let uri = format!("data:image/jpeg;base64,{}", BASE64_STANDARD.encode(thumbnail(photo)));
+        self.bytes += uri.len();
+        self.by_photo.insert(digest, uri);
+        true
+    }
+
+    /// Whether no further picture will be embedded.
+    pub fn is_full(&self) -> bool {
+        self.bytes >= MAX_BYTES
+    }
+
+    /// The picture of a photo; empty if it was not embedded.
+    pub(super) fn of(&self, digest: &Digest) -> &str {
+        self.by_photo.get(digest).map_or("", String::as_str)
+    }
+}
+
+/// A JPEG of at most [`SIDE_PX`] on the longer side; never enlarged.
+fn thumbnail(photo: &Photo) -> Vec<u8> {
+    let longer = photo.width.max(photo.height);
+    let side = |side: u32| match longer > SIDE_PX {
+        true => (u64::from(side) * u64::from(SIDE_PX) / u64::from(longer)).max(1) as u32,
+        false => side,
+    };
+    let (width, height) = (side(photo.width), side(photo.height));
+    let pixels = crop_resize(photo, CropBox::whole(photo.width, photo.height), width, height, Kernel::Lanczos);
+    let mut jpeg = Cursor::new(Vec::new());
+    JpegEncoder::new_with_quality(&mut jpeg, QUALITY)
+        .write_image(&pixels, width, height, ExtendedColorType::Rgb8)
+        .expect("memory takes every write, and JPEG holds 256 x 256 pixels");
+    jpeg.into_inner()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::photos::{DecodeLimits, ImageFormat, decode};
+
+    fn photo(width: u32, height: u32) -> Photo {
+        let pixels = vec![90; (width * height * 3) as usize];
+        Photo { width, height, pixels, format: ImageFormat::Png, notes: Vec::new() }
+    }
+
+    #[test]
+    fn a_picture_is_reduced_in_proportion_and_never_enlarged() {
+        for (sides, expected) in [((1000, 500), (256, 128)), ((20, 10), (20, 10)), ((3000, 1), (256, 1))] {
+            let jpeg = thumbnail(&photo(sides.0, sides.1));
+            let read = decode(&jpeg, &DecodeLimits::default()).expect("our own JPEG");
+            assert_eq!((read.width, read.height), expected);
+        }
+    }
+}
