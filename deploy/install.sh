@@ -26,6 +26,7 @@ is simply started again. Every download is checked against a digest kept in depl
   test           everything that make test needs
 
   libtorch       libtorch 2.11.0, 544 MB to download, 1.2 GB on disk, linked into .deps/ of this checkout
+  cuda           the CUDA 13 libraries that libtorch needs on a machine with an NVIDIA GPU, 2 GB
   weights        ImageNet weights of EfficientNet-Lite0 as safetensors, 17 MB
   photos         713 small pictures in eight folders (Debian's tuxpaint-stamps-default, 161 MB to download, 21 MB kept)
                  and two photographs from scikit-image
@@ -122,7 +123,7 @@ pip() {
 fetch_wheels() {
     local pins=$1 directory=$2 platform line
     local target=(--only-binary=:all: --implementation cp --python-version 3.11 --abi cp311 --abi none)
-    for platform in manylinux_2_28 manylinux_2_25 manylinux_2_24 manylinux_2_17 manylinux2014; do
+    for platform in manylinux_2_28 manylinux_2_27 manylinux_2_25 manylinux_2_24 manylinux_2_18 manylinux_2_17 manylinux2014; do
         target+=(--platform "${platform}_x86_64")
     done
     mkdir -p "$directory"
@@ -158,6 +159,24 @@ install_libtorch() {
     install_directory libtorch "$final" "$(sha256_of "$PINS/libtorch.txt")" build_libtorch
     mkdir -p "$CHECKOUT/.deps"
     ln -sfn "$final" "$CHECKOUT/.deps/libtorch"
+}
+
+# The GPU's libraries go where libtorch_cuda looks for them, into libtorch's own tree.
+install_cuda() {
+    local final="$CACHE/libtorch-$LIBTORCH_VERSION" work="$CACHE/downloads/cuda" receipt="$CACHE/receipts/cuda" pin
+    install_libtorch
+    pin="$(cat "$PINS/libtorch.txt" "$PINS/cuda.txt" | sha256sum | cut -d' ' -f1)"
+    if [[ -f "$receipt" && "$(<"$receipt")" == "$pin" && "$receipt" -nt "$(receipt_of "$final")" ]]; then
+        say cuda "already installed in $final/nvidia"
+        return
+    fi
+    say cuda "installing into $final/nvidia ..."
+    fetch_wheels "$PINS/cuda.txt" "$work"
+    unpack_wheels "$work" "$work/unpacked"
+    cp -r "$work/unpacked/nvidia/." "$final/nvidia/"
+    printf '%s\n' "$pin" >"$receipt"
+    rm -rf "$work"
+    say cuda "installed, $(size_of "$final/nvidia")"
 }
 
 install_weights() {
@@ -254,7 +273,7 @@ install_one() {
     case "$1" in
     demo) for part in libtorch weights photos; do install_one "$part"; done ;;
     test) for part in demo tools python pillow-images; do install_one "$part"; done ;;
-    libtorch | weights | photos) "install_$1" ;;
+    libtorch | cuda | weights | photos) "install_$1" ;;
     tools) install_directory tools "$CACHE/tools" "$(sha256_of "$PINS/tools.txt")" build_tools ;;
     python) install_directory python "$CACHE/python" "$(sha256_of "$PINS/python.txt")" build_python ;;
     fastai) install_directory fastai "$CACHE/fastai" "$(sha256_of "$PINS/fastai.txt")" build_fastai ;;
