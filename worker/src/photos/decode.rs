@@ -169,6 +169,8 @@ fn decode_generic(
 fn classify(format: ImageFormat, error: &ImageError) -> DecodeError {
     let detail = error.to_string();
     match error {
+        // This variant passes its source's source on, so the chain does not show the error itself.
+        ImageError::IoError(error) if ends_early(error) => DecodeError::Truncated { format },
         _ if ends_early(error) => DecodeError::Truncated { format },
         ImageError::Unsupported(_) => DecodeError::UnsupportedFeature { format, detail },
         _ => DecodeError::Corrupt { format, detail },

@@ -43,6 +43,14 @@ pub fn derivative(photo: &Photo, original: &[u8], short_side: u32) -> Derivative
     Derivative { width, height, bytes: encode_png(width, height, &photo.pixels), format: ImageFormat::Png }
 }
 
+/// The pixels of `photo`'s derivative: what a dataset would give back for it.
+pub fn reduced(photo: Photo, short_side: u32) -> Photo {
+    let Some((width, height)) = reduced_sides(&photo, short_side) else { return photo };
+    let whole = CropBox::whole(photo.width, photo.height);
+    let pixels = crop_resize(&photo, whole, width, height, Kernel::Lanczos);
+    Photo { width, height, pixels, ..photo }
+}
+
 /// The sides after reduction, rounded to the nearest; `None` if the photo is small enough.
 fn reduced_sides(photo: &Photo, short_side: u32) -> Option<(u32, u32)> {
     let short = photo.width.min(photo.height);
@@ -98,5 +106,14 @@ mod tests {
     fn a_large_photo_is_reduced_to_the_short_side() {
         let reduced = derivative(&photo(90, 61), b"", 30);
         assert_eq!((reduced.width, reduced.height, reduced.format), (44, 30, ImageFormat::Png));
+    }
+
+    #[test]
+    fn the_reduced_pixels_are_those_of_the_stored_picture() {
+        for sides in [(90, 61), (20, 20)] {
+            let original = photo(sides.0, sides.1);
+            let stored = decode(&derivative(&original, b"", 30).bytes, &DecodeLimits::default()).expect("our own PNG");
+            assert_eq!(super::reduced(original, 30).pixels, stored.pixels);
+        }
     }
 }

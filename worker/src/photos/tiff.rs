@@ -157,7 +157,7 @@ fn unsupported(detail: String) -> DecodeError {
 
 fn classify(error: &TiffError) -> DecodeError {
     match error {
-        _ if ends_early(error) => DecodeError::Truncated { format: FORMAT },
+        TiffError::IoError(error) if ends_early(error) => DecodeError::Truncated { format: FORMAT },
         TiffError::UnsupportedError(detail) => unsupported(detail.to_string()),
         _ => DecodeError::Corrupt { format: FORMAT, detail: error.to_string() },
     }
