@@ -53,7 +53,9 @@ fn check(operation: &'static str, message: *mut c_char) -> Result<(), AtenError>
         libc::free(message.cast());
         text
     };
-    Err(AtenError { operation, message: text })
+    // The rest of a long message lists libtorch's own internals.
+    let message = text.lines().next().unwrap_or_default().to_owned();
+    Err(AtenError { operation, message })
 }
 
 /// A copy of `[N, C, H, W]` laid out as NHWC, or the tensor itself when it already is.
@@ -145,7 +147,7 @@ pub struct AdamStep {
     pub eps: f64,
 }
 
-/// One fused AdamW step over all tensors.
+/// One fused AdamW step over all tensors; none is fine.
 ///
 /// # Errors
 /// When shapes, types or devices differ within one position.
@@ -155,6 +157,10 @@ pub fn fused_adamw(tensors: &AdamTensors, step: AdamStep) -> Result<(), AtenErro
     let (averages, squares, steps) =
         (pointers(&tensors.averages), pointers(&tensors.squares), pointers(&tensors.steps));
     let count = parameters.len();
+    if count == 0 {
+        // ATen chooses its kernel by the first tensor.
+        return Ok(());
+    }
     assert!(
         [gradients.len(), averages.len(), squares.len(), steps.len()].iter().all(|&length| length == count),
         "every parameter of an Adam step has a gradient, two averages and a step"

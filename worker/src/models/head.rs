@@ -49,3 +49,75 @@ impl Head {
         self.output.forward(&hidden)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Reduction};
+
+    use super::*;
+
+    /// The values that `tests/golden/formula.py` gives the name.
+    fn uniform(name: &str, shape: &[i64]) -> Tensor {
+        let start = name
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        let value = |index: i64| {
+            let x = start.wrapping_add((index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((x ^ (x >> 31)) >> 11) as f64 / 2_f64.powi(52) - 1.0
+        };
+        let values = (0..shape.iter().product()).map(value).collect::<Vec<_>>();
+        Tensor::from_slice(&values).view(shape)
+    }
+
+    fn set(name: &str, tensor: &Tensor) {
+        let shape = tensor.size();
+        let (scale, shift) = match name.rsplit('.').next() {
+            Some("weight") if shape.len() == 2 => ((3.0 / shape[1] as f64).sqrt(), 0.0),
+            Some("weight") => (0.1, 1.0),
+            Some("running_var") => (0.2, 1.0),
+            _ => (0.1, 0.0),
+        };
+        tch::no_grad(|| tensor.shallow_clone().copy_(&(uniform(name, &shape) * scale + shift)));
+    }
+
+    /// (norm, product with a fixed direction), as the reference stores gradients.
+    fn assert_summary(name: &str, tensor: &Tensor, golden: &serde_json::Value) {
+        let flat = tensor.detach().to_kind(Kind::Double).contiguous().view(-1);
+        let product = flat.dot(&uniform(&format!("{name}#probe"), &flat.size())).double_value(&[]);
+        let (norm, expected) = (golden[0].as_f64().unwrap(), golden[1].as_f64().unwrap());
+        let off = (flat.norm().double_value(&[]) - norm).abs().max((product - expected).abs());
+        assert!(off <= 1e-4 * norm + 1e-7, "{name} is off by {off:e}, norm {norm:e}");
+    }
+
+    #[test]
+    fn training_mode_forward_gradient_and_statistics_are_fastais() {
+        let text = include_str!("../../tests/golden/networks.json");
+        let golden = serde_json::from_str::<serde_json::Value>(text).unwrap()["head"].clone();
+        let mut builder = Builder::new(Device::Cpu);
+        let head = Head::new(&mut builder, 8, 3, 0.0).unwrap();
+        builder.parameters.iter().for_each(|parameter| set(&parameter.name, &parameter.tensor));
+        builder.buffers.iter().for_each(|buffer| set(&buffer.name, &buffer.tensor));
+        let features = uniform("features", &[5, 8, 3, 3]).to_kind(Kind::Float).set_requires_grad(true);
+        let logits = head.forward(&features, Mode::Train).unwrap();
+        let targets = Tensor::from_slice(&[0_i64, 2, 1, 1, 0]);
+        logits.cross_entropy_loss(&targets, None::<&Tensor>, Reduction::Mean, -100, 0.0).backward();
+        for (row, expected) in golden["logits"].as_array().unwrap().iter().enumerate() {
+            for class in 0..3 {
+                let off = logits.double_value(&[row as i64, class]) - expected[class as usize].as_f64().unwrap();
+                assert!(off.abs() <= 1e-4, "logit [{row}, {class}] is off by {off:e}");
+            }
+        }
+        assert_summary("features", &features.grad(), &golden["input_gradient"]);
+        for parameter in &builder.parameters {
+            assert_summary(&parameter.name, &parameter.tensor.grad(), &golden["gradients"][&parameter.name]);
+        }
+        for buffer in &builder.buffers {
+            for (i, expected) in golden["statistics"][&buffer.name].as_array().unwrap().iter().enumerate() {
+                let off = buffer.tensor.double_value(&[i as i64]) - expected.as_f64().unwrap();
+                assert!(off.abs() <= 1e-4, "{}[{i}] is off by {off:e}", buffer.name);
+            }
+        }
+    }
+}

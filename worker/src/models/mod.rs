@@ -17,5 +17,5 @@ pub use backbone::{Backbone, UnknownBackbone};
 pub use bundle::{MODEL_FORMAT, ModelConfig};
 pub use classifier::{Classifier, Mode, ModelError};
 pub use layers::{Buffer, Parameter, Role};
-pub use source::WeightsSource;
+pub use source::{WeightsFile, WeightsSource};
 pub use weights::{StateDict, WeightsError};

@@ -49,42 +49,66 @@ impl WeightsSource {
         Self::Published { backbone, file: weights_dir.join(format!("{backbone}.safetensors")) }
     }
 
-    /// Reads the weights; `None` only where random ones were asked for. Files from the hub are kept in `cache_dir`.
+    /// Reads and checks the weights; `None` only where random ones were asked for. Files from the hub are kept in `cache_dir`.
     ///
     /// # Errors
     /// [`WeightsError::NotFound`] with every place looked at, or what is wrong with the file.
     pub fn load(&self, cache_dir: &Path) -> Result<Option<StateDict>, WeightsError> {
+        self.read(cache_dir)?.map(|file| StateDict::from_safetensors(&file.bytes)).transpose()
+    }
+
+    /// Finds the weights' file without looking into it; `None` only where random ones were asked for.
+    ///
+    /// # Errors
+    /// [`WeightsError::NotFound`] with every place looked at.
+    pub fn read(&self, cache_dir: &Path) -> Result<Option<WeightsFile>, WeightsError> {
+        let from_hub = |repository: &str, file: &str| {
+            let bytes = fetch(repository, file, cache_dir).map_err(|reason| not_found(repository, vec![reason]))?;
+            Ok(WeightsFile { origin: hub_origin(repository, file), bytes: bytes.into() })
+        };
         match self {
             Self::None => Ok(None),
-            Self::Bytes { bytes, .. } => StateDict::from_safetensors(bytes).map(Some),
+            Self::Bytes { name, bytes } => Ok(Some(WeightsFile { origin: name.clone(), bytes: bytes.clone() })),
             Self::File(path) => {
-                read(path).map_err(|reason| not_found(&path.display().to_string(), vec![reason])).and_then(parse)
+                let bytes = read(path).map_err(|reason| not_found(&path.display().to_string(), vec![reason]))?;
+                Ok(Some(WeightsFile { origin: file_name(path), bytes: bytes.into() }))
             }
-            Self::Hub { repository, file } => {
-                fetch(repository, file, cache_dir).map_err(|reason| not_found(repository, vec![reason])).and_then(parse)
-            }
-            Self::Published { backbone, file } => published(*backbone, file, cache_dir).and_then(parse),
+            Self::Hub { repository, file } => from_hub(repository, file).map(Some),
+            Self::Published { backbone, file } => published(*backbone, file, cache_dir).map(Some),
         }
     }
 }
 
-fn parse(bytes: Vec<u8>) -> Result<Option<StateDict>, WeightsError> {
-    StateDict::from_safetensors(&bytes).map(Some)
+/// A file of weights and where it was found.
+#[derive(Debug, Clone)]
+pub struct WeightsFile {
+    /// A file's name or a file of the hub, for provenance.
+    pub origin: String,
+    /// Its content, not checked yet.
+    pub bytes: Bytes,
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn hub_origin(repository: &str, file: &str) -> String {
+    format!("hub:{repository}/{file}")
 }
 
 fn not_found(what: &str, looked_at: Vec<String>) -> WeightsError {
     WeightsError::NotFound { what: what.to_owned(), looked_at }
 }
 
-fn published(backbone: Backbone, file: &Path, cache_dir: &Path) -> Result<Vec<u8>, WeightsError> {
+fn published(backbone: Backbone, file: &Path, cache_dir: &Path) -> Result<WeightsFile, WeightsError> {
     let mut looked_at = Vec::new();
     match read(file) {
-        Ok(bytes) => return Ok(bytes),
+        Ok(bytes) => return Ok(WeightsFile { origin: file_name(file), bytes: bytes.into() }),
         Err(reason) => looked_at.push(reason),
     }
     match backbone.hub_repository() {
         Some(repository) => match fetch(repository, HUB_FILE, cache_dir) {
-            Ok(bytes) => return Ok(bytes),
+            Ok(bytes) => return Ok(WeightsFile { origin: hub_origin(repository, HUB_FILE), bytes: bytes.into() }),
             Err(reason) => looked_at.push(reason),
         },
         None => looked_at.push("no public repository carries them (`make deps` installs them)".to_owned()),

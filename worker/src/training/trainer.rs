@@ -77,6 +77,7 @@ pub struct Trainer {
     pub(super) smooth_loss: SmoothLoss,
     pub(super) history: Vec<EpochMetrics>,
     phases: Vec<PhaseSchedule>,
+    micro_batch_size: usize,
 }
 
 /// What an observer may save between two steps.
@@ -118,7 +119,15 @@ impl Trainer {
         let phases = recipe.fine_tune().phases(classifier.backbone().groups(), batches);
         let optimiser = Adam::new(classifier.parameters(), recipe.weight_decay).map_err(TrainError::Tch)?;
         let (position, smooth_loss, history) = (Position::default(), SmoothLoss::default(), Vec::new());
-        Ok(Self { classifier, recipe, train, valid, optimiser, position, smooth_loss, history, phases })
+        let micro_batch_size = recipe.effective_batch_size(train.len());
+        Ok(Self { classifier, recipe, train, valid, optimiser, position, smooth_loss, history, phases, micro_batch_size })
+    }
+
+    /// Computes the gradients of a batch in pieces of `photos` photos each, or some more where that does not divide the batch,
+    /// and adds them up: for when memory ran out. Only batch normalisation sees the difference. At least two; batches
+    /// of blended photos are never divided.
+    pub fn set_micro_batch_size(&mut self, photos: usize) {
+        self.micro_batch_size = photos.max(2);
     }
 
     /// Continues where `checkpoint` was taken. On a CPU the run then ends in the same bits as if never interrupted.
@@ -218,13 +227,28 @@ impl Trainer {
         let mut dropout = Draws::step(self.recipe.seed, Purpose::Dropout, phase, epoch, step as u64);
         tch::manual_seed(dropout.bits().cast_signed());
         zero_gradients(self.classifier.parameters());
-        let loss = self.loss(&images, &targets, blend.as_ref()).map_err(out_of_memory)?;
-        let value = loss.double_value(&[]);
+        let value = self.gradients(&images, &targets, blend.as_ref()).map_err(out_of_memory)?;
         if !value.is_finite() {
             return Err(TrainError::NotANumber { loss: value, phase, epoch, step });
         }
-        loss.f_backward().map_err(out_of_memory)?;
         self.optimiser.step(self.classifier.parameters(), &schedule.rates(epoch, batch))?;
+        Ok(value)
+    }
+
+    /// Adds the batch's gradients to the parameters', piece by piece; returns its mean loss.
+    fn gradients(&self, images: &Tensor, targets: &Tensor, blend: Option<&Blend>) -> Result<f64, TchError> {
+        let photos = images.size()[0];
+        let pieces = if blend.is_some() { 1 } else { (photos / self.micro_batch_size as i64).max(1) };
+        let mut value = 0.0;
+        for piece in 0..pieces {
+            let (start, end) = (photos * piece / pieces, photos * (piece + 1) / pieces);
+            let part = |tensor: &Tensor| tensor.f_narrow(0, start, end - start);
+            let loss = self.loss(&part(images)?, &part(targets)?, blend)?;
+            let share = (end - start) as f64 / photos as f64;
+            value += share * loss.double_value(&[]);
+            // Multiplying by 1 would still be one more operation in every step.
+            if pieces == 1 { loss.f_backward()? } else { loss.f_mul_scalar(share)?.f_backward()? };
+        }
         Ok(value)
     }
 

@@ -1,0 +1,73 @@
+//! The real weights recognise real photos.
+
+use std::path::PathBuf;
+
+use fast_image_resize::images::Image;
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use sortinghat_worker::models::{Backbone, Classifier, Mode, ModelConfig, StateDict};
+use tch::{Device, Kind, Tensor, no_grad};
+
+/// A file that `make deps` installs.
+fn installed(path: &str) -> PathBuf {
+    let home = std::env::var_os("HOME").expect("HOME is set");
+    let file = std::env::var_os("XDG_CACHE_HOME")
+        .map_or_else(|| PathBuf::from(home).join(".cache"), PathBuf::from)
+        .join("sortinghat")
+        .join(path);
+    assert!(file.exists(), "{} is missing: run `make deps`", file.display());
+    file
+}
+
+/// Bicubic to a short side of 256, then the central 224: `[1, 3, 224, 224]` in 0..1.
+fn photo(name: &str) -> Tensor {
+    let photo = image::open(installed(&format!("photos/scikit-image/{name}"))).unwrap().into_rgb8();
+    let (width, height) = photo.dimensions();
+    let short = width.min(height);
+    let scaled = |side: u32| (f64::from(side) * 256.0 / f64::from(short)).round() as u32;
+    let source = Image::from_vec_u8(width, height, photo.into_raw(), PixelType::U8x3).unwrap();
+    let mut resized = Image::new(scaled(width), scaled(height), PixelType::U8x3);
+    let bicubic = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
+    Resizer::new().resize(&source, &mut resized, &bicubic).unwrap();
+    let (height, width) = (i64::from(resized.height()), i64::from(resized.width()));
+    Tensor::from_data_size(resized.buffer(), &[1, height, width, 3], Kind::Uint8)
+        .permute([0, 3, 1, 2])
+        .narrow(2, (height - 224) / 2, 224)
+        .narrow(3, (width - 224) / 2, 224)
+        .to_kind(Kind::Float)
+        / 255.0
+}
+
+/// ImageNet's probabilities: the published pooling and classifier on top of our body.
+fn imagenet_probabilities(name: &str) -> Vec<f64> {
+    let bytes = std::fs::read(installed("weights/efficientnet_lite0.safetensors")).unwrap();
+    let weights = StateDict::from_safetensors(&bytes).unwrap();
+    let config = ModelConfig::new(Backbone::EfficientNetLite0, vec!["a".into(), "b".into()], 224);
+    let mut classifier = Classifier::new(config, Device::Cpu, 0).unwrap();
+    classifier.load_backbone(&weights).unwrap();
+    let features = no_grad(|| {
+        let images = classifier.normalise(&photo(name)).unwrap();
+        classifier.features(&images, Mode::Eval).unwrap().mean_dim([2, 3].as_slice(), false, Kind::Float)
+    });
+    let logits = features.linear(weights.get("_fc.weight").unwrap(), weights.get("_fc.bias"));
+    crate::formula::values(&logits.softmax(-1, Kind::Float))
+}
+
+fn best(probabilities: &[f64]) -> usize {
+    (0..probabilities.len()).max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b])).unwrap()
+}
+
+#[test]
+fn chelsea_is_a_cat() {
+    let probabilities = imagenet_probabilities("chelsea.png");
+    // Tabby, tiger cat, Persian, Siamese, Egyptian.
+    assert!((281..=285).contains(&best(&probabilities)), "class {}", best(&probabilities));
+    let cats = probabilities[281..=285].iter().sum::<f64>();
+    assert!(cats > 0.5, "cats {cats}");
+}
+
+#[test]
+fn coffee_is_an_espresso() {
+    let probabilities = imagenet_probabilities("coffee.png");
+    assert_eq!(best(&probabilities), 967);
+    assert!((probabilities[967] - 0.95).abs() < 0.03, "espresso {}", probabilities[967]);
+}

@@ -1,0 +1,110 @@
+//! A run that is killed and continued ends in the same bits.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use sortinghat_worker::models::{Backbone, Classifier, ModelConfig, StateDict};
+use sortinghat_worker::training::mixing::Mixing;
+use sortinghat_worker::training::trainer::{
+    EpochMetrics, Flow, Observer, Outcome, Recipe, Snapshot, StepReport, TrainError, Trainer,
+};
+
+use crate::fine_tune::{Losses, Noise, examples};
+use crate::formula::classifier;
+
+const SIZE: usize = 32;
+
+fn trainer(seed: u64) -> Trainer {
+    // Augmentation, dropout and blends are on: every purpose of randomness takes part.
+    let recipe = Recipe { batch_size: 4, mixing: Mixing::MixUp { alpha: 0.4 }, ..Recipe::fastai2(2, seed) };
+    let config = ModelConfig {
+        dropout: 0.5,
+        ..classifier(Backbone::EfficientNetLite0, 2, SIZE as u32).config().clone()
+    };
+    let classifier = Classifier::new(config, tch::Device::Cpu, 3).unwrap();
+    Trainer::new(classifier, recipe, examples(13, 2, 0), examples(5, 2, 1)).unwrap()
+}
+
+/// Keeps a checkpoint after one step and dies there.
+struct DiesAfter {
+    step: usize,
+    checkpoint: Vec<u8>,
+}
+
+impl Observer for DiesAfter {
+    fn step(&mut self, report: &StepReport, snapshot: &Snapshot<'_>) -> Flow {
+        if report.done == self.step {
+            self.checkpoint = snapshot.to_bytes().unwrap();
+            panic!("killed");
+        }
+        Flow::Continue
+    }
+
+    fn epoch(&mut self, _: &EpochMetrics, _: &Snapshot<'_>) -> Flow {
+        Flow::Continue
+    }
+}
+
+#[test]
+fn a_run_killed_after_any_step_ends_in_the_same_bits() {
+    let source = Noise { size: SIZE };
+    let mut whole = trainer(1);
+    assert_eq!(whole.run(&source, &mut Losses::default()).unwrap(), Outcome::Finished);
+    let history = whole.history().to_vec();
+    let expected = whole.into_classifier().to_safetensors().unwrap();
+    // Three steps an epoch: in the frozen phase, at its end, at the start, middle and end of the unfrozen one.
+    for step in [2, 3, 4, 8, 9] {
+        let mut killed = DiesAfter { step, checkpoint: Vec::new() };
+        let died = catch_unwind(AssertUnwindSafe(|| trainer(1).run(&source, &mut killed)));
+        assert!(died.is_err());
+        let mut resumed = trainer(1);
+        resumed.restore(&killed.checkpoint).unwrap();
+        assert_eq!(resumed.run(&source, &mut Losses::default()).unwrap(), Outcome::Finished);
+        let shown = |metrics: &EpochMetrics| (metrics.train_loss, metrics.valid_loss, metrics.correct);
+        assert!(resumed.history().iter().map(shown).eq(history.iter().map(shown)), "history after step {step}");
+        assert!(resumed.into_classifier().to_safetensors().unwrap() == expected, "weights after step {step}");
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_run_is_refused_by_what_differs() {
+    struct StopsAtOnce(Vec<u8>);
+    impl Observer for StopsAtOnce {
+        fn step(&mut self, _: &StepReport, snapshot: &Snapshot<'_>) -> Flow {
+            self.0 = snapshot.to_bytes().unwrap();
+            Flow::Stop
+        }
+        fn epoch(&mut self, _: &EpochMetrics, _: &Snapshot<'_>) -> Flow {
+            unreachable!("stopped after the first step")
+        }
+    }
+    let mut stopped = StopsAtOnce(Vec::new());
+    assert_eq!(trainer(1).run(&Noise { size: SIZE }, &mut stopped).unwrap(), Outcome::Stopped);
+    let message = trainer(2).restore(&stopped.0).unwrap_err().to_string();
+    assert!(message.contains("its recipe differs"), "{message}");
+    let model = trainer(1).into_classifier().to_safetensors().unwrap();
+    let message = trainer(1).restore(&model).unwrap_err().to_string();
+    assert!(message.contains("not a training checkpoint"), "{message}");
+}
+
+#[test]
+fn a_diverging_loss_stops_the_run_and_names_the_step() {
+    let trainer = trainer(1);
+    let mut classifier = trainer.into_classifier();
+    let mut weights = classifier.to_safetensors().unwrap();
+    let header = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+    for value in weights[8 + header..].chunks_exact_mut(4) {
+        value.copy_from_slice(&f32::NAN.to_le_bytes());
+    }
+    classifier.load(&StateDict::from_safetensors(&weights).unwrap()).unwrap();
+    let recipe = Recipe { batch_size: 4, ..Recipe::fastai2(1, 1) };
+    let mut spoiled = Trainer::new(classifier, recipe, examples(8, 2, 0), examples(4, 2, 1)).unwrap();
+    let error = spoiled.run(&Noise { size: SIZE }, &mut Losses::default()).unwrap_err();
+    assert!(matches!(error, TrainError::NotANumber { epoch: 0, step: 0, .. }), "{error}");
+}
+
+#[test]
+fn a_class_without_a_photo_on_one_side_is_refused_by_name() {
+    let classifier = trainer(1).into_classifier();
+    let error = Trainer::new(classifier, Recipe::fastai2(1, 1), examples(8, 2, 0), examples(1, 2, 1)).unwrap_err();
+    assert!(error.to_string().contains("class \"class 01\" has no validation photo"), "{error}");
+}
