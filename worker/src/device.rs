@@ -88,6 +88,17 @@ pub struct Compute {
     pub reason: String,
 }
 
+impl Compute {
+    /// "cpu" or "cuda:0".
+    #[must_use]
+    pub fn device_name(&self) -> String {
+        match self.device {
+            Device::Cuda(index) => format!("cuda:{index}"),
+            Device::Cpu | Device::Mps | Device::Vulkan => "cpu".to_owned(),
+        }
+    }
+}
+
 /// Chooses the device, loads CUDA if it is to be used, and sets libtorch's threads (default: one per core).
 ///
 /// # Errors

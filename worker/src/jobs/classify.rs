@@ -1,0 +1,167 @@
+//! Photos become predictions: one row or one error per file, in the order of the upload, in bounded memory.
+
+mod table;
+
+use sortinghat_proto::{
+    ClassifySpec, ObjectRef,
+    manifest::{DatasetManifest, ModelManifest, PredictionCounts, PredictionsManifest, UploadManifest, UploadedFile},
+};
+
+use super::{
+    JobContext, JobError, JobOutput, WarmModel,
+    network::{self, digest_bytes, is_lost},
+    predict::{Answers, Question, predict},
+};
+use crate::{
+    batches::{Gallery, UploadedPhotos},
+    evaluation::count,
+    photos::derivative::DEFAULT_SHORT_SIDE,
+    training::tta::Probabilities,
+};
+use table::{Row, Table};
+
+/// Rows of one Parquet file; the last one has fewer.
+const PART_ROWS: usize = 50_000;
+
+pub(crate) fn run(spec: &ClassifySpec, context: &JobContext, warm: &mut WarmModel) -> Result<JobOutput, JobError> {
+    let artifact = context.model()?;
+    let model: ModelManifest = context.objects().document(&artifact.manifest)?;
+    let upload: UploadManifest = context.objects().document(&spec.source)?;
+    let short_side_px = derivative_short_side(context, &model)?;
+    let network = warm.get(&artifact.manifest.digest, || network::load(context, &model))?;
+
+    let files = upload.files;
+    let photos = UploadedPhotos { objects: context.objects().clone(), files: files.clone(), short_side_px };
+    let question = Question {
+        network,
+        photos: Gallery::new(Box::new(photos), 0),
+        digests: files.iter().map(|file| digest_bytes(&file.object.digest)).collect(),
+        tta: spec.tta,
+        seed: spec.seed,
+    };
+    let mut writer = Writer::new(context, &model.classes, spec.top_k as usize);
+    let mut waiting = files.iter();
+    predict(context, question, |answers| writer.add(waiting.by_ref(), &answers))?;
+    let (parts, counts) = writer.finish()?;
+    if counts.inputs != files.len() as u64 || counts.inputs != counts.results + counts.errors {
+        return Err(JobError::Internal(format!("{counts:?} do not account for {} files", files.len())));
+    }
+    let summary = summary(&artifact.name, counts);
+    let manifest = context.objects().put_document(&PredictionsManifest {
+        model: artifact.name.clone(),
+        model_manifest: artifact.manifest.clone(),
+        source: spec.source.clone(),
+        classes: model.classes,
+        parts,
+        counts,
+    })?;
+    Ok(JobOutput { manifest, summary })
+}
+
+/// Short side of the derivatives that the model learned from: photos are reduced to it first, as they were for training.
+pub(super) fn derivative_short_side(context: &JobContext, model: &ModelManifest) -> Result<u32, JobError> {
+    match context.objects().document::<DatasetManifest>(&model.dataset.manifest) {
+        Ok(dataset) => Ok(dataset.derivative_short_side_px),
+        // The dataset may be deleted while its models live on.
+        Err(error) if is_lost(&error) => Ok(DEFAULT_SHORT_SIDE),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn summary(model: &str, counts: PredictionCounts) -> String {
+    let photos = |number: u64| if number == 1 { "1 photo".to_owned() } else { format!("{} photos", count(number)) };
+    let classified = format!("{} classified by {model}", photos(counts.results));
+    match counts.errors {
+        0 => classified,
+        errors => format!("{classified}, {} could not be read", count(errors)),
+    }
+}
+
+/// Turns answers into rows, and rows into stored Parquet files.
+struct Writer<'a> {
+    context: &'a JobContext,
+    classes: &'a [String],
+    top_k: usize,
+    table: Table,
+    parts: Vec<ObjectRef>,
+    counts: PredictionCounts,
+}
+
+impl<'a> Writer<'a> {
+    fn new(context: &'a JobContext, classes: &'a [String], top_k: usize) -> Self {
+        let (parts, counts) = (Vec::new(), PredictionCounts::default());
+        Self { context, classes, top_k: top_k.min(classes.len()), table: Table::default(), parts, counts }
+    }
+
+    /// Adds the answers about the next of `files`.
+    fn add<'f>(
+        &mut self,
+        mut files: impl Iterator<Item = &'f UploadedFile>,
+        answers: &Answers,
+    ) -> Result<(), JobError> {
+        let rows = answers.augmented.as_ref().unwrap_or(&answers.plain);
+        let mut next_row = 0;
+        for outcome in &answers.outcomes {
+            let file = files.next().ok_or_else(|| JobError::Internal("more answers than files".into()))?;
+            let top = match outcome {
+                Ok(()) => {
+                    next_row += 1;
+                    self.counts.results += 1;
+                    Ok(top(rows, next_row - 1, self.top_k))
+                }
+                Err(reason) => {
+                    self.counts.errors += 1;
+                    Err(reason.as_str())
+                }
+            };
+            self.counts.inputs += 1;
+            let digest = file.object.digest.as_str();
+            self.table.push(Row { path: &file.path, digest, top, classes: self.classes });
+            if self.table.rows() == PART_ROWS {
+                self.store_part()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn store_part(&mut self) -> Result<(), JobError> {
+        let bytes = std::mem::take(&mut self.table).into_parquet();
+        let bytes = bytes.map_err(|error| JobError::Internal(format!("failed to write predictions: {error}")))?;
+        self.parts.push(self.context.objects().put(bytes)?);
+        Ok(())
+    }
+
+    /// The stored parts; at least one, so that a reader always finds the columns.
+    fn finish(mut self) -> Result<(Vec<ObjectRef>, PredictionCounts), JobError> {
+        if self.table.rows() > 0 || self.parts.is_empty() {
+            self.store_part()?;
+        }
+        Ok((self.parts, self.counts))
+    }
+}
+
+/// The `k` most probable classes of a photo with their probabilities, the most probable first, equal ones by name.
+fn top(rows: &Probabilities, photo: usize, k: usize) -> Vec<(usize, f32)> {
+    let mut classes: Vec<(usize, f32)> = rows.row(photo).iter().copied().enumerate().collect();
+    classes.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    classes.truncate(k);
+    classes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_probable_come_first_and_equal_ones_by_name() {
+        let rows = Probabilities::new(vec![1.0, 0.0, 0.0, 0.0, 0.1, 0.4, 0.1, 0.4], 4);
+        assert_eq!(top(&rows, 1, 3), [(1, 0.4), (3, 0.4), (0, 0.1)]);
+    }
+
+    #[test]
+    fn the_summary_says_what_could_not_be_read() {
+        let counts = |results, errors| PredictionCounts { inputs: results + errors, results, errors };
+        assert_eq!(summary("stamps/1", counts(1, 0)), "1 photo classified by stamps/1");
+        assert_eq!(summary("stamps/1", counts(1200, 3)), "1,200 photos classified by stamps/1, 3 could not be read");
+    }
+}

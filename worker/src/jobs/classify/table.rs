@@ -1,0 +1,120 @@
+//! Predictions as columns; see [`PREDICTION_COLUMNS`].
+
+use std::sync::Arc;
+
+use arrow_array::{
+    ArrayRef, RecordBatch,
+    builder::{Float32Builder, ListBuilder, StringBuilder, StructBuilder},
+};
+use arrow_schema::{DataType, Field, Fields, Schema};
+use parquet::{
+    arrow::ArrowWriter, basic::Compression, errors::ParquetError, file::properties::WriterProperties,
+};
+use sortinghat_proto::manifest::PREDICTION_COLUMNS;
+
+/// One file of the upload.
+pub(super) struct Row<'a> {
+    pub(super) path: &'a str,
+    pub(super) digest: &'a str,
+    /// The most probable classes, or why there are none.
+    pub(super) top: Result<Vec<(usize, f32)>, &'a str>,
+    /// Names of the classes.
+    pub(super) classes: &'a [String],
+}
+
+/// Rows that wait to be written.
+#[derive(Debug)]
+pub(super) struct Table {
+    path: StringBuilder,
+    digest: StringBuilder,
+    predicted: StringBuilder,
+    probability: Float32Builder,
+    top: ListBuilder<StructBuilder>,
+    error: StringBuilder,
+    rows: usize,
+}
+
+fn top_fields() -> Fields {
+    vec![Field::new("class", DataType::Utf8, false), Field::new("probability", DataType::Float32, false)].into()
+}
+
+fn top_item() -> Field {
+    Field::new("item", DataType::Struct(top_fields()), false)
+}
+
+fn schema() -> Schema {
+    let [path, digest, predicted, probability, top, error] = PREDICTION_COLUMNS;
+    Schema::new(vec![
+        Field::new(path, DataType::Utf8, false),
+        Field::new(digest, DataType::Utf8, false),
+        Field::new(predicted, DataType::Utf8, true),
+        Field::new(probability, DataType::Float32, true),
+        Field::new(top, DataType::List(Arc::new(top_item())), false),
+        Field::new(error, DataType::Utf8, true),
+    ])
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        let classes: Box<dyn arrow_array::builder::ArrayBuilder> = Box::new(StringBuilder::new());
+        let items = StructBuilder::new(top_fields(), vec![classes, Box::new(Float32Builder::new())]);
+        Self {
+            path: StringBuilder::new(),
+            digest: StringBuilder::new(),
+            predicted: StringBuilder::new(),
+            probability: Float32Builder::new(),
+            top: ListBuilder::new(items).with_field(top_item()),
+            error: StringBuilder::new(),
+            rows: 0,
+        }
+    }
+}
+
+impl Table {
+    /// How many rows wait.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn push(&mut self, row: Row<'_>) {
+        self.rows += 1;
+        self.path.append_value(row.path);
+        self.digest.append_value(row.digest);
+        let (top, error) = match row.top {
+            Ok(top) => (top, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        self.predicted.append_option(top.first().map(|(class, _)| &row.classes[*class]));
+        self.probability.append_option(top.first().map(|(_, probability)| *probability));
+        self.error.append_option(error);
+        for (class, probability) in top {
+            self.push_top(&row.classes[class], probability);
+        }
+        self.top.append(true);
+    }
+
+    fn push_top(&mut self, class: &str, probability: f32) {
+        let item = self.top.values();
+        item.field_builder::<StringBuilder>(0).expect("the first field holds names").append_value(class);
+        item.field_builder::<Float32Builder>(1).expect("the second field holds numbers").append_value(probability);
+        item.append(true);
+    }
+
+    /// The rows as a Parquet file.
+    pub(super) fn into_parquet(mut self) -> Result<Vec<u8>, ParquetError> {
+        let schema = Arc::new(schema());
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(self.path.finish()),
+            Arc::new(self.digest.finish()),
+            Arc::new(self.predicted.finish()),
+            Arc::new(self.probability.finish()),
+            Arc::new(self.top.finish()),
+            Arc::new(self.error.finish()),
+        ];
+        let batch = RecordBatch::try_new(schema.clone(), columns)?;
+        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
+        writer.write(&batch)?;
+        writer.into_inner()
+    }
+}

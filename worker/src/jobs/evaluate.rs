@@ -1,0 +1,172 @@
+//! A model and labelled photos become an evaluation: numbers with their uncertainty, every prediction, and a page to read.
+
+mod subjects;
+mod table;
+
+use std::sync::Arc;
+
+use sortinghat_proto::{
+    Digest, EvaluateOn, EvaluateSpec, ObjectRef, Refusal,
+    manifest::{Decisions, EvaluationManifest, ModelManifest},
+};
+
+use super::{
+    JobContext, JobError, JobOutput, WarmModel,
+    network::{self, digest_bytes},
+    predict::{Question, predict},
+};
+use crate::{
+    batches::Gallery,
+    evaluation::{Findings, Subject, apply_decisions, summary},
+    models::Classifier,
+    report::{Pictures, Report},
+    training::tta::Probabilities,
+};
+use subjects::Subjects;
+
+pub(crate) fn run(spec: &EvaluateSpec, context: &JobContext, warm: &mut WarmModel) -> Result<JobOutput, JobError> {
+    let artifact = context.model()?;
+    let model: ModelManifest = context.objects().document(&artifact.manifest)?;
+    // Read first: a file that cannot be used is no reason to compute for minutes.
+    let decisions = spec.decisions.as_ref().map(|object| read_decisions(context, object)).transpose()?;
+    let mut subjects = Subjects::open(&spec.on, context, &model)?;
+    let network = warm.get(&artifact.manifest.digest, || network::load(context, &model))?;
+    let measured = measure(spec, context, network, &mut subjects)?;
+    let rows = measured.augmented.as_ref().unwrap_or(&measured.plain);
+
+    let augmented = spec.tta.zip(measured.augmented.as_ref());
+    let mut findings = Findings::measure(model.classes.clone(), &subjects.photos, &measured.plain, augmented);
+    findings.skipped = subjects.skipped;
+    if let Some(decisions) = &decisions {
+        let cleaned = apply_decisions(decisions, &model.classes, &subjects.photos, rows);
+        findings.cleaned =
+            Some(cleaned.map_err(|error| Refusal::invalid("evaluate.decisions", error.to_string()))?);
+    }
+    let manifest = publish(spec, context, &subjects, &findings, rows)?;
+    Ok(JobOutput { manifest, summary: summary(&subjects.target.description, &findings) })
+}
+
+fn read_decisions(context: &JobContext, object: &ObjectRef) -> Result<Decisions, JobError> {
+    context.objects().document(object).map_err(|error| match error {
+        crate::objects::ObjectError::Document { source, .. } => {
+            let message = format!("this is no file that a report saved: {source}");
+            Refusal::invalid("evaluate.decisions", message).into()
+        }
+        error => error.into(),
+    })
+}
+
+/// Predictions of the subjects, row by row.
+struct Measured {
+    plain: Probabilities,
+    augmented: Option<Probabilities>,
+}
+
+/// Predicts all subjects; those that cannot be decoded are taken out and counted.
+fn measure(
+    spec: &EvaluateSpec,
+    context: &JobContext,
+    network: &Classifier,
+    subjects: &mut Subjects,
+) -> Result<Measured, JobError> {
+    let mut plain = Probabilities::default();
+    let mut augmented = spec.tta.map(|_| Probabilities::default());
+    let mut decoded = Vec::with_capacity(subjects.photos.len());
+    let question = Question {
+        network,
+        photos: subjects.gallery.clone(),
+        digests: subjects.photos.iter().map(|photo| digest_bytes(&photo.digest)).collect(),
+        tta: spec.tta,
+        seed: spec.seed,
+    };
+    predict(context, question, |answers| {
+        decoded.extend(answers.outcomes.iter().map(Result::is_ok));
+        if !answers.plain.is_empty() {
+            plain.extend(&answers.plain);
+            augmented.iter_mut().zip(&answers.augmented).for_each(|(all, more)| all.extend(more));
+        }
+        Ok(())
+    })?;
+    subjects.keep(&decoded);
+    if subjects.photos.is_empty() {
+        return Err(subjects.nothing_left());
+    }
+    Ok(Measured { plain, augmented })
+}
+
+fn publish(
+    spec: &EvaluateSpec,
+    context: &JobContext,
+    subjects: &Subjects,
+    findings: &Findings,
+    rows: &Probabilities,
+) -> Result<ObjectRef, JobError> {
+    let (objects, artifact) = (context.objects(), context.model()?);
+    let csv = table::to_csv(&findings.classes, &subjects.photos, rows);
+    let predictions = objects.put(csv.map_err(|error| JobError::Internal(format!("failed to write CSV: {error}")))?)?;
+    let pictures = pictures(context, findings, subjects)?;
+    let page = Report {
+        model: &artifact.name,
+        target: &subjects.target.description,
+        id: &report_id(&artifact.manifest.digest, &subjects.target.manifest.digest),
+        command: &command(spec, &artifact.name),
+        findings,
+        pictures: &pictures,
+    };
+    let page = page.to_html().map_err(|error| JobError::Internal(error.to_string()))?;
+    let report = objects.put(page)?;
+    let findings = findings.clone();
+    Ok(objects.put_document(&EvaluationManifest {
+        model: artifact.name.clone(),
+        on: subjects.target.clone(),
+        classes: findings.classes,
+        plain: findings.plain,
+        augmented: findings.augmented,
+        tta: findings.tta,
+        comparison: findings.comparison,
+        per_class: findings.per_class,
+        confusion: findings.confusion,
+        most_confused: findings.most_confused,
+        mistakes: findings.mistakes,
+        cleaned: findings.cleaned,
+        skipped: findings.skipped,
+        report,
+        predictions,
+    })?)
+}
+
+/// Pictures of the photos that the report shows, highest loss first, as many as it may hold.
+fn pictures(context: &JobContext, findings: &Findings, subjects: &Subjects) -> Result<Pictures, JobError> {
+    let mut pictures = Pictures::default();
+    let gallery: &Arc<Gallery> = &subjects.gallery;
+    let total = findings.mistakes.len() as u64;
+    for (done, mistake) in (0..).zip(&findings.mistakes) {
+        context.check_cancelled()?;
+        context.progress("report", done, total, "photos");
+        let is_it = |photo: &Subject| photo.digest == mistake.digest;
+        let Some(index) = subjects.photos.iter().position(is_it) else { continue };
+        // Every subject was decoded a moment ago; should it fail now, the report lacks a picture, no number.
+        if let Ok(photo) = gallery.photo(subjects.numbers[index])
+            && !pictures.add(mistake.digest.clone(), &photo)
+        {
+            break;
+        }
+    }
+    Ok(pictures)
+}
+
+/// The same model on the same photos: decisions made in one report are there in the next.
+fn report_id(model: &Digest, photos: &Digest) -> String {
+    format!("{}-{}", &model.as_str()[..16], &photos.as_str()[..16])
+}
+
+/// The command that takes the decisions.
+fn command(spec: &EvaluateSpec, model: &str) -> String {
+    let on = match &spec.on {
+        EvaluateOn::HeldOut => String::new(),
+        EvaluateOn::Dataset(dataset) => format!(" --on {dataset}"),
+        EvaluateOn::Source(_) => " --on FOLDER".to_owned(),
+    };
+    let tta = if spec.tta.is_some() { " --tta" } else { "" };
+    format!("hat evaluate {model}{on}{tta} --decisions decisions.json")
+}

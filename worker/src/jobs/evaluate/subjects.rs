@@ -1,0 +1,209 @@
+//! Which photos a model is measured on.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use sortinghat_proto::{
+    EvaluateOn, ObjectRef, Refusal,
+    manifest::{DatasetManifest, EvaluationTarget, ModelManifest, SplitKind, UploadManifest, UploadedFile},
+    v1::ErrorCode,
+};
+
+use crate::{
+    batches::{DatasetPhotos, Gallery, Selection, UploadedPhotos},
+    dataset::layout::Layout,
+    evaluation::{Subject, count},
+    jobs::{
+        JobContext, JobError,
+        classify::derivative_short_side,
+        dataset::open_dataset,
+    },
+};
+
+/// Labelled photos.
+pub(super) struct Subjects {
+    pub(super) target: EvaluationTarget,
+    pub(super) photos: Vec<Subject>,
+    /// The number of each in the gallery.
+    pub(super) numbers: Vec<usize>,
+    pub(super) gallery: Arc<Gallery>,
+    /// Files that could not be decoded or lie in no class folder.
+    pub(super) skipped: u64,
+    /// What the photos are of: "held-out photos of stamps@1".
+    what: String,
+}
+
+impl Subjects {
+    pub(super) fn open(on: &EvaluateOn, context: &JobContext, model: &ModelManifest) -> Result<Self, JobError> {
+        let trained_on = &model.dataset;
+        match on {
+            EvaluateOn::HeldOut => {
+                let manifest = context.objects().document(&trained_on.manifest)?;
+                Self::held_out(context, &trained_on.name, &trained_on.manifest, &manifest, trained_on.fold)
+            }
+            EvaluateOn::Dataset(_) => {
+                let artifact = context.dataset()?;
+                let manifest: DatasetManifest = context.objects().document(&artifact.manifest)?;
+                check_classes(&model.classes, &manifest.classes, &artifact.name)?;
+                let is_own = artifact.manifest == trained_on.manifest;
+                let fold = if is_own { trained_on.fold } else { None };
+                check_held_out(&manifest, fold, &artifact.name)?;
+                Self::held_out(context, &artifact.name, &artifact.manifest, &manifest, fold)
+            }
+            EvaluateOn::Source(source) => Self::uploaded(context, source, model),
+        }
+    }
+
+    fn held_out(
+        context: &JobContext,
+        name: &str,
+        object: &ObjectRef,
+        manifest: &DatasetManifest,
+        fold: Option<u32>,
+    ) -> Result<Self, JobError> {
+        let dataset = open_dataset(context, manifest)?;
+        let records = dataset.records();
+        let held_out: Vec<usize> =
+            (0..records.len()).filter(|&index| records[index].place.is_held_out(fold)).collect();
+        let subject = |&index: &usize| {
+            let record = &records[index];
+            Subject { digest: record.digest.clone(), path: record.path.clone(), label: record.label }
+        };
+        let photos: Vec<Subject> = held_out.iter().map(subject).collect();
+        let what = match fold {
+            Some(fold) => format!("held-out photos (fold {fold}) of {name}"),
+            None => format!("held-out photos of {name}"),
+        };
+        let selection = Selection { photos: Box::new(DatasetPhotos(dataset)), numbers: held_out };
+        Self::new(photos, what, object.clone(), fold, Gallery::new(Box::new(selection), 0), 0)
+    }
+
+    /// All photos of an upload with a folder for each class. The same file twice in a class counts once.
+    fn uploaded(context: &JobContext, source: &ObjectRef, model: &ModelManifest) -> Result<Self, JobError> {
+        let upload: UploadManifest = context.objects().document(source)?;
+        let layout = Layout::of(upload.files.iter().map(|file| file.path.as_str()));
+        let (mut photos, mut files, mut skipped) = (Vec::new(), Vec::<UploadedFile>::new(), 0);
+        let (mut seen, mut unknown) = (HashSet::new(), BTreeSet::new());
+        for file in upload.files {
+            let Some(label) = layout.label(&file.path) else {
+                skipped += 1;
+                continue;
+            };
+            let Ok(index) = model.classes.binary_search(&label.class) else {
+                unknown.insert(label.class);
+                continue;
+            };
+            let digest = file.object.digest.clone();
+            if seen.insert((digest.clone(), index)) {
+                photos.push(Subject { digest, path: file.path.clone(), label: index });
+                files.push(file);
+            }
+        }
+        if !unknown.is_empty() {
+            return Err(unknown_folders(&unknown, &model.classes).into());
+        }
+        let short_side_px = derivative_short_side(context, model)?;
+        let stored = UploadedPhotos { objects: context.objects().clone(), files, short_side_px };
+        let gallery = Gallery::new(Box::new(stored), 0);
+        Self::new(photos, "photos of the uploaded folder".into(), source.clone(), None, gallery, skipped)
+    }
+
+    fn new(
+        photos: Vec<Subject>,
+        what: String,
+        manifest: ObjectRef,
+        fold: Option<u32>,
+        gallery: Arc<Gallery>,
+        skipped: u64,
+    ) -> Result<Self, JobError> {
+        let numbers = (0..photos.len()).collect();
+        let target = EvaluationTarget { description: describe(photos.len(), &what), manifest, fold };
+        let subjects = Self { target, photos, numbers, gallery, skipped, what };
+        if subjects.photos.is_empty() { Err(subjects.nothing_left()) } else { Ok(subjects) }
+    }
+
+    /// Takes out the photos that could not be decoded.
+    pub(super) fn keep(&mut self, decoded: &[bool]) {
+        let mut flags = decoded.iter();
+        self.photos.retain(|_| *flags.next().expect("one flag a photo"));
+        self.numbers.retain(|&number| decoded[number]);
+        self.skipped += decoded.iter().filter(|&&decoded| !decoded).count() as u64;
+        self.target.description = describe(self.photos.len(), &self.what);
+    }
+
+    /// There is no photo to measure on.
+    pub(super) fn nothing_left(&self) -> JobError {
+        let message = match self.skipped {
+            0 => format!("there are no {} to measure on", self.what),
+            skipped => format!("none of the {} files can be measured on: put photos into a folder per class", count(skipped)),
+        };
+        Refusal { code: ErrorCode::UnusableData, field: "evaluate.on".into(), message }.into()
+    }
+}
+
+/// "the 142 held-out photos of stamps@1".
+fn describe(photos: usize, what: &str) -> String {
+    match photos {
+        1 => format!("the one {}", what.replacen("photos", "photo", 1)),
+        photos => format!("the {} {what}", count(photos as u64)),
+    }
+}
+
+fn check_classes(model: &[String], dataset: &[String], name: &str) -> Result<(), Refusal> {
+    if model == dataset {
+        return Ok(());
+    }
+    let missing = |from: &[String], to: &[String]| {
+        let names: Vec<&str> = from.iter().filter(|class| !to.contains(class)).map(String::as_str).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    };
+    let message = format!(
+        "{name} has other classes than the model: only the model knows {}; only the dataset has {}",
+        missing(model, dataset),
+        missing(dataset, model)
+    );
+    Err(Refusal::invalid("evaluate.dataset", message))
+}
+
+/// Another dataset with folds holds nothing out by itself.
+fn check_held_out(manifest: &DatasetManifest, fold: Option<u32>, name: &str) -> Result<(), Refusal> {
+    match (manifest.split, fold) {
+        (SplitKind::Folds(folds), None) => Err(Refusal::invalid(
+            "evaluate.dataset",
+            format!("{name} has {folds} folds and the model was trained on none of them: use a dataset with a split"),
+        )),
+        (SplitKind::Folds(_), Some(_)) | (SplitKind::Given | SplitKind::ValidPercent(_), _) => Ok(()),
+    }
+}
+
+fn unknown_folders(unknown: &BTreeSet<String>, classes: &[String]) -> Refusal {
+    let unknown = unknown.iter().take(20).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let message = format!("the model has no class for the folders {unknown}; its classes are {}", classes.join(", "));
+    Refusal::invalid("evaluate.source", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn other_classes_are_refused_with_the_difference() {
+        let refusal = check_classes(&names(&["cat", "dog"]), &names(&["cat", "owl"]), "pets@2").expect_err("differ");
+        assert_eq!(refusal.field, "evaluate.dataset");
+        assert!(refusal.message.contains("knows dog; only the dataset has owl"), "{}", refusal.message);
+        assert_eq!(check_classes(&names(&["cat"]), &names(&["cat"]), "pets@1"), Ok(()));
+    }
+
+    #[test]
+    fn one_photo_is_described_in_the_singular() {
+        assert_eq!(describe(1, "held-out photos of stamps@1"), "the one held-out photo of stamps@1");
+        assert_eq!(describe(1, "photos of the uploaded folder"), "the one photo of the uploaded folder");
+        assert_eq!(describe(1142, "held-out photos of stamps@1"), "the 1,142 held-out photos of stamps@1");
+    }
+}

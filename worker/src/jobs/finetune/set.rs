@@ -1,0 +1,94 @@
+use std::sync::Arc;
+
+use sortinghat_proto::{
+    FinetuneSpec, Refusal,
+    manifest::{DatasetManifest, SplitKind},
+};
+
+use crate::{
+    batches::{DatasetPhotos, Gallery},
+    jobs::{JobContext, JobError, dataset::open_dataset, network::digest_bytes},
+    training::batch::{Digest, Example},
+};
+
+/// Bytes of decoded photos that are kept for the next epoch.
+const KEEP_BYTES: usize = 1 << 30;
+
+/// The photos of a dataset, divided into those to learn from and those that are held out.
+pub(super) struct TrainingSet {
+    pub(super) classes: Vec<String>,
+    pub(super) fold: Option<u32>,
+    pub(super) gallery: Arc<Gallery>,
+    /// Of every photo of the gallery.
+    pub(super) digests: Vec<Digest>,
+    labels: Vec<usize>,
+    /// Numbers of photos of the gallery.
+    pub(super) train: Vec<usize>,
+    pub(super) valid: Vec<usize>,
+}
+
+impl TrainingSet {
+    pub(super) fn open(spec: &FinetuneSpec, context: &JobContext) -> Result<Self, JobError> {
+        let artifact = context.dataset()?;
+        let manifest: DatasetManifest = context.objects().document(&artifact.manifest)?;
+        check_fold(spec.fold, manifest.split, &artifact.name)?;
+        let dataset = open_dataset(context, &manifest)?;
+        let records = dataset.records();
+        let (valid, train) = (0..records.len()).partition(|&index| records[index].place.is_held_out(spec.fold));
+        Ok(Self {
+            fold: spec.fold,
+            digests: records.iter().map(|record| digest_bytes(&record.digest)).collect(),
+            labels: records.iter().map(|record| record.label).collect(),
+            train,
+            valid,
+            gallery: Gallery::new(Box::new(DatasetPhotos(dataset)), KEEP_BYTES),
+            classes: manifest.classes,
+        })
+    }
+
+    /// The trainer's view of some of the photos.
+    pub(super) fn examples(&self, numbers: &[usize]) -> Vec<Example> {
+        numbers.iter().map(|&number| Example { digest: self.digests[number], label: self.labels[number] }).collect()
+    }
+
+    /// Photos to learn from of each class.
+    pub(super) fn train_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes.len()];
+        for &number in &self.train {
+            counts[self.labels[number]] += 1;
+        }
+        counts
+    }
+}
+
+/// A dataset with folds needs one that is held out, one without has none.
+fn check_fold(fold: Option<u32>, split: SplitKind, dataset: &str) -> Result<(), Refusal> {
+    let refuse = |message| Err(Refusal::invalid("finetune.fold", message));
+    match (split, fold) {
+        (SplitKind::Folds(folds), None) => {
+            refuse(format!("{dataset} has {folds} folds: say which one is held out, 0 to {}", folds - 1))
+        }
+        (SplitKind::Folds(folds), Some(fold)) if fold >= folds => {
+            refuse(format!("{dataset} has no fold {fold}: its folds are 0 to {}", folds - 1))
+        }
+        (SplitKind::Given | SplitKind::ValidPercent(_), Some(_)) => refuse(format!(
+            "{dataset} has no folds but a split of its own: leave the fold out, or ingest the photos with folds"
+        )),
+        (SplitKind::Folds(_), Some(_)) | (SplitKind::Given | SplitKind::ValidPercent(_), None) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fold_is_asked_for_exactly_where_there_are_folds() {
+        let message = |fold, split| check_fold(fold, split, "stamps@1").expect_err("refused").message;
+        assert!(message(None, SplitKind::Folds(5)).contains("0 to 4"));
+        assert!(message(Some(5), SplitKind::Folds(5)).contains("no fold 5"));
+        assert!(message(Some(0), SplitKind::ValidPercent(20)).contains("no folds"));
+        assert_eq!(check_fold(Some(4), SplitKind::Folds(5), "stamps@1"), Ok(()));
+        assert_eq!(check_fold(None, SplitKind::Given, "stamps@1"), Ok(()));
+    }
+}
