@@ -107,12 +107,9 @@ fn verdict(path: &Path) -> Verdict {
 
 fn judged(result: &Result<Photo, DecodeError>) -> Verdict {
     match result {
-        Ok(photo) => Verdict {
-            outcome: "accepted".into(),
-            width: photo.width,
-            height: photo.height,
-            thumb: thumb(photo),
-        },
+        Ok(photo) => {
+            Verdict { outcome: "accepted".into(), width: photo.width, height: photo.height, thumb: thumb(photo) }
+        }
         Err(error) => {
             let name = error.unsupported_format().map_or(String::new(), |name| format!(" {name}"));
             Verdict { outcome: format!("{}{name}", error.reason()), width: 0, height: 0, thumb: Vec::new() }

@@ -218,3 +218,109 @@ fn seeded_key(seed: u64, digest: &Digest) -> [u8; 32] {
     hasher.update(hex::decode(digest.as_str()).expect("a digest is hexadecimal"));
     hasher.finalize().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CLASSES: usize = 3;
+
+    /// Any items in three classes of at least two, in groups that may span classes.
+    fn any_items() -> impl Strategy<Value = Vec<Item>> {
+        prop::collection::vec((0..CLASSES, 0..30usize), 1..80).prop_map(|drawn| {
+            let ensured = (0..CLASSES).flat_map(|class| [(class, 100 + class), (class, 200 + class)]);
+            let item = |(index, (class, group)): (usize, (usize, usize))| Item {
+                digest: Digest::of(&index.to_le_bytes()),
+                class,
+                group,
+            };
+            ensured.chain(drawn).enumerate().map(item).collect()
+        })
+    }
+
+    fn placed<T: Copy + Ord>(items: &[Item], places: &[T]) -> BTreeSet<(Digest, T)> {
+        items.iter().map(|item| item.digest.clone()).zip(places.iter().copied()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn each_class_is_on_both_sides_and_each_group_on_one(items in any_items(), seed: u64) {
+            let sides = hold_out(&items, CLASSES, 0.2, seed).expect("every class has two images").places;
+            for class in 0..CLASSES {
+                let of_class = || items.iter().zip(&sides).filter(move |(item, _)| item.class == class);
+                prop_assert!(of_class().any(|(_, side)| *side == Side::Train));
+                prop_assert!(of_class().any(|(_, side)| *side == Side::Valid));
+            }
+            for (a, side_of_a) in items.iter().zip(&sides) {
+                for (b, side_of_b) in items.iter().zip(&sides) {
+                    prop_assert!(a.group != b.group || side_of_a == side_of_b);
+                }
+            }
+        }
+
+        #[test]
+        fn the_order_of_the_images_and_the_names_of_the_groups_change_nothing(items in any_items(), seed: u64) {
+            let renamed: Vec<Item> =
+                items.iter().rev().map(|item| Item { group: 1000 - item.group, ..item.clone() }).collect();
+            let once = hold_out(&items, CLASSES, 0.2, seed).expect("every class has two images");
+            let again = hold_out(&renamed, CLASSES, 0.2, seed).expect("every class has two images");
+            prop_assert_eq!(placed(&items, &once.places), placed(&renamed, &again.places));
+            let once = deal_folds(&items, CLASSES, 5, seed).expect("every class has two images");
+            let again = deal_folds(&renamed, CLASSES, 5, seed).expect("every class has two images");
+            prop_assert_eq!(placed(&items, &once.places), placed(&renamed, &again.places));
+        }
+    }
+
+    fn single_items(classes: &[usize]) -> Vec<Item> {
+        let item = |(index, class): (usize, &usize)| Item {
+            digest: Digest::of(&index.to_le_bytes()),
+            class: *class,
+            group: index,
+        };
+        classes.iter().enumerate().map(item).collect()
+    }
+
+    #[test]
+    fn the_part_held_out_is_rounded_down_in_each_class() {
+        let items = single_items(&[[0; 14].as_slice(), &[1; 29]].concat());
+        let sides = hold_out(&items, 2, 0.2, 7).expect("enough images").places;
+        let held = |class| {
+            items.iter().zip(&sides).filter(|(item, side)| item.class == class && **side == Side::Valid).count()
+        };
+        assert_eq!((held(0), held(1)), (2, 5));
+    }
+
+    #[test]
+    fn folds_differ_by_at_most_one_image_of_a_class() {
+        let items = single_items(&[[0; 14].as_slice(), &[1; 29]].concat());
+        let folds = deal_folds(&items, 2, 5, 7).expect("enough images").places;
+        for class in 0..2 {
+            let counts: Vec<usize> = (0..5)
+                .map(|fold| items.iter().zip(&folds).filter(|(item, at)| item.class == class && **at == fold).count())
+                .collect();
+            assert!(
+                counts.iter().max().zip(counts.iter().min()).is_some_and(|(most, least)| most - least <= 1),
+                "{counts:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_class_of_one_group_is_divided_and_named() {
+        let mut items = single_items(&[0, 0, 1, 1, 1]);
+        items.iter_mut().filter(|item| item.class == 1).for_each(|item| item.group = 50);
+        let placement = hold_out(&items, 2, 0.2, 1).expect("enough images");
+        assert_eq!(placement.divided_classes, [1]);
+        assert!(placement.places[2..].contains(&Side::Valid) && placement.places[2..].contains(&Side::Train));
+    }
+
+    #[test]
+    fn a_class_with_one_image_is_refused_by_number() {
+        let refused = hold_out(&single_items(&[0, 0, 1]), 2, 0.2, 1);
+        assert_eq!(refused, Err(SplitError::ClassTooSmall { class: 1, images: 1 }));
+    }
+}

@@ -11,11 +11,11 @@ use super::{
     pixels::{Pixels, cmyk_to_rgb},
 };
 
-/// Decodes a whole JPEG. The decoder is strict: a stream that ends early or contradicts itself is an error, where a
-/// browser would show half a picture.
+/// Decodes a whole JPEG. The decoder is strict about the picture's data: a stream that ends early or contradicts itself is an
+/// error, where a browser would show half a picture. Of the headers before it, it takes what every other reader takes.
 pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, DecodeError> {
     let options = DecoderOptions::default()
-        .set_strict_mode(true)
+        .set_strict_mode(false)
         .set_max_width(limits.max_side as usize)
         .set_max_height(limits.max_side as usize);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
@@ -26,7 +26,7 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, Dec
 
     let inks = decoder.input_colorspace() == Some(ColorSpace::CMYK);
     let output = if inks { ColorSpace::CMYK } else { ColorSpace::RGB };
-    decoder.set_options(options.jpeg_set_out_colorspace(output));
+    decoder.set_options(options.set_strict_mode(true).jpeg_set_out_colorspace(output));
     let samples = decoder.decode().map_err(|error| classify(bytes, &error))?;
     if !has_end_marker(bytes) {
         return Err(DecodeError::Truncated { format: ImageFormat::Jpeg });

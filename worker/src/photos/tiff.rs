@@ -17,9 +17,17 @@ use super::{
 };
 
 const FORMAT: ImageFormat = ImageFormat::Tiff;
+/// The tag that says what samples mean, and two of its values.
+const PHOTOMETRIC: u16 = 262;
+const PHOTOMETRIC_GREY: u16 = 1;
+const PHOTOMETRIC_PALETTE: u16 = 3;
 
 /// Decodes the first page.
 pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, DecodeError> {
+    // The library refuses palettes, but reads their indices if they claim to be grey.
+    let as_grey = palette_claimed_grey(bytes);
+    let has_palette = as_grey.is_some();
+    let bytes = as_grey.as_deref().unwrap_or(bytes);
     let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(|error| classify(&error))?;
     let (width, height) = decoder.dimensions().map_err(|error| classify(&error))?;
     limits.check_sides(width, height)?;
@@ -32,6 +40,11 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, Dec
         .flatten()
         .and_then(Orientation::from_exif_value)
         .unwrap_or(Orientation::Upright);
+    let color = match color {
+        ColorType::Gray(bits @ 1..=8) if has_palette => ColorType::Palette(bits),
+        other => other,
+    };
+    let is_premultiplied = decoder.find_tag_unsigned_vec::<u32>(Tag::ExtraSamples).ok().flatten() == Some(vec![1]);
     let palette = match color {
         ColorType::Palette(_) => decoder.get_tag_u16_vec(Tag::ColorMap).map_err(|error| classify(&error))?,
         _ => Vec::new(),
@@ -47,8 +60,41 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, Dec
     let rows = height as usize * layout.planes;
     let samples = Samples::new(&buffer, color.bit_depth(), row_samples, rows)?;
     let raster = if layout.planes > 1 { samples.interleaved(layout.planes) } else { samples };
-    let rgb = to_rgb(color, &raster.eight_bit, &palette)?;
+    let rgb = match color {
+        ColorType::RGBA(_) if is_premultiplied => premultiplied_over_white(&raster.eight_bit),
+        _ => to_rgb(color, &raster.eight_bit, &palette)?,
+    };
     Ok(Decoded { pixels: Pixels { width, height, rgb }, orientation, notes: notes(color) })
+}
+
+/// A copy of a classic TIFF whose first page has a palette, with the page's photometric interpretation changed from palette to
+/// grey; `None` for any other file.
+fn palette_claimed_grey(bytes: &[u8]) -> Option<Vec<u8>> {
+    let is_little = bytes.starts_with(b"II*\0");
+    if !is_little && !bytes.starts_with(b"MM\0*") {
+        return None;
+    }
+    let short = |at: usize| {
+        let two = bytes.get(at..at + 2)?.try_into().ok()?;
+        Some(if is_little { u16::from_le_bytes(two) } else { u16::from_be_bytes(two) })
+    };
+    let four: [u8; 4] = bytes.get(4..8)?.try_into().ok()?;
+    let directory = if is_little { u32::from_le_bytes(four) } else { u32::from_be_bytes(four) } as usize;
+    let entries = usize::from(short(directory)?);
+    let entry = (0..entries).map(|index| directory + 2 + index * 12).find(|at| short(*at) == Some(PHOTOMETRIC))?;
+    let value = entry + 8;
+    if short(value)? != PHOTOMETRIC_PALETTE {
+        return None;
+    }
+    let grey = if is_little { PHOTOMETRIC_GREY.to_le_bytes() } else { PHOTOMETRIC_GREY.to_be_bytes() };
+    let mut copy = bytes.to_vec();
+    copy[value..value + 2].copy_from_slice(&grey);
+    Some(copy)
+}
+
+/// Lays `[r, g, b, a]` pixels over white whose colours are multiplied by alpha already.
+fn premultiplied_over_white(samples: &[u8]) -> Vec<u8> {
+    pixels::<4>(samples).flat_map(|[r, g, b, a]| [r, g, b].map(|value| value.saturating_add(255 - a))).collect()
 }
 
 /// Room for the picture itself at 16 bits and four channels, and for one strip of it in compressed form.
