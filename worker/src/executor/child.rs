@@ -12,7 +12,11 @@ use std::{
     time::Duration,
 };
 
-use futures::{SinkExt as _, StreamExt as _, stream::SplitSink};
+use bytes::Bytes;
+use futures::{
+    SinkExt as _, StreamExt as _,
+    stream::{SplitSink, SplitStream},
+};
 use nix::sys::signal::Signal;
 use prost::Message as _;
 use sortinghat_proto::executor::v1::{
@@ -32,6 +36,8 @@ use super::{frames, log};
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the last lines of a process that is gone are waited for; a grandchild may hold the pipe open.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_millis(500);
+
+type Socket = Framed<UnixStream, LengthDelimitedCodec>;
 
 /// What starts an executor: the program and its arguments.
 #[derive(Debug, Clone)]
@@ -55,7 +61,7 @@ pub(super) enum Output {
 #[derive(Debug)]
 pub(super) struct Executor {
     process: Child,
-    commands: SplitSink<Framed<UnixStream, LengthDelimitedCodec>, bytes::Bytes>,
+    commands: SplitSink<Socket, Bytes>,
     reports: mpsc::Receiver<Result<Report, Option<String>>>,
     lines: mpsc::Receiver<String>,
     readers: [JoinHandle<()>; 2],
@@ -77,28 +83,9 @@ impl Executor {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
-        let (commands, mut frames) = Framed::new(UnixStream::from_std(ours)?, frames::codec()).split();
+        let (commands, frames) = Framed::new(UnixStream::from_std(ours)?, frames::codec()).split();
         let (report_sender, reports) = mpsc::channel(64);
-        let reporter = tokio::spawn(async move {
-            let end = loop {
-                let report = match frames.next().await {
-                    Some(Ok(frame)) => match ExecutorReport::decode(frame) {
-                        Ok(ExecutorReport { report: Some(report) }) => report,
-                        Ok(ExecutorReport { report: None }) => break Some("it sent an unknown message".to_owned()),
-                        Err(error) => break Some(format!("it sent an unreadable message: {error}")),
-                    },
-                    Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                        break Some(format!("it sent an unreadable message: {error}"));
-                    }
-                    Some(Err(_)) | None => break None,
-                };
-                if report_sender.send(Ok(report)).await.is_err() {
-                    return;
-                }
-            };
-            // Nobody listening is as good as sent.
-            let _ = report_sender.send(Err(end)).await;
-        });
+        let reporter = tokio::spawn(forward_reports(frames, report_sender));
         let (line_sender, lines) = mpsc::channel(64);
         let printed = pipe::Receiver::from_owned_fd(output.into())?;
         let printer = tokio::spawn(log::forward_lines(printed, line_sender));
@@ -152,6 +139,29 @@ impl Executor {
         let cause = status.map_or_else(|error| format!("ended in an unknown way ({error})"), describe);
         (cause, last_lines)
     }
+}
+
+/// Sends each message of the executor on, and at last the end: `None`, or a reason if it is not simply closed.
+async fn forward_reports(mut frames: SplitStream<Socket>, reports: mpsc::Sender<Result<Report, Option<String>>>) {
+    let end = loop {
+        let report = match frames.next().await {
+            Some(Ok(frame)) => match ExecutorReport::decode(frame) {
+                Ok(ExecutorReport { report: Some(report) }) => report,
+                Ok(ExecutorReport { report: None }) => break Some("it sent an unknown message".to_owned()),
+                Err(error) => break Some(format!("it sent an unreadable message: {error}")),
+            },
+            Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                break Some(format!("it sent an unreadable message: {error}"));
+            }
+            // A process that is killed may leave half a message.
+            Some(Err(_)) | None => break None,
+        };
+        if reports.send(Ok(report)).await.is_err() {
+            return;
+        }
+    };
+    // Nobody listening is as good as sent.
+    let _ = reports.send(Err(end)).await;
 }
 
 impl Drop for Executor {

@@ -156,6 +156,10 @@ impl Session {
 
     /// One message and its answer; `None` if something happened meanwhile that should be said first.
     async fn exchange(&mut self) -> Option<Result<(), Status>> {
+        // Everything that waits already goes into the same message.
+        while let Ok((slot, report)) = self.reports.try_recv() {
+            self.hear(slot, report);
+        }
         let request = self.identity.sign(self.state.request());
         // A lost connection must be noticed while there is time to renew over a new one.
         let spare = self.state.lease_ttl().unwrap_or_default() / 3;
@@ -177,10 +181,6 @@ impl Session {
     /// Waits for `future` while it listens to the slots and for a shutdown; `None` if one of them ended the wait.
     async fn wait<T>(&mut self, future: impl Future<Output = T>, wake: Wake) -> Option<T> {
         let mut future = pin!(future);
-        // Everything that waits already goes into the same message.
-        while let Ok((slot, report)) = self.reports.try_recv() {
-            self.hear(slot, report);
-        }
         loop {
             let give_up_at = self.give_up_at;
             tokio::select! {

@@ -1,0 +1,129 @@
+//! A worker and its executor as real processes, hit in the middle of a task.
+
+mod process;
+
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use process::{
+    Worker,
+    coordinator::Coordinator,
+    is_alive,
+    photos::{dataset, long_ingest, short_ingest},
+    run_to_end, wait_until, worker_command,
+};
+use sortinghat_proto::v1::{SynchronizeRequest, task_outcome::Outcome};
+use tempfile::TempDir;
+
+/// Long enough for a starved machine to renew it.
+const LEASE: Duration = Duration::from_secs(15);
+
+struct Setup {
+    folder: TempDir,
+    coordinator: Coordinator,
+    worker: Worker,
+}
+
+async fn setup(lease: Duration) -> Setup {
+    let folder = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::start(lease).await;
+    let worker = Worker::start(folder.path(), &coordinator.url);
+    coordinator.hear_free_slot().await;
+    Setup { folder, coordinator, worker }
+}
+
+/// A worker in the middle of an ingest.
+async fn busy(lease: Duration) -> Setup {
+    let mut setup = setup(lease).await;
+    setup.coordinator.offer(long_ingest(setup.folder.path(), 1));
+    setup.coordinator.hear_progress().await;
+    setup
+}
+
+#[tokio::test]
+async fn a_task_runs_and_its_outcome_is_repeated_until_it_is_acknowledged() {
+    let Setup { folder, mut coordinator, worker: _worker } = setup(LEASE).await;
+    coordinator.acknowledge(false);
+    coordinator.offer(short_ingest(folder.path(), 1));
+    let Outcome::Succeeded(succeeded) = coordinator.hear_outcome().await else { panic!("the ingest failed") };
+    assert_eq!(dataset(folder.path(), &succeeded).classes, ["cats", "dogs"]);
+    assert_eq!(coordinator.hear_outcome().await, Outcome::Succeeded(succeeded));
+    coordinator.acknowledge(true);
+    let request = coordinator.hear_free_slot().await;
+    assert_eq!(request.description.unwrap().device, "cpu");
+}
+
+#[tokio::test]
+async fn a_killed_executor_is_reported_with_its_signal_and_the_next_task_runs_in_a_new_one() {
+    let Setup { folder, mut coordinator, worker } = busy(LEASE).await;
+    let executor = worker.executor().await;
+    kill(executor, Signal::SIGKILL).unwrap();
+    let Outcome::Crashed(cause) = coordinator.hear_outcome().await else { panic!("not reported as crashed") };
+    assert!(cause.contains("signal 9"), "{cause}");
+    coordinator.hear_free_slot().await;
+    assert_ne!(worker.executor().await, executor);
+    coordinator.offer(short_ingest(folder.path(), 2));
+    let outcome = coordinator.hear_outcome().await;
+    assert!(matches!(outcome, Outcome::Succeeded(_)), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_cancelled_task_ends_and_its_executor_stays_warm() {
+    let Setup { folder: _folder, mut coordinator, worker } = busy(LEASE).await;
+    let executor = worker.executor().await;
+    coordinator.cancel();
+    let outcome = coordinator.hear_outcome().await;
+    assert!(matches!(outcome, Outcome::Cancelled(_)), "{outcome:?}");
+    coordinator.hear_free_slot().await;
+    assert_eq!(worker.executor().await, executor);
+}
+
+#[tokio::test]
+async fn a_task_whose_lease_went_to_somebody_else_is_stopped_without_a_report() {
+    let Setup { folder: _folder, mut coordinator, worker: _worker } = busy(LEASE).await;
+    coordinator.take_leases_away();
+    let until_free = |request: &SynchronizeRequest| {
+        let reported = request.leases.iter().any(|lease| lease.outcome.is_some());
+        assert!(!reported, "an outcome that nobody can use: {request:?}");
+        (request.free_slots > 0).then_some(())
+    };
+    coordinator.hear("the slot to be free again", until_free).await;
+}
+
+#[tokio::test]
+async fn an_executor_whose_lease_cannot_be_renewed_is_killed_and_its_task_given_back() {
+    let Setup { folder: _folder, mut coordinator, worker } = busy(Duration::from_secs(3)).await;
+    let executor = worker.executor().await;
+    coordinator.be_silent(true);
+    wait_until("the executor to be fenced", || (!is_alive(executor)).then_some(())).await;
+    coordinator.be_silent(false);
+    let outcome = coordinator.hear_outcome().await;
+    assert!(matches!(&outcome, Outcome::Returned(reason) if reason.contains("lease")), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_terminated_worker_gives_its_task_back_and_exits_with_0() {
+    let Setup { folder: _folder, mut coordinator, mut worker } = busy(LEASE).await;
+    worker.signal(Signal::SIGTERM);
+    let outcome = coordinator.hear_outcome().await;
+    assert!(matches!(outcome, Outcome::Returned(_)), "{outcome:?}");
+    assert_eq!(worker.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn an_executor_does_not_outlive_its_worker() {
+    let Setup { folder: _folder, coordinator: _coordinator, worker } = busy(LEASE).await;
+    let executor = worker.executor().await;
+    worker.signal(Signal::SIGKILL);
+    wait_until("the executor to end", || (!is_alive(executor)).then_some(())).await;
+}
+
+#[test]
+fn a_device_that_cannot_be_had_ends_the_worker_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = worker_command(folder.path());
+    command.args(["--device", "cuda:99"]);
+    let output = run_to_end(command);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && message.contains("no cuda:99"), "{message}");
+}
