@@ -1,0 +1,190 @@
+//! Names of datasets and models: listing, finding, removing. Written once for both kinds.
+
+use sortinghat_proto::{
+    ArtifactKind, DatasetRef, ModelRef, Name, Refusal, Tenant, VersionedName,
+    v1::{self, ErrorCode},
+};
+
+use super::{
+    Engine, MAX_TRIES, Shared, contended,
+    jobs::{bad_token, page_size},
+    keys,
+    load::Versioned,
+    records::ArtifactRecord,
+};
+use crate::store::{Batch, Expectation, Range};
+
+impl Engine {
+    /// A page of datasets by name, the newest version first.
+    pub async fn list_datasets(
+        &self,
+        tenant: &Tenant,
+        request: v1::ListDatasetsRequest,
+    ) -> Result<v1::ListDatasetsResponse, Refusal> {
+        let page = self.shared.page(tenant, ArtifactKind::Dataset, request.page_size, request.page_token).await?;
+        let datasets = page.artifacts.into_iter().map(dataset).collect();
+        Ok(v1::ListDatasetsResponse { datasets, next_page_token: page.next_page_token })
+    }
+
+    /// The dataset of this name: `stamps@1`, or `stamps` for the newest.
+    pub async fn get_dataset(&self, tenant: &Tenant, name: &str) -> Result<v1::Dataset, Refusal> {
+        let artifact = match DatasetRef::parse(name, "name")? {
+            DatasetRef::Newest(name) => self.shared.newest(tenant, ArtifactKind::Dataset, &name).await?,
+            DatasetRef::Version(name) => self.shared.artifact(tenant, &name).await?,
+            DatasetRef::Job(_) => return Err(not_a_name(ArtifactKind::Dataset)),
+        };
+        Ok(dataset(artifact.value))
+    }
+
+    /// Removes a dataset's name; what was made from it keeps it.
+    pub async fn delete_dataset(&self, tenant: &Tenant, name: &str) -> Result<(), Refusal> {
+        match DatasetRef::parse(name, "name")? {
+            DatasetRef::Version(name) => self.shared.delete(tenant, &name).await,
+            DatasetRef::Newest(_) | DatasetRef::Job(_) => Err(not_a_version(ArtifactKind::Dataset, name)),
+        }
+    }
+
+    /// A page of models by name, the newest version first.
+    pub async fn list_models(
+        &self,
+        tenant: &Tenant,
+        request: v1::ListModelsRequest,
+    ) -> Result<v1::ListModelsResponse, Refusal> {
+        let page = self.shared.page(tenant, ArtifactKind::Model, request.page_size, request.page_token).await?;
+        let models = page.artifacts.into_iter().map(model).collect();
+        Ok(v1::ListModelsResponse { models, next_page_token: page.next_page_token })
+    }
+
+    /// The model of this name: `stamps/1`, or `stamps` for the newest.
+    pub async fn get_model(&self, tenant: &Tenant, name: &str) -> Result<v1::Model, Refusal> {
+        let artifact = match ModelRef::parse(name, "name")? {
+            ModelRef::Newest(name) => self.shared.newest(tenant, ArtifactKind::Model, &name).await?,
+            ModelRef::Version(name) => self.shared.artifact(tenant, &name).await?,
+            ModelRef::Job(_) => return Err(not_a_name(ArtifactKind::Model)),
+        };
+        Ok(model(artifact.value))
+    }
+
+    /// Removes a model's name.
+    pub async fn delete_model(&self, tenant: &Tenant, name: &str) -> Result<(), Refusal> {
+        match ModelRef::parse(name, "name")? {
+            ModelRef::Version(name) => self.shared.delete(tenant, &name).await,
+            ModelRef::Newest(_) | ModelRef::Job(_) => Err(not_a_version(ArtifactKind::Model, name)),
+        }
+    }
+}
+
+struct Page {
+    artifacts: Vec<ArtifactRecord>,
+    next_page_token: String,
+}
+
+impl Shared {
+    async fn page(&self, tenant: &Tenant, kind: ArtifactKind, asked: u32, token: String) -> Result<Page, Refusal> {
+        let size = page_size(asked, 100)?;
+        if !token.is_empty() && keys::artifact_of_entry(kind, &token).is_none() {
+            return Err(bad_token());
+        }
+        // One more than asked for tells whether there is a next page, and where it starts.
+        let mut entries = self.store.range(Range::first(keys::artifacts(tenant, kind), size + 1).from(token)).await?;
+        let next_page_token = if entries.len() > size { entries.pop().unwrap_or_default() } else { String::new() };
+        let names = entries.iter().filter_map(|entry| keys::artifact_of_entry(kind, entry));
+        let keys: Vec<String> = names.map(|name| keys::artifact(tenant, &name)).collect();
+        let artifacts = self.read_all::<ArtifactRecord>(&keys).await?;
+        Ok(Page { artifacts: artifacts.into_iter().flatten().map(|artifact| artifact.value).collect(), next_page_token })
+    }
+
+    /// The artifact with the greatest version under a name.
+    pub(super) async fn newest(
+        &self,
+        tenant: &Tenant,
+        kind: ArtifactKind,
+        name: &Name,
+    ) -> Result<Versioned<ArtifactRecord>, Refusal> {
+        let newest = self.versions(tenant, kind, name, 1).await?;
+        let Some(newest) = newest.first() else {
+            let message = format!("there is no {kind} {name}; `hat {kind}s` lists those there are");
+            return Err(Refusal { field: "name".to_owned(), ..Refusal::not_found(message) });
+        };
+        self.artifact(tenant, newest).await
+    }
+
+    /// The artifact of exactly this version.
+    pub(super) async fn artifact(
+        &self,
+        tenant: &Tenant,
+        name: &VersionedName,
+    ) -> Result<Versioned<ArtifactRecord>, Refusal> {
+        if let Some(artifact) = self.read(keys::artifact(tenant, name)).await? {
+            return Ok(artifact);
+        }
+        let kind = name.kind;
+        let versions = self.versions(tenant, kind, &name.name, 5).await?;
+        let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
+        let message = match versions.as_slice() {
+            [] => format!("there is no {kind} {}; `hat {kind}s` lists those there are", name.name),
+            known => format!("there is no {kind} {name}, but {}; `hat {kind}s` lists all", known.join(", ")),
+        };
+        Err(Refusal { field: "name".to_owned(), ..Refusal::not_found(message) })
+    }
+
+    async fn versions(
+        &self,
+        tenant: &Tenant,
+        kind: ArtifactKind,
+        name: &Name,
+        limit: usize,
+    ) -> Result<Vec<VersionedName>, Refusal> {
+        let (from, until) = keys::artifact_bounds(name);
+        let entries = Range::first(keys::artifacts(tenant, kind), limit).from(from).until(until);
+        let entries = self.store.range(entries).await?;
+        Ok(entries.iter().filter_map(|entry| keys::artifact_of_entry(kind, entry)).collect())
+    }
+
+    async fn delete(&self, tenant: &Tenant, name: &VersionedName) -> Result<(), Refusal> {
+        for _ in 0..MAX_TRIES {
+            let artifact = self.artifact(tenant, name).await?;
+            let key = keys::artifact(tenant, name);
+            let batch = Batch {
+                checks: vec![(key.clone(), Expectation::Version(artifact.version))],
+                deletes: vec![key],
+                removals: vec![(keys::artifacts(tenant, name.kind), keys::artifact_entry(name))],
+                ..Batch::default()
+            };
+            if self.apply_one(batch).await? {
+                return Ok(());
+            }
+        }
+        Err(contended(name))
+    }
+}
+
+fn dataset(artifact: ArtifactRecord) -> v1::Dataset {
+    v1::Dataset {
+        name: artifact.name.to_string(),
+        manifest: Some(artifact.manifest.into()),
+        job_id: artifact.job.to_string(),
+        created_unix_ms: artifact.created.to_wire(),
+        summary: artifact.summary,
+    }
+}
+
+fn model(artifact: ArtifactRecord) -> v1::Model {
+    v1::Model {
+        name: artifact.name.to_string(),
+        manifest: Some(artifact.manifest.into()),
+        job_id: artifact.job.to_string(),
+        created_unix_ms: artifact.created.to_wire(),
+        summary: artifact.summary,
+    }
+}
+
+fn not_a_name(kind: ArtifactKind) -> Refusal {
+    let message = format!("a job is not the name of a {kind}; `hat jobs watch` shows what it made");
+    Refusal { field: "name".to_owned(), ..Refusal::new(ErrorCode::InvalidArgument, message) }
+}
+
+fn not_a_version(kind: ArtifactKind, name: &str) -> Refusal {
+    let example = format!("{name}{}1", kind.separator());
+    Refusal::invalid("name", format!("{name:?} names no version; say which {kind} to remove, such as {example}"))
+}

@@ -1,0 +1,79 @@
+//! A lease as the worker sees it, with everything that the task needs.
+
+use sortinghat_proto::{
+    ObjectRef, Refusal,
+    time::UnixMs,
+    v1::{self, ErrorCode},
+};
+
+use super::{
+    Shared, keys,
+    load::Loaded,
+    records::{Input, JobRecord},
+};
+use crate::queue::Lease;
+
+/// A name and the manifest that it stood for.
+#[derive(Default)]
+struct Resolved {
+    name: String,
+    manifest: Option<v1::ObjectRef>,
+}
+
+impl Shared {
+    /// The lease as it is told. Its length is counted from `since`, the arrival of the request: the worker counts from the moment
+    /// it sent it, which was before, and so never believes that it holds the lease for longer than it does.
+    pub(super) async fn told_lease(
+        &self,
+        loaded: &Loaded,
+        lease: &Lease,
+        since: UnixMs,
+        is_known: bool,
+    ) -> Result<v1::Lease, Refusal> {
+        let assignment = if is_known { None } else { Some(self.assignment(loaded, lease).await?) };
+        Ok(v1::Lease {
+            key: Some(v1::LeaseKey { task_id: loaded.task.value.task.id.to_string(), epoch: lease.token.epoch }),
+            ttl_ms: u32::try_from(lease.deadline.ms_since(since)).unwrap_or(u32::MAX),
+            acknowledged_events: loaded.task.value.events.acknowledged,
+            cancel: loaded.task.value.task.cancel_requested,
+            assignment,
+        })
+    }
+
+    async fn assignment(&self, loaded: &Loaded, lease: &Lease) -> Result<v1::Assignment, Refusal> {
+        let job = &loaded.job.value;
+        let task = &loaded.task.value.task;
+        let dataset = self.resolve(job.dataset.as_ref()).await?;
+        let model = self.resolve(job.model.as_ref()).await?;
+        Ok(v1::Assignment {
+            job_id: job.id.to_string(),
+            task_id: task.id.to_string(),
+            epoch: lease.token.epoch,
+            attempt: lease.attempt,
+            tenant: job.tenant.to_string(),
+            spec: Some(job.spec.clone()),
+            dataset: dataset.manifest,
+            model: model.manifest,
+            checkpoint: task.checkpoint.clone().map(Into::into),
+            dataset_name: dataset.name,
+            model_name: model.name,
+        })
+    }
+
+    async fn resolve(&self, input: Option<&Input>) -> Result<Resolved, Refusal> {
+        let of_artifact = |name: &String, manifest: &ObjectRef| Resolved {
+            name: name.clone(),
+            manifest: Some(manifest.clone().into()),
+        };
+        let parent = match input {
+            None => return Ok(Resolved::default()),
+            Some(Input::Artifact { name, manifest }) => return Ok(of_artifact(name, manifest)),
+            Some(Input::Parent(parent)) => parent,
+        };
+        let output = self.read::<JobRecord>(keys::job(parent)).await?.and_then(|job| job.value.output);
+        let output = output.ok_or_else(|| {
+            Refusal::new(ErrorCode::Internal, format!("job {parent} has no output, although a job that needs it runs"))
+        })?;
+        Ok(Resolved { name: output.name, manifest: output.manifest })
+    }
+}

@@ -1,0 +1,147 @@
+//! Showing, listing and cancelling jobs.
+
+use sortinghat_proto::{
+    JobId, JobKind, Refusal, TaskId, Tenant,
+    limits::MAX_PAGE_SIZE,
+    v1::{self, JobState},
+};
+
+use super::{Engine, MAX_TRIES, Shared, change::Change, contended, keys, records::JobRecord};
+use crate::{
+    queue::Event,
+    store::Range,
+};
+
+/// Jobs that one call of `list` looks at, so that a rare filter ends; the page is then short and its token goes on.
+const MAX_SCANNED_JOBS: usize = 10_000;
+/// Jobs that are read at a time.
+const SCAN_STEP: usize = 200;
+
+impl Engine {
+    /// One job as it is now. Another tenant's does not exist.
+    pub async fn get(&self, tenant: &Tenant, job: &JobId) -> Result<v1::Job, Refusal> {
+        let job = self.shared.job(tenant, job).await?;
+        Ok(self.shared.view(&job.value))
+    }
+
+    /// A page of jobs, newest first, without their attempts.
+    pub async fn list(&self, tenant: &Tenant, request: v1::ListJobsRequest) -> Result<v1::ListJobsResponse, Refusal> {
+        let page_size = page_size(request.page_size, 50)?;
+        let filter = Filter::parse(&request)?;
+        let mut before = match request.page_token.as_str() {
+            "" => None,
+            token => {
+                let token: JobId = token.parse().map_err(|_| bad_token())?;
+                Some(token.to_string())
+            }
+        };
+        let mut jobs = Vec::new();
+        let mut scanned = 0;
+        while jobs.len() < page_size && scanned < MAX_SCANNED_JOBS {
+            let mut range = Range::first(keys::jobs(tenant), SCAN_STEP).descending();
+            range.until = before.clone();
+            let ids = self.shared.store.range(range).await?;
+            let is_last = ids.len() < SCAN_STEP;
+            let ids: Vec<JobId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+            let keys: Vec<String> = ids.iter().map(keys::job).collect();
+            for (id, job) in ids.into_iter().zip(self.shared.read_all::<JobRecord>(&keys).await?) {
+                before = Some(id.to_string());
+                scanned += 1;
+                if let Some(job) = job.filter(|job| filter.admits(&job.value)) {
+                    jobs.push(v1::Job { attempts: Vec::new(), ..self.shared.view(&job.value) });
+                }
+                if jobs.len() == page_size {
+                    return Ok(v1::ListJobsResponse { jobs, next_page_token: before.unwrap_or_default() });
+                }
+            }
+            if is_last {
+                return Ok(v1::ListJobsResponse { jobs, next_page_token: String::new() });
+            }
+        }
+        Ok(v1::ListJobsResponse { jobs, next_page_token: before.unwrap_or_default() })
+    }
+
+    /// Asks for a job to be cancelled, and returns it after that. One that waits ends at once, one that runs when its worker
+    /// has stopped; for one that has ended nothing changes.
+    pub async fn cancel(&self, tenant: &Tenant, job: &JobId) -> Result<v1::Job, Refusal> {
+        let shared = &self.shared;
+        for _ in 0..MAX_TRIES {
+            let found = shared.job(tenant, job).await?;
+            let loaded = shared.load(&[TaskId::new(job.clone(), 0)]).await?;
+            let Some(loaded) = loaded.first() else { return Ok(shared.view(&found.value)) };
+            let mut change = Change::new(loaded, shared.store.now().await?);
+            // Every state has an answer to this event.
+            change.happen(&Event::Cancel, &shared.rules).map_err(super::reports::defect)?;
+            let after = change.job.clone();
+            let applied = match change.into_batch()? {
+                Some(batch) => shared.apply_one(batch).await?,
+                None => true,
+            };
+            if applied {
+                return Ok(shared.view(&after));
+            }
+        }
+        Err(contended(format!("job {job}")))
+    }
+}
+
+/// The number of entries that a page may have.
+pub(super) fn page_size(asked: u32, default: u32) -> Result<usize, Refusal> {
+    match asked {
+        0 => Ok(default as usize),
+        1..=MAX_PAGE_SIZE => Ok(asked as usize),
+        _ => Err(Refusal::invalid("page_size", format!("page_size must be 1 to {MAX_PAGE_SIZE}, not {asked}"))),
+    }
+}
+
+/// The answer to a page token that no page has given.
+pub(super) fn bad_token() -> Refusal {
+    Refusal::invalid("page_token", "use the token of the page before, or nothing for the first page")
+}
+
+struct Filter {
+    states: Vec<JobState>,
+    kind: Option<JobKind>,
+}
+
+impl Filter {
+    fn parse(request: &v1::ListJobsRequest) -> Result<Self, Refusal> {
+        let state = |state: &i32| {
+            JobState::try_from(*state).map_err(|_| Refusal::invalid("states", format!("{state} is not a job state")))
+        };
+        let states = request.states.iter().map(state).collect::<Result<_, _>>()?;
+        let kind = match request.kind.as_str() {
+            "" => None,
+            kind => Some(kind.parse()?),
+        };
+        Ok(Self { states, kind })
+    }
+
+    fn admits(&self, job: &JobRecord) -> bool {
+        let state_fits = self.states.is_empty() || self.states.contains(&job.state());
+        state_fits && self.kind.is_none_or(|kind| kind == job.kind)
+    }
+}
+
+impl Shared {
+    /// A job as the contract shows it.
+    pub(super) fn view(&self, job: &JobRecord) -> v1::Job {
+        let state = job.state();
+        v1::Job {
+            id: job.id.to_string(),
+            spec: Some(job.spec.clone()),
+            state: state.into(),
+            failure: job.failure.clone(),
+            output: job.output.clone(),
+            parents: job.parents.iter().map(ToString::to_string).collect(),
+            priority: job.priority,
+            idempotency_key: job.idempotency_key.clone(),
+            created_unix_ms: job.created.to_wire(),
+            started_unix_ms: job.started.map_or(0, |time| time.to_wire()),
+            finished_unix_ms: job.finished.map_or(0, |time| time.to_wire()),
+            attempts: job.attempts.iter().map(|attempt| attempt.0.clone()).collect(),
+            progress: if state == JobState::Running { self.progress.of(&job.id) } else { None },
+            cancel_requested: job.cancel_requested,
+        }
+    }
+}

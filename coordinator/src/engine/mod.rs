@@ -1,0 +1,161 @@
+//! The queue as callers see it: each command reads records, asks the pure rules, and applies one batch with checks; a conflict
+//! starts again from the read.
+//!
+//! It speaks the contract's types and knows neither transport nor credentials. All state that must last is in the store; what is
+//! kept here (who polls, how far an attempt has come) may be lost at any moment.
+
+mod artifacts;
+mod assignment;
+mod change;
+mod claim;
+mod dependents;
+mod history;
+mod jobs;
+mod keys;
+mod load;
+mod pins;
+mod progress;
+mod records;
+mod reports;
+mod sessions;
+mod submission;
+mod submit;
+mod sweeps;
+mod synchronize;
+mod watch;
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use sortinghat_proto::{ObjectRef, Refusal, Tenant, v1::ErrorCode};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    queue::Rules,
+    store::{Store, StoreError},
+};
+
+pub use submission::Submission;
+pub use sweeps::Swept;
+pub use watch::WatchStream;
+
+/// Says which objects exist, so that no job is accepted without its photos and no name points at nothing.
+#[async_trait]
+pub trait ObjectPresence: Send + Sync + 'static {
+    /// Whether the tenant has this object with this size. An error means that the object store could not be asked.
+    async fn holds(&self, tenant: &Tenant, object: &ObjectRef) -> Result<bool, Refusal>;
+}
+
+/// The lengths of time that the engine works with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Length of a lease, in milliseconds.
+    pub lease_ttl_ms: u32,
+    /// How long failures of infrastructure are retried, from the first on, in milliseconds.
+    pub infrastructure_budget_ms: u64,
+    /// The longest silence of a watch, in milliseconds.
+    pub keepalive_ms: u64,
+    /// How often whoever waits looks again although nothing was hinted, in milliseconds.
+    pub poll_ms: u64,
+    /// Pause between two rounds of a sweep, in milliseconds.
+    pub sweep_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            lease_ttl_ms: 10_000,
+            infrastructure_budget_ms: 3_600_000,
+            keepalive_ms: 10_000,
+            poll_ms: 1_000,
+            sweep_ms: 200,
+        }
+    }
+}
+
+/// The queue, the names of artifacts, and the conversation with workers. Cheap to clone; clones are the same engine.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Arc<dyn Store>,
+    objects: Arc<dyn ObjectPresence>,
+    settings: Settings,
+    rules: Rules,
+    sessions: sessions::Sessions,
+    progress: progress::ProgressBoard,
+    expiry: sweeps::ExpiryGrace,
+    /// One claim at a time in this process, so that its workers do not race each other; versions are what makes it safe.
+    claiming: tokio::sync::Mutex<()>,
+    draining: CancellationToken,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("settings", &self.shared.settings).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An engine over a store. Nothing runs until it is called; see [`run_sweeps`](Self::run_sweeps).
+    pub fn new(store: Arc<dyn Store>, objects: Arc<dyn ObjectPresence>, settings: Settings) -> Self {
+        let rules = Rules {
+            lease_ttl_ms: u64::from(settings.lease_ttl_ms),
+            infrastructure_budget_ms: settings.infrastructure_budget_ms,
+        };
+        Self {
+            shared: Arc::new(Shared {
+                store,
+                objects,
+                settings,
+                rules,
+                sessions: sessions::Sessions::default(),
+                progress: progress::ProgressBoard::default(),
+                expiry: sweeps::ExpiryGrace::default(),
+                claiming: tokio::sync::Mutex::new(()),
+                draining: CancellationToken::new(),
+            }),
+        }
+    }
+
+    /// Whether the store answers; for readiness probes.
+    pub async fn check_store(&self) -> Result<(), Refusal> {
+        self.shared.store.read(&["probe".to_owned()]).await?;
+        Ok(())
+    }
+
+    /// Ends every held poll and every watch; polls that come later are answered at once. For a graceful end.
+    pub fn drain(&self) {
+        self.shared.draining.cancel();
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::Malformed { .. } => ErrorCode::Internal,
+            StoreError::Unavailable { .. } | StoreError::Closed => ErrorCode::StorageUnavailable,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// How often a command starts again from its read before it gives up.
+const MAX_TRIES: usize = 32;
+
+/// The answer to a command that lost every race.
+fn contended(what: impl fmt::Display) -> Refusal {
+    metrics::counter!("sortinghat_contended_commands_total").increment(1);
+    Refusal::new(ErrorCode::StorageUnavailable, format!("{what} is being changed by too many at once; try again"))
+}
+
+/// `text` without what exceeds the limit for kept messages.
+fn bounded(mut text: String) -> String {
+    let limit = sortinghat_proto::limits::MAX_TEXT_BYTES;
+    if text.len() > limit {
+        text.truncate(text.floor_char_boundary(limit));
+    }
+    text
+}

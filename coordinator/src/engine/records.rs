@@ -1,0 +1,185 @@
+//! What is stored, and in which format.
+//!
+//! Records are JSON with a version in front: they can be read by a person in the middle of an incident, an old reader ignores
+//! fields that it does not know, and a new field has a default. Messages of the contract lie inside as protobuf, which has
+//! the same property.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sortinghat_proto::{
+    Digest, JobId, JobKind, ObjectRef, Refusal, Tenant, VersionedName,
+    time::UnixMs,
+    v1::{self, ErrorCode},
+};
+
+use crate::queue::{Task, TaskCounts, wire};
+
+/// The version that is written, and the newest that can be read.
+const FORMAT_VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<T> {
+    v: u32,
+    record: T,
+}
+
+/// Encodes a record.
+pub(super) fn encode<T: Serialize>(record: &T) -> Bytes {
+    let envelope = Envelope { v: FORMAT_VERSION, record };
+    serde_json::to_vec(&envelope).expect("records have string keys only").into()
+}
+
+/// Decodes a record. An unreadable one is an error that names it: guessing would lose jobs.
+pub(super) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, Refusal> {
+    let corrupt = |reason: String| Refusal::new(ErrorCode::Internal, format!("record {key} cannot be read: {reason}"));
+    let Envelope { v, record } =
+        serde_json::from_slice::<Envelope<serde_json::Value>>(bytes).map_err(|error| corrupt(error.to_string()))?;
+    if v > FORMAT_VERSION {
+        return Err(corrupt(format!("it has version {v}, this software knows {FORMAT_VERSION}: upgrade it")));
+    }
+    serde_json::from_value(record).map_err(|error| corrupt(error.to_string()))
+}
+
+/// A job. Changes with every event of its history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct JobRecord {
+    pub(super) id: JobId,
+    pub(super) tenant: Tenant,
+    pub(super) kind: JobKind,
+    /// With defaults filled in and names pinned.
+    #[serde(with = "wire")]
+    pub(super) spec: v1::JobSpec,
+    /// Where the dataset that the spec names comes from.
+    pub(super) dataset: Option<Input>,
+    /// Where the model that the spec names comes from.
+    pub(super) model: Option<Input>,
+    pub(super) parents: Vec<JobId>,
+    pub(super) priority: i32,
+    pub(super) idempotency_key: String,
+    pub(super) created: UnixMs,
+    /// When the first attempt started.
+    pub(super) started: Option<UnixMs>,
+    pub(super) finished: Option<UnixMs>,
+    /// Its tasks by phase.
+    pub(super) counts: TaskCounts,
+    #[serde(with = "wire::optional")]
+    pub(super) failure: Option<v1::Failure>,
+    #[serde(with = "wire::optional")]
+    pub(super) output: Option<v1::JobOutput>,
+    /// The newest attempts, oldest first.
+    pub(super) attempts: Vec<StoredAttempt>,
+    /// The sequence of the newest event.
+    pub(super) last_event: u64,
+    pub(super) cancel_requested: bool,
+    /// Some job named it as a parent.
+    pub(super) has_children: bool,
+}
+
+impl JobRecord {
+    /// Derived from its tasks.
+    pub(super) fn state(&self) -> v1::JobState {
+        self.counts.job_state()
+    }
+
+    /// Nothing can happen to it any more.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.state(), v1::JobState::Succeeded | v1::JobState::Failed | v1::JobState::Cancelled)
+    }
+}
+
+/// One attempt as a job shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct StoredAttempt(#[serde(with = "wire")] pub(super) v1::Attempt);
+
+/// Where something that a job reads by name comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Input {
+    /// An artifact that existed at submission. The job keeps its manifest, also when the name is removed.
+    Artifact {
+        /// `stamps@1` or `stamps/1`.
+        name: String,
+        /// The artifact's manifest.
+        manifest: ObjectRef,
+    },
+    /// What a parent will have made.
+    Parent(JobId),
+}
+
+/// A task, and what is known of its attempt's events.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct TaskRecord {
+    pub(super) task: Task,
+    pub(super) events: AttemptEvents,
+}
+
+/// Which events of the newest attempt are durable.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AttemptEvents {
+    /// Those up to this sequence are.
+    pub(super) acknowledged: u64,
+    /// How many were recorded.
+    pub(super) recorded: u64,
+    /// How many of these are log lines.
+    pub(super) log_lines: u64,
+    /// How many were dropped because a limit was reached.
+    pub(super) dropped: u64,
+}
+
+/// An event of a job's history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct EventRecord(#[serde(with = "wire")] pub(super) v1::JobEvent);
+
+/// What was accepted under an idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AcceptedRecord {
+    pub(super) job: JobId,
+    /// Of the submission as it was sent.
+    pub(super) submission: Digest,
+}
+
+/// An immutable artifact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ArtifactRecord {
+    pub(super) name: VersionedName,
+    pub(super) manifest: ObjectRef,
+    pub(super) job: JobId,
+    pub(super) created: UnixMs,
+    pub(super) summary: String,
+}
+
+/// The last version that was given under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LastVersionRecord {
+    pub(super) version: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_that_an_old_reader_does_not_know_is_ignored() {
+        let read: LastVersionRecord =
+            decode("k", br#"{"v":1,"record":{"version":3,"added_later":true}}"#).expect("readable");
+        assert_eq!(read.version, 3);
+    }
+
+    #[test]
+    fn a_record_of_a_newer_version_is_refused_by_name() {
+        let refusal = decode::<LastVersionRecord>("last-model:local:a", br#"{"v":2,"record":{"version":3}}"#);
+        let message = refusal.expect_err("unknown version").message;
+        assert!(message.contains("last-model:local:a") && message.contains("upgrade"), "{message}");
+    }
+
+    #[test]
+    fn messages_inside_a_record_come_back_as_they_were() {
+        let event = v1::JobEvent {
+            sequence: 7,
+            event: Some(v1::job_event::Event::Log(v1::LogLine { text: "a line".into() })),
+            ..v1::JobEvent::default()
+        };
+        let bytes = encode(&EventRecord(event.clone()));
+        assert_eq!(decode::<EventRecord>("k", &bytes).expect("readable").0, event);
+    }
+}

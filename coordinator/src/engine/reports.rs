@@ -1,0 +1,257 @@
+//! Taking in what a worker says of its leases: events, progress, renewal, outcome.
+
+use sortinghat_proto::{
+    ArtifactKind, Name, ObjectRef, Refusal, TaskId, VersionedName, WorkerId,
+    limits::MAX_EVENTS_PER_ATTEMPT,
+    time::UnixMs,
+    v1::{self, ErrorCode, FailureClass, attempt_event, job_event, task_outcome},
+};
+
+use super::{
+    MAX_TRIES, Shared, bounded,
+    change::{Change, Reservation},
+    contended, keys,
+    load::{Loaded, expectation},
+    pins::output_name,
+    records::{JobRecord, LastVersionRecord},
+};
+use crate::queue::{Event, Outcome, Output, Rejection, Token};
+
+/// Events that one batch records, so that it stays below its size limit with the longest texts.
+const EVENTS_PER_BATCH: usize = 32;
+
+/// What a worker says of one lease, parsed.
+#[derive(Debug)]
+pub(super) struct LeaseReport {
+    pub(super) task: TaskId,
+    pub(super) token: Token,
+    pub(super) progress: Option<v1::Progress>,
+    pub(super) beat: u64,
+    /// By sequence.
+    pub(super) events: Vec<v1::AttemptEvent>,
+    pub(super) outcome: Option<Outcome>,
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// Its outcome is recorded, or refused as stale: the worker may forget the lease.
+    pub(super) outcome: bool,
+    /// Events became durable with it.
+    pub(super) events: bool,
+}
+
+/// What is left to do after a part of a report was entered into a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entered {
+    /// Nothing.
+    All,
+    /// More events, and what follows them.
+    Part,
+    /// The lease is not held any more, and so nothing may be entered.
+    Stale,
+}
+
+impl LeaseReport {
+    /// Parses a report of `worker`.
+    pub(super) fn parse(wire: v1::LeaseReport, worker: &WorkerId) -> Result<Self, Refusal> {
+        let mut events = wire.events;
+        events.sort_by_key(|event| event.sequence);
+        Ok(Self {
+            task: wire.task_id.parse()?,
+            token: Token { epoch: wire.epoch, worker: worker.clone() },
+            progress: wire.progress.map(|progress| v1::Progress {
+                phase: bounded(progress.phase),
+                unit: bounded(progress.unit),
+                ..progress
+            }),
+            beat: wire.beat,
+            events,
+            outcome: wire.outcome.map(parse_outcome),
+        })
+    }
+}
+
+/// An outcome that cannot be read ends the attempt all the same: a worker that repeats it for ever would help nobody.
+fn parse_outcome(wire: v1::TaskOutcome) -> Outcome {
+    use task_outcome::Outcome as Wire;
+    match wire.outcome {
+        Some(Wire::Succeeded(succeeded)) => match succeeded.manifest.map(ObjectRef::try_from) {
+            Some(Ok(manifest)) => Outcome::Succeeded(Output { manifest, summary: bounded(succeeded.summary) }),
+            None | Some(Err(_)) => Outcome::Crashed("the worker reported success without a manifest".to_owned()),
+        },
+        Some(Wire::Failed(failure)) => Outcome::Failed(v1::Failure {
+            message: bounded(failure.message),
+            field: bounded(failure.field),
+            ..failure
+        }),
+        Some(Wire::Crashed(cause)) => Outcome::Crashed(bounded(cause)),
+        Some(Wire::Returned(reason)) => Outcome::Returned(bounded(reason)),
+        Some(Wire::Cancelled(v1::TaskCancelled {})) => Outcome::Cancelled,
+        None => Outcome::Crashed("the worker reported an outcome that this coordinator does not know".to_owned()),
+    }
+}
+
+/// The answer to an event that the rules always allow, yet refused.
+pub(super) fn defect(rejection: Rejection) -> Refusal {
+    Refusal::new(ErrorCode::Internal, rejection.to_string())
+}
+
+impl Shared {
+    /// Takes in one report. What it says twice is recorded once; what it says of a lease that is not held changes nothing.
+    pub(super) async fn take(&self, report: &LeaseReport, now: UnixMs) -> Result<Taken, Refusal> {
+        let lease = (report.task.clone(), report.token.epoch);
+        let idle_ms = self.sessions.idle_ms(&report.token.worker, &lease, report.beat, now);
+        let mut recorded_events = false;
+        let mut tries = 0;
+        while tries < MAX_TRIES {
+            let loaded = self.load(std::slice::from_ref(&report.task)).await?;
+            let Some(loaded) = loaded.first() else {
+                return Ok(Taken { outcome: report.outcome.is_some(), events: false });
+            };
+            let mut change = Change::new(loaded, now);
+            let outcome = self.verified(report, loaded, &mut change).await?;
+            let entered = self.enter(&mut change, report, outcome.as_ref(), idle_ms)?;
+            if entered == Entered::Stale {
+                return Ok(Taken { outcome: report.outcome.is_some(), events: false });
+            }
+            recorded_events |= change.task.events.acknowledged > loaded.task.value.events.acknowledged;
+            let applied = match change.into_batch()? {
+                Some(batch) => self.apply_one(batch).await?,
+                None => true,
+            };
+            if applied && entered == Entered::All {
+                self.note_progress(report, loaded);
+                return Ok(Taken { outcome: report.outcome.is_some(), events: recorded_events });
+            }
+            // Only a lost race is a try; a long report takes as many batches as it takes.
+            tries += usize::from(!applied);
+        }
+        Err(contended(&report.task))
+    }
+
+    /// The outcome, once it is known that a committed pointer will name an object that exists; with the name that it commits.
+    async fn verified(
+        &self,
+        report: &LeaseReport,
+        loaded: &Loaded,
+        change: &mut Change<'_>,
+    ) -> Result<Option<Outcome>, Refusal> {
+        let is_held = loaded.task.value.task.lease().is_some_and(|lease| lease.token == report.token);
+        let Some(Outcome::Succeeded(output)) = report.outcome.as_ref().filter(|_| is_held) else {
+            return Ok(report.outcome.clone());
+        };
+        if !self.objects.holds(&loaded.job.value.tenant, &output.manifest).await? {
+            let message = format!("manifest {} is not in the object store", output.manifest.digest);
+            return Ok(Some(Outcome::Failed(v1::Failure {
+                failure_class: FailureClass::Infrastructure.into(),
+                code: ErrorCode::CorruptObject.into(),
+                message,
+                field: String::new(),
+            })));
+        }
+        change.reservation = self.reserve(&loaded.job.value).await?;
+        Ok(report.outcome.clone())
+    }
+
+    /// The next version of the name that the job commits under, if its kind has names.
+    async fn reserve(&self, job: &JobRecord) -> Result<Option<Reservation>, Refusal> {
+        let Some((kind, name)): Option<(ArtifactKind, Name)> = output_name(&job.spec) else { return Ok(None) };
+        let last = self.read::<LastVersionRecord>(keys::last_version(&job.tenant, kind, &name)).await?;
+        let expected = expectation(&last);
+        let version = last.map_or(0, |last| last.value.version) + 1;
+        Ok(Some(Reservation { name: VersionedName { kind, name, version }, expected }))
+    }
+
+    /// Enters as much of a report into a change as one batch can hold: events first, then the end, or else the renewal.
+    fn enter(
+        &self,
+        change: &mut Change<'_>,
+        report: &LeaseReport,
+        outcome: Option<&Outcome>,
+        idle_ms: u64,
+    ) -> Result<Entered, Refusal> {
+        let Some(lease) = change.task.task.lease().filter(|lease| lease.token == report.token).cloned() else {
+            let repeated = outcome.is_some_and(|outcome| {
+                change.happen(&Event::End(report.token.clone(), outcome.clone()), &self.rules).is_ok()
+            });
+            if outcome.is_some() && !repeated {
+                metrics::counter!("sortinghat_stale_completions_total").increment(1);
+            }
+            return Ok(Entered::Stale);
+        };
+        let acknowledged = change.task.events.acknowledged;
+        let mut new_events = report.events.iter().filter(|event| event.sequence > acknowledged);
+        for event in new_events.by_ref().take(EVENTS_PER_BATCH) {
+            self.enter_event(change, &report.token, event)?;
+        }
+        if new_events.next().is_some() {
+            return Ok(Entered::Part);
+        }
+        if let Some(outcome) = outcome {
+            change.happen(&Event::End(report.token.clone(), outcome.clone()), &self.rules).map_err(defect)?;
+        } else if lease.deadline.ms_since(change.now()) < self.rules.lease_ttl_ms * 2 / 3 {
+            let stall_bound_ms = change.job.kind.stall_bound_ms();
+            let renewal = Event::Renew { token: report.token.clone(), idle_ms, stall_bound_ms };
+            if change.happen(&renewal, &self.rules).is_err() {
+                metrics::counter!("sortinghat_renewals_refused_total").increment(1);
+            }
+        }
+        Ok(Entered::All)
+    }
+
+    fn enter_event(
+        &self,
+        change: &mut Change<'_>,
+        token: &Token,
+        event: &v1::AttemptEvent,
+    ) -> Result<(), Refusal> {
+        use attempt_event::Event as Wire;
+        change.task.events.acknowledged = event.sequence;
+        match event.event.clone() {
+            Some(Wire::EpochFinished(metrics)) => change.record_of_attempt(job_event::Event::EpochFinished(metrics)),
+            Some(Wire::Notice(notice)) => {
+                let notice = v1::Notice { message: bounded(notice.message), ..notice };
+                change.record_of_attempt(job_event::Event::Notice(notice));
+            }
+            Some(Wire::Log(line)) => {
+                change.record_of_attempt(job_event::Event::Log(v1::LogLine { text: bounded(line.text) }));
+            }
+            Some(Wire::Checkpoint(object)) => match ObjectRef::try_from(object) {
+                Ok(object) => {
+                    change.happen(&Event::Checkpoint(token.clone(), object), &self.rules).map_err(defect)?;
+                }
+                Err(refusal) => tracing::warn!(%refusal, "ignored a checkpoint"),
+            },
+            None => tracing::warn!(task = %change.task.task.id, "ignored an event of an unknown kind"),
+        }
+        Ok(())
+    }
+
+    fn note_progress(&self, report: &LeaseReport, loaded: &Loaded) {
+        let job = &loaded.job.value.id;
+        match &report.progress {
+            _ if report.outcome.is_some() => self.progress.clear(job),
+            Some(progress) => self.progress.set(job, progress.clone()),
+            None => {}
+        }
+    }
+}
+
+impl Change<'_> {
+    /// Appends an attempt's event to the job's history, within the limits of one attempt; beyond them it is only counted.
+    fn record_of_attempt(&mut self, event: job_event::Event) {
+        let is_log = matches!(event, job_event::Event::Log(_));
+        let events = &mut self.task.events;
+        let is_full = events.recorded >= MAX_EVENTS_PER_ATTEMPT;
+        let is_log_full = is_log && events.log_lines >= MAX_EVENTS_PER_ATTEMPT / 4;
+        if is_full || is_log_full {
+            events.dropped += 1;
+            metrics::counter!("sortinghat_events_dropped_total").increment(1);
+            return;
+        }
+        events.recorded += 1;
+        events.log_lines += u64::from(is_log);
+        self.record(event);
+    }
+}

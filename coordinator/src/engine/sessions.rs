@@ -1,0 +1,191 @@
+//! What this process remembers of the workers that poll it. All of it may be lost: workers say everything again.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard},
+};
+
+use sortinghat_proto::{
+    Refusal, TaskId, WorkerId,
+    time::UnixMs,
+    v1::{self, ErrorCode},
+};
+use tokio::sync::watch;
+
+use super::bounded;
+
+/// A lease by its name.
+pub(super) type LeaseName = (TaskId, u64);
+
+/// Something that a worker should do, which it has not confirmed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Instruction {
+    /// Start this.
+    Start(LeaseName),
+    /// Stop this, and report it as cancelled.
+    Cancel(LeaseName),
+    /// Stop this: the lease is not held any more.
+    Stop(LeaseName),
+}
+
+/// Every worker that was heard of lately.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    workers: Mutex<HashMap<WorkerId, Session>>,
+}
+
+#[derive(Debug)]
+struct Session {
+    /// Of the newest message.
+    sequence: u64,
+    /// Counts messages; a held call watches it to notice that it is superseded.
+    messages: watch::Sender<u64>,
+    description: v1::WorkerDescription,
+    running: Vec<String>,
+    draining: bool,
+    last_seen: UnixMs,
+    /// The last beat of each lease that it reports, and when it was first seen.
+    beats: HashMap<LeaseName, (u64, UnixMs)>,
+    /// When each instruction was last told.
+    told: HashMap<Instruction, UnixMs>,
+}
+
+/// One call's place in the order of a worker's calls.
+#[derive(Debug)]
+pub(super) struct Turn {
+    mine: u64,
+    messages: watch::Receiver<u64>,
+}
+
+impl Turn {
+    /// Refuses to go on if a newer message has come.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        if *self.messages.borrow() == self.mine { Ok(()) } else { Err(superseded()) }
+    }
+
+    /// Returns when a newer message has come.
+    pub(super) async fn superseded(&mut self) {
+        let mine = self.mine;
+        // The sender is dropped only when the worker is forgotten; then nobody waits for this call either.
+        let _ = self.messages.wait_for(|newest| *newest != mine).await;
+    }
+}
+
+fn superseded() -> Refusal {
+    Refusal::new(ErrorCode::WrongState, "superseded by a newer message of the same worker")
+}
+
+impl Sessions {
+    /// Notes a message, and supersedes the call that is held. An older message than the newest is refused.
+    pub(super) fn enter(
+        &self,
+        worker: &WorkerId,
+        request: &v1::SynchronizeRequest,
+        now: UnixMs,
+    ) -> Result<Turn, Refusal> {
+        let mut workers = self.workers();
+        let session = workers.entry(worker.clone()).or_insert_with(|| Session::new(now));
+        if request.sequence < session.sequence {
+            return Err(superseded());
+        }
+        session.sequence = request.sequence;
+        session.description = bounded_description(request.description.clone().unwrap_or_default());
+        session.running =
+            request.leases.iter().filter(|lease| lease.outcome.is_none()).map(|lease| lease.task_id.clone()).collect();
+        session.draining = request.draining;
+        session.last_seen = now;
+        session.messages.send_modify(|count| *count += 1);
+        let messages = session.messages.subscribe();
+        let mine = *messages.borrow();
+        Ok(Turn { mine, messages })
+    }
+
+    /// Notes the beat of a lease, and returns for how long it has not moved, in milliseconds.
+    pub(super) fn idle_ms(&self, worker: &WorkerId, lease: &LeaseName, beat: u64, now: UnixMs) -> u64 {
+        let mut workers = self.workers();
+        let Some(session) = workers.get_mut(worker) else { return 0 };
+        let (last, since) = session.beats.entry(lease.clone()).or_insert((beat, now));
+        if *last != beat {
+            (*last, *since) = (beat, now);
+        }
+        now.ms_since(*since)
+    }
+
+    /// Forgets the beats of leases that are not reported any more.
+    pub(super) fn keep_beats(&self, worker: &WorkerId, reported: &HashSet<LeaseName>) {
+        if let Some(session) = self.workers().get_mut(worker) {
+            session.beats.retain(|lease, _| reported.contains(lease));
+        }
+    }
+
+    /// Whether any of these instructions was not told within the last `grace_ms`; then all of them count as told now.
+    pub(super) fn is_news(
+        &self,
+        worker: &WorkerId,
+        instructions: &HashSet<Instruction>,
+        now: UnixMs,
+        grace_ms: u64,
+    ) -> bool {
+        let mut workers = self.workers();
+        let Some(session) = workers.get_mut(worker) else { return !instructions.is_empty() };
+        session.told.retain(|instruction, _| instructions.contains(instruction));
+        let is_due = |instruction| session.told.get(instruction).is_none_or(|told| now.ms_since(*told) >= grace_ms);
+        let is_news = instructions.iter().any(is_due);
+        if is_news {
+            session.told = instructions.iter().map(|instruction| (instruction.clone(), now)).collect();
+        }
+        is_news
+    }
+
+    /// The workers that were heard of within `within_ms`, by host.
+    pub(super) fn list(&self, now: UnixMs, within_ms: u64) -> Vec<v1::Worker> {
+        let workers = self.workers();
+        let recent = workers.iter().filter(|(_, session)| now.ms_since(session.last_seen) <= within_ms);
+        let mut list: Vec<v1::Worker> = recent
+            .map(|(id, session)| v1::Worker {
+                id: id.to_string(),
+                description: Some(session.description.clone()),
+                running_tasks: session.running.clone(),
+                last_seen_unix_ms: session.last_seen.to_wire(),
+                draining: session.draining,
+            })
+            .collect();
+        let host = |worker: &v1::Worker| worker.description.as_ref().map(|described| described.host.clone());
+        list.sort_by_cached_key(|worker| (host(worker), worker.id.clone()));
+        list
+    }
+
+    /// Forgets workers that were not heard of for `within_ms`.
+    pub(super) fn forget(&self, now: UnixMs, within_ms: u64) {
+        self.workers().retain(|_, session| now.ms_since(session.last_seen) <= within_ms);
+    }
+
+    fn workers(&self) -> MutexGuard<'_, HashMap<WorkerId, Session>> {
+        self.workers.lock().expect("no holder of the sessions panics")
+    }
+}
+
+impl Session {
+    fn new(now: UnixMs) -> Self {
+        Self {
+            sequence: 0,
+            messages: watch::channel(0).0,
+            description: v1::WorkerDescription::default(),
+            running: Vec::new(),
+            draining: false,
+            last_seen: now,
+            beats: HashMap::new(),
+            told: HashMap::new(),
+        }
+    }
+}
+
+fn bounded_description(description: v1::WorkerDescription) -> v1::WorkerDescription {
+    v1::WorkerDescription {
+        host: bounded(description.host),
+        version: bounded(description.version),
+        device: bounded(description.device),
+        device_reason: bounded(description.device_reason),
+        ..description
+    }
+}

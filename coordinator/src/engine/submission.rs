@@ -1,0 +1,91 @@
+//! What a user asks for, validated.
+
+use std::collections::BTreeSet;
+
+use prost::Message as _;
+use sortinghat_proto::{
+    Digest, JobId, JobSpec, Refusal,
+    limits::{MAX_IDEMPOTENCY_KEY_BYTES, MAX_PARENTS, MAX_PRIORITY},
+    v1,
+};
+
+/// A job to be accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Submission {
+    /// With the same key and content the same job is returned; empty for none.
+    pub idempotency_key: String,
+    /// What to do.
+    pub spec: JobSpec,
+    /// Jobs that must succeed first, beside those that the spec names.
+    pub parents: Vec<JobId>,
+    /// -10 to 10; a higher one goes first.
+    pub priority: i32,
+}
+
+impl TryFrom<v1::SubmitJobRequest> for Submission {
+    type Error = Refusal;
+
+    fn try_from(wire: v1::SubmitJobRequest) -> Result<Self, Refusal> {
+        let is_visible = wire.idempotency_key.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_visible || wire.idempotency_key.len() > MAX_IDEMPOTENCY_KEY_BYTES {
+            let message = format!("an idempotency key is at most {MAX_IDEMPOTENCY_KEY_BYTES} visible ASCII characters");
+            return Err(Refusal::invalid("idempotency_key", message));
+        }
+        if wire.priority.abs_diff(0) > MAX_PRIORITY.unsigned_abs() {
+            let message = format!("priority must be -{MAX_PRIORITY} to {MAX_PRIORITY}, not {}", wire.priority);
+            return Err(Refusal::invalid("priority", message));
+        }
+        if wire.parents.len() > MAX_PARENTS {
+            let message = format!("{} parents are more than {MAX_PARENTS}", wire.parents.len());
+            return Err(Refusal::invalid("parents", message));
+        }
+        let parents: Result<BTreeSet<JobId>, Refusal> = wire.parents.iter().map(|id| id.parse()).collect();
+        let parents = parents.map_err(|refusal: Refusal| Refusal { field: "parents".to_owned(), ..refusal })?;
+        let spec = wire.spec.ok_or_else(|| Refusal::invalid("spec", "a job needs a spec"))?;
+        Ok(Self {
+            idempotency_key: wire.idempotency_key,
+            spec: spec.try_into()?,
+            parents: parents.into_iter().collect(),
+            priority: wire.priority,
+        })
+    }
+}
+
+impl Submission {
+    /// Of everything but the key, as it was sent: "the newest" stays the same request although its answer changes.
+    pub(super) fn digest(&self) -> Digest {
+        let request = v1::SubmitJobRequest {
+            idempotency_key: String::new(),
+            spec: Some(self.spec.clone().into()),
+            parents: self.parents.iter().map(ToString::to_string).collect(),
+            priority: self.priority,
+        };
+        Digest::of(&request.encode_to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_out_of_bounds_is_refused_with_its_field() {
+        let spec = v1::JobSpec {
+            kind: Some(v1::job_spec::Kind::Finetune(v1::FinetuneSpec { dataset: "a".into(), ..Default::default() })),
+        };
+        let good = v1::SubmitJobRequest { spec: Some(spec), ..v1::SubmitJobRequest::default() };
+        Submission::try_from(good.clone()).expect("valid");
+        let cases = [
+            ("idempotency_key", v1::SubmitJobRequest { idempotency_key: "a b".into(), ..good.clone() }),
+            ("idempotency_key", v1::SubmitJobRequest { idempotency_key: "a".repeat(129), ..good.clone() }),
+            ("priority", v1::SubmitJobRequest { priority: 11, ..good.clone() }),
+            ("priority", v1::SubmitJobRequest { priority: i32::MIN, ..good.clone() }),
+            ("parents", v1::SubmitJobRequest { parents: vec!["x".into()], ..good.clone() }),
+            ("parents", v1::SubmitJobRequest { parents: vec![String::new(); 65], ..good.clone() }),
+            ("spec", v1::SubmitJobRequest { spec: None, ..good }),
+        ];
+        for (field, request) in cases {
+            assert_eq!(Submission::try_from(request).expect_err(field).field, field);
+        }
+    }
+}

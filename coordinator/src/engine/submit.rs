@@ -1,0 +1,226 @@
+//! Accepting jobs.
+
+use std::collections::BTreeSet;
+
+use futures::{StreamExt as _, stream};
+use sortinghat_proto::{
+    JobId, ObjectRef, Refusal, TaskId, Tenant,
+    limits::{MAX_JOBS_PER_CALL, MAX_PARENTS},
+    time::UnixMs,
+    v1::{self, ErrorCode, JobState, job_event, submit_verdict::Verdict},
+};
+
+use super::{
+    Engine, MAX_TRIES, Shared, Submission, contended, keys,
+    load::Versioned,
+    pins::Pins,
+    records::{self, AcceptedRecord, AttemptEvents, EventRecord, JobRecord, TaskRecord},
+};
+use crate::{
+    queue::{Phase, Task, TaskCounts},
+    store::{Batch, Expectation},
+};
+
+/// Jobs of one call that are accepted side by side.
+const SUBMISSIONS_AT_A_TIME: usize = 64;
+
+impl Engine {
+    /// Accepts a job; it is durable when this returns. With the same idempotency key and content, the same job.
+    ///
+    /// Refuses names that do not exist, uploads that are missing, and a key that was used for another submission.
+    pub async fn submit(&self, tenant: &Tenant, submission: Submission) -> Result<v1::SubmitJobResponse, Refusal> {
+        let shared = &self.shared;
+        let now = shared.store.now().await?;
+        let id = JobId::new(now.0, rand::random());
+        for upload in submission.spec.uploads() {
+            shared.require_upload(tenant, upload).await?;
+        }
+        for _ in 0..MAX_TRIES {
+            if let Some(existing) = shared.accepted_before(tenant, &id, &submission).await? {
+                return Ok(existing);
+            }
+            let (job, batch) = shared.acceptance(tenant, &id, &submission, now).await?;
+            if shared.apply_one(batch).await? {
+                metrics::counter!("sortinghat_jobs_submitted_total", "kind" => job.kind.as_str()).increment(1);
+                return Ok(v1::SubmitJobResponse { job: Some(shared.view(&job)), existed: false });
+            }
+        }
+        Err(contended("what this job names"))
+    }
+
+    /// Accepts many jobs, each with its own verdict, in order.
+    pub async fn submit_many(
+        &self,
+        tenant: &Tenant,
+        jobs: Vec<v1::SubmitJobRequest>,
+    ) -> Result<v1::SubmitJobsResponse, Refusal> {
+        if jobs.len() > MAX_JOBS_PER_CALL {
+            let message = format!("{} jobs in one call are more than {MAX_JOBS_PER_CALL}", jobs.len());
+            return Err(Refusal::invalid("jobs", message));
+        }
+        // Side by side, so that they share the store's commits.
+        let submissions: Vec<_> = jobs.into_iter().map(|job| self.submit_one(tenant, job)).collect();
+        let verdicts = stream::iter(submissions).buffered(SUBMISSIONS_AT_A_TIME).map(|accepted| {
+            let verdict = match accepted {
+                Ok(accepted) => Verdict::Accepted(accepted),
+                Err(refusal) => Verdict::Refused(refusal.into()),
+            };
+            v1::SubmitVerdict { verdict: Some(verdict) }
+        });
+        Ok(v1::SubmitJobsResponse { verdicts: verdicts.collect().await })
+    }
+
+    async fn submit_one(&self, tenant: &Tenant, job: v1::SubmitJobRequest) -> Result<v1::SubmitJobResponse, Refusal> {
+        self.submit(tenant, job.try_into()?).await
+    }
+}
+
+impl Shared {
+    async fn require_upload(&self, tenant: &Tenant, upload: &ObjectRef) -> Result<(), Refusal> {
+        if self.objects.holds(tenant, upload).await? {
+            return Ok(());
+        }
+        let message = format!("object {} of {} bytes was not uploaded", upload.digest, upload.size_bytes);
+        Err(Refusal { field: "spec".to_owned(), ..Refusal::not_found(message) })
+    }
+
+    /// The job that this submission has become already: under its key, or in a try whose verdict was lost.
+    async fn accepted_before(
+        &self,
+        tenant: &Tenant,
+        id: &JobId,
+        submission: &Submission,
+    ) -> Result<Option<v1::SubmitJobResponse>, Refusal> {
+        if let Some(own) = self.read::<JobRecord>(keys::job(id)).await? {
+            return Ok(Some(v1::SubmitJobResponse { job: Some(self.view(&own.value)), existed: false }));
+        }
+        if submission.idempotency_key.is_empty() {
+            return Ok(None);
+        }
+        let key = keys::idempotency(tenant, &submission.idempotency_key);
+        let Some(accepted) = self.read::<AcceptedRecord>(key).await? else { return Ok(None) };
+        let AcceptedRecord { job, submission: digest } = accepted.value;
+        if digest != submission.digest() {
+            let message =
+                format!("idempotency key {:?} was used for job {job}, which differs", submission.idempotency_key);
+            return Err(Refusal {
+                field: "idempotency_key".to_owned(),
+                ..Refusal::new(ErrorCode::IdempotencyConflict, message)
+            });
+        }
+        let job = self.job(tenant, &job).await?;
+        Ok(Some(v1::SubmitJobResponse { job: Some(self.view(&job.value)), existed: true }))
+    }
+
+    /// The new job, and the batch that makes it durable if nothing that it names has changed.
+    async fn acceptance(
+        &self,
+        tenant: &Tenant,
+        id: &JobId,
+        submission: &Submission,
+        now: UnixMs,
+    ) -> Result<(JobRecord, Batch), Refusal> {
+        let mut spec = submission.spec.clone();
+        let pins = self.pin(tenant, &mut spec).await?;
+        let parents = self.parents(tenant, submission, &pins).await?;
+        let waits = parents.iter().any(|parent| parent.value.state() != JobState::Succeeded);
+        let task = Task::new(TaskId::new(id.clone(), 0), waits);
+        let mut batch = Batch { checks: pins.checks, ..Batch::default() };
+        for parent in &parents {
+            adopt(&mut batch, parent, id);
+        }
+        let job = JobRecord {
+            id: id.clone(),
+            tenant: tenant.clone(),
+            kind: spec.kind(),
+            spec: spec.into(),
+            dataset: pins.dataset,
+            model: pins.model,
+            parents: parents.into_iter().map(|parent| parent.value.id).collect(),
+            priority: submission.priority,
+            idempotency_key: submission.idempotency_key.clone(),
+            created: now,
+            started: None,
+            finished: None,
+            counts: TaskCounts::of_one((&task.state).into()),
+            failure: None,
+            output: None,
+            attempts: Vec::new(),
+            last_event: 1,
+            cancel_requested: false,
+            has_children: false,
+        };
+        create(&mut batch, &job, task, submission, now);
+        Ok((job, batch))
+    }
+
+    async fn parents(
+        &self,
+        tenant: &Tenant,
+        submission: &Submission,
+        pins: &Pins,
+    ) -> Result<Vec<Versioned<JobRecord>>, Refusal> {
+        let ids: BTreeSet<&JobId> = submission.parents.iter().chain(pins.parents()).collect();
+        if ids.len() > MAX_PARENTS {
+            let message = format!("{} parents are more than {MAX_PARENTS}", ids.len());
+            return Err(Refusal::invalid("parents", message));
+        }
+        let mut parents = Vec::with_capacity(ids.len());
+        for id in ids {
+            let parent = self.job(tenant, id).await;
+            parents.push(parent.map_err(|refusal| Refusal { field: "parents".to_owned(), ..refusal })?);
+        }
+        Ok(parents)
+    }
+}
+
+/// Enters a child at its parent, so that the parent's end reaches it.
+///
+/// A parent that learns of its first child, or has ended already, is written: the sweep that tells children that it ended
+/// writes it too, and so the two cannot miss each other.
+fn adopt(batch: &mut Batch, parent: &Versioned<JobRecord>, child: &JobId) {
+    let key = keys::job(&parent.value.id);
+    batch.checks.push((key.clone(), Expectation::Version(parent.version)));
+    if parent.value.state() == JobState::Succeeded {
+        return;
+    }
+    batch.insertions.push((keys::children(&parent.value.id), child.to_string()));
+    if parent.value.has_ended() {
+        batch.insertions.push((keys::ENDED_PARENTS.to_owned(), parent.value.id.to_string()));
+    }
+    if parent.value.has_ended() || !parent.value.has_children {
+        let parent = JobRecord { has_children: true, ..parent.value.clone() };
+        batch.writes.push((key, records::encode(&parent)));
+    }
+}
+
+/// The job's own records.
+fn create(batch: &mut Batch, job: &JobRecord, task: Task, submission: &Submission, now: UnixMs) {
+    let mut write = |key: String, value| {
+        batch.checks.push((key.clone(), Expectation::Absent));
+        batch.writes.push((key, value));
+    };
+    write(keys::job(&job.id), records::encode(job));
+    let placement = keys::placement(&task, job.created, job.priority);
+    let phase = Phase::from(&task.state);
+    write(keys::task(&task.id), records::encode(&TaskRecord { task, events: AttemptEvents::default() }));
+    let accepted = v1::JobEvent {
+        sequence: 1,
+        time_unix_ms: now.to_wire(),
+        event: Some(job_event::Event::StateChanged(v1::StateChanged {
+            state: job.state().into(),
+            ..v1::StateChanged::default()
+        })),
+    };
+    write(keys::event(&job.id, 1), records::encode(&EventRecord(accepted)));
+    if !submission.idempotency_key.is_empty() {
+        let record = AcceptedRecord { job: job.id.clone(), submission: submission.digest() };
+        write(keys::idempotency(&job.tenant, &submission.idempotency_key), records::encode(&record));
+    }
+    batch.insertions.push((keys::jobs(&job.tenant), job.id.to_string()));
+    batch.insertions.extend(placement);
+    batch.increments.push((keys::tasks_in(phase), 1));
+    if phase == Phase::Ready {
+        batch.topics.push(keys::READY.into());
+    }
+}

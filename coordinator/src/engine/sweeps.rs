@@ -1,0 +1,179 @@
+//! The small loops that move time on: leases that ran out, retries that are due, children of jobs that ended.
+
+use std::{
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
+
+use sortinghat_proto::{Refusal, TaskId, time::UnixMs};
+use tokio_util::sync::CancellationToken;
+
+use super::{Engine, Shared, change::Change, keys};
+use crate::{
+    queue::{Event, Phase},
+    store::{Range, Verdict},
+};
+
+/// Tasks that one round of a sweep moves.
+const TASKS_PER_ROUND: usize = 500;
+/// Leases after which a silent worker is forgotten.
+const LEASES_TO_REMEMBER: u64 = 10;
+
+/// What one round of all sweeps did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Leases that ran out.
+    pub expired: usize,
+    /// Retries that became due.
+    pub released: usize,
+    /// Children that heard of their parents' end.
+    pub told: usize,
+}
+
+/// Keeps leases from running out while workers could not be heard: after the start, and after an outage of the store.
+#[derive(Debug, Default)]
+pub(super) struct ExpiryGrace(Mutex<Grace>);
+
+#[derive(Debug, Clone, Copy, Default)]
+enum Grace {
+    /// Nobody could renew; the grace begins when the store answers again.
+    #[default]
+    Outage,
+    /// Nothing runs out before this time, and what would have counts as infrastructure.
+    Until(UnixMs),
+}
+
+impl ExpiryGrace {
+    /// The store does not answer.
+    fn outage(&self) {
+        *self.grace() = Grace::Outage;
+    }
+
+    /// The time before which nothing runs out.
+    fn until(&self, now: UnixMs, lease_ttl_ms: u64) -> UnixMs {
+        let mut grace = self.grace();
+        match *grace {
+            Grace::Until(until) => until,
+            Grace::Outage => {
+                let until = now.plus_ms(lease_ttl_ms);
+                *grace = Grace::Until(until);
+                until
+            }
+        }
+    }
+
+    fn grace(&self) -> MutexGuard<'_, Grace> {
+        self.0.lock().expect("no holder of the grace panics")
+    }
+}
+
+impl Engine {
+    /// Runs every sweep, again and again, until told to stop.
+    pub async fn run_sweeps(&self, stop: CancellationToken) {
+        let pause = Duration::from_millis(self.shared.settings.sweep_ms);
+        let is_failing = |result: &Result<Swept, Refusal>| result.is_err();
+        let mut was_failing = false;
+        while !stop.is_cancelled() {
+            let result = self.sweep().await;
+            match &result {
+                Ok(swept) if *swept != Swept::default() => tracing::debug!(?swept, "swept"),
+                Ok(_) => {}
+                Err(refusal) if !was_failing => tracing::error!(%refusal, "sweeps cannot work"),
+                Err(_) => {}
+            }
+            was_failing = is_failing(&result);
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Runs one round of every sweep at the store's time.
+    pub async fn sweep(&self) -> Result<Swept, Refusal> {
+        let shared = &self.shared;
+        let result = shared.sweep().await;
+        if result.is_err() {
+            metrics::counter!("sortinghat_sweep_failures_total").increment(1);
+            shared.expiry.outage();
+        }
+        result
+    }
+}
+
+impl Shared {
+    async fn sweep(&self) -> Result<Swept, Refusal> {
+        let now = self.store.now().await?;
+        self.sessions.forget(now, self.rules.lease_ttl_ms * LEASES_TO_REMEMBER);
+        let swept = Swept {
+            expired: self.expire_leases(now).await?,
+            released: self.release_due(now).await?,
+            told: self.tell_dependents(now).await?,
+        };
+        self.measure_queue().await?;
+        Ok(swept)
+    }
+
+    /// Ends the leases whose deadline has passed.
+    async fn expire_leases(&self, now: UnixMs) -> Result<usize, Refusal> {
+        let grace_until = self.expiry.until(now, self.rules.lease_ttl_ms);
+        if now < grace_until {
+            return Ok(0);
+        }
+        let due = Range::first(keys::LEASES, TASKS_PER_ROUND).until(keys::after_time(now));
+        let expired = self
+            .sweep_tasks(due, now, |change| {
+                let deadline = change.task.task.lease().map(|lease| lease.deadline);
+                let after_outage = deadline.is_some_and(|deadline| deadline <= grace_until);
+                Event::Expire { after_outage }
+            })
+            .await?;
+        metrics::counter!("sortinghat_leases_expired_total").increment(expired as u64);
+        Ok(expired)
+    }
+
+    /// Makes the tasks claimable whose backoff is over.
+    async fn release_due(&self, now: UnixMs) -> Result<usize, Refusal> {
+        let due = Range::first(keys::DELAYED, TASKS_PER_ROUND).until(keys::after_time(now));
+        let released = self.sweep_tasks(due, now, |_| Event::Due).await?;
+        metrics::counter!("sortinghat_task_retries_total").increment(released as u64);
+        Ok(released)
+    }
+
+    /// Lets an event happen to each task of an index range; those that have moved on meanwhile are left alone.
+    async fn sweep_tasks(
+        &self,
+        range: Range,
+        now: UnixMs,
+        event: impl Fn(&Change<'_>) -> Event + Send,
+    ) -> Result<usize, Refusal> {
+        let entries = self.store.range(range).await?;
+        if entries.is_empty() {
+            return Ok(0);
+        }
+        let ids: Vec<TaskId> = entries.iter().filter_map(|entry| keys::task_of_entry(entry)).collect();
+        let loaded = self.load(&ids).await?;
+        let mut batches = Vec::with_capacity(loaded.len());
+        let mut jobs = Vec::with_capacity(loaded.len());
+        for loaded in &loaded {
+            let mut change = Change::new(loaded, now);
+            let event = event(&change);
+            if change.happen(&event, &self.rules).is_ok() {
+                jobs.push(&loaded.job.value.id);
+                batches.extend(change.into_batch()?);
+            }
+        }
+        let verdicts = self.store.apply(batches).await?;
+        let applied = jobs.iter().zip(&verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::Applied(_)));
+        Ok(applied.inspect(|(job, _)| self.progress.clear(job)).count())
+    }
+
+    async fn measure_queue(&self) -> Result<(), Refusal> {
+        let phases = [("blocked", Phase::Blocked), ("ready", Phase::Ready), ("leased", Phase::Leased)];
+        let keys = phases.map(|(_, phase)| keys::tasks_in(phase));
+        for ((name, _), count) in phases.iter().zip(self.store.counters(&keys).await?) {
+            metrics::gauge!("sortinghat_tasks", "phase" => *name).set(count as f64);
+        }
+        Ok(())
+    }
+}

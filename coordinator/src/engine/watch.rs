@@ -1,0 +1,120 @@
+//! Following a job: every durable event in order, progress in between, and signs of life.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use futures::stream::{self, BoxStream, StreamExt as _};
+use sortinghat_proto::{
+    JobId, Refusal, Tenant,
+    v1::{self, watch_job_response::Update},
+};
+use tokio::{
+    sync::{broadcast, watch},
+    time::Instant,
+};
+
+use super::{
+    Engine, keys,
+    records::{EventRecord, JobRecord},
+    synchronize::hinted,
+};
+
+/// A job's events, progress and keepalives. Ends after the event that ended the job.
+pub type WatchStream = BoxStream<'static, Result<v1::WatchJobResponse, Refusal>>;
+
+/// Events that are read at a time.
+const EVENTS_PER_READ: u64 = 256;
+
+struct Watcher {
+    engine: Engine,
+    tenant: Tenant,
+    job: JobId,
+    /// The sequence of the last event that was queued.
+    seen: u64,
+    queue: VecDeque<Update>,
+    hints: broadcast::Receiver<Arc<str>>,
+    progress_changes: watch::Receiver<u64>,
+    last_progress: Option<v1::Progress>,
+    keepalive_at: Instant,
+    is_over: bool,
+}
+
+impl Engine {
+    /// Follows a job from the event after `after_sequence` on. The stream survives outages of the store no longer than one
+    /// read: it then ends with a refusal, and the watcher comes back with the last sequence that it has seen.
+    pub async fn watch(&self, tenant: &Tenant, job: &JobId, after_sequence: u64) -> Result<WatchStream, Refusal> {
+        let watcher = Watcher {
+            hints: self.shared.store.hints(),
+            progress_changes: self.shared.progress.changes(),
+            engine: self.clone(),
+            tenant: tenant.clone(),
+            job: job.clone(),
+            seen: after_sequence,
+            queue: VecDeque::new(),
+            last_progress: None,
+            keepalive_at: Instant::now(),
+            is_over: false,
+        };
+        self.shared.job(tenant, job).await?;
+        Ok(stream::unfold(watcher, Watcher::next).boxed())
+    }
+}
+
+impl Watcher {
+    async fn next(mut self) -> Option<(Result<v1::WatchJobResponse, Refusal>, Self)> {
+        loop {
+            if let Some(update) = self.queue.pop_front() {
+                let silence = Duration::from_millis(self.engine.shared.settings.keepalive_ms);
+                self.keepalive_at = Instant::now() + silence;
+                return Some((Ok(v1::WatchJobResponse { update: Some(update) }), self));
+            }
+            if self.is_over || self.engine.shared.draining.is_cancelled() {
+                return None;
+            }
+            if let Err(refusal) = self.fill().await {
+                self.is_over = true;
+                return Some((Err(refusal), self));
+            }
+            if self.queue.is_empty() && !self.is_over {
+                self.wait().await;
+            }
+        }
+    }
+
+    /// Queues what is new.
+    async fn fill(&mut self) -> Result<(), Refusal> {
+        self.progress_changes.mark_unchanged();
+        let job = self.engine.shared.job(&self.tenant, &self.job).await?.value;
+        let until = job.last_event.min(self.seen.saturating_add(EVENTS_PER_READ));
+        let keys: Vec<String> = (self.seen + 1..=until).map(|sequence| keys::event(&self.job, sequence)).collect();
+        for event in self.engine.shared.read_all::<EventRecord>(&keys).await? {
+            self.queue.extend(event.map(|event| Update::Event(event.value.0)));
+        }
+        self.seen = self.seen.max(until);
+        self.is_over = job.has_ended() && self.seen >= job.last_event;
+        self.queue_progress(&job);
+        if self.queue.is_empty() && !self.is_over && Instant::now() >= self.keepalive_at {
+            self.queue.push_back(Update::Keepalive(v1::Keepalive {}));
+        }
+        Ok(())
+    }
+
+    fn queue_progress(&mut self, job: &JobRecord) {
+        let progress = self.engine.shared.view(job).progress;
+        if progress != self.last_progress {
+            self.queue.extend(progress.clone().map(Update::Progress));
+            self.last_progress = progress;
+        }
+    }
+
+    async fn wait(&mut self) {
+        let topic = keys::job(&self.job);
+        let poll = Instant::now() + Duration::from_millis(self.engine.shared.settings.poll_ms);
+        tokio::select! {
+            () = hinted(&mut self.hints, |hint| hint == topic) => {}
+            // The board lives as long as the engine, which this watcher holds.
+            _ = self.progress_changes.changed() => {}
+            () = self.engine.shared.draining.cancelled() => {}
+            () = tokio::time::sleep_until(self.keepalive_at.min(poll)) => {}
+        }
+    }
+}

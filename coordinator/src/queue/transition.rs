@@ -1,0 +1,261 @@
+//! The table of states and events. Every pair that is not in it is an error.
+
+use sortinghat_proto::{
+    limits::MAX_DEATHS_WITHOUT_PROGRESS,
+    time::UnixMs,
+    v1::{AttemptOutcome, ErrorCode, Failure, FailureClass},
+};
+
+use super::{Event, Lease, Outcome, State, Task, Token, backoff_ms};
+
+/// The lengths of time that the rules depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Length of a lease, in milliseconds.
+    pub lease_ttl_ms: u64,
+    /// How long failures of infrastructure are retried, from the first on, in milliseconds.
+    pub infrastructure_budget_ms: u64,
+}
+
+/// What a transition means for the job's history.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// A worker got this lease.
+    AttemptStarted(Lease),
+    /// The attempt under this lease is over.
+    AttemptEnded {
+        /// The lease.
+        lease: Lease,
+        /// How.
+        outcome: AttemptOutcome,
+        /// Why, unless it succeeded.
+        failure: Option<Failure>,
+    },
+}
+
+/// Why an event may not happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// The lease is not held any more, or never was. Nothing changes.
+    #[error("the lease is not held any more")]
+    Stale,
+    /// The task may not be claimed yet.
+    #[error("the task may not be claimed yet")]
+    TooEarly,
+    /// The lease has not run out yet.
+    #[error("the lease has not run out yet")]
+    NotExpired,
+    /// The attempt has shown no progress for too long.
+    #[error("the attempt shows no progress")]
+    Stalled,
+    /// The event cannot happen in this state.
+    #[error("the task is in a state in which this cannot happen")]
+    WrongState,
+}
+
+type Step = Result<(Task, Vec<Effect>), Rejection>;
+
+/// The task after `event` at the time `now`, and what it means for the history; or why it may not happen.
+///
+/// An event that has happened already (the same completion, checkpoint or cancellation again) returns the task unchanged.
+pub fn transition(task: &Task, event: &Event, now: UnixMs, rules: &Rules) -> Step {
+    match (&task.state, event) {
+        (State::Blocked, Event::ParentsSucceeded) => moved(task, State::Ready { not_before: None }),
+        (State::Blocked, Event::ParentFailed(parent)) => moved(task, State::Cancelled { failure: parent_failed(parent) }),
+        (State::Blocked | State::Ready { .. }, Event::Cancel) => {
+            let task = Task { cancel_requested: true, ..task.clone() };
+            moved(&task, State::Cancelled { failure: cancelled_by_user() })
+        }
+        (State::Ready { not_before: Some(at) }, Event::Due) if *at <= now => {
+            moved(task, State::Ready { not_before: None })
+        }
+        (State::Ready { not_before: Some(at) }, Event::Claim(_) | Event::Due) if *at > now => Err(Rejection::TooEarly),
+        (State::Ready { .. }, Event::Claim(worker)) => {
+            claim(task, Token { epoch: next_epoch(task, now), worker: worker.clone() }, now, rules)
+        }
+        (State::Leased(lease), Event::Renew { token, idle_ms, stall_bound_ms }) if lease.token == *token => {
+            if idle_ms > stall_bound_ms {
+                return Err(Rejection::Stalled);
+            }
+            let deadline = lease.deadline.max(now.plus_ms(rules.lease_ttl_ms));
+            moved(task, State::Leased(Lease { deadline, ..lease.clone() }))
+        }
+        (State::Leased(lease), Event::Checkpoint(token, object)) if lease.token == *token => {
+            if task.checkpoint.as_ref() == Some(object) {
+                return unchanged(task);
+            }
+            Ok((Task { checkpoint: Some(object.clone()), ..without_losses(task) }, Vec::new()))
+        }
+        (State::Leased(lease), Event::End(token, outcome)) if lease.token == *token => {
+            let task = Task { reported_epoch: token.epoch, ..task.clone() };
+            end(&task, lease, outcome, now, rules)
+        }
+        (State::Leased(lease), Event::Expire { after_outage }) => expire(task, lease, *after_outage, now, rules),
+        (State::Leased(_), Event::Cancel) => Ok((Task { cancel_requested: true, ..task.clone() }, Vec::new())),
+        (state, Event::Cancel) if state.is_terminal() => unchanged(task),
+        (state, Event::End(token, outcome)) if is_repetition(task, state, token, outcome) => unchanged(task),
+        (_, Event::Renew { .. } | Event::Checkpoint(..) | Event::End(..)) => Err(Rejection::Stale),
+        (_, Event::ParentsSucceeded | Event::ParentFailed(_) | Event::Due) => Err(Rejection::WrongState),
+        (_, Event::Claim(_) | Event::Expire { .. } | Event::Cancel) => Err(Rejection::WrongState),
+    }
+}
+
+fn moved(task: &Task, state: State) -> Step {
+    Ok((Task { state, ..task.clone() }, Vec::new()))
+}
+
+fn unchanged(task: &Task) -> Step {
+    Ok((task.clone(), Vec::new()))
+}
+
+/// Greater than every epoch before, also after the store was restored from an old backup: time has gone on meanwhile.
+fn next_epoch(task: &Task, now: UnixMs) -> u64 {
+    (task.last_epoch + 1).max(now.0 << 12)
+}
+
+fn claim(task: &Task, token: Token, now: UnixMs, rules: &Rules) -> Step {
+    let attempt = task.attempts + 1;
+    let last_epoch = token.epoch;
+    let lease = Lease { token, deadline: now.plus_ms(rules.lease_ttl_ms), attempt, started: now };
+    let state = State::Leased(lease.clone());
+    Ok((Task { state, last_epoch, attempts: attempt, ..task.clone() }, vec![Effect::AttemptStarted(lease)]))
+}
+
+/// The same completion again. A success must also be the same success.
+fn is_repetition(task: &Task, state: &State, token: &Token, outcome: &Outcome) -> bool {
+    let same_success = match (state, outcome) {
+        (State::Succeeded { epoch, output }, Outcome::Succeeded(again)) => *epoch == token.epoch && output == again,
+        (State::Succeeded { .. }, _) | (_, Outcome::Succeeded(_)) => false,
+        _ => true,
+    };
+    same_success && token.epoch == task.reported_epoch
+}
+
+fn end(task: &Task, lease: &Lease, outcome: &Outcome, now: UnixMs, rules: &Rules) -> Step {
+    let ended = |outcome, failure| Effect::AttemptEnded { lease: lease.clone(), outcome, failure };
+    match outcome {
+        Outcome::Succeeded(output) => {
+            let state = State::Succeeded { epoch: lease.token.epoch, output: output.clone() };
+            Ok((Task { state, ..task.clone() }, vec![ended(AttemptOutcome::Succeeded, None)]))
+        }
+        _ if task.cancel_requested => {
+            let failure = cancelled_by_user();
+            let effect = ended(AttemptOutcome::Cancelled, Some(failure.clone()));
+            Ok((Task { state: State::Cancelled { failure }, ..task.clone() }, vec![effect]))
+        }
+        Outcome::Failed(failure) => {
+            let effect = ended(AttemptOutcome::Failed, Some(failure.clone()));
+            let after = match failure.failure_class() {
+                FailureClass::Infrastructure => transient(task, failure, now, rules),
+                FailureClass::Suspect => death(task, failure, now),
+                FailureClass::User | FailureClass::Unspecified => {
+                    Task { state: State::Failed { failure: failure.clone() }, ..task.clone() }
+                }
+            };
+            Ok((after, vec![effect]))
+        }
+        Outcome::Crashed(cause) => {
+            let failure = process_died(cause.clone());
+            Ok((death(task, &failure, now), vec![ended(AttemptOutcome::Crashed, Some(failure))]))
+        }
+        Outcome::Returned(reason) => Ok((returned(task, now), vec![ended(AttemptOutcome::Returned, given_back(reason))])),
+        // Nobody asked for it, so the worker gave it back in other words.
+        Outcome::Cancelled => {
+            Ok((returned(task, now), vec![ended(AttemptOutcome::Returned, given_back("the worker stopped it"))]))
+        }
+    }
+}
+
+fn expire(task: &Task, lease: &Lease, after_outage: bool, now: UnixMs, rules: &Rules) -> Step {
+    if lease.deadline > now {
+        return Err(Rejection::NotExpired);
+    }
+    let failure = lost(&lease.token, after_outage);
+    let effect =
+        Effect::AttemptEnded { lease: lease.clone(), outcome: AttemptOutcome::Lost, failure: Some(failure.clone()) };
+    let after = if task.cancel_requested {
+        Task { state: State::Cancelled { failure: cancelled_by_user() }, ..task.clone() }
+    } else if after_outage {
+        transient(task, &failure, now, rules)
+    } else {
+        death(task, &failure, now)
+    };
+    Ok((after, vec![effect]))
+}
+
+/// Not the task's fault: again after a while, inside the time budget.
+fn transient(task: &Task, failure: &Failure, now: UnixMs, rules: &Rules) -> Task {
+    let failing_since = task.failing_since.unwrap_or(now);
+    let transient_failures = task.transient_failures.saturating_add(1);
+    let state = if now.ms_since(failing_since) >= rules.infrastructure_budget_ms {
+        State::Failed { failure: failure.clone() }
+    } else {
+        ready_after(task, transient_failures, now)
+    };
+    Task { state, transient_failures, failing_since: Some(failing_since), ..task.clone() }
+}
+
+/// Perhaps the task's fault: again, until it has died too often without progress.
+fn death(task: &Task, failure: &Failure, now: UnixMs) -> Task {
+    let deaths = task.deaths + 1;
+    let state = if deaths >= MAX_DEATHS_WITHOUT_PROGRESS {
+        State::Failed { failure: poison(failure) }
+    } else {
+        ready_after(task, deaths, now)
+    };
+    Task { state, deaths, ..task.clone() }
+}
+
+/// Nobody's fault: again, at once for the first time.
+fn returned(task: &Task, now: UnixMs) -> Task {
+    let state = match task.returns {
+        0 => State::Ready { not_before: None },
+        returns => ready_after(task, returns, now),
+    };
+    Task { state, returns: task.returns.saturating_add(1), ..task.clone() }
+}
+
+fn ready_after(task: &Task, retry: u32, now: UnixMs) -> State {
+    let seed = task.id.to_string().bytes().fold(task.last_epoch, |seed, byte| seed.rotate_left(7) ^ u64::from(byte));
+    State::Ready { not_before: Some(now.plus_ms(backoff_ms(retry, seed))) }
+}
+
+/// Progress was made: earlier losses do not count any more.
+fn without_losses(task: &Task) -> Task {
+    Task { deaths: 0, transient_failures: 0, failing_since: None, returns: 0, ..task.clone() }
+}
+
+fn failure(failure_class: FailureClass, code: ErrorCode, message: String) -> Failure {
+    Failure { failure_class: failure_class.into(), code: code.into(), message, field: String::new() }
+}
+
+fn cancelled_by_user() -> Failure {
+    failure(FailureClass::User, ErrorCode::Cancelled, "cancelled by its user".to_owned())
+}
+
+fn parent_failed(parent: &str) -> Failure {
+    failure(FailureClass::User, ErrorCode::ParentFailed, format!("job {parent}, which this job needs, did not succeed"))
+}
+
+fn process_died(cause: String) -> Failure {
+    failure(FailureClass::Suspect, ErrorCode::ProcessDied, cause)
+}
+
+fn given_back(reason: &str) -> Option<Failure> {
+    Some(failure(FailureClass::Infrastructure, ErrorCode::ResourceExhausted, reason.to_owned()))
+}
+
+fn lost(token: &Token, after_outage: bool) -> Failure {
+    let worker = &token.worker;
+    if after_outage {
+        let message = format!("worker {worker} was not heard of after the coordinator or its store had been away");
+        return failure(FailureClass::Infrastructure, ErrorCode::StorageUnavailable, message);
+    }
+    process_died(format!("worker {worker} was not heard of for a whole lease"))
+}
+
+fn poison(last: &Failure) -> Failure {
+    let message =
+        format!("{MAX_DEATHS_WITHOUT_PROGRESS} attempts died without making progress; the last one: {}", last.message);
+    failure(FailureClass::Suspect, ErrorCode::Poison, message)
+}

@@ -1,0 +1,161 @@
+//! What every store must do, written once. Tests call [`check`] with each store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Batch, Expectation, Range, Store, StoreError, Verdict};
+
+/// Checks an empty store against the contract of [`Store`], and panics with the sentence that does not hold.
+pub async fn check(store: Arc<dyn Store>) {
+    a_record_is_read_as_it_was_written(&*store).await;
+    a_batch_whose_check_fails_changes_nothing(&*store).await;
+    a_merely_read_record_guards_a_batch(&*store).await;
+    a_resent_batch_does_not_apply_twice(&*store).await;
+    versions_grow_even_over_a_deletion(&*store).await;
+    batches_of_one_call_have_their_own_verdicts(&*store).await;
+    an_index_is_read_in_order_from_either_end(&*store).await;
+    counters_are_returned_after_their_increments(&*store).await;
+    a_malformed_call_applies_nothing(&*store).await;
+    an_applied_batch_hints_its_topics(&*store).await;
+    time_does_not_go_back(&*store).await;
+    exactly_one_of_many_writers_wins(store).await;
+}
+
+/// A batch that makes a record which does not exist.
+fn create(key: &str, value: &'static str) -> Batch {
+    Batch {
+        checks: vec![(key.to_owned(), Expectation::Absent)],
+        writes: vec![(key.to_owned(), Bytes::from_static(value.as_bytes()))],
+        ..Batch::default()
+    }
+}
+
+/// A batch that replaces a record of this version.
+fn replace(key: &str, version: u64, value: &'static str) -> Batch {
+    Batch { checks: vec![(key.to_owned(), Expectation::Version(version))], ..create(key, value) }
+}
+
+async fn one(store: &dyn Store, batch: Batch) -> Verdict {
+    let verdicts = store.apply(vec![batch]).await.expect("the store answers");
+    <[Verdict; 1]>::try_from(verdicts).expect("one batch, one verdict")[0].clone()
+}
+
+async fn version(store: &dyn Store, key: &str) -> Option<u64> {
+    let records = store.read(&[key.to_owned()]).await.expect("the store answers");
+    records[0].as_ref().map(|record| record.version)
+}
+
+async fn entries(store: &dyn Store, range: Range) -> Vec<String> {
+    store.range(range).await.expect("the store answers")
+}
+
+async fn a_record_is_read_as_it_was_written(store: &dyn Store) {
+    assert_eq!(one(store, create("record:a", "first")).await, Verdict::Applied(vec![]));
+    let read = store.read(&["record:none".into(), "record:a".into()]).await.expect("the store answers");
+    assert_eq!(read[0], None, "a record that was never written does not exist");
+    assert_eq!(read[1].as_ref().expect("it was written").value, "first");
+}
+
+async fn a_batch_whose_check_fails_changes_nothing(store: &dyn Store) {
+    let batch = Batch {
+        insertions: vec![("conflict".into(), "entry".into())],
+        increments: vec![("conflict".into(), 1)],
+        ..create("record:a", "second")
+    };
+    assert_eq!(one(store, batch).await, Verdict::Conflict, "the record exists");
+    assert!(entries(store, Range::first("conflict", 9)).await.is_empty(), "no entry of a refused batch");
+    assert_eq!(store.counters(&["conflict".into()]).await.expect("the store answers"), [0]);
+    let read = store.read(&["record:a".into()]).await.expect("the store answers");
+    assert_eq!(read[0].as_ref().expect("it stays").value, "first");
+}
+
+async fn a_merely_read_record_guards_a_batch(store: &dyn Store) {
+    one(store, create("guard", "open")).await;
+    let seen = version(store, "guard").await.expect("it was written");
+    one(store, replace("guard", seen, "closed")).await;
+    let mut guarded = create("guarded", "in");
+    guarded.checks.push(("guard".into(), Expectation::Version(seen)));
+    assert_eq!(one(store, guarded).await, Verdict::Conflict, "the guard has changed since it was read");
+    assert_eq!(version(store, "guarded").await, None);
+}
+
+async fn a_resent_batch_does_not_apply_twice(store: &dyn Store) {
+    let batch = Batch { increments: vec![("resent".into(), 1)], ..create("resent", "once") };
+    assert_eq!(one(store, batch.clone()).await, Verdict::Applied(vec![1]));
+    assert_eq!(one(store, batch).await, Verdict::Conflict);
+    assert_eq!(store.counters(&["resent".into()]).await.expect("the store answers"), [1]);
+}
+
+async fn versions_grow_even_over_a_deletion(store: &dyn Store) {
+    one(store, create("deleted", "a")).await;
+    let first = version(store, "deleted").await.expect("it was written");
+    let delete = Batch { writes: vec![], deletes: vec!["deleted".into()], ..replace("deleted", first, "") };
+    assert_eq!(one(store, delete).await, Verdict::Applied(vec![]));
+    assert_eq!(version(store, "deleted").await, None);
+    one(store, create("deleted", "b")).await;
+    let second = version(store, "deleted").await.expect("it was written again");
+    assert!(second > first, "a version that was read before the deletion must not match after it");
+}
+
+async fn batches_of_one_call_have_their_own_verdicts(store: &dyn Store) {
+    let batches = vec![create("many:a", "1"), create("many:a", "2"), create("many:b", "3")];
+    let verdicts = store.apply(batches).await.expect("the store answers");
+    assert_eq!(verdicts, [Verdict::Applied(vec![]), Verdict::Conflict, Verdict::Applied(vec![])]);
+    assert_eq!(store.apply(Vec::new()).await.expect("the store answers"), []);
+}
+
+async fn an_index_is_read_in_order_from_either_end(store: &dyn Store) {
+    let insert = |entry: &str| ("index".to_owned(), entry.to_owned());
+    let insertions = vec![insert("b"), insert("a"), insert("c"), insert("b"), ("index2".into(), "z".into())];
+    one(store, Batch { insertions, ..create("index:1", "") }).await;
+    assert_eq!(entries(store, Range::first("index", 9)).await, ["a", "b", "c"], "in order, each once, of this index");
+    assert_eq!(entries(store, Range::first("index", 2).descending()).await, ["c", "b"]);
+    assert_eq!(entries(store, Range::first("index", 9).from("b").until("c")).await, ["b"]);
+    assert!(entries(store, Range::first("index", 9).from("c").until("a")).await.is_empty());
+    assert!(entries(store, Range::first("inde", 9)).await.is_empty(), "an index is found by its whole name");
+    let moved = Batch { removals: vec![insert("a"), insert("x")], insertions: vec![insert("d")], ..create("index:2", "") };
+    assert_eq!(one(store, moved).await, Verdict::Applied(vec![]), "removing what is not there is no conflict");
+    assert_eq!(entries(store, Range::first("index", 9)).await, ["b", "c", "d"]);
+    let same = Batch { removals: vec![insert("d")], insertions: vec![insert("d")], ..create("index:3", "") };
+    one(store, same).await;
+    assert_eq!(entries(store, Range::first("index", 9).from("d")).await, ["d"], "removals come first");
+}
+
+async fn counters_are_returned_after_their_increments(store: &dyn Store) {
+    let increments = vec![("count:a".to_owned(), 5), ("count:b".to_owned(), -2), ("count:a".to_owned(), 1)];
+    let verdict = one(store, Batch { increments, ..create("count", "") }).await;
+    assert_eq!(verdict, Verdict::Applied(vec![5, -2, 6]));
+    let read = store.counters(&["count:b".into(), "count:none".into(), "count:a".into()]).await;
+    assert_eq!(read.expect("the store answers"), [-2, 0, 6]);
+}
+
+async fn a_malformed_call_applies_nothing(store: &dyn Store) {
+    let unchecked = Batch { checks: vec![], ..create("malformed:b", "") };
+    let result = store.apply(vec![create("malformed:a", ""), unchecked]).await;
+    assert!(matches!(result, Err(StoreError::Malformed { .. })), "{result:?}");
+    assert_eq!(version(store, "malformed:a").await, None, "no batch of a malformed call is tried");
+}
+
+async fn an_applied_batch_hints_its_topics(store: &dyn Store) {
+    let mut hints = store.hints();
+    let refused = Batch { topics: vec!["refused".into()], ..create("record:a", "") };
+    one(store, refused).await;
+    one(store, Batch { topics: vec!["applied".into()], ..create("hinted", "") }).await;
+    assert_eq!(&*hints.recv().await.expect("a hint"), "applied");
+}
+
+async fn time_does_not_go_back(store: &dyn Store) {
+    let first = store.now().await.expect("the store answers");
+    assert!(store.now().await.expect("the store answers") >= first);
+}
+
+async fn exactly_one_of_many_writers_wins(store: Arc<dyn Store>) {
+    let writers = (0..32).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move { one(&*store, create("race", "mine")).await })
+    });
+    let verdicts = futures::future::join_all(writers.collect::<Vec<_>>()).await;
+    let applied = verdicts.into_iter().filter(|verdict| matches!(verdict, Ok(Verdict::Applied(_)))).count();
+    assert_eq!(applied, 1, "a compare-and-set has one winner");
+}

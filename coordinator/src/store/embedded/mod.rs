@@ -1,0 +1,172 @@
+//! The durable store of one machine: a redb file, written by one thread that commits many batches at once.
+//!
+//! A batch is acknowledged after the commit that holds it was synced to the disk. Reads take a snapshot of the last commit and
+//! never wait for the writer.
+
+mod tables;
+mod writer;
+
+use std::{
+    fmt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+};
+
+use async_trait::async_trait;
+use redb::{Database, ReadableDatabase as _};
+use sortinghat_proto::time::UnixMs;
+use tokio::sync::{broadcast, oneshot};
+
+use super::{Batch, Clock, Order, Range, Record, Store, StoreError, Verdict};
+use tables::{COUNTERS, INDEXES, META, RECORDS, TIME};
+
+/// Hints that a slow listener may fall behind before it loses some.
+const HINT_CAPACITY: usize = 4096;
+
+/// A store in one file. Dropping it finishes what was queued.
+pub struct EmbeddedStore {
+    database: Arc<Database>,
+    time: Arc<MonotoneTime>,
+    hints: broadcast::Sender<Arc<str>>,
+    /// `None` only while it is dropped.
+    requests: Option<mpsc::Sender<writer::Request>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// The greatest time that was told, so that it never goes back. Each commit stores it: a time that no commit followed has had
+/// no lasting effect.
+#[derive(Debug)]
+struct MonotoneTime {
+    clock: Arc<dyn Clock>,
+    greatest: AtomicU64,
+}
+
+impl MonotoneTime {
+    fn now(&self) -> UnixMs {
+        let now = self.clock.now().0;
+        UnixMs(self.greatest.fetch_max(now, Ordering::SeqCst).max(now))
+    }
+}
+
+impl EmbeddedStore {
+    /// Opens the file, or makes it, and starts the writer. Blocks; another process that has it open is an error.
+    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        let database = Database::create(path).map_err(|source| StoreError::Unavailable {
+            action: "open its file",
+            reason: format!("{}: {source}", path.display()),
+        })?;
+        let database = Arc::new(database);
+        let greatest = tables::prepare(&database).map_err(unavailable("prepare its tables"))?;
+        let time = Arc::new(MonotoneTime { clock, greatest: AtomicU64::new(greatest) });
+        let hints = broadcast::channel(HINT_CAPACITY).0;
+        let (requests, queue) = mpsc::channel();
+        let writer = writer::Writer { database: database.clone(), time: time.clone(), hints: hints.clone() };
+        let writer = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer.run(&queue))
+            .map_err(|source| StoreError::Unavailable { action: "start its writer", reason: source.to_string() })?;
+        Ok(Self { database, time, hints, requests: Some(requests), writer: Some(writer) })
+    }
+
+    /// Runs a read off the async threads: the page it needs may lie on the disk.
+    async fn reading<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let database = self.database.clone();
+        match tokio::task::spawn_blocking(move || read(&database)).await {
+            Ok(result) => result.map_err(unavailable("read")),
+            Err(_) => Err(StoreError::Closed),
+        }
+    }
+}
+
+fn unavailable(action: &'static str) -> impl FnOnce(redb::Error) -> StoreError {
+    move |source| StoreError::Unavailable { action, reason: source.to_string() }
+}
+
+impl fmt::Debug for EmbeddedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedStore").field("time", &self.time).finish_non_exhaustive()
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        // Closing the queue ends the writer after its last commit; the file's lock goes with it.
+        self.requests = None;
+        if let Some(writer) = self.writer.take() {
+            // A writer that panicked has nothing left to finish.
+            let _ = writer.join();
+        }
+    }
+}
+
+#[async_trait]
+impl Store for EmbeddedStore {
+    async fn read(&self, keys: &[String]) -> Result<Vec<Option<Record>>, StoreError> {
+        let keys = keys.to_vec();
+        self.reading(move |database| {
+            let records = database.begin_read()?.open_table(RECORDS)?;
+            let read = |key: &String| Ok(records.get(key.as_str())?.map(|guard| tables::record(guard.value())));
+            keys.iter().map(read).collect()
+        })
+        .await
+    }
+
+    async fn counters(&self, keys: &[String]) -> Result<Vec<i64>, StoreError> {
+        let keys = keys.to_vec();
+        self.reading(move |database| {
+            let counters = database.begin_read()?.open_table(COUNTERS)?;
+            let read = |key: &String| Ok(counters.get(key.as_str())?.map_or(0, |guard| guard.value()));
+            keys.iter().map(read).collect()
+        })
+        .await
+    }
+
+    async fn range(&self, range: Range) -> Result<Vec<String>, StoreError> {
+        self.reading(move |database| {
+            let indexes = database.begin_read()?.open_table(INDEXES)?;
+            // The index's name with the byte 0 behind it is the least name that is greater.
+            let next_index = format!("{}\0", range.index);
+            let until = match &range.until {
+                Some(until) if *until <= range.from => return Ok(Vec::new()),
+                Some(until) => (range.index.as_str(), until.as_str()),
+                None => (next_index.as_str(), ""),
+            };
+            let entries = indexes.range((range.index.as_str(), range.from.as_str())..until)?;
+            let entry = |item: Result<(redb::AccessGuard<'_, (&str, &str)>, _), redb::StorageError>| {
+                Ok(item?.0.value().1.to_owned())
+            };
+            match range.order {
+                Order::Ascending => entries.take(range.limit).map(entry).collect(),
+                Order::Descending => entries.rev().take(range.limit).map(entry).collect(),
+            }
+        })
+        .await
+    }
+
+    async fn now(&self) -> Result<UnixMs, StoreError> {
+        Ok(self.time.now())
+    }
+
+    async fn apply(&self, batches: Vec<Batch>) -> Result<Vec<Verdict>, StoreError> {
+        batches.iter().try_for_each(Batch::validate)?;
+        if batches.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (reply, verdicts) = oneshot::channel();
+        let requests = self.requests.as_ref().ok_or(StoreError::Closed)?;
+        requests.send(writer::Request { batches, reply }).map_err(|_| StoreError::Closed)?;
+        verdicts.await.map_err(|_| StoreError::Closed)
+    }
+
+    fn hints(&self) -> broadcast::Receiver<Arc<str>> {
+        self.hints.subscribe()
+    }
+}

@@ -1,0 +1,144 @@
+//! The one thread that writes: it takes what has queued up meanwhile, applies it in one transaction, syncs, and answers all.
+
+use std::sync::{Arc, mpsc};
+
+use redb::{Database, Durability, ReadableTable as _, Table, WriteTransaction};
+use tokio::sync::{broadcast, oneshot};
+
+use super::{COUNTERS, INDEXES, META, MonotoneTime, RECORDS, TIME, tables::VERSION};
+use crate::store::{Batch, Expectation, Verdict};
+
+/// Batches of one commit; more would only make the first ones wait.
+const MAX_GROUP_BATCHES: usize = 4096;
+
+/// Batches of one call, and where their verdicts go.
+pub(super) struct Request {
+    pub(super) batches: Vec<Batch>,
+    pub(super) reply: oneshot::Sender<Vec<Verdict>>,
+}
+
+/// The writer's own things.
+pub(super) struct Writer {
+    pub(super) database: Arc<Database>,
+    pub(super) time: Arc<MonotoneTime>,
+    pub(super) hints: broadcast::Sender<Arc<str>>,
+}
+
+impl Writer {
+    /// Works until every sender is gone and the queue is empty.
+    pub(super) fn run(&self, queue: &mpsc::Receiver<Request>) {
+        while let Ok(first) = queue.recv() {
+            let mut size = first.batches.len();
+            let mut group = vec![first];
+            while size < MAX_GROUP_BATCHES
+                && let Ok(request) = queue.try_recv()
+            {
+                size += request.batches.len();
+                group.push(request);
+            }
+            metrics::histogram!("sortinghat_store_group_batches").record(size as f64);
+            self.commit(group);
+        }
+    }
+
+    fn commit(&self, group: Vec<Request>) {
+        let verdicts = match self.write(&group) {
+            Ok(verdicts) => verdicts,
+            Err(error) => {
+                tracing::error!(%error, "the queue's store failed to commit");
+                metrics::counter!("sortinghat_store_commit_failures_total").increment(1);
+                group.iter().map(|request| vec![Verdict::Unknown; request.batches.len()]).collect()
+            }
+        };
+        for (request, verdicts) in group.into_iter().zip(verdicts) {
+            self.hint(&request.batches, &verdicts);
+            // A caller that has gone away reads what became of its batch when it comes back.
+            let _ = request.reply.send(verdicts);
+        }
+    }
+
+    fn hint(&self, batches: &[Batch], verdicts: &[Verdict]) {
+        let applied = batches.iter().zip(verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::Applied(_)));
+        for topic in applied.flat_map(|(batch, _)| &batch.topics) {
+            // Nobody listening is no error.
+            let _ = self.hints.send(topic.clone());
+        }
+    }
+
+    fn write(&self, group: &[Request]) -> Result<Vec<Vec<Verdict>>, redb::Error> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        let verdicts = self.apply_all(&transaction, group)?;
+        transaction.commit()?;
+        Ok(verdicts)
+    }
+
+    fn apply_all(
+        &self,
+        transaction: &WriteTransaction,
+        group: &[Request],
+    ) -> Result<Vec<Vec<Verdict>>, redb::Error> {
+        let mut meta = transaction.open_table(META)?;
+        let last_version = meta.get(VERSION)?.map_or(0, |guard| guard.value());
+        let mut tables = Tables {
+            records: transaction.open_table(RECORDS)?,
+            indexes: transaction.open_table(INDEXES)?,
+            counters: transaction.open_table(COUNTERS)?,
+            last_version,
+        };
+        let mut verdicts = Vec::with_capacity(group.len());
+        for request in group {
+            let of_request: Result<Vec<_>, _> = request.batches.iter().map(|batch| tables.apply(batch)).collect();
+            verdicts.push(of_request?);
+        }
+        meta.insert(VERSION, tables.last_version)?;
+        meta.insert(TIME, self.time.now().0)?;
+        Ok(verdicts)
+    }
+}
+
+struct Tables<'t> {
+    records: Table<'t, &'static str, (u64, &'static [u8])>,
+    indexes: Table<'t, (&'static str, &'static str), ()>,
+    counters: Table<'t, &'static str, i64>,
+    last_version: u64,
+}
+
+impl Tables<'_> {
+    fn holds(&self, key: &str, expected: Expectation) -> Result<bool, redb::Error> {
+        let found = self.records.get(key)?.map(|guard| guard.value().0);
+        Ok(match expected {
+            Expectation::Absent => found.is_none(),
+            Expectation::Version(version) => found == Some(version),
+        })
+    }
+
+    fn apply(&mut self, batch: &Batch) -> Result<Verdict, redb::Error> {
+        for (key, expected) in &batch.checks {
+            if !self.holds(key, *expected)? {
+                return Ok(Verdict::Conflict);
+            }
+        }
+        for (key, value) in &batch.writes {
+            self.last_version += 1;
+            self.records.insert(key.as_str(), (self.last_version, value.as_ref()))?;
+        }
+        for key in &batch.deletes {
+            self.records.remove(key.as_str())?;
+        }
+        for (index, entry) in &batch.removals {
+            self.indexes.remove((index.as_str(), entry.as_str()))?;
+        }
+        for (index, entry) in &batch.insertions {
+            self.indexes.insert((index.as_str(), entry.as_str()), ())?;
+        }
+        let mut counters = Vec::with_capacity(batch.increments.len());
+        for (key, amount) in &batch.increments {
+            let before = self.counters.get(key.as_str())?.map_or(0, |guard| guard.value());
+            let after = before.saturating_add(*amount);
+            self.counters.insert(key.as_str(), after)?;
+            counters.push(after);
+        }
+        Ok(Verdict::Applied(counters))
+    }
+}

@@ -1,0 +1,137 @@
+//! Where the queue's state is kept: one trait of a few methods, and the stores behind it.
+//!
+//! A store knows records with versions, ordered indexes and counters. It never knows what a job or a lease is: those rules exist
+//! once, in [`queue`](crate::queue) and [`engine`](crate::engine). Every store passes [`conformance`].
+
+mod batch;
+mod clock;
+pub mod conformance;
+mod embedded;
+mod memory;
+
+use std::{fmt::Debug, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sortinghat_proto::time::UnixMs;
+use tokio::sync::broadcast;
+
+pub use batch::{Batch, Expectation, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS};
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use embedded::EmbeddedStore;
+pub use memory::MemoryStore;
+
+/// A durable store of records, indexes and counters.
+///
+/// Records, indexes and counters have separate name spaces. What [`apply`](Self::apply) reported as applied is durable, and
+/// every later read sees it.
+#[async_trait]
+pub trait Store: Debug + Send + Sync + 'static {
+    /// Reads records at one moment, in the order of `keys`; `None` for those that do not exist.
+    async fn read(&self, keys: &[String]) -> Result<Vec<Option<Record>>, StoreError>;
+
+    /// Reads counters at one moment, in the order of `keys`; 0 for those that were never incremented.
+    async fn counters(&self, keys: &[String]) -> Result<Vec<i64>, StoreError>;
+
+    /// Reads a part of an ordered index.
+    async fn range(&self, range: Range) -> Result<Vec<String>, StoreError>;
+
+    /// The store's own time. It never goes back, neither between callers nor over restarts.
+    async fn now(&self) -> Result<UnixMs, StoreError>;
+
+    /// Applies independent batches, each as a whole or not at all, and returns their verdicts in order.
+    ///
+    /// A later batch sees what an earlier one of the same call did. An error means that none was tried.
+    async fn apply(&self, batches: Vec<Batch>) -> Result<Vec<Verdict>, StoreError>;
+
+    /// Tells the topics of applied batches to whoever listens. Lossy: a listener also polls now and then.
+    fn hints(&self) -> broadcast::Receiver<Arc<str>>;
+}
+
+/// A record as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Given by the store at each write; greater than every version given before, to any record.
+    pub version: u64,
+    /// What was written.
+    pub value: Bytes,
+}
+
+/// Entries of one index, compared as bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    /// The index.
+    pub index: String,
+    /// The least entry that may be returned.
+    pub from: String,
+    /// The least entry that is too large; `None` for no bound.
+    pub until: Option<String>,
+    /// At most this many entries.
+    pub limit: usize,
+    /// Which end to start from.
+    pub order: Order,
+}
+
+/// The order in which entries are returned, and the end that a limit counts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The least first.
+    Ascending,
+    /// The greatest first.
+    Descending,
+}
+
+impl Range {
+    /// The first `limit` entries of an index.
+    pub fn first(index: impl Into<String>, limit: usize) -> Self {
+        Self { index: index.into(), from: String::new(), until: None, limit, order: Order::Ascending }
+    }
+
+    /// Leaves out the entries from `until` on.
+    pub fn until(self, until: impl Into<String>) -> Self {
+        Self { until: Some(until.into()), ..self }
+    }
+
+    /// Leaves out the entries below `from`.
+    pub fn from(self, from: impl Into<String>) -> Self {
+        Self { from: from.into(), ..self }
+    }
+
+    /// Starts from the greatest entry.
+    pub fn descending(self) -> Self {
+        Self { order: Order::Descending, ..self }
+    }
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is durable; the values of its counters after their increments, in the order of the batch.
+    Applied(Vec<i64>),
+    /// A check did not hold; nothing of it was applied.
+    Conflict,
+    /// The store failed meanwhile: it was applied as a whole or not at all, a read tells.
+    Unknown,
+}
+
+/// Why a store cannot answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// A batch breaks the rules of [`Batch::validate`]. A defect of the caller.
+    #[error("a batch for the store is malformed: {reason}")]
+    Malformed {
+        /// The rule.
+        reason: String,
+    },
+    /// The store failed or cannot be reached.
+    #[error("the queue's store failed to {action}: {reason}")]
+    Unavailable {
+        /// What was tried.
+        action: &'static str,
+        /// What the store said.
+        reason: String,
+    },
+    /// The store was closed.
+    #[error("the queue's store is closed")]
+    Closed,
+}
