@@ -120,7 +120,18 @@ impl Trainer {
         let optimiser = Adam::new(classifier.parameters(), recipe.weight_decay).map_err(TrainError::Tch)?;
         let (position, smooth_loss, history) = (Position::default(), SmoothLoss::default(), Vec::new());
         let micro_batch_size = recipe.effective_batch_size(train.len());
-        Ok(Self { classifier, recipe, train, valid, optimiser, position, smooth_loss, history, phases, micro_batch_size })
+        Ok(Self {
+            classifier,
+            recipe,
+            train,
+            valid,
+            optimiser,
+            position,
+            smooth_loss,
+            history,
+            phases,
+            micro_batch_size,
+        })
     }
 
     /// Computes the gradients of a batch in pieces of `photos` photos each, or some more where that does not divide the batch,
@@ -247,7 +258,11 @@ impl Trainer {
             let share = (end - start) as f64 / photos as f64;
             value += share * loss.double_value(&[]);
             // Multiplying by 1 would still be one more operation in every step.
-            if pieces == 1 { loss.f_backward()? } else { loss.f_mul_scalar(share)?.f_backward()? };
+            if pieces == 1 {
+                loss.f_backward()?
+            } else {
+                loss.f_mul_scalar(share)?.f_backward()?
+            };
         }
         Ok(value)
     }

@@ -45,16 +45,13 @@ fn every_learning_rate_and_momentum_of_fine_tune_is_fastais() {
 fn adam_moves_parameters_as_fastais_does_under_a_changing_rate_and_momentum() {
     let golden = fastai("adam");
     let start = json_tensor(&golden["p0"], &[2]).set_requires_grad(true);
-    let parameters =
-        [Parameter { name: "p".to_owned(), tensor: start.shallow_clone(), group: 0, role: Role::Weight }];
+    let parameters = [Parameter { name: "p".to_owned(), tensor: start.shallow_clone(), group: 0, role: Role::Weight }];
     let mut adam = Adam::new(&parameters, golden["wd"].as_f64().unwrap()).unwrap();
     for step in golden["steps"].as_array().unwrap() {
         zero_gradients(&parameters);
         (&start * json_tensor(&step["grad"], &[2])).sum(Kind::Float).backward();
-        let rates = StepRates {
-            learning_rates: vec![step["lr"].as_f64().unwrap()],
-            momentum: step["mom"].as_f64().unwrap(),
-        };
+        let rates =
+            StepRates { learning_rates: vec![step["lr"].as_f64().unwrap()], momentum: step["mom"].as_f64().unwrap() };
         adam.step(&parameters, &rates).unwrap();
         assert_near("p", &values(&start.detach()), &flat(&step["p"]), 0.0, 1e-6);
     }
@@ -67,14 +64,8 @@ fn every_transform_moves_and_lights_pixels_as_fastais_does() {
     let identity = Transform::IDENTITY;
     let zoomed = Transform { zoom: 1.08, zoom_centre: (0.3, 0.7), ..identity };
     let warped = Transform { warp: (0.1, -0.05), ..identity };
-    let everything = Transform {
-        flip: true,
-        rotation: 7.0,
-        brightness: 0.55,
-        contrast: 1.1,
-        warp: warped.warp,
-        ..zoomed
-    };
+    let everything =
+        Transform { flip: true, rotation: 7.0, brightness: 0.55, contrast: 1.1, warp: warped.warp, ..zoomed };
     for (name, transform) in [
         ("flip", Transform { flip: true, ..identity }),
         ("rotate_7deg", Transform { rotation: 7.0, ..identity }),
@@ -112,11 +103,9 @@ fn test_time_augmentation_combines_views_as_both_fastais_do() {
     let plain = Probabilities::new(rows(&golden["plain"]), 3);
     let passes = golden["aug"].as_array().unwrap().iter().map(|pass| Probabilities::new(rows(pass), 3));
     let passes = passes.collect::<Vec<_>>();
-    for (key, recipe) in [
-        ("fastai2", TtaRecipe::Fastai2),
-        ("fastai07", TtaRecipe::Fastai07),
-        ("use_max", TtaRecipe::Fastai2Max),
-    ] {
+    for (key, recipe) in
+        [("fastai2", TtaRecipe::Fastai2), ("fastai07", TtaRecipe::Fastai07), ("use_max", TtaRecipe::Fastai2Max)]
+    {
         let combined = recipe.combine(&plain, &passes);
         let combined = combined.row(0).iter().map(|&p| f64::from(p)).collect::<Vec<_>>();
         assert_near(key, &combined, &flat(&golden[key]), 0.0, 1e-6);
@@ -142,12 +131,8 @@ fn cutmix_cuts_the_boxes_that_fastais_does() {
         let number = |key: &str| case[key].as_i64().unwrap();
         let lambda = case["lambda"].as_f64().unwrap();
         let pasted = PastedBox::around((number("column"), number("row")), lambda, 6, 8);
-        let expected = PastedBox {
-            left: number("left"),
-            right: number("right"),
-            top: number("top"),
-            bottom: number("bottom"),
-        };
+        let expected =
+            PastedBox { left: number("left"), right: number("right"), top: number("top"), bottom: number("bottom") };
         assert_eq!(pasted, expected, "lambda {lambda}");
     }
 }

@@ -16,10 +16,8 @@ const SIZE: usize = 32;
 fn trainer(seed: u64) -> Trainer {
     // Augmentation, dropout and blends are on: every purpose of randomness takes part.
     let recipe = Recipe { batch_size: 4, mixing: Mixing::MixUp { alpha: 0.4 }, ..Recipe::fastai2(2, seed) };
-    let config = ModelConfig {
-        dropout: 0.5,
-        ..classifier(Backbone::EfficientNetLite0, 2, SIZE as u32).config().clone()
-    };
+    let config =
+        ModelConfig { dropout: 0.5, ..classifier(Backbone::EfficientNetLite0, 2, SIZE as u32).config().clone() };
     let classifier = Classifier::new(config, tch::Device::Cpu, 3).unwrap();
     Trainer::new(classifier, recipe, examples(13, 2, 0), examples(5, 2, 1)).unwrap()
 }
