@@ -3,6 +3,7 @@
 #
 #   deploy/demo.sh [--keep]     --keep leaves the server running and its folder in place
 #
+# The report and the predictions are left in target/demo.
 # SORTINGHAT_DEMO_EPOCHS (default 5) sets how long it trains.
 set -euo pipefail
 
@@ -14,7 +15,12 @@ readonly KEEP="${1:-}"
 FOLDER="$(mktemp -d "${TMPDIR:-/tmp}/sortinghat-demo.XXXXXX")"
 readonly FOLDER
 
-export PATH="${CARGO_TARGET_DIR:-$CHECKOUT/target}/debug:$PATH"
+readonly TARGET="${CARGO_TARGET_DIR:-$CHECKOUT/target}"
+readonly RESULTS="$TARGET/demo"
+
+export PATH="$TARGET/debug:$PATH"
+# A server of one's own is not the demo's.
+unset SORTINGHAT_SERVER SORTINGHAT_TOKEN SORTINGHAT_TOKEN_FILE SORTINGHAT_CA_FILE
 export SORTINGHAT_DATA_DIR="$FOLDER/data"
 export SORTINGHAT_WEIGHTS_DIR="${SORTINGHAT_CACHE:-$HOME/.cache/sortinghat}/weights"
 
@@ -50,14 +56,16 @@ What happened, in $((SECONDS / 60)) min $((SECONDS % 60)) s:
   2. 713 small pictures in eight folders became the dataset stamps@1: decoded, checked, exact duplicates kept once, a fifth
      of each class held out.
   3. A network that had learned to see from ImageNet was taught these eight classes in $EPOCHS epochs: model stamps/1.
-  4. It was measured on the held-out pictures, plainly and with test-time augmentation, with 95% intervals.
-  5. It named one cat, and then a folder of $(find "$FOLDER/holiday" -type f | wc -l) files, of which one is no photo.
+  4. It was measured on the held-out pictures, plainly and with test-time augmentation. The report, with the pictures that it
+     got wrong, is $RESULTS/report.html
+  5. It named one cat, and then a folder of $(find "$FOLDER/holiday" -type f | wc -l) files, of which one is no photo:
+     $RESULTS/predictions.csv
 TEXT
     if [[ "$KEEP" == --keep ]]; then
         cat <<TEXT
 
 The server still runs. To go on:
-  export PATH="$PATH_TO_HAT:\$PATH" SORTINGHAT_DATA_DIR=$SORTINGHAT_DATA_DIR
+  export PATH="$TARGET/debug:\$PATH" SORTINGHAT_DATA_DIR=$SORTINGHAT_DATA_DIR
   hat models show stamps/1
   hat classify stamps/1 YOUR_PHOTO.jpg
   hat down
@@ -66,7 +74,7 @@ TEXT
         cat <<TEXT
 
 The server of this demo is stopped and its folder removed. With photos of your own, a folder for each class:
-  export PATH="$PATH_TO_HAT:\$PATH" SORTINGHAT_WEIGHTS_DIR=$SORTINGHAT_WEIGHTS_DIR
+  export PATH="$TARGET/debug:\$PATH" SORTINGHAT_WEIGHTS_DIR=$SORTINGHAT_WEIGHTS_DIR
   hat up --background
   hat ingest mine ./photos
   hat finetune mine@1
@@ -78,17 +86,17 @@ TEXT
 }
 
 main() {
-    local PATH_TO_HAT="${CARGO_TARGET_DIR:-$CHECKOUT/target}/debug"
     trap finish EXIT
+    mkdir -p "$RESULTS"
     step up --background
     step ingest stamps "$PHOTOS/stamps"
     step finetune stamps@1 --backbone efficientnet_lite0 --epochs "$EPOCHS"
-    step evaluate stamps/1 --tta
+    step evaluate stamps/1 --tta --report "$RESULTS/report.html"
     step classify stamps/1 "$PHOTOS/scikit-image/chelsea.png"
     make_holiday
-    step classify stamps/1 "$FOLDER/holiday" --out "$FOLDER/predictions.csv"
+    step classify stamps/1 "$FOLDER/holiday" --out "$RESULTS/predictions.csv"
     printf '\nThe first lines of predictions.csv:\n'
-    head -n 5 "$FOLDER/predictions.csv" | cut -c1-110
+    head -n 5 "$RESULTS/predictions.csv" | cut -c1-110
     explain
 }
 
