@@ -8,6 +8,13 @@ use crate::{
     photos::{DecodeError, DecodeLimits, Photo, decode, derivative::reduced},
 };
 
+/// Those of ingest.
+const LIMITS: DecodeLimits = DecodeLimits {
+    max_bytes: limits::MAX_PHOTO_BYTES,
+    max_pixels: limits::MAX_PHOTO_PIXELS,
+    max_side: limits::MAX_PHOTO_SIDE_PX,
+};
+
 /// The photos of a dataset, in the order of its records.
 #[derive(Debug)]
 pub struct DatasetPhotos(pub Dataset);
@@ -21,7 +28,7 @@ impl StoredPhotos for DatasetPhotos {
         let image = self.0.image(index).map_err(|error| {
             Unreadable::Failed(JobError::Internal(format!("failed to read photo {index} of the dataset: {error}")))
         })?;
-        decode(&image, &DecodeLimits::default()).map_err(Unreadable::Undecodable)
+        decode(&image, &LIMITS).map_err(Unreadable::Undecodable)
     }
 }
 
@@ -68,7 +75,7 @@ impl StoredPhotos for UploadedPhotos {
             return Err(Unreadable::Undecodable(DecodeError::TooManyBytes { bytes, limit }));
         }
         let bytes = self.objects.read(object).map_err(|error| Unreadable::Failed(error.into()))?;
-        let photo = decode(&bytes, &DecodeLimits::default()).map_err(Unreadable::Undecodable)?;
+        let photo = decode(&bytes, &LIMITS).map_err(Unreadable::Undecodable)?;
         Ok(reduced(photo, self.short_side_px))
     }
 }

@@ -1,0 +1,243 @@
+//! The job kinds one after the other on real files and a real network, without a coordinator.
+#![allow(missing_docs, reason = "a test binary")]
+
+mod shapes;
+
+use std::collections::BTreeMap;
+
+use arrow_array::{Array as _, cast::AsArray as _, types::Float32Type};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use shapes::{Bench, Inputs, evaluate, finetune, shape, shapes};
+use sortinghat_proto::{
+    ClassifySpec, EvaluateOn, EvaluateSpec, FinetuneSpec, JobSpec, ModelRef, Split, Tta, TtaRecipe, WeightsSource,
+    executor::v1::executor_report::Report,
+    manifest::{Decision, Decisions, EvaluationManifest, ModelManifest, PredictionsManifest, Verdict},
+    v1::{ErrorCode, attempt_event::Event},
+};
+use sortinghat_worker::jobs::JobError;
+
+fn refusal(result: Result<sortinghat_worker::jobs::JobOutput, JobError>) -> sortinghat_proto::Refusal {
+    match result {
+        Err(JobError::Refused(refusal)) => refusal,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+#[test]
+fn a_finetune_learns_and_its_model_knows_what_it_was_made_with() {
+    let bench = Bench::new();
+    let dataset = bench.dataset(20, Split::ValidPercent(25));
+    let spec = FinetuneSpec { epochs: 3, ..finetune() };
+    let ran = bench.run(JobSpec::Finetune(spec), Inputs { dataset: Some(dataset.clone()), ..Inputs::default() });
+
+    let epochs = ran.epochs();
+    let frozen: Vec<bool> = epochs.iter().map(|epoch| epoch.frozen).collect();
+    assert_eq!(frozen, [true, false, false, false]);
+    assert!(epochs[3].train_loss < epochs[0].train_loss, "the loss falls: {epochs:?}");
+    assert_eq!(epochs[0].valid_photos, 10);
+    assert_eq!(ran.checkpoints().len(), 4);
+    assert!(ran.notices().iter().any(|notice| notice.contains("fewer than 20 photos to learn from in disc (15)")));
+
+    let output = ran.output();
+    assert!(output.summary.starts_with("resnet18 on 30 photos, "), "{}", output.summary);
+    assert!(output.summary.contains("of 10 held-out photos right (95% interval "), "{}", output.summary);
+    let model: ModelManifest = bench.objects().document(&output.manifest).unwrap();
+    assert_eq!(model.classes, ["disc", "square"]);
+    assert_eq!((model.dataset.manifest, model.dataset.name.as_str()), (dataset, "shapes@1"));
+    assert_eq!((model.pretrained.source.as_str(), model.pretrained.digest), ("none", None));
+    assert_eq!((model.batch_size, model.micro_batch_size, model.history.len()), (10, 10, 4));
+}
+
+#[test]
+fn a_finetune_that_is_resumed_ends_in_the_same_bits() {
+    let bench = Bench::new();
+    let dataset = Some(bench.dataset(10, Split::ValidPercent(20)));
+    let spec = JobSpec::Finetune(FinetuneSpec { epochs: 2, ..finetune() });
+    let weights = |checkpoint| {
+        let ran = bench.run(spec.clone(), Inputs { dataset: dataset.clone(), checkpoint, ..Inputs::default() });
+        let (checkpoints, epochs) = (ran.checkpoints(), ran.epochs().len());
+        let model: ModelManifest = bench.objects().document(&ran.output().manifest).unwrap();
+        (model.weights, model.history.len(), epochs, checkpoints)
+    };
+    let (whole, rows, epochs, checkpoints) = weights(None);
+    assert_eq!((rows, epochs), (3, 3));
+    let (resumed, rows, epochs, _) = weights(Some(checkpoints[1].clone()));
+    assert_eq!((rows, epochs), (3, 1), "only the last epoch was run, and the table is complete");
+    assert_eq!(resumed, whole);
+}
+
+#[test]
+fn a_checkpoint_of_another_run_is_told_and_not_used() {
+    let bench = Bench::new();
+    let dataset = Some(bench.dataset(10, Split::ValidPercent(20)));
+    let run = |seed, checkpoint| {
+        let spec = FinetuneSpec { seed, freeze_epochs: 0, ..finetune() };
+        bench.run(JobSpec::Finetune(spec), Inputs { dataset: dataset.clone(), checkpoint, ..Inputs::default() })
+    };
+    let other = run(1, None).checkpoints().remove(0);
+    let ran = run(2, Some(other));
+    assert!(ran.notices().iter().any(|notice| notice.contains("training starts again")), "{:?}", ran.notices());
+    assert_eq!(ran.epochs().len(), 1);
+    ran.output();
+}
+
+#[test]
+fn a_cancelled_finetune_stops_at_the_next_step() {
+    let bench = Bench::new();
+    let dataset = Some(bench.dataset(10, Split::ValidPercent(20)));
+    let spec = FinetuneSpec { epochs: 500, ..finetune() };
+    let first_epoch = |report: &Report| {
+        matches!(report, Report::Event(event) if matches!(event.event, Some(Event::EpochFinished(_))))
+    };
+    let ran = bench.run_until(JobSpec::Finetune(spec), Inputs { dataset, ..Inputs::default() }, first_epoch);
+    assert!(ran.epochs().len() < 500);
+    assert!(matches!(ran.result, Err(JobError::Cancelled)), "{:?}", ran.result);
+}
+
+#[test]
+fn a_fold_and_weights_that_are_not_there_are_refused_with_their_field() {
+    let bench = Bench::new();
+    let folds = bench.dataset(10, Split::Folds(3));
+    let run = |spec| bench.run(JobSpec::Finetune(spec), Inputs { dataset: Some(folds.clone()), ..Inputs::default() });
+    let missing = refusal(run(finetune()).result);
+    assert_eq!((missing.field.as_str(), missing.message.contains("0 to 2")), ("finetune.fold", true));
+
+    let weights = WeightsSource::Pretrained;
+    let spec = FinetuneSpec {
+        fold: Some(1),
+        weights,
+        backbone: sortinghat_proto::Backbone::EfficientnetLite0,
+        ..finetune()
+    };
+    let absent = refusal(run(spec).result);
+    assert_eq!((absent.code, absent.field.as_str()), (ErrorCode::WeightsUnavailable, "finetune.weights"));
+    assert!(absent.message.contains("efficientnet_lite0.safetensors"), "{}", absent.message);
+
+    let model = run(FinetuneSpec { fold: Some(1), ..finetune() }).output().manifest;
+    let ran = bench.run(JobSpec::Evaluate(evaluate()), Inputs { model: Some(model), ..Inputs::default() });
+    let evaluation: EvaluationManifest = bench.objects().document(&ran.output().manifest).unwrap();
+    assert!(evaluation.on.description.ends_with("held-out photos (fold 1) of shapes@1"), "{:?}", evaluation.on);
+}
+
+#[test]
+fn an_evaluation_counts_every_held_out_photo_once_and_takes_decisions() {
+    let bench = Bench::new();
+    let model = Some(bench.model(1));
+    let run = |spec| {
+        let ran = bench.run(JobSpec::Evaluate(spec), Inputs { model: model.clone(), ..Inputs::default() });
+        let output = ran.output();
+        let manifest: EvaluationManifest = bench.objects().document(&output.manifest).unwrap();
+        (output.summary, manifest)
+    };
+    let tta = Some(Tta { recipe: TtaRecipe::Fastai2, passes: 2 });
+    let (summary, first) = run(EvaluateSpec { tta, ..evaluate() });
+    assert!(summary.contains("right on the 10 held-out photos of shapes@1; with test-time augmentation"), "{summary}");
+    assert!(summary.contains("exact McNemar p = "), "{summary}");
+    let augmented = first.augmented.expect("asked for");
+    assert_eq!((first.plain.photos, augmented.photos), (10, 10));
+    assert_eq!(first.confusion.iter().flatten().sum::<u64>(), 10);
+    assert_eq!((0..2).map(|class| first.confusion[class][class]).sum::<u64>(), augmented.correct);
+    let csv = bench.objects().read(&first.predictions).unwrap();
+    let mut rows = csv::Reader::from_reader(csv.as_ref());
+    assert_eq!(rows.headers().unwrap().iter().collect::<Vec<_>>(), ["path", "digest", "label", "predicted", "loss", "disc", "square"]);
+    let records: Vec<csv::StringRecord> = rows.records().map(Result::unwrap).collect();
+    assert_eq!(records.len(), 10);
+    assert_eq!(records.iter().filter(|record| record[2] == record[3]).count() as u64, augmented.correct);
+    let page = String::from_utf8(bench.objects().read(&first.report).unwrap().to_vec()).unwrap();
+    assert!(page.contains("On the 10 held-out photos of shapes@1, shapes/1 is right on "));
+    assert_eq!(page.matches("src=\"data:image/jpeg;base64,").count(), first.mistakes.len());
+
+    // Decide about two photos: one is left out, the other gets the other label.
+    let (out, relabelled) = (&first.mistakes[0], &first.mistakes[1]);
+    let class = first.classes[1 - relabelled.label].clone();
+    let decisions = Decisions {
+        decisions: vec![
+            Decision { digest: out.digest.clone(), verdict: Verdict::Exclude },
+            Decision { digest: relabelled.digest.clone(), verdict: Verdict::Relabel { class } },
+        ],
+    };
+    let decisions = Some(bench.objects().put_document(&decisions).unwrap());
+    let (_, second) = run(EvaluateSpec { tta, decisions, ..evaluate() });
+    assert_eq!(second.augmented, first.augmented, "the raw accuracy stays");
+    let cleaned = second.cleaned.expect("decisions were given");
+    let is_right = |mistake: &sortinghat_proto::manifest::Mistake| u64::from(mistake.label == mistake.predicted);
+    let expected = augmented.correct - is_right(out) - is_right(relabelled) + (1 - is_right(relabelled));
+    assert_eq!((cleaned.score.photos, cleaned.score.correct), (9, expected));
+    assert_eq!((cleaned.excluded, cleaned.relabelled), (1, 1));
+}
+
+#[test]
+fn a_labelled_folder_is_measured_like_the_dataset_and_unknown_folders_are_refused() {
+    let bench = Bench::new();
+    let model = Some(bench.model(1));
+    let run = |files: &[(String, Vec<u8>)]| {
+        let spec = EvaluateSpec { on: EvaluateOn::Source(bench.upload(files)), ..evaluate() };
+        bench.run(JobSpec::Evaluate(spec), Inputs { model: model.clone(), ..Inputs::default() })
+    };
+    let held_out = bench.run(JobSpec::Evaluate(evaluate()), Inputs { model: model.clone(), ..Inputs::default() });
+    let held_out: EvaluationManifest = bench.objects().document(&held_out.output().manifest).unwrap();
+    let losses: BTreeMap<_, _> = held_out.mistakes.iter().map(|photo| (photo.digest.clone(), photo.loss)).collect();
+
+    let mut files = shapes(20);
+    files.push(("disc/broken.png".into(), b"\x89PNG\r\n\x1a\nno more".to_vec()));
+    files.push(("readme.txt".into(), b"in no class folder".to_vec()));
+    let uploaded: EvaluationManifest = bench.objects().document(&run(&files).output().manifest).unwrap();
+    assert_eq!((uploaded.plain.photos, uploaded.skipped), (40, 2));
+    assert_eq!(uploaded.on.description, "the 40 photos of the uploaded folder");
+    let mut compared = 0;
+    for photo in &uploaded.mistakes {
+        if let Some(loss) = losses.get(&photo.digest) {
+            assert!((photo.loss - loss).abs() < 0.02, "{}: {} from the file, {loss} from the dataset", photo.path, photo.loss);
+            compared += 1;
+        }
+    }
+    assert!(compared > 0, "some photos are in both lists");
+
+    files.push(("triangle/1.png".into(), shape(true, 99)));
+    let refused = refusal(run(&files).result);
+    assert_eq!(refused.field, "evaluate.source");
+    assert!(refused.message.contains("triangle") && refused.message.contains("disc, square"), "{}", refused.message);
+}
+
+#[test]
+fn classify_gives_one_row_or_one_error_per_file_in_the_order_of_the_upload() {
+    let bench = Bench::new();
+    let model = Some(bench.model(1));
+    let files: Vec<(String, Vec<u8>)> = vec![
+        ("z.png".into(), shape(true, 50)),
+        ("broken.jpg".into(), b"not a photo".to_vec()),
+        ("a/b.png".into(), shape(false, 51)),
+        ("a/copy of b.png".into(), shape(false, 51)),
+        ("empty.png".into(), Vec::new()),
+    ];
+    let spec = ClassifySpec {
+        model: ModelRef::parse("shapes/1", "").unwrap(),
+        source: bench.upload(&files),
+        top_k: 5,
+        tta: None,
+        seed: 0,
+    };
+    let output = bench.run(JobSpec::Classify(spec), Inputs { model, ..Inputs::default() }).output();
+    assert_eq!(output.summary, "3 photos classified by shapes/1, 2 could not be read");
+    let manifest: PredictionsManifest = bench.objects().document(&output.manifest).unwrap();
+    let counts = manifest.counts;
+    assert_eq!((counts.inputs, counts.results, counts.errors), (5, 3, 2));
+
+    let part = bench.objects().read(&manifest.parts[0]).unwrap();
+    let batch = ParquetRecordBatchReaderBuilder::try_new(part).unwrap().build().unwrap().next().unwrap().unwrap();
+    let names: Vec<String> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, sortinghat_proto::manifest::PREDICTION_COLUMNS);
+    let text = |column: usize| batch.column(column).as_string::<i32>();
+    let paths: Vec<&str> = text(0).iter().flatten().collect();
+    assert_eq!(paths, files.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>());
+    let errors: Vec<bool> = (0..5).map(|row| text(5).is_valid(row)).collect();
+    assert_eq!(errors, [false, true, false, false, true]);
+    assert_eq!((0..5).map(|row| text(2).is_null(row)).collect::<Vec<_>>(), errors);
+    let probabilities = batch.column(3).as_primitive::<Float32Type>();
+    assert_eq!(probabilities.value(2), probabilities.value(3), "the same photo, the same answer");
+    let tops = batch.column(4).as_list::<i32>();
+    assert_eq!((tops.value_length(0), tops.value_length(1)), (2, 0), "all of two classes, and none for an error");
+    let top = tops.value(0);
+    let top = top.as_struct().column(1).as_primitive::<Float32Type>();
+    assert!((top.value(0) + top.value(1) - 1.0).abs() < 1e-5 && top.value(0) >= top.value(1));
+}

@@ -1,0 +1,238 @@
+//! A worker's inside without a coordinator: jobs over a temporary object store, on tiny photos of coloured shapes.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+    mpsc,
+};
+
+use sortinghat_proto::{
+    DatasetRef, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobId, JobSpec, ModelRef, ObjectRef, Split,
+    TaskId, Tenant, WeightsSource,
+    executor::v1::{ExecutorReport, executor_report::Report},
+    manifest::{UploadManifest, UploadedFile},
+    v1::{self, attempt_event::Event},
+};
+use sortinghat_worker::{
+    device::{self, DeviceRequest},
+    jobs::{self, Artifact, JobContext, JobError, JobOutput, Machine, Task, WarmModel},
+    objects::{Objects, TenantObjects},
+    photos::derivative::encode_png,
+};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use url::Url;
+
+/// Sides of a photo in pixels.
+const WIDTH: u32 = 80;
+const HEIGHT: u32 = 64;
+
+/// A machine with an object store of its own.
+pub(crate) struct Bench {
+    machine: Arc<Machine>,
+    _runtime: Runtime,
+    _folder: TempDir,
+}
+
+/// What a job said while it ran, and how it ended.
+pub(crate) struct Ran {
+    pub(crate) result: Result<JobOutput, JobError>,
+    pub(crate) events: Vec<Event>,
+}
+
+impl Ran {
+    pub(crate) fn output(self) -> JobOutput {
+        self.result.unwrap()
+    }
+
+    pub(crate) fn epochs(&self) -> Vec<v1::EpochMetrics> {
+        let epoch = |event: &Event| match event {
+            Event::EpochFinished(metrics) => Some(*metrics),
+            _ => None,
+        };
+        self.events.iter().filter_map(epoch).collect()
+    }
+
+    pub(crate) fn checkpoints(&self) -> Vec<ObjectRef> {
+        let checkpoint = |event: &Event| match event {
+            Event::Checkpoint(object) => Some(object.clone().try_into().unwrap()),
+            _ => None,
+        };
+        self.events.iter().filter_map(checkpoint).collect()
+    }
+
+    pub(crate) fn notices(&self) -> Vec<String> {
+        let notice = |event: &Event| match event {
+            Event::Notice(notice) => Some(notice.message.clone()),
+            _ => None,
+        };
+        self.events.iter().filter_map(notice).collect()
+    }
+}
+
+/// What a task reads besides its spec.
+#[derive(Default)]
+pub(crate) struct Inputs {
+    pub(crate) dataset: Option<ObjectRef>,
+    pub(crate) model: Option<ObjectRef>,
+    pub(crate) checkpoint: Option<ObjectRef>,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Runtime::new().unwrap();
+        let store = folder.path().join("store");
+        std::fs::create_dir(&store).unwrap();
+        let url = Url::from_directory_path(&store).unwrap();
+        let objects =
+            Objects::open(&url, folder.path().join("cache"), 1 << 30, runtime.handle().clone()).unwrap();
+        let compute = device::choose(DeviceRequest::Cpu, Some(2)).unwrap();
+        let (weights_dir, hub_dir) = (folder.path().join("weights"), folder.path().join("hub"));
+        let machine = Arc::new(Machine { compute, objects, weights_dir, hub_dir });
+        Self { machine, _runtime: runtime, _folder: folder }
+    }
+
+    pub(crate) fn objects(&self) -> TenantObjects {
+        self.machine.objects.of_tenant(Tenant::local())
+    }
+
+    /// Runs a job to its end.
+    pub(crate) fn run(&self, spec: JobSpec, inputs: Inputs) -> Ran {
+        self.run_until(spec, inputs, |_| false)
+    }
+
+    /// Runs a job, and cancels it at the first report for which `cancel` holds.
+    pub(crate) fn run_until(
+        &self,
+        spec: JobSpec,
+        inputs: Inputs,
+        mut cancel: impl FnMut(&Report) -> bool + Send + 'static,
+    ) -> Ran {
+        let (sender, reports) = mpsc::channel::<ExecutorReport>();
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let flag = cancelled.clone();
+        let listener = std::thread::spawn(move || {
+            let mut events = Vec::new();
+            for report in reports.into_iter().filter_map(|report| report.report) {
+                if cancel(&report) {
+                    flag.store(true, Ordering::SeqCst);
+                }
+                if let Report::Event(event) = report {
+                    events.extend(event.event);
+                }
+            }
+            events
+        });
+        let artifact = |manifest: Option<ObjectRef>, name: &str| {
+            manifest.map(|manifest| Artifact { name: name.to_owned(), manifest })
+        };
+        let task = Task {
+            id: TaskId::new(JobId::new(1, 1), 0),
+            epoch: 1,
+            attempt: 1,
+            tenant: Tenant::local(),
+            spec,
+            dataset: artifact(inputs.dataset, "shapes@1"),
+            model: artifact(inputs.model, "shapes/1"),
+            checkpoint: inputs.checkpoint,
+        };
+        let result = {
+            let context = JobContext::new(task, self.machine.clone(), sender, cancelled);
+            jobs::run(&context, &mut WarmModel::default())
+        };
+        Ran { result, events: listener.join().unwrap() }
+    }
+
+    /// Stores files and the manifest that lists them in this order.
+    pub(crate) fn upload(&self, files: &[(String, Vec<u8>)]) -> ObjectRef {
+        let objects = self.objects();
+        let files = files.iter().map(|(path, bytes)| UploadedFile {
+            path: path.clone(),
+            object: objects.put(bytes.clone()).unwrap(),
+        });
+        objects.put_document(&UploadManifest { files: files.collect() }).unwrap()
+    }
+
+    /// A dataset of `per_class` photos of each shape, made by ingest.
+    pub(crate) fn dataset(&self, per_class: u32, split: Split) -> ObjectRef {
+        let spec = IngestSpec {
+            dataset_name: "shapes".parse().unwrap(),
+            source: self.upload(&shapes(per_class)),
+            split,
+            seed: 1,
+            allow_failures: false,
+            derivative_short_side_px: 512,
+        };
+        self.run(JobSpec::Ingest(spec), Inputs::default()).output().manifest
+    }
+
+    /// A model of [`finetune`] after `epochs`, and its dataset.
+    pub(crate) fn model(&self, epochs: u32) -> ObjectRef {
+        let dataset = Some(self.dataset(20, Split::ValidPercent(25)));
+        let spec = FinetuneSpec { epochs, ..finetune() };
+        self.run(JobSpec::Finetune(spec), Inputs { dataset, ..Inputs::default() }).output().manifest
+    }
+}
+
+/// ResNet-18 from random weights on 32 x 32 pixels: seconds on any machine.
+pub(crate) fn finetune() -> FinetuneSpec {
+    FinetuneSpec {
+        dataset: DatasetRef::parse("shapes@1", "").unwrap(),
+        model_name: None,
+        backbone: sortinghat_proto::Backbone::Resnet18,
+        weights: WeightsSource::Random,
+        epochs: 1,
+        freeze_epochs: 1,
+        base_lr: 4e-3,
+        batch_size: 10,
+        image_size_px: 32,
+        seed: 3,
+        fold: None,
+        precision: sortinghat_proto::Precision::F32,
+    }
+}
+
+/// A plain evaluation on what was held out.
+pub(crate) fn evaluate() -> EvaluateSpec {
+    let model = ModelRef::parse("shapes/1", "").unwrap();
+    EvaluateSpec { model, on: EvaluateOn::HeldOut, tta: None, seed: 5, decisions: None }
+}
+
+/// Red discs and blue squares: path and PNG.
+pub(crate) fn shapes(per_class: u32) -> Vec<(String, Vec<u8>)> {
+    let classes = [("disc", true), ("square", false)];
+    let photo = |(class, is_disc): (&str, bool), index| (format!("{class}/{index:03}.png"), shape(is_disc, index));
+    classes.into_iter().flat_map(|class| (0..per_class).map(move |index| photo(class, index))).collect()
+}
+
+/// A shape whose place, size and shade depend on `index`, on a textured ground, so that no two are near-duplicates.
+pub(crate) fn shape(is_disc: bool, index: u32) -> Vec<u8> {
+    let mut noise = Noise(u64::from(index) * 2 + u64::from(is_disc) + 1);
+    let (x0, y0) = (22 + noise.below(36), 20 + noise.below(24));
+    let radius = 9 + noise.below(9);
+    let ground: Vec<u32> = (0..(WIDTH / 8) * (HEIGHT / 8)).map(|_| 90 + noise.below(120)).collect();
+    let mut pixels = Vec::with_capacity((WIDTH * HEIGHT * 3) as usize);
+    for y in 0..HEIGHT {
+        for x in 0..WIDTH {
+            let (dx, dy) = (x.abs_diff(x0), y.abs_diff(y0));
+            let inside = if is_disc { dx * dx + dy * dy < radius * radius } else { dx.max(dy) < radius };
+            let grey = ground[((y / 8) * (WIDTH / 8) + x / 8) as usize] as u8;
+            pixels.extend(match (inside, is_disc) {
+                (true, true) => [230, 30, 30],
+                (true, false) => [30, 30, 230],
+                (false, _) => [grey; 3],
+            });
+        }
+    }
+    encode_png(WIDTH, HEIGHT, &pixels)
+}
+
+struct Noise(u64);
+
+impl Noise {
+    fn below(&mut self, bound: u32) -> u32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as u32) % bound
+    }
+}
