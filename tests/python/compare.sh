@@ -11,6 +11,7 @@ readonly CACHE="${SORTINGHAT_CACHE:-$HOME/.cache/sortinghat}"
 readonly PHOTOS="${1:-$CACHE/photos/stamps}"
 readonly OUT="${2:-$CHECKOUT/target/compare}"
 readonly FOLDS=5
+readonly SEED=1
 readonly PYTHON="$CHECKOUT/tests/python"
 
 export PATH="${CARGO_TARGET_DIR:-$CHECKOUT/target}/debug:$PATH"
@@ -22,7 +23,7 @@ deal_folds() {
     local classes
     mapfile -t classes < <(basename -a "$PHOTOS"/*/)
     cargo run --quiet --manifest-path "$CHECKOUT/Cargo.toml" --package sortinghat-worker --example folds -- \
-        "$PHOTOS" "$FOLDS" 0 "${classes[@]}" >"$OUT/folds.csv.part"
+        "$PHOTOS" "$FOLDS" "$SEED" "${classes[@]}" >"$OUT/folds.csv.part"
     mv "$OUT/folds.csv.part" "$OUT/folds.csv"
 }
 
@@ -30,7 +31,7 @@ run_fastai() {
     # glibc gives memory back after every batch unless told otherwise; that is half of the time.
     MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 \
         "$CACHE/fastai/bin/python" "$PYTHON/compare_fastai.py" --folds "$OUT/folds.csv" --photos "$PHOTOS" \
-        --weights "$SORTINGHAT_WEIGHTS_DIR/efficientnet_lite0.safetensors" --out "$OUT/fastai.csv"
+        --weights "$SORTINGHAT_WEIGHTS_DIR/efficientnet_lite0.safetensors" --seeds "$SEED" --out "$OUT/fastai.csv"
 }
 
 # copy_fold FOLD TARGET: the photos of one fold, without their labels.
@@ -46,9 +47,9 @@ run_sortinghat() {
     local fold
     hat up --background
     trap 'hat down' EXIT
-    hat ingest compare "$PHOTOS" --folds "$FOLDS"
+    hat ingest compare "$PHOTOS" --folds "$FOLDS" --seed "$SEED"
     for ((fold = 0; fold < FOLDS; fold++)); do
-        hat finetune compare@1 --backbone efficientnet_lite0 --epochs 5 --fold "$fold" --seed 1
+        hat finetune compare@1 --backbone efficientnet_lite0 --epochs 5 --fold "$fold" --seed "$SEED"
         copy_fold "$fold" "$OUT/fold-$fold"
         hat classify "compare/$((fold + 1))" "$OUT/fold-$fold" --out "$OUT/fold-$fold.csv"
     done
