@@ -1,0 +1,162 @@
+//! `ArtifactService`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, stream::BoxStream};
+use sortinghat_proto::{
+    Digest, ObjectRef, Refusal, limits,
+    v1::{
+        DeleteDatasetRequest, DeleteDatasetResponse, DeleteModelRequest, DeleteModelResponse,
+        FindMissingObjectsRequest, FindMissingObjectsResponse, GetDatasetRequest, GetDatasetResponse, GetModelRequest,
+        GetModelResponse, ListDatasetsRequest, ListDatasetsResponse, ListModelsRequest, ListModelsResponse,
+        ReadObjectRequest, ReadObjectResponse, UploadObjectRequest, UploadObjectResponse,
+        artifact_service_server::ArtifactService, upload_object_request::Part,
+    },
+};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{caller, check_count};
+use crate::{
+    engine::Engine,
+    objects::{ObjectError, Objects, Upload},
+};
+
+/// How long an upload may pause before its place goes to others.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+/// The service.
+#[derive(Clone)]
+pub(super) struct Artifacts {
+    pub(super) engine: Engine,
+    pub(super) objects: Objects,
+}
+
+/// The status of a refusal by the object store.
+fn status(error: ObjectError) -> Status {
+    Refusal::from(error).into()
+}
+
+/// The next part of an upload; `None` at its end.
+async fn next_part(parts: &mut Streaming<UploadObjectRequest>) -> Result<Option<Part>, Status> {
+    let message = tokio::time::timeout(MAX_PAUSE, parts.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("the upload paused for more than a minute: start it again"))??;
+    match message {
+        None => Ok(None),
+        Some(UploadObjectRequest { part: Some(part) }) => Ok(Some(part)),
+        Some(UploadObjectRequest { part: None }) => {
+            Err(Refusal::invalid("part", "each message of an upload holds the header or data").into())
+        }
+    }
+}
+
+/// The announcement that comes first.
+async fn header(parts: &mut Streaming<UploadObjectRequest>) -> Result<ObjectRef, Status> {
+    match next_part(parts).await? {
+        Some(Part::Header(header)) => Ok(header.try_into()?),
+        Some(Part::Data(_)) | None => Err(Refusal::invalid("header", "an upload begins with its header").into()),
+    }
+}
+
+/// The piece, if it is one and of a size that is allowed.
+fn piece(part: Part) -> Result<Bytes, Refusal> {
+    match part {
+        Part::Data(data) if data.len() <= limits::MAX_PIECE_BYTES => Ok(data),
+        Part::Data(data) => {
+            let message = format!("a piece has at most {} bytes, not {}", limits::MAX_PIECE_BYTES, data.len());
+            Err(Refusal::invalid("data", message))
+        }
+        Part::Header(_) => Err(Refusal::invalid("header", "an upload has one header, the first message")),
+    }
+}
+
+/// Feeds every piece to the upload.
+async fn receive(parts: &mut Streaming<UploadObjectRequest>, upload: &mut Upload) -> Result<(), Status> {
+    while let Some(part) = next_part(parts).await? {
+        upload.write(piece(part)?).await.map_err(status)?;
+    }
+    Ok(())
+}
+
+#[tonic::async_trait]
+impl ArtifactService for Artifacts {
+    type ReadObjectStream = BoxStream<'static, Result<ReadObjectResponse, Status>>;
+
+    async fn find_missing_objects(
+        &self,
+        request: Request<FindMissingObjectsRequest>,
+    ) -> Result<Response<FindMissingObjectsResponse>, Status> {
+        let tenant = caller(&request).tenant;
+        let digests = request.into_inner().digests;
+        check_count("digests", digests.len(), limits::MAX_DIGESTS_PER_CALL)?;
+        let digests = digests.iter().map(|digest| digest.parse()).collect::<Result<Vec<Digest>, _>>()?;
+        let missing = self.objects.missing(&tenant, digests).await.map_err(status)?;
+        Ok(Response::new(FindMissingObjectsResponse { missing: missing.into_iter().map(String::from).collect() }))
+    }
+
+    async fn upload_object(
+        &self,
+        request: Request<Streaming<UploadObjectRequest>>,
+    ) -> Result<Response<UploadObjectResponse>, Status> {
+        let tenant = caller(&request).tenant;
+        let mut parts = request.into_inner();
+        let announced = header(&mut parts).await?;
+        let mut upload = self.objects.upload(&tenant, announced).await.map_err(status)?;
+        if let Err(refused) = receive(&mut parts, &mut upload).await {
+            upload.abort().await;
+            return Err(refused);
+        }
+        let object = upload.finish().await.map_err(status)?;
+        Ok(Response::new(UploadObjectResponse { object: Some(object.into()) }))
+    }
+
+    async fn read_object(
+        &self,
+        request: Request<ReadObjectRequest>,
+    ) -> Result<Response<Self::ReadObjectStream>, Status> {
+        let tenant = caller(&request).tenant;
+        let digest = request.get_ref().digest.parse::<Digest>()?;
+        let pieces = self.objects.read(&tenant, digest).await.map_err(status)?;
+        Ok(Response::new(pieces.map(|piece| piece.map(|data| ReadObjectResponse { data }).map_err(status)).boxed()))
+    }
+
+    async fn list_datasets(
+        &self,
+        request: Request<ListDatasetsRequest>,
+    ) -> Result<Response<ListDatasetsResponse>, Status> {
+        let tenant = caller(&request).tenant;
+        Ok(Response::new(self.engine.list_datasets(&tenant, request.into_inner()).await?))
+    }
+
+    async fn get_dataset(&self, request: Request<GetDatasetRequest>) -> Result<Response<GetDatasetResponse>, Status> {
+        let dataset = self.engine.get_dataset(&caller(&request).tenant, &request.get_ref().name).await?;
+        Ok(Response::new(GetDatasetResponse { dataset: Some(dataset) }))
+    }
+
+    async fn delete_dataset(
+        &self,
+        request: Request<DeleteDatasetRequest>,
+    ) -> Result<Response<DeleteDatasetResponse>, Status> {
+        self.engine.delete_dataset(&caller(&request).tenant, &request.get_ref().name).await?;
+        Ok(Response::new(DeleteDatasetResponse {}))
+    }
+
+    async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
+        let tenant = caller(&request).tenant;
+        Ok(Response::new(self.engine.list_models(&tenant, request.into_inner()).await?))
+    }
+
+    async fn get_model(&self, request: Request<GetModelRequest>) -> Result<Response<GetModelResponse>, Status> {
+        let model = self.engine.get_model(&caller(&request).tenant, &request.get_ref().name).await?;
+        Ok(Response::new(GetModelResponse { model: Some(model) }))
+    }
+
+    async fn delete_model(
+        &self,
+        request: Request<DeleteModelRequest>,
+    ) -> Result<Response<DeleteModelResponse>, Status> {
+        self.engine.delete_model(&caller(&request).tenant, &request.get_ref().name).await?;
+        Ok(Response::new(DeleteModelResponse {}))
+    }
+}

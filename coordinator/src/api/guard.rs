@@ -1,0 +1,136 @@
+//! What every call passes on its way in: who is it, may it, is there room; and on its way out: how did it go.
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use sortinghat_proto::{Refusal, v1::ErrorCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Status, body::Body, service::Routes};
+use tower::{Layer, Service};
+use tracing::Instrument as _;
+
+use super::{
+    methods::{self, Hold, Method},
+    record::{CallRecord, RecordedBody},
+};
+use crate::auth::{Authenticator, Caller};
+
+/// Brief calls at a time; more would only wait for each other.
+const MAX_BRIEF_CALLS: usize = 512;
+/// Calls that wait for something to happen.
+const MAX_WAITING_CALLS: usize = 10_000;
+
+/// Puts every call of the server behind the guard.
+#[derive(Debug, Clone)]
+pub(crate) struct GuardLayer {
+    guard: Arc<Guard>,
+}
+
+#[derive(Debug)]
+struct Guard {
+    authenticator: Authenticator,
+    brief: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+impl GuardLayer {
+    /// A guard that tells callers apart by `authenticator`.
+    pub(super) fn new(authenticator: Authenticator) -> Self {
+        let brief = Arc::new(Semaphore::new(MAX_BRIEF_CALLS));
+        let waiting = Arc::new(Semaphore::new(MAX_WAITING_CALLS));
+        Self { guard: Arc::new(Guard { authenticator, brief, waiting }) }
+    }
+}
+
+impl Layer<Routes> for GuardLayer {
+    type Service = Guarded;
+    fn layer(&self, inner: Routes) -> Guarded {
+        Guarded { guard: self.guard.clone(), inner }
+    }
+}
+
+impl Guard {
+    /// The caller and its place, or why the call is refused.
+    fn admit(&self, method: &Method, request: &http::Request<Body>) -> Result<(Caller, OwnedSemaphorePermit), Status> {
+        let caller = self.authenticator.authenticate(request.headers())?;
+        if !method.allows(caller.role) {
+            let message =
+                format!("a token with the role {} may not call {}", caller.role.as_str(), method.short_name());
+            return Err(Refusal::new(ErrorCode::PermissionDenied, message).into());
+        }
+        let places = match method.hold {
+            Hold::Brief => &self.brief,
+            Hold::Waiting => &self.waiting,
+        };
+        match places.clone().try_acquire_owned() {
+            Ok(place) => Ok((caller, place)),
+            Err(_) => {
+                let message = "the coordinator has as many calls as it can take: try again in a moment";
+                Err(Refusal::new(ErrorCode::ResourceExhausted, message).into())
+            }
+        }
+    }
+}
+
+/// The services behind the guard.
+#[derive(Debug, Clone)]
+pub(crate) struct Guarded {
+    guard: Arc<Guard>,
+    inner: Routes,
+}
+
+impl Service<http::Request<Body>> for Guarded {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<http::Request<Body>>::poll_ready(&mut self.inner, context).map(|_| Ok(()))
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let path = request.uri().path();
+        let Some(method) = methods::find(path) else {
+            if path.starts_with(methods::PACKAGE) {
+                let status = Status::unimplemented(format!("there is no method {path}"));
+                return Box::pin(async move { Ok(status.into_http()) });
+            }
+            return Box::pin(self.inner.call(request).map(|response| response.map_err(|never| match never {})));
+        };
+        let mut record = CallRecord::start(method.short_name());
+        let (caller, place) = match self.guard.admit(method, &request) {
+            Ok(admitted) => admitted,
+            Err(status) => {
+                record.ended(status.code());
+                return Box::pin(async move { Ok(status.into_http()) });
+            }
+        };
+        let span = tracing::info_span!(
+            "call", method = method.short_name(), tenant = %caller.tenant, role = caller.role.as_str(),
+            job = tracing::field::Empty
+        );
+        request.extensions_mut().insert(caller);
+        let response = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        Box::pin(
+            async move {
+                let response = match response.await {
+                    Ok(Ok(response)) => response,
+                    Ok(Err(never)) => match never {},
+                    // One call's defect ends that call; the panic hook has logged it.
+                    Err(_panic) => Status::from(defect()).into_http(),
+                };
+                Ok(RecordedBody::wrap(response, record, place))
+            }
+            .instrument(span),
+        )
+    }
+}
+
+fn defect() -> Refusal {
+    Refusal::new(ErrorCode::Internal, "a defect in the coordinator ended this call; its log says where")
+}

@@ -1,0 +1,77 @@
+//! `JobService`.
+
+use futures::{StreamExt as _, stream::BoxStream};
+use sortinghat_proto::{
+    JobId, limits,
+    v1::{
+        CancelJobRequest, CancelJobResponse, GetJobRequest, GetJobResponse, ListJobsRequest, ListJobsResponse,
+        SubmitJobRequest, SubmitJobResponse, SubmitJobsRequest, SubmitJobsResponse, WatchJobRequest, WatchJobResponse,
+        job_service_server::JobService,
+    },
+};
+use tonic::{Request, Response, Status};
+use tracing::Span;
+
+use super::{caller, check_count};
+use crate::engine::{Engine, Submission};
+
+/// The service.
+#[derive(Clone)]
+pub(super) struct Jobs {
+    pub(super) engine: Engine,
+}
+
+/// Parses the id and lets the call's log lines carry it.
+fn job_id(text: &str) -> Result<JobId, Status> {
+    let job: JobId = text.parse()?;
+    Span::current().record("job", job.as_str());
+    Ok(job)
+}
+
+#[tonic::async_trait]
+impl JobService for Jobs {
+    type WatchJobStream = BoxStream<'static, Result<WatchJobResponse, Status>>;
+
+    async fn submit_job(&self, request: Request<SubmitJobRequest>) -> Result<Response<SubmitJobResponse>, Status> {
+        let tenant = caller(&request).tenant;
+        let submission = Submission::try_from(request.into_inner())?;
+        let accepted = self.engine.submit(&tenant, submission).await?;
+        if let Some(job) = &accepted.job {
+            Span::current().record("job", job.id.as_str());
+            tracing::info!(existed = accepted.existed, "job accepted");
+        }
+        Ok(Response::new(accepted))
+    }
+
+    async fn submit_jobs(&self, request: Request<SubmitJobsRequest>) -> Result<Response<SubmitJobsResponse>, Status> {
+        let tenant = caller(&request).tenant;
+        let jobs = request.into_inner().jobs;
+        check_count("jobs", jobs.len(), limits::MAX_JOBS_PER_CALL)?;
+        Ok(Response::new(self.engine.submit_many(&tenant, jobs).await?))
+    }
+
+    async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<GetJobResponse>, Status> {
+        let tenant = caller(&request).tenant;
+        let job = self.engine.get(&tenant, &job_id(&request.get_ref().job_id)?).await?;
+        Ok(Response::new(GetJobResponse { job: Some(job) }))
+    }
+
+    async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Result<Response<ListJobsResponse>, Status> {
+        let tenant = caller(&request).tenant;
+        Ok(Response::new(self.engine.list(&tenant, request.into_inner()).await?))
+    }
+
+    async fn watch_job(&self, request: Request<WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
+        let tenant = caller(&request).tenant;
+        let WatchJobRequest { job_id: job, after_sequence } = request.into_inner();
+        let updates = self.engine.watch(&tenant, &job_id(&job)?, after_sequence).await?;
+        Ok(Response::new(updates.map(|update| update.map_err(Status::from)).boxed()))
+    }
+
+    async fn cancel_job(&self, request: Request<CancelJobRequest>) -> Result<Response<CancelJobResponse>, Status> {
+        let tenant = caller(&request).tenant;
+        let job = self.engine.cancel(&tenant, &job_id(&request.get_ref().job_id)?).await?;
+        tracing::info!("cancellation asked for");
+        Ok(Response::new(CancelJobResponse { job: Some(job) }))
+    }
+}

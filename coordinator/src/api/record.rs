@@ -1,0 +1,141 @@
+//! Counts and times every call, until the last byte of its answer or until it is dropped.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
+use tonic::{Code, Status, body::Body};
+use tracing::Span;
+
+/// One call; written to the metrics and the log once, when its status is known or it is dropped without one.
+#[derive(Debug)]
+pub(super) struct CallRecord {
+    method: &'static str,
+    started: Instant,
+    span: Span,
+    written: bool,
+}
+
+impl CallRecord {
+    pub(super) fn start(method: &'static str) -> Self {
+        metrics::gauge!("sortinghat_grpc_calls_in_flight", "method" => method).increment(1.0);
+        Self { method, started: Instant::now(), span: Span::none(), written: false }
+    }
+
+    /// The call ended with this code. Only the first one counts.
+    pub(super) fn ended(&mut self, code: Code) {
+        if std::mem::replace(&mut self.written, true) {
+            return;
+        }
+        let (method, took) = (self.method, self.started.elapsed());
+        metrics::gauge!("sortinghat_grpc_calls_in_flight", "method" => method).decrement(1.0);
+        metrics::counter!("sortinghat_grpc_calls_total", "method" => method, "code" => code_name(code)).increment(1);
+        metrics::histogram!("sortinghat_grpc_call_seconds", "method" => method).record(took.as_secs_f64());
+        let _entered = self.span.enter();
+        let (code_name, took_ms) = (code_name(code), took.as_millis() as u64);
+        match code {
+            Code::Internal | Code::Unknown | Code::DataLoss => {
+                tracing::error!(method, code = code_name, took_ms, "call failed");
+            }
+            Code::Unavailable | Code::ResourceExhausted => {
+                tracing::warn!(method, code = code_name, took_ms, "call refused");
+            }
+            Code::Unauthenticated | Code::PermissionDenied => {
+                tracing::info!(method, code = code_name, took_ms, "call refused");
+            }
+            _ => tracing::debug!(method, code = code_name, took_ms, "call ended"),
+        }
+    }
+
+    fn read_status(&mut self, headers: &http::HeaderMap) {
+        if let Some(status) = Status::from_header_map(headers) {
+            self.ended(status.code());
+        }
+    }
+}
+
+impl Drop for CallRecord {
+    fn drop(&mut self) {
+        // Without a status its caller went away, or its deadline passed.
+        self.ended(Code::Cancelled);
+    }
+}
+
+/// The code as gRPC's specification spells it.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+/// An answer's body that keeps the call's place and record until it ends.
+pub(super) struct RecordedBody {
+    body: Body,
+    record: CallRecord,
+    _place: OwnedSemaphorePermit,
+}
+
+impl RecordedBody {
+    /// Lets the call end with the body of its answer. To be called within the call's span.
+    pub(super) fn wrap(
+        response: http::Response<Body>,
+        mut record: CallRecord,
+        place: OwnedSemaphorePermit,
+    ) -> http::Response<Body> {
+        record.span = Span::current();
+        record.read_status(response.headers());
+        response.map(|body| Body::new(Self { body, record, _place: place }))
+    }
+}
+
+impl http_body::Body for RecordedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let span = this.record.span.clone();
+        let _entered = span.enter();
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.body).poll_frame(context)));
+        let Ok(frame) = polled else {
+            this.record.ended(Code::Internal);
+            return Poll::Ready(Some(Err(Status::internal("a defect in the coordinator ended this stream"))));
+        };
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            this.record.read_status(trailers);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

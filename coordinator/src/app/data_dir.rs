@@ -1,0 +1,98 @@
+//! The data folder: one coordinator at a time, and where that one listens.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Read as _, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use super::AppError;
+
+const LOCK_FILE: &str = "coordinator.lock";
+const ADDRESS_FILE: &str = "coordinator.addr";
+
+/// A data folder that is ours until this is dropped.
+#[derive(Debug)]
+pub(super) struct DataDir {
+    path: PathBuf,
+    /// The system lets go of the lock when the process ends, however it ends.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the folder if there is none, locks it, and removes the address that a killed predecessor left.
+    pub(super) fn lock(path: &Path) -> Result<Self, AppError> {
+        let failed = |source| AppError::DataDir { path: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(failed)?;
+        let mut lock = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path.join(LOCK_FILE))
+            .map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(AppError::AlreadyRunning { path: path.to_owned(), pid: read_pid(&mut lock) });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(failed)?;
+        let data_dir = Self { path: path.to_owned(), _lock: lock };
+        data_dir.unpublish_address();
+        Ok(data_dir)
+    }
+
+    /// Writes where the coordinator listens, for those who asked it to choose a port. Readers see all of it or nothing.
+    pub(super) fn publish_address(&self, address: SocketAddr) -> Result<(), AppError> {
+        let path = self.path.join(ADDRESS_FILE);
+        let staged = path.with_extension("addr.new");
+        fs::write(&staged, format!("{address}\n"))
+            .and_then(|()| fs::rename(&staged, &path))
+            .map_err(|source| AppError::DataDir { path, source })
+    }
+
+    /// Removes what [`publish_address`](Self::publish_address) wrote.
+    pub(super) fn unpublish_address(&self) {
+        match fs::remove_file(self.path.join(ADDRESS_FILE)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%error, "an address of a coordinator that no longer listens was left behind"),
+        }
+    }
+}
+
+fn read_pid(lock: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    lock.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_coordinator_in_the_same_folder_is_refused_and_told_who_is_there() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let first = DataDir::lock(folder.path()).expect("nobody else");
+        let refused = DataDir::lock(folder.path()).expect_err("locked").to_string();
+        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        drop(first);
+        DataDir::lock(folder.path()).expect("free again");
+    }
+
+    #[test]
+    fn the_address_of_a_killed_predecessor_does_not_mislead() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let address_file = folder.path().join(ADDRESS_FILE);
+        let killed = DataDir::lock(folder.path()).expect("nobody else");
+        killed.publish_address("127.0.0.1:7878".parse().expect("an address")).expect("writable");
+        assert_eq!(fs::read_to_string(&address_file).expect("published"), "127.0.0.1:7878\n");
+        drop(killed);
+        DataDir::lock(folder.path()).expect("free again");
+        assert!(!address_file.exists());
+    }
+}

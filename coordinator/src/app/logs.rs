@@ -1,0 +1,19 @@
+//! Log lines, on standard error.
+
+use std::{io::IsTerminal as _, panic};
+
+use crate::config::{LogFilter, LogFormat};
+
+/// Sends the process's log lines to standard error, panics included. Call it once, first.
+pub fn init(format: LogFormat, filter: &LogFilter) {
+    let lines = tracing_subscriber::fmt().with_env_filter(filter.to_env_filter()).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
+        LogFormat::Json => lines.json().init(),
+    }
+    panic::set_hook(Box::new(|info| {
+        let message = info.payload_as_str().unwrap_or("not a message");
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(message, place, "panic: a defect in the coordinator");
+    }));
+}

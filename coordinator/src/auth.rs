@@ -1,0 +1,135 @@
+//! Who calls, and what they may do.
+
+mod credentials;
+
+use http::{HeaderMap, header::AUTHORIZATION};
+use prost::Message as _;
+use serde::Deserialize;
+use sortinghat_proto::{
+    Tenant,
+    v1::{ErrorCode, Failure, FailureClass},
+};
+use tonic::{Code, Status};
+
+pub use credentials::{Credentials, CredentialsError};
+
+/// An authenticated caller; handlers find it in the request's extensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Whose jobs and objects it sees.
+    pub tenant: Tenant,
+    /// What it may do.
+    pub role: Role,
+}
+
+/// What a caller may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Submits jobs and reads what they made.
+    User,
+    /// Runs tasks, for every tenant.
+    Worker,
+    /// Both.
+    Admin,
+}
+
+impl Role {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Worker => "worker",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Tells callers apart.
+#[derive(Debug, Clone)]
+pub enum Authenticator {
+    /// Everyone is [`Tenant::local`]'s admin; on loopback only.
+    Open,
+    /// By `authorization: Bearer TOKEN`.
+    Tokens(Credentials),
+}
+
+impl Authenticator {
+    /// The caller whose token is in `headers`.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED`, which says whether a token is missing, malformed or unknown.
+    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Status> {
+        let credentials = match self {
+            Self::Open => return Ok(Caller { tenant: Tenant::local(), role: Role::Admin }),
+            Self::Tokens(credentials) => credentials,
+        };
+        let header = headers.get(AUTHORIZATION).ok_or_else(|| {
+            unauthenticated("a token is required: send `authorization: Bearer TOKEN` (hat: set SORTINGHAT_TOKEN)")
+        })?;
+        let token = header
+            .to_str()
+            .ok()
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim())
+            .ok_or_else(|| unauthenticated("the authorization header is malformed: write `Bearer TOKEN`"))?;
+        credentials.find(token).ok_or_else(|| unauthenticated("the token is not known here: ask for a new one"))
+    }
+}
+
+fn unauthenticated(message: &str) -> Status {
+    let failure = Failure {
+        failure_class: FailureClass::User.into(),
+        code: ErrorCode::PermissionDenied.into(),
+        message: message.to_owned(),
+        field: String::new(),
+    };
+    Status::with_details(Code::Unauthenticated, message, failure.encode_to_vec().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKENS: &str = r#"
+        [[tokens]]
+        sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" # "test"
+        tenant = "team-a"
+        role = "user"
+    "#;
+
+    fn authenticate(header: Option<&str>) -> Result<Caller, Status> {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = header {
+            headers.insert(AUTHORIZATION, value.parse().expect("a header value"));
+        }
+        Authenticator::Tokens(Credentials::parse(TOKENS).expect("valid")).authenticate(&headers)
+    }
+
+    #[test]
+    fn a_known_token_gives_its_tenant_and_role() {
+        let caller = authenticate(Some("Bearer test")).expect("known");
+        assert_eq!((caller.tenant.as_str(), caller.role), ("team-a", Role::User));
+    }
+
+    #[test]
+    fn missing_malformed_and_unknown_tokens_are_unauthenticated_for_their_own_reason() {
+        for (header, reason) in [
+            (None, "required"),
+            (Some("test"), "malformed"),
+            (Some("Basic test"), "malformed"),
+            (Some("Bearer x"), "not known"),
+        ] {
+            let status = authenticate(header).expect_err("refused");
+            assert_eq!(status.code(), Code::Unauthenticated);
+            assert!(status.message().contains(reason), "{header:?}: {}", status.message());
+        }
+    }
+
+    #[test]
+    fn without_credentials_everyone_is_the_local_admin() {
+        let caller = Authenticator::Open.authenticate(&HeaderMap::new()).expect("open");
+        assert_eq!((caller.tenant, caller.role), (Tenant::local(), Role::Admin));
+    }
+}

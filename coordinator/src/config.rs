@@ -1,0 +1,194 @@
+//! Settings from a file, the environment and flags, checked once into a [`Config`] that cannot hold nonsense.
+
+mod settings;
+mod values;
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use settings::Settings;
+pub use values::{LogFilter, LogFormat, ObjectStoreUrl, Span, StoreUrl, ValueError};
+
+/// How the coordinator runs; every default is filled in and every path is absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where gRPC is served; port 0 for any free one.
+    pub listen: SocketAddr,
+    /// Where the coordinator keeps its files.
+    pub data_dir: PathBuf,
+    /// Where the queue is kept.
+    pub store: StoreUrl,
+    /// Where photos, datasets, models and predictions are kept.
+    pub object_store: ObjectStoreUrl,
+    /// How long a worker may be silent before its tasks go to others.
+    pub lease_ttl: Span,
+    /// How long calls in flight may take to end when the coordinator stops.
+    pub drain_grace: Span,
+    /// Where `/metrics` and `/healthz` are served over HTTP; `None` for nowhere.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Certificate and key; `None` for plain text, on loopback only.
+    pub tls: Option<TlsFiles>,
+    /// The tokens file; `None` lets everyone in, on loopback only.
+    pub credentials: Option<PathBuf>,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Which log lines are written.
+    pub log_filter: LogFilter,
+}
+
+/// The PEM files of the server's identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Why settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The configuration file cannot be read.
+    #[error("failed to read the configuration file {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The configuration file is not TOML, names an unknown setting or holds a bad value.
+    #[error("failed to understand the configuration file {path}: {source}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Why, with the line.
+        source: Box<toml::de::Error>,
+    },
+    /// A path cannot be made absolute.
+    #[error("failed to find the folder {path}: {source}")]
+    BadPath {
+        /// As it was given.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No data folder was named and there is no home to put it in.
+    #[error("no place for data: set --data-dir (or SORTINGHAT_DATA_DIR), since HOME is not set")]
+    NoHome,
+    /// One of the two TLS files is missing.
+    #[error("--tls-cert and --tls-key go together: {missing} is not set")]
+    HalfTls {
+        /// The flag that is not set.
+        missing: &'static str,
+    },
+    /// Other machines could reach it without being asked who they are.
+    #[error(
+        "refusing to listen on {address}, which other machines can reach, without {missing}: set --tls-cert, --tls-key \
+         and --credentials, or listen on 127.0.0.1"
+    )]
+    Exposed {
+        /// The address.
+        address: SocketAddr,
+        /// What is not set.
+        missing: &'static str,
+    },
+    /// A value that only makes sense with others.
+    #[error(transparent)]
+    Value(#[from] ValueError),
+}
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7878);
+const DEFAULT_LEASE_TTL: Duration = Duration::from_secs(30);
+const DEFAULT_DRAIN_GRACE: Duration = Duration::from_secs(10);
+
+impl Config {
+    /// The configuration that `flags` (flags, and the environment below them) and the file that they may name give.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which says what to set.
+    pub fn load(flags: Settings, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let settings = match file {
+            Some(path) => flags.over(Settings::read(path)?),
+            None => flags,
+        };
+        Self::resolve(settings)
+    }
+
+    /// Fills in defaults and checks what settings mean together.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which says what to set.
+    pub fn resolve(settings: Settings) -> Result<Self, ConfigError> {
+        let data_dir = absolute(settings.data_dir.map_or_else(default_data_dir, Ok)?)?;
+        let store = match settings.store {
+            Some(StoreUrl::Embedded(path)) => StoreUrl::Embedded(absolute(path)?),
+            Some(StoreUrl::Memory) => StoreUrl::Memory,
+            None => StoreUrl::Embedded(data_dir.join("queue.redb")),
+        };
+        let object_store = match settings.object_store {
+            Some(url) => url,
+            None => ObjectStoreUrl::folder(&data_dir.join("objects"))?,
+        };
+        let config = Self {
+            listen: settings.listen.unwrap_or(DEFAULT_LISTEN),
+            store,
+            object_store,
+            lease_ttl: settings.lease_ttl.map_or(Ok(Span::new(DEFAULT_LEASE_TTL)), Span::checked_as_lease)?,
+            drain_grace: settings.drain_grace.unwrap_or(Span::new(DEFAULT_DRAIN_GRACE)),
+            metrics_listen: settings.metrics_listen,
+            tls: tls(settings.tls_cert, settings.tls_key)?,
+            credentials: settings.credentials.map(absolute).transpose()?,
+            log_format: settings.log_format.unwrap_or_default(),
+            log_filter: settings.log_filter.unwrap_or_default(),
+            data_dir,
+        };
+        config.refuse_exposure()?;
+        Ok(config)
+    }
+
+    /// The configuration as a file that gives the same one again. It names files and holds no secret.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(&Settings::from(self.clone())).expect("settings are strings")
+    }
+
+    fn refuse_exposure(&self) -> Result<(), ConfigError> {
+        let missing = match (&self.tls, &self.credentials) {
+            (Some(_), Some(_)) => return Ok(()),
+            (None, None) => "TLS and credentials",
+            (None, Some(_)) => "TLS",
+            (Some(_), None) => "credentials",
+        };
+        let mut addresses = std::iter::once(self.listen).chain(self.metrics_listen);
+        match addresses.find(|address| !address.ip().is_loopback()) {
+            Some(address) => Err(ConfigError::Exposed { address, missing }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf, ConfigError> {
+    std::path::absolute(&path).map_err(|source| ConfigError::BadPath { path, source })
+}
+
+fn default_data_dir() -> Result<PathBuf, ConfigError> {
+    let data_home = std::env::var_os("XDG_DATA_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let base = data_home.or_else(|| Some(home?.join(".local/share"))).ok_or(ConfigError::NoHome)?;
+    Ok(base.join("sortinghat/coordinator"))
+}
+
+fn tls(cert: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<TlsFiles>, ConfigError> {
+    match (cert, key) {
+        (Some(cert), Some(key)) => Ok(Some(TlsFiles { cert: absolute(cert)?, key: absolute(key)? })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(ConfigError::HalfTls { missing: "--tls-key" }),
+        (None, Some(_)) => Err(ConfigError::HalfTls { missing: "--tls-cert" }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! What a file, the environment and flags may say; everything optional.
+
+use std::{fs, net::SocketAddr, path::Path, path::PathBuf};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::{Config, ConfigError, LogFilter, LogFormat, ObjectStoreUrl, Span, StoreUrl};
+
+/// The settings of one source. In a file, the keys are the flags with underscores.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Address to serve gRPC on; port 0 for any free one [default: 127.0.0.1:7878]
+    #[arg(long, env = "SORTINGHAT_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Folder for the coordinator's files [default: ~/.local/share/sortinghat/coordinator]
+    #[arg(long, env = "SORTINGHAT_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where the queue is kept: embedded:FILE, or memory: for tests [default: embedded:DATA_DIR/queue.redb]
+    #[arg(long, env = "SORTINGHAT_STORE", value_name = "URL")]
+    pub store: Option<StoreUrl>,
+    /// Where objects are kept: file:///FOLDER or s3://BUCKET/PREFIX [default: file://DATA_DIR/objects]
+    #[arg(long, env = "SORTINGHAT_OBJECT_STORE", value_name = "URL")]
+    pub object_store: Option<ObjectStoreUrl>,
+    /// How long a worker may be silent before its tasks go to others, such as 30s [default: 30s]
+    #[arg(long, env = "SORTINGHAT_LEASE_TTL", value_name = "DURATION")]
+    pub lease_ttl: Option<Span>,
+    /// How long calls in flight may take to end when the coordinator stops [default: 10s]
+    #[arg(long, env = "SORTINGHAT_DRAIN_GRACE", value_name = "DURATION")]
+    pub drain_grace: Option<Span>,
+    /// Address to serve /metrics and /healthz on [default: none]
+    #[arg(long, env = "SORTINGHAT_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// Certificate chain (PEM)
+    #[arg(long, env = "SORTINGHAT_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM)
+    #[arg(long, env = "SORTINGHAT_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Tokens file (TOML): [[tokens]] with sha256, tenant, and role = "user", "worker" or "admin"
+    #[arg(long, env = "SORTINGHAT_CREDENTIALS", value_name = "FILE")]
+    pub credentials: Option<PathBuf>,
+    /// How log lines look [default: text]
+    #[arg(long, env = "SORTINGHAT_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Which log lines are written, such as info or sortinghat_coordinator=debug [default: info]
+    #[arg(long, env = "SORTINGHAT_LOG", value_name = "FILTER")]
+    pub log_filter: Option<LogFilter>,
+}
+
+impl Settings {
+    /// The settings in a TOML file.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unreadable`], or [`ConfigError::Malformed`] with the line, also for a setting that does not exist.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        toml::from_str(&text)
+            .map_err(|source| ConfigError::Malformed { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    /// These settings, and `lower` where they are silent.
+    #[must_use]
+    pub fn over(self, lower: Self) -> Self {
+        Self {
+            listen: self.listen.or(lower.listen),
+            data_dir: self.data_dir.or(lower.data_dir),
+            store: self.store.or(lower.store),
+            object_store: self.object_store.or(lower.object_store),
+            lease_ttl: self.lease_ttl.or(lower.lease_ttl),
+            drain_grace: self.drain_grace.or(lower.drain_grace),
+            metrics_listen: self.metrics_listen.or(lower.metrics_listen),
+            tls_cert: self.tls_cert.or(lower.tls_cert),
+            tls_key: self.tls_key.or(lower.tls_key),
+            credentials: self.credentials.or(lower.credentials),
+            log_format: self.log_format.or(lower.log_format),
+            log_filter: self.log_filter.or(lower.log_filter),
+        }
+    }
+}
+
+impl From<Config> for Settings {
+    fn from(config: Config) -> Self {
+        let (tls_cert, tls_key) = config.tls.map(|tls| (tls.cert, tls.key)).unzip();
+        Self {
+            listen: Some(config.listen),
+            data_dir: Some(config.data_dir),
+            store: Some(config.store),
+            object_store: Some(config.object_store),
+            lease_ttl: Some(config.lease_ttl),
+            drain_grace: Some(config.drain_grace),
+            metrics_listen: config.metrics_listen,
+            tls_cert,
+            tls_key,
+            credentials: config.credentials,
+            log_format: Some(config.log_format),
+            log_filter: Some(config.log_filter),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+use std::fs;
+
+use super::*;
+
+fn at(data_dir: &str) -> Settings {
+    Settings { data_dir: Some(data_dir.into()), ..Settings::default() }
+}
+
+fn refusal(settings: Settings) -> String {
+    Config::resolve(settings).expect_err("must be refused").to_string()
+}
+
+#[test]
+fn everything_lies_below_the_data_folder_unless_said_otherwise() {
+    let config = Config::resolve(at("/data")).expect("valid");
+    assert_eq!(config.store.to_string(), "embedded:/data/queue.redb");
+    assert_eq!(config.object_store.to_string(), "file:///data/objects");
+    assert_eq!(config.listen.to_string(), "127.0.0.1:7878");
+}
+
+#[test]
+fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("coordinator.toml");
+    fs::write(&file, "lease_ttl = '5s'\nlisten = '127.0.0.1:1'\n").expect("writable");
+    let flags = Settings { listen: "127.0.0.1:2".parse().ok(), ..at("/data") };
+    let config = Config::load(flags, Some(&file)).expect("valid");
+    assert_eq!((config.listen.port(), config.lease_ttl.as_ms()), (2, 5_000));
+}
+
+#[test]
+fn an_unknown_key_in_the_file_is_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("coordinator.toml");
+    fs::write(&file, "lease-ttl = '5s'\n").expect("writable");
+    let error = Config::load(at("/data"), Some(&file)).expect_err("the key has a dash").to_string();
+    assert!(error.contains("lease-ttl") && error.contains("lease_ttl"), "{error}");
+}
+
+#[test]
+fn a_dumped_configuration_read_back_is_the_same() {
+    let settings = Settings {
+        tls_cert: Some("/cert.pem".into()),
+        tls_key: Some("/key.pem".into()),
+        credentials: Some("/tokens.toml".into()),
+        metrics_listen: "127.0.0.1:9000".parse().ok(),
+        ..at("/data")
+    };
+    let config = Config::resolve(settings).expect("valid");
+    let again: Settings = toml::from_str(&config.to_toml()).expect("it is a configuration file");
+    assert_eq!(Config::resolve(again).expect("valid"), config);
+}
+
+#[test]
+fn an_address_that_others_can_reach_needs_both_tls_and_credentials() {
+    let open = Settings { listen: "0.0.0.0:7878".parse().ok(), ..at("/data") };
+    let with_tls = Settings { tls_cert: Some("c".into()), tls_key: Some("k".into()), ..open.clone() };
+    let with_both = Settings { credentials: Some("t".into()), ..with_tls.clone() };
+    assert!(refusal(open).contains("without TLS and credentials: set --tls-cert, --tls-key and --credentials"));
+    assert!(refusal(with_tls).contains("without credentials"));
+    Config::resolve(with_both).expect("asked who they are, over TLS");
+}
+
+#[test]
+fn metrics_are_not_shown_to_other_machines_either() {
+    let settings = Settings { metrics_listen: "[::]:9000".parse().ok(), ..at("/data") };
+    assert!(refusal(settings).contains("[::]:9000"));
+}
+
+#[test]
+fn half_of_a_tls_identity_is_refused() {
+    let settings = Settings { tls_cert: Some("c".into()), ..at("/data") };
+    assert!(refusal(settings).contains("--tls-key is not set"));
+}
+
+#[test]
+fn a_store_that_this_build_lacks_is_refused_without_showing_its_password() {
+    let error = "redis://:hunter2@queue:6379".parse::<StoreUrl>().expect_err("not yet").to_string();
+    assert!(error.contains("not in this build yet") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn object_stores_without_a_place_or_with_a_secret_are_refused() {
+    for url in ["file:relative", "s3://", "ftp://host/x", "objects", "s3://bucket?region=x", "s3://key:hunter2@bucket"]
+    {
+        let error = url.parse::<ObjectStoreUrl>().expect_err(url).to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn a_lease_of_no_time_or_of_a_day_is_refused() {
+    for ttl in ["0s", "99ms", "1day"] {
+        assert!(refusal(Settings { lease_ttl: ttl.parse().ok(), ..at("/data") }).contains("100ms to 1h"), "{ttl}");
+    }
+}

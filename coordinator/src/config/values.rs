@@ -1,0 +1,228 @@
+//! Values of settings that cannot hold nonsense. Each is written and read as text.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+/// Why a value is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{value:?} {reason}")]
+pub struct ValueError {
+    /// As it was given.
+    pub value: String,
+    /// What is wrong with it and what is allowed.
+    pub reason: String,
+}
+
+fn refuse<T>(value: impl ToString, reason: impl ToString) -> Result<T, ValueError> {
+    Err(ValueError { value: value.to_string(), reason: reason.to_string() })
+}
+
+/// Serialises a type as the text that it is parsed from.
+macro_rules! as_text {
+    ($type:ident) => {
+        impl TryFrom<String> for $type {
+            type Error = ValueError;
+            fn try_from(text: String) -> Result<Self, ValueError> {
+                text.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(value: $type) -> String {
+                value.to_string()
+            }
+        }
+    };
+}
+
+/// Where the queue is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum StoreUrl {
+    /// `embedded:FILE`: one file, for one coordinator.
+    Embedded(PathBuf),
+    /// `memory:`: gone with the process; for tests.
+    Memory,
+}
+
+as_text!(StoreUrl);
+
+impl FromStr for StoreUrl {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text.split_once(':') {
+            Some(("embedded", path)) if !path.is_empty() => Ok(Self::Embedded(path.into())),
+            Some(("memory", "")) => Ok(Self::Memory),
+            // The URL may hold a password.
+            Some(("redis" | "rediss", _)) => refuse("redis:", "is not in this build yet: use embedded:FILE"),
+            _ => refuse(text, "is not a store: use embedded:FILE, or memory: for tests"),
+        }
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded(path) => write!(f, "embedded:{}", path.display()),
+            Self::Memory => f.write_str("memory:"),
+        }
+    }
+}
+
+/// Where objects are kept: `file:///FOLDER` or `s3://BUCKET/PREFIX`. Never holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ObjectStoreUrl(Url);
+
+as_text!(ObjectStoreUrl);
+
+impl ObjectStoreUrl {
+    /// The store in a local folder, given by its absolute path.
+    ///
+    /// # Errors
+    /// [`ValueError`] if the path is relative.
+    pub fn folder(path: &Path) -> Result<Self, ValueError> {
+        match Url::from_file_path(path) {
+            Ok(url) => Ok(Self(url)),
+            Err(()) => refuse(path.display(), "is not an absolute path"),
+        }
+    }
+
+    /// The URL.
+    pub fn url(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl FromStr for ObjectStoreUrl {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let Ok(url) = Url::parse(text) else {
+            return refuse(text, "is not an object store: use file:///FOLDER or s3://BUCKET/PREFIX");
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return refuse(format!("{}:", url.scheme()), "holds a secret: put it in AWS_SECRET_ACCESS_KEY");
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return refuse(text, "has options, which would be ignored: set them by AWS_* variables");
+        }
+        match url.scheme() {
+            // The parser would read `file:objects` as `file:///objects`.
+            "file" if text.starts_with("file:///") && url.to_file_path().is_ok() => Ok(Self(url)),
+            "s3" if url.host_str().is_some_and(|bucket| !bucket.is_empty()) => Ok(Self(url)),
+            _ => refuse(text, "is not an object store: use file:///FOLDER or s3://BUCKET/PREFIX"),
+        }
+    }
+}
+
+impl fmt::Display for ObjectStoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A length of time with its unit, such as `30s` or `1m 30s`; whole milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Span(Duration);
+
+as_text!(Span);
+
+impl Span {
+    const SHORTEST_LEASE: Duration = Duration::from_millis(100);
+    const LONGEST_LEASE: Duration = Duration::from_secs(3600);
+
+    /// This length of time.
+    pub const fn new(duration: Duration) -> Self {
+        Self(duration)
+    }
+
+    /// As the standard library's type.
+    pub const fn as_duration(self) -> Duration {
+        self.0
+    }
+
+    /// In milliseconds.
+    pub fn as_ms(self) -> u64 {
+        u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Itself, if a lease can be this long.
+    pub(super) fn checked_as_lease(self) -> Result<Self, ValueError> {
+        if (Self::SHORTEST_LEASE..=Self::LONGEST_LEASE).contains(&self.0) {
+            return Ok(self);
+        }
+        refuse(self, "is not a useful length of a lease: use 100ms to 1h")
+    }
+}
+
+impl FromStr for Span {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match humantime::parse_duration(text) {
+            Ok(duration) => Ok(Self(duration)),
+            Err(_) => refuse(text, "is not a length of time: write 500ms, 30s or 2m"),
+        }
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Which log lines are written, in the words of `tracing`: `info`, `sortinghat_coordinator=debug,warn`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LogFilter(String);
+
+as_text!(LogFilter);
+
+impl LogFilter {
+    /// The filter as the subscriber takes it.
+    pub fn to_env_filter(&self) -> EnvFilter {
+        EnvFilter::new(&self.0)
+    }
+}
+
+impl Default for LogFilter {
+    fn default() -> Self {
+        Self("info".to_owned())
+    }
+}
+
+impl FromStr for LogFilter {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match EnvFilter::try_new(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(error) => refuse(text, format!("is not a log filter: {error}")),
+        }
+    }
+}
+
+impl fmt::Display for LogFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

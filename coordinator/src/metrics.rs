@@ -1,0 +1,70 @@
+//! What operators look at: `/metrics` for Prometheus and `/healthz` for load balancers, over plain HTTP.
+
+use std::{sync::OnceLock, time::Duration};
+
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+use metrics::{describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+
+/// Upper bounds of the latency buckets, in seconds; the last ones are for calls that wait.
+const LATENCY_BUCKETS_S: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
+/// How often samples are folded into buckets when nobody looks.
+const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
+
+#[derive(Clone)]
+struct Page {
+    recorder: PrometheusHandle,
+    engine: Engine,
+}
+
+/// The process's recorder, installed by the first who asks; only then are samples kept.
+pub(crate) fn recorder() -> PrometheusHandle {
+    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+    let install = || {
+        let handle = PrometheusBuilder::new()
+            .set_buckets(&LATENCY_BUCKETS_S)
+            .expect("there are buckets")
+            .install_recorder()
+            .expect("nothing else in this process installs a recorder");
+        describe_counter!("sortinghat_grpc_calls_total", "Calls that ended, by method and gRPC code");
+        describe_gauge!("sortinghat_grpc_calls_in_flight", "Calls that have not ended, by method");
+        describe_histogram!("sortinghat_grpc_call_seconds", "Seconds from a call's start to its answer's last byte");
+        handle
+    };
+    RECORDER.get_or_init(install).clone()
+}
+
+/// Serves both pages until `stop`.
+pub(crate) async fn serve(listener: TcpListener, engine: Engine, stop: CancellationToken) -> std::io::Result<()> {
+    let recorder = recorder();
+    let pages = Router::new()
+        .route("/metrics", get(metrics_page))
+        .route("/healthz", get(health_page))
+        .with_state(Page { recorder: recorder.clone(), engine });
+    let upkeep = async {
+        let mut ticks = tokio::time::interval(UPKEEP_PERIOD);
+        loop {
+            ticks.tick().await;
+            recorder.run_upkeep();
+        }
+    };
+    tokio::select! {
+        served = axum::serve(listener, pages).with_graceful_shutdown(stop.cancelled_owned()).into_future() => served,
+        () = upkeep => Ok(()),
+    }
+}
+
+async fn metrics_page(State(page): State<Page>) -> String {
+    page.recorder.render()
+}
+
+async fn health_page(State(page): State<Page>) -> (StatusCode, String) {
+    match page.engine.check_store().await {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(refusal) => (StatusCode::SERVICE_UNAVAILABLE, format!("{refusal}\n")),
+    }
+}

@@ -1,0 +1,172 @@
+//! The byte side of artifacts: content-addressed objects in a local folder or in S3.
+//!
+//! An object lies at its digest's key below its tenant, so a write can only ever repeat what is there, and nothing becomes
+//! visible before all of its content was checked.
+
+mod backend;
+mod download;
+mod upload;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, path::Path};
+use sortinghat_proto::{Digest, ObjectRef, Refusal, Tenant, v1::ErrorCode};
+
+use crate::config::ObjectStoreUrl;
+
+pub use upload::Upload;
+
+/// Existence checks in flight for one call.
+const CONCURRENT_CHECKS: usize = 32;
+
+/// The object store, below its URL's prefix.
+#[derive(Debug, Clone)]
+pub struct Objects {
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+}
+
+/// Why an object cannot be stored or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// The store cannot be opened.
+    #[error("failed to open the object store {url}: {reason}")]
+    Unopenable {
+        /// Its URL, which holds no secret.
+        url: ObjectStoreUrl,
+        /// Why.
+        reason: String,
+    },
+    /// There is no such object.
+    #[error("object {digest} does not exist: upload it first")]
+    NotFound {
+        /// The object.
+        digest: Digest,
+    },
+    /// The announced length is more than an object may have.
+    #[error("an object of {size_bytes} bytes is too large: at most {max_bytes} are allowed")]
+    TooLarge {
+        /// As announced.
+        size_bytes: u64,
+        /// The limit.
+        max_bytes: u64,
+    },
+    /// The content is not what was announced; nothing was stored.
+    #[error("the content is not what was announced: {reason}")]
+    Mismatch {
+        /// What differs.
+        reason: String,
+    },
+    /// What the store returned is not what was once stored.
+    #[error("object {digest} is corrupt in the object store")]
+    Corrupt {
+        /// The object.
+        digest: Digest,
+    },
+    /// The store failed, after its retries.
+    #[error("the object store failed to {operation}: {source}")]
+    Store {
+        /// What was asked of it.
+        operation: &'static str,
+        /// What it says.
+        source: object_store::Error,
+    },
+}
+
+impl From<ObjectError> for Refusal {
+    fn from(error: ObjectError) -> Self {
+        let message = error.to_string();
+        match error {
+            ObjectError::NotFound { .. } => Self::not_found(message),
+            ObjectError::TooLarge { .. } => Self::invalid("header.size_bytes", message),
+            ObjectError::Mismatch { .. } => Self::invalid("data", message),
+            ObjectError::Corrupt { .. } => Self::new(ErrorCode::CorruptObject, message),
+            ObjectError::Unopenable { .. } | ObjectError::Store { .. } => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "object store");
+                Self::new(ErrorCode::StorageUnavailable, "the object store is not available now: try again")
+            }
+        }
+    }
+}
+
+/// Whether the store refuses to create an object that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreateIfAbsent {
+    /// It refuses.
+    Honoured,
+    /// It overwrites, or does not know the condition. Nothing here relies on it.
+    Ignored,
+}
+
+impl Objects {
+    /// Opens the store that `url` names; its retries end within `patience`.
+    ///
+    /// # Errors
+    /// [`ObjectError::Unopenable`].
+    pub fn open(url: &ObjectStoreUrl, patience: Duration) -> Result<Self, ObjectError> {
+        let (store, prefix) = backend::open(url.url(), patience)
+            .map_err(|reason| ObjectError::Unopenable { url: url.clone(), reason })?;
+        Ok(Self { store, prefix })
+    }
+
+    /// Writes and removes one small object, to find out at start whether the store can be written to and whether it honours
+    /// create-if-absent.
+    ///
+    /// # Errors
+    /// [`ObjectError::Store`] if it cannot be written to.
+    pub async fn probe(&self) -> Result<CreateIfAbsent, ObjectError> {
+        let path = self.prefix.clone().join(format!("probe-{:032x}", rand::random::<u128>()));
+        let failed = |source| ObjectError::Store { operation: "store a probe object", source };
+        self.store.put(&path, b"probe".as_slice().into()).await.map_err(failed)?;
+        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let second = self.store.put_opts(&path, b"probe".as_slice().into(), create).await;
+        self.store.delete(&path).await.map_err(failed)?;
+        Ok(match second {
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                CreateIfAbsent::Honoured
+            }
+            Ok(_) | Err(_) => CreateIfAbsent::Ignored,
+        })
+    }
+
+    /// The object's length in bytes; `None` if there is no such object.
+    ///
+    /// # Errors
+    /// [`ObjectError::Store`].
+    pub async fn size(&self, tenant: &Tenant, digest: &Digest) -> Result<Option<u64>, ObjectError> {
+        match self.store.head(&self.path(tenant, digest)).await {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(ObjectError::Store { operation: "look for an object", source }),
+        }
+    }
+
+    /// Whether the object exists with this length.
+    ///
+    /// # Errors
+    /// [`ObjectError::Store`].
+    pub async fn contains(&self, tenant: &Tenant, object: &ObjectRef) -> Result<bool, ObjectError> {
+        Ok(self.size(tenant, &object.digest).await? == Some(object.size_bytes))
+    }
+
+    /// Those of `digests` that the tenant has not stored, in their order.
+    ///
+    /// # Errors
+    /// [`ObjectError::Store`].
+    pub async fn missing(&self, tenant: &Tenant, digests: Vec<Digest>) -> Result<Vec<Digest>, ObjectError> {
+        stream::iter(digests)
+            .map(|digest| async move { Ok(self.size(tenant, &digest).await?.is_none().then_some(digest)) })
+            .buffered(CONCURRENT_CHECKS)
+            .try_filter_map(|missing| async move { Ok(missing) })
+            .try_collect()
+            .await
+    }
+
+    fn path(&self, tenant: &Tenant, digest: &Digest) -> Path {
+        self.prefix.parts().chain(Path::from(digest.object_key(tenant)).parts()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use sortinghat_proto::limits;
+use tempfile::TempDir;
+
+use super::*;
+
+struct Store {
+    folder: TempDir,
+    objects: Objects,
+}
+
+impl Store {
+    fn open() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = ObjectStoreUrl::folder(folder.path()).expect("absolute");
+        let objects = Objects::open(&url, Duration::from_secs(1)).expect("a folder opens");
+        Self { folder, objects }
+    }
+
+    async fn upload(&self, announced: ObjectRef, pieces: &[Bytes]) -> Result<ObjectRef, ObjectError> {
+        let mut upload = self.objects.upload(&Tenant::local(), announced).await?;
+        for piece in pieces {
+            if let Err(error) = upload.write(piece.clone()).await {
+                upload.abort().await;
+                return Err(error);
+            }
+        }
+        upload.finish().await
+    }
+
+    async fn content(&self, digest: &Digest) -> Result<Vec<Bytes>, ObjectError> {
+        self.objects.read(&Tenant::local(), digest.clone()).await?.try_collect().await
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        fn walk(folder: &std::path::Path, found: &mut Vec<PathBuf>) {
+            for entry in std::fs::read_dir(folder).expect("readable").map(|entry| entry.expect("readable").path()) {
+                if entry.is_dir() { walk(&entry, found) } else { found.push(entry) }
+            }
+        }
+        let mut found = vec![];
+        walk(self.folder.path(), &mut found);
+        found
+    }
+}
+
+/// `count` MiB that differ from each other.
+fn mebibytes(count: usize) -> Vec<Bytes> {
+    (0..count).map(|index| Bytes::from(vec![index as u8; 1 << 20])).collect()
+}
+
+#[tokio::test]
+async fn small_and_large_objects_read_back_in_pieces_that_fit_a_message() {
+    let store = Store::open();
+    for count in [0, 1, 20] {
+        let pieces = mebibytes(count);
+        let object = ObjectRef::of(&pieces.concat());
+        assert_eq!(store.upload(object.clone(), &pieces).await.expect("stored"), object);
+        let read = store.content(&object.digest).await.expect("stored");
+        assert!(read.iter().all(|piece| piece.len() <= limits::MAX_PIECE_BYTES));
+        assert_eq!(read.concat(), pieces.concat());
+    }
+}
+
+#[tokio::test]
+async fn content_that_is_not_as_announced_leaves_no_file() {
+    let store = Store::open();
+    for count in [1, 20] {
+        let pieces = mebibytes(count);
+        let honest = ObjectRef::of(&pieces.concat());
+        let other_content = ObjectRef { digest: Digest::of(b"other"), ..honest.clone() };
+        let shorter = ObjectRef { size_bytes: honest.size_bytes - 1, ..honest.clone() };
+        let longer = ObjectRef { size_bytes: honest.size_bytes + 1, ..honest };
+        for announced in [other_content, shorter, longer] {
+            let error = store.upload(announced, &pieces).await.expect_err("not what was announced");
+            assert!(matches!(error, ObjectError::Mismatch { .. }), "{error}");
+        }
+    }
+    assert_eq!(store.files(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn the_same_object_twice_is_stored_once() {
+    let store = Store::open();
+    for _ in 0..2 {
+        store.objects.put(&Tenant::local(), Bytes::from_static(b"photo")).await.expect("stored");
+    }
+    assert_eq!(store.files().len(), 1);
+}
+
+#[tokio::test]
+async fn an_announcement_beyond_the_limit_is_refused_before_any_byte() {
+    let announced = ObjectRef { digest: Digest::of(b""), size_bytes: limits::MAX_OBJECT_BYTES + 1 };
+    let error = Store::open().upload(announced, &[]).await.expect_err("too large");
+    assert!(matches!(error, ObjectError::TooLarge { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn missing_objects_are_told_per_tenant_and_in_order() {
+    let store = Store::open();
+    let stored = store.objects.put(&Tenant::local(), Bytes::from_static(b"photo")).await.expect("stored");
+    let (first, last) = (Digest::of(b"1"), Digest::of(b"2"));
+    let asked = vec![first.clone(), stored.digest.clone(), last.clone()];
+    let other: Tenant = "other".parse().expect("a tenant");
+    assert_eq!(store.objects.missing(&Tenant::local(), asked.clone()).await.expect("asked"), [first, last]);
+    assert_eq!(store.objects.missing(&other, asked.clone()).await.expect("asked"), asked);
+}
+
+#[tokio::test]
+async fn an_object_that_rotted_in_the_store_is_reported_and_not_passed_off_as_whole() {
+    let store = Store::open();
+    let object = store.objects.put(&Tenant::local(), Bytes::from_static(b"photo")).await.expect("stored");
+    std::fs::write(&store.files()[0], b"phot0").expect("writable");
+    let error = store.content(&object.digest).await.expect_err("its bytes changed");
+    assert!(matches!(error, ObjectError::Corrupt { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_local_folder_honours_create_if_absent_and_the_probe_leaves_nothing() {
+    let store = Store::open();
+    assert_eq!(store.objects.probe().await.expect("writable"), CreateIfAbsent::Honoured);
+    assert_eq!(store.files(), Vec::<PathBuf>::new());
+}

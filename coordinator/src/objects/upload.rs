@@ -1,0 +1,134 @@
+//! Stores one object as its bytes arrive, and only if they are what was announced.
+
+use bytes::{Bytes, BytesMut};
+use object_store::{ObjectStoreExt as _, WriteMultipart};
+use sha2::{Digest as _, Sha256};
+use sortinghat_proto::{Digest, ObjectRef, Tenant, limits};
+
+use super::{ObjectError, Objects};
+
+/// Objects up to this many bytes are kept in memory and stored in one request; S3's parts have at least 5 MiB.
+const PART_BYTES: usize = 8 << 20;
+/// Parts of one object in flight; with [`PART_BYTES`] the memory of one upload.
+const CONCURRENT_PARTS: usize = 2;
+
+/// An upload in progress. Dropped before [`finish`](Upload::finish), it leaves nothing that a reader sees.
+#[derive(Debug)]
+pub struct Upload {
+    announced: ObjectRef,
+    received_bytes: u64,
+    hasher: Sha256,
+    sink: Sink,
+}
+
+/// Where the bytes go.
+#[derive(Debug)]
+enum Sink {
+    /// The object is there already: checked, then forgotten.
+    Present,
+    /// Small: gathered, stored at the end.
+    Small { objects: Objects, path: object_store::path::Path, content: BytesMut },
+    /// Large: parts on their way, made visible at the end.
+    Large(WriteMultipart),
+}
+
+impl Objects {
+    /// Begins to store an object.
+    ///
+    /// # Errors
+    /// [`ObjectError::TooLarge`], [`ObjectError::Store`].
+    pub async fn upload(&self, tenant: &Tenant, announced: ObjectRef) -> Result<Upload, ObjectError> {
+        let (size_bytes, max_bytes) = (announced.size_bytes, limits::MAX_OBJECT_BYTES);
+        if size_bytes > max_bytes {
+            return Err(ObjectError::TooLarge { size_bytes, max_bytes });
+        }
+        let path = self.path(tenant, &announced.digest);
+        let sink = if self.contains(tenant, &announced).await? {
+            Sink::Present
+        } else if size_bytes <= PART_BYTES as u64 {
+            Sink::Small { objects: self.clone(), path, content: BytesMut::new() }
+        } else {
+            let parts = self.store.put_multipart(&path).await.map_err(failed)?;
+            Sink::Large(WriteMultipart::new_with_chunk_size(parts, PART_BYTES))
+        };
+        Ok(Upload { announced, received_bytes: 0, hasher: Sha256::new(), sink })
+    }
+
+    /// Stores an object that is in memory.
+    ///
+    /// # Errors
+    /// [`ObjectError::TooLarge`], [`ObjectError::Store`].
+    pub async fn put(&self, tenant: &Tenant, content: Bytes) -> Result<ObjectRef, ObjectError> {
+        let mut upload = self.upload(tenant, ObjectRef::of(&content)).await?;
+        upload.write(content).await?;
+        upload.finish().await
+    }
+}
+
+impl Upload {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// [`ObjectError::Mismatch`] as soon as there are more than announced; [`ObjectError::Store`]. Then call
+    /// [`abort`](Upload::abort).
+    pub async fn write(&mut self, piece: Bytes) -> Result<(), ObjectError> {
+        self.received_bytes += piece.len() as u64;
+        if self.received_bytes > self.announced.size_bytes {
+            let reason = format!("more than {} bytes were sent", self.announced.size_bytes);
+            return Err(ObjectError::Mismatch { reason });
+        }
+        self.hasher.update(&piece);
+        match &mut self.sink {
+            Sink::Present => {}
+            Sink::Small { content, .. } => content.extend_from_slice(&piece),
+            Sink::Large(parts) => {
+                parts.wait_for_capacity(CONCURRENT_PARTS).await.map_err(failed)?;
+                parts.put(piece);
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks what was received and makes the object visible. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`ObjectError::Mismatch`] or [`ObjectError::Store`]; either way nothing is visible.
+    pub async fn finish(mut self) -> Result<ObjectRef, ObjectError> {
+        let digest = Digest::from_hasher(std::mem::take(&mut self.hasher));
+        let expected = &self.announced;
+        let reason = if self.received_bytes != expected.size_bytes {
+            Some(format!("{} bytes were sent, {} announced", self.received_bytes, expected.size_bytes))
+        } else if digest != expected.digest {
+            Some(format!("its digest is {digest}, {} was announced", expected.digest))
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            self.abort().await;
+            return Err(ObjectError::Mismatch { reason });
+        }
+        match self.sink {
+            Sink::Present => {}
+            Sink::Small { objects, path, content } => {
+                objects.store.put(&path, content.freeze().into()).await.map_err(failed)?;
+            }
+            Sink::Large(parts) => {
+                parts.finish().await.map_err(failed)?;
+            }
+        }
+        Ok(self.announced)
+    }
+
+    /// Gives up and removes the parts that were stored.
+    pub async fn abort(self) {
+        if let Sink::Large(parts) = self.sink
+            && let Err(error) = parts.abort().await
+        {
+            tracing::warn!(%error, digest = %self.announced.digest, "the parts of an abandoned upload were left behind");
+        }
+    }
+}
+
+fn failed(source: object_store::Error) -> ObjectError {
+    ObjectError::Store { operation: "store an object", source }
+}

@@ -1,0 +1,85 @@
+use sortinghat_proto::{
+    Digest, failure_of_status,
+    v1::{
+        CancelJobRequest, ErrorCode, FindMissingObjectsRequest, GetJobRequest, ListJobsRequest, ListWorkersRequest,
+        ReadObjectRequest, WatchJobRequest,
+    },
+};
+use tonic::{Code, Status};
+
+use crate::harness::{ByHand, Coordinator};
+
+/// A coordinator for two tenants, a worker and an admin, whose tokens are their names.
+async fn coordinator() -> Coordinator {
+    let line = |token: &str, tenant: &str, role: &str| {
+        let sha256 = Digest::of(token.as_bytes());
+        format!("[[tokens]]\nsha256 = '{sha256}'\ntenant = '{tenant}'\nrole = '{role}'\n")
+    };
+    let tokens = [
+        line("alice", "team-a", "user"),
+        line("bob", "team-b", "user"),
+        line("worker", "machines", "worker"),
+        line("root", "operators", "admin"),
+    ];
+    Coordinator::start_with_tokens(&tokens.concat()).await
+}
+
+fn assert_code<T: std::fmt::Debug>(result: Result<T, Status>, code: Code) {
+    assert_eq!(result.expect_err("must be refused").code(), code);
+}
+
+#[tokio::test]
+async fn no_tenant_sees_anything_of_another() {
+    let coordinator = coordinator().await;
+    let (mut alice, mut bob) = (coordinator.client_with("alice").await, coordinator.client_with("bob").await);
+    let job_id = alice.submit_ingest("stamps").await;
+    let photo = Digest::of(b"photo").to_string();
+
+    assert_code(bob.jobs.get_job(GetJobRequest { job_id: job_id.clone() }).await, Code::NotFound);
+    assert_code(bob.jobs.cancel_job(CancelJobRequest { job_id: job_id.clone() }).await, Code::NotFound);
+    assert_code(bob.jobs.watch_job(WatchJobRequest { job_id, after_sequence: 0 }).await, Code::NotFound);
+    assert!(bob.jobs.list_jobs(ListJobsRequest::default()).await.expect("allowed").into_inner().jobs.is_empty());
+    assert_code(bob.artifacts.read_object(ReadObjectRequest { digest: photo.clone() }).await, Code::NotFound);
+    let asked = FindMissingObjectsRequest { digests: vec![photo.clone()] };
+    let missing = bob.artifacts.find_missing_objects(asked).await.expect("allowed").into_inner().missing;
+    assert_eq!(missing, [photo]);
+}
+
+#[tokio::test]
+async fn a_worker_runs_tasks_and_submits_nothing_and_a_user_the_other_way_round() {
+    let coordinator = coordinator().await;
+    let (mut alice, mut worker) = (coordinator.client_with("alice").await, coordinator.client_with("worker").await);
+    let request = alice.ingest_request("stamps").await;
+    let status = worker.jobs.submit_job(request).await.expect_err("workers submit nothing");
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert_eq!(failure_of_status(&status).code(), ErrorCode::PermissionDenied);
+    assert!(status.message().contains("JobService/SubmitJob"), "{}", status.message());
+    assert_code(ByHand::new(alice).synchronize(vec![], 1, 0).await, Code::PermissionDenied);
+    ByHand::new(worker).synchronize(vec![], 1, 0).await.expect("a worker may");
+}
+
+#[tokio::test]
+async fn without_a_known_token_nothing_is_answered() {
+    let coordinator = coordinator().await;
+    for mut stranger in [coordinator.client().await, coordinator.client_with("guess").await] {
+        let status = stranger.jobs.list_jobs(ListJobsRequest::default()).await.expect_err("unknown");
+        assert_eq!(status.code(), Code::Unauthenticated);
+        assert_eq!(failure_of_status(&status).code(), ErrorCode::PermissionDenied);
+    }
+}
+
+#[tokio::test]
+async fn users_see_workers_but_not_what_they_do_for_others() {
+    let coordinator = coordinator().await;
+    let mut alice = coordinator.client_with("alice").await;
+    alice.submit_ingest("stamps").await;
+    let mut worker = ByHand::new(coordinator.client_with("worker").await);
+    let task = worker.take().await.key.expect("a lease has a key").task_id;
+
+    for (token, expected) in [("alice", vec![task.clone()]), ("bob", vec![]), ("root", vec![task])] {
+        let mut client = coordinator.client_with(token).await;
+        let workers = client.workers.list_workers(ListWorkersRequest {}).await.expect("allowed").into_inner().workers;
+        assert_eq!(workers.len(), 1, "{token}");
+        assert_eq!(workers[0].running_tasks, expected, "{token}");
+    }
+}

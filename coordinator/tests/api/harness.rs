@@ -1,0 +1,231 @@
+//! A coordinator on a free port of loopback, and its clients.
+
+use std::net::SocketAddr;
+
+use sortinghat_coordinator::{
+    app::{App, AppError, Drained},
+    config::{Config, Settings, StoreUrl},
+};
+use sortinghat_proto::{
+    ObjectRef,
+    manifest::{self, UploadManifest, UploadedFile},
+    v1::{
+        IngestSpec, JobSpec, Lease, LeaseReport, SubmitJobRequest, SynchronizeRequest, SynchronizeResponse,
+        TaskOutcome, TaskSucceeded, UploadObjectRequest, WorkerDescription,
+        artifact_service_client::ArtifactServiceClient, job_service_client::JobServiceClient, job_spec::Kind,
+        task_outcome::Outcome, upload_object_request::Part, worker_service_client::WorkerServiceClient,
+    },
+};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Request, Status,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
+
+/// Shows a token with every call, if there is one.
+#[derive(Debug, Clone)]
+pub(crate) struct Bearer(Option<String>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().expect("plain text"));
+        }
+        Ok(request)
+    }
+}
+
+type Transport = InterceptedService<Channel, Bearer>;
+
+/// One caller's clients.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    pub(crate) jobs: JobServiceClient<Transport>,
+    pub(crate) artifacts: ArtifactServiceClient<Transport>,
+    pub(crate) workers: WorkerServiceClient<Transport>,
+}
+
+/// A coordinator in this process.
+pub(crate) struct Coordinator {
+    address: SocketAddr,
+    /// Where it shows its metrics, if it was told to.
+    pub(crate) metrics_address: Option<SocketAddr>,
+    stop: CancellationToken,
+    served: JoinHandle<Result<Drained, AppError>>,
+    _folder: TempDir,
+}
+
+impl Coordinator {
+    /// Open to everyone, with its queue in memory.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Settings::default()).await
+    }
+
+    /// With these tokens.
+    pub(crate) async fn start_with_tokens(tokens: &str) -> Self {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), tokens).expect("writable");
+        Self::start_with(Settings { credentials: Some(file.path().to_owned()), ..Settings::default() }).await
+    }
+
+    /// With these settings, in a folder of its own.
+    pub(crate) async fn start_with(settings: Settings) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let own = Settings {
+            listen: "127.0.0.1:0".parse().ok(),
+            data_dir: Some(folder.path().to_owned()),
+            store: Some(StoreUrl::Memory),
+            ..Settings::default()
+        };
+        let config = Config::resolve(settings.over(own)).expect("valid");
+        let app = App::build(config, None).await.expect("it can listen");
+        let address = app.address().expect("it listens");
+        let metrics_address = app.metrics_address();
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(app.serve(stop.clone().cancelled_owned()));
+        Self { address, metrics_address, stop, served, _folder: folder }
+    }
+
+    /// Asks it to stop.
+    pub(crate) fn ask_to_stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until it has stopped.
+    pub(crate) async fn stopped(self) -> Drained {
+        self.served.await.expect("it does not panic").expect("it serves until it is asked to stop")
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        channel(self.address).await
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        client(self.address, None).await
+    }
+
+    pub(crate) async fn client_with(&self, token: &str) -> Client {
+        client(self.address, Some(token.to_owned())).await
+    }
+}
+
+async fn channel(address: SocketAddr) -> Channel {
+    let endpoint = Channel::from_shared(format!("http://{address}")).expect("an address makes a URL");
+    endpoint.connect().await.expect("the coordinator listens")
+}
+
+/// Clients of the coordinator at `address`.
+pub(crate) async fn client(address: SocketAddr, token: Option<String>) -> Client {
+    let (channel, bearer) = (channel(address).await, Bearer(token));
+    Client {
+        jobs: JobServiceClient::with_interceptor(channel.clone(), bearer.clone()),
+        artifacts: ArtifactServiceClient::with_interceptor(channel.clone(), bearer.clone()),
+        workers: WorkerServiceClient::with_interceptor(channel, bearer),
+    }
+}
+
+/// The messages that upload `content` announced as `header`, in pieces of `piece_bytes`.
+pub(crate) fn upload_messages(header: ObjectRef, content: &[u8], piece_bytes: usize) -> Vec<UploadObjectRequest> {
+    let pieces = content.chunks(piece_bytes).map(|piece| Part::Data(piece.to_vec().into()));
+    let parts = std::iter::once(Part::Header(header.into())).chain(pieces);
+    parts.map(|part| UploadObjectRequest { part: Some(part) }).collect()
+}
+
+impl Client {
+    /// Uploads `content`.
+    pub(crate) async fn upload(&mut self, content: &[u8]) -> ObjectRef {
+        let object = ObjectRef::of(content);
+        let messages = upload_messages(object.clone(), content, 1 << 20);
+        let stored = self.artifacts.upload_object(futures::stream::iter(messages)).await.expect("accepted");
+        assert_eq!(stored.into_inner().object, Some(object.clone().into()));
+        object
+    }
+
+    /// A request to ingest one uploaded photo as the dataset `name`.
+    pub(crate) async fn ingest_request(&mut self, name: &str) -> SubmitJobRequest {
+        let photo = self.upload(b"photo").await;
+        let files = vec![UploadedFile { path: "cats/a.png".to_owned(), object: photo }];
+        let source = self.upload(&manifest::encode(&UploadManifest { files })).await;
+        let ingest = IngestSpec { dataset_name: name.to_owned(), source: Some(source.into()), ..IngestSpec::default() };
+        SubmitJobRequest { spec: Some(JobSpec { kind: Some(Kind::Ingest(ingest)) }), ..SubmitJobRequest::default() }
+    }
+
+    /// Submits such a request and returns the job's id.
+    pub(crate) async fn submit_ingest(&mut self, name: &str) -> String {
+        let request = self.ingest_request(name).await;
+        self.jobs.submit_job(request).await.expect("accepted").into_inner().job.expect("a job").id
+    }
+}
+
+/// The worker's side of the protocol, spoken by hand.
+pub(crate) struct ByHand {
+    client: Client,
+    sequence: u64,
+}
+
+impl ByHand {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, sequence: 0 }
+    }
+
+    /// Says what it holds; the answer may be held for `wait_ms`.
+    pub(crate) async fn synchronize(
+        &mut self,
+        leases: Vec<LeaseReport>,
+        free_slots: u32,
+        wait_ms: u32,
+    ) -> Result<SynchronizeResponse, Status> {
+        self.sequence += 1;
+        let description = WorkerDescription {
+            host: "by-hand".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            device: "cpu".to_owned(),
+            slots: 1,
+            threads: 1,
+            ..WorkerDescription::default()
+        };
+        let request = SynchronizeRequest {
+            worker_id: "by-hand".to_owned(),
+            sequence: self.sequence,
+            description: Some(description),
+            leases,
+            free_slots,
+            wait_ms,
+            ..SynchronizeRequest::default()
+        };
+        self.client.workers.synchronize(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// Waits for a task.
+    pub(crate) async fn take(&mut self) -> Lease {
+        loop {
+            let mut response = self.synchronize(vec![], 1, 1000).await.expect("a worker may call");
+            if let Some(lease) = response.leases.pop() {
+                return lease;
+            }
+        }
+    }
+
+    /// Reports the task as done, with an uploaded manifest, until that is acknowledged.
+    pub(crate) async fn finish(&mut self, lease: &Lease) {
+        let key = lease.key.clone().expect("a lease has a key");
+        let manifest = self.client.upload(b"{}").await;
+        let succeeded = TaskSucceeded { manifest: Some(manifest.into()), summary: "done".to_owned() };
+        let report = LeaseReport {
+            task_id: key.task_id.clone(),
+            epoch: key.epoch,
+            beat: 1,
+            outcome: Some(TaskOutcome { outcome: Some(Outcome::Succeeded(succeeded)) }),
+            ..LeaseReport::default()
+        };
+        loop {
+            let response = self.synchronize(vec![report.clone()], 0, 0).await.expect("a worker may call");
+            if response.acknowledged.contains(&key) {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+use futures::TryStreamExt as _;
+use sortinghat_proto::{
+    ObjectRef, failure_of_status,
+    v1::{
+        CancelJobRequest, ErrorCode, GetJobRequest, Job, JobState, ListJobsRequest, SubmitJobRequest,
+        SubmitJobsRequest, WatchJobRequest, WatchJobResponse, job_event::Event, job_spec::Kind,
+        submit_verdict::Verdict, watch_job_response::Update,
+    },
+};
+use tonic::{Code, Status};
+
+use crate::harness::{ByHand, Client, Coordinator};
+
+async fn get(client: &mut Client, job_id: &str) -> Job {
+    let request = GetJobRequest { job_id: job_id.to_owned() };
+    client.jobs.get_job(request).await.expect("it exists").into_inner().job.expect("a job")
+}
+
+async fn submit_refused(client: &mut Client, request: SubmitJobRequest) -> Status {
+    client.jobs.submit_job(request).await.expect_err("must be refused")
+}
+
+#[tokio::test]
+async fn a_submitted_job_waits_for_a_worker_is_listed_and_can_be_cancelled() {
+    let coordinator = Coordinator::start().await;
+    let mut client = coordinator.client().await;
+    let id = client.submit_ingest("stamps").await;
+    assert_eq!(get(&mut client, &id).await.state(), JobState::Queued);
+
+    let listed = client.jobs.list_jobs(ListJobsRequest::default()).await.expect("allowed").into_inner();
+    assert_eq!(listed.jobs.iter().map(|job| &job.id).collect::<Vec<_>>(), [&id]);
+    let others = ListJobsRequest { kind: "classify".to_owned(), ..ListJobsRequest::default() };
+    assert!(client.jobs.list_jobs(others).await.expect("allowed").into_inner().jobs.is_empty());
+
+    let cancel = CancelJobRequest { job_id: id.clone() };
+    client.jobs.cancel_job(cancel.clone()).await.expect("it exists");
+    assert_eq!(get(&mut client, &id).await.state(), JobState::Cancelled);
+    client.jobs.cancel_job(cancel).await.expect("cancelling twice changes nothing");
+}
+
+#[tokio::test]
+async fn the_same_key_is_the_same_job_and_another_spec_under_it_is_refused() {
+    let coordinator = Coordinator::start().await;
+    let mut client = coordinator.client().await;
+    let request = SubmitJobRequest { idempotency_key: "ci-1".to_owned(), ..client.ingest_request("stamps").await };
+    let first = client.jobs.submit_job(request.clone()).await.expect("accepted").into_inner();
+    let second = client.jobs.submit_job(request).await.expect("accepted").into_inner();
+    assert_eq!((first.existed, second.existed), (false, true));
+    assert_eq!(first.job.expect("a job").id, second.job.expect("a job").id);
+
+    let other = SubmitJobRequest { idempotency_key: "ci-1".to_owned(), ..client.ingest_request("coins").await };
+    let status = submit_refused(&mut client, other).await;
+    assert_eq!(failure_of_status(&status).code(), ErrorCode::IdempotencyConflict);
+}
+
+#[tokio::test]
+async fn a_job_whose_photos_were_not_uploaded_is_refused_and_the_field_named() {
+    let coordinator = Coordinator::start().await;
+    let mut client = coordinator.client().await;
+    let mut request = client.ingest_request("stamps").await;
+    let Some(Kind::Ingest(ingest)) = request.spec.as_mut().and_then(|spec| spec.kind.as_mut()) else {
+        panic!("an ingest request")
+    };
+    ingest.source = Some(ObjectRef::of(b"never uploaded").into());
+    let status = submit_refused(&mut client, request).await;
+    let failure = failure_of_status(&status);
+    assert_eq!((status.code(), failure.code()), (Code::NotFound, ErrorCode::NotFound));
+    assert!(failure.field.contains("source"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn values_out_of_range_are_refused_and_the_field_named() {
+    let coordinator = Coordinator::start().await;
+    let mut client = coordinator.client().await;
+    let good = client.ingest_request("stamps").await;
+    let cases = [
+        (SubmitJobRequest { priority: 11, ..good.clone() }, "priority"),
+        (SubmitJobRequest { idempotency_key: "k".repeat(129), ..good.clone() }, "idempotency_key"),
+        (SubmitJobRequest { idempotency_key: "a b\n".to_owned(), ..good.clone() }, "idempotency_key"),
+        (SubmitJobRequest { parents: vec!["nonsense".to_owned()], ..good.clone() }, "parents"),
+        (SubmitJobRequest { spec: None, ..good }, "spec"),
+    ];
+    for (request, field) in cases {
+        let status = submit_refused(&mut client, request).await;
+        let failure = failure_of_status(&status);
+        assert_eq!(status.code(), Code::InvalidArgument, "{failure:?}");
+        assert!(failure.field.starts_with(field), "{field}: {failure:?}");
+    }
+    let page = ListJobsRequest { page_size: 1001, ..ListJobsRequest::default() };
+    let status = client.jobs.list_jobs(page).await.expect_err("too large a page");
+    assert_eq!(failure_of_status(&status).field, "page_size");
+}
+
+#[tokio::test]
+async fn each_of_many_jobs_has_its_own_verdict() {
+    let coordinator = Coordinator::start().await;
+    let mut client = coordinator.client().await;
+    let good = client.ingest_request("stamps").await;
+    let bad = SubmitJobRequest { priority: 11, ..good.clone() };
+    let jobs = SubmitJobsRequest { jobs: vec![good.clone(), bad, good.clone()] };
+    let verdicts = client.jobs.submit_jobs(jobs).await.expect("a call of its own").into_inner().verdicts;
+    let accepted: Vec<bool> =
+        verdicts.iter().map(|verdict| matches!(verdict.verdict, Some(Verdict::Accepted(_)))).collect();
+    assert_eq!(accepted, [true, false, true]);
+
+    let too_many = SubmitJobsRequest { jobs: vec![good; 1001] };
+    let status = client.jobs.submit_jobs(too_many).await.expect_err("too many");
+    assert_eq!(failure_of_status(&status).field, "jobs");
+}
+
+#[tokio::test]
+async fn jobs_are_paged_newest_first_and_none_is_missed() {
+    let coordinator = Coordinator::start().await;
+    let mut client = coordinator.client().await;
+    let mut submitted = Vec::new();
+    for _ in 0..5 {
+        submitted.push(client.submit_ingest("stamps").await);
+    }
+    submitted.sort();
+    submitted.reverse();
+    let mut seen = Vec::new();
+    let mut request = ListJobsRequest { page_size: 2, ..ListJobsRequest::default() };
+    loop {
+        let page = client.jobs.list_jobs(request.clone()).await.expect("allowed").into_inner();
+        seen.extend(page.jobs.into_iter().map(|job| job.id));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    assert_eq!(seen, submitted);
+}
+
+fn event_sequences(updates: &[WatchJobResponse]) -> Vec<u64> {
+    let events = updates.iter().filter_map(|update| match &update.update {
+        Some(Update::Event(event)) => Some(event.sequence),
+        _ => None,
+    });
+    events.collect()
+}
+
+#[tokio::test]
+async fn a_watcher_sees_every_event_until_the_job_ends_and_can_go_on_from_anywhere() {
+    let coordinator = Coordinator::start().await;
+    let mut client = coordinator.client().await;
+    let id = client.submit_ingest("stamps").await;
+    let watch = WatchJobRequest { job_id: id.clone(), after_sequence: 0 };
+    let updates = client.jobs.watch_job(watch).await.expect("it exists").into_inner();
+
+    let mut worker = ByHand::new(coordinator.client().await);
+    let lease = worker.take().await;
+    worker.finish(&lease).await;
+
+    let updates: Vec<WatchJobResponse> = updates.try_collect().await.expect("the stream ends with the job");
+    let sequences = event_sequences(&updates);
+    assert_eq!(sequences, (1..=sequences.len() as u64).collect::<Vec<_>>());
+    let last = updates.iter().rev().find_map(|update| match &update.update {
+        Some(Update::Event(event)) => event.event.clone(),
+        _ => None,
+    });
+    let Some(Event::StateChanged(change)) = last else { panic!("the last event is the end: {last:?}") };
+    assert_eq!(change.state(), JobState::Succeeded);
+    assert_eq!(get(&mut client, &id).await.output.expect("an output").name, "stamps@1");
+
+    let late = WatchJobRequest { job_id: id, after_sequence: 2 };
+    let rest = client.jobs.watch_job(late).await.expect("it exists").into_inner();
+    let rest: Vec<WatchJobResponse> = rest.try_collect().await.expect("the stream ends at once");
+    assert_eq!(event_sequences(&rest), sequences[2..]);
+}
+
+#[tokio::test]
+async fn unknown_and_malformed_ids_are_told_apart() {
+    let coordinator = Coordinator::start().await;
+    let mut client = coordinator.client().await;
+    for (id, code) in [("00000000000000000000000000", Code::NotFound), ("nonsense", Code::InvalidArgument)] {
+        let status = client.jobs.get_job(GetJobRequest { job_id: id.to_owned() }).await.expect_err(id);
+        assert_eq!(status.code(), code, "{id}");
+    }
+}

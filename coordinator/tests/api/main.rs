@@ -1,0 +1,8 @@
+//! The API as clients see it: real servers on loopback, the generated client, and the real binary where a process must die.
+
+mod access;
+mod artifacts;
+mod harness;
+mod jobs;
+mod process;
+mod serving;

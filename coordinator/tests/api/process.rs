@@ -1,0 +1,126 @@
+//! The real binary.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use sortinghat_proto::v1::{GetJobRequest, JobState};
+
+use crate::harness::client;
+
+/// A coordinator process that ends with the test.
+struct Process {
+    child: Child,
+    address: SocketAddr,
+}
+
+fn command(data_dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sortinghat-coordinator"));
+    command.env_clear().arg("--data-dir").arg(data_dir).args(["--listen", "127.0.0.1:0", "--log-format", "json"]);
+    command.stdin(Stdio::null());
+    command
+}
+
+impl Process {
+    /// Starts it and waits for the log line that says where it serves.
+    fn start(data_dir: &Path) -> Self {
+        let mut child = command(data_dir).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let address = loop {
+            let line = lines.next().expect("it says where it serves before it ends").expect("text");
+            let line: serde_json::Value = serde_json::from_str(&line).expect("one JSON object a line");
+            if line["fields"]["message"] == "serving" {
+                break line["fields"]["address"].as_str().expect("text").parse().expect("an address");
+            }
+        };
+        // Its later lines must go somewhere.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+
+    fn send(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).expect("process ids fit in 32 bits");
+        kill(Pid::from_raw(pid), signal).expect("the process is ours");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Already gone is as good as gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn ends(command: &mut Command) -> (Output, String) {
+    let output = command.output().expect("the binary starts");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output, stderr)
+}
+
+#[tokio::test]
+async fn an_acknowledged_job_survives_kill_9() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut first = Process::start(folder.path());
+    let job_id = client(first.address, None).await.submit_ingest("stamps").await;
+    first.send(Signal::SIGKILL);
+    first.child.wait().expect("it ends");
+
+    let second = Process::start(folder.path());
+    let mut client = client(second.address, None).await;
+    let job = client.jobs.get_job(GetJobRequest { job_id }).await.expect("it was acknowledged").into_inner().job;
+    assert_eq!(job.expect("a job").state(), JobState::Queued);
+}
+
+#[test]
+fn sigterm_ends_it_with_success_and_without_a_stale_address() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let address_file = folder.path().join("coordinator.addr");
+    let mut process = Process::start(folder.path());
+    let published = std::fs::read_to_string(&address_file).expect("written before it serves");
+    assert_eq!(published.trim(), process.address.to_string());
+    process.send(Signal::SIGTERM);
+    assert!(process.child.wait().expect("it ends").success());
+    assert!(!address_file.exists());
+}
+
+#[test]
+fn two_coordinators_cannot_share_a_data_folder() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let first = Process::start(folder.path());
+    let (output, stderr) = ends(&mut command(folder.path()));
+    assert_eq!(output.status.code(), Some(3));
+    assert!(stderr.contains(&format!("another coordinator (process {})", first.child.id())), "{stderr}");
+}
+
+#[test]
+fn an_address_that_others_can_reach_is_refused_with_what_to_set() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut exposed = Command::new(env!("CARGO_BIN_EXE_sortinghat-coordinator"));
+    exposed.env_clear().env("SORTINGHAT_LISTEN", "0.0.0.0:0").arg("--data-dir").arg(folder.path());
+    let (output, stderr) = ends(&mut exposed);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr.contains("set --tls-cert, --tls-key and --credentials"), "{stderr}");
+}
+
+#[test]
+fn the_dumped_configuration_shows_where_each_value_came_from_winning() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("coordinator.toml");
+    std::fs::write(&file, "lease_ttl = '7s'\ndrain_grace = '7s'\nlisten = '127.0.0.1:7'\n").expect("writable");
+    let mut dump = command(folder.path());
+    dump.arg("--config").arg(&file).arg("--dump-config").env("SORTINGHAT_LISTEN", "127.0.0.1:8");
+    let (output, stderr) = ends(dump.env("SORTINGHAT_LEASE_TTL", "8s"));
+    assert!(output.status.success(), "{stderr}");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let dumped: toml::Table = text.parse().expect("a configuration file");
+    let value = |key: &str| dumped[key].as_str().expect("text").to_owned();
+    assert_eq!([value("drain_grace"), value("lease_ttl"), value("listen")], ["7s", "8s", "127.0.0.1:0"]);
+}

@@ -1,0 +1,113 @@
+use futures::{StreamExt as _, stream};
+use sortinghat_coordinator::{app::Drained, config::Settings};
+use sortinghat_proto::v1::{ListJobsRequest, WatchJobRequest};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tonic::{Code, Request};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use crate::harness::{ByHand, Coordinator};
+
+/// Names of the services that reflection lists.
+macro_rules! reflected_services {
+    ($version:ident, $coordinator:expr) => {{
+        use tonic_reflection::pb::$version::{
+            ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+            server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+        };
+        let mut client = ServerReflectionClient::new($coordinator.channel().await);
+        let question = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let answers = client.server_reflection_info(stream::iter([question])).await.expect("served");
+        let answer = answers.into_inner().message().await.expect("an answer").expect("one answer");
+        match answer.message_response {
+            Some(MessageResponse::ListServicesResponse(list)) => {
+                list.service.into_iter().map(|service| service.name).collect::<Vec<String>>()
+            }
+            other => panic!("a list of services was asked for: {other:?}"),
+        }
+    }};
+}
+
+#[tokio::test]
+async fn old_and_new_reflection_list_our_services() {
+    let coordinator = Coordinator::start().await;
+    for services in [reflected_services!(v1, coordinator), reflected_services!(v1alpha, coordinator)] {
+        for name in ["sortinghat.v1.JobService", "sortinghat.v1.ArtifactService", "sortinghat.v1.WorkerService"] {
+            assert!(services.iter().any(|service| service == name), "{name} in {services:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn health_turns_from_serving_to_not_serving_when_it_drains() {
+    let coordinator = Coordinator::start().await;
+    let mut health = HealthClient::new(coordinator.channel().await);
+    let request = HealthCheckRequest { service: "sortinghat.v1.JobService".to_owned() };
+    let mut statuses = health.watch(request).await.expect("served").into_inner();
+    let mut next = async || -> Option<HealthCheckResponse> { statuses.message().await.expect("told") };
+    assert_eq!(next().await.map(|answer| answer.status()), Some(ServingStatus::Serving));
+    coordinator.ask_to_stop();
+    assert_eq!(next().await.map(|answer| answer.status()), Some(ServingStatus::NotServing));
+}
+
+#[tokio::test]
+async fn a_drain_ends_watches_and_held_polls_and_cuts_nothing_off() {
+    // A poll is held for a third of a lease: without the drain it would outlast the grace period.
+    let (lease_ttl, drain_grace) = ("1h".parse().ok(), "20s".parse().ok());
+    let coordinator = Coordinator::start_with(Settings { lease_ttl, drain_grace, ..Settings::default() }).await;
+    let mut client = coordinator.client().await;
+    let mut worker = ByHand::new(coordinator.client().await);
+    worker.synchronize(vec![], 1, 0).await.expect("known");
+    let held = tokio::spawn(async move { worker.synchronize(vec![], 0, u32::MAX).await });
+    let job_id = client.submit_ingest("stamps").await;
+    let watch = client.jobs.watch_job(WatchJobRequest { job_id, after_sequence: 0 }).await.expect("it exists");
+    let mut watch = watch.into_inner();
+    watch.next().await.expect("the first event").expect("an event");
+
+    coordinator.ask_to_stop();
+    while watch.next().await.is_some() {}
+    // It is answered or told to come back, but not left hanging.
+    let _ = held.await.expect("the call ends");
+    drop(client);
+    assert_eq!(coordinator.stopped().await, Drained::Fully);
+}
+
+#[tokio::test]
+async fn an_unknown_method_of_ours_is_unimplemented() {
+    let coordinator = Coordinator::start().await;
+    let mut client = tonic::client::Grpc::new(coordinator.channel().await);
+    client.ready().await.expect("connected");
+    let codec = tonic_prost::ProstCodec::<ListJobsRequest, ListJobsRequest>::default();
+    let path = http::uri::PathAndQuery::from_static("/sortinghat.v1.JobService/Explode");
+    let status = client.unary(Request::new(ListJobsRequest::default()), path, codec).await.expect_err("no such method");
+    assert_eq!(status.code(), Code::Unimplemented);
+}
+
+/// What an HTTP page answers, headers included.
+async fn page(address: std::net::SocketAddr, path: &str) -> String {
+    let mut connection = TcpStream::connect(address).await.expect("it listens");
+    connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.expect("answered");
+    answer
+}
+
+#[tokio::test]
+async fn operators_see_that_it_is_well_and_how_many_calls_there_were() {
+    let settings = Settings { metrics_listen: "127.0.0.1:0".parse().ok(), ..Settings::default() };
+    let coordinator = Coordinator::start_with(settings).await;
+    let pages = coordinator.metrics_address.expect("it was told to");
+    let mut client = coordinator.client().await;
+    client.jobs.list_jobs(ListJobsRequest::default()).await.expect("allowed");
+    assert!(page(pages, "/healthz").await.starts_with("HTTP/1.0 200"));
+    let metrics = page(pages, "/metrics").await;
+    let line = "sortinghat_grpc_calls_total{method=\"JobService/ListJobs\",code=\"OK\"} ";
+    assert!(metrics.contains(line), "{metrics}");
+}
