@@ -12,7 +12,7 @@ mod spec;
 pub mod time;
 
 /// Generated from `sortinghat/v1/*.proto`, where every message and field is documented.
-#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto files carry the documentation")]
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines, reason = "generated, documented there")]
 pub mod v1 {
     tonic::include_proto!("sortinghat.v1");
 }
@@ -20,7 +20,7 @@ pub mod v1 {
 /// What a worker and its executor process say to each other.
 pub mod executor {
     /// Generated from `sortinghat/executor/v1/executor.proto`, where every message and field is documented.
-    #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto files carry the documentation")]
+    #[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines, reason = "generated, documented there")]
     pub mod v1 {
         tonic::include_proto!("sortinghat.executor.v1");
     }
