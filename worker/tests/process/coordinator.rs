@@ -37,16 +37,16 @@ struct Service {
 
 /// The coordinator, as a test holds it.
 #[derive(Debug)]
-pub struct Coordinator {
+pub(crate) struct Coordinator {
     /// Its address.
-    pub url: String,
+    pub(crate) url: String,
     service: Service,
     requests: mpsc::UnboundedReceiver<SynchronizeRequest>,
 }
 
 impl Coordinator {
     /// Serves on a free port of this machine until the test's runtime ends.
-    pub async fn start(lease_ttl: Duration) -> Self {
+    pub(crate) async fn start(lease_ttl: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (heard, requests) = mpsc::unbounded_channel();
@@ -64,27 +64,27 @@ impl Coordinator {
     }
 
     /// Offers a lease on this task, and keeps renewing it.
-    pub fn offer(&self, assignment: v1::Assignment) {
+    pub(crate) fn offer(&self, assignment: v1::Assignment) {
         self.wish(|wishes| wishes.assignments.push(assignment));
     }
 
     /// Asks for every task to be cancelled.
-    pub fn cancel(&self) {
+    pub(crate) fn cancel(&self) {
         self.wish(|wishes| wishes.cancel = true);
     }
 
     /// Lists no lease any more, as if others had them.
-    pub fn take_leases_away(&self) {
+    pub(crate) fn take_leases_away(&self) {
         self.wish(|wishes| wishes.assignments.clear());
     }
 
     /// Whether outcomes are acknowledged from now on.
-    pub fn acknowledge(&self, acknowledges: bool) {
+    pub(crate) fn acknowledge(&self, acknowledges: bool) {
         self.wish(|wishes| wishes.acknowledges = acknowledges);
     }
 
     /// Whether calls get no answer from now on, as over a cut network.
-    pub fn be_silent(&self, silent: bool) {
+    pub(crate) fn be_silent(&self, silent: bool) {
         self.wish(|wishes| wishes.silent = silent);
     }
 
@@ -94,7 +94,7 @@ impl Coordinator {
     }
 
     /// Reads what the worker says until `pick` finds what it is looking for.
-    pub async fn hear<T>(&mut self, what: &str, mut pick: impl FnMut(&SynchronizeRequest) -> Option<T>) -> T {
+    pub(crate) async fn hear<T>(&mut self, what: &str, mut pick: impl FnMut(&SynchronizeRequest) -> Option<T>) -> T {
         let heard = async {
             loop {
                 let request = self.requests.recv().await.expect("the server runs");
@@ -107,13 +107,13 @@ impl Coordinator {
     }
 
     /// Waits until the worker offers a free slot and holds no lease.
-    pub async fn hear_free_slot(&mut self) -> SynchronizeRequest {
+    pub(crate) async fn hear_free_slot(&mut self) -> SynchronizeRequest {
         let is_free = |request: &SynchronizeRequest| request.free_slots > 0 && request.leases.is_empty();
         self.hear("a free slot", |request| is_free(request).then(|| request.clone())).await
     }
 
     /// Waits until a task has got somewhere.
-    pub async fn hear_progress(&mut self) -> v1::Progress {
+    pub(crate) async fn hear_progress(&mut self) -> v1::Progress {
         let is_moving = |progress: &v1::Progress| progress.done > 0;
         self.hear("progress", |request| {
             request.leases.iter().find_map(|lease| lease.progress.clone()).filter(is_moving)
@@ -122,7 +122,7 @@ impl Coordinator {
     }
 
     /// Waits until a task has ended.
-    pub async fn hear_outcome(&mut self) -> Outcome {
+    pub(crate) async fn hear_outcome(&mut self) -> Outcome {
         self.hear("an outcome", |request| request.leases.iter().find_map(|lease| lease.outcome.clone()?.outcome)).await
     }
 }

@@ -1,7 +1,7 @@
 //! A real worker process, and a coordinator that says what the test wants said.
 
-pub mod coordinator;
-pub mod photos;
+pub(crate) mod coordinator;
+pub(crate) mod photos;
 
 use std::{
     fs,
@@ -20,12 +20,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A worker process; killed when it is dropped.
 #[derive(Debug)]
-pub struct Worker {
+pub(crate) struct Worker {
     process: Child,
 }
 
 /// The worker's binary, with everything that tests have in common.
-pub fn worker_command(folder: &Path) -> Command {
+pub(crate) fn worker_command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sortinghat-worker"));
     command
         .args(["run", "--threads", "1", "--object-store"])
@@ -38,13 +38,13 @@ pub fn worker_command(folder: &Path) -> Command {
 
 impl Worker {
     /// Starts a worker for the coordinator at `url`; its files lie in `folder`.
-    pub fn start(folder: &Path, url: &str) -> Self {
+    pub(crate) fn start(folder: &Path, url: &str) -> Self {
         let process = worker_command(folder).args(["--device", "cpu", "--coordinator", url]).spawn().unwrap();
         Self { process }
     }
 
     /// Its executor: its only child.
-    pub async fn executor(&self) -> Pid {
+    pub(crate) async fn executor(&self) -> Pid {
         let worker = self.process.id();
         let children = format!("/proc/{worker}/task/{worker}/children");
         wait_until("the worker to have an executor", || {
@@ -54,12 +54,12 @@ impl Worker {
     }
 
     /// Sends a signal to the worker alone.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.process.id().try_into().unwrap()), signal).unwrap();
     }
 
     /// Waits until the worker has exited; returns its exit code.
-    pub async fn exit_code(&mut self) -> Option<i32> {
+    pub(crate) async fn exit_code(&mut self) -> Option<i32> {
         wait_until("the worker to exit", || self.process.try_wait().unwrap()).await.code()
     }
 }
@@ -73,17 +73,17 @@ impl Drop for Worker {
 }
 
 /// Runs a worker that is expected to end by itself.
-pub fn run_to_end(mut command: Command) -> Output {
+pub(crate) fn run_to_end(mut command: Command) -> Output {
     command.output().unwrap()
 }
 
 /// Whether a process exists and has not ended.
-pub fn is_alive(process: Pid) -> bool {
+pub(crate) fn is_alive(process: Pid) -> bool {
     fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z"))
 }
 
 /// Asks again and again until there is an answer.
-pub async fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let answer = async {
         loop {
             if let Some(answer) = ask() {

@@ -9,13 +9,13 @@ use sortinghat_proto::{
 };
 
 /// An ingest of a few small photos, done in no time.
-pub fn short_ingest(folder: &Path, number: u64) -> v1::Assignment {
+pub(crate) fn short_ingest(folder: &Path, number: u64) -> v1::Assignment {
     let photos = (0..20_u8).map(|shade| (class_of(shade.into()), png(48, shade))).collect();
     ingest(folder, photos, number)
 }
 
 /// An ingest of many photos: long enough to be hit in its middle, on any machine.
-pub fn long_ingest(folder: &Path, number: u64) -> v1::Assignment {
+pub(crate) fn long_ingest(folder: &Path, number: u64) -> v1::Assignment {
     let photo = png(1200, 7);
     let copy = |index: u32| {
         // Bytes after the end of a PNG are another file, but the same picture.
@@ -26,7 +26,7 @@ pub fn long_ingest(folder: &Path, number: u64) -> v1::Assignment {
 }
 
 /// The dataset that a finished ingest made.
-pub fn dataset(folder: &Path, succeeded: &v1::TaskSucceeded) -> manifest::DatasetManifest {
+pub(crate) fn dataset(folder: &Path, succeeded: &v1::TaskSucceeded) -> manifest::DatasetManifest {
     let object: ObjectRef = succeeded.manifest.clone().unwrap().try_into().unwrap();
     manifest::decode(&fs::read(place(folder, &object.digest)).unwrap()).unwrap()
 }
