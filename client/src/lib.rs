@@ -1,1 +1,33 @@
-//! placeholder
+//! The typed client of a sortinghat coordinator: submit and follow jobs, upload photos, read what came out.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), sortinghat_client::ClientError> {
+//! use sortinghat_client::{Client, Endpoint};
+//! let client = Client::connect(Endpoint::local("http://127.0.0.1:7878")).await?;
+//! for model in client.list_models().await? {
+//!     println!("{}: {}", model.name, model.summary);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Calls that may be repeated are, for a few seconds, when the coordinator cannot be reached; [`Client::watch`] goes on for
+//! longer, from the last event that it has seen.
+
+mod artifacts;
+mod client;
+mod endpoint;
+mod error;
+pub mod folder;
+mod jobs;
+pub mod predictions;
+mod retry;
+mod uploads;
+mod watch;
+
+pub use client::Client;
+pub use endpoint::Endpoint;
+pub use error::ClientError;
+pub use jobs::{JobFilter, Submission, idempotency_key};
+pub use uploads::{SourceFile, UploadProgress};
+pub use watch::{Update, Watch, is_final};

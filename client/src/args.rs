@@ -1,0 +1,426 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use sortinghat_proto::{Backbone, JobKind};
+
+/// Sort photos with a classifier trained on your own.
+#[derive(Debug, Parser)]
+#[command(name = "hat", version, propagate_version = true, after_long_help = crate::exit::HELP)]
+#[command(after_help = "Start with `hat up`, then `hat ingest NAME FOLDER`. `hat --help` also lists the exit codes.")]
+pub(crate) struct CommandLine {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "For every command")]
+pub(crate) struct Global {
+    /// The server [default: the one that `hat up` started, else http://127.0.0.1:7878]
+    #[arg(long, global = true, env = "SORTINGHAT_SERVER", value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// A file that holds the token to show to the server
+    #[arg(long, global = true, env = "SORTINGHAT_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The token itself, where a file is not at hand
+    #[arg(long, global = true, env = "SORTINGHAT_TOKEN", hide = true, hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Certificates (PEM) to trust for https, instead of the system's
+    #[arg(long, global = true, env = "SORTINGHAT_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Where `hat up` keeps everything [default: ~/.local/share/sortinghat]
+    #[arg(long, global = true, env = "SORTINGHAT_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Print data for programs, one JSON object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Submit the job, print its id, and do not follow it
+    #[arg(long, global = true)]
+    pub(crate) detach: bool,
+    /// No progress and no hints on standard error
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// No colours
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a server and a worker on this machine
+    Up(Up),
+    /// Stop what `hat up` started, and wait for its end
+    Down,
+    /// Make a dataset from a folder of photos
+    Ingest(Ingest),
+    /// Train a model on a dataset
+    Finetune(Finetune),
+    /// Measure a model on photos that it has not seen
+    Evaluate(Evaluate),
+    /// Name the classes of photos
+    Classify(Classify),
+    /// List, show, follow and cancel jobs
+    Jobs(Jobs),
+    /// List, show and remove datasets
+    Datasets(Datasets),
+    /// List, show and remove models
+    Models(Models),
+    /// List workers
+    Workers,
+    /// Check what is needed and say what to do about what is missing
+    Doctor(Doctor),
+    /// Print completions for a shell: hat completions bash > ~/.local/share/bash-completion/completions/hat
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Return as soon as it serves, and go on in the background
+    #[arg(long)]
+    pub(crate) background: bool,
+    /// Address to serve on [default: 127.0.0.1:7878, or a free port if that one is taken]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// What computes: auto, cpu or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: String,
+    /// Where pretrained weights lie [default: ~/.cache/sortinghat/weights]
+    #[arg(long, env = "SORTINGHAT_WEIGHTS_DIR", value_name = "DIR")]
+    pub(crate) weights_dir: Option<PathBuf>,
+    /// This process is the background half of `hat up --background`
+    #[arg(long, hide = true)]
+    pub(crate) daemon: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ingest {
+    /// The dataset's name: a-z, 0-9, '-', '_'; its versions are counted from 1
+    pub(crate) name: String,
+    /// A folder per class, or train/ and valid/ with a folder per class each
+    pub(crate) dir: PathBuf,
+    /// Share of each class that is held out, in percent, 1 to 50 [default: 20]
+    #[arg(long, value_name = "N", conflicts_with = "folds", value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub(crate) valid_percent: Option<u32>,
+    /// Cross-validation folds instead of one split, 2 to 20
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=20))]
+    pub(crate) folds: Option<u32>,
+    /// Seed of the split
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Go on although over half of the photos cannot be decoded
+    #[arg(long)]
+    pub(crate) allow_failures: bool,
+    /// Short side of the lossless copy that training reads, in pixels, 64 to 4096; never enlarges [default: 512]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(64..=4096))]
+    pub(crate) short_side: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Finetune {
+    /// stamps@1, or stamps for the newest
+    pub(crate) dataset: String,
+    /// The network
+    #[arg(long, default_value = "efficientnet_lite0", value_parser = backbones())]
+    pub(crate) backbone: String,
+    /// Epochs with the whole network
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) epochs: u32,
+    /// Epochs before them in which only the head learns
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(crate) freeze_epochs: u32,
+    /// Learning rate of the head's epochs; the rest starts from half of it
+    #[arg(long, value_name = "RATE", default_value_t = 2e-3, value_parser = learning_rate, allow_negative_numbers = true)]
+    pub(crate) lr: f64,
+    /// Photos a batch
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=4096))]
+    pub(crate) batch_size: u32,
+    /// Side of the square that the network sees, in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 224, value_parser = clap::value_parser!(u32).range(32..=1024))]
+    pub(crate) size: u32,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// The fold to hold out, counted from 0; for datasets made with --folds
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(0..=19))]
+    pub(crate) fold: Option<u32>,
+    /// Pretrained weights: a safetensors file, none, or hub:OWNER/REPOSITORY [default: the backbone's own]
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) weights: Option<String>,
+    /// The model's name [default: the dataset's]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Arithmetic of the passes
+    #[arg(long, value_enum, default_value_t = PrecisionArg::Auto)]
+    pub(crate) precision: PrecisionArg,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrecisionArg {
+    /// bf16 where the device has fast instructions for it
+    Auto,
+    F32,
+    Bf16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TtaArg {
+    /// 3/4 of the mean over the augmented passes + 1/4 of the plain one
+    Fastai2,
+    /// The mean over all passes
+    Fastai07,
+    /// The maximum over all passes
+    Max,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Evaluate {
+    /// stamps/1, or stamps for the newest
+    pub(crate) model: String,
+    /// Test-time augmentation beside the plain result
+    #[arg(long, value_name = "RECIPE", num_args = 0..=1, require_equals = true, default_missing_value = "fastai2")]
+    pub(crate) tta: Option<TtaArg>,
+    /// Augmented passes, 1 to 32 [default: 4]
+    #[arg(long, value_name = "N", requires = "tta", value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub(crate) passes: Option<u32>,
+    /// Seed of the augmentation
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Measure on this folder (a folder per class), or on the held-out photos of this dataset [default: what was held out]
+    #[arg(long, value_name = "DIR|DATASET")]
+    pub(crate) on: Option<String>,
+    /// What was decided in the report: keep, exclude or relabel
+    #[arg(long, value_name = "FILE")]
+    pub(crate) decisions: Option<PathBuf>,
+    /// Where to save the report [default: MODEL-report.html here]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Classify {
+    /// stamps/1, or stamps for the newest
+    pub(crate) model: String,
+    /// Photos, and folders of photos
+    #[arg(required = true, value_name = "PHOTO|DIR")]
+    pub(crate) photos: Vec<PathBuf>,
+    /// Write a row or an error for each photo to this .csv, .jsonl or .parquet file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// How many of the most probable classes to give for each photo
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) top: u32,
+    /// Test-time augmentation
+    #[arg(long, value_name = "RECIPE", num_args = 0..=1, require_equals = true, default_missing_value = "fastai2")]
+    pub(crate) tta: Option<TtaArg>,
+    /// Augmented passes, 1 to 32 [default: 4]
+    #[arg(long, value_name = "N", requires = "tta", value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub(crate) passes: Option<u32>,
+    /// Seed of the augmentation
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Jobs {
+    #[command(subcommand)]
+    pub(crate) command: Option<JobsCommand>,
+    #[command(flatten)]
+    pub(crate) list: JobsList,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// List jobs, newest first
+    List(JobsList),
+    /// Show everything about a job
+    Show {
+        /// The job's id, or the beginning of it
+        id: String,
+    },
+    /// Follow a job until it ends, from its beginning
+    Watch {
+        /// The job's id, or the beginning of it
+        id: String,
+        /// Save what it makes: predictions (.csv, .jsonl, .parquet) or a report (.html)
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Print what a job's executor logged
+    Logs {
+        /// The job's id, or the beginning of it
+        id: String,
+    },
+    /// Cancel a job
+    Cancel {
+        /// The job's id, or the beginning of it
+        id: String,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct JobsList {
+    /// Only jobs in this state
+    #[arg(long, value_enum)]
+    pub(crate) state: Vec<StateArg>,
+    /// Only jobs of this kind: ingest, finetune, evaluate or classify
+    #[arg(long)]
+    pub(crate) kind: Option<JobKind>,
+    /// At most this many
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StateArg {
+    Blocked,
+    Queued,
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Datasets {
+    #[command(subcommand)]
+    pub(crate) command: Option<DatasetsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DatasetsCommand {
+    /// List datasets
+    List,
+    /// Show classes, sizes, the split and what was not used
+    Show {
+        /// stamps@1, or stamps for the newest
+        name: String,
+        /// List every file that was not used, and why
+        #[arg(long)]
+        rejected: bool,
+    },
+    /// Remove a dataset's name; models keep what they were made from
+    Rm {
+        /// stamps@1
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Models {
+    #[command(subcommand)]
+    pub(crate) command: Option<ModelsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// List models
+    List,
+    /// Show classes, how it was made and the table of its training
+    Show {
+        /// stamps/1, or stamps for the newest
+        name: String,
+    },
+    /// Remove a model's name
+    Rm {
+        /// stamps/1
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Where pretrained weights lie [default: ~/.cache/sortinghat/weights]
+    #[arg(long, env = "SORTINGHAT_WEIGHTS_DIR", value_name = "DIR")]
+    pub(crate) weights_dir: Option<PathBuf>,
+}
+
+fn backbones() -> clap::builder::PossibleValuesParser {
+    Backbone::ALL.map(Backbone::as_str).into()
+}
+
+fn learning_rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= 10.0 => Ok(rate),
+        _ => Err("a learning rate is above 0 and at most 10".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, error::ErrorKind};
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<CommandLine, clap::Error> {
+        CommandLine::try_parse_from(std::iter::once("hat").chain(line.split(' ')))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn the_tour_of_the_documentation_parses() {
+        for line in [
+            "up --background",
+            "down",
+            "ingest stamps ./photos",
+            "finetune stamps@1 --backbone efficientnet_lite0 --epochs 5",
+            "evaluate stamps/1 --tta --on photos",
+            "evaluate stamps/1 --tta=max --decisions F",
+            "classify stamps/1 me.jpg",
+            "classify stamps/1 ./holiday --out predictions.csv",
+            "jobs",
+            "jobs --kind ingest",
+            "jobs watch 01",
+            "datasets rm stamps@1",
+            "models show stamps/1",
+            "--json --detach classify stamps/1 a b",
+            "doctor",
+            "completions zsh",
+        ] {
+            if let Err(error) = parse(line) {
+                panic!("hat {line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_and_options_without_effect_are_refused_by_name() {
+        for (line, says) in [
+            ("finetune a --epochs 0", "--epochs"),
+            ("finetune a --lr -1", "--lr"),
+            ("finetune a --lr nan", "--lr"),
+            ("finetune a --backbone vgg16", "efficientnet_lite0"),
+            ("ingest a b --folds 5 --valid-percent 20", "--folds"),
+            ("evaluate a --passes 8", "--tta"),
+            ("classify a/1", "PHOTO"),
+            ("jobs --kind training", "classify"),
+        ] {
+            let error = parse(line).expect_err(line);
+            assert!(error.to_string().contains(says), "hat {line}: {error}");
+        }
+    }
+
+    #[test]
+    fn tta_takes_no_value_from_the_next_argument() {
+        let Command::Classify(args) = parse("classify stamps/1 --tta me.jpg").expect("valid").command else {
+            panic!("not classify")
+        };
+        assert_eq!((args.tta, args.photos), (Some(TtaArg::Fastai2), vec![PathBuf::from("me.jpg")]));
+    }
+
+    #[test]
+    fn help_is_not_an_error() {
+        assert_eq!(parse("help finetune").expect_err("help").kind(), ErrorKind::DisplayHelp);
+    }
+}

@@ -1,0 +1,209 @@
+use std::path::Path;
+
+use sortinghat_client::{JobFilter, Update, is_final};
+use sortinghat_proto::{
+    limits,
+    v1::{Attempt, Job, JobState, job_event::Event, job_spec::Kind},
+};
+
+use super::result;
+use crate::{
+    args::{Jobs, JobsCommand, JobsList, StateArg},
+    exit::Exit,
+    failure::Failure,
+    follow,
+    session::{Session, print_line},
+    show::{
+        json,
+        numbers::{ago, duration, time},
+        table,
+    },
+};
+
+pub(super) async fn run(session: &Session, args: Jobs) -> Result<Exit, Failure> {
+    match args.command.unwrap_or(JobsCommand::List(args.list)) {
+        JobsCommand::List(args) => list(session, args).await,
+        JobsCommand::Show { id } => show(session, &id).await,
+        JobsCommand::Watch { id, out } => watch(session, &id, out.as_deref()).await,
+        JobsCommand::Logs { id } => logs(session, &id).await,
+        JobsCommand::Cancel { id } => cancel(session, &id).await,
+    }
+}
+
+async fn list(session: &Session, args: JobsList) -> Result<Exit, Failure> {
+    let client = session.connect().await?;
+    let filter = JobFilter { states: args.state.into_iter().map(state).collect(), kind: args.kind };
+    let (mut jobs, mut token) = (Vec::new(), String::new());
+    let limit = args.limit as usize;
+    while jobs.len() < limit {
+        let wanted = u32::try_from(limit - jobs.len()).unwrap_or(u32::MAX).min(limits::MAX_PAGE_SIZE);
+        let (page, next) = client.list_jobs(&filter, wanted, &token).await?;
+        jobs.extend(page);
+        token = next;
+        if token.is_empty() {
+            break;
+        }
+    }
+    if session.json() {
+        jobs.iter().for_each(|job| session.print_json(&json::job(job)));
+        return Ok(Exit::Ok);
+    }
+    if jobs.is_empty() {
+        session.hint("no jobs: `hat ingest NAME FOLDER` submits one");
+        return Ok(Exit::Ok);
+    }
+    table::columns(
+        ["job", "kind", "state", "on", "submitted", "took", "result"],
+        &jobs.iter().map(row).collect::<Vec<_>>(),
+    )
+    .iter()
+    .for_each(|line| print_line(line));
+    if !token.is_empty() {
+        session.hint(&format!("there are more: hat jobs -n {}", limit * 2));
+    }
+    Ok(Exit::Ok)
+}
+
+fn state(state: StateArg) -> JobState {
+    match state {
+        StateArg::Blocked => JobState::Blocked,
+        StateArg::Queued => JobState::Queued,
+        StateArg::Running => JobState::Running,
+        StateArg::Succeeded => JobState::Succeeded,
+        StateArg::Failed => JobState::Failed,
+        StateArg::Cancelled => JobState::Cancelled,
+    }
+}
+
+fn row(job: &Job) -> [String; 7] {
+    let state = match (job.cancel_requested, is_final(job.state())) {
+        (true, false) => "cancelling",
+        _ => json::state_word(job.state()),
+    };
+    [
+        job.id.clone(),
+        json::kind_word(job).to_owned(),
+        state.to_owned(),
+        subject(job).to_owned(),
+        ago(job.created_unix_ms),
+        took(job),
+        outcome(job),
+    ]
+}
+
+/// What the job is about: the name that its user typed.
+fn subject(job: &Job) -> &str {
+    match job.spec.as_ref().and_then(|spec| spec.kind.as_ref()) {
+        Some(Kind::Ingest(spec)) => &spec.dataset_name,
+        Some(Kind::Finetune(spec)) => &spec.dataset,
+        Some(Kind::Evaluate(spec)) => &spec.model,
+        Some(Kind::Classify(spec)) => &spec.model,
+        None => "",
+    }
+}
+
+fn took(job: &Job) -> String {
+    match (job.started_unix_ms, job.finished_unix_ms) {
+        (0, _) | (_, 0) => "-".to_owned(),
+        (started, finished) => duration(u64::try_from(finished - started).unwrap_or_default()),
+    }
+}
+
+/// One line: what it made, why it failed, how far it is.
+fn outcome(job: &Job) -> String {
+    if let Some(failure) = &job.failure {
+        return failure.message.lines().next().unwrap_or_default().to_owned();
+    }
+    if let Some(output) = &job.output {
+        let name = if output.name.is_empty() { String::new() } else { format!("{}: ", output.name) };
+        return name + &output.summary;
+    }
+    match &job.progress {
+        Some(progress) if progress.total > 0 => {
+            format!("{} {} of {} {}", progress.phase, progress.done, progress.total, progress.unit)
+        }
+        Some(progress) => progress.phase.clone(),
+        None => String::new(),
+    }
+}
+
+async fn show(session: &Session, id: &str) -> Result<Exit, Failure> {
+    let job = session.connect().await?.find_job(id).await?;
+    if session.json() {
+        session.print_json(&json::job(&job));
+        return Ok(Exit::Ok);
+    }
+    let [id, kind, state, subject, _, took, outcome] = row(&job);
+    print_line(&format!("job        {id}"));
+    print_line(&format!("kind       {kind} of {subject}"));
+    print_line(&format!("state      {state}"));
+    print_line(&format!("result     {}", if outcome.is_empty() { "-" } else { &outcome }));
+    print_line(&format!("submitted  {}", time(job.created_unix_ms)));
+    print_line(&format!("took       {took}"));
+    job.attempts.iter().for_each(|attempt| print_line(&attempt_line(attempt)));
+    if let serde_json::Value::Object(spec) = &json::job(&job)["spec"] {
+        let text = spec.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
+        print_line(&format!("spec       {text}"));
+    }
+    Ok(Exit::Ok)
+}
+
+fn attempt_line(attempt: &Attempt) -> String {
+    let outcome = match attempt.outcome() {
+        sortinghat_proto::v1::AttemptOutcome::Unspecified => "running".to_owned(),
+        other => other.as_str_name().trim_start_matches("ATTEMPT_OUTCOME_").to_lowercase(),
+    };
+    let why = attempt.failure.as_ref().map(|failure| format!(": {}", failure.message)).unwrap_or_default();
+    format!("attempt {}  {outcome} on {}, started {}{why}", attempt.number, attempt.host, time(attempt.started_unix_ms))
+}
+
+async fn watch(session: &Session, id: &str, out: Option<&Path>) -> Result<Exit, Failure> {
+    let client = session.connect().await?;
+    let job = client.find_job(id).await?;
+    let followed = follow::follow(session, &client, job).await?;
+    result::finish(session, &client, followed, out).await
+}
+
+/// The lines of a job so far; of one that runs, also those that come.
+async fn logs(session: &Session, id: &str) -> Result<Exit, Failure> {
+    let client = session.connect().await?;
+    let job = client.find_job(id).await?;
+    let mut watch = client.watch(&job.id, 0);
+    while let Some(update) = watch.next().await? {
+        let Update::Event(event) = update else { continue };
+        let text = match &event.event {
+            Some(Event::Log(line)) => line.text.clone(),
+            Some(Event::Notice(notice)) => notice.message.clone(),
+            Some(Event::AttemptStarted(attempt)) => format!("attempt {} on {}", attempt.number, attempt.host),
+            Some(Event::AttemptEnded(attempt)) => attempt_line(attempt),
+            Some(Event::StateChanged(change)) => format!("job is {}", json::state_word(change.state())),
+            Some(Event::EpochFinished(metrics)) => table::epoch_row(metrics),
+            None => continue,
+        };
+        match session.json() {
+            true => session.print_json(&json::event(&event)),
+            false => print_line(&format!("{} {text}", time(event.time_unix_ms))),
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+async fn cancel(session: &Session, id: &str) -> Result<Exit, Failure> {
+    let client = session.connect().await?;
+    let job = client.find_job(id).await?;
+    let job = client.cancel_job(&job.id).await?;
+    if session.json() {
+        session.print_json(&json::job(&job));
+        return Ok(Exit::Ok);
+    }
+    print_line(&match job.state() {
+        JobState::Cancelled => format!("job {} is cancelled", job.id),
+        JobState::Succeeded | JobState::Failed => {
+            format!("job {} had ended already: {}", job.id, json::state_word(job.state()))
+        }
+        JobState::Unspecified | JobState::Blocked | JobState::Queued | JobState::Running => {
+            format!("job {} will stop as soon as its worker hears of it; hat jobs watch {0} waits for that", job.id)
+        }
+    });
+    Ok(Exit::Ok)
+}

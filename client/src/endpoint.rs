@@ -1,0 +1,146 @@
+//! Where a coordinator is, and how to be let in.
+
+use std::{fmt, fs, time::Duration};
+
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::Interceptor,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint as Transport},
+};
+use url::{Host, Url};
+
+use crate::ClientError;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Where distributions keep the certificates that the system trusts.
+const SYSTEM_CERTIFICATES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// Where a coordinator is, and how to be let in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `http://HOST:PORT` or `https://HOST:PORT`.
+    pub url: String,
+    /// The token to show; never sent in plain text to another machine.
+    pub token: Option<String>,
+    /// Certificates (PEM) to trust for https; `None` for the system's.
+    pub ca: Option<Vec<u8>>,
+}
+
+impl Endpoint {
+    /// A coordinator that asks for no token and uses no private certificates.
+    pub fn local(url: impl Into<String>) -> Self {
+        Self { url: url.into(), token: None, ca: None }
+    }
+
+    /// Connects, and the interceptor that shows the token.
+    pub(crate) async fn open(&self) -> Result<(Channel, Bearer), ClientError> {
+        let url = self.parse_url()?;
+        let bearer = self.bearer(&url)?;
+        let mut transport = Transport::from_shared(self.url.clone())
+            .map_err(|error| self.refuse(error.to_string()))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .tcp_nodelay(true);
+        if url.scheme() == "https" {
+            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.certificates()?));
+            transport = transport.tls_config(tls).map_err(|error| self.refuse(describe(&error)))?;
+        }
+        let unreachable = |error| ClientError::Unreachable { url: self.url.clone(), reason: describe(&error) };
+        Ok((transport.connect().await.map_err(unreachable)?, bearer))
+    }
+
+    fn parse_url(&self) -> Result<Url, ClientError> {
+        let url = Url::parse(&self.url).map_err(|error| self.refuse(error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+            return Err(self.refuse("write http://HOST:PORT or https://HOST:PORT".to_owned()));
+        }
+        Ok(url)
+    }
+
+    fn bearer(&self, url: &Url) -> Result<Bearer, ClientError> {
+        let Some(token) = &self.token else { return Ok(Bearer(None)) };
+        if url.scheme() == "http" && !is_loopback(url) {
+            return Err(self.refuse("a token is not sent in plain text to another machine: use https".to_owned()));
+        }
+        let value = format!("Bearer {}", token.trim()).parse();
+        let mut value: MetadataValue<Ascii> =
+            value.map_err(|_| self.refuse("the token holds characters that no header can".to_owned()))?;
+        value.set_sensitive(true);
+        Ok(Bearer(Some(value)))
+    }
+
+    fn certificates(&self) -> Result<Vec<u8>, ClientError> {
+        if let Some(pem) = &self.ca {
+            return Ok(pem.clone());
+        }
+        SYSTEM_CERTIFICATES
+            .iter()
+            .find_map(|path| fs::read(path).ok())
+            .ok_or_else(|| self.refuse("this system has no certificates for https: name a file of them".to_owned()))
+    }
+
+    fn refuse(&self, reason: String) -> ClientError {
+        ClientError::BadEndpoint { url: self.url.clone(), reason }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = self.token.as_ref().map(|_| "hidden");
+        f.debug_struct("Endpoint").field("url", &self.url).field("token", &token).finish_non_exhaustive()
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// An error with its causes; tonic's own text stops at "transport error".
+fn describe(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.last().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// Shows the token with every call.
+#[derive(Clone)]
+pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_token_is_not_sent_in_plain_text_to_another_machine() {
+        let endpoint = Endpoint { token: Some("secret".into()), ..Endpoint::local("http://192.0.2.1:7878") };
+        let error = endpoint.open().await.err().expect("refused before anything is sent");
+        assert!(matches!(error, ClientError::BadEndpoint { .. }), "{error}");
+        assert!(!format!("{endpoint:?}").contains("secret"));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_address_is_refused_as_such_and_not_as_unreachable() {
+        for url in ["", "nonsense", "ftp://a", "127.0.0.1:7878"] {
+            let error = Endpoint::local(url).open().await.err().expect(url);
+            assert!(matches!(error, ClientError::BadEndpoint { .. }), "{url}: {error}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Following a job live, until it ends or Ctrl-C detaches.
+
+use std::{pin::pin, time::Duration};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use sortinghat_client::{Client, Submission, Update, UploadProgress};
+use sortinghat_proto::{
+    JobSpec,
+    v1::{
+        Attempt, AttemptOutcome, EpochMetrics, FailureClass, Job, JobEvent, JobState, NoticeLevel, Progress,
+        job_event::Event,
+    },
+};
+
+use crate::{
+    exit::Exit,
+    failure::Failure,
+    session::{Session, print_line},
+    show::{json, table},
+};
+
+const SPIN: Duration = Duration::from_millis(120);
+
+/// How following ended.
+pub(crate) enum Followed {
+    /// The job ended, well or badly.
+    Ended {
+        /// As it is at its end.
+        job: Box<Job>,
+        /// The last row of the table of training, if it had one.
+        last_epoch: Option<EpochMetrics>,
+    },
+    /// The job goes on without us.
+    Left(Exit),
+}
+
+/// Submits a job and follows it, unless it shall be left to itself.
+pub(crate) async fn submit(session: &Session, client: &Client, spec: JobSpec) -> Result<Followed, Failure> {
+    let job = client.submit(&Submission::new(spec)).await?;
+    if session.detach() {
+        match session.json() {
+            true => session.print_json(&json::job(&job)),
+            false => print_line(&job.id),
+        }
+        return Ok(Followed::Left(Exit::Ok));
+    }
+    follow(session, client, job).await
+}
+
+/// Follows a job from its beginning.
+pub(crate) async fn follow(session: &Session, client: &Client, job: Job) -> Result<Followed, Failure> {
+    if session.json() {
+        session.print_json(&tagged("submitted", json::job(&job)));
+    } else if session.shows_progress() {
+        session.hint(&format!("job {}", job.id));
+    }
+    let mut screen = Screen::new(session);
+    let mut watch = client.watch(&job.id, 0);
+    let mut interrupt = pin!(tokio::signal::ctrl_c());
+    loop {
+        let update = tokio::select! {
+            _ = &mut interrupt => {
+                screen.clear();
+                session.hint(&format!("detached: the job goes on; hat jobs watch {0}, hat jobs cancel {0}", job.id));
+                return Ok(Followed::Left(Exit::Detached));
+            }
+            update = watch.next() => update?,
+        };
+        match update {
+            None => break,
+            Some(Update::Event(event)) => screen.event(&event),
+            Some(Update::Progress(progress)) => screen.progress(&progress),
+            Some(Update::Interrupted { .. }) => screen.interrupted(),
+        }
+    }
+    screen.clear();
+    Ok(Followed::Ended { job: Box::new(client.get_job(&job.id).await?), last_epoch: screen.last_epoch })
+}
+
+/// An object with a "type" in front.
+pub(crate) fn tagged(kind: &str, mut value: serde_json::Value) -> serde_json::Value {
+    value["type"] = kind.into();
+    value
+}
+
+/// A progress bar on standard error while the closure shows an upload's progress on it.
+pub(crate) struct UploadBar(ProgressBar);
+
+impl UploadBar {
+    pub(crate) fn new(session: &Session) -> Self {
+        Self(new_bar(session))
+    }
+
+    pub(crate) fn show(&self, progress: UploadProgress) {
+        let (phase, done, total) = match progress {
+            UploadProgress::Hashed { done, total } => ("read", done, total),
+            UploadProgress::Sent { done, total } => ("upload", done, total),
+        };
+        set_bar(&self.0, phase, done, total, "files");
+    }
+}
+
+impl Drop for UploadBar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// What the person sees while a job runs: rows on standard output, a bar on standard error.
+struct Screen<'a> {
+    session: &'a Session,
+    bar: ProgressBar,
+    table_begun: bool,
+    last_epoch: Option<EpochMetrics>,
+}
+
+impl<'a> Screen<'a> {
+    fn new(session: &'a Session) -> Self {
+        Self { session, bar: new_bar(session), table_begun: false, last_epoch: None }
+    }
+
+    fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn event(&mut self, event: &JobEvent) {
+        if let Some(Event::EpochFinished(metrics)) = &event.event {
+            self.last_epoch = Some(*metrics);
+        }
+        if self.session.json() {
+            self.session.print_json(&json::event(event));
+            return;
+        }
+        match &event.event {
+            Some(Event::StateChanged(change)) => self.state(change.state()),
+            Some(Event::AttemptEnded(attempt)) => self.attempt_ended(attempt),
+            Some(Event::EpochFinished(metrics)) => self.epoch(metrics),
+            Some(Event::Notice(notice)) => self.bar.suspend(|| match notice.level() {
+                NoticeLevel::Warning => self.session.warn(&notice.message),
+                NoticeLevel::Info | NoticeLevel::Unspecified => self.session.hint(&notice.message),
+            }),
+            Some(Event::AttemptStarted(_) | Event::Log(_)) | None => {}
+        }
+    }
+
+    fn state(&self, state: JobState) {
+        let waits_for = match state {
+            JobState::Blocked => "waits for other jobs",
+            JobState::Queued => "waits for a worker (`hat workers` lists them)",
+            JobState::Running => "a worker runs it",
+            JobState::Unspecified | JobState::Succeeded | JobState::Failed | JobState::Cancelled => return,
+        };
+        set_spinner(&self.bar, waits_for);
+    }
+
+    /// Says what went wrong on the way; a fault of the user's ends the job, which then says it itself.
+    fn attempt_ended(&self, attempt: &Attempt) {
+        let failure = attempt.failure.clone().unwrap_or_default();
+        let how = match attempt.outcome() {
+            AttemptOutcome::Failed if failure.failure_class() == FailureClass::User => return,
+            AttemptOutcome::Failed => "failed",
+            AttemptOutcome::Crashed => "crashed",
+            AttemptOutcome::Lost => "was lost",
+            AttemptOutcome::Returned | AttemptOutcome::Succeeded | AttemptOutcome::Cancelled => return,
+            AttemptOutcome::Unspecified => return,
+        };
+        let why = if failure.message.is_empty() { String::new() } else { format!(": {}", failure.message) };
+        let text = format!("attempt {} on {} {how}{why}", attempt.number, attempt.host);
+        self.bar.suspend(|| self.session.warn(&text));
+    }
+
+    fn epoch(&mut self, metrics: &EpochMetrics) {
+        let header = (!self.table_begun).then_some(table::EPOCH_HEADER);
+        self.table_begun = true;
+        self.bar.suspend(|| {
+            header.into_iter().for_each(print_line);
+            print_line(&table::epoch_row(metrics));
+        });
+    }
+
+    fn progress(&self, progress: &Progress) {
+        if self.session.json() {
+            self.session.print_json(&tagged("progress", json::progress(progress)));
+        } else {
+            set_bar(&self.bar, &progress.phase, progress.done, progress.total, &progress.unit);
+        }
+    }
+
+    fn interrupted(&self) {
+        self.bar.suspend(|| self.session.warn("the connection to the server was lost; trying again"));
+    }
+}
+
+fn new_bar(session: &Session) -> ProgressBar {
+    if !session.shows_progress() || session.json() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner();
+    bar.enable_steady_tick(SPIN);
+    bar
+}
+
+fn set_spinner(bar: &ProgressBar, message: &str) {
+    bar.set_style(ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}").expect("a valid template"));
+    bar.set_message(message.to_owned());
+}
+
+fn set_bar(bar: &ProgressBar, phase: &str, done: u64, total: u64, unit: &str) {
+    if total == 0 {
+        set_spinner(bar, &format!("{phase}: {done} {unit}"));
+        return;
+    }
+    if bar.length() != Some(total) || bar.message() != phase {
+        let template = format!("{{msg:10}} [{{bar:32}}] {{pos}}/{{len}} {unit}  {{elapsed}}, {{eta}} left");
+        let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        bar.set_style(style.progress_chars("=> "));
+        bar.set_length(total);
+        bar.set_message(phase.to_owned());
+        bar.reset_eta();
+    }
+    bar.set_position(done);
+}

@@ -1,0 +1,155 @@
+//! Submitting, finding and cancelling jobs.
+
+use sortinghat_proto::{
+    JobKind, JobSpec, Refusal, limits,
+    v1::{self, CancelJobRequest, GetJobRequest, Job, JobState, ListJobsRequest, SubmitJobRequest},
+};
+
+use crate::{Client, ClientError};
+
+/// Length of a whole job id in characters.
+const JOB_ID_CHARACTERS: usize = 26;
+
+/// A job to be accepted.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// What to do.
+    pub spec: JobSpec,
+    /// With the same key and spec the same job is returned, however often it is submitted.
+    pub idempotency_key: String,
+    /// Jobs that must succeed first.
+    pub parents: Vec<String>,
+    /// -10 to 10; a higher one goes first.
+    pub priority: i32,
+}
+
+impl Submission {
+    /// A job under a fresh idempotency key.
+    pub fn new(spec: JobSpec) -> Self {
+        Self { spec, idempotency_key: idempotency_key(), parents: Vec::new(), priority: 0 }
+    }
+}
+
+/// A key that nobody has used before.
+pub fn idempotency_key() -> String {
+    format!("hat-{:032x}", rand::random::<u128>())
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, Default)]
+pub struct JobFilter {
+    /// Only these states; empty for all.
+    pub states: Vec<JobState>,
+    /// Only this kind.
+    pub kind: Option<JobKind>,
+}
+
+impl Client {
+    /// Submits a job. Safe to repeat, and repeated by itself when the answer is lost: the idempotency key makes it one job.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the field at fault; [`ClientError::Lost`] without an answer, when the job may exist.
+    pub async fn submit(&self, submission: &Submission) -> Result<Job, ClientError> {
+        let request = SubmitJobRequest {
+            idempotency_key: submission.idempotency_key.clone(),
+            spec: Some(submission.spec.clone().into()),
+            parents: submission.parents.clone(),
+            priority: submission.priority,
+        };
+        let call = || {
+            let (mut service, request) = (self.jobs(), request.clone());
+            async move { service.submit_job(request).await }
+        };
+        present(self.retry(call).await?.into_inner().job, "job")
+    }
+
+    /// The job with this id.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if there is none.
+    pub async fn get_job(&self, id: &str) -> Result<Job, ClientError> {
+        let call = || {
+            let (mut service, request) = (self.jobs(), GetJobRequest { job_id: id.to_owned() });
+            async move { service.get_job(request).await }
+        };
+        present(self.retry(call).await?.into_inner().job, "job")
+    }
+
+    /// One page of jobs, newest first, and the token of the next page, empty on the last.
+    ///
+    /// # Errors
+    /// [`ClientError`] if the server refuses or is lost.
+    pub async fn list_jobs(
+        &self,
+        filter: &JobFilter,
+        page_size: u32,
+        page_token: &str,
+    ) -> Result<(Vec<Job>, String), ClientError> {
+        let request = ListJobsRequest {
+            page_size,
+            page_token: page_token.to_owned(),
+            states: filter.states.iter().map(|state| i32::from(*state)).collect(),
+            kind: filter.kind.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
+        };
+        let call = || {
+            let (mut service, request) = (self.jobs(), request.clone());
+            async move { service.list_jobs(request).await }
+        };
+        let page = self.retry(call).await?.into_inner();
+        Ok((page.jobs, page.next_page_token))
+    }
+
+    /// The one job whose id starts with `prefix`.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if there is none, or if there are several: then with their ids.
+    pub async fn find_job(&self, prefix: &str) -> Result<Job, ClientError> {
+        let prefix = prefix.to_ascii_lowercase();
+        if prefix.len() >= JOB_ID_CHARACTERS {
+            return self.get_job(&prefix).await;
+        }
+        let mut matches = Vec::new();
+        let mut token = String::new();
+        loop {
+            let (jobs, next) = self.list_jobs(&JobFilter::default(), limits::MAX_PAGE_SIZE, &token).await?;
+            matches.extend(jobs.into_iter().map(|job| job.id).filter(|id| id.starts_with(&prefix)));
+            if next.is_empty() {
+                break;
+            }
+            token = next;
+        }
+        match matches.as_slice() {
+            [id] => self.get_job(id).await,
+            [] => Err(ClientError::Refused(Refusal::not_found(format!("no job {prefix:?}: `hat jobs` lists them")))),
+            several => Err(ClientError::Refused(Refusal::invalid("job_id", ambiguous(&prefix, several)))),
+        }
+    }
+
+    /// Asks for a job to be cancelled, and returns it as it is then; a running one ends a little later.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if there is no such job.
+    pub async fn cancel_job(&self, id: &str) -> Result<Job, ClientError> {
+        let call = || {
+            let (mut service, request) = (self.jobs(), CancelJobRequest { job_id: id.to_owned() });
+            async move { service.cancel_job(request).await }
+        };
+        present(self.retry(call).await?.into_inner().job, "job")
+    }
+}
+
+fn ambiguous(prefix: &str, ids: &[String]) -> String {
+    let shown = ids.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+    let more = if ids.len() > 3 { ", ..." } else { "" };
+    format!("{} jobs start with {prefix:?}: {shown}{more}; type more of the id", ids.len())
+}
+
+/// A field that every answer has.
+pub(crate) fn present<T>(field: Option<T>, name: &str) -> Result<T, ClientError> {
+    field.ok_or_else(|| ClientError::Protocol(format!("it lacks the {name}")))
+}
+
+/// The validated form of a reference in an answer.
+pub(crate) fn object(wire: Option<v1::ObjectRef>) -> Result<sortinghat_proto::ObjectRef, ClientError> {
+    present(wire, "object")?.try_into().map_err(|refusal: Refusal| ClientError::Protocol(refusal.message))
+}

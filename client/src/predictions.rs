@@ -1,0 +1,344 @@
+//! Predictions as rows, and into the files that people use: CSV, JSON lines, Parquet.
+
+use std::{
+    fs,
+    io::{self, BufWriter, Write as _},
+    path::{Path, PathBuf},
+};
+
+use arrow_array::{Array as _, RecordBatch, cast::AsArray as _, types::Float32Type};
+use bytes::Bytes;
+use parquet::{
+    arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
+    errors::ParquetError,
+};
+use serde::{Deserialize, Serialize};
+use sortinghat_proto::{
+    ObjectRef,
+    manifest::{PREDICTION_COLUMNS, PredictionsManifest},
+};
+
+use crate::{Client, ClientError, artifacts::staged};
+
+/// What became of one photo: a prediction or an error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// As it was uploaded.
+    pub path: String,
+    /// The photo's content.
+    pub digest: String,
+    /// The most probable class; `None` on error.
+    pub predicted: Option<String>,
+    /// Its probability, 0 to 1; `None` on error.
+    pub probability: Option<f32>,
+    /// The most probable classes, most probable first; empty on error.
+    pub top: Vec<ClassProbability>,
+    /// Why there is no prediction; `None` on success.
+    pub error: Option<String>,
+}
+
+/// A class and how probable it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClassProbability {
+    /// The class's name.
+    pub class: String,
+    /// 0 to 1.
+    pub probability: f32,
+}
+
+/// The kinds of files that predictions can be written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A header line, then a line for each photo; `top` as JSON.
+    Csv,
+    /// A JSON object a line.
+    JsonLines,
+    /// As the worker wrote it.
+    Parquet,
+}
+
+impl Format {
+    /// The format that a file's name asks for.
+    pub fn of_path(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()? {
+            "csv" => Some(Self::Csv),
+            "jsonl" | "ndjson" => Some(Self::JsonLines),
+            "parquet" => Some(Self::Parquet),
+            _ => None,
+        }
+    }
+}
+
+impl Client {
+    /// Calls `each` for every prediction in the order of the upload, holding one part in memory at a time.
+    ///
+    /// # Errors
+    /// [`ClientError`] if a part cannot be read or understood.
+    pub async fn for_each_prediction(
+        &self,
+        manifest: &PredictionsManifest,
+        mut each: impl FnMut(Prediction),
+    ) -> Result<(), ClientError> {
+        for part in &manifest.parts {
+            for batch in batches(self.read_object(part).await?.into()).map_err(unreadable(part))? {
+                rows(&batch).map_err(unreadable(part))?.into_iter().for_each(&mut each);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all predictions to `path`, which appears only once it is whole.
+    ///
+    /// # Errors
+    /// [`ClientError::File`] if it cannot be written, or why a part cannot be read.
+    pub async fn save_predictions(
+        &self,
+        manifest: &PredictionsManifest,
+        format: Format,
+        path: &Path,
+    ) -> Result<(), ClientError> {
+        let mut writer = Writer::create(format, path)?;
+        for part in &manifest.parts {
+            for batch in batches(self.read_object(part).await?.into()).map_err(unreadable(part))? {
+                writer.write(&batch).map_err(ClientError::writing(path))?;
+            }
+        }
+        writer.finish().map_err(ClientError::writing(path))
+    }
+}
+
+fn unreadable(part: &ObjectRef) -> impl Fn(ParquetError) -> ClientError + '_ {
+    |error| ClientError::CorruptObject { digest: part.digest.clone(), reason: error.to_string() }
+}
+
+fn batches(part: Bytes) -> Result<Vec<RecordBatch>, ParquetError> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(part)?.build()?;
+    reader.map(|batch| batch.map_err(ParquetError::from)).collect()
+}
+
+/// The rows of a batch with [`PREDICTION_COLUMNS`].
+fn rows(batch: &RecordBatch) -> Result<Vec<Prediction>, ParquetError> {
+    let missing = |name: &str| ParquetError::General(format!("there is no column {name} of the expected type"));
+    let text = |name: &'static str| {
+        batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>()).ok_or_else(|| missing(name))
+    };
+    let [path, digest, predicted, probability, top, error] = PREDICTION_COLUMNS;
+    let (path, digest, predicted, error) = (text(path)?, text(digest)?, text(predicted)?, text(error)?);
+    let probability = batch.column_by_name(probability).and_then(|column| column.as_primitive_opt::<Float32Type>());
+    let probability = probability.ok_or_else(|| missing("probability"))?;
+    let top = batch.column_by_name(top).and_then(|column| column.as_list_opt::<i32>()).ok_or_else(|| missing("top"))?;
+    (0..batch.num_rows())
+        .map(|row| {
+            let text = |column: &arrow_array::StringArray| column.is_valid(row).then(|| column.value(row).to_owned());
+            Ok(Prediction {
+                path: text(path).unwrap_or_default(),
+                digest: text(digest).unwrap_or_default(),
+                predicted: text(predicted),
+                probability: probability.is_valid(row).then(|| probability.value(row)),
+                top: if top.is_valid(row) {
+                    most_probable(&top.value(row)).ok_or_else(|| missing("top"))?
+                } else {
+                    vec![]
+                },
+                error: text(error),
+            })
+        })
+        .collect()
+}
+
+fn most_probable(list: &dyn arrow_array::Array) -> Option<Vec<ClassProbability>> {
+    let entries = list.as_struct_opt()?;
+    let classes = entries.column_by_name("class")?.as_string_opt::<i32>()?;
+    let probabilities = entries.column_by_name("probability")?.as_primitive_opt::<Float32Type>()?;
+    let entry = |n| ClassProbability { class: classes.value(n).to_owned(), probability: probabilities.value(n) };
+    Some((0..entries.len()).map(entry).collect())
+}
+
+/// Writes batches to a file of some format.
+struct Writer {
+    target: Target,
+    staged: PathBuf,
+    path: PathBuf,
+}
+
+enum Target {
+    Csv(csv::Writer<fs::File>),
+    JsonLines(BufWriter<fs::File>),
+    /// A Parquet file states its columns first: it begins with the first batch.
+    ParquetToBegin(fs::File),
+    Parquet(Box<ArrowWriter<fs::File>>),
+}
+
+impl Writer {
+    fn create(format: Format, path: &Path) -> Result<Self, ClientError> {
+        let staged = staged(path);
+        let file = fs::File::create(&staged).map_err(ClientError::writing(path))?;
+        let target = match format {
+            Format::Csv => {
+                let mut writer = csv::Writer::from_writer(file);
+                writer.write_record(PREDICTION_COLUMNS).map_err(|e| ClientError::writing(path)(e.into()))?;
+                Target::Csv(writer)
+            }
+            Format::JsonLines => Target::JsonLines(BufWriter::new(file)),
+            Format::Parquet => Target::ParquetToBegin(file),
+        };
+        Ok(Self { target, staged, path: path.to_owned() })
+    }
+
+    fn write(&mut self, batch: &RecordBatch) -> io::Result<()> {
+        if let Target::ParquetToBegin(file) = &self.target {
+            let writer = ArrowWriter::try_new(file.try_clone()?, batch.schema(), None).map_err(io::Error::other)?;
+            self.target = Target::Parquet(Box::new(writer));
+        }
+        match &mut self.target {
+            Target::Parquet(writer) => writer.write(batch).map_err(io::Error::other),
+            Target::ParquetToBegin(_) => unreachable!("it was begun above"),
+            Target::Csv(writer) => rows(batch)
+                .map_err(io::Error::other)?
+                .iter()
+                .try_for_each(|row| Ok(writer.write_record(csv_fields(row))?)),
+            Target::JsonLines(writer) => rows(batch).map_err(io::Error::other)?.iter().try_for_each(|row| {
+                serde_json::to_writer(&mut *writer, row)?;
+                writer.write_all(b"\n")
+            }),
+        }
+    }
+
+    fn finish(self) -> io::Result<()> {
+        match self.target {
+            Target::Csv(mut writer) => writer.flush()?,
+            Target::JsonLines(mut writer) => writer.flush()?,
+            Target::ParquetToBegin(_) => {}
+            Target::Parquet(writer) => drop(writer.close().map_err(io::Error::other)?),
+        }
+        fs::rename(&self.staged, &self.path)
+    }
+}
+
+fn csv_fields(row: &Prediction) -> [String; 6] {
+    let top = serde_json::to_string(&row.top).expect("names and finite numbers");
+    [
+        row.path.clone(),
+        row.digest.clone(),
+        row.predicted.clone().unwrap_or_default(),
+        row.probability.map(|p| p.to_string()).unwrap_or_default(),
+        if row.top.is_empty() { String::new() } else { top },
+        row.error.clone().unwrap_or_default(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use arrow_schema::{DataType, Field, Fields};
+
+    use arrow_array::{
+        ArrayRef, Float32Array, StringArray,
+        builder::{Float32Builder, ListBuilder, StringBuilder, StructBuilder},
+    };
+
+    /// Two photos with awkward names, one of them broken.
+    fn expected() -> Vec<Prediction> {
+        let top = vec![
+            ClassProbability { class: "owls, \"great\"".into(), probability: 0.846 },
+            ClassProbability { class: "猫".into(), probability: 0.154 },
+        ];
+        let right = Prediction {
+            path: "a, b/\"1\".jpg".into(),
+            digest: "0a".into(),
+            predicted: Some(top[0].class.clone()),
+            probability: Some(0.846),
+            top,
+            error: None,
+        };
+        let error = Some("ends after 12 of 4,096 bytes".into());
+        let wrong = Prediction {
+            path: "写真.png".into(),
+            digest: "0b".into(),
+            predicted: None,
+            probability: None,
+            top: vec![],
+            error,
+        };
+        vec![right, wrong]
+    }
+
+    fn batch(rows: &[Prediction]) -> RecordBatch {
+        let fields = Fields::from(vec![
+            Field::new("class", DataType::Utf8, false),
+            Field::new("probability", DataType::Float32, false),
+        ]);
+        let mut top = ListBuilder::new(StructBuilder::from_fields(fields, 4));
+        for row in rows {
+            for entry in &row.top {
+                let entries = top.values();
+                entries.field_builder::<StringBuilder>(0).expect("a string").append_value(&entry.class);
+                entries.field_builder::<Float32Builder>(1).expect("a float").append_value(entry.probability);
+                entries.append(true);
+            }
+            top.append(true);
+        }
+        let text = |of: fn(&Prediction) -> Option<&str>| -> ArrayRef {
+            Arc::new(rows.iter().map(of).collect::<StringArray>())
+        };
+        let columns: [ArrayRef; 6] = [
+            text(|row| Some(&row.path)),
+            text(|row| Some(&row.digest)),
+            text(|row| row.predicted.as_deref()),
+            Arc::new(rows.iter().map(|row| row.probability).collect::<Float32Array>()),
+            Arc::new(top.finish()),
+            text(|row| row.error.as_deref()),
+        ];
+        RecordBatch::try_from_iter_with_nullable(
+            PREDICTION_COLUMNS.into_iter().zip(columns).map(|(name, column)| (name, column, true)),
+        )
+        .expect("columns of one length")
+    }
+
+    fn written(format: Format, name: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join(name);
+        let mut writer = Writer::create(format, &path).expect("writable");
+        for row in expected() {
+            writer.write(&batch(&[row])).expect("writable");
+        }
+        assert!(!path.exists(), "it appears only once it is whole");
+        writer.finish().expect("writable");
+        (folder, path)
+    }
+
+    #[test]
+    fn json_lines_and_parquet_hold_exactly_the_predictions() {
+        let (_folder, path) = written(Format::JsonLines, "p.jsonl");
+        let text = fs::read_to_string(path).expect("written");
+        let read: Vec<Prediction> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(read, expected());
+
+        let (_folder, path) = written(Format::Parquet, "p.parquet");
+        let batches = batches(fs::read(path).expect("written").into()).expect("Parquet");
+        let read: Vec<Prediction> = batches.iter().flat_map(|batch| rows(batch).expect("our columns")).collect();
+        assert_eq!(read, expected());
+    }
+
+    #[test]
+    fn csv_quotes_what_needs_it_and_leaves_cells_of_errors_empty() {
+        let (_folder, path) = written(Format::Csv, "p.csv");
+        let mut reader = csv::Reader::from_path(path).expect("written");
+        assert_eq!(reader.headers().expect("a header"), PREDICTION_COLUMNS.as_slice());
+        let records: Vec<csv::StringRecord> = reader.records().map(|record| record.expect("CSV")).collect();
+        assert_eq!(&records[0][0], "a, b/\"1\".jpg");
+        assert_eq!(&records[0][3], "0.846");
+        let top: Vec<ClassProbability> = serde_json::from_str(&records[0][4]).expect("JSON");
+        assert_eq!(top, expected()[0].top);
+        assert_eq!(records[1].iter().skip(2).collect::<Vec<_>>(), ["", "", "", "ends after 12 of 4,096 bytes"]);
+    }
+
+    #[test]
+    fn a_table_of_other_columns_is_refused_by_the_missing_ones_name() {
+        let column: ArrayRef = Arc::new(StringArray::from(vec!["a.png"]));
+        let batch = RecordBatch::try_from_iter([("path", column)]).expect("one column");
+        assert!(rows(&batch).expect_err("no predictions").to_string().contains("digest"));
+    }
+}

@@ -1,0 +1,126 @@
+//! What every command needs: where the server is and how to talk to the person.
+
+use std::{
+    fs,
+    io::{IsTerminal as _, stderr},
+    path::PathBuf,
+};
+
+use owo_colors::OwoColorize as _;
+use serde_json::Value;
+use sortinghat_client::{Client, Endpoint};
+
+use crate::{
+    args::Global,
+    failure::Failure,
+    local::{data_dir::DataDir, record::Record},
+};
+
+const DEFAULT_SERVER: &str = "http://127.0.0.1:7878";
+
+/// The settings of this run.
+pub(crate) struct Session {
+    global: Global,
+}
+
+impl Session {
+    pub(crate) fn new(global: Global) -> Self {
+        Self { global }
+    }
+
+    /// Whether to print for programs.
+    pub(crate) fn json(&self) -> bool {
+        self.global.json
+    }
+
+    /// Whether to leave a job to itself.
+    pub(crate) fn detach(&self) -> bool {
+        self.global.detach
+    }
+
+    /// Whether to show progress on standard error.
+    pub(crate) fn shows_progress(&self) -> bool {
+        !self.global.quiet && stderr().is_terminal()
+    }
+
+    /// Whether standard error takes colours.
+    pub(crate) fn colours(&self) -> bool {
+        let unwanted = self.global.no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        !unwanted && stderr().is_terminal()
+    }
+
+    /// Where `hat up` keeps everything.
+    pub(crate) fn data_dir(&self) -> Result<DataDir, Failure> {
+        DataDir::find(self.global.data_dir.clone())
+    }
+
+    /// The server's address: as given, else as `hat up` recorded it, else the usual one.
+    pub(crate) fn server(&self) -> String {
+        if let Some(url) = &self.global.server {
+            return url.clone();
+        }
+        let recorded = self.data_dir().ok().and_then(|data_dir| Record::read(&data_dir));
+        recorded.filter(Record::is_alive).map_or_else(|| DEFAULT_SERVER.to_owned(), |record| record.url)
+    }
+
+    /// Connects to the server.
+    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        Ok(Client::connect(self.endpoint(self.server())?).await?)
+    }
+
+    /// How to be let in at `url`.
+    pub(crate) fn endpoint(&self, url: String) -> Result<Endpoint, Failure> {
+        let token = match (&self.global.token_file, &self.global.token) {
+            (Some(path), _) => Some(fs::read_to_string(path).map_err(Failure::file("read", path))?.trim().to_owned()),
+            (None, token) => token.clone(),
+        };
+        let read = |path: &PathBuf| fs::read(path).map_err(Failure::file("read", path));
+        Ok(Endpoint { url, token, ca: self.global.ca_file.as_ref().map(read).transpose()? })
+    }
+
+    /// Prints one object a line, for programs.
+    pub(crate) fn print_json(&self, value: &Value) {
+        print_line(&value.to_string());
+    }
+
+    /// A line on standard error that is no error: what goes on, what to do next.
+    pub(crate) fn hint(&self, text: &str) {
+        if !self.global.quiet {
+            eprintln!("{text}");
+        }
+    }
+
+    /// Something that is probably not what was wanted.
+    pub(crate) fn warn(&self, text: &str) {
+        if self.json() {
+            return;
+        }
+        match self.colours() {
+            true => eprintln!("{} {text}", "warning:".yellow().bold()),
+            false => eprintln!("warning: {text}"),
+        }
+    }
+
+    /// Says what did not work.
+    pub(crate) fn report(&self, failure: &Failure) {
+        if self.json() {
+            eprintln!("{}", failure.to_json());
+            return;
+        }
+        match self.colours() {
+            true => eprintln!("{} {failure}", "error:".red().bold()),
+            false => eprintln!("error: {failure}"),
+        }
+        if let Some(hint) = failure.hint() {
+            eprintln!("  {hint}");
+        }
+    }
+}
+
+/// Prints a line of data. Ends the process quietly when nobody reads any more, as in `hat jobs | head`.
+pub(crate) fn print_line(line: &str) {
+    use std::io::Write as _;
+    if writeln!(std::io::stdout(), "{line}").is_err() {
+        std::process::exit(0);
+    }
+}

@@ -1,0 +1,158 @@
+//! Following a job through restarts of the server.
+
+use std::time::Duration;
+
+use sortinghat_proto::v1::{
+    JobEvent, JobState, Progress, WatchJobRequest, WatchJobResponse, job_event::Event, watch_job_response,
+};
+use tonic::{Status, Streaming};
+
+use crate::{Client, ClientError, error::is_transient, retry::Backoff};
+
+/// The server sends something at least every 15 seconds; three times that is a dead connection.
+const SILENCE: Duration = Duration::from_secs(45);
+/// How long a watch goes on without a word from the server.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a watch tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Update {
+    /// A durable event; each comes once, in sequence.
+    Event(JobEvent),
+    /// How far the running attempt has come; replaces the former one.
+    Progress(Progress),
+    /// The server cannot be reached; the watch goes on by itself. Told once for each interruption.
+    Interrupted {
+        /// What the transport says.
+        reason: String,
+    },
+}
+
+/// A job's history from some event on, until the job ends. Reconnects from the last event that it has seen.
+pub struct Watch {
+    client: Client,
+    job_id: String,
+    last_sequence: u64,
+    stream: Option<Streaming<WatchJobResponse>>,
+    backoff: Backoff,
+    interrupted: bool,
+    over_before_stream: bool,
+    ended: bool,
+}
+
+impl Client {
+    /// Follows a job from the event after `after_sequence`, 0 for all of its history.
+    pub fn watch(&self, job_id: &str, after_sequence: u64) -> Watch {
+        Watch {
+            client: self.clone(),
+            job_id: job_id.to_owned(),
+            last_sequence: after_sequence,
+            stream: None,
+            backoff: Backoff::within(PATIENCE),
+            interrupted: false,
+            over_before_stream: false,
+            ended: false,
+        }
+    }
+}
+
+impl Watch {
+    /// The next update; `None` once the job has ended and everything was told. Safe to drop and call again.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if there is no such job, [`ClientError::Lost`] after two minutes without the server.
+    pub async fn next(&mut self) -> Result<Option<Update>, ClientError> {
+        while !self.ended {
+            let reason = match self.receive().await {
+                Ok(Some(response)) => match self.take(response)? {
+                    Some(update) => return Ok(Some(update)),
+                    None => continue,
+                },
+                Ok(None) if self.over_before_stream => break,
+                Ok(None) => match self.look_again().await? {
+                    Some(reason) => reason,
+                    None => continue,
+                },
+                Err(status) if is_transient(&status) => status.message().to_owned(),
+                Err(status) => return Err(ClientError::of(status)),
+            };
+            self.stream = None;
+            if !self.interrupted {
+                self.interrupted = true;
+                return Ok(Some(Update::Interrupted { reason }));
+            }
+            if !self.backoff.pause().await {
+                return Err(ClientError::Lost { reason });
+            }
+        }
+        self.ended = true;
+        Ok(None)
+    }
+
+    /// The sequence of the last event that was told.
+    pub fn last_sequence(&self) -> u64 {
+        self.last_sequence
+    }
+
+    async fn receive(&mut self) -> Result<Option<WatchJobResponse>, Status> {
+        let silent = |_| Status::unavailable("the server fell silent");
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            None => {
+                let request = WatchJobRequest { job_id: self.job_id.clone(), after_sequence: self.last_sequence };
+                let mut service = self.client.jobs();
+                let opened = tokio::time::timeout(SILENCE, service.watch_job(request)).await.map_err(silent)??;
+                self.stream.insert(opened.into_inner())
+            }
+        };
+        tokio::time::timeout(SILENCE, stream.message()).await.map_err(silent)?
+    }
+
+    fn take(&mut self, response: WatchJobResponse) -> Result<Option<Update>, ClientError> {
+        self.backoff.reset();
+        self.interrupted = false;
+        match response.update {
+            Some(watch_job_response::Update::Progress(progress)) => Ok(Some(Update::Progress(progress))),
+            Some(watch_job_response::Update::Event(event)) => self.take_event(event),
+            Some(watch_job_response::Update::Keepalive(_)) | None => Ok(None),
+        }
+    }
+
+    fn take_event(&mut self, event: JobEvent) -> Result<Option<Update>, ClientError> {
+        if event.sequence <= self.last_sequence {
+            return Ok(None);
+        }
+        if event.sequence != self.last_sequence + 1 {
+            let (last, next) = (self.last_sequence, event.sequence);
+            return Err(ClientError::Protocol(format!("after event {last} of job {} came {next}", self.job_id)));
+        }
+        self.last_sequence = event.sequence;
+        if let Some(Event::StateChanged(change)) = &event.event {
+            self.ended = is_final(change.state());
+        }
+        Ok(Some(Update::Event(event)))
+    }
+
+    /// A stream ended without the job's last event: the server drains, or we started after that event. Only a stream that was
+    /// opened after the job's end tells for certain that there is nothing more.
+    async fn look_again(&mut self) -> Result<Option<String>, ClientError> {
+        self.stream = None;
+        match self.client.get_job(&self.job_id).await {
+            Ok(job) if is_final(job.state()) => {
+                self.over_before_stream = true;
+                Ok(None)
+            }
+            Ok(_) => Ok(Some("the server ended the stream".to_owned())),
+            Err(ClientError::Lost { reason }) => Ok(Some(reason)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether a job in this state has ended.
+pub fn is_final(state: JobState) -> bool {
+    match state {
+        JobState::Succeeded | JobState::Failed | JobState::Cancelled => true,
+        JobState::Unspecified | JobState::Blocked | JobState::Queued | JobState::Running => false,
+    }
+}
