@@ -10,7 +10,7 @@ mod workers;
 use std::time::Duration;
 
 use sortinghat_proto::{
-    DESCRIPTORS, Refusal, limits,
+    DESCRIPTORS, limits,
     v1::{
         artifact_service_server::ArtifactServiceServer, job_service_server::JobServiceServer,
         worker_service_server::WorkerServiceServer,
@@ -89,12 +89,4 @@ pub(crate) async fn report_health(health: &HealthReporter, status: tonic_health:
 /// The caller that the guard let in.
 fn caller<T>(request: &Request<T>) -> Caller {
     request.extensions().get::<Caller>().expect("the guard lets no call of ours pass without a caller").clone()
-}
-
-/// Refuses more entries in one call than are allowed.
-fn check_count(field: &str, count: usize, max: usize) -> Result<(), Refusal> {
-    if count <= max {
-        return Ok(());
-    }
-    Err(Refusal::invalid(field, format!("at most {max} {field} in one call, not {count}: send several calls")))
 }

@@ -105,19 +105,20 @@ impl JobSpec {
         }
     }
 
-    /// The uploaded objects that the job reads; they must exist at submission.
-    pub fn uploads(&self) -> Vec<&ObjectRef> {
+    /// The uploaded objects that the job reads, each with its field; they must exist at submission.
+    pub fn uploads(&self) -> Vec<(&'static str, &ObjectRef)> {
         match self {
-            Self::Ingest(spec) => vec![&spec.source],
+            Self::Ingest(spec) => vec![("ingest.source", &spec.source)],
             Self::Finetune(_) => vec![],
             Self::Evaluate(spec) => {
                 let on = match &spec.on {
-                    EvaluateOn::Source(source) => Some(source),
+                    EvaluateOn::Source(source) => Some(("evaluate.source", source)),
                     EvaluateOn::HeldOut | EvaluateOn::Dataset(_) => None,
                 };
-                on.into_iter().chain(&spec.decisions).collect()
+                let decisions = spec.decisions.as_ref().map(|decisions| ("evaluate.decisions", decisions));
+                on.into_iter().chain(decisions).collect()
             }
-            Self::Classify(spec) => vec![&spec.source],
+            Self::Classify(spec) => vec![("classify.source", &spec.source)],
         }
     }
 }

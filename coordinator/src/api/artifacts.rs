@@ -16,7 +16,7 @@ use sortinghat_proto::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{caller, check_count};
+use super::caller;
 use crate::{
     engine::Engine,
     objects::{ObjectError, Objects, Upload},
@@ -89,7 +89,11 @@ impl ArtifactService for Artifacts {
     ) -> Result<Response<FindMissingObjectsResponse>, Status> {
         let tenant = caller(&request).tenant;
         let digests = request.into_inner().digests;
-        check_count("digests", digests.len(), limits::MAX_DIGESTS_PER_CALL)?;
+        let max = limits::MAX_DIGESTS_PER_CALL;
+        if digests.len() > max {
+            let message = format!("at most {max} digests in one call, not {}: send several calls", digests.len());
+            return Err(Refusal::invalid("digests", message).into());
+        }
         let digests = digests.iter().map(|digest| digest.parse()).collect::<Result<Vec<Digest>, _>>()?;
         let missing = self.objects.missing(&tenant, digests).await.map_err(status)?;
         Ok(Response::new(FindMissingObjectsResponse { missing: missing.into_iter().map(String::from).collect() }))

@@ -134,3 +134,43 @@ impl Service<http::Request<Body>> for Guarded {
 fn defect() -> Refusal {
     Refusal::new(ErrorCode::Internal, "a defect in the coordinator ended this call; its log says where")
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, routing::post};
+    use tonic::Code;
+
+    use super::*;
+
+    const PATH: &str = "/sortinghat.v1.JobService/GetJob";
+
+    /// A service with one method that does what `handler` does, with room for `places` calls.
+    fn guarded<F>(places: usize, handler: fn() -> F) -> Guarded
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let room = Arc::new(Semaphore::new(places));
+        let guard = Guard { authenticator: Authenticator::Open, brief: room.clone(), waiting: room };
+        let routes = Routes::from(Router::new().route(PATH, post(handler)));
+        GuardLayer { guard: Arc::new(guard) }.layer(routes)
+    }
+
+    async fn call(service: &mut Guarded) -> Code {
+        let request = http::Request::post(PATH).body(Body::empty()).expect("a request");
+        let Ok(response) = service.call(request).await;
+        Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
+    }
+
+    #[tokio::test]
+    async fn a_defect_in_a_handler_ends_its_call_and_nothing_else() {
+        let mut service = guarded(1, || async { panic!("a defect") });
+        assert_eq!(call(&mut service).await, Code::Internal);
+        assert_eq!(call(&mut service).await, Code::Internal, "its place is free again");
+    }
+
+    #[tokio::test]
+    async fn a_call_without_a_place_is_told_to_come_back() {
+        let mut full = guarded(0, || async {});
+        assert_eq!(call(&mut full).await, Code::ResourceExhausted);
+    }
+}

@@ -2,7 +2,7 @@
 
 use futures::{StreamExt as _, stream::BoxStream};
 use sortinghat_proto::{
-    JobId, limits,
+    JobId,
     v1::{
         CancelJobRequest, CancelJobResponse, GetJobRequest, GetJobResponse, ListJobsRequest, ListJobsResponse,
         SubmitJobRequest, SubmitJobResponse, SubmitJobsRequest, SubmitJobsResponse, WatchJobRequest, WatchJobResponse,
@@ -12,7 +12,7 @@ use sortinghat_proto::{
 use tonic::{Request, Response, Status};
 use tracing::Span;
 
-use super::{caller, check_count};
+use super::caller;
 use crate::engine::{Engine, Submission};
 
 /// The service.
@@ -45,9 +45,7 @@ impl JobService for Jobs {
 
     async fn submit_jobs(&self, request: Request<SubmitJobsRequest>) -> Result<Response<SubmitJobsResponse>, Status> {
         let tenant = caller(&request).tenant;
-        let jobs = request.into_inner().jobs;
-        check_count("jobs", jobs.len(), limits::MAX_JOBS_PER_CALL)?;
-        Ok(Response::new(self.engine.submit_many(&tenant, jobs).await?))
+        Ok(Response::new(self.engine.submit_many(&tenant, request.into_inner().jobs).await?))
     }
 
     async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<GetJobResponse>, Status> {

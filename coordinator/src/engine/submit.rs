@@ -32,8 +32,8 @@ impl Engine {
         let shared = &self.shared;
         let now = shared.store.now().await?;
         let id = JobId::new(now.0, rand::random());
-        for upload in submission.spec.uploads() {
-            shared.require_upload(tenant, upload).await?;
+        for (field, upload) in submission.spec.uploads() {
+            shared.require_upload(tenant, field, upload).await?;
         }
         for _ in 0..MAX_TRIES {
             if let Some(existing) = shared.accepted_before(tenant, &id, &submission).await? {
@@ -76,12 +76,12 @@ impl Engine {
 }
 
 impl Shared {
-    async fn require_upload(&self, tenant: &Tenant, upload: &ObjectRef) -> Result<(), Refusal> {
+    async fn require_upload(&self, tenant: &Tenant, field: &str, upload: &ObjectRef) -> Result<(), Refusal> {
         if self.objects.holds(tenant, upload).await? {
             return Ok(());
         }
         let message = format!("object {} of {} bytes was not uploaded", upload.digest, upload.size_bytes);
-        Err(Refusal { field: "spec".to_owned(), ..Refusal::not_found(message) })
+        Err(Refusal { field: field.to_owned(), ..Refusal::not_found(message) })
     }
 
     /// The job that this submission has become already: under its key, or in a try whose verdict was lost.

@@ -74,7 +74,9 @@ async fn users_see_workers_but_not_what_they_do_for_others() {
     let mut alice = coordinator.client_with("alice").await;
     alice.submit_ingest("stamps").await;
     let mut worker = ByHand::new(coordinator.client_with("worker").await);
-    let task = worker.take().await.key.expect("a lease has a key").task_id;
+    let lease = worker.take().await;
+    worker.confirm(&lease).await;
+    let task = lease.key.expect("a lease has a key").task_id;
 
     for (token, expected) in [("alice", vec![task.clone()]), ("bob", vec![]), ("root", vec![task])] {
         let mut client = coordinator.client_with(token).await;

@@ -50,7 +50,8 @@ pub(crate) struct Client {
 
 /// A coordinator in this process.
 pub(crate) struct Coordinator {
-    address: SocketAddr,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
     /// Where it shows its metrics, if it was told to.
     pub(crate) metrics_address: Option<SocketAddr>,
     stop: CancellationToken,
@@ -207,6 +208,13 @@ impl ByHand {
                 return lease;
             }
         }
+    }
+
+    /// Says that it runs the task.
+    pub(crate) async fn confirm(&mut self, lease: &Lease) {
+        let key = lease.key.clone().expect("a lease has a key");
+        let report = LeaseReport { task_id: key.task_id, epoch: key.epoch, beat: 1, ..LeaseReport::default() };
+        self.synchronize(vec![report], 0, 0).await.expect("a worker may call");
     }
 
     /// Reports the task as done, with an uploaded manifest, until that is acknowledged.

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use futures::{StreamExt as _, stream};
 use sortinghat_coordinator::{app::Drained, config::Settings};
 use sortinghat_proto::v1::{ListJobsRequest, WatchJobRequest};
@@ -5,7 +7,10 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tonic::{Code, Request};
+use tonic::{
+    Code, Request,
+    transport::{Certificate, Channel, ClientTlsConfig},
+};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -88,6 +93,24 @@ async fn an_unknown_method_of_ours_is_unimplemented() {
     let path = http::uri::PathAndQuery::from_static("/sortinghat.v1.JobService/Explode");
     let status = client.unary(Request::new(ListJobsRequest::default()), path, codec).await.expect_err("no such method");
     assert_eq!(status.code(), Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn over_tls_the_certificate_is_the_configured_one() {
+    let file = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/api/tls").join(name);
+    let settings = Settings { tls_cert: Some(file("cert.pem")), tls_key: Some(file("key.pem")), ..Settings::default() };
+    let coordinator = Coordinator::start_with(settings).await;
+    let certificate = Certificate::from_pem(std::fs::read(file("cert.pem")).expect("it is committed"));
+    let trusting = ClientTlsConfig::new().ca_certificate(certificate).domain_name("localhost");
+    let endpoint = Channel::from_shared(format!("https://{}", coordinator.address)).expect("a URL");
+    let channel = endpoint.tls_config(trusting).expect("a certificate").connect().await.expect("trusted");
+    let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await.expect("served");
+    assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
+
+    let plain = Channel::from_shared(format!("http://{}", coordinator.address)).expect("a URL").connect().await;
+    if let Ok(channel) = plain {
+        HealthClient::new(channel).check(HealthCheckRequest::default()).await.expect_err("plain text is not answered");
+    }
 }
 
 /// What an HTTP page answers, headers included.
