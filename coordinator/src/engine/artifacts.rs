@@ -91,7 +91,10 @@ impl Shared {
         let names = entries.iter().filter_map(|entry| keys::artifact_of_entry(kind, entry));
         let keys: Vec<String> = names.map(|name| keys::artifact(tenant, &name)).collect();
         let artifacts = self.read_all::<ArtifactRecord>(&keys).await?;
-        Ok(Page { artifacts: artifacts.into_iter().flatten().map(|artifact| artifact.value).collect(), next_page_token })
+        Ok(Page {
+            artifacts: artifacts.into_iter().flatten().map(|artifact| artifact.value).collect(),
+            next_page_token,
+        })
     }
 
     /// The artifact with the greatest version under a name.

@@ -1,5 +1,6 @@
 //! One change of a task and its job: the rules' answer turned into one batch.
 
+use metrics::Counter;
 use sortinghat_proto::{
     Refusal, VersionedName,
     time::UnixMs,
@@ -36,6 +37,20 @@ pub(super) struct Change<'a> {
     /// Set before a claim: the worker's host.
     pub(super) host: String,
     batch: Batch,
+    counters: Vec<Counter>,
+}
+
+/// A change that can be applied, and what is counted once it was.
+pub(super) struct Prepared {
+    pub(super) batch: Batch,
+    counters: Vec<Counter>,
+}
+
+impl Prepared {
+    /// The batch is known to be applied.
+    pub(super) fn count(&self) {
+        self.counters.iter().for_each(|counter| counter.increment(1));
+    }
 }
 
 impl<'a> Change<'a> {
@@ -50,6 +65,7 @@ impl<'a> Change<'a> {
             reservation: None,
             host: String::new(),
             batch: Batch::default(),
+            counters: Vec::new(),
         }
     }
 
@@ -65,6 +81,7 @@ impl<'a> Change<'a> {
         self.job.cancel_requested |= self.task.task.cancel_requested;
         for effect in effects {
             let entry = history::record(&mut self.job, effect, &self.host, self.now);
+            self.count(&entry);
             self.record(entry);
         }
         if before.last_epoch != self.task.task.last_epoch {
@@ -94,6 +111,25 @@ impl<'a> Change<'a> {
     /// Removes an index entry in the same batch.
     pub(super) fn remove(&mut self, index: String, entry: String) {
         self.batch.removals.push((index, entry));
+    }
+
+    fn count(&mut self, event: &job_event::Event) {
+        let kind = self.job.kind.as_str();
+        match event {
+            job_event::Event::AttemptStarted(_) => {
+                self.counters.push(metrics::counter!("sortinghat_attempts_started_total", "kind" => kind));
+            }
+            job_event::Event::AttemptEnded(attempt) => {
+                let outcome = attempt.outcome().as_str_name();
+                let counter =
+                    metrics::counter!("sortinghat_attempts_ended_total", "kind" => kind, "outcome" => outcome);
+                self.counters.push(counter);
+            }
+            job_event::Event::StateChanged(_)
+            | job_event::Event::EpochFinished(_)
+            | job_event::Event::Notice(_)
+            | job_event::Event::Log(_) => {}
+        }
     }
 
     fn take_result(&mut self) {
@@ -149,15 +185,16 @@ impl<'a> Change<'a> {
             if self.job.has_children {
                 self.batch.insertions.push((keys::ENDED_PARENTS.to_owned(), self.job.id.to_string()));
             }
-            metrics::counter!("sortinghat_jobs_ended_total", "kind" => self.job.kind.as_str(),
-                "state" => state.as_str_name())
-            .increment(1);
+            let kind = self.job.kind.as_str();
+            let counter =
+                metrics::counter!("sortinghat_jobs_ended_total", "kind" => kind, "state" => state.as_str_name());
+            self.counters.push(counter);
         }
     }
 
-    /// The batch, or `None` if nothing has changed. A step that breaks an invariant is counted and refused: a defect must not
+    /// What is to be applied, or `None` if nothing has changed. A step that breaks an invariant is counted and refused: a defect must not
     /// become durable.
-    pub(super) fn into_batch(self) -> Result<Option<Batch>, Refusal> {
+    pub(super) fn prepare(self) -> Result<Option<Prepared>, Refusal> {
         let before = self.before;
         let unchanged = self.job == before.job.value && self.task == before.task.value;
         if unchanged && self.batch.removals.is_empty() {
@@ -183,7 +220,7 @@ impl<'a> Change<'a> {
             batch.writes.push((key, records::encode(&EventRecord(event))));
         }
         place(&mut batch, before, &self.task, &self.job);
-        Ok(Some(batch))
+        Ok(Some(Prepared { batch, counters: self.counters }))
     }
 }
 

@@ -3,10 +3,7 @@
 use sortinghat_proto::{Refusal, TaskId, WorkerId};
 
 use super::{MAX_TRIES, Shared, change::Change, keys};
-use crate::{
-    queue::Event,
-    store::{Range, Verdict},
-};
+use crate::{queue::Event, store::Range};
 
 /// Tasks that one call may claim.
 const MAX_CLAIMS: usize = 64;
@@ -37,18 +34,16 @@ impl Shared {
 
     async fn claim_these(&self, worker: &WorkerId, host: &str, ids: &[TaskId]) -> Result<usize, Refusal> {
         let now = self.store.now().await?;
-        let mut batches = Vec::with_capacity(ids.len());
+        let mut changes = Vec::with_capacity(ids.len());
         for loaded in &self.load(ids).await? {
             let mut change = Change::new(loaded, now);
             host.clone_into(&mut change.host);
             // It may have been taken since the index was read.
             if change.happen(&Event::Claim(worker.clone()), &self.rules).is_ok() {
-                batches.extend(change.into_batch()?);
+                changes.extend(change.prepare()?);
             }
         }
-        let verdicts = self.store.apply(batches).await?;
-        let claimed = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Applied(_))).count();
-        metrics::counter!("sortinghat_tasks_claimed_total").increment(claimed as u64);
-        Ok(claimed)
+        let applied = self.commit_all(changes).await?;
+        Ok(applied.into_iter().filter(|applied| *applied).count())
     }
 }

@@ -1,10 +1,6 @@
 //! Telling the children of a job that it has ended. Chunked, and safe to begin again anywhere.
 
-use sortinghat_proto::{
-    JobId, Refusal, TaskId,
-    time::UnixMs,
-    v1::JobState,
-};
+use sortinghat_proto::{JobId, Refusal, TaskId, time::UnixMs, v1::JobState};
 
 use super::{
     Shared,
@@ -61,8 +57,8 @@ impl Shared {
             change.happen(&event, &self.rules).map_err(defect)?;
         }
         change.remove(keys::children(parent), child.to_string());
-        match change.into_batch()? {
-            Some(batch) => self.apply_one(batch).await,
+        match change.prepare()? {
+            Some(prepared) => self.commit(prepared).await,
             None => Ok(true),
         }
     }

@@ -31,9 +31,6 @@ pub(super) fn record(job: &mut JobRecord, effect: Effect, host: &str, now: UnixM
             if let Some(shown) = job.attempts.iter_mut().rfind(|shown| shown.0.epoch == lease.token.epoch) {
                 shown.0 = attempt.clone();
             }
-            metrics::counter!("sortinghat_attempts_ended_total", "kind" => job.kind.as_str(),
-                "outcome" => outcome.as_str_name())
-            .increment(1);
             Event::AttemptEnded(attempt)
         }
     }

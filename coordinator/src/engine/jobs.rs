@@ -7,10 +7,7 @@ use sortinghat_proto::{
 };
 
 use super::{Engine, MAX_TRIES, Shared, change::Change, contended, keys, records::JobRecord};
-use crate::{
-    queue::Event,
-    store::Range,
-};
+use crate::{queue::Event, store::Range};
 
 /// Jobs that one call of `list` looks at, so that a rare filter ends; the page is then short and its token goes on.
 const MAX_SCANNED_JOBS: usize = 10_000;
@@ -73,8 +70,8 @@ impl Engine {
             // Every state has an answer to this event.
             change.happen(&Event::Cancel, &shared.rules).map_err(super::reports::defect)?;
             let after = change.job.clone();
-            let applied = match change.into_batch()? {
-                Some(batch) => shared.apply_one(batch).await?,
+            let applied = match change.prepare()? {
+                Some(prepared) => shared.commit(prepared).await?,
                 None => true,
             };
             if applied {

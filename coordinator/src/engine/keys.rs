@@ -107,10 +107,9 @@ pub(super) fn placement(task: &Task, enqueued: UnixMs, priority: i32) -> Vec<(St
             vec![(READY.to_owned(), format!("{order:020}:{id}"))]
         }
         State::Ready { not_before: Some(at) } => vec![(DELAYED.to_owned(), at_time(*at, id))],
-        State::Leased(lease) => vec![
-            (LEASES.to_owned(), at_time(lease.deadline, id)),
-            (held(&lease.token.worker), id.to_string()),
-        ],
+        State::Leased(lease) => {
+            vec![(LEASES.to_owned(), at_time(lease.deadline, id)), (held(&lease.token.worker), id.to_string())]
+        }
         State::Blocked | State::Succeeded { .. } | State::Failed { .. } | State::Cancelled { .. } => Vec::new(),
     }
 }

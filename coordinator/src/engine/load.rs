@@ -4,7 +4,9 @@ use serde::de::DeserializeOwned;
 use sortinghat_proto::{JobId, Refusal, TaskId, Tenant};
 
 use super::{
-    Shared, keys,
+    Shared,
+    change::Prepared,
+    keys,
     records::{self, JobRecord, TaskRecord},
 };
 use crate::store::{Batch, Expectation, Verdict};
@@ -61,6 +63,20 @@ impl Shared {
         let job = self.read::<JobRecord>(keys::job(id)).await?;
         job.filter(|job| job.value.tenant == *tenant)
             .ok_or_else(|| Refusal::not_found(format!("job {id} does not exist; `hat jobs` lists yours")))
+    }
+
+    /// Applies a change; `true` if it is known to be applied, as with [`apply_one`](Self::apply_one).
+    pub(super) async fn commit(&self, prepared: Prepared) -> Result<bool, Refusal> {
+        Ok(self.commit_all(vec![prepared]).await? == [true])
+    }
+
+    /// Applies independent changes, and tells of each whether it is known to be applied.
+    pub(super) async fn commit_all(&self, mut prepared: Vec<Prepared>) -> Result<Vec<bool>, Refusal> {
+        let batches = prepared.iter_mut().map(|prepared| std::mem::take(&mut prepared.batch)).collect();
+        let verdicts = self.store.apply(batches).await?;
+        let applied = verdicts.iter().map(|verdict| matches!(verdict, Verdict::Applied(_))).collect::<Vec<_>>();
+        prepared.iter().zip(&applied).filter(|(_, applied)| **applied).for_each(|(prepared, _)| prepared.count());
+        Ok(applied)
     }
 
     /// Applies one batch; `true` if it is known to be applied. After `false` the caller reads again: the rules make every

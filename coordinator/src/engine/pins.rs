@@ -23,7 +23,7 @@ pub(super) struct Pins {
 /// A name that was looked up.
 enum Found {
     Artifact(Versioned<ArtifactRecord>),
-    Job(Versioned<JobRecord>),
+    Job(Box<Versioned<JobRecord>>),
 }
 
 /// The two types of references without their types.
@@ -75,9 +75,7 @@ impl Shared {
     ) -> Result<Found, Refusal> {
         let at_field = |refusal: Refusal| Refusal { field: field.to_owned(), ..refusal };
         match reference {
-            Reference::Newest(name) => {
-                self.newest(tenant, kind, &name).await.map(Found::Artifact).map_err(at_field)
-            }
+            Reference::Newest(name) => self.newest(tenant, kind, &name).await.map(Found::Artifact).map_err(at_field),
             Reference::Version(name) => self.artifact(tenant, &name).await.map(Found::Artifact).map_err(at_field),
             Reference::Job(id) => {
                 let job = self.job(tenant, &id).await.map_err(at_field)?;
@@ -85,7 +83,7 @@ impl Shared {
                     let message = format!("job {id} is a {}, which makes no {kind}", job.value.kind);
                     return Err(Refusal::invalid(field, message));
                 }
-                Ok(Found::Job(job))
+                Ok(Found::Job(Box::new(job)))
             }
         }
     }

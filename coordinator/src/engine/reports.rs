@@ -80,11 +80,9 @@ fn parse_outcome(wire: v1::TaskOutcome) -> Outcome {
             Some(Ok(manifest)) => Outcome::Succeeded(Output { manifest, summary: bounded(succeeded.summary) }),
             None | Some(Err(_)) => Outcome::Crashed("the worker reported success without a manifest".to_owned()),
         },
-        Some(Wire::Failed(failure)) => Outcome::Failed(v1::Failure {
-            message: bounded(failure.message),
-            field: bounded(failure.field),
-            ..failure
-        }),
+        Some(Wire::Failed(failure)) => {
+            Outcome::Failed(v1::Failure { message: bounded(failure.message), field: bounded(failure.field), ..failure })
+        }
         Some(Wire::Crashed(cause)) => Outcome::Crashed(bounded(cause)),
         Some(Wire::Returned(reason)) => Outcome::Returned(bounded(reason)),
         Some(Wire::Cancelled(v1::TaskCancelled {})) => Outcome::Cancelled,
@@ -116,8 +114,8 @@ impl Shared {
                 return Ok(Taken { outcome: report.outcome.is_some(), events: false });
             }
             recorded_events |= change.task.events.acknowledged > loaded.task.value.events.acknowledged;
-            let applied = match change.into_batch()? {
-                Some(batch) => self.apply_one(batch).await?,
+            let applied = match change.prepare()? {
+                Some(prepared) => self.commit(prepared).await?,
                 None => true,
             };
             if applied && entered == Entered::All {
@@ -200,12 +198,7 @@ impl Shared {
         Ok(Entered::All)
     }
 
-    fn enter_event(
-        &self,
-        change: &mut Change<'_>,
-        token: &Token,
-        event: &v1::AttemptEvent,
-    ) -> Result<(), Refusal> {
+    fn enter_event(&self, change: &mut Change<'_>, token: &Token, event: &v1::AttemptEvent) -> Result<(), Refusal> {
         use attempt_event::Event as Wire;
         change.task.events.acknowledged = event.sequence;
         match event.event.clone() {

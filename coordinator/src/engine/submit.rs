@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures::{StreamExt as _, stream};
 use sortinghat_proto::{
-    JobId, ObjectRef, Refusal, TaskId, Tenant,
+    JobId, Refusal, TaskId, Tenant,
     limits::{MAX_JOBS_PER_CALL, MAX_PARENTS},
     time::UnixMs,
     v1::{self, ErrorCode, JobState, job_event, submit_verdict::Verdict},
@@ -32,12 +32,14 @@ impl Engine {
         let shared = &self.shared;
         let now = shared.store.now().await?;
         let id = JobId::new(now.0, rand::random());
-        for (field, upload) in submission.spec.uploads() {
-            shared.require_upload(tenant, field, upload).await?;
-        }
+        let mut uploads_checked = false;
         for _ in 0..MAX_TRIES {
             if let Some(existing) = shared.accepted_before(tenant, &id, &submission).await? {
                 return Ok(existing);
+            }
+            // After the key: a job that was accepted before is returned although its photos are gone since.
+            if !std::mem::replace(&mut uploads_checked, true) {
+                shared.require_uploads(tenant, &submission).await?;
             }
             let (job, batch) = shared.acceptance(tenant, &id, &submission, now).await?;
             if shared.apply_one(batch).await? {
@@ -76,12 +78,14 @@ impl Engine {
 }
 
 impl Shared {
-    async fn require_upload(&self, tenant: &Tenant, field: &str, upload: &ObjectRef) -> Result<(), Refusal> {
-        if self.objects.holds(tenant, upload).await? {
-            return Ok(());
+    async fn require_uploads(&self, tenant: &Tenant, submission: &Submission) -> Result<(), Refusal> {
+        for (field, upload) in submission.spec.uploads() {
+            if !self.objects.holds(tenant, upload).await? {
+                let message = format!("object {} of {} bytes was not uploaded", upload.digest, upload.size_bytes);
+                return Err(Refusal { field: field.to_owned(), ..Refusal::not_found(message) });
+            }
         }
-        let message = format!("object {} of {} bytes was not uploaded", upload.digest, upload.size_bytes);
-        Err(Refusal { field: field.to_owned(), ..Refusal::not_found(message) })
+        Ok(())
     }
 
     /// The job that this submission has become already: under its key, or in a try whose verdict was lost.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Engine, Shared, change::Change, keys};
 use crate::{
     queue::{Event, Phase},
-    store::{Range, Verdict},
+    store::Range,
 };
 
 /// Tasks that one round of a sweep moves.
@@ -153,18 +153,20 @@ impl Shared {
         }
         let ids: Vec<TaskId> = entries.iter().filter_map(|entry| keys::task_of_entry(entry)).collect();
         let loaded = self.load(&ids).await?;
-        let mut batches = Vec::with_capacity(loaded.len());
+        let mut changes = Vec::with_capacity(loaded.len());
         let mut jobs = Vec::with_capacity(loaded.len());
         for loaded in &loaded {
             let mut change = Change::new(loaded, now);
             let event = event(&change);
-            if change.happen(&event, &self.rules).is_ok() {
+            if change.happen(&event, &self.rules).is_ok()
+                && let Some(prepared) = change.prepare()?
+            {
                 jobs.push(&loaded.job.value.id);
-                batches.extend(change.into_batch()?);
+                changes.push(prepared);
             }
         }
-        let verdicts = self.store.apply(batches).await?;
-        let applied = jobs.iter().zip(&verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::Applied(_)));
+        let applied = self.commit_all(changes).await?;
+        let applied = jobs.iter().zip(applied).filter(|(_, applied)| *applied);
         Ok(applied.inspect(|(job, _)| self.progress.clear(job)).count())
     }
 

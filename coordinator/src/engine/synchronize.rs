@@ -86,9 +86,11 @@ impl Shared {
         self.sessions.keep_beats(&worker, &reported);
         let takes: Vec<_> = reports.iter().map(|report| self.take(report, arrived)).collect();
         let taken: Vec<_> = stream::iter(takes).buffered(REPORTS_AT_A_TIME).try_collect().await?;
-        let acknowledged = reports.iter().zip(&taken).filter(|(_, taken)| taken.outcome).map(|(report, _)| {
-            v1::LeaseKey { task_id: report.task.to_string(), epoch: report.token.epoch }
-        });
+        let acknowledged = reports
+            .iter()
+            .zip(&taken)
+            .filter(|(_, taken)| taken.outcome)
+            .map(|(report, _)| v1::LeaseKey { task_id: report.task.to_string(), epoch: report.token.epoch });
         Ok(Message {
             acknowledged: acknowledged.collect(),
             events_recorded: taken.iter().any(|taken| taken.events),

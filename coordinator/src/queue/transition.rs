@@ -61,7 +61,9 @@ type Step = Result<(Task, Vec<Effect>), Rejection>;
 pub fn transition(task: &Task, event: &Event, now: UnixMs, rules: &Rules) -> Step {
     match (&task.state, event) {
         (State::Blocked, Event::ParentsSucceeded) => moved(task, State::Ready { not_before: None }),
-        (State::Blocked, Event::ParentFailed(parent)) => moved(task, State::Cancelled { failure: parent_failed(parent) }),
+        (State::Blocked, Event::ParentFailed(parent)) => {
+            moved(task, State::Cancelled { failure: parent_failed(parent) })
+        }
         (State::Blocked | State::Ready { .. }, Event::Cancel) => {
             let task = Task { cancel_requested: true, ..task.clone() };
             moved(&task, State::Cancelled { failure: cancelled_by_user() })
@@ -158,7 +160,9 @@ fn end(task: &Task, lease: &Lease, outcome: &Outcome, now: UnixMs, rules: &Rules
             let failure = process_died(cause.clone());
             Ok((death(task, &failure, now), vec![ended(AttemptOutcome::Crashed, Some(failure))]))
         }
-        Outcome::Returned(reason) => Ok((returned(task, now), vec![ended(AttemptOutcome::Returned, given_back(reason))])),
+        Outcome::Returned(reason) => {
+            Ok((returned(task, now), vec![ended(AttemptOutcome::Returned, given_back(reason))]))
+        }
         // Nobody asked for it, so the worker gave it back in other words.
         Outcome::Cancelled => {
             Ok((returned(task, now), vec![ended(AttemptOutcome::Returned, given_back("the worker stopped it"))]))

@@ -114,7 +114,8 @@ async fn an_index_is_read_in_order_from_either_end(store: &dyn Store) {
     assert_eq!(entries(store, Range::first("index", 9).from("b").until("c")).await, ["b"]);
     assert!(entries(store, Range::first("index", 9).from("c").until("a")).await.is_empty());
     assert!(entries(store, Range::first("inde", 9)).await.is_empty(), "an index is found by its whole name");
-    let moved = Batch { removals: vec![insert("a"), insert("x")], insertions: vec![insert("d")], ..create("index:2", "") };
+    let moved =
+        Batch { removals: vec![insert("a"), insert("x")], insertions: vec![insert("d")], ..create("index:2", "") };
     assert_eq!(one(store, moved).await, Verdict::Applied(vec![]), "removing what is not there is no conflict");
     assert_eq!(entries(store, Range::first("index", 9)).await, ["b", "c", "d"]);
     let same = Batch { removals: vec![insert("d")], insertions: vec![insert("d")], ..create("index:3", "") };

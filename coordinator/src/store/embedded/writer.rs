@@ -73,11 +73,7 @@ impl Writer {
         Ok(verdicts)
     }
 
-    fn apply_all(
-        &self,
-        transaction: &WriteTransaction,
-        group: &[Request],
-    ) -> Result<Vec<Vec<Verdict>>, redb::Error> {
+    fn apply_all(&self, transaction: &WriteTransaction, group: &[Request]) -> Result<Vec<Vec<Verdict>>, redb::Error> {
         let mut meta = transaction.open_table(META)?;
         let last_version = meta.get(VERSION)?.map_or(0, |guard| guard.value());
         let mut tables = Tables {

@@ -1,0 +1,142 @@
+//! Leases, epochs, and workers that die.
+
+use std::sync::Arc;
+
+use sortinghat_coordinator::store::{Clock as _, ManualClock};
+use sortinghat_proto::{
+    JobKind,
+    v1::{AttemptOutcome, ErrorCode, JobState},
+};
+
+use crate::world::{LEASE_MS, START, Worker, World, checkpoint, crash, finetune, ingest, success};
+
+#[tokio::test]
+async fn a_dead_workers_task_goes_to_another_and_is_finished_once() {
+    let world = World::new().await;
+    let id = world.submit(ingest()).await;
+    let mut dead = Worker::new("dead", 1);
+    let first = dead.start(&world.engine).await;
+    assert_eq!(world.pass(LEASE_MS - 1).await.expired, 0, "the lease is not over yet");
+    assert_eq!(world.pass(1).await.expired, 1);
+    world.pass(1_000).await;
+    let mut other = Worker::new("other", 1);
+    let second = other.start(&world.engine).await;
+    assert!(second.epoch > first.epoch);
+    assert_eq!(second.attempt, 2);
+
+    let stale = dead.end(&world.engine, success(b"late")).await;
+    assert_eq!(stale.acknowledged.len(), 1, "it need not say it again");
+    assert_eq!(world.state(&id).await, JobState::Running, "and it changes nothing");
+    other.end(&world.engine, success(b"in time")).await;
+    let job = world.job(&id).await;
+    let manifest = job.output.expect("it succeeded").manifest;
+    assert_eq!(manifest, Some(sortinghat_proto::ObjectRef::of(b"in time").into()));
+    let outcomes: Vec<AttemptOutcome> = job.attempts.iter().map(|attempt| attempt.outcome()).collect();
+    assert_eq!(outcomes, [AttemptOutcome::Lost, AttemptOutcome::Succeeded]);
+}
+
+#[tokio::test]
+async fn a_worker_that_beats_keeps_its_lease_and_one_that_hangs_loses_it() {
+    let world = World::new().await;
+    world.submit(ingest()).await;
+    let mut worker = Worker::new("w1", 1);
+    worker.start(&world.engine).await;
+    for _ in 0..20 {
+        worker.poll(&world.engine).await;
+        assert_eq!(world.pass(LEASE_MS / 2).await.expired, 0);
+    }
+    let hung_since = world.clock.now();
+    worker.poll_without_beats(&world.engine).await;
+    while world.pass(LEASE_MS / 2).await.expired == 0 {
+        worker.poll_without_beats(&world.engine).await;
+    }
+    let kept_ms = world.clock.now().ms_since(hung_since);
+    let stall_bound_ms = JobKind::Ingest.stall_bound_ms();
+    assert!(kept_ms > stall_bound_ms, "not before the kind's bound: {kept_ms} ms");
+    assert!(kept_ms < stall_bound_ms + 3 * LEASE_MS, "and soon after it: {kept_ms} ms");
+    worker.poll_without_beats(&world.engine).await;
+    assert!(worker.request.leases.is_empty(), "the worker is told to stop");
+}
+
+#[tokio::test]
+async fn three_deaths_are_poison_and_a_checkpoint_between_them_is_progress() {
+    let world = World::new().await;
+    let poison = world.submit(ingest()).await;
+    let mut worker = Worker::new("w1", 1);
+    for _ in 0..3 {
+        worker.start(&world.engine).await;
+        worker.end(&world.engine, crash()).await;
+        world.pass(2_000).await;
+    }
+    let job = world.job(&poison).await;
+    assert_eq!(job.failure.expect("it failed").code(), ErrorCode::Poison);
+    worker.poll(&world.engine).await;
+    assert!(worker.request.leases.is_empty(), "never a fourth");
+
+    let dataset = world.submit(ingest()).await;
+    worker.start(&world.engine).await;
+    worker.end(&world.engine, success(b"d")).await;
+    assert_eq!(world.state(&dataset).await, JobState::Succeeded);
+    let training = world.submit(finetune("stamps@1")).await;
+    for attempt in 0..10_u8 {
+        let assignment = worker.start(&world.engine).await;
+        let newest = attempt.checked_sub(1).map(|last| sortinghat_proto::ObjectRef::of(&[last]).into());
+        assert_eq!(assignment.checkpoint, newest, "it goes on where the last one was");
+        worker.request.leases[0].events = vec![checkpoint(1, &[attempt])];
+        worker.end(&world.engine, crash()).await;
+        world.pass(2_000).await;
+    }
+    worker.start(&world.engine).await;
+    worker.end(&world.engine, success(b"m")).await;
+    assert_eq!(world.state(&training).await, JobState::Succeeded);
+}
+
+#[tokio::test]
+async fn nothing_expires_for_one_lease_after_a_start_and_then_nobody_is_to_blame() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("queue.redb");
+    let clock = Arc::new(ManualClock::new(START));
+    let world = World::embedded(&path, clock.clone());
+    world.settle().await;
+    let id = world.submit(ingest()).await;
+    let mut worker = Worker::new("w1", 1);
+    worker.start(&world.engine).await;
+    drop(world);
+    clock.advance_ms(LEASE_MS * 100);
+    let world = World::embedded(&path, clock);
+    assert_eq!(world.sweep().await.expired, 0, "the worker may still be alive");
+    assert_eq!(world.pass(LEASE_MS).await.expired, 1);
+    let job = world.job(&id).await;
+    let failure = job.attempts[0].failure.clone().expect("it says why");
+    assert_eq!(failure.code(), ErrorCode::StorageUnavailable, "infrastructure: {}", failure.message);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_restarts_in_the_middle_goes_on_with_everything() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("queue.redb");
+    let clock = Arc::new(ManualClock::new(START));
+    let world = World::embedded(&path, clock.clone());
+    world.settle().await;
+    let running = world.submit(ingest()).await;
+    let blocked = world.submit(finetune(&format!("job:{running}"))).await;
+    let mut worker = Worker::new("w1", 1);
+    let assignment = worker.start(&world.engine).await;
+    drop(world);
+
+    let world = World::embedded(&path, clock.clone());
+    clock.advance_ms(LEASE_MS * 2);
+    world.sweep().await;
+    worker.poll(&world.engine).await;
+    assert_eq!(world.pass(LEASE_MS - 1).await.expired, 0, "the worker came back in time");
+    assert_eq!(worker.request.leases[0].epoch, assignment.epoch, "it is still the same lease");
+    worker.end(&world.engine, success(b"m")).await;
+    drop(world);
+
+    let world = World::embedded(&path, clock);
+    assert_eq!(world.state(&running).await, JobState::Succeeded);
+    world.sweep().await;
+    let next = worker.start(&world.engine).await;
+    assert_eq!(next.job_id, blocked.as_str(), "the child heard of it after the restart");
+    assert_eq!(next.dataset_name, "stamps@1");
+}

@@ -1,0 +1,166 @@
+//! The conversation with workers.
+
+use sortinghat_proto::v1::{self, AttemptOutcome, JobState, job_event::Event};
+
+use crate::world::{LEASE_MS, Worker, World, ingest, log, request, success};
+
+#[tokio::test]
+async fn a_worker_gets_no_more_than_it_has_slots_and_the_more_urgent_first() {
+    let world = World::new().await;
+    let calm = world.submit(ingest()).await;
+    world.clock.advance_ms(1);
+    let urgent = world.accept(v1::SubmitJobRequest { priority: 5, ..request(ingest()) }).await.expect("accepted");
+    world.clock.advance_ms(1);
+    world.submit(ingest()).await;
+    let mut worker = Worker::new("w1", 2);
+    worker.poll(&world.engine).await;
+    let mut jobs: Vec<&str> = worker.assignments.values().map(|assignment| assignment.job_id.as_str()).collect();
+    jobs.sort_unstable();
+    let mut expected = [calm.as_str(), urgent.id.as_str()];
+    expected.sort_unstable();
+    assert_eq!(jobs, expected);
+    worker.poll(&world.engine).await;
+    assert_eq!(worker.assignments.len(), 2, "its slots are full");
+}
+
+#[tokio::test]
+async fn an_offer_that_was_lost_comes_again_with_the_same_epoch() {
+    let world = World::new().await;
+    world.submit(ingest()).await;
+    let mut worker = Worker::new("w1", 1);
+    let mut lost = worker.request.clone();
+    lost.sequence = 1;
+    let first = world.engine.synchronize(lost).await.expect("answered");
+    worker.request.sequence = 1;
+    let again = worker.poll(&world.engine).await;
+    assert!(again.leases[0].assignment.is_some());
+    assert_eq!(first.leases[0].key, again.leases[0].key);
+    assert_eq!(worker.poll(&world.engine).await.leases[0].assignment, None, "until it was reported once");
+}
+
+#[tokio::test]
+async fn a_draining_worker_gets_nothing_and_gives_back_what_it_has() {
+    let world = World::new().await;
+    let id = world.submit(ingest()).await;
+    let mut worker = Worker::new("w1", 2);
+    worker.start(&world.engine).await;
+    world.submit(ingest()).await;
+    worker.request.draining = true;
+    worker.end(&world.engine, v1::task_outcome::Outcome::Returned("draining".into())).await;
+    worker.poll(&world.engine).await;
+    assert!(worker.request.leases.is_empty());
+    let job = world.job(&id).await;
+    assert_eq!((job.state(), job.attempts[0].outcome()), (JobState::Queued, AttemptOutcome::Returned));
+    let mut other = Worker::new("w2", 1);
+    assert_eq!(other.start(&world.engine).await.job_id, id.as_str(), "ready at once, in its old place");
+}
+
+#[tokio::test]
+async fn a_newer_message_ends_the_one_that_is_held() {
+    let world = World::new().await;
+    let held = v1::SynchronizeRequest { sequence: 5, wait_ms: 60_000, ..Worker::new("w1", 1).request };
+    let newer = v1::SynchronizeRequest { sequence: 6, wait_ms: 0, ..held.clone() };
+    let engine = world.engine.clone();
+    let mut holding = tokio::spawn(async move { engine.synchronize(held).await });
+    // The list shows the worker once its message has arrived.
+    while world.engine.list_workers().await.expect("answered").workers.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(futures::future::poll_immediate(&mut holding).await.is_none(), "it is held");
+    world.engine.synchronize(newer.clone()).await.expect("answered at once");
+    let superseded = holding.await.expect("it ends").expect_err("nothing may be done with its answer");
+    assert!(superseded.message.contains("superseded"));
+    let older = v1::SynchronizeRequest { sequence: 5, ..newer };
+    assert!(world.engine.synchronize(older).await.is_err(), "messages that come late are refused");
+}
+
+#[tokio::test]
+async fn a_held_worker_gets_a_job_the_moment_it_is_submitted() {
+    let world = World::new().await;
+    let held = v1::SynchronizeRequest { sequence: 1, wait_ms: 60_000, ..Worker::new("w1", 1).request };
+    let engine = world.engine.clone();
+    let holding = tokio::spawn(async move { engine.synchronize(held).await });
+    while world.engine.list_workers().await.expect("answered").workers.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let id = world.submit(ingest()).await;
+    let answer = holding.await.expect("it ends").expect("answered");
+    assert_eq!(answer.leases[0].assignment.as_ref().expect("new").job_id, id.as_str());
+}
+
+#[tokio::test]
+async fn draining_the_engine_ends_held_polls_and_watches() {
+    use futures::StreamExt as _;
+    let world = World::new().await;
+    let held = v1::SynchronizeRequest { sequence: 1, wait_ms: 60_000, ..Worker::new("w1", 0).request };
+    let engine = world.engine.clone();
+    let holding = tokio::spawn(async move { engine.synchronize(held).await });
+    let id = world.submit(ingest()).await;
+    let watch = world.engine.watch(&world.tenant, &id, 0).await.expect("it exists");
+    world.engine.drain();
+    holding.await.expect("it ends").expect("with an answer");
+    assert!(watch.count().await <= 1);
+}
+
+#[tokio::test]
+async fn an_event_is_recorded_once_however_often_it_is_reported() {
+    let world = World::new().await;
+    let id = world.submit(ingest()).await;
+    let mut worker = Worker::new("w1", 1);
+    worker.start(&world.engine).await;
+    let both = vec![log(1, "one"), log(2, "two")];
+    worker.request.leases[0].events = both.clone();
+    let answer = worker.poll(&world.engine).await;
+    assert_eq!(answer.leases[0].acknowledged_events, 2);
+    worker.request.leases[0].events = [both, vec![log(3, "three")]].concat();
+    worker.poll(&world.engine).await;
+    worker.request.leases[0].events = (4..=200).map(|sequence| log(sequence, &"long ".repeat(2_000))).collect();
+    worker.end(&world.engine, success(b"m")).await;
+    let lines = world.history(&id).await.into_iter().filter_map(|event| match event.event {
+        Some(Event::Log(line)) => Some(line.text),
+        _ => None,
+    });
+    let lines: Vec<String> = lines.collect();
+    assert_eq!(lines[..3], ["one", "two", "three"]);
+    assert_eq!(lines.len(), 200, "also when they take several batches");
+    assert!(lines[3].len() <= sortinghat_proto::limits::MAX_TEXT_BYTES);
+}
+
+#[tokio::test]
+async fn polls_with_nothing_new_write_nothing() {
+    let world = World::new().await;
+    world.submit(ingest()).await;
+    let mut worker = Worker::new("w1", 1);
+    worker.start(&world.engine).await;
+    let before = world.writes("before").await;
+    for _ in 0..10 {
+        worker.poll(&world.engine).await;
+        world.sweep().await;
+    }
+    assert_eq!(world.writes("after").await, before + 1, "nothing between the two probes");
+}
+
+#[tokio::test]
+async fn an_attempt_that_talks_too_much_is_cut_short_and_still_ends_well() {
+    let world = World::new().await;
+    let id = world.submit(ingest()).await;
+    let mut worker = Worker::new("w1", 1);
+    worker.start(&world.engine).await;
+    let limit = sortinghat_proto::limits::MAX_EVENTS_PER_ATTEMPT / 4;
+    worker.request.leases[0].events = (1..=limit + 100).map(|sequence| log(sequence, "line")).collect();
+    worker.end(&world.engine, success(b"m")).await;
+    let logs = world.history(&id).await.into_iter().filter(|event| matches!(event.event, Some(Event::Log(_))));
+    assert_eq!(logs.count() as u64, limit);
+    assert_eq!(world.state(&id).await, JobState::Succeeded);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_silent_for_a_lease_is_not_listed() {
+    let world = World::new().await;
+    Worker::new("b", 1).poll(&world.engine).await;
+    Worker::new("a", 1).poll(&world.engine).await;
+    let hosts = |list: v1::ListWorkersResponse| -> Vec<String> { list.workers.into_iter().map(|w| w.id).collect() };
+    assert_eq!(hosts(world.engine.list_workers().await.expect("answered")), ["a", "b"]);
+    world.clock.advance_ms(LEASE_MS + 1);
+    assert!(hosts(world.engine.list_workers().await.expect("answered")).is_empty());
+}

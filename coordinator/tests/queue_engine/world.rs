@@ -1,0 +1,244 @@
+//! An engine with a clock that tests move, and workers that do what real ones say.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use sortinghat_coordinator::{
+    engine::{Engine, ObjectPresence, Settings, Submission, Swept},
+    store::{Batch, EmbeddedStore, Expectation, ManualClock, MemoryStore, Store},
+};
+use sortinghat_proto::{
+    JobId, ObjectRef, Refusal, Tenant,
+    time::UnixMs,
+    v1::{self, attempt_event, job_spec::Kind, task_outcome},
+};
+
+/// Length of a lease in these tests, in milliseconds.
+pub(crate) const LEASE_MS: u64 = 9_000;
+pub(crate) const START: UnixMs = UnixMs(1_700_000_000_000);
+
+/// An object store that has everything, until it is told to have lost it.
+#[derive(Debug, Default)]
+pub(crate) struct Objects {
+    pub(crate) lost: AtomicBool,
+}
+
+#[async_trait]
+impl ObjectPresence for Objects {
+    async fn holds(&self, _: &Tenant, _: &ObjectRef) -> Result<bool, Refusal> {
+        Ok(!self.lost.load(Ordering::SeqCst))
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) engine: Engine,
+    store: Arc<dyn Store>,
+    pub(crate) objects: Arc<Objects>,
+    pub(crate) tenant: Tenant,
+}
+
+impl World {
+    /// Over a new store in memory, past the grace after the start.
+    pub(crate) async fn new() -> Self {
+        let clock = Arc::new(ManualClock::new(START));
+        let world = Self::over(Arc::new(MemoryStore::new(clock.clone())), clock);
+        world.settle().await;
+        world
+    }
+
+    /// Over a store in a file, right after the start.
+    pub(crate) fn embedded(path: &Path, clock: Arc<ManualClock>) -> Self {
+        let store = EmbeddedStore::open(path, clock.clone()).expect("the file opens");
+        Self::over(Arc::new(store), clock)
+    }
+
+    fn over(store: Arc<dyn Store>, clock: Arc<ManualClock>) -> Self {
+        let objects = Arc::new(Objects::default());
+        let settings = Settings { lease_ttl_ms: LEASE_MS as u32, keepalive_ms: 1, ..Settings::default() };
+        let engine = Engine::new(store.clone(), objects.clone(), settings);
+        Self { clock, engine, store, objects, tenant: Tenant::local() }
+    }
+
+    /// Lets the time pass in which nothing expires after a start.
+    pub(crate) async fn settle(&self) {
+        self.sweep().await;
+        self.clock.advance_ms(LEASE_MS);
+        self.sweep().await;
+    }
+
+    pub(crate) async fn sweep(&self) -> Swept {
+        self.engine.sweep().await.expect("the store answers")
+    }
+
+    /// Lets `ms` pass, and sweeps.
+    pub(crate) async fn pass(&self, ms: u64) -> Swept {
+        self.clock.advance_ms(ms);
+        self.sweep().await
+    }
+
+    pub(crate) async fn submit(&self, kind: Kind) -> JobId {
+        let request = request(kind);
+        self.accept(request).await.expect("a valid job").id.parse().expect("a job id")
+    }
+
+    pub(crate) async fn accept(&self, request: v1::SubmitJobRequest) -> Result<v1::Job, Refusal> {
+        let accepted = self.engine.submit(&self.tenant, Submission::try_from(request)?).await?;
+        Ok(accepted.job.expect("an accepted job is returned"))
+    }
+
+    pub(crate) async fn job(&self, id: &JobId) -> v1::Job {
+        self.engine.get(&self.tenant, id).await.expect("the job exists")
+    }
+
+    pub(crate) async fn state(&self, id: &JobId) -> v1::JobState {
+        self.job(id).await.state()
+    }
+
+    /// How many records were ever written, this probe included: the version that it gets.
+    pub(crate) async fn writes(&self, probe: &str) -> u64 {
+        let batch = Batch {
+            checks: vec![(probe.to_owned(), Expectation::Absent)],
+            writes: vec![(probe.to_owned(), bytes::Bytes::new())],
+            ..Batch::default()
+        };
+        self.store.apply(vec![batch]).await.expect("the store answers");
+        let records = self.store.read(&[probe.to_owned()]).await.expect("the store answers");
+        records[0].as_ref().expect("just written").version
+    }
+
+    /// The job's whole history, which must have ended.
+    pub(crate) async fn history(&self, id: &JobId) -> Vec<v1::JobEvent> {
+        use futures::TryStreamExt as _;
+        use v1::watch_job_response::Update;
+        let stream = self.engine.watch(&self.tenant, id, 0).await.expect("the job exists");
+        let updates: Vec<_> = stream.try_collect().await.expect("the store answers");
+        let event = |update: v1::WatchJobResponse| match update.update {
+            Some(Update::Event(event)) => Some(event),
+            _ => None,
+        };
+        updates.into_iter().filter_map(event).collect()
+    }
+}
+
+pub(crate) fn request(kind: Kind) -> v1::SubmitJobRequest {
+    v1::SubmitJobRequest { spec: Some(v1::JobSpec { kind: Some(kind) }), ..v1::SubmitJobRequest::default() }
+}
+
+pub(crate) fn ingest() -> Kind {
+    let source = Some(ObjectRef::of(b"upload").into());
+    Kind::Ingest(v1::IngestSpec { dataset_name: "stamps".into(), source, ..v1::IngestSpec::default() })
+}
+
+pub(crate) fn finetune(dataset: &str) -> Kind {
+    Kind::Finetune(v1::FinetuneSpec { dataset: dataset.into(), ..v1::FinetuneSpec::default() })
+}
+
+pub(crate) fn evaluate(model: &str) -> Kind {
+    Kind::Evaluate(v1::EvaluateSpec { model: model.into(), ..v1::EvaluateSpec::default() })
+}
+
+pub(crate) fn success(manifest: &[u8]) -> task_outcome::Outcome {
+    let manifest = Some(ObjectRef::of(manifest).into());
+    task_outcome::Outcome::Succeeded(v1::TaskSucceeded { manifest, summary: "713 photos in 8 classes".into() })
+}
+
+pub(crate) fn crash() -> task_outcome::Outcome {
+    task_outcome::Outcome::Crashed("killed by signal 9".into())
+}
+
+pub(crate) fn log(sequence: u64, text: &str) -> v1::AttemptEvent {
+    let event = Some(attempt_event::Event::Log(v1::LogLine { text: text.into() }));
+    v1::AttemptEvent { sequence, event }
+}
+
+pub(crate) fn checkpoint(sequence: u64, content: &[u8]) -> v1::AttemptEvent {
+    let event = Some(attempt_event::Event::Checkpoint(ObjectRef::of(content).into()));
+    v1::AttemptEvent { sequence, event }
+}
+
+/// A worker as the coordinator knows one: it reports what it runs, and believes the answer.
+pub(crate) struct Worker {
+    pub(crate) request: v1::SynchronizeRequest,
+    /// What it was told to run, by task and epoch.
+    pub(crate) assignments: BTreeMap<(String, u64), v1::Assignment>,
+}
+
+impl Worker {
+    pub(crate) fn new(id: &str, slots: u32) -> Self {
+        let description =
+            v1::WorkerDescription { host: format!("{id}-host"), slots, ..v1::WorkerDescription::default() };
+        let request = v1::SynchronizeRequest {
+            worker_id: id.into(),
+            description: Some(description),
+            free_slots: slots,
+            ..v1::SynchronizeRequest::default()
+        };
+        Self { request, assignments: BTreeMap::new() }
+    }
+
+    /// Says everything again, with beats that move, and does what the answer says.
+    pub(crate) async fn poll(&mut self, engine: &Engine) -> v1::SynchronizeResponse {
+        for lease in &mut self.request.leases {
+            lease.beat += 1;
+        }
+        self.poll_without_beats(engine).await
+    }
+
+    pub(crate) async fn poll_without_beats(&mut self, engine: &Engine) -> v1::SynchronizeResponse {
+        self.request.sequence += 1;
+        let answer = engine.synchronize(self.request.clone()).await.expect("the store answers");
+        self.obey(&answer);
+        answer
+    }
+
+    pub(crate) fn obey(&mut self, answer: &v1::SynchronizeResponse) {
+        let named =
+            |key: &v1::LeaseKey, lease: &v1::LeaseReport| key.task_id == lease.task_id && key.epoch == lease.epoch;
+        let told: Vec<&v1::LeaseKey> = answer.leases.iter().filter_map(|lease| lease.key.as_ref()).collect();
+        self.request.leases.retain(|lease| {
+            let is_acknowledged = answer.acknowledged.iter().any(|key| named(key, lease));
+            let is_told = told.iter().any(|key| named(key, lease));
+            !is_acknowledged && (is_told || lease.outcome.is_some())
+        });
+        for lease in &answer.leases {
+            let key = lease.key.as_ref().expect("a lease has a key");
+            if let Some(known) = self.request.leases.iter_mut().find(|known| named(key, known)) {
+                known.events.retain(|event| event.sequence > lease.acknowledged_events);
+            } else if let Some(assignment) = &lease.assignment {
+                self.assignments.insert((key.task_id.clone(), key.epoch), assignment.clone());
+                self.request.leases.push(v1::LeaseReport {
+                    task_id: key.task_id.clone(),
+                    epoch: key.epoch,
+                    ..v1::LeaseReport::default()
+                });
+            }
+        }
+        let slots = self.request.description.as_ref().map_or(0, |description| description.slots);
+        let running = self.request.leases.iter().filter(|lease| lease.outcome.is_none()).count();
+        self.request.free_slots = slots.saturating_sub(running as u32);
+    }
+
+    /// Polls until it was given one task, which it must be, and reports it once.
+    pub(crate) async fn start(&mut self, engine: &Engine) -> v1::Assignment {
+        self.poll(engine).await;
+        let lease = self.request.leases.last().expect("a task was offered");
+        let assignment = self.assignments[&(lease.task_id.clone(), lease.epoch)].clone();
+        self.poll(engine).await;
+        assignment
+    }
+
+    /// Ends the newest attempt that it runs, and reports that.
+    pub(crate) async fn end(&mut self, engine: &Engine, outcome: task_outcome::Outcome) -> v1::SynchronizeResponse {
+        let lease = self.request.leases.last_mut().expect("it runs a task");
+        lease.outcome = Some(v1::TaskOutcome { outcome: Some(outcome) });
+        self.poll(engine).await
+    }
+}
