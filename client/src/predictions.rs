@@ -162,7 +162,7 @@ struct Writer {
 }
 
 enum Target {
-    Csv(csv::Writer<fs::File>),
+    Csv(Box<csv::Writer<fs::File>>),
     JsonLines(BufWriter<fs::File>),
     /// A Parquet file states its columns first: it begins with the first batch.
     ParquetToBegin(fs::File),
@@ -177,7 +177,7 @@ impl Writer {
             Format::Csv => {
                 let mut writer = csv::Writer::from_writer(file);
                 writer.write_record(PREDICTION_COLUMNS).map_err(|e| ClientError::writing(path)(e.into()))?;
-                Target::Csv(writer)
+                Target::Csv(Box::new(writer))
             }
             Format::JsonLines => Target::JsonLines(BufWriter::new(file)),
             Format::Parquet => Target::ParquetToBegin(file),
