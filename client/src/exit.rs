@@ -36,7 +36,7 @@ Exit codes:
   130  detached by Ctrl-C: the job goes on
 
 JSON (--json): lists print one object a line; a command that follows a job prints one object a line with \"type\": \"submitted\",
-  \"event\", \"progress\", and at the end \"result\" (the job, with the document that it made as \"manifest\"). Errors are one object on
+  \"event\", \"progress\", \"prediction\", and at the end \"result\" (the job, with the document that it made as \"manifest\"). Errors are one object on
   standard error: {\"error\": {\"code\", \"field\", \"message\", \"exit_code\"}}.
 
 Environment: SORTINGHAT_SERVER, SORTINGHAT_TOKEN, SORTINGHAT_TOKEN_FILE, SORTINGHAT_CA_FILE, SORTINGHAT_DATA_DIR, SORTINGHAT_WEIGHTS_DIR,
