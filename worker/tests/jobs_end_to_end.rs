@@ -86,9 +86,7 @@ fn a_cancelled_finetune_stops_at_the_next_step() {
     let bench = Bench::new();
     let dataset = Some(bench.dataset(10, Split::ValidPercent(20)));
     let spec = FinetuneSpec { epochs: 500, ..finetune() };
-    let first_epoch = |report: &Report| {
-        matches!(report, Report::Event(event) if matches!(event.event, Some(Event::EpochFinished(_))))
-    };
+    let first_epoch = |report: &Report| matches!(report, Report::Event(event) if matches!(event.event, Some(Event::EpochFinished(_))));
     let ran = bench.run_until(JobSpec::Finetune(spec), Inputs { dataset, ..Inputs::default() }, first_epoch);
     assert!(ran.epochs().len() < 500);
     assert!(matches!(ran.result, Err(JobError::Cancelled)), "{:?}", ran.result);
@@ -103,12 +101,8 @@ fn a_fold_and_weights_that_are_not_there_are_refused_with_their_field() {
     assert_eq!((missing.field.as_str(), missing.message.contains("0 to 2")), ("finetune.fold", true));
 
     let weights = WeightsSource::Pretrained;
-    let spec = FinetuneSpec {
-        fold: Some(1),
-        weights,
-        backbone: sortinghat_proto::Backbone::EfficientnetLite0,
-        ..finetune()
-    };
+    let spec =
+        FinetuneSpec { fold: Some(1), weights, backbone: sortinghat_proto::Backbone::EfficientnetLite0, ..finetune() };
     let absent = refusal(run(spec).result);
     assert_eq!((absent.code, absent.field.as_str()), (ErrorCode::WeightsUnavailable, "finetune.weights"));
     assert!(absent.message.contains("efficientnet_lite0.safetensors"), "{}", absent.message);
@@ -139,7 +133,10 @@ fn an_evaluation_counts_every_held_out_photo_once_and_takes_decisions() {
     assert_eq!((0..2).map(|class| first.confusion[class][class]).sum::<u64>(), augmented.correct);
     let csv = bench.objects().read(&first.predictions).unwrap();
     let mut rows = csv::Reader::from_reader(csv.as_ref());
-    assert_eq!(rows.headers().unwrap().iter().collect::<Vec<_>>(), ["path", "digest", "label", "predicted", "loss", "disc", "square"]);
+    assert_eq!(
+        rows.headers().unwrap().iter().collect::<Vec<_>>(),
+        ["path", "digest", "label", "predicted", "loss", "disc", "square"]
+    );
     let records: Vec<csv::StringRecord> = rows.records().map(Result::unwrap).collect();
     assert_eq!(records.len(), 10);
     assert_eq!(records.iter().filter(|record| record[2] == record[3]).count() as u64, augmented.correct);
@@ -181,13 +178,24 @@ fn a_labelled_folder_is_measured_like_the_dataset_and_unknown_folders_are_refuse
     let mut files = shapes(20);
     files.push(("disc/broken.png".into(), b"\x89PNG\r\n\x1a\nno more".to_vec()));
     files.push(("readme.txt".into(), b"in no class folder".to_vec()));
-    let uploaded: EvaluationManifest = bench.objects().document(&run(&files).output().manifest).unwrap();
+    let ran = run(&files);
+    assert!(
+        ran.notices().iter().any(|notice| notice.contains("has learned from 30 of these 41 photos")),
+        "{:?}",
+        ran.notices()
+    );
+    let uploaded: EvaluationManifest = bench.objects().document(&ran.output().manifest).unwrap();
     assert_eq!((uploaded.plain.photos, uploaded.skipped), (40, 2));
     assert_eq!(uploaded.on.description, "the 40 photos of the uploaded folder");
     let mut compared = 0;
     for photo in &uploaded.mistakes {
         if let Some(loss) = losses.get(&photo.digest) {
-            assert!((photo.loss - loss).abs() < 0.02, "{}: {} from the file, {loss} from the dataset", photo.path, photo.loss);
+            assert!(
+                (photo.loss - loss).abs() < 0.02,
+                "{}: {} from the file, {loss} from the dataset",
+                photo.path,
+                photo.loss
+            );
             compared += 1;
         }
     }

@@ -68,7 +68,10 @@ mod tests {
 
     #[test]
     fn items_come_in_order_and_end() {
-        assert_eq!(Ahead::new(2, 100, |index| index * index).collect::<Vec<_>>(), (0..100).map(|i| i * i).collect::<Vec<_>>());
+        assert_eq!(
+            Ahead::new(2, 100, |index| index * index).collect::<Vec<_>>(),
+            (0..100).map(|i| i * i).collect::<Vec<_>>()
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sortinghat_proto::Digest;
 use sortinghat_proto::manifest::{CleanedAccuracy, Decisions, Verdict};
@@ -16,7 +16,9 @@ pub enum UnusableDecisions {
         digest: Digest,
     },
     /// It relabels to a class that the model does not have.
-    #[error("the decisions relabel photo {digest} to {class:?}, which is no class of the model; its classes are {known}")]
+    #[error(
+        "the decisions relabel photo {digest} to {class:?}, which is no class of the model; its classes are {known}"
+    )]
     UnknownClass {
         /// The photo.
         digest: Digest,
@@ -39,7 +41,8 @@ pub fn apply(
     subjects: &[Subject],
     rows: &Probabilities,
 ) -> Result<CleanedAccuracy, UnusableDecisions> {
-    let mut open = by_photo(decisions, classes)?;
+    let verdicts = by_photo(decisions, classes)?;
+    let mut used = HashSet::new();
     let (mut left, mut left_predictions) = (Vec::new(), Vec::new());
     let mut cleaned = CleanedAccuracy {
         score: score(&[], &[]),
@@ -52,16 +55,19 @@ pub fn apply(
     };
     for (index, before) in read_all(subjects, rows).into_iter().enumerate() {
         let subject = &subjects[index];
-        let label = match open.remove(&subject.digest) {
+        let label = match verdicts.get(&subject.digest) {
             None => Some(subject.label),
-            Some(verdict) => decide(&mut cleaned, subject, &before, verdict, classes),
+            Some(verdict) => {
+                used.insert(&subject.digest);
+                decide(&mut cleaned, subject, &before, verdict, classes)
+            }
         };
         if let Some(label) = label {
             left.push(Subject { label, ..subject.clone() });
             left_predictions.push(Prediction::read(rows.row(index), label));
         }
     }
-    cleaned.unknown = open.len() as u64;
+    cleaned.unknown = (verdicts.len() - used.len()) as u64;
     cleaned.score = score(&left, &left_predictions);
     Ok(cleaned)
 }
@@ -126,11 +132,8 @@ mod tests {
 
     /// Photos 0 to 4 are labelled cat, cat, cat, dog, dog and predicted cat, dog, dog, dog, cat: 2 of 5 right.
     fn measured() -> (Vec<Subject>, Probabilities) {
-        let subject = |index: u8| Subject {
-            digest: digest(index),
-            path: format!("{index}.png"),
-            label: usize::from(index > 2),
-        };
+        let subject =
+            |index: u8| Subject { digest: digest(index), path: format!("{index}.png"), label: usize::from(index > 2) };
         let rows = vec![0.9, 0.1, 0.2, 0.8, 0.4, 0.6, 0.3, 0.7, 0.8, 0.2];
         ((0..5).map(subject).collect(), Probabilities::new(rows, 2))
     }

@@ -92,16 +92,14 @@ mod tests {
     #[test]
     fn the_headline_carries_its_interval() {
         let text = headline("stamps/1", "the 142 held-out photos of stamps@1", &score(121, 142, 0.784, 0.901));
-        let expected =
-            "On the 142 held-out photos of stamps@1, stamps/1 is right on 85.2% (95% interval 78.4-90.1%).";
+        let expected = "On the 142 held-out photos of stamps@1, stamps/1 is right on 85.2% (95% interval 78.4-90.1%).";
         assert_eq!(text, expected);
     }
 
     #[test]
     fn a_difference_is_called_real_only_when_chance_hardly_makes_it() {
-        let sentence = |only_first, only_second, p_value| {
-            comparison_sentence(&PairedTest { only_first, only_second, p_value })
-        };
+        let sentence =
+            |only_first, only_second, p_value| comparison_sentence(&PairedTest { only_first, only_second, p_value });
         assert!(sentence(1, 2, 1.0).contains("wins 2 photos and loses 1 photo: that could well be chance"));
         assert!(sentence(0, 8, 0.0078).contains("it helps (exact McNemar p = 0.0078)"));
         assert!(sentence(30, 2, 1e-7).contains("it hurts (exact McNemar p < 0.0001)"));

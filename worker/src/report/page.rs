@@ -4,7 +4,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::pictures::Pictures;
 use super::sections::{
-    CleanedView, ClassLine, ConfusedLine, Group, MatrixRow, ScoreLine, Tick, class_lines, cleaned_view, confused_lines,
+    ClassLine, CleanedView, ConfusedLine, Group, MatrixRow, ScoreLine, Tick, class_lines, cleaned_view, confused_lines,
     groups, hidden_note, matrix_classes, matrix_note, matrix_rows, score_lines, ticks,
 };
 use crate::evaluation::{Findings, comparison_sentence, count, headline};
@@ -53,6 +53,7 @@ struct Page<'a> {
     command: &'a str,
     headline: String,
     lead: Vec<String>,
+    augmented: bool,
     scores: Vec<ScoreLine>,
     ticks: Vec<Tick>,
     cleaned: Option<CleanedView<'a>>,
@@ -80,6 +81,7 @@ impl<'a> Page<'a> {
             command: report.command,
             headline: headline(report.model, report.target, &findings.plain),
             lead: lead(findings),
+            augmented: findings.augmented.is_some(),
             scores: score_lines(findings),
             ticks: ticks(findings),
             cleaned: findings.cleaned.as_ref().map(cleaned_view),
@@ -102,7 +104,8 @@ impl<'a> Page<'a> {
 fn lead(findings: &Findings) -> Vec<String> {
     let mut sentences: Vec<String> = findings.comparison.iter().map(comparison_sentence).collect();
     if findings.skipped > 0 {
-        let files = if findings.skipped == 1 { "1 file".to_owned() } else { format!("{} files", count(findings.skipped)) };
+        let files =
+            if findings.skipped == 1 { "1 file".to_owned() } else { format!("{} files", count(findings.skipped)) };
         sentences.push(format!("{files} could not be decoded and are not part of any number here."));
     }
     sentences

@@ -7,8 +7,8 @@ use std::sync::{
 };
 
 use sortinghat_proto::{
-    DatasetRef, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobId, JobSpec, ModelRef, ObjectRef, Split,
-    TaskId, Tenant, WeightsSource,
+    DatasetRef, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobId, JobSpec, ModelRef, ObjectRef, Split, TaskId,
+    Tenant, WeightsSource,
     executor::v1::{ExecutorReport, executor_report::Report},
     manifest::{UploadManifest, UploadedFile},
     v1::{self, attempt_event::Event},
@@ -85,8 +85,7 @@ impl Bench {
         let store = folder.path().join("store");
         std::fs::create_dir(&store).unwrap();
         let url = Url::from_directory_path(&store).unwrap();
-        let objects =
-            Objects::open(&url, folder.path().join("cache"), 1 << 30, runtime.handle().clone()).unwrap();
+        let objects = Objects::open(&url, folder.path().join("cache"), 1 << 30, runtime.handle().clone()).unwrap();
         let compute = device::choose(DeviceRequest::Cpu, Some(2)).unwrap();
         let (weights_dir, hub_dir) = (folder.path().join("weights"), folder.path().join("hub"));
         let machine = Arc::new(Machine { compute, objects, weights_dir, hub_dir });
@@ -147,10 +146,9 @@ impl Bench {
     /// Stores files and the manifest that lists them in this order.
     pub(crate) fn upload(&self, files: &[(String, Vec<u8>)]) -> ObjectRef {
         let objects = self.objects();
-        let files = files.iter().map(|(path, bytes)| UploadedFile {
-            path: path.clone(),
-            object: objects.put(bytes.clone()).unwrap(),
-        });
+        let files = files
+            .iter()
+            .map(|(path, bytes)| UploadedFile { path: path.clone(), object: objects.put(bytes.clone()).unwrap() });
         objects.put_document(&UploadManifest { files: files.collect() }).unwrap()
     }
 

@@ -7,9 +7,7 @@ use arrow_array::{
     builder::{Float32Builder, ListBuilder, StringBuilder, StructBuilder},
 };
 use arrow_schema::{DataType, Field, Fields, Schema};
-use parquet::{
-    arrow::ArrowWriter, basic::Compression, errors::ParquetError, file::properties::WriterProperties,
-};
+use parquet::{arrow::ArrowWriter, basic::Compression, errors::ParquetError, file::properties::WriterProperties};
 use sortinghat_proto::manifest::PREDICTION_COLUMNS;
 
 /// One file of the upload.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use sortinghat_proto::{
-    EvaluateOn, ObjectRef, Refusal,
+    Digest, EvaluateOn, ObjectRef, Refusal,
     manifest::{DatasetManifest, EvaluationTarget, ModelManifest, SplitKind, UploadManifest, UploadedFile},
     v1::ErrorCode,
 };
@@ -15,11 +15,7 @@ use crate::{
     batches::{DatasetPhotos, Gallery, Selection, UploadedPhotos},
     dataset::layout::Layout,
     evaluation::{Subject, count},
-    jobs::{
-        JobContext, JobError,
-        classify::derivative_short_side,
-        dataset::open_dataset,
-    },
+    jobs::{JobContext, JobError, classify::derivative_short_side, dataset::open_dataset, network::is_lost},
 };
 
 /// Labelled photos.
@@ -50,9 +46,17 @@ impl Subjects {
                 let is_own = artifact.manifest == trained_on.manifest;
                 let fold = if is_own { trained_on.fold } else { None };
                 check_held_out(&manifest, fold, &artifact.name)?;
-                Self::held_out(context, &artifact.name, &artifact.manifest, &manifest, fold)
+                let subjects = Self::held_out(context, &artifact.name, &artifact.manifest, &manifest, fold)?;
+                if !is_own {
+                    subjects.warn_of_known_photos(context, model)?;
+                }
+                Ok(subjects)
             }
-            EvaluateOn::Source(source) => Self::uploaded(context, source, model),
+            EvaluateOn::Source(source) => {
+                let subjects = Self::uploaded(context, source, model)?;
+                subjects.warn_of_known_photos(context, model)?;
+                Ok(subjects)
+            }
         }
     }
 
@@ -65,8 +69,7 @@ impl Subjects {
     ) -> Result<Self, JobError> {
         let dataset = open_dataset(context, manifest)?;
         let records = dataset.records();
-        let held_out: Vec<usize> =
-            (0..records.len()).filter(|&index| records[index].place.is_held_out(fold)).collect();
+        let held_out: Vec<usize> = (0..records.len()).filter(|&index| records[index].place.is_held_out(fold)).collect();
         let subject = |&index: &usize| {
             let record = &records[index];
             Subject { digest: record.digest.clone(), path: record.path.clone(), label: record.label }
@@ -124,6 +127,27 @@ impl Subjects {
         if subjects.photos.is_empty() { Err(subjects.nothing_left()) } else { Ok(subjects) }
     }
 
+    /// Says how many of the photos the model has learned from: on those it is better than on any other.
+    fn warn_of_known_photos(&self, context: &JobContext, model: &ModelManifest) -> Result<(), JobError> {
+        let manifest: DatasetManifest = match context.objects().document(&model.dataset.manifest) {
+            Ok(manifest) => manifest,
+            // The dataset may be deleted while its models live on.
+            Err(error) if is_lost(&error) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let dataset = open_dataset(context, &manifest)?;
+        let learned = dataset.records().iter().filter(|record| !record.place.is_held_out(model.dataset.fold));
+        let learned: HashSet<&Digest> = learned.map(|record| &record.digest).collect();
+        let known = self.photos.iter().filter(|photo| learned.contains(&photo.digest)).count() as u64;
+        if known > 0 {
+            let (known, all) = (count(known), count(self.photos.len() as u64));
+            context.warn(format!(
+                "the model has learned from {known} of these {all} photos: it is better on them than on new ones"
+            ));
+        }
+        Ok(())
+    }
+
     /// Takes out the photos that could not be decoded.
     pub(super) fn keep(&mut self, decoded: &[bool]) {
         let mut flags = decoded.iter();
@@ -137,7 +161,9 @@ impl Subjects {
     pub(super) fn nothing_left(&self) -> JobError {
         let message = match self.skipped {
             0 => format!("there are no {} to measure on", self.what),
-            skipped => format!("none of the {} files can be measured on: put photos into a folder per class", count(skipped)),
+            skipped => {
+                format!("none of the {} files can be measured on: put photos into a folder per class", count(skipped))
+            }
         };
         Refusal { code: ErrorCode::UnusableData, field: "evaluate.on".into(), message }.into()
     }

@@ -11,9 +11,7 @@ use crate::{
     models::Classifier,
     training::{
         batch::Set,
-        trainer::{
-            EpochMetrics, Flow, Observer, Outcome, Phase, Recipe, Snapshot, StepReport, TrainError, Trainer,
-        },
+        trainer::{EpochMetrics, Flow, Observer, Outcome, Phase, Recipe, Snapshot, StepReport, TrainError, Trainer},
     },
 };
 
@@ -120,7 +118,9 @@ impl<'a> Learner<'a> {
                     return Ok(trainer);
                 }
                 // Part of it may have been copied: this trainer is of no use.
-                Err(error) => self.context.warn(format!("training starts again, the checkpoint cannot be used: {error}")),
+                Err(error) => {
+                    self.context.warn(format!("training starts again, the checkpoint cannot be used: {error}"))
+                }
             }
         }
         self.fresh_trainer()
