@@ -183,6 +183,8 @@ fn tls(files: &TlsFiles) -> Result<ServerTlsConfig, AppError> {
     let read = |path: &std::path::Path| {
         std::fs::read(path).map_err(|source| AppError::Unreadable { path: path.to_owned(), source })
     };
+    // Two implementations of the ciphers are linked, so the server would not know which to take. Already chosen is fine too.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     Ok(ServerTlsConfig::new().identity(Identity::from_pem(read(&files.cert)?, read(&files.key)?)))
 }
 
