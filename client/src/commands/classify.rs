@@ -68,7 +68,8 @@ pub(super) async fn tell(
     if let Some(message) = failed {
         return Err(Failure::usage(message));
     }
-    if !session.json() && !(single && listed) {
+    let is_answered = session.json() || (single && listed);
+    if !is_answered {
         summary.lines(out).iter().for_each(|line| print_line(line));
     }
     Ok(())

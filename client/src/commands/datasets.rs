@@ -149,7 +149,7 @@ async fn rejections(client: &Client, dataset: &DatasetManifest) -> Result<Vec<Re
     let bytes = client.read_object(object).await?;
     let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines
-        .map(|line| serde_json::from_slice(line))
+        .map(serde_json::from_slice)
         .collect::<Result<_, _>>()
         .map_err(|error| Failure::local(format!("the list of rejected files ({}) is damaged: {error}", object.digest)))
 }
