@@ -1,9 +1,11 @@
 //! Writes the folds that a dataset of a folder would have, so that another trainer can be compared on the very same ones.
 //!
 //! `cargo run -p sortinghat-worker --example folds -- DIR FOLDS SEED CLASS... > folds.csv`: the classes are sub-folders of
-//! DIR, searched recursively for PNG files; columns are path, class, digest, group, fold.
+//! DIR, searched recursively for PNG files; columns are path, class, digest, group, fold. The folds are dealt by the code that
+//! `hat ingest --folds` runs.
 
 use std::{
+    collections::HashMap,
     env,
     error::Error,
     fs,
@@ -11,52 +13,45 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rayon::prelude::*;
-use sortinghat_proto::Digest;
+use sortinghat_proto::{ObjectRef, Split, manifest::UploadedFile};
 use sortinghat_worker::{
-    dataset::split::{Item, deal_folds},
-    photos::{DecodeLimits, decode, neighbours, phash::Fingerprint},
+    dataset::{
+        Place,
+        intake::{IntakeOptions, take_in},
+        plan::Plan,
+    },
+    photos::{DecodeLimits, derivative::DEFAULT_SHORT_SIDE},
 };
 
 type Failure = Box<dyn Error + Send + Sync>;
-
-struct Image {
-    path: PathBuf,
-    class: usize,
-    digest: Digest,
-    fingerprint: Fingerprint,
-}
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [root, folds, seed, classes @ ..] = arguments.as_slice() else {
         return Err("usage: folds DIR FOLDS SEED CLASS...".into());
     };
-    let (folds, seed) = (folds.parse()?, seed.parse()?);
+    let (root, folds, seed) = (Path::new(root), folds.parse()?, seed.parse()?);
     let mut paths = Vec::new();
-    for (class, name) in classes.iter().enumerate() {
-        pngs(&Path::new(root).join(name), &mut |path| paths.push((class, path)))?;
+    for class in classes {
+        pngs(&root.join(class), &mut |path| paths.push(path))?;
     }
-    paths.sort();
-    let mut images =
-        paths.into_par_iter().map(|(class, path)| read(class, path)).collect::<Result<Vec<_>, Failure>>()?;
-    let mut seen = std::collections::HashSet::new();
-    images.retain(|image| seen.insert(image.digest.clone()));
+    let files = paths.iter().map(|path| uploaded(root, path)).collect::<Result<Vec<_>, Failure>>()?;
+    let options = IntakeOptions { limits: DecodeLimits::default(), short_side_px: DEFAULT_SHORT_SIDE };
+    let read = |file: &UploadedFile| Ok::<_, Failure>(fs::read(root.join(&file.path))?.into());
+    let intake = take_in(&files, options, read, |_| Ok(()), |_, _| ())?;
+    let plan = Plan::new(&intake, Split::Folds(folds), seed)?;
 
-    let fingerprints: Vec<Fingerprint> = images.iter().map(|image| image.fingerprint.clone()).collect();
-    let groups = neighbours::group(&fingerprints);
-    let items: Vec<Item> = images
-        .iter()
-        .zip(&groups)
-        .map(|(image, group)| Item { digest: image.digest.clone(), class: image.class, group: *group })
-        .collect();
-    let placement = deal_folds(&items, classes.len(), folds, seed)?;
-
+    let mut rows: Vec<usize> = (0..intake.accepted.len()).collect();
+    rows.sort_by_key(|row| Path::new(&intake.accepted[*row].path));
+    // A group is called by the number of its first row.
+    let mut names = HashMap::new();
     let mut out = io::stdout().lock();
     writeln!(out, "path,class,digest,group,fold")?;
-    for ((image, group), fold) in images.iter().zip(&groups).zip(&placement.places) {
-        let path = image.path.strip_prefix(root)?.display();
-        writeln!(out, "{path},{},{},{group},{fold}", classes[image.class], image.digest)?;
+    for (number, row) in rows.into_iter().enumerate() {
+        let (accepted, class) = (&intake.accepted[row], &plan.classes[plan.labels[row]]);
+        let group = names.entry(plan.groups[row]).or_insert(number);
+        let Place::Fold(fold) = plan.places[row] else { return Err("train/ and valid/ folders have no folds".into()) };
+        writeln!(out, "{},{class},{},{group},{fold}", accepted.path, accepted.digest)?;
     }
     Ok(())
 }
@@ -73,9 +68,7 @@ fn pngs(directory: &Path, found: &mut impl FnMut(PathBuf)) -> io::Result<()> {
     Ok(())
 }
 
-fn read(class: usize, path: PathBuf) -> Result<Image, Failure> {
-    let bytes = fs::read(&path)?;
-    let photo = decode(&bytes, &DecodeLimits::default()).map_err(|error| format!("{}: {error}", path.display()))?;
-    let digest = Digest::of(&bytes);
-    Ok(Image { path, class, digest, fingerprint: Fingerprint::of(&photo) })
+fn uploaded(root: &Path, path: &Path) -> Result<UploadedFile, Failure> {
+    let relative = path.strip_prefix(root)?.to_str().ok_or("a path that is not UTF-8")?.to_owned();
+    Ok(UploadedFile { path: relative, object: ObjectRef::of(&fs::read(path)?) })
 }

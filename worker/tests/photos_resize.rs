@@ -5,8 +5,9 @@ use sortinghat_worker::photos::{
     resize::{fastai_resize, imagenet_center},
 };
 
-/// Largest difference of a sample from Pillow's, of 255. Bicubic overshoots, and the two cut what overshoots at different times.
-const TOLERANCE: u8 = 3;
+/// Largest difference of a sample from Pillow's, of 255: its weights have more bits than ours, so a value near a half may be
+/// rounded the other way.
+const TOLERANCE: u8 = 1;
 
 /// The script's synthetic picture.
 fn picture(width: u32, height: u32) -> Photo {
@@ -18,7 +19,7 @@ fn picture(width: u32, height: u32) -> Photo {
 }
 
 #[test]
-fn resized_pixels_are_pillows_within_three_levels() {
+fn resized_pixels_are_pillows_within_one_level() {
     let mut reader = csv::Reader::from_reader(&include_bytes!("data/photos/resize.csv")[..]);
     for record in reader.records() {
         let record = record.expect("six columns");

@@ -2,6 +2,7 @@
 
 pub mod intake;
 pub mod layout;
+pub mod plan;
 mod reader;
 mod schema;
 mod spill;

@@ -3,21 +3,21 @@
 use std::{collections::BTreeMap, io, ops::Range};
 
 use sortinghat_proto::{
-    Digest, IngestSpec, ObjectRef, Refusal, Split, limits,
-    manifest::{ClassCount, DatasetManifest, Rejection, RejectionReason, Shard, SplitKind, UploadManifest},
+    Digest, IngestSpec, ObjectRef, Refusal, limits,
+    manifest::{DatasetManifest, Rejection, RejectionReason, Shard, SplitKind, UploadManifest},
     v1::ErrorCode,
 };
 
 use super::{JobContext, JobError, JobOutput};
 use crate::{
     dataset::{
-        PhotoRecord, Place, ShardError, ShardWriter, Spill,
-        intake::{Accepted, Intake, IntakeOptions, take_in},
-        layout::Layout,
-        split::{self, Item, Side, SplitError},
+        PhotoRecord, ShardError, ShardWriter, Spill,
+        intake::{Intake, IntakeOptions, take_in},
+        plan::Plan,
+        split::SplitError,
         usable,
     },
-    photos::{DecodeLimits, Note, neighbours, phash::Fingerprint},
+    photos::{DecodeLimits, Note},
 };
 
 /// Pictures in one shard, in bytes; also what an ingest holds of them in memory.
@@ -52,11 +52,12 @@ pub(crate) fn run(spec: &IngestSpec, context: &JobContext) -> Result<JobOutput, 
     tell(&intake, context);
     usable::check(&intake, spec.allow_failures)?;
 
-    let plan = Plan::new(&intake, spec)?;
-    plan.tell(context);
+    let plan = Plan::new(&intake, spec.split, spec.seed).map_err(unusable_split)?;
+    tell_plan(&plan, context);
     let shards = write_shards(&intake, &plan, &spill, context)?;
     let manifest = DatasetManifest {
         class_counts: plan.class_counts(),
+        near_duplicate_groups: plan.near_duplicate_groups(),
         classes: plan.classes,
         split: plan.split,
         seed: spec.seed,
@@ -64,103 +65,31 @@ pub(crate) fn run(spec: &IngestSpec, context: &JobContext) -> Result<JobOutput, 
         derivative_short_side_px: spec.derivative_short_side_px,
         source: spec.source.clone(),
         counts: intake.counts,
-        near_duplicate_groups: near_duplicate_groups(&plan.groups),
         rejections: put_rejections(&intake.rejections, context)?,
     };
     let summary = summary(&manifest);
     Ok(JobOutput { manifest: context.objects().put_document(&manifest)?, summary })
 }
 
-/// Where every accepted photo goes. All vectors are in the order of the accepted photos.
-struct Plan {
-    /// Class names, sorted.
-    classes: Vec<String>,
-    labels: Vec<usize>,
-    /// Index of the first photo of the same group.
-    groups: Vec<usize>,
-    places: Vec<Place>,
-    split: SplitKind,
-    /// Classes whose near-duplicates lie on both sides, because they have nothing else.
-    divided_classes: Vec<usize>,
-}
-
-impl Plan {
-    fn new(intake: &StoredIntake, spec: &IngestSpec) -> Result<Self, Refusal> {
-        let classes: Vec<String> = intake.class_photos.keys().cloned().collect();
-        let labels: Vec<usize> = intake.accepted.iter().map(|photo| label_of(photo, &classes)).collect();
-        let fingerprints: Vec<Fingerprint> =
-            intake.accepted.iter().map(|accepted| accepted.photo.fingerprint.clone()).collect();
-        let groups = neighbours::group(&fingerprints);
-        let items: Vec<Item> = intake
-            .accepted
-            .iter()
-            .zip(labels.iter().zip(&groups))
-            .map(|(accepted, (class, group))| Item { digest: accepted.digest.clone(), class: *class, group: *group })
-            .collect();
-        let (places, split, divided_classes) = match (intake.layout, spec.split) {
-            (Layout::TrainAndValid, _) => (given_places(intake), SplitKind::Given, Vec::new()),
-            (Layout::ClassFolders, Split::ValidPercent(percent)) => {
-                let fraction = f64::from(percent) / 100.0;
-                let placement = split::hold_out(&items, classes.len(), fraction, spec.seed).map_err(unusable_split)?;
-                let places = placement.places.into_iter().map(Place::Side).collect();
-                (places, SplitKind::ValidPercent(percent), placement.divided_classes)
-            }
-            (Layout::ClassFolders, Split::Folds(folds)) => {
-                let placement =
-                    split::deal_folds(&items, classes.len(), folds as usize, spec.seed).map_err(unusable_split)?;
-                let places = placement.places.into_iter().map(|fold| Place::Fold(fold as u32)).collect();
-                (places, SplitKind::Folds(folds), placement.divided_classes)
-            }
-        };
-        Ok(Self { classes, labels, groups, places, split, divided_classes })
+/// Says what of the plan is probably not what was wanted.
+fn tell_plan(plan: &Plan, context: &JobContext) {
+    for class in &plan.divided_classes {
+        context.warn(format!(
+            "all photos of {} are near-duplicates of each other; validating on them says little",
+            plan.classes[*class]
+        ));
     }
-
-    fn class_counts(&self) -> Vec<ClassCount> {
-        let mut counts = vec![ClassCount { train: 0, valid: 0 }; self.classes.len()];
-        for (label, place) in self.labels.iter().zip(&self.places) {
-            match place {
-                Place::Side(Side::Valid) => counts[*label].valid += 1,
-                Place::Side(Side::Train) | Place::Fold(_) => counts[*label].train += 1,
-            }
-        }
-        counts
+    let across = plan.groups.iter().zip(&plan.places).filter(|(group, place)| plan.places[**group] != **place).count();
+    if across > 0 && plan.split == SplitKind::Given {
+        context.warn(format!("{across} photos have near-duplicates on the other side of the given split"));
     }
-
-    /// Says what of the plan is probably not what was wanted.
-    fn tell(&self, context: &JobContext) {
-        for class in &self.divided_classes {
-            context.warn(format!(
-                "all photos of {} are near-duplicates of each other; validating on them says little",
-                self.classes[*class]
-            ));
-        }
-        let across =
-            self.groups.iter().zip(&self.places).filter(|(group, place)| self.places[**group] != **place).count();
-        if across > 0 && self.split == SplitKind::Given {
-            context.warn(format!("{across} photos have near-duplicates on the other side of the given split"));
-        }
-        let few: Vec<&str> = (0..self.classes.len())
-            .filter(|class| self.labels.iter().filter(|label| *label == class).count() < FEW_PHOTOS)
-            .map(|class| self.classes[class].as_str())
-            .collect();
-        if !few.is_empty() {
-            context.warn(format!("fewer than {FEW_PHOTOS} photos of {}: expect little of them", few.join(", ")));
-        }
+    let few: Vec<&str> = (0..plan.classes.len())
+        .filter(|class| plan.labels.iter().filter(|label| *label == class).count() < FEW_PHOTOS)
+        .map(|class| plan.classes[class].as_str())
+        .collect();
+    if !few.is_empty() {
+        context.warn(format!("fewer than {FEW_PHOTOS} photos of {}: expect little of them", few.join(", ")));
     }
-}
-
-fn label_of(photo: &Accepted<Range<u64>>, classes: &[String]) -> usize {
-    classes.binary_search(&photo.label.class).expect("every accepted photo's class was counted")
-}
-
-fn given_places(intake: &StoredIntake) -> Vec<Place> {
-    intake.accepted.iter().map(|accepted| Place::Side(accepted.label.given.unwrap_or(Side::Train))).collect()
-}
-
-fn near_duplicate_groups(groups: &[usize]) -> u64 {
-    let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
-    groups.iter().for_each(|group| *sizes.entry(*group).or_default() += 1);
-    sizes.values().filter(|size| **size > 1).count() as u64
 }
 
 fn write_shards(

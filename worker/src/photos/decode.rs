@@ -9,10 +9,10 @@ use std::{
 
 use image::{
     DynamicImage, ImageDecoder, ImageError,
-    codecs::{bmp::BmpDecoder, gif::GifDecoder, png::PngDecoder, webp::WebPDecoder},
+    codecs::{gif::GifDecoder, png::PngDecoder, webp::WebPDecoder},
 };
 
-use super::{error::DecodeError, format::ImageFormat, jpeg, orientation::Orientation, pixels::Pixels, tiff};
+use super::{bmp, error::DecodeError, format::ImageFormat, jpeg, orientation::Orientation, pixels::Pixels, png, tiff};
 
 /// Bounds on what is decoded; checked against the header, before memory is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl DecodeLimits {
 /// What was done to a photo on the way to RGB, for the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Note {
-    /// EXIF asked for another orientation than the stored one.
+    /// EXIF or XMP asked for another orientation than the stored one.
     TurnedUpright,
     /// Transparent pixels were laid over white.
     AlphaOverWhite,
@@ -65,7 +65,7 @@ pub enum Note {
 impl fmt::Display for Note {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Self::TurnedUpright => "turned upright as EXIF asks",
+            Self::TurnedUpright => "turned upright as its metadata asks",
             Self::AlphaOverWhite => "transparency laid over white",
             Self::DepthReduced => "more than 8 bits a channel, rounded",
             Self::Cmyk => "printing inks converted to RGB",
@@ -92,7 +92,8 @@ pub struct Photo {
 /// What a decoder of one format yields.
 pub(super) struct Decoded {
     pub(super) pixels: Pixels,
-    pub(super) orientation: Orientation,
+    /// As the metadata says, if it says anything.
+    pub(super) orientation: Option<Orientation>,
     pub(super) notes: Vec<Note>,
 }
 
@@ -114,12 +115,13 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Photo, DecodeError>
         .unwrap_or(Err(DecodeError::DecoderFailed { format }))?;
 
     let mut notes = decoded.notes;
-    if decoded.orientation != Orientation::Upright {
+    let orientation = decoded.orientation.unwrap_or(Orientation::Upright);
+    if orientation != Orientation::Upright {
         notes.push(Note::TurnedUpright);
     }
     notes.sort_unstable();
     notes.dedup();
-    let Pixels { width, height, rgb } = decoded.orientation.apply(decoded.pixels);
+    let Pixels { width, height, rgb } = orientation.apply(decoded.pixels);
     Ok(Photo { width, height, pixels: rgb, format, notes })
 }
 
@@ -128,22 +130,24 @@ fn decode_as(format: ImageFormat, bytes: &[u8], limits: &DecodeLimits) -> Result
     match format {
         ImageFormat::Jpeg => jpeg::decode(bytes, limits),
         ImageFormat::Tiff => tiff::decode(bytes, limits),
-        ImageFormat::Png => PngDecoder::new(reader)
-            .map_err(|error| classify(format, &error))
-            .and_then(|decoder| decode_generic(format, decoder, limits)),
+        ImageFormat::Png => {
+            let decoder = PngDecoder::new(reader).map_err(|error| classify(format, &error))?;
+            let decoded = decode_generic(format, decoder, limits)?;
+            let in_text = || png::exif_in_text(bytes).and_then(|exif| Orientation::from_exif(&exif));
+            Ok(Decoded { orientation: decoded.orientation.or_else(in_text), ..decoded })
+        }
         ImageFormat::WebP => WebPDecoder::new(reader)
             .map_err(|error| classify(format, &error))
             .and_then(|decoder| decode_generic(format, decoder, limits)),
         ImageFormat::Gif => GifDecoder::new(reader)
             .map_err(|error| classify(format, &error))
             .and_then(|decoder| decode_generic(format, decoder, limits)),
-        ImageFormat::Bmp => BmpDecoder::new(reader)
-            .map_err(|error| classify(format, &error))
-            .and_then(|decoder| decode_generic(format, decoder, limits)),
+        ImageFormat::Bmp => bmp::decode(bytes, limits),
     }
 }
 
-fn decode_generic(
+/// Decodes with one of the `image` crate's decoders.
+pub(super) fn decode_generic(
     format: ImageFormat,
     mut decoder: impl ImageDecoder,
     limits: &DecodeLimits,
@@ -151,10 +155,9 @@ fn decode_generic(
     let (width, height) = decoder.dimensions();
     limits.check_sides(width, height)?;
     let color = decoder.color_type();
-    let orientation = match decoder.exif_metadata() {
-        Ok(Some(exif)) => Orientation::from_exif(&exif),
-        Ok(None) | Err(_) => Orientation::Upright,
-    };
+    let in_exif = decoder.exif_metadata().ok().flatten().and_then(|exif| Orientation::from_exif(&exif));
+    let mut in_xmp = || decoder.xmp_metadata().ok().flatten().and_then(|packet| Orientation::from_xmp(&packet));
+    let orientation = in_exif.or_else(&mut in_xmp);
     let image = DynamicImage::from_decoder(decoder).map_err(|error| classify(format, &error))?;
     let mut notes = Vec::new();
     if color.has_alpha() {
@@ -166,7 +169,8 @@ fn decode_generic(
     Ok(Decoded { pixels: Pixels::from_image(image), orientation, notes })
 }
 
-fn classify(format: ImageFormat, error: &ImageError) -> DecodeError {
+/// What a decoder's error means for the file.
+pub(super) fn classify(format: ImageFormat, error: &ImageError) -> DecodeError {
     let detail = error.to_string();
     match error {
         // This variant passes its source's source on, so the chain does not show the error itself.

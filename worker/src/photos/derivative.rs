@@ -1,6 +1,6 @@
 //! The picture that a dataset stores: lossless, upright, small enough to be read every epoch, never enlarged.
 
-use png::{BitDepth, ColorType, Compression, Encoder};
+use ::png::{BitDepth, ColorType, Compression, Encoder};
 
 use super::{
     decode::Photo,

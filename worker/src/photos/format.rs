@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path};
 
-use super::error::DecodeError;
+use super::{bmp, error::DecodeError};
 
 /// A format that is decoded here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +68,9 @@ impl ImageFormat {
         let supported = SUPPORTED.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, format)| *format);
         if let Some(format) = supported {
             return Ok(format);
+        }
+        if bmp::lacks_file_header(bytes) {
+            return Ok(Self::Bmp);
         }
         if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
             return Ok(Self::WebP);

@@ -1,5 +1,6 @@
 //! Photos as bytes and pixels: decoding under limits, resizing, perceptual hashes. Knows no tensor.
 
+mod bmp;
 pub mod decode;
 pub mod derivative;
 mod error;
@@ -9,6 +10,7 @@ pub mod neighbours;
 mod orientation;
 pub mod phash;
 mod pixels;
+mod png;
 pub mod resize;
 mod tiff;
 

@@ -39,22 +39,30 @@ impl Orientation {
         })
     }
 
-    /// Reads the orientation from EXIF data, with or without the `Exif\0\0` prefix. Unreadable data means upright: a
-    /// photo is not worth less because its metadata is damaged.
-    pub fn from_exif(data: &[u8]) -> Self {
+    /// Reads the orientation from EXIF data, with or without the `Exif\0\0` prefix. `None` if it says nothing, or cannot be
+    /// read: a photo is not worth less because its metadata is damaged.
+    pub fn from_exif(data: &[u8]) -> Option<Self> {
         let tiff = data.strip_prefix(b"Exif\0\0").unwrap_or(data);
         let mut reader = exif::Reader::new();
         reader.continue_on_error(true);
         let fields = match reader.read_raw(tiff.to_vec()) {
             Ok(fields) => fields,
             Err(exif::Error::PartialResult(partial)) => partial.into_inner().0,
-            Err(_) => return Self::Upright,
+            Err(_) => return None,
         };
-        fields
-            .get_field(exif::Tag::Orientation, exif::In::PRIMARY)
-            .and_then(|field| field.value.get_uint(0))
-            .and_then(Self::from_exif_value)
-            .unwrap_or(Self::Upright)
+        let field = fields.get_field(exif::Tag::Orientation, exif::In::PRIMARY)?;
+        field.value.get_uint(0).and_then(Self::from_exif_value)
+    }
+
+    /// Reads `tiff:Orientation` from an XMP packet, where it is an attribute or an element. Editors that write no EXIF say
+    /// it there.
+    pub fn from_xmp(packet: &[u8]) -> Option<Self> {
+        const NAME: &[u8] = b"tiff:Orientation";
+        let start = packet.windows(NAME.len()).position(|window| window == NAME)? + NAME.len();
+        let rest = &packet[start..];
+        let value = rest.strip_prefix(b"=\"").or_else(|| rest.strip_prefix(b">"))?;
+        let digit = value.first().filter(|byte| byte.is_ascii_digit())?;
+        Self::from_exif_value(u32::from(digit - b'0'))
     }
 
     /// Whether width and height change places.
@@ -124,8 +132,15 @@ mod tests {
 
     #[test]
     fn damaged_metadata_leaves_the_picture_as_it_is() {
-        assert_eq!(Orientation::from_exif(b"Exif\0\0II*\0\xff\xff\xff\xff"), Orientation::Upright);
-        assert_eq!(Orientation::from_exif(b""), Orientation::Upright);
+        assert_eq!(Orientation::from_exif(b"Exif\0\0II*\0\xff\xff\xff\xff"), None);
+        assert_eq!(Orientation::from_exif(b""), None);
         assert_eq!(Orientation::from_exif_value(9), None);
+    }
+
+    #[test]
+    fn xmp_states_the_orientation_as_attribute_or_element() {
+        assert_eq!(Orientation::from_xmp(b"<x tiff:Orientation=\"3\"/>"), Some(Orientation::Rotate180));
+        assert_eq!(Orientation::from_xmp(b"<tiff:Orientation>6</tiff:Orientation>"), Some(Orientation::Rotate90));
+        assert_eq!(Orientation::from_xmp(b"<tiff:Orientation> sideways"), None);
     }
 }

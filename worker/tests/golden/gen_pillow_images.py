@@ -3,7 +3,8 @@
     python gen_pillow_images.py ~/.cache/sortinghat/pillow-images ../data/photos/pillow.csv
 
 Columns: file; outcome (`decoded` or `refused`, with animation and pages reduced to the first); width and height of the
-upright picture; and `thumb`, the means of a 4 x 4 grid of cells over it, red green blue each, in hexadecimal.
+upright picture; `thumb`, the means of a 4 x 4 grid of cells over it, red green blue each, in hexadecimal; and `samples`, the
+same of single pixels: for k from 0 to 31 the one with index (k * 2654435761 + 12345) % (width * height), row by row.
 
 16-bit grey is scaled to 8 bits before anything else, because Pillow's own conversion clips it at 255.
 """
@@ -19,6 +20,7 @@ from PIL import Image, ImageOps
 
 FORMATS = {"JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF"}
 GRID = 4
+SAMPLES = 32
 
 
 def upright_rgb(image):
@@ -26,7 +28,9 @@ def upright_rgb(image):
     image.load()
     if image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+        grey = ((wide + 128) // 257).astype(np.uint8)
+        opaque = np.where(wide == image.info.get("transparency", -1), 0, 255).astype(np.uint8)
+        image = Image.fromarray(np.dstack([grey, opaque]), "LA")
     image = ImageOps.exif_transpose(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -49,6 +53,12 @@ def thumb(image):
     return "".join(f"{round(value):02x}" for value in values)
 
 
+def samples(image):
+    """Single pixels, spread over the picture."""
+    pixels = np.asarray(image).reshape(-1, 3)
+    return "".join(pixels[(k * 2654435761 + 12345) % len(pixels)].tobytes().hex() for k in range(SAMPLES))
+
+
 def rows(folder):
     """A row for each file that Pillow takes for one of our formats."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -59,11 +69,11 @@ def rows(folder):
                     continue
                 mode = image.mode
                 upright = upright_rgb(image)
-            yield name, "decoded", mode, upright.width, upright.height, thumb(upright)
+            yield name, "decoded", mode, upright.width, upright.height, thumb(upright), samples(upright)
         except PIL.UnidentifiedImageError:
             continue
         except Exception as error:  # Pillow's plugins raise nearly everything
-            yield name, "refused", type(error).__name__, "", "", ""
+            yield name, "refused", type(error).__name__, "", "", "", ""
 
 
 def main():
@@ -72,7 +82,7 @@ def main():
     Image.MAX_IMAGE_PIXELS = 20_000_000  # above twice that it refuses, as some of the files ask for
     with target.open("w", newline="") as out:
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["file", "outcome", "mode", "width", "height", "thumb"])
+        writer.writerow(["file", "outcome", "mode", "width", "height", "thumb", "samples"])
         writer.writerows(rows(folder))
 
 
