@@ -1,5 +1,5 @@
 //! Ingest jobs over a temporary object store: what becomes of every file, and whether the dataset gives the photos back.
-#![allow(missing_docs, reason = "a test binary")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test binary: what fails, fails the test")]
 
 #[allow(dead_code, reason = "shared with the tests of the other jobs, which use the rest")]
 mod shapes;

@@ -9,6 +9,7 @@ mod color;
 mod directory;
 mod fax;
 mod page;
+mod tag;
 
 use self::{
     chunk::Extent,
@@ -24,18 +25,13 @@ use super::{
     pixels::Pixels,
 };
 
-/// Tags of the whole page that are not about samples.
-const ORIENTATION: u16 = 274;
-const COLOR_MAP: u16 = 320;
-const JPEG_TABLES: u16 = 347;
-const XMP: u16 = 700;
-
 /// Decodes the first page.
 pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, DecodeError> {
     let directory = Directory::first(bytes)?;
     let page = Page::read(&directory, limits)?;
-    let orientation = directory.first_number(ORIENTATION)?.and_then(|value| Orientation::from_exif_value(value as u32));
-    let in_xmp = || directory.blob(XMP).ok().flatten().and_then(Orientation::from_xmp);
+    let orientation =
+        directory.first_number(tag::ORIENTATION)?.and_then(|value| Orientation::from_exif_value(value as u32));
+    let in_xmp = || directory.blob(tag::XMP).ok().flatten().and_then(Orientation::from_xmp);
     let orientation = orientation.or_else(in_xmp);
     if let Compression::OldJpeg(offset) = page.compression {
         return Ok(Decoded { orientation, ..jpeg::decode(directory.up_to(offset, u64::MAX)?, limits)? });
@@ -44,7 +40,7 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, Dec
         return Err(unsupported("YCbCr outside of JPEG".into()));
     }
     let palette = match page.photometric {
-        Photometric::Palette => directory.numbers(COLOR_MAP)?,
+        Photometric::Palette => directory.numbers(tag::COLOR_MAP)?,
         _ => Vec::new(),
     };
     let raster = raster(&directory, &page)?;
@@ -58,7 +54,7 @@ fn raster(directory: &Directory<'_>, page: &Page) -> Result<Vec<u8>, DecodeError
     let (width, height, kept) = (page.width as usize, page.height as usize, page.kept());
     let (across, down) = (page.chunks_across(), page.chunks_down());
     let planes = if page.is_planar { kept } else { 1 };
-    let jpeg_tables = directory.blob(JPEG_TABLES)?;
+    let jpeg_tables = directory.blob(tag::JPEG_TABLES)?;
     let mut raster = vec![0; width * height * kept];
     for (plane, index) in (0..planes).flat_map(|plane| (0..across * down).map(move |index| (plane, index))) {
         let (left, top) = (index % across * page.chunks.width as usize, index / across * page.chunks.height as usize);

@@ -103,3 +103,26 @@ fn index_at(bytes: &[u8], index: usize, depth: Depth) -> u8 {
         Depth::Four => bytes[index / 2] & 0x0f,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drawn(data: &[u8], depth: Depth, height: usize) -> Option<Vec<u8>> {
+        let mut canvas = Canvas { indices: vec![0; 4 * height], width: 4, x: 0, y: 0 };
+        canvas.draw(data, depth, height).map(|()| canvas.indices)
+    }
+
+    #[test]
+    fn runs_literals_and_jumps_draw_the_rows_of_the_file() {
+        let data = [3, 7, 0, 0, 0, 2, 1, 0, 0, 3, 1, 2, 3, 0, 0, 1];
+        assert_eq!(drawn(&data, Depth::Eight, 2), Some(vec![7, 7, 7, 0, 0, 1, 2, 3]));
+        assert_eq!(drawn(&[3, 0x12, 0, 1], Depth::Four, 1), Some(vec![1, 2, 1, 0]));
+    }
+
+    #[test]
+    fn runs_beyond_the_row_are_cut_and_data_without_end_is_refused() {
+        assert_eq!(drawn(&[9, 5, 0, 1], Depth::Eight, 1), Some(vec![5; 4]));
+        assert_eq!(drawn(&[4, 5], Depth::Eight, 2), None);
+    }
+}

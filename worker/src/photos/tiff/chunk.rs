@@ -16,6 +16,9 @@ use super::{
 };
 use crate::photos::DecodeError;
 
+/// Above any strip of a picture within the limits at 16 bits and two channels; bounds what a few bytes can expand to.
+const MAX_CHUNK_BYTES: usize = 1 << 30;
+
 /// A chunk with one byte a sample, rows without padding.
 pub(super) struct Chunk {
     pub(super) samples: Vec<u8>,
@@ -52,6 +55,9 @@ pub(super) fn decode(
     };
     let row = extent.width as usize * extent.channels;
     let row_bytes = (row * page.bits).div_ceil(8);
+    if row_bytes.saturating_mul(extent.rows as usize) > MAX_CHUNK_BYTES {
+        return Err(unsupported(format!("strips or tiles of {row_bytes} x {} bytes", extent.rows)));
+    }
     let mut bytes = decompress(data, page.compression, extent, row_bytes * extent.rows as usize)?;
     for row in bytes.chunks_exact_mut(row_bytes) {
         undo_predictor(row, page, extent.channels)?;
@@ -217,4 +223,22 @@ fn decode_jpeg(data: &[u8], page: &Page, extent: Extent, jpeg_tables: Option<&[u
     decoder.set_options(DecoderOptions::default().jpeg_set_out_colorspace(output));
     let samples = decoder.decode().map_err(|error| corrupt(error.to_string()))?;
     Ok(Chunk { samples, row: width as usize * extent.channels })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pack_bits_repeats_and_copies() {
+        // Apple's example for the format: three literals, one byte three times, a no-op.
+        let packed = [0x02, 0x80, 0x00, 0x2a, 0xfe, 0xaa, 0x80, 0x01, 0x01, 0x02];
+        assert_eq!(pack_bits(&packed, 8), [0x80, 0x00, 0x2a, 0xaa, 0xaa, 0xaa, 0x01, 0x02]);
+        assert_eq!(pack_bits(&[0x02, 0x80], 8), [0x80], "what is there is kept, and found too short later");
+    }
+
+    #[test]
+    fn lzw_that_ends_early_gives_what_there_is() {
+        assert!(lzw(&[], 4).is_ok_and(|bytes| bytes.is_empty()));
+    }
 }

@@ -82,3 +82,22 @@ fn pack(changes: &[u16], width: u16, packed: &mut Vec<u8>) {
         packed.push(byte << (8 - width % 8));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modified_huffman_rows_start_at_whole_bytes() {
+        // White 0, black 1, white 9; then white 1, black 1, white 8 and two bits to the end of the byte.
+        let coded = [0b0011_0101, 0b0101_0100, 0b0001_1101, 0b0100_1100];
+        let rows = decode(&coded, Compression::Huffman, 10, 2).expect("two whole rows");
+        assert_eq!(rows, [0b1000_0000, 0, 0b0100_0000, 0]);
+    }
+
+    #[test]
+    fn a_fax_that_ends_early_is_truncated() {
+        let cut = decode(&[0b0011_0101, 0b0101_0100], Compression::Huffman, 10, 9);
+        assert_eq!(cut, Err(truncated()));
+    }
+}

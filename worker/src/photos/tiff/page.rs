@@ -3,7 +3,7 @@
 use super::{
     corrupt,
     directory::{ByteOrder, Directory},
-    truncated, unsupported,
+    tag, truncated, unsupported,
 };
 use crate::photos::{DecodeError, DecodeLimits};
 
@@ -120,12 +120,12 @@ impl Page {
     pub(super) fn read(directory: &Directory<'_>, limits: &DecodeLimits) -> Result<Self, DecodeError> {
         let number = |tag, default| Ok::<_, DecodeError>(directory.first_number(tag)?.unwrap_or(default));
         let side = |tag| Ok::<_, DecodeError>(u32::try_from(number(tag, 0)?).unwrap_or(u32::MAX));
-        let (width, height) = (side(256)?, side(257)?);
+        let (width, height) = (side(tag::IMAGE_WIDTH)?, side(tag::IMAGE_LENGTH)?);
         limits.check_sides(width, height)?;
         let compression = compression(directory)?;
-        let photometric = Photometric::from_tag(number(262, 0)?)?;
+        let photometric = Photometric::from_tag(number(tag::PHOTOMETRIC_INTERPRETATION, 0)?)?;
         let default_samples = if matches!(compression, Compression::OldJpeg(_)) { 3 } else { 1 };
-        let samples = usize::try_from(number(277, default_samples)?).unwrap_or(usize::MAX);
+        let samples = usize::try_from(number(tag::SAMPLES_PER_PIXEL, default_samples)?).unwrap_or(usize::MAX);
         if samples < photometric.colors() || samples > 16 {
             return Err(unsupported(format!("{samples} samples a pixel for {photometric:?}")));
         }
@@ -138,22 +138,32 @@ impl Page {
             format: format(directory)?,
             alpha: alpha(directory, photometric, samples)?,
             compression,
-            predictor: number(317, 1)?,
-            is_planar: number(284, 1)? == 2 && samples > 1,
-            has_reversed_bits: number(266, 1)? == 2,
+            predictor: number(tag::PREDICTOR, 1)?,
+            is_planar: number(tag::PLANAR_CONFIGURATION, 1)? == 2 && samples > 1,
+            has_reversed_bits: number(tag::FILL_ORDER, 1)? == 2,
             order: directory.order(),
             chunks: chunks(directory, width, height)?,
         };
         limits.check_sides(page.chunks.width, page.chunks.height)?;
-        let is_wide = matches!(page.bits, 32 | 64);
-        if (page.format == SampleFormat::Float && !is_wide) || (page.photometric == Photometric::Palette && is_wide) {
-            return Err(unsupported(format!("{} bits a sample in this number format", page.bits)));
+        page.check()?;
+        Ok(page)
+    }
+
+    /// Refuses number formats without an agreed range, and pages that lack chunks.
+    fn check(&self) -> Result<(), DecodeError> {
+        let has_known_range = match self.format {
+            SampleFormat::Unsigned => self.photometric != Photometric::Palette || self.bits <= 16,
+            SampleFormat::Signed => matches!(self.bits, 8 | 16 | 32 | 64),
+            SampleFormat::Float => matches!(self.bits, 32 | 64),
+        };
+        if !has_known_range {
+            return Err(unsupported(format!("{} bits a sample in this number format", self.bits)));
         }
-        let expected = page.chunks_across() * page.chunks_down() * page.planes();
-        if page.chunks.offsets.len().min(page.chunks.lengths.len()) < expected {
+        let expected = self.chunks_across() * self.chunks_down() * self.planes();
+        if self.chunks.offsets.len().min(self.chunks.lengths.len()) < expected {
             return Err(truncated());
         }
-        Ok(page)
+        Ok(())
     }
 
     /// Samples that are needed of each pixel: colours, then alpha.
@@ -176,14 +186,14 @@ impl Page {
 }
 
 fn compression(directory: &Directory<'_>) -> Result<Compression, DecodeError> {
-    Ok(match directory.first_number(259)?.unwrap_or(1) {
+    Ok(match directory.first_number(tag::COMPRESSION)?.unwrap_or(1) {
         1 => Compression::None,
         2 => Compression::Huffman,
-        3 if directory.first_number(292)?.unwrap_or(0) & 1 == 0 => Compression::Fax3,
+        3 if directory.first_number(tag::T4_OPTIONS)?.unwrap_or(0) & 1 == 0 => Compression::Fax3,
         3 => return Err(unsupported("two-dimensional fax group 3".into())),
         4 => Compression::Fax4,
         5 => Compression::Lzw,
-        6 => match directory.first_number(513)? {
+        6 => match directory.first_number(tag::JPEG_INTERCHANGE_FORMAT)? {
             Some(offset) => Compression::OldJpeg(offset),
             None => return Err(unsupported("old-style JPEG without a whole JPEG in it".into())),
         },
@@ -200,7 +210,7 @@ fn compression(directory: &Directory<'_>) -> Result<Compression, DecodeError> {
 
 /// Bits of a sample, which must be the same for all that are there; writers leave out or add entries.
 fn bits(directory: &Directory<'_>, samples: usize) -> Result<usize, DecodeError> {
-    let mut all = directory.numbers(258)?;
+    let mut all = directory.numbers(tag::BITS_PER_SAMPLE)?;
     all.truncate(samples);
     let bits = all.first().copied().unwrap_or(1);
     if all.iter().any(|other| *other != bits) {
@@ -213,7 +223,7 @@ fn bits(directory: &Directory<'_>, samples: usize) -> Result<usize, DecodeError>
 }
 
 fn format(directory: &Directory<'_>) -> Result<SampleFormat, DecodeError> {
-    match directory.first_number(339)?.unwrap_or(1) {
+    match directory.first_number(tag::SAMPLE_FORMAT)?.unwrap_or(1) {
         1 | 4 => Ok(SampleFormat::Unsigned),
         2 => Ok(SampleFormat::Signed),
         3 => Ok(SampleFormat::Float),
@@ -227,7 +237,7 @@ fn alpha(directory: &Directory<'_>, photometric: Photometric, samples: usize) ->
     if samples == photometric.colors() || !can_have_alpha {
         return Ok(Alpha::None);
     }
-    Ok(match directory.first_number(338)? {
+    Ok(match directory.first_number(tag::EXTRA_SAMPLES)? {
         Some(1) => Alpha::Premultiplied,
         Some(2 | 999) => Alpha::Straight,
         None if photometric == Photometric::Rgb => Alpha::Straight,
@@ -240,12 +250,18 @@ fn chunks(directory: &Directory<'_>, width: u32, height: u32) -> Result<Chunks, 
         let side = directory.first_number(tag)?.and_then(|side| u32::try_from(side).ok()).filter(|side| *side > 0);
         side.ok_or_else(|| corrupt("tiles without sides".into()))
     };
-    let offsets = directory.numbers(324)?;
+    let offsets = directory.numbers(tag::TILE_OFFSETS)?;
     if !offsets.is_empty() {
-        let (width, height) = (tile_side(322)?, tile_side(323)?);
-        return Ok(Chunks { width, height, are_tiles: true, offsets, lengths: directory.numbers(325)? });
+        let (width, height) = (tile_side(tag::TILE_WIDTH)?, tile_side(tag::TILE_LENGTH)?);
+        return Ok(Chunks {
+            width,
+            height,
+            are_tiles: true,
+            offsets,
+            lengths: directory.numbers(tag::TILE_BYTE_COUNTS)?,
+        });
     }
-    let rows = directory.first_number(278)?.unwrap_or(height.into()).clamp(1, height.into()) as u32;
-    let (offsets, lengths) = (directory.numbers(273)?, directory.numbers(279)?);
+    let rows = directory.first_number(tag::ROWS_PER_STRIP)?.unwrap_or(height.into()).clamp(1, height.into()) as u32;
+    let (offsets, lengths) = (directory.numbers(tag::STRIP_OFFSETS)?, directory.numbers(tag::STRIP_BYTE_COUNTS)?);
     Ok(Chunks { width, height: rows, are_tiles: false, offsets, lengths })
 }
