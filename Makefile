@@ -65,8 +65,8 @@ unit:
 	cargo build --workspace --bins
 	cargo nextest run --workspace
 
-bench: deps ## Images per second of decoding, training and prediction on this machine
-	cargo run --release --package sortinghat-worker --example throughput -- $(CACHE)/photos
+bench: deps ## Photos a second on this machine, beside plain PyTorch settings
+	cargo run --package sortinghat-worker --example throughput -- $(CACHE)/photos
 
 compare: test-deps ## Accuracy beside fastai on the same folds; hours on two cores, see docs/parity.md
 	tests/python/compare.sh

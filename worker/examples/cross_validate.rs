@@ -15,18 +15,19 @@ use std::{
 };
 
 use rayon::prelude::*;
+use sortinghat_proto::{Backbone, Digest, TtaRecipe};
 use sortinghat_worker::{
     device::{self, Compute, DeviceRequest},
-    models::{Backbone, Classifier, ModelConfig, WeightsSource},
+    models::{Classifier, ModelConfig, WeightsSource},
     photos::{DecodeLimits, Photo, decode, resize::fastai_resize},
     training::{
-        batch::{BatchPlan, BatchStream, Crop, Digest, Example, PhotoSource, PixelBatch, Set},
+        batch::{BatchPlan, BatchStream, Crop, Example, PhotoSource, PixelBatch, Set},
         metrics::argmax,
         predict::Predictor,
         progress::{EpochMetrics, Flow, Observer, StepReport},
         recipe::Recipe,
         trainer::{Snapshot, Trainer},
-        tta::TtaRecipe,
+        tta::combine,
     },
 };
 
@@ -34,6 +35,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 const SIDE: u32 = 224;
 const EPOCHS: u32 = 5;
+const TTA_PASSES: u32 = 4;
 
 fn main() -> Result<(), Failure> {
     device::keep_freed_memory();
@@ -69,7 +71,7 @@ fn main() -> Result<(), Failure> {
 struct Row {
     path: PathBuf,
     class: String,
-    digest: String,
+    digest: Digest,
     fold: u32,
 }
 
@@ -82,14 +84,12 @@ struct Decoded {
 fn read_photos(rows: &[Row], root: &Path, classes: &[String]) -> Result<Vec<Decoded>, Failure> {
     let read = |row: &Row| -> Result<Decoded, Failure> {
         let photo = decode(&fs::read(root.join(&row.path))?, &DecodeLimits::default())?;
-        let mut digest = Digest::default();
-        hex::decode_to_slice(&row.digest, &mut digest)?;
         let label = classes.binary_search(&row.class).expect("the classes are those of the rows, sorted");
-        Ok(Decoded { row: row.clone(), example: Example { digest, label }, photo })
+        Ok(Decoded { row: row.clone(), example: Example { digest: row.digest.clone(), label }, photo })
     };
     let mut photos = rows.par_iter().map(read).collect::<Result<Vec<_>, _>>()?;
     // One order whatever the file's, as jobs have it.
-    photos.sort_by_key(|photo| photo.example.digest);
+    photos.sort_by(|first, second| first.row.digest.cmp(&second.row.digest));
     Ok(photos)
 }
 
@@ -126,11 +126,11 @@ fn train(
     seed: u64,
     compute: &Compute,
 ) -> Result<Classifier, Failure> {
-    let config = ModelConfig::new(Backbone::EfficientNetLite0, classes.to_vec(), SIDE);
+    let config = ModelConfig::new(Backbone::EfficientnetLite0, classes.to_vec(), SIDE);
     let mut classifier = Classifier::new(config, compute.device, seed)?;
     let pretrained = WeightsSource::File(weights.to_owned()).load(Path::new("."))?;
     classifier.load_backbone(&pretrained.expect("a file has weights"))?;
-    let examples = |photos: &[Decoded]| photos.iter().map(|photo| photo.example).collect::<Vec<_>>();
+    let examples = |photos: &[Decoded]| photos.iter().map(|photo| photo.example.clone()).collect::<Vec<_>>();
     let recipe = Recipe::fastai2(EPOCHS, seed);
     let mut trainer = Trainer::new(classifier, recipe, examples(&album.train), examples(&album.valid))?;
     trainer.run(album, &mut Table)?;
@@ -150,12 +150,12 @@ fn write_predictions(
     let mut right = 0;
     for photos in album.valid.chunks(64) {
         let indices: Vec<usize> = (0..photos.len()).collect();
-        let digests: Vec<Digest> = photos.iter().map(|photo| photo.example.digest).collect();
+        let digests: Vec<Digest> = photos.iter().map(|photo| photo.row.digest.clone()).collect();
         let plain = predictor.plain(&Album::batch(photos, &indices, &Crop::Centre))?;
-        let augmented = (0..TtaRecipe::PASSES)
+        let augmented = (0..TTA_PASSES)
             .map(|pass| predictor.augmented(&Album::batch(photos, &indices, &predictor.crop(pass)), &digests, pass))
             .collect::<Result<Vec<_>, _>>()?;
-        let combined = TtaRecipe::Fastai2.combine(&plain, &augmented);
+        let combined = combine(TtaRecipe::Fastai2, &plain, &augmented);
         for (index, Decoded { row, example, .. }) in photos.iter().enumerate() {
             let (best, best_tta) = (argmax(plain.row(index)), argmax(combined.row(index)));
             right += usize::from(best == example.label);

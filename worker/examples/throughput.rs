@@ -1,20 +1,26 @@
-//! Photos a second on this machine: decoding, resizing, training and prediction with EfficientNet-Lite0.
+//! Photos a second on this machine, beside what a plain PyTorch script does: `make bench`, or
+//! `cargo run -p sortinghat-worker --example throughput -- DIR [ROUNDS]`.
 //!
-//! `cargo run --release -p sortinghat-worker --example throughput -- DIR [PHOTOS]` takes the first PHOTOS (default 320)
-//! PNG and JPEG files below DIR. The weights are random: they change no time.
+//! Decodes and resizes the first 320 PNG and JPEG files below DIR. Then trains and asks EfficientNet-Lite0, batches of 64 at
+//! 224 pixels, in turns as PyTorch does unless told otherwise (NCHW, f32, glibc's malloc as it is) and as jobs do (NHWC,
+//! freed memory kept, predictions in bf16 where the CPU has it). Allocator settings belong to a process: each turn is
+//! one of its own. Pixels and weights are random: they change no time.
 
 use std::{
     env,
     error::Error,
     fs, io,
     path::{Path, PathBuf},
+    process::Command,
     time::Instant,
 };
 
+use nix::sys::resource::{UsageWho, getrusage};
 use rayon::prelude::*;
+use sortinghat_proto::{Backbone, Digest};
 use sortinghat_worker::{
     device::{self, Compute, DeviceRequest, Precision},
-    models::{Backbone, Classifier, ModelConfig},
+    models::{Classifier, ModelConfig},
     photos::{DecodeLimits, Photo, decode, resize::fastai_resize},
     training::{
         batch::{BatchPlan, BatchStream, Example, PhotoSource, PixelBatch, Set},
@@ -29,133 +35,171 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 const SIDE: u32 = 224;
 const BATCH: usize = 64;
+/// The first batch of a turn allocates everything and does not count.
+const COUNTED_BATCHES: usize = 3;
+const SIDES: [&str; 2] = ["stock", "ours"];
+const WORKS: [&str; 2] = ["train", "predict"];
 
 fn main() -> Result<(), Failure> {
-    device::keep_freed_memory();
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let (root, wanted) = match arguments.as_slice() {
-        [root] => (root, 320),
-        [root, wanted] => (root, wanted.parse()?),
-        _ => return Err("usage: throughput DIR [PHOTOS]".into()),
-    };
-    let mut files = Vec::new();
-    photo_files(Path::new(root), &mut files)?;
-    files.sort();
-    files.truncate(wanted);
-    if files.len() < BATCH {
-        return Err(format!("{root} has {} photos; at least {BATCH} are needed", files.len()).into());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["turn", side, work] => turn(side, work),
+        [root] => compare(Path::new(root), 3),
+        [root, rounds] => compare(Path::new(root), rounds.parse()?),
+        _ => Err("usage: throughput DIR [ROUNDS]".into()),
     }
+}
 
-    let compute = device::choose(DeviceRequest::Auto, None)?;
-    println!("{} photos; {}", files.len(), compute.reason);
+fn compare(root: &Path, rounds: usize) -> Result<(), Failure> {
+    let mut files = Vec::new();
+    photo_files(root, &mut files)?;
+    files.sort();
+    files.truncate(320);
     let photos = timed("decode", files.len(), || {
-        files
-            .par_iter()
-            .map(|file| Ok(decode(&fs::read(file)?, &DecodeLimits::default())?))
-            .collect::<Result<Vec<Photo>, Failure>>()
+        let photos = files.par_iter().map(|file| Ok(decode(&fs::read(file)?, &DecodeLimits::default())?));
+        photos.collect::<Result<Vec<Photo>, Failure>>()
     })?;
-    let gallery = Gallery { squares: timed("resize to 224", files.len(), || Ok(squares(&photos)))? };
-    predict(&gallery, &compute)?;
-    train(gallery, &compute)
+    timed("resize to 224", files.len(), || {
+        Ok(photos.par_iter().map(|photo| fastai_resize(photo, SIDE, (0.5, 0.5))).collect::<Vec<_>>())
+    })?;
+    println!("{}", device::choose(DeviceRequest::Auto, None)?.reason);
+    for work in WORKS {
+        let mut rates = [Vec::new(), Vec::new()];
+        for _ in 0..rounds {
+            for (rates, side) in rates.iter_mut().zip(SIDES) {
+                rates.push(run_turn(side, work)?);
+            }
+        }
+        let [stock, ours] = rates.map(median);
+        println!("{work:<14} stock {stock:7.1} photos/s, ours {ours:7.1} photos/s, {:.1} times as many", ours / stock);
+    }
+    Ok(())
 }
 
 /// Runs `work` over `photos` photos and prints its rate.
 fn timed<T>(what: &str, photos: usize, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     let started = Instant::now();
     let result = work()?;
-    println!("{what:<22} {:8.1} photos/s", photos as f64 / started.elapsed().as_secs_f64());
+    println!("{what:<14} {:7.1} photos/s", photos as f64 / started.elapsed().as_secs_f64());
     Ok(result)
 }
 
 fn photo_files(directory: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
+        let known = |extension| ["png", "jpg", "jpeg"].iter().any(|known| extension == *known);
         if path.is_dir() {
             photo_files(&path, found)?;
-        } else if path
-            .extension()
-            .is_some_and(|extension| ["png", "jpg", "jpeg"].iter().any(|known| extension == *known))
-        {
+        } else if path.extension().is_some_and(known) {
             found.push(path);
         }
     }
     Ok(())
 }
 
-fn squares(photos: &[Photo]) -> Vec<Vec<u8>> {
-    photos.par_iter().map(|photo| fastai_resize(photo, SIDE, (0.5, 0.5))).collect()
-}
-
-/// Photos that are decoded already, so that only the network is timed.
-struct Gallery {
-    squares: Vec<Vec<u8>>,
-}
-
-impl Gallery {
-    fn batch(&self, indices: &[usize]) -> PixelBatch {
-        let pixels = indices.iter().flat_map(|&index| self.squares[index].iter().copied()).collect();
-        PixelBatch { pixels, count: indices.len(), size: SIDE as usize }
+/// One turn in a process of its own; its rate in photos a second.
+fn run_turn(side: &str, work: &str) -> Result<f64, Failure> {
+    let output = Command::new(env::current_exe()?).args(["turn", side, work]).output()?;
+    if !output.status.success() {
+        return Err(format!("{side} {work} failed: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
+    let line = String::from_utf8(output.stdout)?;
+    eprintln!("  {side:<6} {work:<8} {}", line.trim());
+    Ok(line.split_whitespace().next().ok_or("a turn prints its rate first")?.parse()?)
 }
 
-impl PhotoSource for Gallery {
+fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
+
+/// Measures one side at one work and prints its rate.
+fn turn(side: &str, work: &str) -> Result<(), Failure> {
+    if side == "ours" {
+        device::keep_freed_memory();
+    }
+    let compute = device::choose(DeviceRequest::Auto, None)?;
+    let config = ModelConfig::new(Backbone::EfficientnetLite0, vec!["one".into(), "two".into()], SIDE);
+    let mut classifier = Classifier::new(config, compute.device, 0)?;
+    let mut precision = compute.precision;
+    if side == "stock" {
+        classifier.to_nchw()?;
+        precision = Precision::F32;
+    }
+    let mut stopwatch = Stopwatch::default();
+    match work {
+        "train" => train(classifier, &compute, &mut stopwatch)?,
+        _ => predict(&classifier, precision, &mut stopwatch)?,
+    }
+    let Stopwatch { photos, seconds, faults, .. } = stopwatch;
+    println!("{:.2} photos/s, {} page faults a batch", photos as f64 / seconds, faults / COUNTED_BATCHES as i64);
+    Ok(())
+}
+
+fn batch() -> PixelBatch {
+    let size = SIDE as usize;
+    let pixels = (0..BATCH * size * size * 3).map(|index| (index * 31 >> 3) as u8).collect();
+    PixelBatch { pixels, count: BATCH, size }
+}
+
+fn predict(classifier: &Classifier, precision: Precision, stopwatch: &mut Stopwatch) -> Result<(), Failure> {
+    let (predictor, batch) = (Predictor::new(classifier, precision, 0), batch());
+    for _ in 0..=COUNTED_BATCHES {
+        predictor.plain(&batch)?;
+        stopwatch.lap(BATCH);
+    }
+    Ok(())
+}
+
+/// One unfrozen epoch, augmentation and optimiser included, in what jobs train in on this device.
+fn train(classifier: Classifier, compute: &Compute, stopwatch: &mut Stopwatch) -> Result<(), Failure> {
+    let example = |index: usize| Example { digest: Digest::of(&index.to_le_bytes()), label: index % 2 };
+    let examples: Vec<Example> = (0..BATCH * (COUNTED_BATCHES + 1)).map(example).collect();
+    let precision = if compute.device.is_cuda() { compute.precision } else { Precision::F32 };
+    let recipe = Recipe { freeze_epochs: 0, precision, ..Recipe::fastai2(1, 0) };
+    let mut trainer = Trainer::new(classifier, recipe, examples.clone(), examples[..2].to_vec())?;
+    trainer.run(&Same(batch()), stopwatch)?;
+    Ok(())
+}
+
+/// The same photos again and again.
+struct Same(PixelBatch);
+
+impl PhotoSource for Same {
     fn batches<'a>(&'a self, _: Set, plan: BatchPlan) -> BatchStream<'a> {
-        Box::new(plan.indices.into_iter().map(|indices| Ok(self.batch(&indices))))
+        let one = self.0.pixels.len() / self.0.count;
+        Box::new(plan.indices.into_iter().map(move |indices| {
+            let pixels = self.0.pixels[..one * indices.len()].to_vec();
+            Ok(PixelBatch { pixels, count: indices.len(), size: self.0.size })
+        }))
     }
 }
 
-fn classifier(compute: &Compute) -> Result<Classifier, Failure> {
-    let config = ModelConfig::new(Backbone::EfficientNetLite0, vec!["one".into(), "two".into()], SIDE);
-    Ok(Classifier::new(config, compute.device, 0)?)
-}
-
-/// Times whole batches after one that warms the caches up, in f32 and in what predictions use here.
-fn predict(gallery: &Gallery, compute: &Compute) -> Result<(), Failure> {
-    let classifier = classifier(compute)?;
-    let indices: Vec<usize> = (0..gallery.squares.len()).collect();
-    let batches: Vec<PixelBatch> = indices.chunks_exact(BATCH).map(|indices| gallery.batch(indices)).collect();
-    let mut precisions = vec![Precision::F32, compute.precision];
-    precisions.dedup();
-    for precision in precisions {
-        let predictor = Predictor::new(&classifier, precision, 0);
-        predictor.plain(&batches[0])?;
-        timed(&format!("predict, {precision:?}"), batches.len() * BATCH, || {
-            batches.iter().try_for_each(|batch| predictor.plain(batch).map(drop)).map_err(Failure::from)
-        })?;
-    }
-    Ok(())
-}
-
-/// Times the steps of one unfrozen epoch in f32, augmentation and optimiser included.
-fn train(gallery: Gallery, compute: &Compute) -> Result<(), Failure> {
-    let examples: Vec<Example> = (0..gallery.squares.len())
-        .map(|index| Example {
-            digest: std::array::from_fn(|byte| (index >> (8 * (byte % 2))) as u8),
-            label: index % 2,
-        })
-        .collect();
-    let recipe = Recipe { freeze_epochs: 0, ..Recipe::fastai2(1, 0) };
-    let mut trainer = Trainer::new(classifier(compute)?, recipe, examples.clone(), examples[..2].to_vec())?;
-    let mut stopwatch = Stopwatch { last_step: Instant::now(), photos: 0, seconds: 0.0 };
-    trainer.run(&gallery, &mut stopwatch)?;
-    println!("{:<22} {:8.1} photos/s", "train, F32", stopwatch.photos as f64 / stopwatch.seconds);
-    Ok(())
-}
-
-/// Adds up the time between steps; the first one, which allocates everything, does not count.
+/// Adds up the time and the page faults between laps, from the first on.
+#[derive(Default)]
 struct Stopwatch {
-    last_step: Instant,
+    last: Option<(Instant, i64)>,
     photos: usize,
     seconds: f64,
+    faults: i64,
+}
+
+impl Stopwatch {
+    fn lap(&mut self, photos: usize) {
+        let faults = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.minor_page_faults());
+        if let Some((started, faults_before)) = self.last {
+            self.photos += photos;
+            self.seconds += started.elapsed().as_secs_f64();
+            self.faults += faults - faults_before;
+        }
+        self.last = Some((Instant::now(), faults));
+    }
 }
 
 impl Observer for Stopwatch {
     fn step(&mut self, report: &StepReport, _: &Snapshot<'_>) -> Flow {
-        if report.step > 1 {
-            self.photos += report.images;
-            self.seconds += self.last_step.elapsed().as_secs_f64();
-        }
-        self.last_step = Instant::now();
+        self.lap(report.images);
         Flow::Continue
     }
 

@@ -23,7 +23,7 @@ pub enum DeviceRequest {
     Cuda(usize),
 }
 
-/// The kind of number a convolution computes with. Weights are always f32.
+/// The kind of number a convolution computes with, once [`sortinghat_proto::Precision::Auto`] is decided. Weights are f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -31,6 +31,15 @@ pub enum Precision {
     F32,
     /// bfloat16 in convolutions, f32 elsewhere.
     Bf16,
+}
+
+impl From<Precision> for sortinghat_proto::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 /// The device could not be had.
@@ -180,22 +189,25 @@ fn libtorch_folder() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(env!("SORTINGHAT_LIBTORCH_LIB")))
 }
 
-/// Makes glibc keep freed memory instead of giving it back after every batch. Call it before the first tensor.
+/// Makes glibc keep freed memory instead of giving it back after every batch. Call it before the first thread.
 ///
-/// A training step frees and takes hundreds of megabytes; by default each large block is mapped and unmapped by the
-/// kernel, which zeroes its pages anew: half of the time of a step. With these settings blocks come from the heap.
-/// Measured against mimalloc and jemalloc in `benches/throughput.rs`. Elsewhere than on glibc it does nothing.
+/// A training step takes and frees hundreds of megabytes; by default each large block is mapped and unmapped by the
+/// kernel, which zeroes its pages anew: half of the time of a step. With these settings every block comes from the one
+/// heap, which only grows. `examples/throughput.rs` measures it. Elsewhere than on glibc it does nothing.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    for (parameter, bytes) in [
-        // The largest block that glibc accepts here is half of a heap: 32 MiB; see HEAP_MAX_SIZE / 2.
-        (libc::M_MMAP_THRESHOLD, 1 << 30),
-        (libc::M_TRIM_THRESHOLD, i32::MAX),
+    for (parameter, value) in [
+        // Not M_MMAP_THRESHOLD: some versions of glibc refuse one above 32 MiB, and a feature map is larger.
+        (libc::M_MMAP_MAX, 0),
+        // Never trim.
+        (libc::M_TRIM_THRESHOLD, -1),
+        // The heaps of other arenas end at 64 MiB and are unmapped as soon as they are empty.
+        (libc::M_ARENA_MAX, 1),
         (libc::M_TOP_PAD, 64 << 20),
     ] {
         // SAFETY: mallopt only stores the number under malloc's own lock.
-        if unsafe { libc::mallopt(parameter, bytes) } == 0 {
-            tracing::warn!(parameter, bytes, "the C library refused an allocator setting; training is slower");
+        if unsafe { libc::mallopt(parameter, value) } == 0 {
+            tracing::warn!(parameter, value, "the C library refused an allocator setting; training is slower");
         }
     }
 }

@@ -3,13 +3,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use sortinghat_proto::Digest;
+
 use super::{
     ahead::Ahead,
     gallery::{Gallery, Unreadable},
 };
 use crate::{
     jobs::JobError,
-    training::batch::{BatchPlan, BatchStream, Crop, Digest, PhotoSource, PixelBatch, Set, SourceError},
+    training::batch::{BatchPlan, BatchStream, Crop, PhotoSource, PixelBatch, Set, SourceError},
 };
 
 /// Batches that are ready and wait, beside the one that is used and the one that is being decoded.
@@ -32,7 +34,10 @@ pub struct TrainingPhotos<'a> {
 
 impl fmt::Debug for TrainingPhotos<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TrainingPhotos").field("gallery", &self.gallery).field("size", &self.size).finish_non_exhaustive()
+        f.debug_struct("TrainingPhotos")
+            .field("gallery", &self.gallery)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
     }
 }
 
@@ -76,8 +81,7 @@ impl PhotoSource for TrainingPhotos<'_> {
             plan.indices.iter().map(|batch| batch.iter().map(|&index| numbers[index]).collect()).collect();
         let (gallery, digests) = (self.gallery.clone(), self.digests.clone());
         let (size, crop, count) = (self.size, plan.crop, batches.len());
-        let decoded =
-            Ahead::new(DEPTH, count, move |number| batch(&gallery, &digests, &batches[number], size, crop));
+        let decoded = Ahead::new(DEPTH, count, move |number| batch(&gallery, &digests, &batches[number], size, crop));
         Box::new(decoded.enumerate().map(move |(number, batch)| {
             let ready = (self.on_batch)(set, number, count).and(batch);
             ready.map_err(|error| self.keep_failure(error))
@@ -99,7 +103,7 @@ fn batch(
             Unreadable::Failed(error) => error,
             // Ingest has decoded it before.
             Unreadable::Undecodable(error) => {
-                let digest = hex::encode(digests[number]);
+                let digest = &digests[number];
                 JobError::Internal(format!("the dataset's picture of photo {digest} does not decode: {error}"))
             }
         })?);
@@ -114,7 +118,7 @@ mod tests {
 
     fn source<'a>(on_batch: impl Fn(Set, usize, usize) -> Result<(), JobError> + 'a) -> TrainingPhotos<'a> {
         let gallery = Gallery::new(Box::new(Plain::default()), 0);
-        let digests = (0..10).map(|index| [index; 32]).collect();
+        let digests = (0..10).map(|index| Digest::of(&[index])).collect();
         TrainingPhotos::new(gallery, 4, digests, (vec![9, 8, 5], vec![0, 1, 7]), on_batch)
     }
 
@@ -142,7 +146,8 @@ mod tests {
 
     #[test]
     fn the_run_can_be_cancelled_before_any_batch() {
-        let source = source(|_, number, count| if (number, count) == (1, 2) { Err(JobError::Cancelled) } else { Ok(()) });
+        let source =
+            source(|_, number, count| if (number, count) == (1, 2) { Err(JobError::Cancelled) } else { Ok(()) });
         let batches = values(&source, Set::Training, vec![vec![0], vec![1]]);
         assert!(batches[0].is_ok() && batches[1].is_err());
         assert!(matches!(source.take_failure(), Some(JobError::Cancelled)));

@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use sortinghat_proto::Digest;
+
 use super::{
     ahead::Ahead,
     gallery::{Gallery, Unreadable},
@@ -7,7 +9,7 @@ use super::{
 use crate::{
     jobs::JobError,
     photos::resize::fastai_resize,
-    training::batch::{Crop, Digest, PixelBatch},
+    training::batch::{Crop, PixelBatch},
 };
 
 /// Photos predicted at a time, where memory allows.
@@ -73,7 +75,7 @@ fn batch(gallery: &Gallery, digests: &[Digest], numbers: &[usize], plan: &ViewPl
                 for (pixels, square) in pixels.iter_mut().zip(squares) {
                     pixels.extend(square);
                 }
-                decoded.push(digests[number]);
+                decoded.push(digests[number].clone());
                 outcomes.push(Ok(()));
             }
             Err(Unreadable::Undecodable(error)) => outcomes.push(Err(error.to_string())),
@@ -93,7 +95,7 @@ mod tests {
     use crate::training::randomness::Phase;
 
     fn digests() -> Vec<Digest> {
-        (0..10).map(|index| [index; 32]).collect()
+        (0..10).map(|index| Digest::of(&[index])).collect()
     }
 
     #[test]
@@ -109,7 +111,7 @@ mod tests {
             let values: Vec<u8> = batch.pixels.chunks(48).map(|square| square[0]).collect();
             assert_eq!(values, [0, 1, 2, 3, 4, 5, 6, 8, 9]);
         }
-        assert_eq!(views.digests.last(), Some(&[9; 32]));
+        assert_eq!(views.digests.last(), Some(&Digest::of(&[9])));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use sortinghat_proto::Digest;
 use sortinghat_proto::Tta;
-use sortinghat_proto::manifest::{ClassMetrics, CleanedAccuracy, Confusion, Interval, Mistake, PairedTest, Score};
+use sortinghat_proto::manifest::{ClassMetrics, CleanedAccuracy, Confusion, Mistake, PairedTest, Score};
 
 use crate::training::metrics::{argmax, mcnemar_exact, wilson_interval};
 use crate::training::tta::Probabilities;
@@ -129,8 +129,7 @@ pub(super) fn score(subjects: &[Subject], predictions: &[Prediction]) -> Score {
     let right = subjects.iter().zip(predictions).filter(|(subject, prediction)| prediction.predicted == subject.label);
     let correct = right.count() as u64;
     let loss = predictions.iter().map(|prediction| prediction.loss).sum::<f64>() / photos.max(1) as f64;
-    let interval = wilson_interval(correct, photos);
-    Score { photos, correct, interval: Interval { low: interval.low, high: interval.high }, loss }
+    Score { photos, correct, interval: wilson_interval(correct, photos), loss }
 }
 
 fn compare(subjects: &[Subject], first: &[Prediction], second: &[Prediction]) -> PairedTest {

@@ -9,7 +9,7 @@ use sortinghat_proto::{
 
 use super::{
     JobContext, JobError, JobOutput, WarmModel,
-    network::{self, digest_bytes, is_lost},
+    network::{self, is_lost},
     predict::{Answers, Question, predict},
 };
 use crate::{
@@ -35,7 +35,7 @@ pub(crate) fn run(spec: &ClassifySpec, context: &JobContext, warm: &mut WarmMode
     let question = Question {
         network,
         photos: Gallery::new(Box::new(photos), 0),
-        digests: files.iter().map(|file| digest_bytes(&file.object.digest)).collect(),
+        digests: files.iter().map(|file| file.object.digest.clone()).collect(),
         tta: spec.tta,
         seed: spec.seed,
     };

@@ -12,7 +12,7 @@ use sortinghat_proto::{
 
 use super::{
     JobContext, JobError, JobOutput, WarmModel,
-    network::{self, digest_bytes},
+    network,
     predict::{Question, predict},
 };
 use crate::{
@@ -39,8 +39,7 @@ pub(crate) fn run(spec: &EvaluateSpec, context: &JobContext, warm: &mut WarmMode
     findings.skipped = subjects.skipped;
     if let Some(decisions) = &decisions {
         let cleaned = apply_decisions(decisions, &model.classes, &subjects.photos, rows);
-        findings.cleaned =
-            Some(cleaned.map_err(|error| Refusal::invalid("evaluate.decisions", error.to_string()))?);
+        findings.cleaned = Some(cleaned.map_err(|error| Refusal::invalid("evaluate.decisions", error.to_string()))?);
     }
     let manifest = publish(spec, context, &subjects, &findings, rows)?;
     Ok(JobOutput { manifest, summary: summary(&subjects.target.description, &findings) })
@@ -75,7 +74,7 @@ fn measure(
     let question = Question {
         network,
         photos: subjects.gallery.clone(),
-        digests: subjects.photos.iter().map(|photo| digest_bytes(&photo.digest)).collect(),
+        digests: subjects.photos.iter().map(|photo| photo.digest.clone()).collect(),
         tta: spec.tta,
         seed: spec.seed,
     };

@@ -11,7 +11,7 @@ use sortinghat_proto::{
 
 use super::{
     JobContext, JobError, JobOutput,
-    network::{backbone, model_error, weights_error, whole},
+    network::{model_error, weights_error, whole},
 };
 use crate::{
     evaluation::{interval, percent},
@@ -43,7 +43,8 @@ fn warn_of_small_classes(context: &JobContext, set: &TrainingSet) {
         .collect();
     if !small.is_empty() {
         let names = small.join(", ");
-        context.warn(format!("fewer than {FEW_PHOTOS} photos to learn from in {names}: expect little of these classes"));
+        context
+            .warn(format!("fewer than {FEW_PHOTOS} photos to learn from in {names}: expect little of these classes"));
     }
 }
 
@@ -61,7 +62,7 @@ impl Weights {
         let source = match &spec.weights {
             WeightsSource::Random => models::WeightsSource::None,
             WeightsSource::Pretrained => {
-                models::WeightsSource::default_for(backbone(spec.backbone), &machine.weights_dir)
+                models::WeightsSource::default_for(spec.backbone, &machine.weights_dir)
             }
             WeightsSource::Hub(repository) => {
                 models::WeightsSource::Hub { repository: repository.clone(), file: "model.safetensors".into() }
@@ -83,7 +84,7 @@ impl Weights {
 
     /// A network with these weights under a new head.
     fn network(&self, spec: &FinetuneSpec, context: &JobContext, classes: &[String]) -> Result<Classifier, JobError> {
-        let config = ModelConfig::new(backbone(spec.backbone), classes.to_vec(), spec.image_size_px);
+        let config = ModelConfig::new(spec.backbone, classes.to_vec(), spec.image_size_px);
         let mut network = Classifier::new(config, context.machine().compute.device, spec.seed).map_err(|error| {
             model_error("building the network", &error, "finetune.dataset", ErrorCode::InvalidArgument)
         })?;
@@ -132,11 +133,7 @@ fn manifest(
         mean: config.mean,
         std: config.std,
         recipe: "fastai2".to_owned(),
-        dataset: DatasetProvenance {
-            name: dataset.name.clone(),
-            manifest: dataset.manifest.clone(),
-            fold: set.fold,
-        },
+        dataset: DatasetProvenance { name: dataset.name.clone(), manifest: dataset.manifest.clone(), fold: set.fold },
         pretrained,
         freeze_epochs: spec.freeze_epochs,
         epochs: spec.epochs,
@@ -144,10 +141,7 @@ fn manifest(
         batch_size: trained.batch_size as u32,
         micro_batch_size: trained.micro_batch_size as u32,
         seed: spec.seed,
-        precision: match trained.precision {
-            crate::device::Precision::F32 => sortinghat_proto::Precision::F32,
-            crate::device::Precision::Bf16 => sortinghat_proto::Precision::Bf16,
-        },
+        precision: trained.precision.into(),
         device: compute.device_name(),
         threads: compute.threads as u32,
         software: env!("CARGO_PKG_VERSION").to_owned(),
@@ -170,8 +164,7 @@ fn record(metrics: &EpochMetrics) -> EpochRecord {
 fn summary(spec: &FinetuneSpec, set: &TrainingSet, history: &[EpochMetrics]) -> String {
     let learned = format!("{} on {} photos", spec.backbone, set.train.len());
     let Some(last) = history.last() else { return learned };
-    let range = wilson_interval(last.correct as u64, last.total as u64);
-    let range = interval(&sortinghat_proto::manifest::Interval { low: range.low, high: range.high });
+    let range = interval(&wilson_interval(last.correct as u64, last.total as u64));
     let accuracy = percent(last.accuracy());
     format!("{learned}, {accuracy} of {} held-out photos right (95% interval {range})", last.total)
 }

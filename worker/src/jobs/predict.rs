@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use sortinghat_proto::Tta;
+use sortinghat_proto::{Digest, Tta};
 
-use super::{JobContext, JobError, network::tta_recipe};
+use super::{JobContext, JobError};
 use crate::{
     batches::{Gallery, ViewPlan, Views, views},
     models::Classifier,
     training::{
-        batch::{Digest, PixelBatch},
+        batch::PixelBatch,
         predict::{PredictError, Predictor},
-        tta::Probabilities,
+        tta::{Probabilities, combine},
     },
 };
 
@@ -79,7 +79,7 @@ fn answer(
         passes.push(halving(batch, &digests, &|batch, digests| predictor.augmented(batch, digests, pass))?);
         after_pass()?;
     }
-    let augmented = tta.map(|tta| tta_recipe(tta.recipe).combine(&plain, &passes));
+    let augmented = tta.map(|tta| combine(tta.recipe, &plain, &passes));
     Ok(Answers { outcomes, plain, augmented })
 }
 
@@ -110,7 +110,7 @@ mod tests {
 
     fn batch(count: usize) -> (PixelBatch, Vec<Digest>) {
         let pixels = (0..count).flat_map(|index| [index as u8; 3]).collect();
-        (PixelBatch { pixels, count, size: 1 }, (0..count).map(|index| [index as u8; 32]).collect())
+        (PixelBatch { pixels, count, size: 1 }, (0..count).map(|index| Digest::of(&[index as u8])).collect())
     }
 
     /// A device that holds two photos at a time; the row of a photo is its own number.

@@ -1,18 +1,12 @@
-//! What a saved model says about itself, beside its weights.
+//! What is needed beside its weights to build a network.
 
-use serde::{Deserialize, Serialize};
+use sortinghat_proto::Backbone;
 
-use super::backbone::Backbone;
-
-/// Version of [`ModelConfig`] that this program writes and reads.
-pub const MODEL_FORMAT: u32 = 1;
+use super::backbone::Architecture;
 
 /// Everything needed to rebuild a network around its weights, and to feed it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
-    /// [`MODEL_FORMAT`] when it was written.
-    pub format: u32,
     /// The network without its head.
     pub backbone: Backbone,
     /// Class names, sorted; logit i belongs to class i.
@@ -30,12 +24,6 @@ pub struct ModelConfig {
 /// A model's description makes no sense.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum BundleError {
-    /// Written by a newer program.
-    #[error("model has format {found}, this program reads up to {MODEL_FORMAT}: update it")]
-    Format {
-        /// The model's format.
-        found: u32,
-    },
     /// A classifier needs at least two.
     #[error("model has {count} classes, needed are at least two")]
     TooFewClasses {
@@ -65,7 +53,7 @@ impl ModelConfig {
     #[must_use]
     pub fn new(backbone: Backbone, classes: Vec<String>, image_size: u32) -> Self {
         let (mean, std) = (backbone.mean(), backbone.std());
-        Self { format: MODEL_FORMAT, backbone, classes, image_size, mean, std, dropout: 0.5 }
+        Self { backbone, classes, image_size, mean, std, dropout: 0.5 }
     }
 
     /// Refuses what cannot be built.
@@ -73,9 +61,6 @@ impl ModelConfig {
     /// # Errors
     /// The first field that makes no sense.
     pub fn check(&self) -> Result<(), BundleError> {
-        if self.format == 0 || self.format > MODEL_FORMAT {
-            return Err(BundleError::Format { found: self.format });
-        }
         if self.classes.len() < 2 {
             return Err(BundleError::TooFewClasses { count: self.classes.len() });
         }
@@ -101,11 +86,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_description_survives_json_and_says_what_is_wrong_with_it() {
-        let config = ModelConfig::new(Backbone::ResNet34, vec!["a".into(), "b".into()], 224);
-        let json = serde_json::to_string(&config).unwrap();
-        assert!(json.contains(r#""backbone":"resnet34""#), "{json}");
-        assert_eq!(serde_json::from_str::<ModelConfig>(&json).unwrap(), config);
+    fn a_description_says_what_is_wrong_with_it() {
+        let config = ModelConfig::new(Backbone::Resnet34, vec!["a".into(), "b".into()], 224);
         assert_eq!(config.check(), Ok(()));
         let wrong = |change: fn(&mut ModelConfig)| {
             let mut changed = config.clone();
@@ -114,7 +96,6 @@ mod tests {
         };
         assert!(wrong(|c| c.classes.reverse()).contains("not sorted"));
         assert!(wrong(|c| c.classes.truncate(1)).contains("1 classes"));
-        assert!(wrong(|c| c.format = 2).contains("update"));
         assert!(wrong(|c| c.std[1] = 0.0).contains("normalisation"));
         assert!(wrong(|c| c.image_size = 0).contains("image_size"));
     }

@@ -2,9 +2,10 @@
 
 use std::f64::consts::SQRT_2;
 
+use sortinghat_proto::Backbone;
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
-use super::backbone::{Backbone, Body};
+use super::backbone::{Architecture, Body};
 use super::bundle::{BundleError, ModelConfig};
 use super::head::Head;
 use super::layers::{Buffer, Builder, Parameter, Role, channels_last};
@@ -41,6 +42,8 @@ pub struct Classifier {
     head: Head,
     parameters: Vec<Parameter>,
     buffers: Vec<Buffer>,
+    /// Whether images lie as NHWC, as the weights then do.
+    nhwc: bool,
     /// `[1, 3, 1, 1]`: what turns 0..255 into the network's input by `pixels * scale + shift`.
     scale: Tensor,
     shift: Tensor,
@@ -78,9 +81,9 @@ impl Classifier {
         builder.enter(HEAD, move |_| backbone.groups() - 1);
         let classes = i64::try_from(config.classes.len()).expect("fewer classes than i64::MAX fit in memory");
         let head = Head::new(&mut builder, backbone.features(), classes, config.dropout)?;
-        let (scale, shift) = normalisation(&config, device)?;
+        let (scale, shift) = normalisation(&config, Kind::Float, device)?;
         let Builder { parameters, buffers, .. } = builder;
-        Ok(Self { config, device, body, head, parameters, buffers, scale, shift })
+        Ok(Self { config, device, body, head, parameters, buffers, nhwc: true, scale, shift })
     }
 
     /// Copies published weights into the body; the file's own classifier is left out.
@@ -141,6 +144,34 @@ impl Classifier {
         &self.parameters
     }
 
+    /// Keeps all numbers in f64 from here on and computes in it: many times slower, and so exact that a comparison with
+    /// a reference shows what differs beyond rounding.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn to_double(&mut self) -> Result<(), TchError> {
+        let parameters = self.parameters.iter().map(|parameter| &parameter.tensor);
+        for tensor in parameters.chain(self.buffers.iter().map(|buffer| &buffer.tensor)) {
+            // The layers share these tensors: what changes is their data, not which tensor it is.
+            tensor.shallow_clone().f_set_data(&tensor.detach().f_to_kind(Kind::Double)?)?;
+        }
+        (self.scale, self.shift) = normalisation(&self.config, Kind::Double, self.device)?;
+        Ok(())
+    }
+
+    /// Lays weights and images out as NCHW from here on, as PyTorch does unless told otherwise: slower, and what our
+    /// speed is measured against.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn to_nchw(&mut self) -> Result<(), TchError> {
+        for Parameter { tensor, .. } in &self.parameters {
+            tensor.shallow_clone().f_set_data(&tensor.detach().f_contiguous()?)?;
+        }
+        self.nhwc = false;
+        Ok(())
+    }
+
     /// Trains only the head and, as fastai does, every batch normalisation.
     pub fn freeze(&self) {
         let head = self.backbone().groups() - 1;
@@ -172,7 +203,7 @@ impl Classifier {
     /// # Errors
     /// When memory runs out or the images have another shape.
     pub fn forward(&self, images: &Tensor, mode: Mode, precision: Precision) -> Result<Tensor, TchError> {
-        let images = channels_last(images)?;
+        let images = self.lay_out(images)?;
         let features = match precision {
             Precision::F32 => self.body.forward(&images, mode)?,
             Precision::Bf16 => {
@@ -188,7 +219,11 @@ impl Classifier {
     /// # Errors
     /// As [`Self::forward`].
     pub fn features(&self, images: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
-        self.body.forward(&channels_last(images)?, mode)
+        self.body.forward(&self.lay_out(images)?, mode)
+    }
+
+    fn lay_out(&self, images: &Tensor) -> Result<Tensor, TchError> {
+        if self.nhwc { channels_last(images) } else { images.f_contiguous() }
     }
 }
 
@@ -196,11 +231,12 @@ fn tch_error(error: AtenError) -> TchError {
     TchError::Torch(error.to_string())
 }
 
-fn normalisation(config: &ModelConfig, device: Device) -> Result<(Tensor, Tensor), TchError> {
-    let channel = |values: Vec<f32>| Tensor::from_slice(&values).f_view([1, 3, 1, 1])?.f_to_device(device);
-    let scale = config.std.iter().map(|std| 1.0 / std).collect();
-    let shift = config.mean.iter().zip(config.std).map(|(mean, std)| -mean / std).collect();
-    Ok((channel(scale)?, channel(shift)?))
+fn normalisation(config: &ModelConfig, kind: Kind, device: Device) -> Result<(Tensor, Tensor), TchError> {
+    let channel = |value: &dyn Fn(f64, f64) -> f64| {
+        let values = config.mean.iter().zip(config.std).map(|(&mean, std)| value(mean.into(), std.into()));
+        Tensor::from_slice(&values.collect::<Vec<_>>()).f_view([1, 3, 1, 1])?.f_to_kind(kind)?.f_to_device(device)
+    };
+    Ok((channel(&|_, std| 1.0 / std)?, channel(&|mean, std| -mean / std)?))
 }
 
 /// Kaiming normal: fan-out for convolutions (as torchvision), fan-in for the head (as fastai). Norms: 1, and 0 or 1e-3.
@@ -242,16 +278,16 @@ mod tests {
 
     #[test]
     fn parameter_groups_hold_what_fastai_puts_in_them() {
-        let resnet = classifier(Backbone::ResNet34, 10);
+        let resnet = classifier(Backbone::Resnet34, 10);
         assert_eq!(count(&resnet, 2), 532_480, "fastai's head for 512 features and ten classes");
         assert_eq!(count(&resnet, 0) + count(&resnet, 1), 21_284_672, "torchvision's resnet34 without fc");
-        let lite = classifier(Backbone::EfficientNetLite0, 8);
+        let lite = classifier(Backbone::EfficientnetLite0, 8);
         assert_eq!((count(&lite, 0), count(&lite, 1)), (3_371_008, 1_320_960));
     }
 
     #[test]
     fn a_frozen_body_trains_its_batch_norms_and_nothing_else() {
-        let classifier = classifier(Backbone::ResNet18, 2);
+        let classifier = classifier(Backbone::Resnet18, 2);
         classifier.freeze();
         for parameter in classifier.parameters() {
             let expected = parameter.name.starts_with(HEAD) || parameter.role == Role::Norm;
@@ -263,18 +299,18 @@ mod tests {
 
     #[test]
     fn a_saved_model_answers_as_before_and_the_same_seed_makes_the_same_model() {
-        let first = classifier(Backbone::EfficientNetLite0, 3);
+        let first = classifier(Backbone::EfficientnetLite0, 3);
         let images = Tensor::rand([2, 3, 64, 64], (Kind::Float, Device::Cpu));
         let logits = |model: &Classifier| no_grad(|| model.forward(&images, Mode::Eval, Precision::F32)).unwrap();
         let saved = first.to_safetensors().unwrap();
         let second = Classifier::from_bundle(first.config().clone(), &saved, Device::Cpu).unwrap();
         assert_eq!(logits(&first), logits(&second));
-        assert_eq!(saved, classifier(Backbone::EfficientNetLite0, 3).to_safetensors().unwrap());
+        assert_eq!(saved, classifier(Backbone::EfficientnetLite0, 3).to_safetensors().unwrap());
     }
 
     #[test]
     fn features_stay_in_nhwc_from_the_first_layer_to_the_last() {
-        for backbone in [Backbone::EfficientNetLite0, Backbone::ResNet18] {
+        for backbone in [Backbone::EfficientnetLite0, Backbone::Resnet18] {
             let classifier = classifier(backbone, 2);
             let features = classifier.features(&Tensor::zeros([2, 3, 64, 64], (Kind::Float, Device::Cpu)), Mode::Eval);
             assert!(crate::aten::is_channels_last(&features.unwrap()).unwrap(), "{backbone}");

@@ -1,6 +1,6 @@
 //! fastai's classification head.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 use super::layers::{BatchNorm, Builder, Linear, Mode};
 
@@ -33,8 +33,8 @@ impl Head {
 
     /// `[N, features, H, W]` -> logits `[N, classes]` f32.
     pub(super) fn forward(&self, features: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
-        // Pooled in f32: an average of 49 bf16 values would lose three digits for nothing.
-        let features = features.f_to_kind(Kind::Float)?;
+        // Pooled as precisely as the weights are: an average of 49 bf16 values would lose three digits for nothing.
+        let features = features.f_to_kind(self.output.kind())?;
         // Not amax: among equal maxima the gradient goes to one position, as in PyTorch's pooling layer.
         let (maxima, _) = features.f_adaptive_max_pool2d([1, 1])?;
         let means = features.f_adaptive_avg_pool2d([1, 1])?;
@@ -52,7 +52,7 @@ impl Head {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Reduction};
+    use tch::{Device, Kind, Reduction};
 
     use super::*;
 

@@ -195,6 +195,11 @@ pub(super) struct Linear {
 }
 
 impl Linear {
+    /// The kind of its weights.
+    pub(super) fn kind(&self) -> Kind {
+        self.weight.kind()
+    }
+
     pub(super) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         input.f_linear(&self.weight, None::<&Tensor>)
     }

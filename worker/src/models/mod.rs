@@ -13,8 +13,8 @@ mod resnet;
 mod source;
 mod weights;
 
-pub use backbone::{Backbone, UnknownBackbone};
-pub use bundle::{MODEL_FORMAT, ModelConfig};
+pub(crate) use backbone::Architecture;
+pub use bundle::ModelConfig;
 pub use classifier::{Classifier, Mode, ModelError};
 pub use layers::{Buffer, Parameter, Role};
 pub use source::{WeightsFile, WeightsSource};

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hf_hub::HFClientBuilder;
+use sortinghat_proto::Backbone;
 
-use super::backbone::Backbone;
+use super::backbone::Architecture;
 use super::weights::{StateDict, WeightsError};
 
 const HUB_FILE: &str = "model.safetensors";
@@ -113,7 +114,7 @@ fn published(backbone: Backbone, file: &Path, cache_dir: &Path) -> Result<Weight
         },
         None => looked_at.push("no public repository carries them (`make deps` installs them)".to_owned()),
     }
-    Err(not_found(backbone.name(), looked_at))
+    Err(not_found(backbone.as_str(), looked_at))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
@@ -142,7 +143,7 @@ mod tests {
     #[test]
     fn absent_weights_are_an_error_that_lists_every_place_looked_at() {
         let folder = tempfile::tempdir().unwrap();
-        let source = WeightsSource::default_for(Backbone::EfficientNetLite0, folder.path());
+        let source = WeightsSource::default_for(Backbone::EfficientnetLite0, folder.path());
         let message = source.load(folder.path()).unwrap_err().to_string();
         assert!(message.contains("efficientnet_lite0.safetensors"), "{message}");
         assert!(message.contains("then no public repository"), "{message}");
@@ -154,7 +155,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("resnet18.safetensors");
         fs::write(&path, b"not weights").unwrap();
-        let error = WeightsSource::default_for(Backbone::ResNet18, folder.path()).load(folder.path()).unwrap_err();
+        let error = WeightsSource::default_for(Backbone::Resnet18, folder.path()).load(folder.path()).unwrap_err();
         assert!(matches!(error, WeightsError::Malformed { .. }), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! The parts of the page as texts and lengths, so that the template only places them.
 
 use sortinghat_proto::Digest;
-use sortinghat_proto::manifest::{CleanedAccuracy, Interval, Mistake, Score, Verdict};
+use sortinghat_proto::manifest::{CleanedAccuracy, Mistake, Score, Verdict};
 
 use super::pictures::Pictures;
 use crate::evaluation::{Findings, count, interval, percent, tta_name};
@@ -76,10 +76,8 @@ pub(super) fn ticks(findings: &Findings) -> Vec<Tick> {
     let start = axis_start(findings);
     let first = (start * 10.0).round() as u32;
     let step = if first < 5 { 2 } else { 1 };
-    let tick = |tenth: u32| Tick {
-        left: length(on_axis(f64::from(tenth) / 10.0, start)),
-        label: format!("{}%", tenth * 10),
-    };
+    let tick =
+        |tenth: u32| Tick { left: length(on_axis(f64::from(tenth) / 10.0, start)), label: format!("{}%", tenth * 10) };
     // From the right, so that 100% always has its mark.
     (first..=10).rev().step_by(step).map(tick).collect()
 }
@@ -168,7 +166,6 @@ fn bar(right: u64, whole: u64) -> Option<Bar> {
         return None;
     }
     let range = wilson_interval(right, whole);
-    let range = Interval { low: range.low, high: range.high };
     let share = right as f64 / whole as f64;
     Some(Bar {
         text: percent(share),

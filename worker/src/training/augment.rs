@@ -1,9 +1,10 @@
 //! fastai's batch transforms on a whole batch: geometry composed and sampled once, light in logit space.
 
 use serde::{Deserialize, Serialize};
+use sortinghat_proto::Digest;
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::randomness::{Digest, Draws, Phase, Purpose};
+use super::randomness::{Draws, Phase, Purpose};
 
 /// Ranges and probabilities of the random transforms.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -228,7 +229,8 @@ mod tests {
     #[test]
     fn drawn_transforms_stay_in_their_ranges_and_each_happens_about_as_often_as_it_should() {
         let count = 4000;
-        let draw = |i: u32| Augmentation::FASTAI.draw(9, Phase::Frozen, i, &[3; 32]);
+        let digest = Digest::of(b"photo");
+        let draw = |i: u32| Augmentation::FASTAI.draw(9, Phase::Frozen, i, &digest);
         let share = |happened: &dyn Fn(&Transform) -> bool| {
             (0..count).filter(|&i| happened(&draw(i))).count() as f64 / f64::from(count)
         };

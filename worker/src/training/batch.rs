@@ -2,15 +2,15 @@
 
 use std::fmt;
 
+use sortinghat_proto::Digest;
 use tch::{Device, Kind, TchError, Tensor};
 
-pub use super::randomness::Digest;
 use super::randomness::{Draws, Phase, Purpose};
 
 /// One labelled photo.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
-    /// SHA-256 of its original bytes; names its random draws.
+    /// The digest of its original; names its random draws.
     pub digest: Digest,
     /// Index of its class.
     pub label: usize,
@@ -132,9 +132,10 @@ mod tests {
     #[test]
     fn random_offsets_differ_by_photo_and_epoch_and_the_centre_does_not() {
         let crop = |epoch| Crop::Random { seed: 1, phase: Phase::Frozen, epoch };
-        assert_ne!(crop(0).offset(&[1; 32]), crop(1).offset(&[1; 32]));
-        assert_ne!(crop(0).offset(&[1; 32]), crop(0).offset(&[2; 32]));
-        assert_eq!(crop(0).offset(&[1; 32]), crop(0).offset(&[1; 32]));
-        assert_eq!(Crop::Centre.offset(&[1; 32]), (0.5, 0.5));
+        let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
+        assert_ne!(crop(0).offset(&one), crop(1).offset(&one));
+        assert_ne!(crop(0).offset(&one), crop(0).offset(&other));
+        assert_eq!(crop(0).offset(&one), crop(0).offset(&one));
+        assert_eq!(Crop::Centre.offset(&one), (0.5, 0.5));
     }
 }

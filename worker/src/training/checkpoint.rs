@@ -83,7 +83,7 @@ fn fingerprint(train: &[Example], valid: &[Example]) -> String {
     for examples in [train, valid] {
         hash.update((examples.len() as u64).to_le_bytes());
         for example in examples {
-            hash.update(example.digest);
+            hash.update(example.digest.as_str());
             hash.update((example.label as u64).to_le_bytes());
         }
     }

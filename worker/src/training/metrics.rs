@@ -1,13 +1,6 @@
 //! Accuracy with its uncertainty, and whether two models differ by more than chance.
 
-/// A range of proportions in 0..1.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Interval {
-    /// Lower bound.
-    pub low: f64,
-    /// Upper bound.
-    pub high: f64,
-}
+use sortinghat_proto::manifest::Interval;
 
 /// The 0.975 quantile of the standard normal.
 const Z: f64 = 1.959_963_984_540_054;

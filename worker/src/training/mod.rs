@@ -5,7 +5,6 @@ pub mod batch;
 pub mod checkpoint;
 pub mod loss;
 pub mod metrics;
-pub mod mixing;
 pub mod optimiser;
 pub mod predict;
 pub mod progress;

@@ -1,12 +1,13 @@
 //! The one way from pixels to class probabilities; evaluation, reports and classification all take it.
 
+use sortinghat_proto::Digest;
 use tch::{Kind, TchError, Tensor, no_grad};
 
 use super::augment::{Augmentation, apply};
-use super::batch::{Crop, Digest, PixelBatch};
+use super::batch::{Crop, PixelBatch};
 use super::loss::probabilities;
 use super::randomness::Phase;
-pub use super::tta::{Probabilities, TtaRecipe};
+use super::tta::Probabilities;
 use crate::device::Precision;
 use crate::models::{Classifier, Mode};
 

@@ -8,9 +8,7 @@ use std::f64::consts::TAU;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-
-/// SHA-256 of a photo's original bytes.
-pub type Digest = [u8; 32];
+use sortinghat_proto::Digest;
 
 /// The part of `fine_tune` a draw belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -36,8 +34,6 @@ pub enum Purpose {
     Augmentation = 3,
     /// The seed given to libtorch before a step's dropout.
     Dropout = 4,
-    /// MixUp's and CutMix's partners, weights and boxes in a step.
-    Mixing = 5,
     /// A weight's first value.
     Initialisation = 6,
 }
@@ -51,10 +47,12 @@ pub struct Draws {
 }
 
 impl Draws {
-    /// The stream of one photo in an epoch, or in a pass of test-time augmentation.
+    /// The stream of one photo, named by the digest of its original, in an epoch or in a pass of test-time augmentation.
     #[must_use]
     pub fn photo(seed: u64, purpose: Purpose, phase: Phase, epoch: u32, digest: &Digest) -> Self {
-        Self::new(seed, purpose, phase as u8, epoch, digest)
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(digest.as_str(), &mut bytes).expect("a digest is 64 hexadecimal digits");
+        Self::new(seed, purpose, phase as u8, epoch, &bytes)
     }
 
     /// The stream of one step (or, with step 0, of one whole epoch).
@@ -132,23 +130,6 @@ impl Draws {
         radius * cos
     }
 
-    /// Beta(alpha, alpha), by Jöhnk's method in logarithms, which is exact for every alpha up to 1.
-    ///
-    /// # Panics
-    /// When `alpha` is not in (0, 1]: there the method rejects too often or is undefined.
-    pub fn symmetric_beta(&mut self, alpha: f64) -> f64 {
-        assert!(alpha > 0.0 && alpha <= 1.0, "alpha {alpha} is not in (0, 1]");
-        loop {
-            let x = (1.0 - self.uniform()).ln() / alpha;
-            let y = (1.0 - self.uniform()).ln() / alpha;
-            let largest = x.max(y);
-            let log_sum = largest + ((x - largest).exp() + (y - largest).exp()).ln();
-            if log_sum <= 0.0 {
-                return (x - log_sum).exp();
-            }
-        }
-    }
-
     /// 0..count in a random order (Fisher and Yates).
     pub fn permutation(&mut self, count: usize) -> Vec<usize> {
         let mut order = (0..count).collect::<Vec<_>>();
@@ -163,7 +144,9 @@ impl Draws {
 mod tests {
     use super::*;
 
-    const DIGEST: Digest = [7; 32];
+    fn digest(byte: u8) -> Digest {
+        hex::encode([byte; 32]).parse().unwrap()
+    }
 
     fn sample(draws: &mut Draws, count: usize, draw: impl Fn(&mut Draws) -> f64) -> (f64, f64) {
         let values = (0..count).map(|_| draw(draws)).collect::<Vec<_>>();
@@ -173,7 +156,7 @@ mod tests {
 
     #[test]
     fn streams_are_frozen_for_ever_so_that_a_newer_program_resumes_an_older_run() {
-        let mut draws = Draws::photo(42, Purpose::Augmentation, Phase::Unfrozen, 3, &DIGEST);
+        let mut draws = Draws::photo(42, Purpose::Augmentation, Phase::Unfrozen, 3, &digest(7));
         assert_eq!([draws.bits(), draws.bits()], FROZEN_BITS);
     }
 
@@ -182,13 +165,13 @@ mod tests {
 
     #[test]
     fn every_part_of_a_streams_name_changes_it() {
-        let base = || Draws::photo(1, Purpose::Augmentation, Phase::Frozen, 0, &DIGEST);
+        let base = || Draws::photo(1, Purpose::Augmentation, Phase::Frozen, 0, &digest(7));
         let others = [
-            Draws::photo(2, Purpose::Augmentation, Phase::Frozen, 0, &DIGEST),
-            Draws::photo(1, Purpose::Crop, Phase::Frozen, 0, &DIGEST),
-            Draws::photo(1, Purpose::Augmentation, Phase::Unfrozen, 0, &DIGEST),
-            Draws::photo(1, Purpose::Augmentation, Phase::Frozen, 1, &DIGEST),
-            Draws::photo(1, Purpose::Augmentation, Phase::Frozen, 0, &[8; 32]),
+            Draws::photo(2, Purpose::Augmentation, Phase::Frozen, 0, &digest(7)),
+            Draws::photo(1, Purpose::Crop, Phase::Frozen, 0, &digest(7)),
+            Draws::photo(1, Purpose::Augmentation, Phase::Unfrozen, 0, &digest(7)),
+            Draws::photo(1, Purpose::Augmentation, Phase::Frozen, 1, &digest(7)),
+            Draws::photo(1, Purpose::Augmentation, Phase::Frozen, 0, &digest(8)),
         ];
         assert_eq!(base().bits(), base().bits());
         for mut other in others {
@@ -198,16 +181,13 @@ mod tests {
 
     #[test]
     fn distributions_have_their_mean_and_variance() {
-        let mut draws = Draws::named(5, Purpose::Mixing, "moments");
+        let mut draws = Draws::named(5, Purpose::Order, "moments");
         let close = |(mean, variance): (f64, f64), expected: (f64, f64)| {
             let near = (mean - expected.0).abs() < 0.01 && (variance - expected.1).abs() < 0.01;
             assert!(near, "{mean} {variance}, expected {expected:?}");
         };
         close(sample(&mut draws, 100_000, Draws::uniform), (0.5, 1.0 / 12.0));
         close(sample(&mut draws, 100_000, Draws::normal), (0.0, 1.0));
-        // Beta(a, a) has variance 1 / (4 (2 a + 1)).
-        close(sample(&mut draws, 100_000, |d| d.symmetric_beta(0.4)), (0.5, 1.0 / 7.2));
-        close(sample(&mut draws, 100_000, |d| d.symmetric_beta(1.0)), (0.5, 1.0 / 12.0));
     }
 
     #[test]

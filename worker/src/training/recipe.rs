@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::augment::Augmentation;
-use super::mixing::Mixing;
 use super::schedule::FineTune;
 use crate::device::Precision;
 
@@ -19,16 +18,12 @@ pub struct Recipe {
     pub base_learning_rate: f64,
     /// Photos a step; fewer when there are not as many.
     pub batch_size: usize,
-    /// Seeds order, augmentation, dropout and mixing.
+    /// Seeds order, augmentation and dropout.
     pub seed: u64,
     /// What the body's convolutions compute in.
     pub precision: Precision,
     /// The random transforms; `None` trains on the photos as they are.
     pub augmentation: Option<Augmentation>,
-    /// 0 is none.
-    pub label_smoothing: f64,
-    /// Blends of two photos.
-    pub mixing: Mixing,
     /// Adam's decoupled decay.
     pub weight_decay: f64,
 }
@@ -57,8 +52,6 @@ impl Recipe {
             seed,
             precision: Precision::F32,
             augmentation: Some(Augmentation::FASTAI),
-            label_smoothing: 0.0,
-            mixing: Mixing::None,
             weight_decay: 0.01,
         }
     }
@@ -95,14 +88,6 @@ impl Recipe {
         let rate = self.base_learning_rate;
         require(rate > 0.0 && rate <= 10.0, "base_learning_rate", rate.to_string(), "above 0, up to 10")?;
         require((2..=4096).contains(&self.batch_size), "batch_size", self.batch_size.to_string(), "2 to 4096")?;
-        let smoothing = self.label_smoothing;
-        require((0.0..1.0).contains(&smoothing), "label_smoothing", smoothing.to_string(), "0 up to below 1")?;
-        require((0.0..=1.0).contains(&self.weight_decay), "weight_decay", self.weight_decay.to_string(), "0 to 1")?;
-        match self.mixing {
-            Mixing::None => Ok(()),
-            Mixing::MixUp { alpha } | Mixing::CutMix { alpha } => {
-                require(alpha > 0.0 && alpha <= 1.0, "mixing.alpha", alpha.to_string(), "above 0, up to 1")
-            }
-        }
+        require((0.0..=1.0).contains(&self.weight_decay), "weight_decay", self.weight_decay.to_string(), "0 to 1")
     }
 }

@@ -8,12 +8,11 @@ use super::augment::apply;
 use super::batch::{BatchPlan, Crop, Example, PhotoSource, PixelBatch, Set, SourceError};
 use super::checkpoint::{self, CheckpointError, Position};
 use super::loss::{SmoothLoss, cross_entropy, cross_entropy_each};
-use super::mixing::Blend;
 use super::optimiser::{Adam, zero_gradients};
 use super::randomness::{Draws, Purpose};
 use super::schedule::PhaseSchedule;
 use crate::aten::AtenError;
-use crate::models::{Classifier, Mode};
+use crate::models::{Architecture, Classifier, Mode};
 
 pub use super::progress::{EpochMetrics, Flow, Observer, Outcome, StepReport};
 pub use super::randomness::Phase;
@@ -135,8 +134,7 @@ impl Trainer {
     }
 
     /// Computes the gradients of a batch in pieces of `photos` photos each, or some more where that does not divide the batch,
-    /// and adds them up: for when memory ran out. Only batch normalisation sees the difference. At least two; batches
-    /// of blended photos are never divided.
+    /// and adds them up: for when memory ran out. Only batch normalisation sees the difference. At least two.
     pub fn set_micro_batch_size(&mut self, photos: usize) {
         self.micro_batch_size = photos.max(2);
     }
@@ -233,12 +231,12 @@ impl Trainer {
         let (phase, Position { epoch, batch, .. }) = (schedule.phase, self.position);
         let step = epoch as usize * schedule.batches + batch;
         let out_of_memory = |source| out_of_memory(source, indices.len());
-        let (images, blend) = no_grad(|| self.prepare(phase, step as u64, pixels, indices)).map_err(out_of_memory)?;
+        let images = no_grad(|| self.prepare(phase, pixels, indices)).map_err(out_of_memory)?;
         let targets = targets(&self.train, indices, self.classifier.device());
         let mut dropout = Draws::step(self.recipe.seed, Purpose::Dropout, phase, epoch, step as u64);
         tch::manual_seed(dropout.bits().cast_signed());
         zero_gradients(self.classifier.parameters());
-        let value = self.gradients(&images, &targets, blend.as_ref()).map_err(out_of_memory)?;
+        let value = self.gradients(&images, &targets).map_err(out_of_memory)?;
         if !value.is_finite() {
             return Err(TrainError::NotANumber { loss: value, phase, epoch, step });
         }
@@ -247,14 +245,15 @@ impl Trainer {
     }
 
     /// Adds the batch's gradients to the parameters', piece by piece; returns its mean loss.
-    fn gradients(&self, images: &Tensor, targets: &Tensor, blend: Option<&Blend>) -> Result<f64, TchError> {
+    fn gradients(&self, images: &Tensor, targets: &Tensor) -> Result<f64, TchError> {
         let photos = images.size()[0];
-        let pieces = if blend.is_some() { 1 } else { (photos / self.micro_batch_size as i64).max(1) };
+        let pieces = (photos / self.micro_batch_size as i64).max(1);
         let mut value = 0.0;
         for piece in 0..pieces {
             let (start, end) = (photos * piece / pieces, photos * (piece + 1) / pieces);
             let part = |tensor: &Tensor| tensor.f_narrow(0, start, end - start);
-            let loss = self.loss(&part(images)?, &part(targets)?, blend)?;
+            let logits = self.classifier.forward(&part(images)?, Mode::Train, self.recipe.precision)?;
+            let loss = cross_entropy(&logits, &part(targets)?)?;
             let share = (end - start) as f64 / photos as f64;
             value += share * loss.double_value(&[]);
             // Multiplying by 1 would still be one more operation in every step.
@@ -267,35 +266,15 @@ impl Trainer {
         Ok(value)
     }
 
-    /// Pixels -> augmented, normalised, blended input.
-    fn prepare(
-        &self,
-        phase: Phase,
-        step: u64,
-        pixels: &PixelBatch,
-        indices: &[usize],
-    ) -> Result<(Tensor, Option<Blend>), TchError> {
+    /// Pixels -> augmented, normalised input.
+    fn prepare(&self, phase: Phase, pixels: &PixelBatch, indices: &[usize]) -> Result<Tensor, TchError> {
         let (seed, epoch) = (self.recipe.seed, self.position.epoch);
         let mut images = pixels.to_tensor(self.classifier.device())?;
         if let Some(augmentation) = &self.recipe.augmentation {
             let draw = |&index: &usize| augmentation.draw(seed, phase, epoch, &self.train[index].digest);
             images = apply(&images, &indices.iter().map(draw).collect::<Vec<_>>())?;
         }
-        let images = self.classifier.normalise(&images)?;
-        let (_, _, height, width) = images.size4()?;
-        let mut draws = Draws::step(seed, Purpose::Mixing, phase, epoch, step);
-        match self.recipe.mixing.draw(&mut draws, indices.len(), height, width) {
-            Some(blend) => Ok((blend.images(&images)?, Some(blend))),
-            None => Ok((images, None)),
-        }
-    }
-
-    fn loss(&self, images: &Tensor, targets: &Tensor, blend: Option<&Blend>) -> Result<Tensor, TchError> {
-        let logits = self.classifier.forward(images, Mode::Train, self.recipe.precision)?;
-        match blend {
-            Some(blend) => blend.loss(&logits, targets, self.recipe.label_smoothing),
-            None => cross_entropy(&logits, targets, self.recipe.label_smoothing),
-        }
+        self.classifier.normalise(&images)
     }
 
     fn report(&self, schedule: &PhaseSchedule, loss: f64, images: usize) -> StepReport {
@@ -343,7 +322,7 @@ impl Trainer {
         let images = self.classifier.normalise(&pixels.to_tensor(device)?)?;
         let logits = self.classifier.forward(&images, Mode::Eval, self.recipe.precision)?;
         let targets = targets(&self.valid, indices, device);
-        let losses = cross_entropy_each(&logits, &targets, self.recipe.label_smoothing)?;
+        let losses = cross_entropy_each(&logits, &targets)?;
         let right = logits.f_argmax(1, false)?.f_eq_tensor(&targets)?.f_sum(Kind::Int64)?;
         let right = usize::try_from(right.int64_value(&[])).expect("a count is not negative");
         Ok((losses.f_sum(Kind::Double)?.double_value(&[]), right))

@@ -1,9 +1,6 @@
 //! How the predictions of several views of a photo become one.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
+use sortinghat_proto::TtaRecipe;
 
 /// Class probabilities of photos, in order.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -65,63 +62,20 @@ impl Probabilities {
     }
 }
 
-/// A way of test-time augmentation. Each takes a plain view and four under training transforms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TtaRecipe {
-    /// fastai 2: a quarter plain, three quarters the augmented mean.
-    #[default]
-    Fastai2,
-    /// fastai 2 with `use_max`: the largest of plain and augmented, class by class; rows no longer sum to 1.
-    Fastai2Max,
-    /// fastai 0.7, the original experiment's: all five views weigh the same.
-    Fastai07,
-}
-
-/// Not a known way of test-time augmentation.
-#[derive(Debug, thiserror::Error)]
-#[error("unknown test-time augmentation {0:?}; allowed are fastai2, fastai2-max, fastai07")]
-pub struct UnknownTta(pub String);
-
-impl TtaRecipe {
-    /// Augmented views a photo.
-    pub const PASSES: u32 = 4;
-
-    /// One prediction from the plain one and the augmented ones.
-    ///
-    /// # Panics
-    /// When `augmented` is empty or holds other photos.
-    #[must_use]
-    pub fn combine(self, plain: &Probabilities, augmented: &[Probabilities]) -> Probabilities {
-        assert!(!augmented.is_empty() && augmented.iter().all(|pass| pass.rows.len() == plain.rows.len()));
-        let passes = augmented.len() as f32;
-        let sum = |i: usize| augmented.iter().map(|pass| pass.rows[i]).sum::<f32>();
-        match self {
-            Self::Fastai2 => plain.map(|i, plain| 0.75 * sum(i) / passes + 0.25 * plain),
-            Self::Fastai07 => plain.map(|i, plain| (sum(i) + plain) / (passes + 1.0)),
-            Self::Fastai2Max => plain.map(|i, plain| augmented.iter().map(|pass| pass.rows[i]).fold(plain, f32::max)),
-        }
-    }
-}
-
-impl fmt::Display for TtaRecipe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Fastai2 => "fastai2",
-            Self::Fastai2Max => "fastai2-max",
-            Self::Fastai07 => "fastai07",
-        })
-    }
-}
-
-impl FromStr for TtaRecipe {
-    type Err = UnknownTta;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        [Self::Fastai2, Self::Fastai2Max, Self::Fastai07]
-            .into_iter()
-            .find(|recipe| recipe.to_string() == name)
-            .ok_or_else(|| UnknownTta(name.to_owned()))
+/// One prediction from the plain one and the augmented ones.
+///
+/// # Panics
+/// When `augmented` is empty or holds other photos.
+#[must_use]
+pub fn combine(recipe: TtaRecipe, plain: &Probabilities, augmented: &[Probabilities]) -> Probabilities {
+    assert!(!augmented.is_empty() && augmented.iter().all(|pass| pass.rows.len() == plain.rows.len()));
+    let passes = augmented.len() as f32;
+    let sum = |i: usize| augmented.iter().map(|pass| pass.rows[i]).sum::<f32>();
+    match recipe {
+        TtaRecipe::Fastai2 => plain.map(|i, plain| 0.75 * sum(i) / passes + 0.25 * plain),
+        TtaRecipe::Fastai07 => plain.map(|i, plain| (sum(i) + plain) / (passes + 1.0)),
+        // Rows no longer sum to 1, as with fastai's `use_max`.
+        TtaRecipe::Max => plain.map(|i, plain| augmented.iter().map(|pass| pass.rows[i]).fold(plain, f32::max)),
     }
 }
 

@@ -1,8 +1,8 @@
 """Logits, gradients and batch statistics of every backbone with fastai's head -> networks.json.
 
-The reference is computed in f64, so that a tolerance is all ours. Gradients of a whole network are taken with running
-statistics: batch statistics of a few values amplify rounding, PyTorch's own as much as ours. Training mode is checked
-by its logits and statistics, and to full precision on the head alone.
+The reference is computed in f64, so that a tolerance is all ours; how far PyTorch's own f32 is from it is printed, by
+layout of memory and by library: a rectifier near zero may switch. Gradients of a whole network are taken with running
+statistics, whose rounding is not amplified by dividing by the deviation of a few values.
 """
 import json
 
@@ -14,7 +14,7 @@ import torchvision
 from fastai.vision.all import create_head
 
 from formula import summary, uniform, weight
-from networks import build
+from networks import build, convert
 
 SIZES = {"efficientnet_lite0": 72, "resnet18": 64, "resnet34": 64, "resnet50": 64}
 TARGETS = [1, 3, 0, 9, 4, 4]
@@ -24,23 +24,38 @@ def values(name, *shape):
     return torch.from_numpy(uniform(name, torch.Size(shape).numel())).float().double().reshape(shape)
 
 
-def network(backbone, size):
-    model, _ = build(backbone)
-    images = values("images", len(TARGETS), 3, size, size)
-    single = model.train()(images.float()).detach()
+def gradients(backbone, images, kind, layout=torch.contiguous_format):
+    """(model, its tensors by name, logits, loss) after a backward pass in evaluation mode."""
     model, tensors = build(backbone)
-    tensors = dict(tensors)
-    for tensor in tensors.values():
-        tensor.data = tensor.data.double()
-    logits = model.eval()(images)
+    convert(tensors, kind, layout)
+    logits = model.eval()(images.to(kind).to(memory_format=layout))
     loss = F.cross_entropy(logits, torch.tensor(TARGETS))
     loss.backward()
+    return model, dict(tensors), logits, loss
+
+
+def report(backbone, images, exact):
+    """Prints how far f32 gradients are from `exact` ones, relative to their norm."""
+    for layout in (torch.contiguous_format, torch.channels_last):
+        for library in (True, False):
+            with torch.backends.mkldnn.flags(enabled=library):
+                _, tensors, _, _ = gradients(backbone, images, torch.float32, layout)
+            off = [max(abs(a - b) for a, b in zip(summary(n, tensors[n].grad), stored)) / max(stored[0], 1e-6)
+                   for n, stored in exact.items()]
+            print(backbone, layout, "oneDNN" if library else "native", "f32 gradients are off by", max(off))
+
+
+def network(backbone, size):
+    images = values("images", len(TARGETS), 3, size, size)
+    model, tensors, logits, loss = gradients(backbone, images, torch.float64)
+    exact = {n: summary(n, t.grad) for n, t in tensors.items() if t.requires_grad}
+    report(backbone, images, exact)
     with torch.no_grad():
         trained = model.train()(images)
+        single = build(backbone)[0].train()(images.float())
     print(backbone, loss.item(), "f32 in training mode is off by", (single - trained).abs().max().item())
     return {"size": size, "logits": logits.tolist(), "train_logits": trained.tolist(), "loss": loss.item(),
-            "gradients": {n: summary(n, t.grad) for n, t in tensors.items() if t.requires_grad},
-            "statistics": {n: summary(n, t) for n, t in tensors.items() if not t.requires_grad}}
+            "gradients": exact, "statistics": {n: summary(n, t) for n, t in tensors.items() if not t.requires_grad}}
 
 
 def head():

@@ -53,3 +53,11 @@ def build(backbone, classes=CLASSES):
                     tensors.append((f"{name}.{part}", tensor))
                     tensor.copy_(weight(f"{name}.{part}", tuple(tensor.shape)))
     return model, tensors
+
+
+def convert(tensors, kind, layout=torch.contiguous_format):
+    """Changes the data of a model's tensors, which stay the model's."""
+    for _, tensor in tensors:
+        tensor.data = tensor.data.to(kind)
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=layout)

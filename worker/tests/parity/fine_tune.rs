@@ -1,7 +1,8 @@
 //! Twenty steps through freezing and unfreezing beside fastai's own `fine_tune`.
 
 use serde_json::Value;
-use sortinghat_worker::models::{Backbone, Classifier};
+use sortinghat_proto::{Backbone, Digest};
+use sortinghat_worker::models::Classifier;
 use sortinghat_worker::training::batch::{BatchPlan, BatchStream, Example, PhotoSource, PixelBatch, Set};
 use sortinghat_worker::training::trainer::{
     EpochMetrics, Flow, Observer, Outcome, Recipe, Snapshot, StepReport, Trainer,
@@ -33,10 +34,9 @@ impl PhotoSource for Noise {
 
 /// `count` examples that take the classes in turn.
 pub(crate) fn examples(count: usize, classes: usize, set: u8) -> Vec<Example> {
-    let example = |index: usize| {
-        let mut digest = [set; 32];
-        digest[..8].copy_from_slice(&(index as u64).to_le_bytes());
-        Example { digest, label: index % classes }
+    let example = |index: usize| Example {
+        digest: Digest::of(format!("photo {index} of set {set}").as_bytes()),
+        label: index % classes,
     };
     (0..count).map(example).collect()
 }
@@ -60,7 +60,8 @@ impl Observer for Losses {
     }
 }
 
-fn train(backbone: Backbone, golden: &Value) -> (Losses, Classifier) {
+/// Trains from formula weights as the reference did.
+fn train(classifier: Classifier, golden: &Value) -> (Losses, Classifier) {
     let number = |key: &str| golden[key].as_u64().unwrap() as usize;
     let (classes, size) = (number("classes"), number("size"));
     let recipe = Recipe {
@@ -70,34 +71,72 @@ fn train(backbone: Backbone, golden: &Value) -> (Losses, Classifier) {
         ..Recipe::fastai2(number("epochs") as u32, number("seed") as u64)
     };
     let (train, valid) = (examples(number("train"), classes, 0), examples(number("valid"), classes, 1));
-    let mut trainer = Trainer::new(classifier(backbone, classes, size as u32), recipe, train, valid).unwrap();
+    let mut trainer = Trainer::new(classifier, recipe, train, valid).unwrap();
     let mut losses = Losses::default();
     assert_eq!(trainer.run(&Noise { size }, &mut losses).unwrap(), Outcome::Finished);
     (losses, trainer.into_classifier())
 }
 
-/// Two f32 programs drift apart by rounding, amplified by batch statistics and Adam's division.
-const DRIFT: f64 = 1e-3;
+fn fresh(backbone: Backbone, golden: &Value) -> Classifier {
+    let number = |key: &str| golden[key].as_u64().unwrap() as usize;
+    classifier(backbone, number("classes"), number("size") as u32)
+}
 
-fn follows_fastai(backbone: Backbone) {
-    let golden = golden("fine_tune.json");
-    let expected = &golden["backbones"][backbone.name()];
-    let (losses, classifier) = train(backbone, &golden);
-    assert_near("loss of step", &losses.steps, &flat(&expected["losses"]), DRIFT, DRIFT);
+/// Holds every loss to `loss`, and every final tensor to `weight` of its norm.
+fn assert_follows(backbone: Backbone, golden: &Value, (losses, trained): (Losses, Classifier), loss: f64, weight: f64) {
+    let expected = &golden["backbones"][backbone.as_str()];
+    assert_near("loss of step", &losses.steps, &flat(&expected["losses"]), loss, 0.0);
     let valid_loss = losses.epochs.last().unwrap().valid_loss;
-    assert_near("validation loss", &[valid_loss], &flat(&expected["valid_loss"]), DRIFT, DRIFT);
-    for (name, tensor) in classifier.state() {
+    assert_near("validation loss", &[valid_loss], &flat(&expected["valid_loss"]), loss, 0.0);
+    for (name, tensor) in trained.state() {
         let off = deviation(name, tensor, &expected["final"][name]);
-        assert!(off <= DRIFT, "{name} is off by {off:e} after the last step");
+        assert!(off <= weight, "{name} is off by {off:e} after the last step");
     }
 }
 
+/// In f64 nothing but a different algorithm can differ.
+fn follows_fastai_exactly(backbone: Backbone) {
+    let golden = golden("fine_tune.json");
+    let mut classifier = fresh(backbone, &golden);
+    classifier.to_double().unwrap();
+    assert_follows(backbone, &golden, train(classifier, &golden), EXACT, EXACT);
+}
+
+/// Rounding, amplified by batch statistics and Adam's division, takes fastai's own f32 as far: between 1e-5 and 7e-4, by
+/// network and by layout of memory; see `gen_fine_tune.py`.
+fn drifts_as_fastai_does(backbone: Backbone) {
+    let golden = golden("fine_tune.json");
+    let drift = |what: &str| {
+        let networks = golden["backbones"].as_object().unwrap().values();
+        let drifts = networks.flat_map(|network| network["drift"].as_object().unwrap().values());
+        DRIFT * drifts.map(|drift| drift[what].as_f64().unwrap()).fold(0.0, f64::max)
+    };
+    let run = train(fresh(backbone, &golden), &golden);
+    assert_follows(backbone, &golden, run, drift("loss"), drift("final"));
+}
+
+/// A hundredth of what f32 could be asked for; what is found is 1e-8.
+const EXACT: f64 = 1e-6;
+
+/// Our f32 may drift from the reference this many times as far as fastai's drifts at most.
+const DRIFT: f64 = 2.0;
+
 #[test]
 fn resnet18_follows_fastai_for_twenty_steps_through_freezing_and_unfreezing() {
-    follows_fastai(Backbone::ResNet18);
+    follows_fastai_exactly(Backbone::Resnet18);
 }
 
 #[test]
 fn efficientnet_lite0_follows_fastai_for_twenty_steps_through_freezing_and_unfreezing() {
-    follows_fastai(Backbone::EfficientNetLite0);
+    follows_fastai_exactly(Backbone::EfficientnetLite0);
+}
+
+#[test]
+fn resnet18_drifts_in_f32_as_fastai_does() {
+    drifts_as_fastai_does(Backbone::Resnet18);
+}
+
+#[test]
+fn efficientnet_lite0_drifts_in_f32_as_fastai_does() {
+    drifts_as_fastai_does(Backbone::EfficientnetLite0);
 }

@@ -1,7 +1,8 @@
 //! Weights and pixels that Python (`golden/formula.py`) and Rust compute alike.
 
 use serde_json::Value;
-use sortinghat_worker::models::{Backbone, Classifier, ModelConfig};
+use sortinghat_proto::Backbone;
+use sortinghat_worker::models::{Classifier, ModelConfig};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// `count` values in [-1, 1), a function of the name alone.
@@ -37,7 +38,7 @@ fn weight(name: &str, shape: &[i64]) -> Tensor {
     values.to_kind(Kind::Float)
 }
 
-/// A classifier with formula weights and without dropout.
+/// A classifier with formula weights and without dropout, in f32.
 pub(crate) fn classifier(backbone: Backbone, classes: usize, size: u32) -> Classifier {
     let names = (0..classes).map(|class| format!("class {class:02}")).collect();
     let config = ModelConfig { dropout: 0.0, ..ModelConfig::new(backbone, names, size) };

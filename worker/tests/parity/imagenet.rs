@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use fast_image_resize::images::Image;
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-use sortinghat_worker::models::{Backbone, Classifier, Mode, ModelConfig, StateDict};
+use sortinghat_proto::Backbone;
+use sortinghat_worker::models::{Classifier, Mode, ModelConfig, StateDict};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// A file that `make deps` installs.
@@ -41,7 +42,7 @@ fn photo(name: &str) -> Tensor {
 fn imagenet_probabilities(name: &str) -> Vec<f64> {
     let bytes = std::fs::read(installed("weights/efficientnet_lite0.safetensors")).unwrap();
     let weights = StateDict::from_safetensors(&bytes).unwrap();
-    let config = ModelConfig::new(Backbone::EfficientNetLite0, vec!["a".into(), "b".into()], 224);
+    let config = ModelConfig::new(Backbone::EfficientnetLite0, vec!["a".into(), "b".into()], 224);
     let mut classifier = Classifier::new(config, Device::Cpu, 0).unwrap();
     classifier.load_backbone(&weights).unwrap();
     let features = no_grad(|| {

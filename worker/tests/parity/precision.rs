@@ -1,7 +1,8 @@
 //! What channels-last memory and bf16 cost in accuracy, measured against plain f32.
 
+use sortinghat_proto::Backbone;
 use sortinghat_worker::device::Precision;
-use sortinghat_worker::models::{Backbone, Mode};
+use sortinghat_worker::models::Mode;
 use sortinghat_worker::training::loss::probabilities;
 use tch::{Kind, no_grad};
 
@@ -9,7 +10,7 @@ use crate::formula::{classifier, tensor};
 
 #[test]
 fn bf16_convolutions_move_probabilities_by_less_than_two_hundredths() {
-    for backbone in [Backbone::EfficientNetLite0, Backbone::ResNet18] {
+    for backbone in [Backbone::EfficientnetLite0, Backbone::Resnet18] {
         let classifier = classifier(backbone, 10, 96);
         let images = tensor("photos", &[8, 3, 96, 96]);
         let predict = |precision| {
@@ -25,7 +26,7 @@ fn bf16_convolutions_move_probabilities_by_less_than_two_hundredths() {
 
 #[test]
 fn memory_layout_of_the_input_changes_nothing() {
-    let classifier = classifier(Backbone::ResNet18, 10, 64);
+    let classifier = classifier(Backbone::Resnet18, 10, 64);
     let images = tensor("photos", &[4, 3, 64, 64]);
     let rows = images.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
     let predict = |images| no_grad(|| classifier.forward(images, Mode::Eval, Precision::F32)).unwrap();

@@ -2,8 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sortinghat_worker::models::{Backbone, Classifier, ModelConfig, StateDict};
-use sortinghat_worker::training::mixing::Mixing;
+use sortinghat_proto::Backbone;
+use sortinghat_worker::models::{Classifier, ModelConfig, StateDict};
 use sortinghat_worker::training::trainer::{
     EpochMetrics, Flow, Observer, Outcome, Recipe, Snapshot, StepReport, TrainError, Trainer,
 };
@@ -14,10 +14,10 @@ use crate::formula::classifier;
 const SIZE: usize = 32;
 
 fn trainer(seed: u64) -> Trainer {
-    // Augmentation, dropout and blends are on: every purpose of randomness takes part.
-    let recipe = Recipe { batch_size: 4, mixing: Mixing::MixUp { alpha: 0.4 }, ..Recipe::fastai2(2, seed) };
+    // Augmentation and dropout are on: every purpose of randomness takes part.
+    let recipe = Recipe { batch_size: 4, ..Recipe::fastai2(2, seed) };
     let config =
-        ModelConfig { dropout: 0.5, ..classifier(Backbone::EfficientNetLite0, 2, SIZE as u32).config().clone() };
+        ModelConfig { dropout: 0.5, ..classifier(Backbone::EfficientnetLite0, 2, SIZE as u32).config().clone() };
     let classifier = Classifier::new(config, tch::Device::Cpu, 3).unwrap();
     Trainer::new(classifier, recipe, examples(13, 2, 0), examples(5, 2, 1)).unwrap()
 }

@@ -1,14 +1,14 @@
 use std::sync::Arc;
 
 use sortinghat_proto::{
-    FinetuneSpec, Refusal,
+    Digest, FinetuneSpec, Refusal,
     manifest::{DatasetManifest, SplitKind},
 };
 
 use crate::{
     batches::{DatasetPhotos, Gallery},
-    jobs::{JobContext, JobError, dataset::open_dataset, network::digest_bytes},
-    training::batch::{Digest, Example},
+    jobs::{JobContext, JobError, dataset::open_dataset},
+    training::batch::Example,
 };
 
 /// Bytes of decoded photos that are kept for the next epoch.
@@ -37,7 +37,7 @@ impl TrainingSet {
         let (valid, train) = (0..records.len()).partition(|&index| records[index].place.is_held_out(spec.fold));
         Ok(Self {
             fold: spec.fold,
-            digests: records.iter().map(|record| digest_bytes(&record.digest)).collect(),
+            digests: records.iter().map(|record| record.digest.clone()).collect(),
             labels: records.iter().map(|record| record.label).collect(),
             train,
             valid,
@@ -48,7 +48,8 @@ impl TrainingSet {
 
     /// The trainer's view of some of the photos.
     pub(super) fn examples(&self, numbers: &[usize]) -> Vec<Example> {
-        numbers.iter().map(|&number| Example { digest: self.digests[number], label: self.labels[number] }).collect()
+        let example = |&number: &usize| Example { digest: self.digests[number].clone(), label: self.labels[number] };
+        numbers.iter().map(example).collect()
     }
 
     /// Photos to learn from of each class.
