@@ -87,7 +87,7 @@ pub fn crop_resize(photo: &Photo, crop: CropBox, width: u32, height: u32, kernel
     resized(&middle, width, height, kernel).into_vec()
 }
 
-/// Whether Pillow (since 12) resizes the columns before the rows: where that leaves much less to do for the rows.
+/// Whether Pillow (13.0, `ImagingResampleInner`) resizes the columns before the rows: where that leaves much less to do for the rows.
 fn goes_down_first(crop: CropBox, width: u32, height: u32) -> bool {
     let (fewer_rows, fewer_columns) =
         (i64::from(crop.height) - i64::from(height), i64::from(crop.width) - i64::from(width));
