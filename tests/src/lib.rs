@@ -1,1 +1,56 @@
-//! placeholder
+//! Drives the real binaries as their users do: a coordinator and a worker as processes on loopback, `hat` as the client.
+//!
+//! Nothing here sleeps for a guess: every wait polls a fact (an address is written, a job says it runs) under a deadline.
+
+mod deployment;
+mod hat;
+pub mod photos;
+
+pub use deployment::{Deployment, Options, Victim};
+pub use hat::{Answer, Hat};
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// How long anything that must happen may take before a test says that it did not.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The folder of the built binaries: that of the test's own target directory.
+///
+/// # Panics
+/// If a binary is missing, with the command that builds it.
+pub fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its executable");
+    let target = test.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
+    let binary = target.join(name);
+    assert!(binary.exists(), "{} is not built: run `cargo build --workspace --bins`", binary.display());
+    binary
+}
+
+/// What `make test-deps` installed: `~/.cache/sortinghat/<part>`, or below `SORTINGHAT_CACHE`.
+///
+/// # Panics
+/// If it is missing, with the command that installs it.
+pub fn cache(part: &str) -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/sortinghat");
+    let path = std::env::var_os("SORTINGHAT_CACHE").map_or_else(home, PathBuf::from).join(part);
+    assert!(path.exists(), "{} is missing: run `make test-deps`", path.display());
+    path
+}
+
+/// Polls until `fact` holds and returns it.
+///
+/// # Panics
+/// If it does not hold within [`PATIENCE`].
+pub fn wait_until<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = fact() {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "{what} did not happen within {} s", PATIENCE.as_secs());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

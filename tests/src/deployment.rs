@@ -1,0 +1,190 @@
+//! A coordinator and a worker in a temporary folder, which can be killed and started again.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+
+use crate::{Hat, binary, wait_until};
+
+/// What a deployment is started with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Length of a lease, as the coordinator's flag takes it.
+    pub lease_ttl: &'static str,
+    /// Folder of pretrained weights.
+    pub weights_dir: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { lease_ttl: "2s", weights_dir: None }
+    }
+}
+
+/// The processes that a fault can hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Victim {
+    /// The coordinator.
+    Coordinator,
+    /// The worker; its executor dies with it.
+    Worker,
+    /// The executor alone; the worker replaces it.
+    Executor,
+}
+
+/// A running coordinator and worker. Both end with it.
+#[derive(Debug)]
+pub struct Deployment {
+    folder: TempDir,
+    options: Options,
+    address: String,
+    coordinator: Child,
+    worker: Child,
+}
+
+impl Deployment {
+    /// Starts both and waits until the coordinator answers and the worker is known.
+    pub fn start(options: Options) -> Self {
+        let folder = TempDir::with_prefix("sortinghat-test-").expect("a temporary folder");
+        let coordinator = start_coordinator(folder.path(), &options, "127.0.0.1:0");
+        let address_file = folder.path().join("coordinator/coordinator.addr");
+        let address = wait_until("the coordinator to write its address", || {
+            fs::read_to_string(&address_file).ok().map(|text| text.trim().to_owned())
+        });
+        let worker = start_worker(folder.path(), &options, &address);
+        let deployment = Self { folder, options, address, coordinator, worker };
+        wait_until("the worker to be known", || deployment.executor_pid());
+        deployment
+    }
+
+    /// The command line, pointed at this coordinator.
+    pub fn hat(&self) -> Hat {
+        Hat::new(format!("http://{}", self.address), self.folder.path())
+    }
+
+    /// A folder for the test's own files, removed with the deployment.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The address that the coordinator listens on.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Kills the victim with SIGKILL and, unless the worker replaces it by itself, starts it again at the same place.
+    pub fn kill_and_replace(&mut self, victim: Victim) {
+        match victim {
+            Victim::Coordinator => {
+                self.coordinator.kill().expect("the coordinator runs");
+                self.coordinator.wait().expect("a killed child can be waited for");
+                self.coordinator = start_coordinator(self.folder.path(), &self.options, &self.address);
+            }
+            Victim::Worker => {
+                self.worker.kill().expect("the worker runs");
+                self.worker.wait().expect("a killed child can be waited for");
+                self.worker = start_worker(self.folder.path(), &self.options, &self.address);
+            }
+            Victim::Executor => {
+                let executor = self.executor_pid().expect("an executor runs");
+                kill(executor, Signal::SIGKILL).expect("the executor is ours");
+            }
+        }
+    }
+
+    /// Asks a process to end in an orderly way and returns whether it exited with 0.
+    pub fn terminate(&mut self, victim: Victim) -> bool {
+        let child = match victim {
+            Victim::Coordinator => &mut self.coordinator,
+            Victim::Worker => &mut self.worker,
+            Victim::Executor => panic!("an executor ends with its worker"),
+        };
+        kill(pid_of(child), Signal::SIGTERM).expect("the process is ours");
+        wait_until("the process to end", || child.try_wait().expect("a child can be asked")).success()
+    }
+
+    /// The worker's executor process.
+    fn executor_pid(&self) -> Option<Pid> {
+        let worker = self.worker.id();
+        let threads = fs::read_dir(format!("/proc/{worker}/task")).ok()?;
+        threads.filter_map(Result::ok).find_map(|thread| {
+            let children = fs::read_to_string(thread.path().join("children")).ok()?;
+            children.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
+        })
+    }
+}
+
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        for child in [&mut self.worker, &mut self.coordinator] {
+            // Already gone is as good as gone.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            for name in ["coordinator.log", "worker.log"] {
+                let log = fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+                let tail: Vec<&str> = log.lines().rev().take(60).collect();
+                eprintln!("--- end of {name}");
+                tail.iter().rev().for_each(|line| eprintln!("{line}"));
+            }
+        }
+    }
+}
+
+fn start_coordinator(folder: &Path, options: &Options, listen: &str) -> Child {
+    let data_dir = folder.join("coordinator");
+    Command::new(binary("sortinghat-coordinator"))
+        .args(["--listen", listen, "--lease-ttl", options.lease_ttl, "--object-store"])
+        .arg(object_store(folder))
+        .arg("--data-dir")
+        .arg(data_dir)
+        .stdin(Stdio::null())
+        .stdout(log_file(folder, "coordinator.log"))
+        .stderr(log_file(folder, "coordinator.log"))
+        .spawn()
+        .expect("the coordinator starts")
+}
+
+fn start_worker(folder: &Path, options: &Options, address: &str) -> Child {
+    let mut command = Command::new(binary("sortinghat-worker"));
+    command
+        .arg("run")
+        .arg("--coordinator")
+        .arg(format!("http://{address}"))
+        .arg("--object-store")
+        .arg(object_store(folder));
+    command.arg("--data-dir").arg(folder.join("worker")).args(["--device", "cpu", "--threads", "2"]);
+    if let Some(weights_dir) = &options.weights_dir {
+        command.arg("--weights-dir").arg(weights_dir);
+    }
+    command
+        .stdin(Stdio::null())
+        .stdout(log_file(folder, "worker.log"))
+        .stderr(log_file(folder, "worker.log"))
+        .spawn()
+        .expect("the worker starts")
+}
+
+/// One folder for both, as a URL.
+fn object_store(folder: &Path) -> String {
+    let objects = folder.join("objects");
+    fs::create_dir_all(&objects).expect("the temporary folder is writable");
+    format!("file://{}", objects.display())
+}
+
+fn log_file(folder: &Path, name: &str) -> File {
+    File::options().create(true).append(true).open(folder.join(name)).expect("the temporary folder is writable")
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).expect("process ids fit in 32 bits"))
+}

@@ -1,0 +1,66 @@
+//! `hat`, as a user or a script runs it.
+
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+use crate::binary;
+
+/// The command line, pointed at one coordinator.
+#[derive(Debug, Clone)]
+pub struct Hat {
+    server: String,
+    folder: PathBuf,
+}
+
+/// What one command answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The exit code; -1 if a signal ended it.
+    pub code: i32,
+    /// Data.
+    pub stdout: String,
+    /// Progress and errors.
+    pub stderr: String,
+}
+
+impl Hat {
+    pub(crate) fn new(server: String, folder: &Path) -> Self {
+        Self { server, folder: folder.to_owned() }
+    }
+
+    /// Runs `hat` with these arguments.
+    pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Answer {
+        let output = Command::new(binary("hat"))
+            .args(["--server", &self.server])
+            .args(arguments)
+            .current_dir(&self.folder)
+            .env("NO_COLOR", "1")
+            .output()
+            .expect("hat starts");
+        Answer {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs `hat`, which must succeed, and returns what it printed.
+    pub fn ok<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> String {
+        let answer = self.run(arguments);
+        assert_eq!(answer.code, 0, "stdout:\n{}\nstderr:\n{}", answer.stdout, answer.stderr);
+        answer.stdout
+    }
+
+    /// Runs `hat --json`, which must succeed, and returns the JSON documents that it printed, one a line.
+    pub fn json<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Vec<Value> {
+        let mut all: Vec<std::ffi::OsString> = vec!["--json".into()];
+        all.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        let stdout = self.ok(all);
+        stdout.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+    }
+}

@@ -1,0 +1,52 @@
+//! Photos that tests make: coloured shapes, each a pure function of its class and number.
+
+use std::{fs, path::Path};
+
+/// Classes that a network tells apart after a few steps: the background colour leans one way in each.
+pub const CLASSES: [&str; 3] = ["blue", "green", "red"];
+
+/// Writes `per_class` photos of `side` x `side` pixels for each of [`CLASSES`] into `folder/<class>/<number>.png`.
+pub fn write_classes(folder: &Path, per_class: u32, side: u32) {
+    for (class, name) in CLASSES.iter().enumerate() {
+        let class_folder = folder.join(name);
+        fs::create_dir_all(&class_folder).expect("the test's folder is writable");
+        for number in 0..per_class {
+            let pixels = shape(class, number, side);
+            write_png(&class_folder.join(format!("{number:03}.png")), side, &pixels);
+        }
+    }
+}
+
+/// Random blocks, so that no two photos are near-duplicates, tinted towards the class's colour. `[side, side, 3]` bytes.
+fn shape(class: usize, number: u32, side: u32) -> Vec<u8> {
+    let block = side / 4;
+    let mut pixels = Vec::with_capacity((side * side * 3) as usize);
+    for y in 0..side {
+        for x in 0..side {
+            let cell = (y / block) * 4 + x / block;
+            for channel in 0..3 {
+                let seed = u64::from(number) << 24 | u64::from(cell) << 8 | channel as u64 | (class as u64) << 56;
+                let noise = (mix(seed) % 120) as u8;
+                // Channel 0 is red: class 2 is red, 1 green, 0 blue.
+                pixels.push(if channel == 2 - class { 135 + noise } else { noise });
+            }
+        }
+    }
+    pixels
+}
+
+/// SplitMix64's output function: neighbouring inputs give unrelated outputs.
+fn mix(seed: u64) -> u64 {
+    let z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn write_png(path: &Path, side: u32, pixels: &[u8]) {
+    let file = fs::File::create(path).expect("the test's folder is writable");
+    let mut encoder = png::Encoder::new(file, side, side);
+    encoder.set_color(png::ColorType::Rgb);
+    let mut writer = encoder.write_header().expect("the header is valid");
+    writer.write_image_data(pixels).expect("the pixels fill the picture");
+}

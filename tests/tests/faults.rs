@@ -1,0 +1,90 @@
+//! Each job kind, with kill -9 of each process in the middle of it: the job ends, once, with the result of an undisturbed run.
+
+use std::path::Path;
+
+use serde_json::Value;
+use sortinghat_tests::{Deployment, Options, Victim, photos, wait_until};
+
+#[test]
+fn a_killed_coordinator_changes_no_result() {
+    every_kind_survives(Victim::Coordinator);
+}
+
+#[test]
+fn a_killed_worker_changes_no_result() {
+    every_kind_survives(Victim::Worker);
+}
+
+#[test]
+fn a_killed_executor_changes_no_result() {
+    every_kind_survives(Victim::Executor);
+}
+
+/// Runs each job kind twice in one deployment, undisturbed and with the victim killed in its middle, and compares.
+fn every_kind_survives(victim: Victim) {
+    let mut deployment = Deployment::start(Options::default());
+    let folder = deployment.folder().join("photos");
+    photos::write_classes(&folder, 60, 320);
+    for kind in ["ingest", "finetune", "evaluate", "classify"] {
+        let calm = finish(&deployment, &submit(&deployment, kind, &folder));
+        let job = submit(&deployment, kind, &folder);
+        wait_until("the job to be in its middle", || in_the_middle(&deployment, &job).then_some(()));
+        deployment.kill_and_replace(victim);
+        let disturbed = finish(&deployment, &job);
+        assert_eq!(result(&deployment, kind, &calm), result(&deployment, kind, &disturbed), "{kind}");
+        let successes = disturbed["attempts"].as_array().expect("attempts are listed").iter();
+        assert_eq!(successes.filter(|attempt| attempt["outcome"] == "succeeded").count(), 1, "{disturbed}");
+        if victim != Victim::Coordinator {
+            assert!(
+                disturbed["attempts"].as_array().is_some_and(|all| all.len() >= 2),
+                "{kind} was too quick: {disturbed}"
+            );
+        }
+    }
+}
+
+/// Submits a job of this kind and returns its id.
+fn submit(deployment: &Deployment, kind: &str, folder: &Path) -> String {
+    let folder = folder.to_str().expect("temporary folders are UTF-8");
+    let arguments: &[&str] = match kind {
+        "ingest" => &["ingest", "shapes", folder],
+        "finetune" => {
+            &["finetune", "shapes@1", "--backbone", "resnet18", "--weights", "none", "--size", "64", "--epochs", "2"]
+        }
+        "evaluate" => &["evaluate", "shapes/1", "--tta", "--passes", "32"],
+        "classify" => &["classify", "shapes/1", folder, "--tta", "--passes", "16"],
+        other => panic!("no such kind: {other}"),
+    };
+    let lines = deployment.hat().json(["--detach"].iter().chain(arguments));
+    lines[0]["id"].as_str().expect("a submitted job has an id").to_owned()
+}
+
+/// Follows the job to its end, which must be good, and returns it.
+fn finish(deployment: &Deployment, job: &str) -> Value {
+    deployment.hat().ok(["jobs", "watch", job]);
+    let job = show(deployment, job);
+    assert_eq!(job["state"], "succeeded", "{job}");
+    job
+}
+
+fn show(deployment: &Deployment, job: &str) -> Value {
+    deployment.hat().json(["jobs", "show", job]).remove(0)
+}
+
+fn in_the_middle(deployment: &Deployment, job: &str) -> bool {
+    let job = show(deployment, job);
+    assert_ne!(job["state"], "succeeded", "the job ended before it could be disturbed");
+    job["progress"]["done"].as_u64().is_some_and(|done| done > 0)
+}
+
+/// What the job made: the digest of its manifest, which names every part by digest. A model's manifest also tells how long
+/// each epoch took, so there it is the digest of the weights.
+fn result(deployment: &Deployment, kind: &str, job: &Value) -> String {
+    let manifest = &job["output"]["manifest"]["digest"];
+    if kind != "finetune" {
+        return manifest.as_str().expect("a job that succeeded has an output").to_owned();
+    }
+    let name = job["output"]["name"].as_str().expect("a model has a name");
+    let model = deployment.hat().json(["models", "show", name]).remove(0);
+    model["manifest"]["weights"]["digest"].as_str().expect("a model has weights").to_owned()
+}
