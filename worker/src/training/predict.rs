@@ -48,7 +48,7 @@ impl<'a> Predictor<'a> {
     /// # Errors
     /// When memory runs out.
     pub fn plain(&self, batch: &PixelBatch) -> Result<Probabilities, PredictError> {
-        self.probabilities(batch, |images| Ok(images))
+        self.probabilities(batch, Ok)
     }
 
     /// Probabilities of photos cut by [`Self::crop`] under training transforms; `digests` in the batch's order.
