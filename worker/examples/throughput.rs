@@ -139,7 +139,7 @@ fn turn(side: &str, work: &str) -> Result<(), Failure> {
 
 fn batch() -> PixelBatch {
     let size = SIDE as usize;
-    let pixels = (0..BATCH * size * size * 3).map(|index| (index * 31 >> 3) as u8).collect();
+    let pixels = (0..BATCH * size * size * 3).map(|index| ((index * 31) >> 3) as u8).collect();
     PixelBatch { pixels, count: BATCH, size }
 }
 
