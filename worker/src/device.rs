@@ -197,7 +197,7 @@ fn libtorch_folder() -> PathBuf {
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     for (parameter, value) in [
-        // Not M_MMAP_THRESHOLD: some versions of glibc refuse one above 32 MiB, and a feature map is larger.
+        // Never map a block, however large.
         (libc::M_MMAP_MAX, 0),
         // Never trim.
         (libc::M_TRIM_THRESHOLD, -1),
