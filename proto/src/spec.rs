@@ -191,7 +191,7 @@ pub struct FinetuneSpec {
     pub seed: u64,
     /// The fold that is held out; required for a dataset with folds, refused for one without.
     pub fold: Option<u32>,
-    /// Arithmetic of the passes.
+    /// Arithmetic of the passes in training.
     pub precision: Precision,
 }
 
@@ -248,7 +248,7 @@ pub enum WeightsSource {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
-    /// bf16 where the device has fast instructions for it, else `F32`.
+    /// bf16 on a GPU, `F32` on a CPU, where it trains faster.
     Auto,
     /// 32-bit floats.
     F32,

@@ -25,6 +25,8 @@ fn every_kind_survives(victim: Victim) {
     let mut deployment = Deployment::start(Options::default());
     let folder = deployment.folder().join("photos");
     photos::write_classes(&folder, 60, 320);
+    photos::write_classes(&deployment.folder().join("many-large"), 80, 1000);
+    deployment.hat().ok(["ingest".as_ref(), "shapes".as_ref(), folder.as_os_str()]);
     for kind in ["ingest", "finetune", "evaluate", "classify"] {
         let calm = finish(&deployment, &submit(&deployment, kind, &folder));
         let job = submit(&deployment, kind, &folder);
@@ -47,7 +49,8 @@ fn every_kind_survives(victim: Victim) {
 fn submit(deployment: &Deployment, kind: &str, folder: &Path) -> String {
     let folder = folder.to_str().expect("temporary folders are UTF-8");
     let arguments: &[&str] = match kind {
-        "ingest" => &["ingest", "shapes", folder],
+        // Large, so that there is a middle: small photos are ingested before anybody can look.
+        "ingest" => &["ingest", "large", "many-large"],
         "finetune" => {
             &["finetune", "shapes@1", "--backbone", "resnet18", "--weights", "none", "--size", "64", "--epochs", "2"]
         }

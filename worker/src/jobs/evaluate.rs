@@ -11,8 +11,7 @@ use sortinghat_proto::{
 };
 
 use super::{
-    JobContext, JobError, JobOutput, WarmModel,
-    network,
+    JobContext, JobError, JobOutput, WarmModel, network,
     predict::{Question, predict},
 };
 use crate::{

@@ -61,9 +61,7 @@ impl Weights {
         let machine = context.machine();
         let source = match &spec.weights {
             WeightsSource::Random => models::WeightsSource::None,
-            WeightsSource::Pretrained => {
-                models::WeightsSource::default_for(spec.backbone, &machine.weights_dir)
-            }
+            WeightsSource::Pretrained => models::WeightsSource::default_for(spec.backbone, &machine.weights_dir),
             WeightsSource::Hub(repository) => {
                 models::WeightsSource::Hub { repository: repository.clone(), file: "model.safetensors".into() }
             }

@@ -20,8 +20,10 @@ pub struct Recipe {
     pub batch_size: usize,
     /// Seeds order, augmentation and dropout.
     pub seed: u64,
-    /// What the body's convolutions compute in.
+    /// What the body's convolutions compute in while training.
     pub precision: Precision,
+    /// The same for validation. That of later predictions, so that an evaluation repeats the training table's last line.
+    pub validation_precision: Precision,
     /// The random transforms; `None` trains on the photos as they are.
     pub augmentation: Option<Augmentation>,
     /// Adam's decoupled decay.
@@ -51,6 +53,7 @@ impl Recipe {
             batch_size: 64,
             seed,
             precision: Precision::F32,
+            validation_precision: Precision::F32,
             augmentation: Some(Augmentation::FASTAI),
             weight_decay: 0.01,
         }

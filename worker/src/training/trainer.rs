@@ -320,7 +320,7 @@ impl Trainer {
     fn judge(&self, pixels: &PixelBatch, indices: &[usize]) -> Result<(f64, usize), TchError> {
         let device = self.classifier.device();
         let images = self.classifier.normalise(&pixels.to_tensor(device)?)?;
-        let logits = self.classifier.forward(&images, Mode::Eval, self.recipe.precision)?;
+        let logits = self.classifier.forward(&images, Mode::Eval, self.recipe.validation_precision)?;
         let targets = targets(&self.valid, indices, device);
         let losses = cross_entropy_each(&logits, &targets)?;
         let right = logits.f_argmax(1, false)?.f_eq_tensor(&targets)?.f_sum(Kind::Int64)?;

@@ -48,6 +48,7 @@ impl<'a> Learner<'a> {
             base_learning_rate: spec.base_lr,
             batch_size: spec.batch_size as usize,
             precision: training_precision(spec.precision, &context.machine().compute),
+            validation_precision: context.machine().compute.precision,
             ..Recipe::fastai2(spec.epochs, spec.seed)
         };
         Self { spec, context, set, weights, recipe }
