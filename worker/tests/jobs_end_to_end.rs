@@ -1,5 +1,5 @@
 //! The job kinds one after the other on real files and a real network, without a coordinator.
-#![allow(missing_docs, reason = "a test binary")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test binary: what fails, fails the test")]
 
 mod shapes;
 

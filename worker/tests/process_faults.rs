@@ -1,4 +1,5 @@
 //! A worker and its executor as real processes, hit in the middle of a task.
+#![allow(clippy::unwrap_used, reason = "a test binary: what fails, fails the test")]
 
 mod process;
 

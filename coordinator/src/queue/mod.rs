@@ -1,6 +1,6 @@
 //! The rules of the queue, once, and pure: no clock, no I/O, no randomness of its own.
 //!
-//! [`transition`] takes a task, an event and the time, and returns the task after it or why it may not happen. Everything
+//! [`transition()`] takes a task, an event and the time, and returns the task after it or why it may not happen. Everything
 //! else (events in order, index entries, a job's state) follows from tasks before and after.
 
 mod invariants;

@@ -203,7 +203,8 @@ mod tests {
 
     #[test]
     fn every_value_out_of_range_is_refused_with_its_field() {
-        let cases: [(&str, fn(&mut v1::FinetuneSpec)); 9] = [
+        type Change = fn(&mut v1::FinetuneSpec);
+        let cases: [(&str, Change); 9] = [
             ("finetune.epochs", |spec| spec.epochs = 1001),
             ("finetune.freeze_epochs", |spec| spec.freeze_epochs = Some(101)),
             ("finetune.base_lr", |spec| spec.base_lr = f64::NAN),
