@@ -54,11 +54,7 @@ impl Deployment {
     /// Starts both and waits until the coordinator answers and the worker is known.
     pub fn start(options: Options) -> Self {
         let folder = TempDir::with_prefix("sortinghat-test-").expect("a temporary folder");
-        let coordinator = start_coordinator(folder.path(), &options, "127.0.0.1:0");
-        let address_file = folder.path().join("coordinator/coordinator.addr");
-        let address = wait_until("the coordinator to write its address", || {
-            fs::read_to_string(&address_file).ok().map(|text| text.trim().to_owned())
-        });
+        let (coordinator, address) = start_coordinator(folder.path(), &options, "127.0.0.1:0");
         let worker = start_worker(folder.path(), &options, &address);
         let deployment = Self { folder, options, address, coordinator, worker };
         wait_until("the worker to be known", || deployment.executor_pid());
@@ -86,7 +82,7 @@ impl Deployment {
             Victim::Coordinator => {
                 self.coordinator.kill().expect("the coordinator runs");
                 self.coordinator.wait().expect("a killed child can be waited for");
-                self.coordinator = start_coordinator(self.folder.path(), &self.options, &self.address);
+                (self.coordinator, _) = start_coordinator(self.folder.path(), &self.options, &self.address);
             }
             Victim::Worker => {
                 self.worker.kill().expect("the worker runs");
@@ -140,9 +136,13 @@ impl Drop for Deployment {
     }
 }
 
-fn start_coordinator(folder: &Path, options: &Options, listen: &str) -> Child {
+/// Starts a coordinator and waits until it serves; returns its address as well.
+fn start_coordinator(folder: &Path, options: &Options, listen: &str) -> (Child, String) {
     let data_dir = folder.join("coordinator");
-    Command::new(binary("sortinghat-coordinator"))
+    let address_file = data_dir.join("coordinator.addr");
+    // One that was killed leaves it behind.
+    let _ = fs::remove_file(&address_file);
+    let child = Command::new(binary("sortinghat-coordinator"))
         .args(["--listen", listen, "--lease-ttl", options.lease_ttl, "--object-store"])
         .arg(object_store(folder))
         .arg("--data-dir")
@@ -151,7 +151,11 @@ fn start_coordinator(folder: &Path, options: &Options, listen: &str) -> Child {
         .stdout(log_file(folder, "coordinator.log"))
         .stderr(log_file(folder, "coordinator.log"))
         .spawn()
-        .expect("the coordinator starts")
+        .expect("the coordinator starts");
+    let address = wait_until("the coordinator to write its address", || {
+        fs::read_to_string(&address_file).ok().map(|text| text.trim().to_owned())
+    });
+    (child, address)
 }
 
 fn start_worker(folder: &Path, options: &Options, address: &str) -> Child {

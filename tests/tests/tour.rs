@@ -15,7 +15,7 @@ fn the_tour_leads_from_a_folder_of_photos_to_predictions() {
     let mut deployment = Deployment::start(Options { weights_dir, lease_ttl: "10s" });
     let hat = deployment.hat();
     let photos = deployment.folder().join("photos");
-    copy_stamps(&photos, 40);
+    copy_stamps(&photos, 30);
 
     ingest(&hat, &photos);
     finetune(&hat);
@@ -55,7 +55,7 @@ fn ingest(hat: &Hat, photos: &Path) {
     assert!(answer.stdout.contains("broken.jpg"), "the quarantined file is named: {}", answer.stdout);
     let dataset = hat.json(["datasets", "show", "stamps@1"]).remove(0);
     let counts = &dataset["manifest"]["counts"];
-    assert_eq!((&counts["inputs"], &counts["quarantined"]), (&121.into(), &1.into()), "{counts}");
+    assert_eq!((&counts["inputs"], &counts["quarantined"]), (&91.into(), &1.into()), "{counts}");
     assert_eq!(dataset["manifest"]["classes"], serde_json::json!(CLASSES));
 }
 
@@ -78,7 +78,7 @@ fn evaluate(hat: &Hat, folder: &Path) {
     let plain = &evaluation["manifest"]["plain"];
     let (correct, photos) = (plain["correct"].as_u64().expect("a count"), plain["photos"].as_u64().expect("a count"));
     // Three classes by chance give a third; pretrained features give far more after one epoch.
-    assert!(photos >= 20 && correct * 10 >= photos * 6, "{plain}");
+    assert!(photos >= 15 && correct * 10 >= photos * 6, "{plain}");
 }
 
 fn classify_one(hat: &Hat) {
@@ -98,9 +98,9 @@ fn classify_folder(hat: &Hat, folder: &Path) {
     }
     let csv = fs::read_to_string(folder.join("predictions.csv")).expect("written");
     let rows: Vec<&str> = csv.lines().skip(1).collect();
-    assert_eq!(rows.len(), 121, "one row or one error for each file");
+    assert_eq!(rows.len(), 91, "one row or one error for each file");
     assert!(rows.is_sorted_by_key(|row| row.split(',').next()), "in the order of the upload");
-    assert_eq!(fs::read_to_string(folder.join("predictions.jsonl")).expect("written").lines().count(), 121);
+    assert_eq!(fs::read_to_string(folder.join("predictions.jsonl")).expect("written").lines().count(), 91);
 }
 
 fn listings(hat: &Hat) {

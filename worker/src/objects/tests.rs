@@ -58,8 +58,8 @@ fn an_object_that_rotted_in_the_store_is_refused_and_never_cached() {
 
 #[test]
 fn an_absent_object_is_missing_and_not_a_broken_store() {
-    let objects = Folder::new().objects(1 << 20);
-    let error = objects.read(&ObjectRef::of(b"never stored")).unwrap_err();
+    let folder = Folder::new();
+    let error = folder.objects(1 << 20).read(&ObjectRef::of(b"never stored")).unwrap_err();
     assert!(matches!(error, ObjectError::Missing { .. }), "{error}");
 }
 
