@@ -148,7 +148,10 @@ fn tell(intake: &StoredIntake, context: &JobContext) {
         context.warn(format!("{files} files skipped: {message}"));
     }
     if counts.quarantined > 0 {
-        context.warn(format!("{} photos cannot be decoded and were set aside", counts.quarantined));
+        context.warn(match counts.quarantined {
+            1 => "1 photo cannot be decoded and was set aside".to_owned(),
+            several => format!("{several} photos cannot be decoded and were set aside"),
+        });
     }
     if counts.conflicting > 0 {
         context.warn(format!(
@@ -177,7 +180,11 @@ fn summary(manifest: &DatasetManifest) -> String {
         }
     };
     let unused = counts.inputs - counts.accepted;
-    let rest = if unused == 0 { String::new() } else { format!("; {unused} files not used") };
+    let rest = match unused {
+        0 => String::new(),
+        1 => "; 1 file not used".to_owned(),
+        several => format!("; {several} files not used"),
+    };
     format!("{} photos in {} classes, {split}{rest}", counts.accepted, manifest.classes.len())
 }
 
