@@ -23,6 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".sortinghat.v1.UploadObjectRequest.data")
         .bytes(".sortinghat.v1.ReadObjectResponse.data")
+        // Ordered, so that the same message is always the same bytes.
+        .btree_map(".")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -1,10 +1,14 @@
 //! The command line.
 
+mod waiting;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use sortinghat_proto::{Backbone, JobKind};
+
+pub(crate) use waiting::Waiting;
 
 /// Sort photos with a classifier trained on your own.
 #[derive(Debug, Parser)]
@@ -120,6 +124,8 @@ pub(crate) struct Ingest {
     /// Short side of the lossless copy that training reads, in pixels, 64 to 4096; never enlarges [default: 512]
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(64..=4096))]
     pub(crate) short_side: Option<u32>,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
 }
 
 #[derive(Debug, Args)]
@@ -159,6 +165,8 @@ pub(crate) struct Finetune {
     /// Arithmetic of the passes
     #[arg(long, value_enum, default_value_t = PrecisionArg::Auto)]
     pub(crate) precision: PrecisionArg,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -201,6 +209,8 @@ pub(crate) struct Evaluate {
     /// Where to save the report [default: MODEL-report.html here]
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
 }
 
 #[derive(Debug, Args)]
@@ -225,6 +235,8 @@ pub(crate) struct Classify {
     /// Seed of the augmentation
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
 }
 
 #[derive(Debug, Args)]
@@ -385,6 +397,8 @@ mod tests {
             "datasets rm stamps@1",
             "models show stamps/1",
             "--json --detach classify stamps/1 a b",
+            "finetune stamps@1 --priority -3 --require device=cuda --require memory=16GiB",
+            "classify stamps/1 me.jpg --lane bulk",
             "doctor",
             "completions zsh",
         ] {
@@ -405,6 +419,9 @@ mod tests {
             ("evaluate a --passes 8", "--tta"),
             ("classify a/1", "PHOTO"),
             ("jobs --kind training", "classify"),
+            ("finetune a --priority 11", "--priority"),
+            ("finetune a --lane fast", "interactive"),
+            ("finetune a --require zone=eu", "label.NAME"),
         ] {
             let error = parse(line).expect_err(line);
             assert!(error.to_string().contains(says), "hat {line}: {error}");

@@ -4,12 +4,9 @@ use std::{pin::pin, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sortinghat_client::{Client, Submission, Update, UploadProgress};
-use sortinghat_proto::{
-    JobSpec,
-    v1::{
-        Attempt, AttemptOutcome, EpochMetrics, FailureClass, Job, JobEvent, JobState, NoticeLevel, Progress,
-        job_event::Event,
-    },
+use sortinghat_proto::v1::{
+    Attempt, AttemptOutcome, EpochMetrics, FailureClass, Job, JobEvent, JobState, NoticeLevel, Progress,
+    job_event::Event,
 };
 
 use crate::{
@@ -35,8 +32,8 @@ pub(crate) enum Followed {
 }
 
 /// Submits a job and follows it, unless it shall be left to itself.
-pub(crate) async fn submit(session: &Session, client: &Client, spec: JobSpec) -> Result<Followed, Failure> {
-    let job = client.submit(&Submission::new(spec)).await?;
+pub(crate) async fn submit(session: &Session, client: &Client, job: Submission) -> Result<Followed, Failure> {
+    let job = client.submit(&job).await?;
     if session.detach() {
         match session.json() {
             true => session.print_json(&json::job(&job)),

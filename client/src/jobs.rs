@@ -1,7 +1,7 @@
 //! Submitting, finding and cancelling jobs.
 
 use sortinghat_proto::{
-    JobKind, JobSpec, Refusal, limits,
+    JobKind, JobSpec, Lane, Refusal, Requirements, limits,
     v1::{self, CancelJobRequest, GetJobRequest, Job, JobState, ListJobsRequest, SubmitJobRequest},
 };
 
@@ -21,12 +21,23 @@ pub struct Submission {
     pub parents: Vec<String>,
     /// -10 to 10; a higher one goes first.
     pub priority: i32,
+    /// The lane to wait in.
+    pub lane: Lane,
+    /// What a worker must have.
+    pub requirements: Requirements,
 }
 
 impl Submission {
-    /// A job under a fresh idempotency key.
+    /// A job of the bulk lane under a fresh idempotency key, which any worker may run.
     pub fn new(spec: JobSpec) -> Self {
-        Self { spec, idempotency_key: idempotency_key(), parents: Vec::new(), priority: 0 }
+        Self {
+            spec,
+            idempotency_key: idempotency_key(),
+            parents: Vec::new(),
+            priority: 0,
+            lane: Lane::Bulk,
+            requirements: Requirements::default(),
+        }
     }
 }
 
@@ -55,6 +66,8 @@ impl Client {
             spec: Some(submission.spec.clone().into()),
             parents: submission.parents.clone(),
             priority: submission.priority,
+            lane: v1::Lane::from(submission.lane).into(),
+            requirements: submission.requirements.clone().into_wire(),
         };
         let call = || {
             let (mut service, request) = (self.jobs(), request.clone());

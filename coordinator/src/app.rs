@@ -66,6 +66,7 @@ impl App {
         let objects = open_objects(&config).await?;
         let settings = Settings {
             lease_ttl_ms: u32::try_from(config.lease_ttl.as_ms()).expect("a lease is at most an hour"),
+            weights: authenticator.weights(),
             ..Settings::default()
         };
         let engine = Engine::new(open_store(config.store.clone()).await?, Arc::new(objects.clone()), settings);

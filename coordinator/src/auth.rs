@@ -2,6 +2,8 @@
 
 mod credentials;
 
+use std::collections::HashMap;
+
 use http::{HeaderMap, header::AUTHORIZATION};
 use prost::Message as _;
 use serde::Deserialize;
@@ -55,6 +57,14 @@ pub enum Authenticator {
 }
 
 impl Authenticator {
+    /// The weights of tenants in the fair share of workers; those that are not named have 1.
+    pub fn weights(&self) -> HashMap<Tenant, u32> {
+        match self {
+            Self::Open => HashMap::new(),
+            Self::Tokens(credentials) => credentials.weights().clone(),
+        }
+    }
+
     /// The caller whose token is in `headers`.
     ///
     /// # Errors

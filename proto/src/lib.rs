@@ -3,11 +3,13 @@
 //!
 //! Messages arrive as [`v1`] types, are parsed at the edge ([`JobSpec::try_from`](JobSpec)) and are total from there on.
 
+mod byte_count;
 mod error;
 mod ids;
 pub mod limits;
 pub mod manifest;
 mod names;
+mod scheduling;
 mod spec;
 pub mod time;
 
@@ -26,9 +28,11 @@ pub mod executor {
     }
 }
 
+pub use byte_count::ByteCount;
 pub use error::{Refusal, failure_of_status};
 pub use ids::{Digest, JobId, TaskId, Tenant, WorkerId};
 pub use names::{ArtifactKind, DatasetRef, ModelRef, Name, VersionedName};
+pub use scheduling::{DeviceKind, Label, Lane, Requirements};
 pub use spec::{
     Backbone, ClassifySpec, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobKind, JobSpec, ObjectRef, Precision,
     Split, Tta, TtaRecipe, WeightsSource,

@@ -44,3 +44,15 @@ pub const MAX_SHOWN_ATTEMPTS: usize = 20;
 pub const MAX_DEATHS_WITHOUT_PROGRESS: u32 = 3;
 /// Distance of a job's priority from 0.
 pub const MAX_PRIORITY: i32 = 10;
+/// Labels that one job may require.
+pub const MAX_REQUIRED_LABELS: usize = 8;
+/// Labels that one worker may have.
+pub const MAX_WORKER_LABELS: usize = 32;
+/// Bytes of a label's name, and of its value.
+pub const MAX_LABEL_BYTES: usize = 63;
+/// Different requirements among the waiting jobs of one tenant in one lane: each is a queue that every claim looks at.
+pub const MAX_REQUIREMENT_CLASSES: usize = 64;
+/// Digests of cached manifests in one message of a worker.
+pub const MAX_CACHED_MANIFESTS: usize = 256;
+/// Weight of a tenant among others.
+pub const MAX_TENANT_WEIGHT: u32 = 1000;

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use sortinghat_client::{Client, predictions::Prediction};
-use sortinghat_proto::{ClassifySpec, JobSpec, ModelRef, ObjectRef, manifest::PredictionsManifest};
+use sortinghat_proto::{ClassifySpec, JobSpec, Lane, ModelRef, ObjectRef, manifest::PredictionsManifest};
 
 use super::{evaluate, result, sources};
 use crate::{
@@ -17,9 +17,12 @@ use crate::{
 };
 
 pub(super) async fn run(session: &Session, args: Classify) -> Result<Exit, Failure> {
+    let submission = args.waiting.resolve()?;
     let model = ModelRef::parse(&args.model, "classify.model")?;
     args.out.as_deref().map(result::format_of).transpose()?;
     let files = sources::list_arguments(session, &args.photos)?;
+    // Somebody waits for the answer about a single photo.
+    let lane = if files.len() == 1 { Lane::Interactive } else { Lane::Bulk };
     let client = session.connect().await?;
     evaluate::check_model(&client, &model).await?;
     let spec = ClassifySpec {
@@ -29,7 +32,7 @@ pub(super) async fn run(session: &Session, args: Classify) -> Result<Exit, Failu
         tta: evaluate::tta(args.tta, args.passes),
         seed: args.seed,
     };
-    let followed = follow::submit(session, &client, JobSpec::Classify(spec)).await?;
+    let followed = follow::submit(session, &client, submission(JobSpec::Classify(spec), lane)).await?;
     result::finish(session, &client, followed, args.out.as_deref()).await
 }
 

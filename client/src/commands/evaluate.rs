@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use sortinghat_client::Client;
 use sortinghat_proto::{
-    DatasetRef, EvaluateOn, EvaluateSpec, JobSpec, ModelRef, ObjectRef, Tta, TtaRecipe,
+    DatasetRef, EvaluateOn, EvaluateSpec, JobSpec, Lane, ModelRef, ObjectRef, Tta, TtaRecipe,
     manifest::{self, Decisions, EvaluationManifest},
 };
 
@@ -19,6 +19,7 @@ use crate::{
 const DEFAULT_PASSES: u32 = 4;
 
 pub(super) async fn run(session: &Session, args: Evaluate) -> Result<Exit, Failure> {
+    let submission = args.waiting.resolve()?;
     let model = ModelRef::parse(&args.model, "evaluate.model")?;
     let decisions = args.decisions.as_deref().map(read_decisions).transpose()?;
     let client = session.connect().await?;
@@ -34,7 +35,7 @@ pub(super) async fn run(session: &Session, args: Evaluate) -> Result<Exit, Failu
         model,
     };
     let report = args.report.unwrap_or_else(|| default_report(&args.model));
-    let followed = follow::submit(session, &client, JobSpec::Evaluate(spec)).await?;
+    let followed = follow::submit(session, &client, submission(JobSpec::Evaluate(spec), Lane::Bulk)).await?;
     result::finish(session, &client, followed, Some(&report)).await
 }
 

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use sortinghat_client::Client;
 use sortinghat_proto::{
-    Backbone, DatasetRef, FinetuneSpec, JobSpec, Precision, WeightsSource,
+    Backbone, DatasetRef, FinetuneSpec, JobSpec, Lane, Precision, WeightsSource,
     v1::{EpochMetrics, Job},
 };
 
@@ -17,6 +17,7 @@ use crate::{
 };
 
 pub(super) async fn run(session: &Session, args: Finetune) -> Result<Exit, Failure> {
+    let submission = args.waiting.resolve()?;
     let dataset = DatasetRef::parse(&args.dataset, "finetune.dataset")?;
     let model_name = args.name.as_deref().map(str::parse).transpose()?;
     let client = session.connect().await?;
@@ -41,7 +42,7 @@ pub(super) async fn run(session: &Session, args: Finetune) -> Result<Exit, Failu
             PrecisionArg::Bf16 => Precision::Bf16,
         },
     };
-    let followed = follow::submit(session, &client, JobSpec::Finetune(spec)).await?;
+    let followed = follow::submit(session, &client, submission(JobSpec::Finetune(spec), Lane::Bulk)).await?;
     result::finish(session, &client, followed, None).await
 }
 

@@ -1,5 +1,5 @@
 use sortinghat_client::Client;
-use sortinghat_proto::{IngestSpec, JobSpec, Name, ObjectRef, Split, manifest::DatasetManifest, v1::Job};
+use sortinghat_proto::{IngestSpec, JobSpec, Lane, Name, ObjectRef, Split, manifest::DatasetManifest, v1::Job};
 
 use super::{datasets, result, sources};
 use crate::{
@@ -14,6 +14,7 @@ const DEFAULT_VALID_PERCENT: u32 = 20;
 const DEFAULT_SHORT_SIDE_PX: u32 = 512;
 
 pub(super) async fn run(session: &Session, args: Ingest) -> Result<Exit, Failure> {
+    let submission = args.waiting.resolve()?;
     // Before anything is uploaded: a name that cannot be, a folder that is not there.
     let dataset_name: Name = args.name.parse()?;
     let files = sources::list_folder(session, &args.dir)?;
@@ -30,7 +31,7 @@ pub(super) async fn run(session: &Session, args: Ingest) -> Result<Exit, Failure
         allow_failures: args.allow_failures,
         derivative_short_side_px: args.short_side.unwrap_or(DEFAULT_SHORT_SIDE_PX),
     };
-    let followed = follow::submit(session, &client, JobSpec::Ingest(spec)).await?;
+    let followed = follow::submit(session, &client, submission(JobSpec::Ingest(spec), Lane::Bulk)).await?;
     result::finish(session, &client, followed, None).await
 }
 

@@ -49,6 +49,15 @@ pub(crate) fn job(job: &Job) -> Value {
         "attempts": job.attempts.iter().map(attempt).collect::<Vec<_>>(),
         "progress": job.progress.as_ref().map(progress),
         "cancel_requested": job.cancel_requested,
+        "lane": word(job.lane().as_str_name(), "LANE_"),
+        "requirements": job.requirements.as_ref().map(requirements),
+    })
+}
+
+fn requirements(requirements: &v1::Requirements) -> Value {
+    json!({
+        "device_kind": requirements.device_kind, "min_memory_bytes": requirements.min_memory_bytes,
+        "min_device_memory_bytes": requirements.min_device_memory_bytes, "labels": requirements.labels,
     })
 }
 
@@ -152,6 +161,7 @@ pub(crate) fn worker(worker: &Worker) -> Value {
     json!({
         "id": worker.id, "host": about.host, "version": about.version, "device": about.device,
         "device_reason": about.device_reason, "slots": about.slots, "threads": about.threads,
+        "memory_bytes": about.memory_bytes, "device_memory_bytes": about.device_memory_bytes, "labels": about.labels,
         "running_tasks": worker.running_tasks, "last_seen_unix_ms": worker.last_seen_unix_ms, "draining": worker.draining,
     })
 }

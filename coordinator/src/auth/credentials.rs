@@ -1,12 +1,13 @@
 //! The tokens file: hashes, never tokens.
 
 use std::{
+    collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
-use sortinghat_proto::{Digest, Tenant};
+use sortinghat_proto::{Digest, Tenant, limits::MAX_TENANT_WEIGHT};
 use subtle::ConstantTimeEq as _;
 
 use super::{Caller, Role};
@@ -18,6 +19,7 @@ use super::{Caller, Role};
 #[derive(Debug, Clone)]
 pub struct Credentials {
     tokens: Vec<Token>,
+    weights: HashMap<Tenant, u32>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -28,10 +30,19 @@ struct Token {
     role: Role,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TenantLine {
+    name: Tenant,
+    weight: u32,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TokensFile {
     tokens: Vec<Token>,
+    #[serde(default)]
+    tenants: Vec<TenantLine>,
 }
 
 /// Why a tokens file cannot be used.
@@ -54,6 +65,20 @@ pub enum CredentialsError {
     /// One token cannot be two callers.
     #[error("the tokens file has sha256 {0} twice")]
     Duplicate(Digest),
+    /// A weight would have no effect: nobody calls for this tenant.
+    #[error("the tokens file has a weight for tenant {0}, which has no token")]
+    UnknownTenant(Tenant),
+    /// Two weights of one tenant.
+    #[error("the tokens file has two weights for tenant {0}")]
+    TwoWeights(Tenant),
+    /// A tenant of no weight would wait for ever.
+    #[error("the weight of tenant {tenant} must be 1 to {MAX_TENANT_WEIGHT}, not {weight}")]
+    BadWeight {
+        /// Whose.
+        tenant: Tenant,
+        /// As it was given.
+        weight: u32,
+    },
 }
 
 impl Credentials {
@@ -72,7 +97,7 @@ impl Credentials {
     /// # Errors
     /// As [`Credentials::load`].
     pub fn parse(text: &str) -> Result<Self, CredentialsError> {
-        let TokensFile { tokens } = toml::from_str(text)?;
+        let TokensFile { tokens, tenants } = toml::from_str(text)?;
         if tokens.is_empty() {
             return Err(CredentialsError::Empty);
         }
@@ -81,7 +106,24 @@ impl Credentials {
                 return Err(CredentialsError::Duplicate(token.sha256.clone()));
             }
         }
-        Ok(Self { tokens })
+        let mut weights = HashMap::with_capacity(tenants.len());
+        for TenantLine { name, weight } in tenants {
+            if !tokens.iter().any(|token| token.tenant == name) {
+                return Err(CredentialsError::UnknownTenant(name));
+            }
+            if !(1..=MAX_TENANT_WEIGHT).contains(&weight) {
+                return Err(CredentialsError::BadWeight { tenant: name, weight });
+            }
+            if weights.insert(name.clone(), weight).is_some() {
+                return Err(CredentialsError::TwoWeights(name));
+            }
+        }
+        Ok(Self { tokens, weights })
+    }
+
+    /// The weights of tenants in the fair share of workers; those that are not named have 1.
+    pub fn weights(&self) -> &HashMap<Tenant, u32> {
+        &self.weights
     }
 
     /// The caller with this token. Takes the same time wherever the token differs, and looks at every line.
@@ -117,6 +159,20 @@ mod tests {
         let twice = line("one", "user") + &line("one", "admin");
         for text in ["tokens = []", &twice, &line("one", "root"), "[[tokens]]\ntoken = 'plain'"] {
             Credentials::parse(text).expect_err(text);
+        }
+    }
+
+    #[test]
+    fn weights_belong_to_tenants_that_can_call_and_are_said_once() {
+        let weighted = |tenants: &str| Credentials::parse(&format!("{}{tenants}", line("one", "user")));
+        let credentials = weighted("[[tenants]]\nname = 'a'\nweight = 3\n").expect("valid");
+        assert_eq!(credentials.weights()[&"a".parse().expect("a tenant")], 3);
+        for (tenants, says) in [
+            ("[[tenants]]\nname = 'b'\nweight = 3\n", "no token"),
+            ("[[tenants]]\nname = 'a'\nweight = 0\n", "1 to 1000"),
+            ("[[tenants]]\nname = 'a'\nweight = 3\n[[tenants]]\nname = 'a'\nweight = 4\n", "two weights"),
+        ] {
+            assert!(weighted(tenants).expect_err(says).to_string().contains(says), "{tenants}");
         }
     }
 }

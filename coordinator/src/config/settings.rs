@@ -38,7 +38,8 @@ pub struct Settings {
     /// Private key of the certificate (PEM)
     #[arg(long, env = "SORTINGHAT_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
-    /// Tokens file (TOML): `[[tokens]]` with sha256, tenant, and role = "user", "worker" or "admin"
+    /// Tokens file (TOML): `[[tokens]]` with sha256, tenant, and role = "user", "worker" or "admin"; `[[tenants]]` with name and
+    /// weight, where a tenant shall have more than one part of the workers
     #[arg(long, env = "SORTINGHAT_CREDENTIALS", value_name = "FILE")]
     pub credentials: Option<PathBuf>,
     /// How log lines look [default: text]

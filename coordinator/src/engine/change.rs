@@ -8,7 +8,8 @@ use sortinghat_proto::{
 };
 
 use super::{
-    history, keys,
+    history,
+    keys::{self, QueueName},
     load::Loaded,
     records::{self, ArtifactRecord, AttemptEvents, EventRecord, JobRecord, LastVersionRecord, TaskRecord},
 };
@@ -227,17 +228,21 @@ impl<'a> Change<'a> {
 /// Moves the task's index entries, counts it where it now is, and hints whoever waits for that.
 fn place(batch: &mut Batch, before: &Loaded, task: &TaskRecord, job: &JobRecord) {
     let (was, is) = (&before.task.value.task, &task.task);
-    let old = keys::placement(was, job.created, job.priority);
-    let new = keys::placement(is, job.created, job.priority);
+    let rank = job.rank();
+    let (old, new) = (keys::placement(was, &rank), keys::placement(is, &rank));
     batch.removals.extend(old.iter().filter(|entry| !new.contains(entry)).cloned());
-    if new.iter().any(|(index, entry)| index == keys::READY && !old.contains(&(index.clone(), entry.clone()))) {
-        batch.topics.push(keys::READY.into());
-    }
     batch.insertions.extend(new.into_iter().filter(|entry| !old.contains(entry)));
+    if !was.is_claimable() && is.is_claimable() {
+        open_queue(batch, &rank.queue);
+    }
     let (from, to) = (Phase::from(&was.state), Phase::from(&is.state));
     if from != to {
         batch.increments.push((keys::tasks_in(from), -1));
         batch.increments.push((keys::tasks_in(to), 1));
+        let leased = i64::from(to == Phase::Leased) - i64::from(from == Phase::Leased);
+        if leased != 0 {
+            batch.increments.push((keys::leased_of(&job.tenant), leased));
+        }
     }
     let asked_to_stop = is.cancel_requested && !was.cancel_requested;
     if let Some(lease) = was.lease()
@@ -245,4 +250,10 @@ fn place(batch: &mut Batch, before: &Loaded, task: &TaskRecord, job: &JobRecord)
     {
         batch.topics.push(keys::worker_topic(&lease.token.worker).as_str().into());
     }
+}
+
+/// Makes a queue known to claims, in the batch that puts a task into it.
+pub(super) fn open_queue(batch: &mut Batch, queue: &QueueName) {
+    batch.insertions.push((keys::OPEN_QUEUES.to_owned(), queue.to_string()));
+    batch.topics.push(keys::READY.into());
 }

@@ -139,6 +139,8 @@ impl Shared {
             attempts: job.attempts.iter().map(|attempt| attempt.0.clone()).collect(),
             progress: if state == JobState::Running { self.progress.of(&job.id) } else { None },
             cancel_requested: job.cancel_requested,
+            lane: v1::Lane::from(job.lane).into(),
+            requirements: job.requirements.clone().into_wire(),
         }
     }
 }

@@ -2,12 +2,22 @@
 //!
 //! Nothing in a key can hold its separators: ids, names and tenants are slugs, and an idempotency key comes last.
 
-use sortinghat_proto::{ArtifactKind, JobId, Name, TaskId, Tenant, VersionedName, WorkerId, time::UnixMs};
+use std::{fmt, str::FromStr};
+
+use sortinghat_proto::{
+    ArtifactKind, JobId, Lane, Name, Refusal, Requirements, TaskId, Tenant, VersionedName, WorkerId, time::UnixMs,
+};
 
 use crate::queue::{Phase, State, Task};
 
-/// Index of tasks that may be claimed, the next one first. Also the topic of changes to it.
+/// Topic of tasks that may be claimed from now on.
 pub(super) const READY: &str = "ready";
+/// Index of the ready queues that may hold tasks, by name: claims look nowhere else.
+pub(super) const OPEN_QUEUES: &str = "open-queues";
+/// Index of the ready queues that were closed and must be looked at once more.
+pub(super) const CLOSING_QUEUES: &str = "closing-queues";
+/// Record that changes whenever queues are closed, so that no two coordinators do it at once.
+pub(super) const QUEUE_CLOSING: &str = "queue-closing";
 /// Index of tasks that may be claimed later, by the time.
 pub(super) const DELAYED: &str = "delayed";
 /// Index of leased tasks, by the end of the lease.
@@ -92,20 +102,74 @@ pub(super) fn worker_topic(worker: &WorkerId) -> String {
     format!("worker:{worker}")
 }
 
+/// Counter of a tenant's leased tasks.
+pub(super) fn leased_of(tenant: &Tenant) -> String {
+    format!("leased:{tenant}")
+}
+
+/// The queue that a ready task waits in. Its name is its text, so that a claim can tell from it whether a worker will do.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct QueueName {
+    pub(super) lane: Lane,
+    pub(super) tenant: Tenant,
+    pub(super) requirements: Requirements,
+}
+
+impl QueueName {
+    /// Index of the tasks that may be claimed, the next one first.
+    pub(super) fn index(&self) -> String {
+        format!("ready:{self}")
+    }
+
+    /// The least name and the end of the names of a tenant's queues of one lane in [`OPEN_QUEUES`]. ';' follows ':'.
+    pub(super) fn bounds(lane: Lane, tenant: &Tenant) -> (String, String) {
+        (format!("{lane}:{tenant}:"), format!("{lane}:{tenant};"))
+    }
+}
+
+impl fmt::Display for QueueName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lane, tenant, requirements } = self;
+        write!(f, "{lane}:{tenant}:{requirements}")
+    }
+}
+
+impl FromStr for QueueName {
+    type Err = Refusal;
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let mut parts = text.splitn(3, ':');
+        let mut part = || parts.next().unwrap_or_default();
+        Ok(Self { lane: part().parse()?, tenant: part().parse()?, requirements: part().parse()? })
+    }
+}
+
+/// What decides where a ready task waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rank {
+    pub(super) queue: QueueName,
+    /// When its job was accepted.
+    pub(super) enqueued: UnixMs,
+    pub(super) priority: i32,
+}
+
+impl Rank {
+    /// Sorts in the order of the queue. Fixed at submission, so that nothing is ever rescored: waiting is what makes a task rise.
+    fn order(&self) -> i64 {
+        let enqueued = i64::try_from(self.enqueued.0).unwrap_or(i64::MAX - READY_BIAS - PRIORITY_STEP_MS * 100);
+        READY_BIAS + enqueued - i64::from(self.priority) * PRIORITY_STEP_MS
+    }
+}
+
 /// Counter of the tasks in a phase, over all tenants.
 pub(super) fn tasks_in(phase: Phase) -> String {
     format!("tasks:{phase:?}")
 }
 
-/// The index entries that a task has in its state: the ready order is fixed at submission, so nothing is ever rescored.
-pub(super) fn placement(task: &Task, enqueued: UnixMs, priority: i32) -> Vec<(String, String)> {
+/// The index entries that a task has in its state.
+pub(super) fn placement(task: &Task, rank: &Rank) -> Vec<(String, String)> {
     let id = &task.id;
     match &task.state {
-        State::Ready { not_before: None } => {
-            let enqueued = i64::try_from(enqueued.0).unwrap_or(i64::MAX - READY_BIAS - PRIORITY_STEP_MS * 100);
-            let order = READY_BIAS + enqueued - i64::from(priority) * PRIORITY_STEP_MS;
-            vec![(READY.to_owned(), format!("{order:020}:{id}"))]
-        }
+        State::Ready { not_before: None } => vec![(rank.queue.index(), format!("{:020}:{id}", rank.order()))],
         State::Ready { not_before: Some(at) } => vec![(DELAYED.to_owned(), at_time(*at, id))],
         State::Leased(lease) => {
             vec![(LEASES.to_owned(), at_time(lease.deadline, id)), (held(&lease.token.worker), id.to_string())]
@@ -123,7 +187,7 @@ pub(super) fn after_time(time: UnixMs) -> String {
     format!("{:020}", time.0.saturating_add(1))
 }
 
-/// The task of an entry of [`READY`], [`DELAYED`], [`LEASES`] or [`held`].
+/// The task of an entry of a ready queue, [`DELAYED`], [`LEASES`] or [`held`].
 pub(super) fn task_of_entry(entry: &str) -> Option<TaskId> {
     entry.rsplit(':').next()?.parse().ok()
 }
@@ -146,15 +210,32 @@ mod tests {
         assert_eq!(of_a, 3);
     }
 
+    fn rank(enqueued: u64, priority: i32) -> Rank {
+        let queue = "bulk:local:device=cuda,label.zone=eu".parse().expect("a queue's name");
+        Rank { queue, enqueued: UnixMs(enqueued), priority }
+    }
+
     #[test]
     fn priority_is_worth_minutes_so_that_the_old_are_not_starved() {
         let ready = |enqueued, priority| {
-            let id = TaskId::new(JobId::new(1, 1), 0);
-            placement(&Task::new(id, false), UnixMs(enqueued), priority)[0].1.clone()
+            let task = Task::new(TaskId::new(JobId::new(1, 1), 0), false);
+            placement(&task, &rank(enqueued, priority))[0].1.clone()
         };
         assert!(ready(1_000, 0) < ready(2_000, 0), "first come, first served");
         assert!(ready(60_000, 1) < ready(1_000, 0), "a higher priority goes before");
         assert!(ready(1_000, 0) < ready(62_000, 1), "but not for ever");
         assert!(ready(0, 10) < ready(0, -10));
+    }
+
+    #[test]
+    fn a_queues_name_says_what_its_tasks_require_and_whose_they_are() {
+        let Rank { queue, .. } = rank(0, 0);
+        assert_eq!((queue.lane, queue.tenant.as_str()), (Lane::Bulk, "local"));
+        assert_eq!(queue.requirements.to_string(), "device=cuda,label.zone=eu");
+        assert_eq!(queue.index(), "ready:bulk:local:device=cuda,label.zone=eu");
+        let (from, until) = QueueName::bounds(Lane::Bulk, &queue.tenant);
+        assert!((from.as_str()..until.as_str()).contains(&queue.to_string().as_str()));
+        let other = QueueName { tenant: "local-2".parse().expect("a tenant"), ..queue };
+        assert!(!(from.as_str()..until.as_str()).contains(&other.to_string().as_str()));
     }
 }

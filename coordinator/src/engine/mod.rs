@@ -15,6 +15,7 @@ mod keys;
 mod load;
 mod pins;
 mod progress;
+mod ready;
 mod records;
 mod reports;
 mod sessions;
@@ -24,7 +25,7 @@ mod sweeps;
 mod synchronize;
 mod watch;
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use sortinghat_proto::{ObjectRef, Refusal, Tenant, v1::ErrorCode};
@@ -46,7 +47,7 @@ pub trait ObjectPresence: Send + Sync + 'static {
     async fn holds(&self, tenant: &Tenant, object: &ObjectRef) -> Result<bool, Refusal>;
 }
 
-/// The lengths of time that the engine works with.
+/// The lengths of time and the weights that the engine works with.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Length of a lease, in milliseconds.
@@ -59,6 +60,10 @@ pub struct Settings {
     pub poll_ms: u64,
     /// Pause between two rounds of a sweep, in milliseconds.
     pub sweep_ms: u64,
+    /// How long a ready queue is still looked at after its last task has left, in milliseconds.
+    pub queue_linger_ms: u64,
+    /// Weights of tenants among others, at least 1; those that are not named have 1.
+    pub weights: HashMap<Tenant, u32>,
 }
 
 impl Default for Settings {
@@ -69,6 +74,8 @@ impl Default for Settings {
             keepalive_ms: 10_000,
             poll_ms: 1_000,
             sweep_ms: 200,
+            queue_linger_ms: 60_000,
+            weights: HashMap::new(),
         }
     }
 }
@@ -87,8 +94,8 @@ struct Shared {
     sessions: sessions::Sessions,
     progress: progress::ProgressBoard,
     expiry: sweeps::ExpiryGrace,
-    /// One claim at a time in this process, so that its workers do not race each other; versions are what makes it safe.
-    claiming: tokio::sync::Mutex<()>,
+    claims: claim::Claims,
+    empty_queues: ready::EmptyQueues,
     draining: CancellationToken,
 }
 
@@ -114,7 +121,8 @@ impl Engine {
                 sessions: sessions::Sessions::default(),
                 progress: progress::ProgressBoard::default(),
                 expiry: sweeps::ExpiryGrace::default(),
-                claiming: tokio::sync::Mutex::new(()),
+                claims: claim::Claims::default(),
+                empty_queues: ready::EmptyQueues::default(),
                 draining: CancellationToken::new(),
             }),
         }

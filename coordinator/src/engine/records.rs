@@ -7,11 +7,12 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sortinghat_proto::{
-    Digest, JobId, JobKind, ObjectRef, Refusal, Tenant, VersionedName,
+    Digest, JobId, JobKind, Lane, ObjectRef, Refusal, Requirements, Tenant, VersionedName,
     time::UnixMs,
     v1::{self, ErrorCode},
 };
 
+use super::keys::{QueueName, Rank};
 use crate::queue::{Task, TaskCounts, wire};
 
 /// The version that is written, and the newest that can be read.
@@ -55,6 +56,12 @@ pub(super) struct JobRecord {
     pub(super) model: Option<Input>,
     pub(super) parents: Vec<JobId>,
     pub(super) priority: i32,
+    /// Bulk for jobs that were stored before there were lanes.
+    #[serde(default)]
+    pub(super) lane: Lane,
+    /// None for jobs that were stored before there were any.
+    #[serde(default)]
+    pub(super) requirements: Requirements,
     pub(super) idempotency_key: String,
     pub(super) created: UnixMs,
     /// When the first attempt started.
@@ -79,6 +86,12 @@ impl JobRecord {
     /// Derived from its tasks.
     pub(super) fn state(&self) -> v1::JobState {
         self.counts.job_state()
+    }
+
+    /// Where its ready tasks wait.
+    pub(super) fn rank(&self) -> Rank {
+        let queue = QueueName { lane: self.lane, tenant: self.tenant.clone(), requirements: self.requirements.clone() };
+        Rank { queue, enqueued: self.created, priority: self.priority }
     }
 
     /// Nothing can happen to it any more.

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use prost::Message as _;
 use sortinghat_proto::{
-    Digest, JobId, JobSpec, Refusal,
+    Digest, JobId, JobSpec, Lane, Refusal, Requirements, Tenant,
     limits::{MAX_IDEMPOTENCY_KEY_BYTES, MAX_PARENTS, MAX_PRIORITY},
     v1,
 };
+
+use super::keys::QueueName;
 
 /// A job to be accepted.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +22,10 @@ pub struct Submission {
     pub parents: Vec<JobId>,
     /// -10 to 10; a higher one goes first.
     pub priority: i32,
+    /// The lane to wait in.
+    pub lane: Lane,
+    /// What a worker must have.
+    pub requirements: Requirements,
 }
 
 impl TryFrom<v1::SubmitJobRequest> for Submission {
@@ -41,17 +47,26 @@ impl TryFrom<v1::SubmitJobRequest> for Submission {
         }
         let parents: Result<BTreeSet<JobId>, Refusal> = wire.parents.iter().map(|id| id.parse()).collect();
         let parents = parents.map_err(|refusal: Refusal| Refusal { field: "parents".to_owned(), ..refusal })?;
+        let lane = v1::Lane::try_from(wire.lane)
+            .map_err(|_| Refusal::invalid("lane", format!("{} is not a lane", wire.lane)))?;
         let spec = wire.spec.ok_or_else(|| Refusal::invalid("spec", "a job needs a spec"))?;
         Ok(Self {
             idempotency_key: wire.idempotency_key,
             spec: spec.try_into()?,
             parents: parents.into_iter().collect(),
             priority: wire.priority,
+            lane: lane.into(),
+            requirements: wire.requirements.unwrap_or_default().try_into()?,
         })
     }
 }
 
 impl Submission {
+    /// The queue that its tasks will wait in.
+    pub(super) fn queue(&self, tenant: &Tenant) -> QueueName {
+        QueueName { lane: self.lane, tenant: tenant.clone(), requirements: self.requirements.clone() }
+    }
+
     /// Of everything but the key, as it was sent: "the newest" stays the same request although its answer changes.
     pub(super) fn digest(&self) -> Digest {
         let request = v1::SubmitJobRequest {
@@ -59,6 +74,8 @@ impl Submission {
             spec: Some(self.spec.clone().into()),
             parents: self.parents.iter().map(ToString::to_string).collect(),
             priority: self.priority,
+            lane: v1::Lane::from(self.lane).into(),
+            requirements: self.requirements.clone().into_wire(),
         };
         Digest::of(&request.encode_to_vec())
     }
@@ -75,11 +92,14 @@ mod tests {
         };
         let good = v1::SubmitJobRequest { spec: Some(spec), ..v1::SubmitJobRequest::default() };
         Submission::try_from(good.clone()).expect("valid");
+        let no_device = v1::Requirements { device_kind: "abacus".into(), ..v1::Requirements::default() };
         let cases = [
             ("idempotency_key", v1::SubmitJobRequest { idempotency_key: "a b".into(), ..good.clone() }),
             ("idempotency_key", v1::SubmitJobRequest { idempotency_key: "a".repeat(129), ..good.clone() }),
             ("priority", v1::SubmitJobRequest { priority: 11, ..good.clone() }),
             ("priority", v1::SubmitJobRequest { priority: i32::MIN, ..good.clone() }),
+            ("lane", v1::SubmitJobRequest { lane: 9, ..good.clone() }),
+            ("requirements.device_kind", v1::SubmitJobRequest { requirements: Some(no_device), ..good.clone() }),
             ("parents", v1::SubmitJobRequest { parents: vec!["x".into()], ..good.clone() }),
             ("parents", v1::SubmitJobRequest { parents: vec![String::new(); 65], ..good.clone() }),
             ("spec", v1::SubmitJobRequest { spec: None, ..good }),

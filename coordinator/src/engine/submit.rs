@@ -11,7 +11,9 @@ use sortinghat_proto::{
 };
 
 use super::{
-    Engine, MAX_TRIES, Shared, Submission, contended, keys,
+    Engine, MAX_TRIES, Shared, Submission,
+    change::open_queue,
+    contended, keys,
     load::Versioned,
     pins::Pins,
     records::{self, AcceptedRecord, AttemptEvents, EventRecord, JobRecord, TaskRecord},
@@ -40,6 +42,7 @@ impl Engine {
             // After the key: a job that was accepted before is returned although its photos are gone since.
             if !std::mem::replace(&mut uploads_checked, true) {
                 shared.require_uploads(tenant, &submission).await?;
+                shared.require_queue(&submission.queue(tenant)).await?;
             }
             let (job, batch) = shared.acceptance(tenant, &id, &submission, now).await?;
             if shared.apply_one(batch).await? {
@@ -142,6 +145,8 @@ impl Shared {
             model: pins.model,
             parents: parents.into_iter().map(|parent| parent.value.id).collect(),
             priority: submission.priority,
+            lane: submission.lane,
+            requirements: submission.requirements.clone(),
             idempotency_key: submission.idempotency_key.clone(),
             created: now,
             started: None,
@@ -205,7 +210,8 @@ fn create(batch: &mut Batch, job: &JobRecord, task: Task, submission: &Submissio
         batch.writes.push((key, value));
     };
     write(keys::job(&job.id), records::encode(job));
-    let placement = keys::placement(&task, job.created, job.priority);
+    let rank = job.rank();
+    let (placement, is_claimable) = (keys::placement(&task, &rank), task.is_claimable());
     let phase = Phase::from(&task.state);
     write(keys::task(&task.id), records::encode(&TaskRecord { task, events: AttemptEvents::default() }));
     let accepted = v1::JobEvent {
@@ -224,7 +230,7 @@ fn create(batch: &mut Batch, job: &JobRecord, task: Task, submission: &Submissio
     batch.insertions.push((keys::jobs(&job.tenant), job.id.to_string()));
     batch.insertions.extend(placement);
     batch.increments.push((keys::tasks_in(phase), 1));
-    if phase == Phase::Ready {
-        batch.topics.push(keys::READY.into());
+    if is_claimable {
+        open_queue(batch, &rank.queue);
     }
 }

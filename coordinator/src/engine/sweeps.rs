@@ -28,6 +28,8 @@ pub struct Swept {
     pub released: usize,
     /// Children that heard of their parents' end.
     pub told: usize,
+    /// Ready queues that had been empty for long.
+    pub closed: usize,
 }
 
 /// Keeps leases from running out while workers could not be heard: after the start, and after an outage of the store.
@@ -109,6 +111,7 @@ impl Shared {
             expired: self.expire_leases(now).await?,
             released: self.release_due(now).await?,
             told: self.tell_dependents(now).await?,
+            closed: self.close_empty_queues(now).await?,
         };
         self.measure_queue().await?;
         Ok(swept)

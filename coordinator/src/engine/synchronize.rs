@@ -7,12 +7,17 @@ use sortinghat_proto::{Refusal, WorkerId, time::UnixMs, v1};
 use tokio::{sync::broadcast, time::Instant};
 
 use super::{
-    Engine, Shared, keys,
+    Engine, Shared,
+    claim::Claimant,
+    keys,
     load::Loaded,
     reports::LeaseReport,
     sessions::{Instruction, LeaseName, Turn},
 };
-use crate::{queue::Lease, store::Range};
+use crate::{
+    queue::{Capabilities, Lease},
+    store::Range,
+};
 
 /// Leases that one message may report, and that one worker may hold.
 const MAX_LEASES_PER_WORKER: usize = 1_000;
@@ -21,9 +26,8 @@ const REPORTS_AT_A_TIME: usize = 32;
 
 /// A message, parsed, and what its reports led to.
 struct Message {
-    worker: WorkerId,
+    worker: Claimant,
     arrived: UnixMs,
-    host: String,
     /// Slots for new tasks; 0 for a worker that drains.
     free_slots: usize,
     /// Leases that it knows of.
@@ -91,12 +95,14 @@ impl Shared {
             .zip(&taken)
             .filter(|(_, taken)| taken.outcome)
             .map(|(report, _)| v1::LeaseKey { task_id: report.task.to_string(), epoch: report.token.epoch });
+        let acknowledged = acknowledged.collect();
+        let description = request.description.unwrap_or_default();
+        let capabilities = Capabilities::from(&description);
         Ok(Message {
-            acknowledged: acknowledged.collect(),
+            acknowledged,
             events_recorded: taken.iter().any(|taken| taken.events),
-            host: request.description.map(|description| super::bounded(description.host)).unwrap_or_default(),
             free_slots: if request.draining { 0 } else { request.free_slots as usize },
-            worker,
+            worker: Claimant { id: worker, host: super::bounded(description.host), capabilities },
             arrived,
             reported,
             running,
@@ -105,11 +111,11 @@ impl Shared {
 
     /// Everything that the worker should be doing now, and whether it does not know that yet.
     async fn answer(&self, message: &Message) -> Result<(v1::SynchronizeResponse, bool), Refusal> {
-        let mut held = self.held(&message.worker).await?;
+        let mut held = self.held(&message.worker.id).await?;
         let unknown = held.iter().filter(|(_, lease)| !message.reported.contains(&lease.0)).count();
         let capacity = message.free_slots.saturating_sub(unknown);
-        if self.claim(&message.worker, &message.host, capacity).await? > 0 {
-            held = self.held(&message.worker).await?;
+        if self.claim(&message.worker, capacity).await? > 0 {
+            held = self.held(&message.worker.id).await?;
         }
         let mut instructions = HashSet::new();
         let mut leases = Vec::with_capacity(held.len());
@@ -127,7 +133,7 @@ impl Shared {
         let lost = message.running.iter().filter(|name| !is_held(name));
         instructions.extend(lost.cloned().map(Instruction::Stop));
         let now = self.store.now().await?;
-        let is_news = self.sessions.is_news(&message.worker, &instructions, now, self.rules.lease_ttl_ms / 3)
+        let is_news = self.sessions.is_news(&message.worker.id, &instructions, now, self.rules.lease_ttl_ms / 3)
             || !message.acknowledged.is_empty()
             || message.events_recorded;
         let answer = v1::SynchronizeResponse {
@@ -162,7 +168,7 @@ impl Shared {
         turn: &mut Turn,
         until: Instant,
     ) {
-        let own_topic = keys::worker_topic(&message.worker);
+        let own_topic = keys::worker_topic(&message.worker.id);
         let takes_more = message.free_slots > 0;
         let is_for_it = |topic: &str| topic == own_topic || takes_more && topic == keys::READY;
         let poll = Instant::now() + Duration::from_millis(self.settings.poll_ms);

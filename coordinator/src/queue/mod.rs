@@ -3,15 +3,19 @@
 //! [`transition()`] takes a task, an event and the time, and returns the task after it or why it may not happen. Everything
 //! else (events in order, index entries, a job's state) follows from tasks before and after.
 
+mod capability;
 mod invariants;
 mod job;
+mod order;
 mod retry;
 mod task;
 mod transition;
 pub mod wire;
 
+pub use capability::{Capabilities, Shortfall};
 pub use invariants::{Violation, check_step};
 pub use job::{Phase, TaskCounts};
+pub use order::{ClaimOrder, Heads, Pick, Share, Turns};
 pub use retry::backoff_ms;
 pub use task::{Event, Lease, Outcome, Output, State, Task, Token};
 pub use transition::{Effect, Rejection, Rules, transition};

@@ -171,6 +171,11 @@ impl Task {
         }
     }
 
+    /// A worker may take it now.
+    pub fn is_claimable(&self) -> bool {
+        matches!(self.state, State::Ready { not_before: None })
+    }
+
     /// The lease that somebody holds.
     pub fn lease(&self) -> Option<&Lease> {
         match &self.state {

@@ -121,6 +121,9 @@ async fn an_index_is_read_in_order_from_either_end(store: &dyn Store) {
     let same = Batch { removals: vec![insert("d")], insertions: vec![insert("d")], ..create("index:3", "") };
     one(store, same).await;
     assert_eq!(entries(store, Range::first("index", 9).from("d")).await, ["d"], "removals come first");
+    let ranges = vec![Range::first("index", 1), Range::first("none", 9), Range::first("index2", 9)];
+    let together = store.ranges(ranges).await.expect("the store answers");
+    assert_eq!(together, [vec!["b"], vec![], vec!["z"]], "several at once, in the order in which they were asked for");
 }
 
 async fn counters_are_returned_after_their_increments(store: &dyn Store) {

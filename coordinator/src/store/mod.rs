@@ -36,6 +36,11 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Reads a part of an ordered index.
     async fn range(&self, range: Range) -> Result<Vec<String>, StoreError>;
 
+    /// Reads parts of ordered indexes, in the order of `ranges`; not necessarily at one moment.
+    async fn ranges(&self, ranges: Vec<Range>) -> Result<Vec<Vec<String>>, StoreError> {
+        futures::future::try_join_all(ranges.into_iter().map(|range| self.range(range))).await
+    }
+
     /// The store's own time. It never goes back, neither between callers nor over restarts.
     async fn now(&self) -> Result<UnixMs, StoreError>;
 

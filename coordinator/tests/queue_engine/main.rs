@@ -2,6 +2,7 @@
 
 mod jobs;
 mod leases;
+mod scheduling;
 mod simulation;
 mod tenants;
 mod workers;

@@ -16,6 +16,7 @@ use sortinghat_coordinator::{
 };
 use sortinghat_proto::{
     JobId, ObjectRef, Refusal, Tenant,
+    limits::MAX_JOBS_PER_CALL,
     time::UnixMs,
     v1::{self, attempt_event, job_spec::Kind, task_outcome},
 };
@@ -48,8 +49,13 @@ pub(crate) struct World {
 impl World {
     /// Over a new store in memory, past the grace after the start.
     pub(crate) async fn new() -> Self {
+        Self::with(settings()).await
+    }
+
+    /// The same with other settings than [`settings`].
+    pub(crate) async fn with(settings: Settings) -> Self {
         let clock = Arc::new(ManualClock::new(START));
-        let world = Self::over(Arc::new(MemoryStore::new(clock.clone())), clock);
+        let world = Self::over(Arc::new(MemoryStore::new(clock.clone())), clock, settings);
         world.settle().await;
         world
     }
@@ -57,12 +63,16 @@ impl World {
     /// Over a store in a file, right after the start.
     pub(crate) fn embedded(path: &Path, clock: Arc<ManualClock>) -> Self {
         let store = EmbeddedStore::open(path, clock.clone()).expect("the file opens");
-        Self::over(Arc::new(store), clock)
+        Self::over(Arc::new(store), clock, settings())
     }
 
-    fn over(store: Arc<dyn Store>, clock: Arc<ManualClock>) -> Self {
+    /// Another coordinator over the same store, right after its start.
+    pub(crate) fn beside(&self, settings: Settings) -> Self {
+        Self::over(self.store.clone(), self.clock.clone(), settings)
+    }
+
+    fn over(store: Arc<dyn Store>, clock: Arc<ManualClock>, settings: Settings) -> Self {
         let objects = Arc::new(Objects::default());
-        let settings = Settings { lease_ttl_ms: LEASE_MS as u32, keepalive_ms: 1, ..Settings::default() };
         let engine = Engine::new(store.clone(), objects.clone(), settings);
         Self { clock, engine, store, objects, tenant: Tenant::local() }
     }
@@ -92,6 +102,19 @@ impl World {
     pub(crate) async fn accept(&self, request: v1::SubmitJobRequest) -> Result<v1::Job, Refusal> {
         let accepted = self.engine.submit(&self.tenant, Submission::try_from(request)?).await?;
         Ok(accepted.job.expect("an accepted job is returned"))
+    }
+
+    /// Submits `count` copies of a job for a tenant.
+    pub(crate) async fn submit_many(&self, tenant: &Tenant, job: &v1::SubmitJobRequest, count: usize) {
+        let mut left = count;
+        while left > 0 {
+            let chunk = left.min(MAX_JOBS_PER_CALL);
+            let response = self.engine.submit_many(tenant, vec![job.clone(); chunk]).await.expect("answered");
+            let is_accepted =
+                |verdict: &v1::SubmitVerdict| matches!(verdict.verdict, Some(v1::submit_verdict::Verdict::Accepted(_)));
+            assert!(response.verdicts.iter().all(is_accepted));
+            left -= chunk;
+        }
     }
 
     pub(crate) async fn job(&self, id: &JobId) -> v1::Job {
@@ -126,6 +149,11 @@ impl World {
         };
         updates.into_iter().filter_map(event).collect()
     }
+}
+
+/// Those of these tests.
+pub(crate) fn settings() -> Settings {
+    Settings { lease_ttl_ms: LEASE_MS as u32, keepalive_ms: 1, ..Settings::default() }
 }
 
 pub(crate) fn request(kind: Kind) -> v1::SubmitJobRequest {

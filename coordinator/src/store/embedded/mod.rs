@@ -22,7 +22,7 @@ use redb::{Database, ReadableDatabase as _};
 use sortinghat_proto::time::UnixMs;
 use tokio::sync::{broadcast, oneshot};
 
-use super::{Batch, Clock, Order, Range, Record, Store, StoreError, Verdict};
+use super::{Batch, Clock, Range, Record, Store, StoreError, Verdict};
 use tables::{COUNTERS, INDEXES, META, RECORDS, TIME};
 
 /// Hints that a slow listener may fall behind before it loses some.
@@ -130,23 +130,13 @@ impl Store for EmbeddedStore {
     }
 
     async fn range(&self, range: Range) -> Result<Vec<String>, StoreError> {
+        Ok(self.ranges(vec![range]).await?.pop().unwrap_or_default())
+    }
+
+    async fn ranges(&self, ranges: Vec<Range>) -> Result<Vec<Vec<String>>, StoreError> {
         self.reading(move |database| {
             let indexes = database.begin_read()?.open_table(INDEXES)?;
-            // The index's name with the byte 0 behind it is the least name that is greater.
-            let next_index = format!("{}\0", range.index);
-            let until = match &range.until {
-                Some(until) if *until <= range.from => return Ok(Vec::new()),
-                Some(until) => (range.index.as_str(), until.as_str()),
-                None => (next_index.as_str(), ""),
-            };
-            let entries = indexes.range((range.index.as_str(), range.from.as_str())..until)?;
-            let entry = |item: Result<(redb::AccessGuard<'_, (&str, &str)>, _), redb::StorageError>| {
-                Ok(item?.0.value().1.to_owned())
-            };
-            match range.order {
-                Order::Ascending => entries.take(range.limit).map(entry).collect(),
-                Order::Descending => entries.rev().take(range.limit).map(entry).collect(),
-            }
+            ranges.iter().map(|range| tables::entries(&indexes, range)).collect()
         })
         .await
     }

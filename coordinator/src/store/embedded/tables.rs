@@ -1,9 +1,9 @@
 //! What lies in the file.
 
 use bytes::Bytes;
-use redb::{Database, ReadableTable as _, TableDefinition};
+use redb::{AccessGuard, Database, ReadableTable, TableDefinition};
 
-use crate::store::Record;
+use crate::store::{Order, Range, Record};
 
 /// By key: version and value.
 pub(super) const RECORDS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("records");
@@ -45,4 +45,24 @@ pub(super) fn prepare(database: &Database) -> Result<u64, redb::Error> {
 /// A record from its stored form.
 pub(super) fn record((version, value): (u64, &[u8])) -> Record {
     Record { version, value: Bytes::copy_from_slice(value) }
+}
+
+/// The entries of a part of an index.
+pub(super) fn entries(
+    indexes: &impl ReadableTable<(&'static str, &'static str), ()>,
+    range: &Range,
+) -> Result<Vec<String>, redb::Error> {
+    // The index's name with the byte 0 behind it is the least name that is greater.
+    let next_index = format!("{}\0", range.index);
+    let until = match &range.until {
+        Some(until) if *until <= range.from => return Ok(Vec::new()),
+        Some(until) => (range.index.as_str(), until.as_str()),
+        None => (next_index.as_str(), ""),
+    };
+    let entries = indexes.range((range.index.as_str(), range.from.as_str())..until)?;
+    let entry = |item: Result<(AccessGuard<'_, (&str, &str)>, _), redb::StorageError>| Ok(item?.0.value().1.to_owned());
+    match range.order {
+        Order::Ascending => entries.take(range.limit).map(entry).collect(),
+        Order::Descending => entries.rev().take(range.limit).map(entry).collect(),
+    }
 }

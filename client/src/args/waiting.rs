@@ -1,0 +1,41 @@
+//! The options of every command that submits a job: where it waits, and for what.
+
+use clap::Args;
+use sortinghat_client::Submission;
+use sortinghat_proto::{JobSpec, Lane, Requirements, limits::MAX_PRIORITY};
+
+use crate::failure::Failure;
+
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Where the job waits")]
+pub(crate) struct Waiting {
+    /// interactive or bulk; interactive jobs go first [default: interactive for a single photo to classify, else bulk]
+    #[arg(long, value_name = "LANE")]
+    pub(crate) lane: Option<Lane>,
+    /// -10 to 10; a higher one goes before those that are up to a minute older for each step
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = priority())]
+    pub(crate) priority: i32,
+    /// What its worker must have: device=cuda, memory=16GiB, device-memory=8GiB, label.NAME=VALUE; may be repeated
+    #[arg(long = "require", value_name = "KEY=VALUE")]
+    pub(crate) requirements: Vec<Requirements>,
+}
+
+fn priority() -> clap::builder::RangedI64ValueParser<i32> {
+    clap::value_parser!(i32).range(-i64::from(MAX_PRIORITY)..=i64::from(MAX_PRIORITY))
+}
+
+impl Waiting {
+    /// What makes a job that waits as these options say, given what to do and the lane that is taken if they say nothing of it.
+    /// Checked before anything is uploaded.
+    pub(crate) fn resolve(&self) -> Result<impl FnOnce(JobSpec, Lane) -> Submission, Failure> {
+        let items: Vec<String> = self.requirements.iter().map(ToString::to_string).collect();
+        let requirements = items.join(",").parse()?;
+        let (lane, priority) = (self.lane, self.priority);
+        Ok(move |spec, default| Submission {
+            lane: lane.unwrap_or(default),
+            priority,
+            requirements,
+            ..Submission::new(spec)
+        })
+    }
+}
