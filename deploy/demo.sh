@@ -58,7 +58,8 @@ What happened, in $((SECONDS / 60)) min $((SECONDS % 60)) s:
   3. A network that had learned to see from ImageNet was taught these eight classes in $EPOCHS epochs: model stamps/1.
   4. It was measured on the held-out pictures, plainly and with test-time augmentation. The report, with the pictures that it
      got wrong, is $RESULTS/report.html
-  5. It named one cat, and then a folder of $(find "$FOLDER/holiday" -type f | wc -l) files, of which one is no photo:
+  5. It was asked about a photograph of a cat, which is unlike the drawings that it learned from: its low probability says so.
+     Then about a folder of $(find "$FOLDER/holiday" -type f | wc -l) files, of which one is no photo:
      $RESULTS/predictions.csv
 TEXT
     if [[ "$KEEP" == --keep ]]; then

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use sortinghat_proto::{Backbone, JobKind};
+use sortinghat_proto::{Backbone, JobKind, Precision};
 
 pub(crate) use waiting::Waiting;
 
@@ -171,10 +171,20 @@ pub(crate) struct Finetune {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PrecisionArg {
-    /// bf16 where the device has fast instructions for it
+    /// What is fastest there: bf16 where the device has instructions for it, but f32 to train on a CPU
     Auto,
     F32,
     Bf16,
+}
+
+impl From<PrecisionArg> for Precision {
+    fn from(asked: PrecisionArg) -> Self {
+        match asked {
+            PrecisionArg::Auto => Self::Auto,
+            PrecisionArg::F32 => Self::F32,
+            PrecisionArg::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -206,6 +216,9 @@ pub(crate) struct Evaluate {
     /// What was decided in the report: keep, exclude or relabel
     #[arg(long, value_name = "FILE")]
     pub(crate) decisions: Option<PathBuf>,
+    /// Arithmetic of the passes
+    #[arg(long, value_enum, default_value_t = PrecisionArg::Auto)]
+    pub(crate) precision: PrecisionArg,
     /// Where to save the report [default: MODEL-report.html here]
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
@@ -235,6 +248,9 @@ pub(crate) struct Classify {
     /// Seed of the augmentation
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
+    /// Arithmetic of the passes
+    #[arg(long, value_enum, default_value_t = PrecisionArg::Auto)]
+    pub(crate) precision: PrecisionArg,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
 }

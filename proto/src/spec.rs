@@ -248,7 +248,7 @@ pub enum WeightsSource {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
-    /// bf16 on a GPU, `F32` on a CPU, where it trains faster.
+    /// What is fastest where it runs: bf16 where the device has instructions for it, but `F32` to train on a CPU.
     Auto,
     /// 32-bit floats.
     F32,
@@ -269,6 +269,8 @@ pub struct EvaluateSpec {
     pub seed: u64,
     /// A decisions file, as the report saves it.
     pub decisions: Option<ObjectRef>,
+    /// Arithmetic of the forward passes.
+    pub precision: Precision,
 }
 
 /// What a model is measured on.
@@ -316,6 +318,8 @@ pub struct ClassifySpec {
     pub tta: Option<Tta>,
     /// Seed of the augmentation.
     pub seed: u64,
+    /// Arithmetic of the forward passes.
+    pub precision: Precision,
 }
 
 impl TryFrom<v1::ObjectRef> for ObjectRef {

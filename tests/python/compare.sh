@@ -42,19 +42,44 @@ copy_fold() {
     done
 }
 
+# The ways in which each fold's photos are predicted, as NAME OPTIONS.
+readonly WAYS=("plain" "bf16 --precision bf16" "tta --tta")
+
+# predict_fold FOLD: trains on the others and predicts this one in each way.
+predict_fold() {
+    local fold=$1 way name options
+    hat models show "fold-$fold" >/dev/null 2>&1 ||
+        hat finetune compare@1 --name "fold-$fold" --backbone efficientnet_lite0 --epochs 5 --fold "$fold" --seed "$SEED"
+    copy_fold "$fold" "$OUT/fold-$fold"
+    for way in "${WAYS[@]}"; do
+        read -r name options <<<"$way"
+        # shellcheck disable=SC2086 # several words
+        hat classify "fold-$fold" "$OUT/fold-$fold" $options --out "$OUT/$name-$fold.part.csv"
+    done
+    for way in "${WAYS[@]}"; do
+        read -r name options <<<"$way"
+        mv "$OUT/$name-$fold.part.csv" "$OUT/$name-$fold.csv"
+    done
+}
+
 run_sortinghat() {
-    [[ -f "$OUT/sortinghat.csv" ]] && return
-    local fold
+    local fold way name
     hat up --background
     trap 'hat down' EXIT
-    hat ingest compare "$PHOTOS" --folds "$FOLDS" --seed "$SEED"
+    hat datasets show compare@1 >/dev/null 2>&1 || hat ingest compare "$PHOTOS" --folds "$FOLDS" --seed "$SEED"
     for ((fold = 0; fold < FOLDS; fold++)); do
-        hat finetune compare@1 --backbone efficientnet_lite0 --epochs 5 --fold "$fold" --seed "$SEED"
-        copy_fold "$fold" "$OUT/fold-$fold"
-        hat classify "compare/$((fold + 1))" "$OUT/fold-$fold" --out "$OUT/fold-$fold.csv"
+        [[ -f "$OUT/tta-$fold.csv" ]] || predict_fold "$fold"
     done
-    python3 "$PYTHON/fold_predictions.py" collect "$OUT/folds.csv" "$OUT"/fold-*.csv >"$OUT/sortinghat.csv.part"
-    mv "$OUT/sortinghat.csv.part" "$OUT/sortinghat.csv"
+    for way in "${WAYS[@]}"; do
+        name="${way%% *}"
+        python3 "$PYTHON/fold_predictions.py" collect "$OUT/folds.csv" "$OUT/$name"-[0-9].csv >"$OUT/sortinghat-$name.csv"
+    done
+}
+
+# difference FIRST SECOND [OPTION...]
+difference() {
+    python3 "$PYTHON/paired_difference.py" "$@" --folds "$OUT/folds.csv"
+    echo
 }
 
 mkdir -p "$OUT"
@@ -62,4 +87,9 @@ mkdir -p "$OUT"
 deal_folds
 run_fastai
 run_sortinghat
-python3 "$PYTHON/paired_difference.py" "$OUT/fastai.csv" "$OUT/sortinghat.csv" --folds "$OUT/folds.csv" --margin 3
+echo "Predictions in bf16 beside those in f32:"
+difference "$OUT/sortinghat-bf16.csv" "$OUT/sortinghat-plain.csv"
+echo "With test-time augmentation, beside fastai:"
+difference "$OUT/fastai.csv" "$OUT/sortinghat-tta.csv" --first-column predicted_tta
+echo "Beside fastai:"
+difference "$OUT/fastai.csv" "$OUT/sortinghat-plain.csv" --margin 3

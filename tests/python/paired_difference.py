@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare two classifiers photo by photo.
 
-    paired_difference.py fastai.csv sortinghat.csv [--margin POINTS]
+    paired_difference.py fastai.csv sortinghat.csv [--margin POINTS] [--first-column predicted_tta]
 
 Both files hold a photo a row with the columns digest,class,predicted (further ones are ignored; several seeds are
 averaged photo by photo). Printed are both accuracies with 95% Wilson intervals, the paired difference (second minus
@@ -23,7 +23,7 @@ Z_95 = 1.959963984540054
 DRAWS = 10_000
 
 
-def read_predictions(path):
+def read_predictions(path, column="predicted"):
     """digest -> (class, [right or wrong for each seed])."""
     with open(path, newline="") as file:
         photos = {}
@@ -31,7 +31,7 @@ def read_predictions(path):
             label, right = photos.setdefault(row["digest"], (row["class"], []))
             if label != row["class"]:
                 sys.exit(f"{path}: {row['digest']} has the labels {label} and {row['class']}")
-            right.append(row["predicted"] == row["class"])
+            right.append(row[column] == row["class"])
     return photos
 
 
@@ -100,10 +100,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("first")
     parser.add_argument("second")
+    parser.add_argument("--first-column", default="predicted", help="where the first file's predictions stand")
     parser.add_argument("--folds", help="CSV with digest,group: near-duplicates are resampled together")
     parser.add_argument("--margin", type=float, help="exit with 1 if the lower bound is below -MARGIN points")
     options = parser.parse_args()
-    first, second = read_predictions(options.first), read_predictions(options.second)
+    first, second = read_predictions(options.first, options.first_column), read_predictions(options.second)
     if first.keys() != second.keys():
         sys.exit(f"the files are about different photos: {len(first.keys() - second.keys())} are only in the first, "
                  f"{len(second.keys() - first.keys())} only in the second")

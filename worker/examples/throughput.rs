@@ -1,10 +1,10 @@
 //! Photos a second on this machine, beside what a plain PyTorch script does: `make bench`, or
 //! `cargo run -p sortinghat-worker --example throughput -- DIR [ROUNDS]`.
 //!
-//! Decodes and resizes the first 320 PNG and JPEG files below DIR. Then trains and asks EfficientNet-Lite0, batches of 64 at
-//! 224 pixels, in turns as PyTorch does unless told otherwise (NCHW, f32, glibc's malloc as it is) and as jobs do (NHWC,
-//! freed memory kept, predictions in bf16 where the CPU has it). Allocator settings belong to a process: each turn is
-//! one of its own. Pixels and weights are random: they change no time.
+//! Decodes and resizes the first 320 PNG and JPEG files below DIR. Then trains EfficientNet-Lite0 and asks it and resnet34,
+//! batches of 64 at 224 pixels, in turns as PyTorch does unless told otherwise (NCHW, f32, glibc's malloc as it is) and as
+//! jobs do (NHWC, freed memory kept, the precision that jobs choose). Allocator settings belong to a process: each turn is
+//! one of its own. Pixels and weights are random: they change no time. Both sides fold normalisation into convolutions.
 
 use std::{
     env,
@@ -17,7 +17,7 @@ use std::{
 
 use nix::sys::resource::{UsageWho, getrusage};
 use rayon::prelude::*;
-use sortinghat_proto::{Backbone, Digest};
+use sortinghat_proto::{self as proto, Backbone, Digest};
 use sortinghat_worker::{
     device::{self, Compute, DeviceRequest, Precision},
     models::{Classifier, ModelConfig},
@@ -38,13 +38,14 @@ const BATCH: usize = 64;
 /// The first batch of a turn allocates everything and does not count.
 const COUNTED_BATCHES: usize = 3;
 const SIDES: [&str; 2] = ["stock", "ours"];
-const WORKS: [&str; 2] = ["train", "predict"];
+const WORKS: [(&str, Backbone); 3] =
+    [("train", Backbone::EfficientnetLite0), ("predict", Backbone::EfficientnetLite0), ("predict", Backbone::Resnet34)];
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        ["turn", side, work] => turn(side, work),
+        ["turn", side, work, backbone] => turn(side, work, backbone),
         [root] => compare(Path::new(root), 3),
         [root, rounds] => compare(Path::new(root), rounds.parse()?),
         _ => Err("usage: throughput DIR [ROUNDS]".into()),
@@ -64,15 +65,16 @@ fn compare(root: &Path, rounds: usize) -> Result<(), Failure> {
         Ok(photos.par_iter().map(|photo| fastai_resize(photo, SIDE, (0.5, 0.5))).collect::<Vec<_>>())
     })?;
     println!("{}", device::choose(DeviceRequest::Auto, None)?.reason);
-    for work in WORKS {
+    for (work, backbone) in WORKS {
         let mut rates = [Vec::new(), Vec::new()];
         for _ in 0..rounds {
             for (rates, side) in rates.iter_mut().zip(SIDES) {
-                rates.push(run_turn(side, work)?);
+                rates.push(run_turn(side, work, backbone)?);
             }
         }
         let [stock, ours] = rates.map(median);
-        println!("{work:<14} stock {stock:7.1} photos/s, ours {ours:7.1} photos/s, {:.1} times as many", ours / stock);
+        let what = format!("{work} {backbone}");
+        println!("{what:<27} stock {stock:6.1} photos/s, ours {ours:6.1} photos/s, {:.1} times as many", ours / stock);
     }
     Ok(())
 }
@@ -99,13 +101,13 @@ fn photo_files(directory: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
 }
 
 /// One turn in a process of its own; its rate in photos a second.
-fn run_turn(side: &str, work: &str) -> Result<f64, Failure> {
-    let output = Command::new(env::current_exe()?).args(["turn", side, work]).output()?;
+fn run_turn(side: &str, work: &str, backbone: Backbone) -> Result<f64, Failure> {
+    let output = Command::new(env::current_exe()?).args(["turn", side, work, backbone.as_str()]).output()?;
     if !output.status.success() {
         return Err(format!("{side} {work} failed: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
     let line = String::from_utf8(output.stdout)?;
-    eprintln!("  {side:<6} {work:<8} {}", line.trim());
+    eprintln!("  {side:<6} {work:<8} {backbone:<18} {}", line.trim());
     Ok(line.split_whitespace().next().ok_or("a turn prints its rate first")?.parse()?)
 }
 
@@ -115,14 +117,15 @@ fn median(mut rates: Vec<f64>) -> f64 {
 }
 
 /// Measures one side at one work and prints its rate.
-fn turn(side: &str, work: &str) -> Result<(), Failure> {
+fn turn(side: &str, work: &str, backbone: &str) -> Result<(), Failure> {
     if side == "ours" {
         device::keep_freed_memory();
     }
     let compute = device::choose(DeviceRequest::Auto, None)?;
-    let config = ModelConfig::new(Backbone::EfficientnetLite0, vec!["one".into(), "two".into()], SIDE);
+    let backbone = Backbone::ALL.into_iter().find(|known| known.as_str() == backbone).ok_or("unknown backbone")?;
+    let config = ModelConfig::new(backbone, vec!["one".into(), "two".into()], SIDE);
     let mut classifier = Classifier::new(config, compute.device, 0)?;
-    let mut precision = compute.precision;
+    let mut precision = compute.prediction_precision(proto::Precision::Auto, backbone);
     if side == "stock" {
         classifier.to_nchw()?;
         precision = Precision::F32;
@@ -156,7 +159,7 @@ fn predict(classifier: &Classifier, precision: Precision, stopwatch: &mut Stopwa
 fn train(classifier: Classifier, compute: &Compute, stopwatch: &mut Stopwatch) -> Result<(), Failure> {
     let example = |index: usize| Example { digest: Digest::of(&index.to_le_bytes()), label: index % 2 };
     let examples: Vec<Example> = (0..BATCH * (COUNTED_BATCHES + 1)).map(example).collect();
-    let precision = if compute.device.is_cuda() { compute.precision } else { Precision::F32 };
+    let precision = compute.training_precision(proto::Precision::Auto);
     let recipe = Recipe { freeze_epochs: 0, precision, ..Recipe::fastai2(1, 0) };
     let mut trainer = Trainer::new(classifier, recipe, examples.clone(), examples[..2].to_vec())?;
     trainer.run(&Same(batch()), stopwatch)?;

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sortinghat_proto::{self as proto, Backbone};
 use tch::{Cuda, Device};
 
-use crate::aten;
+use crate::{aten, models::Architecture as _};
 
 /// What the user asked for with `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,7 +24,7 @@ pub enum DeviceRequest {
     Cuda(usize),
 }
 
-/// The kind of number a convolution computes with, once [`sortinghat_proto::Precision::Auto`] is decided. Weights are f32.
+/// The kind of number a convolution computes with, once [`proto::Precision::Auto`] is decided. Weights are f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -33,7 +34,7 @@ pub enum Precision {
     Bf16,
 }
 
-impl From<Precision> for sortinghat_proto::Precision {
+impl From<Precision> for proto::Precision {
     fn from(precision: Precision) -> Self {
         match precision {
             Precision::F32 => Self::F32,
@@ -89,8 +90,8 @@ impl fmt::Display for DeviceRequest {
 pub struct Compute {
     /// Where tensors live.
     pub device: Device,
-    /// What predictions run in. Training decides for itself.
-    pub precision: Precision,
+    /// It has instructions for bf16; emulated, bf16 would be slower than f32.
+    pub has_bf16: bool,
     /// Threads libtorch uses for one operation.
     pub threads: usize,
     /// One sentence: which device, and why.
@@ -104,6 +105,26 @@ impl Compute {
         match self.device {
             Device::Cuda(index) => format!("cuda:{index}"),
             Device::Cpu | Device::Mps | Device::Vulkan => "cpu".to_owned(),
+        }
+    }
+
+    /// What a network trains in. Left to us, bf16 is for GPUs: on a CPU, training in it is slower.
+    #[must_use]
+    pub fn training_precision(&self, asked: proto::Precision) -> Precision {
+        match asked {
+            proto::Precision::Auto if self.has_bf16 && self.device.is_cuda() => Precision::Bf16,
+            proto::Precision::Auto | proto::Precision::F32 => Precision::F32,
+            proto::Precision::Bf16 => Precision::Bf16,
+        }
+    }
+
+    /// What a network predicts in. Left to us, bf16 is for networks that keep their accuracy in it.
+    #[must_use]
+    pub fn prediction_precision(&self, asked: proto::Precision, backbone: Backbone) -> Precision {
+        match asked {
+            proto::Precision::Auto if self.has_bf16 && backbone.tolerates_bf16() => Precision::Bf16,
+            proto::Precision::Auto | proto::Precision::F32 => Precision::F32,
+            proto::Precision::Bf16 => Precision::Bf16,
         }
     }
 }
@@ -129,23 +150,22 @@ pub fn choose(request: DeviceRequest, threads: Option<usize>) -> Result<Compute,
 }
 
 fn cpu(threads: usize, why: &str) -> Compute {
-    let (precision, kind) =
-        if cpu_has_bf16() { (Precision::Bf16, "bf16") } else { (Precision::F32, "f32, no bf16 instructions") };
-    let reason = format!("the CPU computes ({why}), {threads} threads, predictions in {kind}");
-    Compute { device: Device::Cpu, precision, threads, reason }
+    let has_bf16 = cpu_has_bf16();
+    let with = if has_bf16 { "with" } else { "without" };
+    let reason = format!("the CPU computes ({why}), {threads} threads, {with} bf16 instructions");
+    Compute { device: Device::Cpu, has_bf16, threads, reason }
 }
 
 fn gpu(index: usize, threads: usize, why: &str) -> Compute {
     if let Err(error) = aten::deterministic_cudnn() {
         tracing::warn!(%error, "two runs on this GPU may differ in their last bits");
     }
-    let reason = format!("cuda:{index} computes ({why}), predictions in bf16");
-    Compute { device: Device::Cuda(index), precision: Precision::Bf16, threads, reason }
+    let reason = format!("cuda:{index} computes ({why})");
+    Compute { device: Device::Cuda(index), has_bf16: true, threads, reason }
 }
 
-/// Whether this CPU multiplies bf16 natively; emulated it would be slower than f32.
-#[must_use]
-pub fn cpu_has_bf16() -> bool {
+/// Whether this CPU multiplies bf16 natively.
+fn cpu_has_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx512bf16");
     #[cfg(not(target_arch = "x86_64"))]
@@ -231,6 +251,19 @@ mod tests {
         let compute = choose(DeviceRequest::Cpu, Some(1)).unwrap();
         assert_eq!((compute.device, compute.threads), (Device::Cpu, 1));
         assert!(compute.reason.starts_with("the CPU computes (asked for), 1 threads"), "{}", compute.reason);
+    }
+
+    #[test]
+    fn bf16_is_chosen_where_it_is_fast_and_costs_no_accuracy() {
+        let compute = |device, has_bf16| Compute { device, has_bf16, threads: 1, reason: String::new() };
+        let (cpu, gpu) = (compute(Device::Cpu, true), compute(Device::Cuda(0), true));
+        let auto = proto::Precision::Auto;
+        assert_eq!(cpu.prediction_precision(auto, Backbone::Resnet34), Precision::Bf16);
+        assert_eq!(cpu.prediction_precision(auto, Backbone::EfficientnetLite0), Precision::F32);
+        assert_eq!(compute(Device::Cpu, false).prediction_precision(auto, Backbone::Resnet34), Precision::F32);
+        assert_eq!((cpu.training_precision(auto), gpu.training_precision(auto)), (Precision::F32, Precision::Bf16));
+        let asked = proto::Precision::Bf16;
+        assert_eq!(cpu.prediction_precision(asked, Backbone::EfficientnetLite0), Precision::Bf16);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use arrow_array::{Array as _, cast::AsArray as _, types::Float32Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use shapes::{Bench, Inputs, evaluate, finetune, shape, shapes};
 use sortinghat_proto::{
-    ClassifySpec, EvaluateOn, EvaluateSpec, FinetuneSpec, JobSpec, ModelRef, Split, Tta, TtaRecipe, WeightsSource,
+    ClassifySpec, EvaluateOn, EvaluateSpec, FinetuneSpec, JobSpec, ModelRef, Precision, Split, Tta, TtaRecipe,
+    WeightsSource,
     executor::v1::executor_report::Report,
     manifest::{Decision, Decisions, EvaluationManifest, ModelManifest, PredictionsManifest, Verdict},
     v1::{ErrorCode, attempt_event::Event},
@@ -224,6 +225,7 @@ fn classify_gives_one_row_or_one_error_per_file_in_the_order_of_the_upload() {
         top_k: 5,
         tta: None,
         seed: 0,
+        precision: Precision::Auto,
     };
     let output = bench.run(JobSpec::Classify(spec), Inputs { model, ..Inputs::default() }).output();
     assert_eq!(output.summary, "3 photos classified by shapes/1, 2 could not be read");

@@ -31,6 +31,7 @@ pub(super) async fn run(session: &Session, args: Classify) -> Result<Exit, Failu
         top_k: args.top,
         tta: evaluate::tta(args.tta, args.passes),
         seed: args.seed,
+        precision: args.precision.into(),
     };
     let followed = follow::submit(session, &client, submission(JobSpec::Classify(spec), lane)).await?;
     result::finish(session, &client, followed, args.out.as_deref()).await

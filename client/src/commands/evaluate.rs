@@ -32,6 +32,7 @@ pub(super) async fn run(session: &Session, args: Evaluate) -> Result<Exit, Failu
             Some(bytes) => Some(client.upload_bytes(bytes.into()).await?),
             None => None,
         },
+        precision: args.precision.into(),
         model,
     };
     let report = args.report.unwrap_or_else(|| default_report(&args.model));

@@ -2,13 +2,13 @@ use std::path::Path;
 
 use sortinghat_client::Client;
 use sortinghat_proto::{
-    Backbone, DatasetRef, FinetuneSpec, JobSpec, Lane, Precision, WeightsSource,
+    Backbone, DatasetRef, FinetuneSpec, JobSpec, Lane, WeightsSource,
     v1::{EpochMetrics, Job},
 };
 
 use super::result;
 use crate::{
-    args::{Finetune, PrecisionArg},
+    args::Finetune,
     exit::Exit,
     failure::Failure,
     follow,
@@ -36,11 +36,7 @@ pub(super) async fn run(session: &Session, args: Finetune) -> Result<Exit, Failu
         image_size_px: args.size,
         seed: args.seed,
         fold: args.fold,
-        precision: match args.precision {
-            PrecisionArg::Auto => Precision::Auto,
-            PrecisionArg::F32 => Precision::F32,
-            PrecisionArg::Bf16 => Precision::Bf16,
-        },
+        precision: args.precision.into(),
     };
     let followed = follow::submit(session, &client, submission(JobSpec::Finetune(spec), Lane::Bulk)).await?;
     result::finish(session, &client, followed, None).await

@@ -84,11 +84,13 @@ fn spec(spec: &v1::JobSpec) -> Value {
                 "model": s.model, "dataset": dataset, "source": source, "seed": s.seed,
                 "tta": word(s.tta().as_str_name(), "TTA_RECIPE_"), "tta_passes": s.tta_passes,
                 "decisions": s.decisions.as_ref().map(object),
+                "precision": word(s.precision().as_str_name(), "PRECISION_"),
             })
         }
         Some(Kind::Classify(s)) => json!({
             "model": s.model, "source": s.source.as_ref().map(object), "top_k": s.top_k, "seed": s.seed,
             "tta": word(s.tta().as_str_name(), "TTA_RECIPE_"), "tta_passes": s.tta_passes,
+            "precision": word(s.precision().as_str_name(), "PRECISION_"),
         }),
         None => Value::Null,
     }

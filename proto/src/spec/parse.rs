@@ -76,12 +76,7 @@ fn finetune(wire: v1::FinetuneSpec) -> Result<FinetuneSpec, Refusal> {
         image_size_px: in_range(or_default(wire.image_size_px, 224), 32..=1024, "finetune.image_size_px")?,
         seed: wire.seed,
         fold: wire.fold.map(|fold| in_range(fold, 0..=19, "finetune.fold")).transpose()?,
-        precision: match v1::Precision::try_from(wire.precision) {
-            Ok(v1::Precision::Unspecified) => Precision::Auto,
-            Ok(v1::Precision::F32) => Precision::F32,
-            Ok(v1::Precision::Bf16) => Precision::Bf16,
-            Err(_) => return Err(Refusal::invalid("finetune.precision", "use f32, bf16 or nothing")),
-        },
+        precision: precision(wire.precision, "finetune.precision")?,
     })
 }
 
@@ -97,6 +92,7 @@ fn evaluate(wire: v1::EvaluateSpec) -> Result<EvaluateSpec, Refusal> {
         tta: tta(wire.tta, wire.tta_passes, "evaluate.tta")?,
         seed: wire.seed,
         decisions: wire.decisions.map(|object| required_object(Some(object), "evaluate.decisions")).transpose()?,
+        precision: precision(wire.precision, "evaluate.precision")?,
     })
 }
 
@@ -107,7 +103,17 @@ fn classify(wire: v1::ClassifySpec) -> Result<ClassifySpec, Refusal> {
         top_k: in_range(or_default(wire.top_k, 5), 1..=1000, "classify.top_k")?,
         tta: tta(wire.tta, wire.tta_passes, "classify.tta")?,
         seed: wire.seed,
+        precision: precision(wire.precision, "classify.precision")?,
     })
+}
+
+fn precision(wire: i32, field: &str) -> Result<Precision, Refusal> {
+    match v1::Precision::try_from(wire) {
+        Ok(v1::Precision::Unspecified) => Ok(Precision::Auto),
+        Ok(v1::Precision::F32) => Ok(Precision::F32),
+        Ok(v1::Precision::Bf16) => Ok(Precision::Bf16),
+        Err(_) => Err(Refusal::invalid(field, "use f32, bf16 or nothing")),
+    }
 }
 
 fn tta(recipe: i32, passes: u32, field: &str) -> Result<Option<Tta>, Refusal> {

@@ -56,12 +56,7 @@ impl From<FinetuneSpec> for v1::FinetuneSpec {
             image_size_px: spec.image_size_px,
             seed: spec.seed,
             fold: spec.fold,
-            precision: match spec.precision {
-                Precision::Auto => v1::Precision::Unspecified,
-                Precision::F32 => v1::Precision::F32,
-                Precision::Bf16 => v1::Precision::Bf16,
-            }
-            .into(),
+            precision: precision(spec.precision),
         }
     }
 }
@@ -81,6 +76,7 @@ impl From<EvaluateSpec> for v1::EvaluateSpec {
             tta_passes,
             seed: spec.seed,
             decisions: spec.decisions.map(Into::into),
+            precision: precision(spec.precision),
         }
     }
 }
@@ -95,6 +91,7 @@ impl From<ClassifySpec> for v1::ClassifySpec {
             tta,
             tta_passes,
             seed: spec.seed,
+            precision: precision(spec.precision),
         }
     }
 }
@@ -108,4 +105,14 @@ fn tta(tta: Option<Tta>) -> (i32, u32) {
         TtaRecipe::Max => v1::TtaRecipe::Max,
     };
     (recipe.into(), passes)
+}
+
+/// The wire's number.
+fn precision(precision: Precision) -> i32 {
+    match precision {
+        Precision::Auto => v1::Precision::Unspecified,
+        Precision::F32 => v1::Precision::F32,
+        Precision::Bf16 => v1::Precision::Bf16,
+    }
+    .into()
 }

@@ -38,6 +38,7 @@ pub(crate) fn run(spec: &ClassifySpec, context: &JobContext, warm: &mut WarmMode
         digests: files.iter().map(|file| file.object.digest.clone()).collect(),
         tta: spec.tta,
         seed: spec.seed,
+        precision: spec.precision,
     };
     let mut writer = Writer::new(context, &model.classes, spec.top_k as usize);
     let mut waiting = files.iter();

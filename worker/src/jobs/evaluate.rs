@@ -6,7 +6,7 @@ mod table;
 use std::sync::Arc;
 
 use sortinghat_proto::{
-    Digest, EvaluateOn, EvaluateSpec, ObjectRef, Refusal,
+    Digest, EvaluateOn, EvaluateSpec, ObjectRef, Precision, Refusal,
     manifest::{Decisions, EvaluationManifest, ModelManifest},
 };
 
@@ -76,6 +76,7 @@ fn measure(
         digests: subjects.photos.iter().map(|photo| photo.digest.clone()).collect(),
         tta: spec.tta,
         seed: spec.seed,
+        precision: spec.precision,
     };
     predict(context, question, |answers| {
         decoded.extend(answers.outcomes.iter().map(Result::is_ok));
@@ -166,5 +167,10 @@ fn command(spec: &EvaluateSpec, model: &str) -> String {
         EvaluateOn::Source(_) => " --on FOLDER".to_owned(),
     };
     let tta = if spec.tta.is_some() { " --tta" } else { "" };
-    format!("hat evaluate {model}{on}{tta} --decisions decisions.json")
+    let precision = match spec.precision {
+        Precision::Auto => "",
+        Precision::F32 => " --precision f32",
+        Precision::Bf16 => " --precision bf16",
+    };
+    format!("hat evaluate {model}{on}{tta}{precision} --decisions decisions.json")
 }

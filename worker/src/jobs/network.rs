@@ -2,11 +2,10 @@
 
 use std::io::Read as _;
 
-use sortinghat_proto::{self as proto, ObjectRef, Refusal, manifest::ModelManifest, v1::ErrorCode};
+use sortinghat_proto::{ObjectRef, Refusal, manifest::ModelManifest, v1::ErrorCode};
 
 use super::{JobContext, JobError};
 use crate::{
-    device::{Compute, Precision},
     models::{Classifier, ModelConfig, ModelError, WeightsError},
     objects::ObjectError,
 };
@@ -43,16 +42,6 @@ pub(super) fn weights_error(doing: &str, error: &WeightsError, field: &str, code
     match error {
         WeightsError::Tch { source, .. } => JobError::torch(doing, source),
         error => Refusal { code, field: field.into(), message: error.to_string() }.into(),
-    }
-}
-
-/// What a network trains in. Left to us, bf16 is for GPUs: on a CPU it is faster for predictions, and slower in training.
-pub(super) fn training_precision(asked: proto::Precision, compute: &Compute) -> Precision {
-    match asked {
-        proto::Precision::F32 => Precision::F32,
-        proto::Precision::Bf16 => Precision::Bf16,
-        proto::Precision::Auto if compute.device.is_cuda() => compute.precision,
-        proto::Precision::Auto => Precision::F32,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sortinghat_proto::{Digest, Tta};
+use sortinghat_proto::{Digest, Precision, Tta};
 
 use super::{JobContext, JobError};
 use crate::{
@@ -23,6 +23,8 @@ pub(super) struct Question<'a> {
     pub(super) digests: Vec<Digest>,
     pub(super) tta: Option<Tta>,
     pub(super) seed: u64,
+    /// As it was asked for.
+    pub(super) precision: Precision,
 }
 
 /// What the network says of some consecutive photos.
@@ -41,8 +43,9 @@ pub(super) fn predict(
     question: Question<'_>,
     mut each: impl FnMut(Answers) -> Result<(), JobError>,
 ) -> Result<(), JobError> {
-    let Question { network, photos, digests, tta, seed } = question;
-    let predictor = Predictor::new(network, context.machine().compute.precision, seed);
+    let Question { network, photos, digests, tta, seed, precision } = question;
+    let precision = context.machine().compute.prediction_precision(precision, network.backbone());
+    let predictor = Predictor::new(network, precision, seed);
     let passes = (0..tta.map_or(0, |tta| tta.passes)).map(|pass| predictor.crop(pass)).collect();
     let plan = ViewPlan { size: network.config().image_size as usize, passes };
     let total = photos.len() as u64;

@@ -27,6 +27,12 @@ pub(crate) trait Architecture: Copy {
     /// The public repository that carries ImageNet weights under our names, if there is one.
     fn hub_repository(self) -> Option<&'static str>;
 
+    /// Whether predictions in bf16 are as good as in f32.
+    ///
+    /// Its last feature map in bf16, averaged over positions, is off by 0.8 to 1% in the resnets, which run about three
+    /// times as fast in it on a CPU; by 4% in EfficientNet-Lite0, which hardly gains.
+    fn tolerates_bf16(self) -> bool;
+
     /// Names of the ImageNet classifier in published weights, which a fine-tuned model leaves out.
     fn classifier_prefix(self) -> &'static str;
 }
@@ -77,6 +83,13 @@ impl Architecture for Backbone {
             Self::Resnet18 => Some("timm/resnet18.a1_in1k"),
             Self::Resnet34 => Some("timm/resnet34.a1_in1k"),
             Self::Resnet50 => Some("timm/resnet50.a1_in1k"),
+        }
+    }
+
+    fn tolerates_bf16(self) -> bool {
+        match self {
+            Self::EfficientnetLite0 => false,
+            Self::Resnet18 | Self::Resnet34 | Self::Resnet50 => true,
         }
     }
 

@@ -5,7 +5,7 @@
 
 use tch::{TchError, Tensor};
 
-use super::layers::{BatchNorm, Builder, Conv, ConvShape, Mode, Padding};
+use super::layers::{Builder, ConvNorm, ConvShape, Mode, Padding};
 
 const EPS: f64 = 1e-3;
 
@@ -28,25 +28,8 @@ pub(super) struct EfficientNetLite0 {
     head: ConvNorm,
 }
 
-/// A convolution and its normalisation.
-#[derive(Debug)]
-struct ConvNorm {
-    conv: Conv,
-    norm: BatchNorm,
-}
-
-impl ConvNorm {
-    fn new(builder: &mut Builder, conv: &str, norm: &str, shape: ConvShape) -> Result<Self, TchError> {
-        Ok(Self { conv: builder.conv(conv, shape)?, norm: builder.batch_norm(norm, shape.outputs, EPS)? })
-    }
-
-    fn forward(&self, input: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
-        self.norm.forward(&self.conv.forward(input)?, mode)
-    }
-
-    fn forward_relu6(&self, input: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
-        self.forward(input, mode)?.f_relu6_()
-    }
+fn forward_relu6(layer: &ConvNorm, input: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
+    layer.forward(input, mode)?.f_relu6_()
 }
 
 fn pointwise(inputs: i64, outputs: i64) -> ConvShape {
@@ -80,24 +63,24 @@ impl Block {
         let expand = if expansion == 1 {
             None
         } else {
-            Some(ConvNorm::new(builder, &name("_expand_conv"), &name("_bn0"), pointwise(inputs, width))?)
+            Some(builder.conv_norm(&name("_expand_conv"), &name("_bn0"), pointwise(inputs, width), EPS)?)
         };
         let depthwise =
             ConvShape { inputs: width, outputs: width, kernel, stride, groups: width, padding: Padding::Same };
         Ok(Self {
             expand,
-            depthwise: ConvNorm::new(builder, &name("_depthwise_conv"), &name("_bn1"), depthwise)?,
-            project: ConvNorm::new(builder, &name("_project_conv"), &name("_bn2"), pointwise(width, outputs))?,
+            depthwise: builder.conv_norm(&name("_depthwise_conv"), &name("_bn1"), depthwise, EPS)?,
+            project: builder.conv_norm(&name("_project_conv"), &name("_bn2"), pointwise(width, outputs), EPS)?,
             shortcut: stride == 1 && inputs == outputs,
         })
     }
 
     fn forward(&self, input: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
         let expanded = match &self.expand {
-            Some(expand) => expand.forward_relu6(input, mode)?,
+            Some(expand) => forward_relu6(expand, input, mode)?,
             None => input.shallow_clone(),
         };
-        let filtered = self.depthwise.forward_relu6(&expanded, mode)?;
+        let filtered = forward_relu6(&self.depthwise, &expanded, mode)?;
         let mut output = self.project.forward(&filtered, mode)?;
         if self.shortcut { output.f_add_(input) } else { Ok(output) }
     }
@@ -106,7 +89,7 @@ impl Block {
 impl EfficientNetLite0 {
     pub(super) fn new(builder: &mut Builder) -> Result<Self, TchError> {
         let stem = ConvShape { inputs: 3, outputs: 32, kernel: 3, stride: 2, groups: 1, padding: Padding::Same };
-        let stem = ConvNorm::new(builder, "_conv_stem", "_bn0", stem)?;
+        let stem = builder.conv_norm("_conv_stem", "_bn0", stem, EPS)?;
         let mut blocks = Vec::new();
         let mut inputs = 32;
         for (expansion, outputs, repeats, first_stride, kernel) in STAGES {
@@ -117,15 +100,15 @@ impl EfficientNetLite0 {
                 inputs = outputs;
             }
         }
-        let head = ConvNorm::new(builder, "_conv_head", "_bn1", pointwise(inputs, 1280))?;
+        let head = builder.conv_norm("_conv_head", "_bn1", pointwise(inputs, 1280), EPS)?;
         Ok(Self { stem, blocks, head })
     }
 
     pub(super) fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
-        let mut features = self.stem.forward_relu6(images, mode)?;
+        let mut features = forward_relu6(&self.stem, images, mode)?;
         for block in &self.blocks {
             features = block.forward(&features, mode)?;
         }
-        self.head.forward_relu6(&features, mode)
+        forward_relu6(&self.head, &features, mode)
     }
 }

@@ -84,11 +84,18 @@ impl Builder {
         Ok(tensor)
     }
 
-    pub(super) fn conv(&mut self, name: &str, shape: ConvShape) -> Result<Conv, TchError> {
+    /// A convolution and its normalisation, under the names `conv` and `norm`.
+    pub(super) fn conv_norm(
+        &mut self,
+        conv: &str,
+        norm: &str,
+        shape: ConvShape,
+        eps: f64,
+    ) -> Result<ConvNorm, TchError> {
         let ConvShape { inputs, outputs, kernel, groups, .. } = shape;
         let weight_shape = [outputs, inputs / groups, kernel, kernel];
-        let weight = self.parameter(&format!("{name}.weight"), Role::Weight, &weight_shape, 0.0)?;
-        Ok(Conv { weight, shape })
+        let weight = self.parameter(&format!("{conv}.weight"), Role::Weight, &weight_shape, 0.0)?;
+        Ok(ConvNorm { weight, shape, norm: self.batch_norm(norm, outputs, eps)? })
     }
 
     pub(super) fn batch_norm(&mut self, name: &str, channels: i64, eps: f64) -> Result<BatchNorm, TchError> {
@@ -132,19 +139,32 @@ pub(super) struct ConvShape {
     pub(super) padding: Padding,
 }
 
-/// A convolution without bias.
+/// A convolution without bias, and the normalisation of what it gives.
 #[derive(Debug)]
-pub(super) struct Conv {
+pub(super) struct ConvNorm {
     weight: Tensor,
     shape: ConvShape,
+    norm: BatchNorm,
 }
 
-impl Conv {
-    pub(super) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
-        let ConvShape { kernel, stride, groups, padding, .. } = self.shape;
-        let convolve = |input: &Tensor, pad: i64| {
-            input.f_conv2d(&self.weight, None::<&Tensor>, [stride, stride], [pad, pad], [1, 1], groups)
-        };
+impl ConvNorm {
+    pub(super) fn forward(&self, input: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
+        match mode {
+            Mode::Train => self.norm.forward(&self.shape.convolve(input, &self.weight, None)?, mode),
+            Mode::Eval => {
+                let (scale, shift) = self.norm.affine()?;
+                let weight = self.weight.f_mul(&scale.f_view([-1, 1, 1, 1])?)?;
+                self.shape.convolve(input, &weight, Some(&shift))
+            }
+        }
+    }
+}
+
+impl ConvShape {
+    fn convolve(self, input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, TchError> {
+        let Self { kernel, stride, groups, padding, .. } = self;
+        let convolve =
+            |input: &Tensor, pad: i64| input.f_conv2d(weight, bias, [stride, stride], [pad, pad], [1, 1], groups);
         if padding == Padding::Symmetric || stride == 1 {
             return convolve(input, kernel / 2);
         }
@@ -173,6 +193,14 @@ pub(super) struct BatchNorm {
 }
 
 impl BatchNorm {
+    /// What it does in [`Mode::Eval`], `x * scale + shift` by channel: a convolution before it can do it at once, which saves a
+    /// pass over the feature map and, in bf16, a rounding.
+    fn affine(&self) -> Result<(Tensor, Tensor), TchError> {
+        let scale = self.weight.f_mul(&self.running_var.f_add_scalar(self.eps)?.f_rsqrt()?)?;
+        let shift = self.bias.f_sub(&self.running_mean.f_mul(&scale)?)?;
+        Ok((scale, shift))
+    }
+
     pub(super) fn forward(&self, input: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
         Tensor::f_batch_norm(
             input,
@@ -221,9 +249,10 @@ mod tests {
     fn a_same_convolution_halves_an_even_and_an_odd_input_upwards() {
         let mut builder = Builder::new(Device::Cpu);
         let shape = ConvShape { inputs: 3, outputs: 4, kernel: 3, stride: 2, groups: 1, padding: Padding::Same };
-        let conv = builder.conv("conv", shape).unwrap();
+        let conv = builder.conv_norm("conv", "norm", shape, 1e-3).unwrap();
         for (size, expected) in [(224, 112), (7, 4)] {
-            let output = conv.forward(&Tensor::zeros([1, 3, size, size], (Kind::Float, Device::Cpu))).unwrap();
+            let input = Tensor::zeros([1, 3, size, size], (Kind::Float, Device::Cpu));
+            let output = conv.forward(&input, Mode::Train).unwrap();
             assert_eq!(output.size(), [1, 4, expected, expected]);
         }
     }

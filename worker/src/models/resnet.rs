@@ -2,7 +2,7 @@
 
 use tch::{TchError, Tensor};
 
-use super::layers::{BatchNorm, Builder, Conv, ConvShape, Mode, Padding};
+use super::layers::{Builder, ConvNorm, ConvShape, Mode, Padding};
 
 const EPS: f64 = 1e-5;
 const STAGE_WIDTHS: [i64; 4] = [64, 128, 256, 512];
@@ -12,23 +12,6 @@ const STAGE_WIDTHS: [i64; 4] = [64, 128, 256, 512];
 pub(super) struct ResNet {
     stem: ConvNorm,
     blocks: Vec<Block>,
-}
-
-/// A convolution and its normalisation.
-#[derive(Debug)]
-struct ConvNorm {
-    conv: Conv,
-    norm: BatchNorm,
-}
-
-impl ConvNorm {
-    fn new(builder: &mut Builder, conv: &str, norm: &str, shape: ConvShape) -> Result<Self, TchError> {
-        Ok(Self { conv: builder.conv(conv, shape)?, norm: builder.batch_norm(norm, shape.outputs, EPS)? })
-    }
-
-    fn forward(&self, input: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
-        self.norm.forward(&self.conv.forward(input)?, mode)
-    }
 }
 
 fn shape(inputs: i64, outputs: i64, kernel: i64, stride: i64) -> ConvShape {
@@ -49,18 +32,18 @@ impl Block {
         let mut channels = inputs;
         for (i, &(width, kernel, stride)) in (1..).zip(steps) {
             let conv = format!("{name}.conv{i}");
-            convs.push(ConvNorm::new(
-                builder,
+            convs.push(builder.conv_norm(
                 &conv,
                 &format!("{name}.bn{i}"),
                 shape(channels, width, kernel, stride),
+                EPS,
             )?);
             channels = width;
         }
         let stride = steps.iter().map(|&(_, _, stride)| stride).product();
         let downsample = if stride != 1 || inputs != channels {
             let (conv, norm) = (format!("{name}.downsample.0"), format!("{name}.downsample.1"));
-            Some(ConvNorm::new(builder, &conv, &norm, shape(inputs, channels, 1, stride))?)
+            Some(builder.conv_norm(&conv, &norm, shape(inputs, channels, 1, stride), EPS)?)
         } else {
             None
         };
@@ -100,7 +83,7 @@ impl ResNet {
         expansion: i64,
         steps: impl Fn(i64, i64) -> Vec<(i64, i64, i64)>,
     ) -> Result<Self, TchError> {
-        let stem = ConvNorm::new(builder, "conv1", "bn1", shape(3, 64, 7, 2))?;
+        let stem = builder.conv_norm("conv1", "bn1", shape(3, 64, 7, 2), EPS)?;
         let mut blocks = Vec::new();
         let mut channels = 64;
         for (stage, (&width, depth)) in STAGE_WIDTHS.iter().zip(depths).enumerate() {

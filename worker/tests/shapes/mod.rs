@@ -7,8 +7,8 @@ use std::sync::{
 };
 
 use sortinghat_proto::{
-    DatasetRef, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobId, JobSpec, ModelRef, ObjectRef, Split, TaskId,
-    Tenant, WeightsSource,
+    DatasetRef, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobId, JobSpec, ModelRef, ObjectRef, Precision,
+    Split, TaskId, Tenant, WeightsSource,
     executor::v1::{ExecutorReport, executor_report::Report},
     manifest::{UploadManifest, UploadedFile},
     v1::{self, attempt_event::Event},
@@ -194,7 +194,7 @@ pub(crate) fn finetune() -> FinetuneSpec {
 /// A plain evaluation on what was held out.
 pub(crate) fn evaluate() -> EvaluateSpec {
     let model = ModelRef::parse("shapes/1", "").unwrap();
-    EvaluateSpec { model, on: EvaluateOn::HeldOut, tta: None, seed: 5, decisions: None }
+    EvaluateSpec { model, on: EvaluateOn::HeldOut, tta: None, seed: 5, decisions: None, precision: Precision::Auto }
 }
 
 /// Red discs and blue squares: path and PNG.

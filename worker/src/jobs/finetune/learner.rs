@@ -1,4 +1,4 @@
-use sortinghat_proto::{FinetuneSpec, Refusal, v1, v1::ErrorCode};
+use sortinghat_proto::{self as proto, FinetuneSpec, Refusal, v1, v1::ErrorCode};
 
 use super::{Weights, set::TrainingSet, unusable};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     device::Precision,
     jobs::{
         JobContext, JobError,
-        network::{is_lost, training_precision, whole},
+        network::{is_lost, whole},
     },
     models::Classifier,
     training::{
@@ -43,12 +43,14 @@ impl<'a> Learner<'a> {
         set: &'a TrainingSet,
         weights: &'a Weights,
     ) -> Self {
+        let compute = &context.machine().compute;
         let recipe = Recipe {
             freeze_epochs: spec.freeze_epochs,
             base_learning_rate: spec.base_lr,
             batch_size: spec.batch_size as usize,
-            precision: training_precision(spec.precision, &context.machine().compute),
-            validation_precision: context.machine().compute.precision,
+            precision: compute.training_precision(spec.precision),
+            // So that an evaluation repeats the table.
+            validation_precision: compute.prediction_precision(proto::Precision::Auto, spec.backbone),
             ..Recipe::fastai2(spec.epochs, spec.seed)
         };
         Self { spec, context, set, weights, recipe }
