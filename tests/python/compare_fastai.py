@@ -168,7 +168,7 @@ def parse_options():
 
 def main():
     options = parse_options()
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     rows = read_folds(options.folds, options.limit)
     done = finished(options.out)
     for seed in options.seeds.split(","):

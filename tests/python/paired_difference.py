@@ -24,15 +24,23 @@ DRAWS = 10_000
 
 
 def read_predictions(path, column="predicted"):
-    """digest -> (class, [right or wrong for each seed])."""
+    """digest -> ((class, fold), [right or wrong for each seed]); the fold is None where the file has none."""
     with open(path, newline="") as file:
         photos = {}
         for row in csv.DictReader(file):
-            label, right = photos.setdefault(row["digest"], (row["class"], []))
-            if label != row["class"]:
-                sys.exit(f"{path}: {row['digest']} has the labels {label} and {row['class']}")
+            place = (row["class"], row.get("fold"))
+            known, right = photos.setdefault(row["digest"], (place, []))
+            if known != place:
+                sys.exit(f"{path}: {row['digest']} has class and fold {known} and {place}")
             right.append(row[column] == row["class"])
     return photos
+
+
+def check_places(first, second):
+    """Two classifiers can be compared only if each photo was held out from the same others."""
+    moved = [digest for digest in first if first[digest][0] != second[digest][0]]
+    if moved:
+        sys.exit(f"{len(moved)} photos have another class or fold in the second file, such as {moved[0]}")
 
 
 def read_groups(path, digests):
@@ -108,6 +116,7 @@ def main():
     if first.keys() != second.keys():
         sys.exit(f"the files are about different photos: {len(first.keys() - second.keys())} are only in the first, "
                  f"{len(second.keys() - first.keys())} only in the second")
+    check_places(first, second)
     print(accuracy_line(options.first, first))
     print(accuracy_line(options.second, second))
     low = compare(first, second, read_groups(options.folds, first))

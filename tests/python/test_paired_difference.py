@@ -6,7 +6,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from paired_difference import bootstrap_interval, mcnemar_exact, wilson
+from paired_difference import bootstrap_interval, check_places, mcnemar_exact, wilson
 
 
 class PairedDifference(unittest.TestCase):
@@ -29,6 +29,12 @@ class PairedDifference(unittest.TestCase):
         self.assertEqual(together, (-1.0, 1.0))
         self.assertGreater(alone[0], -0.3)
         self.assertLess(alone[1], 0.3)
+
+    def test_predictions_from_other_folds_are_not_compared(self):
+        here = {"a": (("cat", "0"), [True]), "b": (("cat", "1"), [True])}
+        check_places(here, {"a": (("cat", "0"), [False]), "b": (("cat", "1"), [True])})
+        with self.assertRaises(SystemExit):
+            check_places(here, {"a": (("cat", "1"), [True]), "b": (("cat", "1"), [True])})
 
 
 if __name__ == "__main__":
