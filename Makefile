@@ -11,7 +11,7 @@ export PATH := $(CACHE)/tools/bin:$(PATH)
 WITHOUT_LIBTORCH := sortinghat-proto sortinghat-coordinator sortinghat-client
 
 .NOTPARALLEL:
-.PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering unit bench compare clean
+.PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering unit stores power-cuts bench compare clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -64,6 +64,18 @@ python-unit:
 unit:
 	cargo build --workspace --bins
 	cargo nextest run --workspace
+
+COMMANDS ?= 10000000
+CUTS ?= 2000
+SEED ?= 0
+SUITE := cargo test --package sortinghat-coordinator
+
+stores: ## Random commands, COMMANDS from SEED: all stores answer alike
+	@deploy/install.sh redis
+	SORTINGHAT_RANDOM_COMMANDS=$(COMMANDS) SORTINGHAT_SEED=$(SEED) $(SUITE) --test store_contract random -- --nocapture
+
+power-cuts: ## The embedded store through CUTS losses of power from SEED on
+	SORTINGHAT_POWER_CUTS=$(CUTS) SORTINGHAT_SEED=$(SEED) $(SUITE) --test store_contract power -- --nocapture
 
 bench: deps ## Photos a second on this machine, beside plain PyTorch settings
 	cargo run --package sortinghat-worker --example throughput -- $(CACHE)/photos

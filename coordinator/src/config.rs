@@ -10,8 +10,10 @@ use std::{
     time::Duration,
 };
 
+use sortinghat_proto::Name;
+
 pub use settings::Settings;
-pub use values::{LogFilter, LogFormat, ObjectStoreUrl, Span, StoreUrl, ValueError};
+pub use values::{LogFilter, LogFormat, ObjectStoreUrl, RedisUrl, Span, StoreUrl, ValueError};
 
 /// How the coordinator runs; every default is filled in and every path is absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where the queue is kept.
     pub store: StoreUrl,
+    /// How a Redis is used; `None` for any other store.
+    pub redis: Option<RedisConfig>,
     /// Where photos, datasets, models and predictions are kept.
     pub object_store: ObjectStoreUrl,
     /// How long a worker may be silent before its tasks go to others.
@@ -38,6 +42,17 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which log lines are written.
     pub log_filter: LogFilter,
+}
+
+/// How a Redis is used as the queue's store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisConfig {
+    /// The file that holds its password.
+    pub password_file: Option<PathBuf>,
+    /// Keeps deployments in one Redis apart.
+    pub deployment: Name,
+    /// Go on although Redis may lose, or has lost, what it acknowledged.
+    pub allow_data_loss: bool,
 }
 
 /// The PEM files of the server's identity.
@@ -79,6 +94,18 @@ pub enum ConfigError {
     /// No data folder was named and there is no home to put it in.
     #[error("no place for data: set --data-dir (or SORTINGHAT_DATA_DIR), since HOME is not set")]
     NoHome,
+    /// A setting that only Redis has, for another store.
+    #[error("{flag} is for a Redis and would be ignored: set --store redis://HOST, or leave it out")]
+    Ignored {
+        /// The flag.
+        flag: &'static str,
+    },
+    /// Several coordinators may serve one queue, but each would keep objects in a folder of its own.
+    #[error(
+        "with a Redis, say where its coordinators share their objects: set --object-store s3://BUCKET/PREFIX, or \
+         file:///FOLDER if all of them see that folder"
+    )]
+    PrivateObjects,
     /// One of the two TLS files is missing.
     #[error("--tls-cert and --tls-key go together: {missing} is not set")]
     HalfTls {
@@ -102,6 +129,7 @@ pub enum ConfigError {
 }
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7878);
+const DEFAULT_DEPLOYMENT: &str = "sortinghat";
 const DEFAULT_LEASE_TTL: Duration = Duration::from_secs(30);
 const DEFAULT_DRAIN_GRACE: Duration = Duration::from_secs(10);
 
@@ -126,14 +154,17 @@ impl Config {
         let data_dir = absolute(settings.data_dir.map_or_else(default_data_dir, Ok)?)?;
         let store = match settings.store {
             Some(StoreUrl::Embedded(path)) => StoreUrl::Embedded(absolute(path)?),
-            Some(StoreUrl::Memory) => StoreUrl::Memory,
+            Some(other @ (StoreUrl::Redis(_) | StoreUrl::Memory)) => other,
             None => StoreUrl::Embedded(data_dir.join("queue.redb")),
         };
         let object_store = match settings.object_store {
             Some(url) => url,
+            None if matches!(store, StoreUrl::Redis(_)) => return Err(ConfigError::PrivateObjects),
             None => ObjectStoreUrl::folder(&data_dir.join("objects"))?,
         };
+        let redis = redis(&store, settings.store_password_file, settings.store_deployment, settings.allow_data_loss)?;
         let config = Self {
+            redis,
             listen: settings.listen.unwrap_or(DEFAULT_LISTEN),
             store,
             object_store,
@@ -179,6 +210,31 @@ fn default_data_dir() -> Result<PathBuf, ConfigError> {
     let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
     let base = data_home.or_else(|| Some(home?.join(".local/share"))).ok_or(ConfigError::NoHome)?;
     Ok(base.join("sortinghat/coordinator"))
+}
+
+/// The settings that only a Redis has.
+fn redis(
+    store: &StoreUrl,
+    password_file: Option<PathBuf>,
+    deployment: Option<Name>,
+    allow_data_loss: Option<bool>,
+) -> Result<Option<RedisConfig>, ConfigError> {
+    if matches!(store, StoreUrl::Redis(_)) {
+        return Ok(Some(RedisConfig {
+            password_file: password_file.map(absolute).transpose()?,
+            deployment: deployment.unwrap_or_else(|| DEFAULT_DEPLOYMENT.parse().expect("it is a name")),
+            allow_data_loss: allow_data_loss.unwrap_or_default(),
+        }));
+    }
+    let given = [
+        ("--store-password-file", password_file.is_some()),
+        ("--store-deployment", deployment.is_some()),
+        ("--allow-data-loss", allow_data_loss.is_some()),
+    ];
+    match given.into_iter().find(|(_, is_given)| *is_given) {
+        Some((flag, _)) => Err(ConfigError::Ignored { flag }),
+        None => Ok(None),
+    }
 }
 
 fn tls(cert: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<TlsFiles>, ConfigError> {

@@ -10,7 +10,7 @@ mod upload;
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, path::Path};
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, memory::InMemory, path::Path};
 use sortinghat_proto::{Digest, ObjectRef, Refusal, Tenant, v1::ErrorCode};
 
 use crate::config::ObjectStoreUrl;
@@ -108,6 +108,11 @@ impl Objects {
         let (store, prefix) = backend::open(url.url(), patience)
             .map_err(|reason| ObjectError::Unopenable { url: url.clone(), reason })?;
         Ok(Self { store, prefix })
+    }
+
+    /// Objects that are gone with the process: for simulations.
+    pub fn in_memory() -> Self {
+        Self { store: Arc::new(InMemory::new()), prefix: Path::default() }
     }
 
     /// Writes and removes one small object, to find out at start whether the store can be written to and whether it honours

@@ -4,6 +4,7 @@ use std::{fs, net::SocketAddr, path::Path, path::PathBuf};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use sortinghat_proto::Name;
 
 use super::{Config, ConfigError, LogFilter, LogFormat, ObjectStoreUrl, Span, StoreUrl};
 
@@ -17,10 +18,20 @@ pub struct Settings {
     /// Folder for the coordinator's files [default: ~/.local/share/sortinghat/coordinator]
     #[arg(long, env = "SORTINGHAT_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Where the queue is kept: embedded:FILE, or memory: for tests [default: embedded:DATA_DIR/queue.redb]
+    /// Where the queue is kept: embedded:FILE, redis://HOST:PORT (rediss:// for TLS), or memory: for tests
+    /// [default: embedded:DATA_DIR/queue.redb]
     #[arg(long, env = "SORTINGHAT_STORE", value_name = "URL")]
     pub store: Option<StoreUrl>,
-    /// Where objects are kept: file:///FOLDER or s3://BUCKET/PREFIX [default: file://DATA_DIR/objects]
+    /// File that holds the password for Redis
+    #[arg(long, env = "SORTINGHAT_STORE_PASSWORD_FILE", value_name = "FILE")]
+    pub store_password_file: Option<PathBuf>,
+    /// Name that keeps deployments in one Redis apart; coordinators with the same one serve the same queue [default: sortinghat]
+    #[arg(long, env = "SORTINGHAT_STORE_DEPLOYMENT", value_name = "NAME")]
+    pub store_deployment: Option<Name>,
+    /// Use a Redis that may lose, or has lost, jobs that it acknowledged [default: false]
+    #[arg(long, env = "SORTINGHAT_ALLOW_DATA_LOSS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub allow_data_loss: Option<bool>,
+    /// Where objects are kept: file:///FOLDER or s3://BUCKET/PREFIX [default: file://DATA_DIR/objects, none with a Redis]
     #[arg(long, env = "SORTINGHAT_OBJECT_STORE", value_name = "URL")]
     pub object_store: Option<ObjectStoreUrl>,
     /// How long a worker may be silent before its tasks go to others, such as 30s [default: 30s]
@@ -69,6 +80,9 @@ impl Settings {
             listen: self.listen.or(lower.listen),
             data_dir: self.data_dir.or(lower.data_dir),
             store: self.store.or(lower.store),
+            store_password_file: self.store_password_file.or(lower.store_password_file),
+            store_deployment: self.store_deployment.or(lower.store_deployment),
+            allow_data_loss: self.allow_data_loss.or(lower.allow_data_loss),
             object_store: self.object_store.or(lower.object_store),
             lease_ttl: self.lease_ttl.or(lower.lease_ttl),
             drain_grace: self.drain_grace.or(lower.drain_grace),
@@ -84,11 +98,15 @@ impl Settings {
 
 impl From<Config> for Settings {
     fn from(config: Config) -> Self {
+        let redis = config.redis;
         let (tls_cert, tls_key) = config.tls.map(|tls| (tls.cert, tls.key)).unzip();
         Self {
             listen: Some(config.listen),
             data_dir: Some(config.data_dir),
             store: Some(config.store),
+            store_password_file: redis.as_ref().and_then(|redis| redis.password_file.clone()),
+            store_deployment: redis.as_ref().map(|redis| redis.deployment.clone()),
+            allow_data_loss: redis.as_ref().map(|redis| redis.allow_data_loss),
             object_store: Some(config.object_store),
             lease_ttl: Some(config.lease_ttl),
             drain_grace: Some(config.drain_grace),

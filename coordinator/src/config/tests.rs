@@ -74,9 +74,32 @@ fn half_of_a_tls_identity_is_refused() {
 }
 
 #[test]
-fn a_store_that_this_build_lacks_is_refused_without_showing_its_password() {
-    let error = "redis://:hunter2@queue:6379".parse::<StoreUrl>().expect_err("not yet").to_string();
-    assert!(error.contains("not in this build yet") && !error.contains("hunter2"), "{error}");
+fn a_password_in_the_url_of_a_redis_is_refused_without_showing_it() {
+    let error = "redis://:hunter2@queue:6379".parse::<StoreUrl>().expect_err("a secret").to_string();
+    assert!(error.contains("--store-password-file") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn a_redis_has_a_host_and_no_options_that_would_be_ignored() {
+    for url in ["redis://", "redis://host/queue", "redis://host?protocol=resp3", "redis:host", "rediss:///1"] {
+        url.parse::<StoreUrl>().expect_err(url);
+    }
+    for url in ["redis://host:6379", "rediss://user@host/2"] {
+        assert_eq!(url.parse::<StoreUrl>().expect("valid").to_string(), url);
+    }
+}
+
+#[test]
+fn a_setting_for_redis_is_refused_for_another_store_and_dumped_for_a_redis() {
+    let settings = Settings { allow_data_loss: Some(true), ..at("/data") };
+    assert!(refusal(settings.clone()).contains("--allow-data-loss is for a Redis"));
+    let settings = Settings { store: "redis://queue".parse().ok(), ..settings };
+    assert!(refusal(settings.clone()).contains("share their objects: set --object-store"));
+    let settings = Settings { object_store: "s3://bucket".parse().ok(), ..settings };
+    let config = Config::resolve(settings).expect("valid");
+    assert!(config.to_toml().contains("allow_data_loss = true"));
+    let again: Settings = toml::from_str(&config.to_toml()).expect("it is a configuration file");
+    assert_eq!(Config::resolve(again).expect("valid"), config);
 }
 
 #[test]

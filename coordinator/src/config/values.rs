@@ -49,6 +49,8 @@ macro_rules! as_text {
 pub enum StoreUrl {
     /// `embedded:FILE`: one file, for one coordinator.
     Embedded(PathBuf),
+    /// `redis://HOST`: a Redis, for many coordinators.
+    Redis(RedisUrl),
     /// `memory:`: gone with the process; for tests.
     Memory,
 }
@@ -61,9 +63,8 @@ impl FromStr for StoreUrl {
         match text.split_once(':') {
             Some(("embedded", path)) if !path.is_empty() => Ok(Self::Embedded(path.into())),
             Some(("memory", "")) => Ok(Self::Memory),
-            // The URL may hold a password.
-            Some(("redis" | "rediss", _)) => refuse("redis:", "is not in this build yet: use embedded:FILE"),
-            _ => refuse(text, "is not a store: use embedded:FILE, or memory: for tests"),
+            Some(("redis" | "rediss", _)) => Ok(Self::Redis(text.parse()?)),
+            _ => refuse(text, "is not a store: use embedded:FILE, redis://HOST, or memory: for tests"),
         }
     }
 }
@@ -72,8 +73,49 @@ impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Embedded(path) => write!(f, "embedded:{}", path.display()),
+            Self::Redis(url) => url.fmt(f),
             Self::Memory => f.write_str("memory:"),
         }
+    }
+}
+
+/// A Redis: `redis://[USER@]HOST[:PORT][/DATABASE]`, or `rediss://` for TLS. Never holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisUrl(Url);
+
+impl RedisUrl {
+    /// The URL.
+    pub fn url(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl FromStr for RedisUrl {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        const FORM: &str = "is not a Redis: use redis://HOST:6379, or rediss:// for TLS";
+        // A text that cannot be parsed may hold a password.
+        let Ok(url) = Url::parse(text) else { return refuse("redis:", FORM) };
+        if url.password().is_some() {
+            return refuse("redis:", "holds a password: put it in a file and name that with --store-password-file");
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return refuse(text, "has options, which would be ignored");
+        }
+        let database = url.path().trim_start_matches('/');
+        let is_database = database.is_empty() || database.parse::<u32>().is_ok();
+        match url.host_str() {
+            Some(host) if !host.is_empty() && is_database && matches!(url.scheme(), "redis" | "rediss") => {
+                Ok(Self(url))
+            }
+            _ => refuse(text, FORM),
+        }
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
+use rand::{RngExt as _, rngs::StdRng};
 use sortinghat_proto::{Refusal, TaskId, Tenant, WorkerId};
 
 use super::{
@@ -104,7 +105,7 @@ impl Shared {
             let window = (capacity * (lost_races + 1) + self.claims.going().tasks.len()).min(MAX_WINDOW);
             let mut queues = self.heads(claimant, window).await?;
             let is_all = queues.iter().all(|queue| queue.entries.len() < window);
-            scatter(&mut queues, lost_races * capacity);
+            scatter(&mut queues, lost_races * capacity, &mut self.dice());
             let shares = self.shares(&queues).await?;
             let reserved = self.claims.reserve(queues, shares, capacity);
             if reserved.picks.is_empty() && is_all {
@@ -187,9 +188,9 @@ fn may_serve(claimant: &Claimant, queue: &QueueName) -> bool {
 
 /// Leaves out up to `most` first tasks of each queue, at random. A race is lost to another coordinator, which then has a task, and so
 /// all of them together always get on; but two that look at the same place again would waste each other's reads.
-fn scatter(queues: &mut [Heads], most: usize) {
+fn scatter(queues: &mut [Heads], most: usize, dice: &mut StdRng) {
     for queue in queues {
         let spare = queue.entries.len().saturating_sub(1).min(most);
-        queue.entries.drain(..rand::random_range(0..=spare));
+        queue.entries.drain(..dice.random_range(0..=spare));
     }
 }

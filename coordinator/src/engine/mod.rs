@@ -25,9 +25,14 @@ mod sweeps;
 mod synchronize;
 mod watch;
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use async_trait::async_trait;
+use rand::{SeedableRng as _, rngs::StdRng};
 use sortinghat_proto::{ObjectRef, Refusal, Tenant, v1::ErrorCode};
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +69,8 @@ pub struct Settings {
     pub queue_linger_ms: u64,
     /// Weights of tenants among others, at least 1; those that are not named have 1.
     pub weights: HashMap<Tenant, u32>,
+    /// Seed of ids and of choices among equals; `None` for the system's randomness. Simulations set it.
+    pub seed: Option<u64>,
 }
 
 impl Default for Settings {
@@ -76,6 +83,7 @@ impl Default for Settings {
             sweep_ms: 200,
             queue_linger_ms: 60_000,
             weights: HashMap::new(),
+            seed: None,
         }
     }
 }
@@ -96,6 +104,7 @@ struct Shared {
     expiry: sweeps::ExpiryGrace,
     claims: claim::Claims,
     empty_queues: ready::EmptyQueues,
+    dice: Mutex<StdRng>,
     draining: CancellationToken,
 }
 
@@ -116,6 +125,9 @@ impl Engine {
             shared: Arc::new(Shared {
                 store,
                 objects,
+                dice: Mutex::new(
+                    settings.seed.map_or_else(|| StdRng::from_rng(&mut rand::rng()), StdRng::seed_from_u64),
+                ),
                 settings,
                 rules,
                 sessions: sessions::Sessions::default(),
@@ -140,11 +152,20 @@ impl Engine {
     }
 }
 
+impl Shared {
+    /// Where ids and choices among equals come from.
+    fn dice(&self) -> MutexGuard<'_, StdRng> {
+        self.dice.lock().expect("no holder of the dice panics")
+    }
+}
+
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         let code = match error {
             StoreError::Malformed { .. } => ErrorCode::Internal,
-            StoreError::Unavailable { .. } | StoreError::Closed => ErrorCode::StorageUnavailable,
+            StoreError::Unavailable { .. } | StoreError::Unsafe { .. } | StoreError::Closed => {
+                ErrorCode::StorageUnavailable
+            }
         };
         Self::new(code, error.to_string())
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures::{StreamExt as _, stream};
+use rand::RngExt as _;
 use sortinghat_proto::{
     JobId, Refusal, TaskId, Tenant,
     limits::{MAX_JOBS_PER_CALL, MAX_PARENTS},
@@ -33,7 +34,7 @@ impl Engine {
     pub async fn submit(&self, tenant: &Tenant, submission: Submission) -> Result<v1::SubmitJobResponse, Refusal> {
         let shared = &self.shared;
         let now = shared.store.now().await?;
-        let id = JobId::new(now.0, rand::random());
+        let id = JobId::new(now.0, shared.dice().random());
         let mut uploads_checked = false;
         for _ in 0..MAX_TRIES {
             if let Some(existing) = shared.accepted_before(tenant, &id, &submission).await? {

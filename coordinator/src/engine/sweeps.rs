@@ -6,6 +6,7 @@ use std::{
 };
 
 use sortinghat_proto::{Refusal, TaskId, time::UnixMs};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Engine, Shared, change::Change, keys};
@@ -75,8 +76,25 @@ impl Engine {
         let pause = Duration::from_millis(self.shared.settings.sweep_ms);
         let is_failing = |result: &Result<Swept, Refusal>| result.is_err();
         let mut was_failing = false;
+        let longest_wait = pause + Duration::from_millis(self.shared.rules.lease_ttl_ms / 2);
         while !stop.is_cancelled() {
-            let result = self.sweep().await;
+            let waits_since = Instant::now();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            // This process was stopped, or the store hung, for so long that workers could not renew: an outage as well.
+            let answered = self.shared.store.now().await;
+            if waits_since.elapsed() > longest_wait {
+                self.shared.expiry.outage();
+            }
+            let result = match answered {
+                Ok(_) => self.sweep().await,
+                Err(error) => {
+                    self.shared.expiry.outage();
+                    Err(error.into())
+                }
+            };
             match &result {
                 Ok(swept) if *swept != Swept::default() => tracing::debug!(?swept, "swept"),
                 Ok(_) => {}
@@ -84,10 +102,6 @@ impl Engine {
                 Err(_) => {}
             }
             was_failing = is_failing(&result);
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
         }
     }
 

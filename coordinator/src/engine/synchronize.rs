@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     queue::{Capabilities, Lease},
-    store::Range,
+    store::{HINTS_LOST, Range},
 };
 
 /// Leases that one message may report, and that one worker may hold.
@@ -185,7 +185,7 @@ impl Shared {
 pub(super) async fn hinted(hints: &mut broadcast::Receiver<Arc<str>>, is_interesting: impl Fn(&str) -> bool) {
     loop {
         match hints.recv().await {
-            Ok(topic) if !is_interesting(&topic) => {}
+            Ok(topic) if &*topic != HINTS_LOST && !is_interesting(&topic) => {}
             Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
             // The store is gone; polling will tell.
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,

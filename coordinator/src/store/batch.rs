@@ -35,7 +35,7 @@ pub struct Batch {
     pub insertions: Vec<(String, String)>,
     /// Counters to increment, as (key, amount).
     pub increments: Vec<(String, i64)>,
-    /// Topics to hint at once it is applied.
+    /// Topics to hint at once it is applied; each a line of text.
     pub topics: Vec<Arc<str>>,
 }
 
@@ -43,7 +43,8 @@ impl Batch {
     /// Checks the rules that every store relies on.
     ///
     /// At least one checked record is written or deleted, so that a batch which is sent again cannot apply twice. Every record
-    /// that is written or deleted is checked. No record is named twice among writes and deletions. The limits hold.
+    /// that is written or deleted is checked. No record is named twice among writes and deletions. A topic is one line. The limits
+    /// hold.
     pub fn validate(&self) -> Result<(), StoreError> {
         let malformed = |reason: String| Err(StoreError::Malformed { reason });
         let checked: BTreeSet<&str> = self.checks.iter().map(|(key, _)| key.as_str()).collect();
@@ -58,6 +59,9 @@ impl Batch {
         }
         if changed.is_empty() {
             return malformed("no checked record is changed, so it could be applied twice".to_owned());
+        }
+        if let Some(topic) = self.topics.iter().find(|topic| topic.is_empty() || topic.contains(char::is_control)) {
+            return malformed(format!("the topic {topic:?} is not a line of text"));
         }
         if self.operations() > MAX_BATCH_OPERATIONS {
             return malformed(format!("{} operations are more than {MAX_BATCH_OPERATIONS}", self.operations()));
@@ -116,6 +120,13 @@ mod tests {
         assert!(blind.validate().is_err());
         let double = Batch { deletes: vec!["a".into()], ..write_of("a") };
         assert!(double.validate().is_err());
+    }
+
+    #[test]
+    fn a_topic_that_is_not_one_line_is_malformed() {
+        for topic in ["", "two\nlines"] {
+            assert!(Batch { topics: vec![topic.into()], ..write_of("a") }.validate().is_err());
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod clock;
 pub mod conformance;
 mod embedded;
 mod memory;
+mod redis;
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -20,6 +21,10 @@ pub use batch::{Batch, Expectation, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use embedded::EmbeddedStore;
 pub use memory::MemoryStore;
+pub use redis::{RedisOptions, RedisServer, RedisStore};
+
+/// The hint that others were lost: whoever listens, for whatever topic, looks again.
+pub const HINTS_LOST: &str = "";
 
 /// A durable store of records, indexes and counters.
 ///
@@ -49,7 +54,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// A later batch sees what an earlier one of the same call did. An error means that none was tried.
     async fn apply(&self, batches: Vec<Batch>) -> Result<Vec<Verdict>, StoreError>;
 
-    /// Tells the topics of applied batches to whoever listens. Lossy: a listener also polls now and then.
+    /// Tells the topics of applied batches to whoever listens. Lossy: a listener also polls now and then. [`HINTS_LOST`] and a
+    /// lagging receiver say that some were lost.
     fn hints(&self) -> broadcast::Receiver<Arc<str>>;
 }
 
@@ -134,6 +140,12 @@ pub enum StoreError {
         /// What was tried.
         action: &'static str,
         /// What the store said.
+        reason: String,
+    },
+    /// The store may lose, or has lost, what it acknowledged. Nothing is entrusted to it until that is put right.
+    #[error("the queue's store is not safe: {reason}")]
+    Unsafe {
+        /// What is wrong, and what to do.
         reason: String,
     },
     /// The store was closed.

@@ -164,12 +164,23 @@ impl Client {
 /// The worker's side of the protocol, spoken by hand.
 pub(crate) struct ByHand {
     client: Client,
+    id: String,
     sequence: u64,
 }
 
 impl ByHand {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, sequence: 0 }
+        Self::named("by-hand", client)
+    }
+
+    /// A worker beside others.
+    pub(crate) fn named(id: &str, client: Client) -> Self {
+        Self { client, id: id.to_owned(), sequence: 0 }
+    }
+
+    /// From now on it talks to another coordinator.
+    pub(crate) fn switch_to(&mut self, client: Client) {
+        self.client = client;
     }
 
     /// Says what it holds; the answer may be held for `wait_ms`.
@@ -189,7 +200,7 @@ impl ByHand {
             ..WorkerDescription::default()
         };
         let request = SynchronizeRequest {
-            worker_id: "by-hand".to_owned(),
+            worker_id: self.id.clone(),
             sequence: self.sequence,
             description: Some(description),
             leases,

@@ -6,3 +6,4 @@ mod harness;
 mod jobs;
 mod process;
 mod serving;
+mod two_coordinators;

@@ -8,6 +8,8 @@ mod writer;
 
 use std::{
     fmt,
+    fs::{self, File},
+    io,
     path::Path,
     sync::{
         Arc,
@@ -18,7 +20,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use redb::{Database, ReadableDatabase as _};
+use redb::{Database, ReadableDatabase as _, StorageBackend};
 use sortinghat_proto::time::UnixMs;
 use tokio::sync::{broadcast, oneshot};
 
@@ -56,10 +58,23 @@ impl MonotoneTime {
 impl EmbeddedStore {
     /// Opens the file, or makes it, and starts the writer. Blocks; another process that has it open is an error.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let database = Database::create(path).map_err(|source| StoreError::Unavailable {
+        let named = |source: redb::Error| StoreError::Unavailable {
             action: "open its file",
             reason: format!("{}: {source}", path.display()),
-        })?;
+        };
+        if !path.exists() {
+            make(path).map_err(named)?;
+        }
+        Self::start(Database::open(path).map_err(|source| named(source.into()))?, clock)
+    }
+
+    /// The same over another place than a file, which is empty or was made by this: memory, or storage that loses its power.
+    pub fn over(place: impl StorageBackend, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        let database = Database::builder().create_with_backend(place);
+        Self::start(database.map_err(|source| unavailable("open its storage")(source.into()))?, clock)
+    }
+
+    fn start(database: Database, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let database = Arc::new(database);
         let greatest = tables::prepare(&database).map_err(unavailable("prepare its tables"))?;
         let time = Arc::new(MonotoneTime { clock, greatest: AtomicU64::new(greatest) });
@@ -84,6 +99,20 @@ impl EmbeddedStore {
             Err(_) => Err(StoreError::Closed),
         }
     }
+}
+
+/// Makes a file under another name first, so that none which lost its power half made is ever opened, and makes its name last.
+fn make(path: &Path) -> Result<(), redb::Error> {
+    let unfinished = path.with_added_extension("new");
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        Ok(()) | Err(_) => {}
+    }
+    tables::prepare(&Database::create(&unfinished)?)?;
+    fs::rename(&unfinished, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+    Ok(())
 }
 
 fn unavailable(action: &'static str) -> impl FnOnce(redb::Error) -> StoreError {

@@ -1,0 +1,81 @@
+//! Receives the hints that the script publishes. They may be lost; then whoever listens is woken.
+
+use std::{io, sync::Arc, time::Duration};
+
+use futures::StreamExt as _;
+use redis::{Msg, RedisResult, aio::PubSub};
+use tokio::{
+    sync::broadcast,
+    time::{Instant, interval_at, timeout},
+};
+
+use super::link::Link;
+use crate::store::HINTS_LOST;
+
+/// How long it may take to subscribe, or to answer.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often the connection is tried.
+const PING_PERIOD: Duration = Duration::from_secs(3);
+/// Pause before a lost subscription is made again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Passes on what a subscription brings, and subscribes again after every failure, for ever.
+pub(super) async fn run(link: Arc<Link>, first: RedisResult<PubSub>, hints: broadcast::Sender<Arc<str>>) {
+    let mut subscribed = first;
+    loop {
+        match subscribed {
+            Ok(subscription) => {
+                // What was published meanwhile went by unheard.
+                wake_all(&hints);
+                let error = pass_on(subscription, &hints).await.err();
+                tracing::warn!(?error, "the subscription to hints was lost");
+            }
+            Err(error) => tracing::debug!(%error, "hints cannot be subscribed to"),
+        }
+        tokio::time::sleep(PAUSE).await;
+        subscribed = subscribe(&link).await;
+    }
+}
+
+/// Makes a connection of its own for hints.
+pub(super) async fn subscribe(link: &Link) -> RedisResult<PubSub> {
+    bounded(async {
+        let mut subscription = link.client()?.get_async_pubsub().await?;
+        subscription.subscribe(link.layout.hints()).await?;
+        Ok(subscription)
+    })
+    .await
+}
+
+/// Passes hints on until the connection ends or does not answer.
+async fn pass_on(subscription: PubSub, hints: &broadcast::Sender<Arc<str>>) -> RedisResult<()> {
+    let (mut sink, mut messages) = subscription.split();
+    let mut pings = interval_at(Instant::now() + PING_PERIOD, PING_PERIOD);
+    loop {
+        tokio::select! {
+            message = messages.next() => match message {
+                Some(message) => send(&message, hints),
+                None => return Ok(()),
+            },
+            _ = pings.tick() => bounded(sink.ping::<redis::Value>()).await.map(drop)?,
+        }
+    }
+}
+
+fn send(message: &Msg, hints: &broadcast::Sender<Arc<str>>) {
+    for topic in String::from_utf8_lossy(message.get_payload_bytes()).lines() {
+        // Nobody listening is no error.
+        let _ = hints.send(topic.into());
+    }
+}
+
+fn wake_all(hints: &broadcast::Sender<Arc<str>>) {
+    let _ = hints.send(HINTS_LOST.into());
+}
+
+async fn bounded<T>(answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    match timeout(RESPONSE_TIMEOUT, answer).await {
+        Ok(answer) => answer,
+        Err(elapsed) => Err(io::Error::new(io::ErrorKind::TimedOut, elapsed).into()),
+    }
+}

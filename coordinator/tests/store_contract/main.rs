@@ -1,0 +1,55 @@
+//! What every store does: the conformance suite, the same answers from all, and what a durable one keeps.
+
+mod embedded;
+mod power_loss;
+mod proxy;
+mod random;
+mod redis;
+mod redis_checks;
+mod redis_faults;
+
+use std::{path::Path, sync::Arc};
+
+use bytes::Bytes;
+use sortinghat_coordinator::store::{
+    Batch, EmbeddedStore, Expectation, MemoryStore, RedisOptions, RedisServer, RedisStore, StoreError, SystemClock,
+    conformance,
+};
+
+fn embedded(path: &Path) -> EmbeddedStore {
+    EmbeddedStore::open(path, Arc::new(SystemClock::new())).expect("a new file opens")
+}
+
+/// The options of a Redis at this URL.
+fn options(url: &str) -> RedisOptions {
+    RedisOptions {
+        url: url.parse().expect("a Redis"),
+        password: None,
+        deployment: "sortinghat".parse().expect("a name"),
+        allow_data_loss: false,
+    }
+}
+
+/// A store in this Redis.
+async fn connect(server: &RedisServer) -> Result<RedisStore, StoreError> {
+    RedisStore::open(options(&server.url())).await
+}
+
+/// The number that this variable holds, or another one.
+fn number_from(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
+}
+
+/// A batch that makes a record which holds its key.
+fn create(key: &str) -> Batch {
+    Batch {
+        checks: vec![(key.to_owned(), Expectation::Absent)],
+        writes: vec![(key.to_owned(), Bytes::from(key.to_owned()))],
+        ..Batch::default()
+    }
+}
+
+#[tokio::test]
+async fn the_memory_store_keeps_the_contract() {
+    conformance::check(Arc::new(MemoryStore::new(Arc::new(SystemClock::new())))).await;
+}
