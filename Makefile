@@ -11,7 +11,7 @@ export PATH := $(CACHE)/tools/bin:$(PATH)
 WITHOUT_LIBTORCH := sortinghat-proto sortinghat-coordinator sortinghat-client
 
 .NOTPARALLEL:
-.PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering unit stores power-cuts bench compare clean
+.PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering unit stores power-cuts simulate bench compare clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -67,6 +67,7 @@ unit:
 
 COMMANDS ?= 10000000
 CUTS ?= 2000
+SEEDS ?= 10000
 SEED ?= 0
 SUITE := cargo test --package sortinghat-coordinator
 
@@ -76,6 +77,9 @@ stores: ## Random commands, COMMANDS from SEED: all stores answer alike
 
 power-cuts: ## The embedded store through CUTS losses of power from SEED on
 	SORTINGHAT_POWER_CUTS=$(CUTS) SORTINGHAT_SEED=$(SEED) $(SUITE) --test store_contract power -- --nocapture
+
+simulate: ## The coordinator in virtual time with faults, SEEDS from SEED on
+	SORTINGHAT_SIMULATIONS=$(SEEDS) SORTINGHAT_SEED=$(SEED) $(SUITE) --test simulation whatever -- --nocapture
 
 bench: deps ## Photos a second on this machine, beside plain PyTorch settings
 	cargo run --package sortinghat-worker --example throughput -- $(CACHE)/photos

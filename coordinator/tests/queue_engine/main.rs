@@ -3,7 +3,6 @@
 mod jobs;
 mod leases;
 mod scheduling;
-mod simulation;
 mod tenants;
 mod workers;
 mod world;
