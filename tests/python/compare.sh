@@ -11,7 +11,11 @@ readonly CACHE="${SORTINGHAT_CACHE:-$HOME/.cache/sortinghat}"
 readonly PHOTOS="${1:-$CACHE/photos/stamps}"
 readonly OUT="${2:-$CHECKOUT/target/compare}"
 readonly FOLDS=5
-readonly SEED=1
+# Of the folds.
+readonly FOLD_SEED=1
+# Each trains every fold anew, because one start is luck: all folds share a seed's first weights of the head.
+read -ra SEEDS <<<"${SEEDS:-1 2 3}"
+readonly SEEDS
 readonly PYTHON="$CHECKOUT/tests/python"
 
 export PATH="${CARGO_TARGET_DIR:-$CHECKOUT/target}/debug:$PATH"
@@ -23,7 +27,7 @@ deal_folds() {
     local classes
     mapfile -t classes < <(basename -a "$PHOTOS"/*/)
     cargo run --quiet --manifest-path "$CHECKOUT/Cargo.toml" --package sortinghat-worker --example folds -- \
-        "$PHOTOS" "$FOLDS" "$SEED" "${classes[@]}" >"$OUT/folds.csv.part"
+        "$PHOTOS" "$FOLDS" "$FOLD_SEED" "${classes[@]}" >"$OUT/folds.csv.part"
     mv "$OUT/folds.csv.part" "$OUT/folds.csv"
 }
 
@@ -31,7 +35,7 @@ run_fastai() {
     # glibc gives memory back after every batch unless told otherwise; that is half of the time.
     MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 \
         "$CACHE/fastai/bin/python" "$PYTHON/compare_fastai.py" --folds "$OUT/folds.csv" --photos "$PHOTOS" \
-        --weights "$SORTINGHAT_WEIGHTS_DIR/efficientnet_lite0.safetensors" --seeds "$SEED" --out "$OUT/fastai.csv"
+        --weights "$SORTINGHAT_WEIGHTS_DIR/efficientnet_lite0.safetensors" --seeds "$(IFS=,; echo "${SEEDS[*]}")" --out "$OUT/fastai.csv"
 }
 
 # copy_fold FOLD TARGET: the photos of one fold, without their labels.
@@ -45,34 +49,36 @@ copy_fold() {
 # The ways in which each fold's photos are predicted, as NAME OPTIONS.
 readonly WAYS=("plain" "bf16 --precision bf16" "tta --tta")
 
-# predict_fold FOLD: trains on the others and predicts this one in each way.
+# predict_fold SEED FOLD: trains on the others and predicts this one in each way.
 predict_fold() {
-    local fold=$1 way name options
-    hat models show "fold-$fold" >/dev/null 2>&1 ||
-        hat finetune compare@1 --name "fold-$fold" --backbone efficientnet_lite0 --epochs 5 --fold "$fold" --seed "$SEED"
+    local seed=$1 fold=$2 model="seed-$1-fold-$2" way name options
+    hat models show "$model" >/dev/null 2>&1 ||
+        hat finetune compare@1 --name "$model" --backbone efficientnet_lite0 --epochs 5 --fold "$fold" --seed "$seed"
     copy_fold "$fold" "$OUT/fold-$fold"
     for way in "${WAYS[@]}"; do
         read -r name options <<<"$way"
         # shellcheck disable=SC2086 # several words
-        hat classify "fold-$fold" "$OUT/fold-$fold" $options --out "$OUT/$name-$fold.part.csv"
-    done
-    for way in "${WAYS[@]}"; do
-        read -r name options <<<"$way"
-        mv "$OUT/$name-$fold.part.csv" "$OUT/$name-$fold.csv"
+        hat classify "$model" "$OUT/fold-$fold" $options --out "$OUT/part.csv"
+        mv "$OUT/part.csv" "$OUT/$name-$seed-$fold.csv"
     done
 }
 
 run_sortinghat() {
-    local fold way name
+    local seed fold way name
     hat up --background
     trap 'hat down' EXIT
-    hat datasets show compare@1 >/dev/null 2>&1 || hat ingest compare "$PHOTOS" --folds "$FOLDS" --seed "$SEED"
-    for ((fold = 0; fold < FOLDS; fold++)); do
-        [[ -f "$OUT/tta-$fold.csv" ]] || predict_fold "$fold"
+    hat datasets show compare@1 >/dev/null 2>&1 || hat ingest compare "$PHOTOS" --folds "$FOLDS" --seed "$FOLD_SEED"
+    for seed in "${SEEDS[@]}"; do
+        for ((fold = 0; fold < FOLDS; fold++)); do
+            # The last of the ways.
+            [[ -f "$OUT/tta-$seed-$fold.csv" ]] || predict_fold "$seed" "$fold"
+        done
     done
     for way in "${WAYS[@]}"; do
         name="${way%% *}"
-        python3 "$PYTHON/fold_predictions.py" collect "$OUT/folds.csv" "$OUT/$name"-[0-9].csv >"$OUT/sortinghat-$name.csv"
+        for seed in "${SEEDS[@]}"; do
+            python3 "$PYTHON/fold_predictions.py" collect "$OUT/folds.csv" "$seed" "$OUT/$name-$seed"-[0-9].csv
+        done | awk 'NR == 1 || !/^digest,/' >"$OUT/sortinghat-$name.csv"
     done
 }
 

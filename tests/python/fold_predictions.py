@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The bookkeeping of a comparison over folds.
 
-    fold_predictions.py paths folds.csv FOLD              path and digest of each photo of a fold, tab-separated
-    fold_predictions.py collect folds.csv PREDICTIONS...  hat's predictions of all folds as one CSV with labels
+    fold_predictions.py paths folds.csv FOLD                   path and digest of each photo of a fold, tab-separated
+    fold_predictions.py collect folds.csv SEED PREDICTIONS...  hat's predictions of all folds as one CSV with labels
 
 `folds.csv` has the columns path,class,digest,group,fold; predictions have digest,predicted,probability,error as
 `hat classify --out` writes them. Collecting fails unless every photo of folds.csv is predicted exactly once.
@@ -23,7 +23,7 @@ def print_paths(folds, fold):
             print(row["path"], row["digest"], sep="\t")
 
 
-def collect(folds, files):
+def collect(folds, seed, files):
     labels = {row["digest"]: row for row in read(folds)}
     predictions = {}
     for row in (row for path in files for row in read(path)):
@@ -33,18 +33,18 @@ def collect(folds, files):
     if labels.keys() - predictions.keys():
         sys.exit(f"{len(labels.keys() - predictions.keys())} photos of {folds} are not predicted")
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["digest", "path", "class", "fold", "predicted", "probability"])
+    writer.writerow(["digest", "path", "class", "fold", "seed", "predicted", "probability"])
     for digest, row in labels.items():
         prediction = predictions[digest]
-        kept = [digest, row["path"], row["class"], row["fold"], prediction["predicted"], prediction["probability"]]
-        writer.writerow(kept)
+        place = [digest, row["path"], row["class"], row["fold"], seed]
+        writer.writerow([*place, prediction["predicted"], prediction["probability"]])
 
 
 def main(arguments):
     if len(arguments) == 3 and arguments[0] == "paths":
         print_paths(arguments[1], arguments[2])
-    elif len(arguments) >= 3 and arguments[0] == "collect":
-        collect(arguments[1], arguments[2:])
+    elif len(arguments) >= 4 and arguments[0] == "collect":
+        collect(arguments[1], arguments[2], arguments[3:])
     else:
         sys.exit(__doc__.strip())
 
