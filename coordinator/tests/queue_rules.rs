@@ -220,6 +220,19 @@ fn a_task_that_is_given_back_is_ready_at_once_and_nothing_is_counted() {
 }
 
 #[test]
+fn a_task_that_drained_workers_hand_back_one_after_the_other_is_ready_at_once_each_time() {
+    let mut task = task(false);
+    let mut now = START;
+    for _ in 0..5 {
+        let (leased, token) = claimed(&task, now);
+        now = now.plus_ms(2_000);
+        task = after(&leased, &Event::End(token, Outcome::Returned("draining".into())), now);
+        assert_eq!(task.state, State::Ready { not_before: None });
+    }
+    assert_eq!(task.deaths, 0);
+}
+
+#[test]
 fn cancelling_ends_what_waits_and_asks_what_runs() {
     for waiting in [task(true), task(false)] {
         assert_eq!(ended_with(&after(&waiting, &Event::Cancel, START)), ErrorCode::Cancelled);

@@ -21,11 +21,13 @@ pub struct Options {
     pub lease_ttl: &'static str,
     /// Folder of pretrained weights.
     pub weights_dir: Option<PathBuf>,
+    /// The time between two checkpoints of a training, as the worker's flag takes it.
+    pub checkpoint_interval: &'static str,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lease_ttl: "2s", weights_dir: None }
+        Self { lease_ttl: "2s", weights_dir: None, checkpoint_interval: "30s" }
     }
 }
 
@@ -87,13 +89,18 @@ impl Deployment {
             Victim::Worker => {
                 self.worker.kill().expect("the worker runs");
                 self.worker.wait().expect("a killed child can be waited for");
-                self.worker = start_worker(self.folder.path(), &self.options, &self.address);
+                self.start_worker_again();
             }
             Victim::Executor => {
                 let executor = self.executor_pid().expect("an executor runs");
                 kill(executor, Signal::SIGKILL).expect("the executor is ours");
             }
         }
+    }
+
+    /// Starts a worker in the place of one that has ended.
+    pub fn start_worker_again(&mut self) {
+        self.worker = start_worker(self.folder.path(), &self.options, &self.address);
     }
 
     /// Asks a process to end in an orderly way and returns whether it exited with 0.
@@ -167,6 +174,7 @@ fn start_worker(folder: &Path, options: &Options, address: &str) -> Child {
         .arg("--object-store")
         .arg(object_store(folder));
     command.arg("--data-dir").arg(folder.join("worker")).args(["--device", "cpu", "--threads", "2"]);
+    command.args(["--checkpoint-interval", options.checkpoint_interval]);
     if let Some(weights_dir) = &options.weights_dir {
         command.arg("--weights-dir").arg(weights_dir);
     }

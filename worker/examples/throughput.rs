@@ -201,6 +201,10 @@ impl Stopwatch {
 }
 
 impl Observer for Stopwatch {
+    fn smaller_pieces(&mut self, photos: usize) {
+        panic!("out of memory: {photos} photos at a time are not what is measured");
+    }
+
     fn step(&mut self, report: &StepReport, _: &Snapshot<'_>) -> Flow {
         self.lap(report.images);
         Flow::Continue

@@ -46,6 +46,9 @@ pub struct RunArgs {
     /// Certificates (PEM) to trust for https, instead of the system's
     #[arg(long, env = "SORTINGHAT_CA_FILE")]
     pub ca_file: Option<PathBuf>,
+    /// For tests: how long any task may show no progress [default: minutes, by its kind]
+    #[arg(long, env = "SORTINGHAT_TEST_STALL_BOUND", hide = true)]
+    pub stall_bound: Option<humantime::Duration>,
     /// What each executor needs.
     #[command(flatten)]
     pub executor: ExecutorArgs,
@@ -69,6 +72,9 @@ pub struct ExecutorArgs {
     /// How large the cache may grow, such as 500MiB or 20GiB
     #[arg(long, env = "SORTINGHAT_CACHE_BYTES", default_value = "20GiB")]
     pub cache_bytes: ByteCount,
+    /// The time between two checkpoints of a training, such as 30s or 2m; each epoch ends with one as well
+    #[arg(long, env = "SORTINGHAT_CHECKPOINT_INTERVAL", default_value = "30s")]
+    pub checkpoint_interval: humantime::Duration,
     /// The device.
     #[command(flatten)]
     pub compute: ComputeArgs,
@@ -147,6 +153,8 @@ impl ExecutorArgs {
             self.cache_dir().into(),
             "--cache-bytes".into(),
             self.cache_bytes.0.to_string().into(),
+            "--checkpoint-interval".into(),
+            self.checkpoint_interval.to_string().into(),
             "--device".into(),
             self.compute.device.to_string().into(),
             "--threads".into(),
@@ -172,6 +180,7 @@ fn user_folder(variable: &str, usual: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn run(arguments: &[&str]) -> RunArgs {
         let line = ["sortinghat-worker", "run"].iter().chain(arguments);
@@ -183,7 +192,18 @@ mod tests {
 
     #[test]
     fn an_executor_is_started_with_exactly_the_workers_settings() {
-        let worker = run(&["--data-dir", "/data", "--device", "cpu", "--threads", "3", "--cache-bytes", "2GiB"]);
+        let worker = run(&[
+            "--data-dir",
+            "/data",
+            "--device",
+            "cpu",
+            "--threads",
+            "3",
+            "--cache-bytes",
+            "2GiB",
+            "--checkpoint-interval",
+            "1m 30s",
+        ]);
         let mut line = worker.executor.to_command_line(worker.slots);
         line.insert(0, "sortinghat-worker".into());
         let Command::Executor(executor) = CommandLine::try_parse_from(line).unwrap().command else {
@@ -192,6 +212,7 @@ mod tests {
         assert_eq!(executor.object_store(), worker.executor.object_store());
         assert_eq!(executor.cache_dir(), PathBuf::from("/data/cache"));
         assert_eq!(executor.cache_bytes, ByteCount(2 << 30));
+        assert_eq!(Duration::from(executor.checkpoint_interval), Duration::from_secs(90));
         assert_eq!(executor.compute.threads.map(NonZeroUsize::get), Some(3));
     }
 

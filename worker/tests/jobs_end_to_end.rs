@@ -3,11 +3,11 @@
 
 mod shapes;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use arrow_array::{Array as _, cast::AsArray as _, types::Float32Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use shapes::{Bench, Inputs, evaluate, finetune, shape, shapes};
+use shapes::{Bench, Inputs, Ran, evaluate, finetune, shape, shapes};
 use sortinghat_proto::{
     ClassifySpec, EvaluateOn, EvaluateSpec, FinetuneSpec, JobSpec, ModelRef, Precision, Split, Tta, TtaRecipe,
     WeightsSource,
@@ -15,7 +15,7 @@ use sortinghat_proto::{
     manifest::{Decision, Decisions, EvaluationManifest, ModelManifest, PredictionsManifest, Verdict},
     v1::{ErrorCode, attempt_event::Event},
 };
-use sortinghat_worker::jobs::JobError;
+use sortinghat_worker::jobs::{JobError, StopSignal};
 
 fn refusal(result: Result<sortinghat_worker::jobs::JobOutput, JobError>) -> sortinghat_proto::Refusal {
     match result {
@@ -68,6 +68,60 @@ fn a_finetune_that_is_resumed_ends_in_the_same_bits() {
 }
 
 #[test]
+fn a_finetune_that_is_handed_back_again_and_again_ends_in_the_same_bits() {
+    // The interval never ends: every checkpoint within an epoch is one that was asked for.
+    let bench = Bench::new();
+    let dataset = Some(bench.dataset(10, Split::ValidPercent(20)));
+    let spec = JobSpec::Finetune(FinetuneSpec { epochs: 8, batch_size: 4, ..finetune() });
+    let weights = |ran: Ran| bench.objects().document::<ModelManifest>(&ran.output().manifest).unwrap().weights;
+    let whole = weights(bench.run(spec.clone(), Inputs { dataset: dataset.clone(), ..Inputs::default() }));
+
+    // Four steps an epoch, 36 in all; and in the middle of a validation.
+    let mut checkpoint = None;
+    for stop_at in [("train", 2), ("train", 3), ("validate", 1), ("train", 7), ("train", 8), ("train", 13)] {
+        let inputs = Inputs { dataset: dataset.clone(), checkpoint: checkpoint.clone(), ..Inputs::default() };
+        let mut ran = bench.run_until(spec.clone(), inputs, move |report, stop| {
+            if let Report::Progress(progress) = report
+                && progress.phase == stop_at.0
+                && progress.done >= stop_at.1
+            {
+                stop.hand_back();
+            }
+        });
+        assert!(matches!(ran.result, Err(JobError::HandedBack)), "{:?}", ran.result);
+        if checkpoint.is_some() {
+            assert!(ran.notices().iter().any(|notice| notice.starts_with("resumed from ")), "{:?}", ran.notices());
+        }
+        checkpoint = ran.checkpoints().pop().or(checkpoint);
+    }
+    let last = bench.run(spec, Inputs { dataset, checkpoint, ..Inputs::default() });
+    assert!(last.notices().iter().any(|notice| notice.starts_with("resumed from epoch ")), "{:?}", last.notices());
+    assert_eq!(weights(last), whole);
+}
+
+#[test]
+fn a_finetune_whose_process_dies_after_any_step_goes_on_from_the_last_reported_checkpoint_to_the_same_bits() {
+    let bench = Bench::with_checkpoints_every(Duration::ZERO);
+    let dataset = Some(bench.dataset(10, Split::ValidPercent(20)));
+    let backbone = sortinghat_proto::Backbone::EfficientnetLite0;
+    let spec = JobSpec::Finetune(FinetuneSpec { backbone, epochs: 3, batch_size: 4, ..finetune() });
+    let run = |checkpoint| {
+        bench.run(spec.clone(), Inputs { dataset: dataset.clone(), checkpoint, ..Inputs::default() })
+    };
+    let weights = |ran: Ran| bench.objects().document::<ModelManifest>(&ran.output().manifest).unwrap().weights;
+    let calm = run(None);
+    let checkpoints = calm.checkpoints();
+    let whole = weights(calm);
+    assert!(checkpoints.len() > 4, "more than one an epoch: {}", checkpoints.len());
+    // Whatever was reported last before a death, all that follows of a run is a function of it.
+    for checkpoint in checkpoints.into_iter().step_by(3) {
+        let resumed = run(Some(checkpoint));
+        assert!(resumed.notices().iter().any(|notice| notice.starts_with("resumed ")), "{:?}", resumed.notices());
+        assert_eq!(weights(resumed), whole);
+    }
+}
+
+#[test]
 fn a_checkpoint_of_another_run_is_told_and_not_used() {
     let bench = Bench::new();
     let dataset = Some(bench.dataset(10, Split::ValidPercent(20)));
@@ -87,7 +141,11 @@ fn a_cancelled_finetune_stops_at_the_next_step() {
     let bench = Bench::new();
     let dataset = Some(bench.dataset(10, Split::ValidPercent(20)));
     let spec = FinetuneSpec { epochs: 500, ..finetune() };
-    let first_epoch = |report: &Report| matches!(report, Report::Event(event) if matches!(event.event, Some(Event::EpochFinished(_))));
+    let first_epoch = |report: &Report, stop: &StopSignal| {
+        if matches!(report, Report::Event(event) if matches!(event.event, Some(Event::EpochFinished(_)))) {
+            stop.cancel();
+        }
+    };
     let ran = bench.run_until(JobSpec::Finetune(spec), Inputs { dataset, ..Inputs::default() }, first_epoch);
     assert!(ran.epochs().len() < 500);
     assert!(matches!(ran.result, Err(JobError::Cancelled)), "{:?}", ran.result);

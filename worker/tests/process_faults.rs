@@ -3,17 +3,17 @@
 
 mod process;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use process::{
     Worker,
     coordinator::Coordinator,
     is_alive,
-    photos::{dataset, long_ingest, short_ingest},
+    photos::{dataset, long_finetune, long_ingest, manifest, short_ingest},
     run_to_end, wait_until, worker_command,
 };
-use sortinghat_proto::v1::{SynchronizeRequest, task_outcome::Outcome};
+use sortinghat_proto::v1::{Assignment, SynchronizeRequest, attempt_event::Event, task_outcome::Outcome};
 use tempfile::TempDir;
 
 /// Long enough for a starved machine to renew it.
@@ -26,19 +26,45 @@ struct Setup {
 }
 
 async fn setup(lease: Duration) -> Setup {
+    setup_with(lease, &[]).await
+}
+
+/// The worker has further flags.
+async fn setup_with(lease: Duration, flags: &[&str]) -> Setup {
     let folder = tempfile::tempdir().unwrap();
     let mut coordinator = Coordinator::start(lease).await;
-    let worker = Worker::start(folder.path(), &coordinator.url);
+    let worker = Worker::start_with(folder.path(), &coordinator.url, flags);
     coordinator.hear_free_slot().await;
     Setup { folder, coordinator, worker }
 }
 
 /// A worker in the middle of an ingest.
 async fn busy(lease: Duration) -> Setup {
-    let mut setup = setup(lease).await;
+    busy_with(lease, &[]).await
+}
+
+/// The worker has further flags.
+async fn busy_with(lease: Duration, flags: &[&str]) -> Setup {
+    let mut setup = setup_with(lease, flags).await;
     setup.coordinator.offer(long_ingest(setup.folder.path(), 1));
     setup.coordinator.hear_progress().await;
     setup
+}
+
+/// A worker in the middle of a training that keeps no checkpoint unless it is asked to; and the training, to be offered again.
+async fn training() -> (Setup, Assignment) {
+    let mut setup = setup_with(LEASE, &["--checkpoint-interval", "1h"]).await;
+    setup.coordinator.offer(short_ingest(setup.folder.path(), 1));
+    let Outcome::Succeeded(ingested) = setup.coordinator.hear_outcome().await else { panic!("the ingest failed") };
+    setup.coordinator.hear_free_slot().await;
+    let training = long_finetune(&manifest(&ingested), 2);
+    setup.coordinator.offer(training.clone());
+    setup.coordinator.hear("a step", |request| {
+        let progress = request.leases.iter().find_map(|lease| lease.progress.as_ref())?;
+        (progress.phase == "train").then_some(())
+    })
+    .await;
+    (setup, training)
 }
 
 #[tokio::test]
@@ -109,6 +135,102 @@ async fn a_terminated_worker_gives_its_task_back_and_exits_with_0() {
     let outcome = coordinator.hear_outcome().await;
     assert!(matches!(outcome, Outcome::Returned(_)), "{outcome:?}");
     assert_eq!(worker.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn an_idle_worker_that_is_terminated_exits_within_a_second() {
+    let Setup { folder: _folder, coordinator: _coordinator, mut worker } = setup(LEASE).await;
+    let asked = Instant::now();
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.exit_code().await, Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(1), "it took {:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_a_worker_at_once_whatever_its_task_does() {
+    let Setup { folder: _folder, mut coordinator, mut worker } = busy(LEASE).await;
+    kill(worker.executor().await, Signal::SIGSTOP).unwrap();
+    worker.signal(Signal::SIGTERM);
+    coordinator.hear("the worker to drain", |request| request.draining.then_some(())).await;
+    let asked = Instant::now();
+    worker.signal(Signal::SIGINT);
+    assert_eq!(worker.exit_code().await, Some(130));
+    assert!(asked.elapsed() < Duration::from_secs(1), "it took {:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn a_preempted_training_keeps_a_checkpoint_makes_way_and_goes_on_from_it_later() {
+    let (Setup { folder, mut coordinator, worker }, training) = training().await;
+    let executor = worker.executor().await;
+    coordinator.preempt(true);
+    let (checkpoint, outcome) = coordinator.hear_checkpoint_and_outcome().await;
+    coordinator.preempt(false);
+    assert!(matches!(&outcome, Outcome::Returned(reason) if reason.contains("more urgent")), "{outcome:?}");
+    coordinator.hear_free_slot().await;
+    assert_eq!(worker.executor().await, executor, "the executor stays warm");
+    coordinator.offer(short_ingest(folder.path(), 3));
+    assert!(matches!(coordinator.hear_outcome().await, Outcome::Succeeded(_)), "the urgent task has the slot");
+    coordinator.hear_free_slot().await;
+    assert!(checkpoint.is_some(), "kept before it made way");
+    coordinator.offer(Assignment { epoch: 4, attempt: 2, checkpoint, ..training });
+    let resumed = |event: &Event| match event {
+        Event::Notice(notice) if notice.message.starts_with("resumed from epoch ") => Some(()),
+        _ => None,
+    };
+    coordinator.hear_event("the training to go on", resumed).await;
+}
+
+#[tokio::test]
+async fn a_terminated_worker_keeps_a_checkpoint_of_its_training_before_it_gives_it_back() {
+    let (Setup { folder: _folder, mut coordinator, mut worker }, _) = training().await;
+    worker.signal(Signal::SIGTERM);
+    // A service manager signals every process of the service.
+    kill(worker.executor().await, Signal::SIGTERM).unwrap();
+    let (checkpoint, outcome) = coordinator.hear_checkpoint_and_outcome().await;
+    assert!(matches!(&outcome, Outcome::Returned(reason) if reason.contains("shutting down")), "{outcome:?}");
+    assert!(checkpoint.is_some(), "kept before it was given back");
+    assert_eq!(worker.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn an_executor_that_stands_still_is_killed_within_the_stall_bound_and_replaced() {
+    let Setup { folder, mut coordinator, worker } = busy_with(LEASE, &["--stall-bound", "3s"]).await;
+    let executor = worker.executor().await;
+    kill(executor, Signal::SIGSTOP).unwrap();
+    let stopped = Instant::now();
+    let Outcome::Crashed(cause) = coordinator.hear_outcome().await else { panic!("not reported as crashed") };
+    assert!(cause.contains("showed no progress for 3 s"), "{cause}");
+    assert!(stopped.elapsed() < Duration::from_secs(6), "it took {:?}", stopped.elapsed());
+    assert!(!is_alive(executor));
+    coordinator.hear_free_slot().await;
+    coordinator.offer(short_ingest(folder.path(), 2));
+    assert!(matches!(coordinator.hear_outcome().await, Outcome::Succeeded(_)));
+}
+
+#[tokio::test]
+async fn a_task_that_does_not_stop_when_it_is_cancelled_is_killed_after_ten_seconds() {
+    let Setup { folder: _folder, mut coordinator, worker } = busy(LEASE).await;
+    let executor = worker.executor().await;
+    kill(executor, Signal::SIGSTOP).unwrap();
+    let asked = Instant::now();
+    coordinator.cancel();
+    let outcome = coordinator.hear_outcome().await;
+    assert!(matches!(outcome, Outcome::Cancelled(_)), "{outcome:?}");
+    assert!(asked.elapsed() < Duration::from_secs(13), "it took {:?}", asked.elapsed());
+    assert!(!is_alive(executor));
+}
+
+#[tokio::test]
+async fn a_cancelled_training_ends_within_ten_seconds_and_its_executor_stays_warm() {
+    let (Setup { folder: _folder, mut coordinator, worker }, _) = training().await;
+    let executor = worker.executor().await;
+    let asked = Instant::now();
+    coordinator.cancel();
+    let outcome = coordinator.hear_outcome().await;
+    assert!(matches!(outcome, Outcome::Cancelled(_)), "{outcome:?}");
+    assert!(asked.elapsed() < Duration::from_secs(10), "it took {:?}", asked.elapsed());
+    coordinator.hear_free_slot().await;
+    assert_eq!(worker.executor().await, executor);
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ pub struct Task {
     pub transient_failures: u32,
     /// When the first of these was; the time budget runs from there.
     pub failing_since: Option<UnixMs>,
-    /// Times in a row that a worker gave it back.
+    /// Times in a row that a worker gave it back as soon as it had it.
     pub returns: u32,
     /// The epoch of the last attempt whose outcome its worker reported; 0 if none.
     pub reported_epoch: u64,

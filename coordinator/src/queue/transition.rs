@@ -53,6 +53,9 @@ pub enum Rejection {
     WrongState,
 }
 
+/// A task that was held for this long, in milliseconds, was run before it was given back: its worker drained, or it made way.
+const SHORTEST_RUN_MS: u64 = 1_000;
+
 type Step = Result<(Task, Vec<Effect>), Rejection>;
 
 /// The task after `event` at the time `now`, and what it means for the history; or why it may not happen.
@@ -161,11 +164,12 @@ fn end(task: &Task, lease: &Lease, outcome: &Outcome, now: UnixMs, rules: &Rules
             Ok((death(task, &failure, now), vec![ended(AttemptOutcome::Crashed, Some(failure))]))
         }
         Outcome::Returned(reason) => {
-            Ok((returned(task, now), vec![ended(AttemptOutcome::Returned, given_back(reason))]))
+            Ok((returned(task, lease, now), vec![ended(AttemptOutcome::Returned, given_back(reason))]))
         }
         // Nobody asked for it, so the worker gave it back in other words.
         Outcome::Cancelled => {
-            Ok((returned(task, now), vec![ended(AttemptOutcome::Returned, given_back("the worker stopped it"))]))
+            let failure = given_back("the worker stopped it");
+            Ok((returned(task, lease, now), vec![ended(AttemptOutcome::Returned, failure)]))
         }
     }
 }
@@ -210,13 +214,15 @@ fn death(task: &Task, failure: &Failure, now: UnixMs) -> Task {
     Task { state, deaths, ..task.clone() }
 }
 
-/// Nobody's fault: again, at once for the first time.
-fn returned(task: &Task, now: UnixMs) -> Task {
-    let state = match task.returns {
-        0 => State::Ready { not_before: None },
-        returns => ready_after(task, returns, now),
+/// Nobody's fault: again at once, unless it comes back as soon as it is given, more than once in a row.
+fn returned(task: &Task, lease: &Lease, now: UnixMs) -> Task {
+    let ran = now.ms_since(lease.started) >= SHORTEST_RUN_MS;
+    let (state, returns) = match task.returns {
+        _ if ran => (State::Ready { not_before: None }, 0),
+        0 => (State::Ready { not_before: None }, 1),
+        returns => (ready_after(task, returns, now), returns.saturating_add(1)),
     };
-    Task { state, returns: task.returns.saturating_add(1), ..task.clone() }
+    Task { state, returns, ..task.clone() }
 }
 
 fn ready_after(task: &Task, retry: u32, now: UnixMs) -> State {

@@ -5,11 +5,7 @@ use std::{
     num::NonZeroUsize,
     os::{fd::AsFd as _, unix::net::UnixStream},
     panic::{self, AssertUnwindSafe},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
+    sync::{Arc, mpsc},
     thread,
 };
 
@@ -17,7 +13,7 @@ use nix::{
     errno::Errno,
     sys::{
         prctl,
-        signal::{Signal, raise},
+        signal::{SigSet, Signal, raise},
     },
     unistd::dup2_stdin,
 };
@@ -32,7 +28,7 @@ use super::frames;
 use crate::{
     config::ExecutorArgs,
     device::{self, DeviceError},
-    jobs::{self, JobContext, JobError, JobOutput, Machine, Task, WarmModel},
+    jobs::{self, JobContext, JobError, JobOutput, Machine, StopSignal, Task, WarmModel},
     objects::{ObjectError, Objects},
 };
 
@@ -55,10 +51,10 @@ pub enum ExecutorError {
     },
 }
 
-/// A task and the flag that cancels it.
+/// A task and what stops it.
 struct Start {
     assignment: v1::Assignment,
-    cancelled: Arc<AtomicBool>,
+    stop: Arc<StopSignal>,
 }
 
 /// Serves the worker on the other side of standard input until it goes away.
@@ -70,6 +66,7 @@ pub fn run(args: &ExecutorArgs) -> Result<(), ExecutorError> {
     device::keep_freed_memory();
     let failed = |action| move |source| ExecutorError::System { action, source };
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from).map_err(failed("be bound to the worker"))?;
+    leave_termination_to_the_worker().map_err(io::Error::from).map_err(failed("block signals"))?;
     let socket = take_socket().map_err(failed("take the worker's socket from standard input"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(failed("start the threads that talk to the object store"))?;
@@ -87,6 +84,15 @@ pub fn run(args: &ExecutorArgs) -> Result<(), ExecutorError> {
         let _ = reports.send(ExecutorReport { report: Some(Report::Finished(outcome)) });
     }
     Ok(())
+}
+
+/// A service manager that stops a worker signals every process of it. The executor must live on to keep a checkpoint; its worker
+/// says when to stop. Threads that are started later inherit the mask.
+fn leave_termination_to_the_worker() -> Result<(), Errno> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals.thread_block()
 }
 
 /// The socket that the worker left as standard input, which becomes empty: a library that reads it would eat messages.
@@ -108,7 +114,8 @@ fn machine(args: &ExecutorArgs, runtime: &Handle) -> Result<Arc<Machine>, Execut
         .map_err(failed("start the threads that decode"))?;
     let objects = Objects::open(&args.object_store(), args.cache_dir(), args.cache_bytes.0, runtime.clone())?;
     let hub_dir = args.cache_dir().join("hub");
-    Ok(Arc::new(Machine { compute, objects, weights_dir: args.weights_dir(), hub_dir }))
+    let checkpoint_interval = args.checkpoint_interval.into();
+    Ok(Arc::new(Machine { compute, objects, weights_dir: args.weights_dir(), hub_dir, checkpoint_interval }))
 }
 
 fn ready(machine: &Machine) -> Ready {
@@ -123,9 +130,9 @@ fn ready(machine: &Machine) -> Ready {
     }
 }
 
-/// Reads commands on a thread of its own, so that a cancellation reaches a task that is running.
+/// Reads commands on a thread of its own, so that they reach a task that is running.
 fn forward_commands(mut socket: UnixStream, starts: &mpsc::Sender<Start>) {
-    let mut current = Arc::new(AtomicBool::new(false));
+    let mut current = Arc::<StopSignal>::default();
     loop {
         let command = match frames::read::<ExecutorCommand>(&mut socket) {
             Ok(Some(ExecutorCommand { command: Some(command) })) => command,
@@ -139,12 +146,13 @@ fn forward_commands(mut socket: UnixStream, starts: &mpsc::Sender<Start>) {
         };
         match command {
             Command::Start(assignment) => {
-                current = Arc::new(AtomicBool::new(false));
-                if starts.send(Start { assignment, cancelled: current.clone() }).is_err() {
+                current = Arc::default();
+                if starts.send(Start { assignment, stop: current.clone() }).is_err() {
                     end();
                 }
             }
-            Command::Cancel(_) => current.store(true, Ordering::Relaxed),
+            Command::Cancel(_) => current.cancel(),
+            Command::HandBack(_) => current.hand_back(),
         }
     }
 }
@@ -174,7 +182,7 @@ fn run_task(
 ) -> v1::TaskOutcome {
     let result = Task::try_from(start.assignment).map_err(JobError::from).and_then(|task| {
         tracing::info!(task = %task.id, kind = %task.spec.kind(), attempt = task.attempt, "task started");
-        let context = JobContext::new(task, machine.clone(), reports.clone(), start.cancelled);
+        let context = JobContext::new(task, machine.clone(), reports.clone(), start.stop);
         contain_panic(|| jobs::run(&context, model))
     });
     match &result {

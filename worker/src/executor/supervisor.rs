@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sortinghat_proto::{
     JobKind, JobSpec,
-    executor::v1::{CancelTask, Ready, executor_command::Command, executor_report::Report},
+    executor::v1::{CancelTask, HandBackTask, Ready, executor_command::Command, executor_report::Report},
     v1,
 };
 use tokio::{
@@ -23,6 +23,9 @@ use super::{
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a task may take to stop after it was cancelled, before its executor is killed.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a task may take to keep what a later attempt needs and to stop, before its executor is killed: a step of a large network
+/// and an upload. Shorter than a shutdown may take.
+const HAND_BACK_TIMEOUT: Duration = Duration::from_secs(20);
 /// The pause after an executor that never became ready; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -42,8 +45,10 @@ pub(crate) enum SlotCommand {
         /// As in `Start`.
         lease_end: Instant,
     },
-    /// Stop the task.
+    /// Stop the task for good.
     Cancel,
+    /// Stop the task so that another attempt can go on.
+    HandBack,
 }
 
 /// What a slot tells the session.
@@ -73,6 +78,8 @@ pub(crate) struct Supervisor {
     program: ExecutorProgram,
     commands: mpsc::UnboundedReceiver<SlotCommand>,
     reports: mpsc::Sender<(usize, SlotReport)>,
+    /// Replaces that of the task's kind.
+    stall_bound: Option<Duration>,
     tail: Tail,
 }
 
@@ -83,6 +90,7 @@ struct Bounds {
     stall: Duration,
     last_sign_of_life: Instant,
     cancelled_at: Option<Instant>,
+    handed_back_at: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +98,7 @@ enum Overrun {
     Lease,
     Stall,
     Cancellation,
+    HandBack,
 }
 
 impl Bounds {
@@ -97,7 +106,8 @@ impl Bounds {
     fn next(&self) -> (Instant, Overrun) {
         let stall = (self.last_sign_of_life + self.stall, Overrun::Stall);
         let cancellation = self.cancelled_at.map(|at| (at + CANCEL_TIMEOUT, Overrun::Cancellation));
-        [Some((self.lease_end, Overrun::Lease)), Some(stall), cancellation]
+        let hand_back = self.handed_back_at.map(|at| (at + HAND_BACK_TIMEOUT, Overrun::HandBack));
+        [Some((self.lease_end, Overrun::Lease)), Some(stall), cancellation, hand_back]
             .into_iter()
             .flatten()
             .min_by_key(|(end, _)| *end)
@@ -122,7 +132,12 @@ impl Supervisor {
         commands: mpsc::UnboundedReceiver<SlotCommand>,
         reports: mpsc::Sender<(usize, SlotReport)>,
     ) -> Self {
-        Self { slot, program, commands, reports, tail: Tail::default() }
+        Self { slot, program, commands, reports, stall_bound: None, tail: Tail::default() }
+    }
+
+    /// The same with another bound on how long a task may be silent than that of its kind, if there is one.
+    pub(crate) fn with_stall_bound(self, stall_bound: Option<Duration>) -> Self {
+        Self { stall_bound, ..self }
     }
 
     /// Runs until the session drops its end of the channels; then the executor is killed.
@@ -194,7 +209,7 @@ impl Supervisor {
                         }
                     }
                     // For a task that has ended meanwhile.
-                    Some(SlotCommand::Renew { .. } | SlotCommand::Cancel) => {}
+                    Some(SlotCommand::Renew { .. } | SlotCommand::Cancel | SlotCommand::HandBack) => {}
                     None => {
                         self.note_end(executor.kill().await);
                         return;
@@ -223,8 +238,14 @@ impl Supervisor {
         lease_end: Instant,
     ) -> Option<Executor> {
         self.tail.clear();
-        let stall = stall_bound(&assignment);
-        let mut bounds = Bounds { lease_end, stall, last_sign_of_life: Instant::now(), cancelled_at: None };
+        let stall = self.stall_bound.unwrap_or_else(|| stall_bound(&assignment));
+        let mut bounds = Bounds {
+            lease_end,
+            stall,
+            last_sign_of_life: Instant::now(),
+            cancelled_at: None,
+            handed_back_at: None,
+        };
         let end = match executor.send(Command::Start(*assignment)).await {
             Ok(()) => self.watch(&mut executor, &mut bounds).await,
             Err(error) => TaskEnd::Died(Some(error.to_string())),
@@ -236,11 +257,13 @@ impl Supervisor {
                 return None;
             }
             TaskEnd::Overrun(overrun) => {
-                self.note_end(executor.kill().await);
+                let end = executor.kill().await;
+                self.record_end(end).await;
                 (self.outcome_of_overrun(overrun, stall), None)
             }
             TaskEnd::Died(reason) => {
-                let cause = self.note_end(executor.end().await);
+                let end = executor.end().await;
+                let cause = self.record_end(end).await;
                 let cause = reason.map_or(cause.clone(), |reason| format!("{cause}: {reason}"));
                 tracing::warn!(slot = self.slot, cause, "the executor died and is replaced");
                 (Outcome::Crashed(self.tail.explain(&format!("the executor {cause}"))), None)
@@ -265,14 +288,15 @@ impl Supervisor {
                         // An executor that cannot be told is found dead by the next read.
                         let _ = executor.send(Command::Cancel(CancelTask {})).await;
                     }
+                    Some(SlotCommand::HandBack) => {
+                        bounds.handed_back_at.get_or_insert_with(Instant::now);
+                        let _ = executor.send(Command::HandBack(HandBackTask {})).await;
+                    }
                     Some(SlotCommand::Start { .. }) => unreachable!("the session starts tasks in free slots only"),
                     None => return TaskEnd::Abandoned,
                 },
                 output = executor.next() => match output {
-                    Output::Line(line) => {
-                        self.note_line(line.clone());
-                        self.report(SlotReport::Event(Event::Log(LogLine { text: line }))).await;
-                    }
+                    Output::Line(line) => self.record_line(line).await,
                     Output::Report(Report::Progress(progress)) => {
                         bounds.last_sign_of_life = Instant::now();
                         self.report(SlotReport::Progress(progress)).await;
@@ -306,6 +330,10 @@ impl Supervisor {
                 Outcome::Crashed(self.tail.explain(&cause))
             }
             Overrun::Cancellation => Outcome::Cancelled(v1::TaskCancelled {}),
+            Overrun::HandBack => Outcome::Returned(format!(
+                "the task did not stop within {} s of being asked for and was stopped",
+                HAND_BACK_TIMEOUT.as_secs()
+            )),
         }
     }
 
@@ -317,6 +345,20 @@ impl Supervisor {
     /// Keeps the last lines of a process that is gone; returns how it ended.
     fn note_end(&mut self, (cause, last_lines): (String, Vec<String>)) -> String {
         last_lines.into_iter().for_each(|line| self.note_line(line));
+        cause
+    }
+
+    /// As [`Self::note_line`], for a line of a task: it belongs to its history.
+    async fn record_line(&mut self, line: String) {
+        self.note_line(line.clone());
+        self.report(SlotReport::Event(Event::Log(LogLine { text: line }))).await;
+    }
+
+    /// As [`Self::note_end`], in the middle of a task: what a process says before it aborts is what people look for.
+    async fn record_end(&mut self, (cause, last_lines): (String, Vec<String>)) -> String {
+        for line in last_lines {
+            self.record_line(line).await;
+        }
         cause
     }
 

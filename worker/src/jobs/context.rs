@@ -2,11 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-        mpsc::Sender,
-    },
+    sync::{Arc, Mutex, PoisonError, mpsc::Sender},
     time::{Duration, Instant},
 };
 
@@ -17,7 +13,7 @@ use sortinghat_proto::{
 };
 use v1::attempt_event::Event;
 
-use super::{Artifact, JobError, Task};
+use super::{Artifact, JobError, StopSignal, Task};
 use crate::{
     device::Compute,
     objects::{Objects, TenantObjects},
@@ -37,6 +33,8 @@ pub struct Machine {
     pub weights_dir: PathBuf,
     /// Where files from the hub are kept.
     pub hub_dir: PathBuf,
+    /// The time between two checkpoints of a training; each epoch ends with one as well.
+    pub checkpoint_interval: Duration,
 }
 
 /// What a job has at hand. Shared freely between threads of the job.
@@ -45,16 +43,16 @@ pub struct JobContext {
     task: Task,
     machine: Arc<Machine>,
     objects: TenantObjects,
-    cancelled: Arc<AtomicBool>,
+    stop: Arc<StopSignal>,
     reports: Sender<ExecutorReport>,
     last_progress: Mutex<Option<(&'static str, Instant)>>,
 }
 
 impl JobContext {
     /// A context for `task`. Reports go to `reports`; a receiver that is gone is ignored, as the executor ends then anyway.
-    pub fn new(task: Task, machine: Arc<Machine>, reports: Sender<ExecutorReport>, cancelled: Arc<AtomicBool>) -> Self {
+    pub fn new(task: Task, machine: Arc<Machine>, reports: Sender<ExecutorReport>, stop: Arc<StopSignal>) -> Self {
         let objects = machine.objects.of_tenant(task.tenant.clone());
-        Self { task, machine, objects, cancelled, reports, last_progress: Mutex::new(None) }
+        Self { task, machine, objects, stop, reports, last_progress: Mutex::new(None) }
     }
 
     /// What to run.
@@ -88,13 +86,13 @@ impl JobContext {
         &self.machine
     }
 
-    /// Returns with [`JobError::Cancelled`] once the job was cancelled. Ask at every step: a job that does not stop in
-    /// time is killed.
+    /// Returns with an error once the task should stop, cancelled or handed back. Ask at every step: a task that does not stop
+    /// in time is killed.
     ///
     /// # Errors
-    /// [`JobError::Cancelled`].
+    /// [`JobError::Cancelled`] or [`JobError::HandedBack`].
     pub fn check_cancelled(&self) -> Result<(), JobError> {
-        if self.cancelled.load(Ordering::Relaxed) { Err(JobError::Cancelled) } else { Ok(()) }
+        self.stop.check()
     }
 
     /// Says how far the job has come, which also shows that it is alive: `done` of `total` (0 when unknown) in `unit`

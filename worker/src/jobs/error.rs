@@ -20,6 +20,9 @@ pub enum JobError {
     /// The cancellation was carried out.
     #[error("cancelled")]
     Cancelled,
+    /// It stopped unfinished because the worker asked for it; another attempt goes on.
+    #[error("handed back unfinished")]
+    HandedBack,
     /// Memory ran out even with the smallest piece of work.
     #[error("out of memory while {doing}; use a smaller image size or a smaller network: {reason}")]
     OutOfMemory {
@@ -69,7 +72,7 @@ impl JobError {
         let code = match self {
             Self::Refused(refusal) => return refusal,
             Self::Object(error) => error.code(),
-            Self::Cancelled => ErrorCode::Cancelled,
+            Self::Cancelled | Self::HandedBack => ErrorCode::Cancelled,
             Self::OutOfMemory { .. } => ErrorCode::OutOfMemory,
             Self::Machine { .. } => ErrorCode::ResourceExhausted,
             Self::Internal(_) => ErrorCode::Internal,
@@ -91,6 +94,7 @@ pub(crate) fn outcome_of(result: Result<JobOutput, JobError>) -> v1::TaskOutcome
             Outcome::Succeeded(v1::TaskSucceeded { manifest: Some(manifest.into()), summary })
         }
         Err(JobError::Cancelled) => Outcome::Cancelled(v1::TaskCancelled {}),
+        Err(JobError::HandedBack) => Outcome::Returned("the worker asked for it".to_owned()),
         Err(error) => Outcome::Failed(error.into_refusal().into()),
     };
     v1::TaskOutcome { outcome: Some(outcome) }

@@ -1,5 +1,6 @@
 //! A dataset and a backbone become a model: fastai's `fine_tune`, resumed from its newest checkpoint.
 
+mod keeper;
 mod learner;
 mod set;
 

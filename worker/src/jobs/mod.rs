@@ -13,12 +13,14 @@ mod finetune;
 mod ingest;
 mod network;
 mod predict;
+mod stop;
 mod task;
 mod warm;
 
 pub use context::{JobContext, Machine};
 pub use error::JobError;
 pub(crate) use error::outcome_of;
+pub use stop::StopSignal;
 pub use task::{Artifact, Task};
 pub use warm::WarmModel;
 

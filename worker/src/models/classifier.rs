@@ -112,6 +112,23 @@ impl Classifier {
         parameters.chain(self.buffers.iter().map(|buffer| (buffer.name.as_str(), &buffer.tensor)))
     }
 
+    /// Copies of the running statistics, for [`Self::set_statistics`].
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub(crate) fn statistics(&self) -> Result<Vec<Tensor>, TchError> {
+        self.buffers.iter().map(|buffer| buffer.tensor.f_detach_copy()).collect()
+    }
+
+    /// Puts the running statistics back to what they were.
+    ///
+    /// # Errors
+    /// When they are another network's.
+    pub(crate) fn set_statistics(&self, statistics: &[Tensor]) -> Result<(), TchError> {
+        let pairs = self.buffers.iter().zip(statistics);
+        pairs.map(|(buffer, copy)| no_grad(|| buffer.tensor.shallow_clone().f_copy_(copy)).map(drop)).collect()
+    }
+
     /// The whole model as a safetensors file.
     ///
     /// # Errors

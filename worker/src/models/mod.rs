@@ -18,4 +18,5 @@ pub use bundle::ModelConfig;
 pub use classifier::{Classifier, Mode, ModelError};
 pub use layers::{Buffer, Parameter, Role};
 pub use source::{WeightsFile, WeightsSource};
+pub(crate) use weights::HostTensors;
 pub use weights::{StateDict, WeightsError};

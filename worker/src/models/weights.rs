@@ -112,21 +112,7 @@ impl StateDict {
     /// # Errors
     /// When a tensor cannot be copied to the host.
     pub fn serialize<'a>(tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<Vec<u8>, WeightsError> {
-        Self::serialize_with(tensors, HashMap::new())
-    }
-
-    /// As [`Self::serialize`], with notes in the header.
-    ///
-    /// # Errors
-    /// As [`Self::serialize`].
-    pub fn serialize_with<'a>(
-        tensors: impl Iterator<Item = (&'a str, &'a Tensor)>,
-        notes: HashMap<String, String>,
-    ) -> Result<Vec<u8>, WeightsError> {
-        let hosted = tensors.map(|(name, tensor)| Ok((name, HostTensor::new(name, tensor)?)));
-        let hosted = hosted.collect::<Result<Vec<_>, WeightsError>>()?;
-        let notes = (!notes.is_empty()).then_some(notes);
-        safetensors::serialize(hosted, notes).map_err(|error| WeightsError::Malformed { reason: error.to_string() })
+        HostTensors::copy(tensors)?.into_safetensors(HashMap::new())
     }
 
     /// A note from the header.
@@ -187,6 +173,30 @@ impl StateDict {
 fn dimensions(name: &str, shape: &[usize]) -> Result<Vec<i64>, WeightsError> {
     let too_large = |_| WeightsError::Malformed { reason: format!("{name} has an impossible shape {shape:?}") };
     shape.iter().map(|&extent| i64::try_from(extent)).collect::<Result<_, _>>().map_err(too_large)
+}
+
+/// Copies of tensors on the host, which no step of training changes any more: they can be written on another thread.
+#[derive(Debug)]
+pub(crate) struct HostTensors(Vec<(String, HostTensor)>);
+
+impl HostTensors {
+    /// Copies them.
+    ///
+    /// # Errors
+    /// [`WeightsError::Tch`] when memory runs out.
+    pub(crate) fn copy<'a>(tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<Self, WeightsError> {
+        let copies = tensors.map(|(name, tensor)| Ok((name.to_owned(), HostTensor::new(name, tensor)?)));
+        copies.collect::<Result<Vec<_>, WeightsError>>().map(Self)
+    }
+
+    /// A safetensors file of them, f32, with notes in its header.
+    ///
+    /// # Errors
+    /// [`WeightsError::Malformed`] when two have the same name.
+    pub(crate) fn into_safetensors(self, notes: HashMap<String, String>) -> Result<Vec<u8>, WeightsError> {
+        let notes = (!notes.is_empty()).then_some(notes);
+        safetensors::serialize(self.0, notes).map_err(|error| WeightsError::Malformed { reason: error.to_string() })
+    }
 }
 
 /// A tensor's values on the host, row by row, ready for safetensors.

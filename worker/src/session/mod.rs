@@ -33,6 +33,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long a shutdown may take to stop tasks and to have their return acknowledged; less than Kubernetes grants.
 const DRAIN_BOUND: Duration = Duration::from_secs(25);
+/// How long the answer to a farewell is waited for when nothing is to be given back.
+const FAREWELL_BOUND: Duration = Duration::from_millis(500);
 
 /// Why a worker cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +61,8 @@ pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), Sess
     let (report_sender, reports) = mpsc::channel(256);
     let slots = (0..args.slots.get()).map(|slot| {
         let (sender, commands) = mpsc::unbounded_channel();
-        tokio::spawn(Supervisor::new(slot, program.clone(), commands, report_sender.clone()).run());
+        let supervisor = Supervisor::new(slot, program.clone(), commands, report_sender.clone());
+        tokio::spawn(supervisor.with_stall_bound(args.stall_bound.map(Into::into)).run());
         sender
     });
     let session = Session {
@@ -140,6 +143,8 @@ impl Session {
         while !self.is_over() {
             match self.exchange().await {
                 Some(Ok(())) => pause = FIRST_PAUSE,
+                // Nobody waits for a worker that holds nothing.
+                Some(Err(_)) if self.state.is_leaving() => break,
                 Some(Err(status)) => {
                     let message = status.message();
                     tracing::warn!(code = ?status.code(), message, "the coordinator does not answer; trying again");
@@ -163,7 +168,10 @@ impl Session {
         let request = self.identity.sign(self.state.request());
         // A lost connection must be noticed while there is time to renew over a new one.
         let spare = self.state.lease_ttl().unwrap_or_default() / 3;
-        let bound = self.state.patience() + spare.clamp(Duration::from_secs(1), Duration::from_secs(10));
+        let bound = match self.state.is_leaving() {
+            true => FAREWELL_BOUND,
+            false => self.state.patience() + spare.clamp(Duration::from_secs(1), Duration::from_secs(10)),
+        };
         let sent_at = Instant::now();
         let mut link = self.link.clone();
         let answer = self.wait(async move { link.synchronize(request, bound).await }, Wake::News).await?;
@@ -221,7 +229,7 @@ impl Session {
     }
 
     fn drain(&mut self) {
-        tracing::info!("shutting down: running tasks are stopped and given back");
+        tracing::info!("shutting down: running tasks are handed back");
         self.give_up_at = Some(Instant::now() + DRAIN_BOUND);
         let actions = self.state.drain();
         self.act(actions);
@@ -244,6 +252,7 @@ impl Session {
                 }
                 Action::Renew { slot, lease_end } => (slot, SlotCommand::Renew { lease_end }),
                 Action::Cancel { slot } => (slot, SlotCommand::Cancel),
+                Action::HandBack { slot } => (slot, SlotCommand::HandBack),
             };
             self.slots[slot].send(command).expect("a supervisor lives as long as its session");
         }

@@ -18,6 +18,7 @@ pub(super) enum Action {
     Start { slot: usize, assignment: Box<v1::Assignment>, lease_end: Instant },
     Renew { slot: usize, lease_end: Instant },
     Cancel { slot: usize },
+    HandBack { slot: usize },
 }
 
 /// Whether the coordinator should hear of something at once or with the next message.
@@ -51,6 +52,8 @@ struct Held {
     outcome: Option<Outcome>,
     /// The coordinator asked for the task to be cancelled.
     cancelled: bool,
+    /// Why the task was asked to stop so that another attempt goes on; `None` if it was not.
+    handed_back: Option<&'static str>,
 }
 
 /// Everything that the worker knows.
@@ -59,18 +62,24 @@ pub(super) struct State {
     slots: Vec<Slot>,
     leases: BTreeMap<Key, Held>,
     draining: bool,
+    /// The coordinator knows that this worker takes nothing any more.
+    farewell_heard: bool,
     lease_ttl: Option<Duration>,
 }
 
+const SHUTTING_DOWN: &str = "the worker is shutting down";
+const PREEMPTED: &str = "it made way for a more urgent task";
+
 impl State {
     pub(super) fn new(slots: usize) -> Self {
-        Self { slots: vec![Slot::Empty; slots], leases: BTreeMap::new(), draining: false, lease_ttl: None }
+        let (slots, leases) = (vec![Slot::Empty; slots], BTreeMap::new());
+        Self { slots, leases, draining: false, farewell_heard: false, lease_ttl: None }
     }
 
     /// How long the coordinator may hold the next answer: a third of a lease, less while there is progress to show. Zero
-    /// until the length of a lease is known.
+    /// until the length of a lease is known, and for a farewell.
     pub(super) fn patience(&self) -> Duration {
-        let Some(ttl) = self.lease_ttl else { return Duration::ZERO };
+        let Some(ttl) = self.lease_ttl.filter(|_| !self.is_leaving()) else { return Duration::ZERO };
         let running = self.leases.values().any(|held| held.outcome.is_none());
         if running { (ttl / 3).min(REPORT_INTERVAL) } else { ttl / 3 }
     }
@@ -80,9 +89,14 @@ impl State {
         self.lease_ttl
     }
 
+    /// Whether only a farewell is left to say. It must be said: the coordinator may have given this worker a task meanwhile.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.draining && self.leases.is_empty()
+    }
+
     /// Whether there is nothing left to say.
     pub(super) fn is_done(&self) -> bool {
-        self.draining && self.leases.is_empty()
+        self.is_leaving() && self.farewell_heard
     }
 
     /// What the worker says now, without who it is.
@@ -100,6 +114,8 @@ impl State {
     /// Takes the answer to a request that was sent at `sent_at`; leases count from that moment.
     pub(super) fn answer(&mut self, response: SynchronizeResponse, sent_at: Instant) -> Vec<Action> {
         self.lease_ttl = Some(Duration::from_millis(response.lease_ttl_ms.into()));
+        // A shutdown abandons the message that is under way: this answers one that said so.
+        self.farewell_heard = self.draining;
         for key in response.acknowledged {
             let key = Key::from(key);
             if self.leases.get(&key).is_some_and(|held| held.outcome.is_some()) {
@@ -131,6 +147,9 @@ impl State {
         if lease.cancel && !held.cancelled {
             held.cancelled = true;
             actions.push(Action::Cancel { slot });
+        } else if lease.preempt && held.handed_back.is_none() {
+            held.handed_back = Some(PREEMPTED);
+            actions.push(Action::HandBack { slot });
         }
     }
 
@@ -139,7 +158,7 @@ impl State {
         let free = self.slots.iter().position(|slot| *slot == Slot::Free);
         let refusal = match (lease.assignment, free) {
             _ if lease.cancel => Outcome::Cancelled(v1::TaskCancelled {}),
-            _ if self.draining => Outcome::Returned("the worker is shutting down".into()),
+            _ if self.draining => Outcome::Returned(SHUTTING_DOWN.into()),
             (None, _) => Outcome::Returned("the worker does not know this lease".into()),
             (_, None) => Outcome::Returned("the worker has no free slot".into()),
             (Some(assignment), Some(slot)) => {
@@ -170,11 +189,20 @@ impl State {
         }
     }
 
-    /// Takes no new tasks and gives the running ones back.
+    /// Takes no new tasks and hands the running ones back.
     pub(super) fn drain(&mut self) -> Vec<Action> {
         self.draining = true;
-        let running = self.slots.iter().enumerate().filter(|(_, slot)| matches!(slot, Slot::Running(_)));
-        running.map(|(slot, _)| Action::Cancel { slot }).collect()
+        let mut actions = Vec::new();
+        for (slot, state) in self.slots.iter().enumerate() {
+            if let Slot::Running(key) = state
+                && let Some(held) = self.leases.get_mut(key)
+                && held.handed_back.is_none()
+            {
+                held.handed_back = Some(SHUTTING_DOWN);
+                actions.push(Action::HandBack { slot });
+            }
+        }
+        actions
     }
 
     /// Takes what a slot reported.
@@ -205,16 +233,15 @@ impl State {
     }
 
     fn end(&mut self, slot: usize, outcome: Outcome) {
-        let draining = self.draining;
         let Some(held) = self.held(slot) else { return };
         held.events.close();
-        held.outcome = Some(match outcome {
-            // It was the shutdown that stopped it, not its user.
-            Outcome::Cancelled(_) | Outcome::Crashed(_) if draining && !held.cancelled => {
-                Outcome::Returned("the worker is shutting down".into())
+        held.outcome = Some(match (outcome, held.handed_back) {
+            (Outcome::Crashed(_) | Outcome::Returned(_), _) if held.cancelled => {
+                Outcome::Cancelled(v1::TaskCancelled {})
             }
-            Outcome::Crashed(_) | Outcome::Returned(_) if held.cancelled => Outcome::Cancelled(v1::TaskCancelled {}),
-            outcome => outcome,
+            // The executor knows that it was asked, and not why.
+            (Outcome::Returned(_), Some(reason)) => Outcome::Returned(reason.into()),
+            (outcome, _) => outcome,
         });
     }
 

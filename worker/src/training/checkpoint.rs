@@ -1,4 +1,7 @@
 //! A training run between two steps as one safetensors file: weights, statistics, both moments, and where it is.
+//!
+//! It is made in two parts. [`Checkpoint`] is a copy of the run in this process's memory, taken between two steps in a moment; writing it
+//! as a file takes longer and may happen beside the next steps.
 
 use std::collections::HashMap;
 
@@ -10,10 +13,10 @@ use super::loss::SmoothLoss;
 use super::progress::EpochMetrics;
 use super::recipe::Recipe;
 use super::trainer::Trainer;
-use crate::models::{StateDict, WeightsError};
+use crate::models::{HostTensors, StateDict, WeightsError};
 
-/// Version of what [`save`] writes.
-const FORMAT: u32 = 1;
+/// Version of what [`Checkpoint::into_bytes`] writes.
+const FORMAT: u32 = 2;
 const KEY: &str = "sortinghat.checkpoint";
 
 /// The next step of a run.
@@ -59,7 +62,7 @@ pub enum CheckpointError {
     Weights(#[from] WeightsError),
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct State {
     format: u32,
@@ -69,6 +72,8 @@ struct State {
     /// SHA-256 over both example lists, in hex.
     examples: String,
     position: Position,
+    /// After memory ran out it is smaller than a batch, and batch normalisation sees the difference.
+    micro_batch_size: usize,
     optimiser_steps: u64,
     smooth_loss: SmoothLoss,
     history: Vec<EpochMetrics>,
@@ -90,23 +95,41 @@ fn fingerprint(train: &[Example], valid: &[Example]) -> String {
     hex::encode(hash.finalize())
 }
 
-pub(super) fn save(trainer: &Trainer) -> Result<Vec<u8>, CheckpointError> {
-    let state = State {
-        format: FORMAT,
-        recipe: recipe_text(&trainer.recipe),
-        classes: trainer.classifier.config().classes.clone(),
-        examples: fingerprint(&trainer.train, &trainer.valid),
-        position: trainer.position,
-        optimiser_steps: trainer.optimiser.steps(),
-        smooth_loss: trainer.smooth_loss,
-        history: trainer.history.clone(),
-    };
-    // Not JSON: serde_json may read a float back one unit in the last place off.
-    let text = toml::to_string(&state).expect("plain data with string keys is always TOML");
-    let moments = trainer.optimiser.state(trainer.classifier.parameters());
-    let moments = moments.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    let tensors = trainer.classifier.state().chain(moments);
-    Ok(StateDict::serialize_with(tensors, HashMap::from([(KEY.to_owned(), text)]))?)
+/// A run between two steps, copied out of it.
+#[derive(Debug)]
+pub struct Checkpoint {
+    tensors: HostTensors,
+    state: State,
+}
+
+impl Checkpoint {
+    pub(super) fn copy(trainer: &Trainer) -> Result<Self, CheckpointError> {
+        let state = State {
+            format: FORMAT,
+            recipe: recipe_text(&trainer.recipe),
+            classes: trainer.classifier.config().classes.clone(),
+            examples: fingerprint(&trainer.train, &trainer.valid),
+            position: trainer.position,
+            micro_batch_size: trainer.micro_batch_size,
+            optimiser_steps: trainer.optimiser.steps(),
+            smooth_loss: trainer.smooth_loss,
+            history: trainer.history.clone(),
+        };
+        let moments = trainer.optimiser.state(trainer.classifier.parameters());
+        let moments = moments.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        let tensors = HostTensors::copy(trainer.classifier.state().chain(moments))?;
+        Ok(Self { tensors, state })
+    }
+
+    /// The file; see [`Trainer::restore`].
+    ///
+    /// # Errors
+    /// When it cannot be laid out.
+    pub fn into_bytes(self) -> Result<Vec<u8>, CheckpointError> {
+        // Not JSON: serde_json may read a float back one unit in the last place off.
+        let text = toml::to_string(&self.state).expect("plain data with string keys is always TOML");
+        Ok(self.tensors.into_safetensors(HashMap::from([(KEY.to_owned(), text)]))?)
+    }
 }
 
 pub(super) fn restore(trainer: &mut Trainer, bytes: &[u8]) -> Result<(), CheckpointError> {
@@ -132,6 +155,7 @@ pub(super) fn restore(trainer: &mut Trainer, bytes: &[u8]) -> Result<(), Checkpo
     tensors.copy_into(model.chain(moments), |_| false)?;
     trainer.optimiser.set_steps(state.optimiser_steps);
     trainer.position = state.position;
+    trainer.set_micro_batch_size(trainer.micro_batch_size.min(state.micro_batch_size));
     trainer.smooth_loss = state.smooth_loss;
     trainer.history = state.history;
     Ok(())

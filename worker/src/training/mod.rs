@@ -13,3 +13,4 @@ pub mod recipe;
 pub mod schedule;
 pub mod trainer;
 pub mod tta;
+mod validation;

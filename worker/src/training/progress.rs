@@ -79,6 +79,9 @@ pub trait Observer {
     /// After a step.
     fn step(&mut self, report: &StepReport, snapshot: &Snapshot<'_>) -> Flow;
 
-    /// After an epoch and its validation; the place to keep a checkpoint.
+    /// After an epoch and its validation.
     fn epoch(&mut self, metrics: &EpochMetrics, snapshot: &Snapshot<'_>) -> Flow;
+
+    /// Memory ran out: from this step on, the gradients of `photos` photos at a time are computed and added up.
+    fn smaller_pieces(&mut self, photos: usize);
 }

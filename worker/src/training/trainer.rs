@@ -2,21 +2,24 @@
 
 use std::time::Instant;
 
-use tch::{Device, Kind, TchError, Tensor, no_grad};
+use tch::{Device, TchError, Tensor, no_grad};
 
 use super::augment::apply;
 use super::batch::{BatchPlan, Crop, Example, PhotoSource, PixelBatch, Set, SourceError};
-use super::checkpoint::{self, CheckpointError, Position};
-use super::loss::{SmoothLoss, cross_entropy, cross_entropy_each};
+use super::checkpoint::{self, Checkpoint, CheckpointError, Position};
+use super::loss::{SmoothLoss, cross_entropy};
 use super::optimiser::{Adam, zero_gradients};
 use super::randomness::{Draws, Purpose};
 use super::schedule::PhaseSchedule;
-use crate::aten::AtenError;
+use crate::aten::{self, AtenError};
 use crate::models::{Architecture, Classifier, Mode};
 
 pub use super::progress::{EpochMetrics, Flow, Observer, Outcome, StepReport};
 pub use super::randomness::Phase;
 pub use super::recipe::{Recipe, RecipeError};
+
+/// Photos whose gradients are computed at a time at least: batch normalisation needs two.
+const SMALLEST_MICRO_BATCH: usize = 2;
 
 /// Training could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -45,11 +48,11 @@ pub enum TrainError {
         /// From 0 in its phase.
         step: usize,
     },
-    /// The batch does not fit.
-    #[error("out of memory with {batch_size} photos a batch: use a smaller one ({source})")]
+    /// Not even the smallest piece of a batch fits.
+    #[error("out of memory with {photos} photos at a time ({source})")]
     OutOfMemory {
-        /// Photos in the batch that failed.
-        batch_size: usize,
+        /// Photos whose gradients, or whose predictions, were computed at a time.
+        photos: usize,
         /// libtorch's words.
         source: TchError,
     },
@@ -76,7 +79,7 @@ pub struct Trainer {
     pub(super) smooth_loss: SmoothLoss,
     pub(super) history: Vec<EpochMetrics>,
     phases: Vec<PhaseSchedule>,
-    micro_batch_size: usize,
+    pub(super) micro_batch_size: usize,
 }
 
 /// What an observer may save between two steps.
@@ -86,12 +89,18 @@ pub struct Snapshot<'a> {
 }
 
 impl Snapshot<'_> {
-    /// Everything needed to go on from here, as a safetensors file; see [`Trainer::restore`].
+    /// Everything needed to go on from here; see [`Trainer::restore`].
     ///
     /// # Errors
     /// When a tensor cannot be copied to the host.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, CheckpointError> {
-        checkpoint::save(self.trainer)
+    pub fn copy(&self) -> Result<Checkpoint, CheckpointError> {
+        Checkpoint::copy(self.trainer)
+    }
+
+    /// The run's next step.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.trainer.position
     }
 
     /// The model as it is now.
@@ -134,9 +143,18 @@ impl Trainer {
     }
 
     /// Computes the gradients of a batch in pieces of `photos` photos each, or some more where that does not divide the batch,
-    /// and adds them up: for when memory ran out. Only batch normalisation sees the difference. At least two.
+    /// and adds them up: for when memory ran out. At least two.
+    ///
+    /// Only batch normalisation sees the difference: it normalises by the statistics of a piece, and moves its running ones
+    /// once a piece.
     pub fn set_micro_batch_size(&mut self, photos: usize) {
-        self.micro_batch_size = photos.max(2);
+        self.micro_batch_size = photos.max(SMALLEST_MICRO_BATCH);
+    }
+
+    /// Photos whose gradients are computed at a time. Halved whenever memory runs out.
+    #[must_use]
+    pub fn micro_batch_size(&self) -> usize {
+        self.micro_batch_size
     }
 
     /// Continues where `checkpoint` was taken. On a CPU the run then ends in the same bits as if never interrupted.
@@ -149,8 +167,10 @@ impl Trainer {
 
     /// Trains to the end, or until the observer says stop.
     ///
+    /// Where memory runs out in a step, that step is taken again with smaller pieces, and all that follow.
+    ///
     /// # Errors
-    /// See [`TrainError`]; the weights are those before the failed step.
+    /// See [`TrainError`]. After a [`TrainError::Source`] the run stands between two steps and [`Self::snapshot`] may be kept.
     pub fn run(&mut self, source: &dyn PhotoSource, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
         while let Some(schedule) = self.phases.get(self.position.phase).cloned() {
             self.enter(schedule.phase);
@@ -161,7 +181,7 @@ impl Trainer {
             let metrics = self.validate(schedule.phase, source, started)?;
             self.history.push(metrics.clone());
             self.position.next_epoch(schedule.epochs);
-            if observer.epoch(&metrics, &Snapshot { trainer: self }) == Flow::Stop {
+            if observer.epoch(&metrics, &self.snapshot()) == Flow::Stop {
                 return Ok(Outcome::Stopped);
             }
         }
@@ -172,6 +192,18 @@ impl Trainer {
     #[must_use]
     pub fn history(&self) -> &[EpochMetrics] {
         &self.history
+    }
+
+    /// The run as it stands between two steps.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot<'_> {
+        Snapshot { trainer: self }
+    }
+
+    /// The phase of the run's next step; `None` when it is over.
+    #[must_use]
+    pub fn phase(&self) -> Option<Phase> {
+        self.phases.get(self.position.phase).map(|schedule| schedule.phase)
     }
 
     /// The trained model.
@@ -208,11 +240,11 @@ impl Trainer {
         let mut stream = source.batches(Set::Training, BatchPlan { crop, indices: indices.clone() });
         for indices in indices {
             let pixels = stream.next().ok_or_else(|| SourceError("the batches ended early".to_owned()))??;
-            let loss = self.step(schedule, &pixels, &indices)?;
+            let loss = self.step(schedule, &pixels, &indices, observer)?;
             self.smooth_loss.add(loss);
             self.position.batch += 1;
             let report = self.report(schedule, loss, indices.len());
-            if observer.step(&report, &Snapshot { trainer: self }) == Flow::Stop {
+            if observer.step(&report, &self.snapshot()) == Flow::Stop {
                 return Ok(Flow::Stop);
             }
         }
@@ -226,11 +258,40 @@ impl Trainer {
         order.chunks_exact(self.recipe.effective_batch_size(self.train.len())).map(<[usize]>::to_vec).collect()
     }
 
-    /// One step; returns its loss.
-    fn step(&mut self, schedule: &PhaseSchedule, pixels: &PixelBatch, indices: &[usize]) -> Result<f64, TrainError> {
+    /// One step, in smaller and smaller pieces if memory runs out; returns its loss.
+    fn step(
+        &mut self,
+        schedule: &PhaseSchedule,
+        pixels: &PixelBatch,
+        indices: &[usize],
+        observer: &mut dyn Observer,
+    ) -> Result<f64, TrainError> {
+        loop {
+            // A forward pass that fails half-way has moved some of them.
+            let statistics = self.classifier.statistics().map_err(TrainError::Tch)?;
+            match self.try_step(schedule, pixels, indices) {
+                Err(TrainError::OutOfMemory { .. }) if self.micro_batch_size / 2 >= SMALLEST_MICRO_BATCH => {}
+                result => return result,
+            }
+            self.classifier.set_statistics(&statistics).map_err(TrainError::Tch)?;
+            if self.classifier.device().is_cuda() {
+                aten::cuda_empty_cache()?;
+            }
+            self.set_micro_batch_size(self.micro_batch_size / 2);
+            observer.smaller_pieces(self.micro_batch_size);
+        }
+    }
+
+    fn try_step(
+        &mut self,
+        schedule: &PhaseSchedule,
+        pixels: &PixelBatch,
+        indices: &[usize],
+    ) -> Result<f64, TrainError> {
         let (phase, Position { epoch, batch, .. }) = (schedule.phase, self.position);
         let step = epoch as usize * schedule.batches + batch;
-        let out_of_memory = |source| out_of_memory(source, indices.len());
+        let photos = self.micro_batch_size.min(indices.len());
+        let out_of_memory = |source| out_of_memory(source, photos);
         let images = no_grad(|| self.prepare(phase, pixels, indices)).map_err(out_of_memory)?;
         let targets = targets(&self.train, indices, self.classifier.device());
         let mut dropout = Draws::step(self.recipe.seed, Purpose::Dropout, phase, epoch, step as u64);
@@ -292,52 +353,17 @@ impl Trainer {
             images,
         }
     }
-
-    fn validate(&self, phase: Phase, source: &dyn PhotoSource, started: Instant) -> Result<EpochMetrics, TrainError> {
-        let all = (0..self.valid.len()).collect::<Vec<_>>();
-        let indices = all.chunks(self.recipe.batch_size).map(<[usize]>::to_vec).collect::<Vec<_>>();
-        let mut stream = source.batches(Set::Validation, BatchPlan { crop: Crop::Centre, indices: indices.clone() });
-        let (mut loss, mut correct) = (0.0, 0);
-        for indices in &indices {
-            let pixels = stream.next().ok_or_else(|| SourceError("the batches ended early".to_owned()))??;
-            let judged = no_grad(|| self.judge(&pixels, indices));
-            let (batch_loss, batch_correct) = judged.map_err(|source| out_of_memory(source, indices.len()))?;
-            loss += batch_loss;
-            correct += batch_correct;
-        }
-        Ok(EpochMetrics {
-            phase,
-            epoch: self.position.epoch,
-            train_loss: self.smooth_loss.value(),
-            valid_loss: loss / self.valid.len() as f64,
-            correct,
-            total: self.valid.len(),
-            seconds: started.elapsed().as_secs_f64(),
-        })
-    }
-
-    /// Summed loss of a validation batch, and how many were right.
-    fn judge(&self, pixels: &PixelBatch, indices: &[usize]) -> Result<(f64, usize), TchError> {
-        let device = self.classifier.device();
-        let images = self.classifier.normalise(&pixels.to_tensor(device)?)?;
-        let logits = self.classifier.forward(&images, Mode::Eval, self.recipe.validation_precision)?;
-        let targets = targets(&self.valid, indices, device);
-        let losses = cross_entropy_each(&logits, &targets)?;
-        let right = logits.f_argmax(1, false)?.f_eq_tensor(&targets)?.f_sum(Kind::Int64)?;
-        let right = usize::try_from(right.int64_value(&[])).expect("a count is not negative");
-        Ok((losses.f_sum(Kind::Double)?.double_value(&[]), right))
-    }
 }
 
-fn targets(examples: &[Example], indices: &[usize], device: Device) -> Tensor {
+pub(super) fn targets(examples: &[Example], indices: &[usize], device: Device) -> Tensor {
     let labels = indices.iter().map(|&index| examples[index].label as i64).collect::<Vec<_>>();
     Tensor::from_slice(&labels).to_device(device)
 }
 
-fn out_of_memory(source: TchError, batch_size: usize) -> TrainError {
+pub(super) fn out_of_memory(source: TchError, photos: usize) -> TrainError {
     let text = source.to_string();
     if text.contains("out of memory") || text.contains("can't allocate memory") {
-        TrainError::OutOfMemory { batch_size, source }
+        TrainError::OutOfMemory { photos, source }
     } else {
         TrainError::Tch(source)
     }

@@ -58,6 +58,8 @@ impl Observer for Losses {
         self.epochs.push(metrics.clone());
         Flow::Continue
     }
+
+    fn smaller_pieces(&mut self, _: usize) {}
 }
 
 /// Trains from formula weights as the reference did.

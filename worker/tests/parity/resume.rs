@@ -31,7 +31,7 @@ struct DiesAfter {
 impl Observer for DiesAfter {
     fn step(&mut self, report: &StepReport, snapshot: &Snapshot<'_>) -> Flow {
         if report.done == self.step {
-            self.checkpoint = snapshot.to_bytes().unwrap();
+            self.checkpoint = snapshot.copy().unwrap().into_bytes().unwrap();
             panic!("killed");
         }
         Flow::Continue
@@ -40,6 +40,8 @@ impl Observer for DiesAfter {
     fn epoch(&mut self, _: &EpochMetrics, _: &Snapshot<'_>) -> Flow {
         Flow::Continue
     }
+
+    fn smaller_pieces(&mut self, _: usize) {}
 }
 
 #[test]
@@ -68,12 +70,13 @@ fn a_checkpoint_of_another_run_is_refused_by_what_differs() {
     struct StopsAtOnce(Vec<u8>);
     impl Observer for StopsAtOnce {
         fn step(&mut self, _: &StepReport, snapshot: &Snapshot<'_>) -> Flow {
-            self.0 = snapshot.to_bytes().unwrap();
+            self.0 = snapshot.copy().unwrap().into_bytes().unwrap();
             Flow::Stop
         }
         fn epoch(&mut self, _: &EpochMetrics, _: &Snapshot<'_>) -> Flow {
             unreachable!("stopped after the first step")
         }
+        fn smaller_pieces(&mut self, _: usize) {}
     }
     let mut stopped = StopsAtOnce(Vec::new());
     assert_eq!(trainer(1).run(&Noise { size: SIZE }, &mut stopped).unwrap(), Outcome::Stopped);

@@ -7,6 +7,7 @@ use std::{
 
 use sortinghat_proto::v1::{
     self, LeaseKey, ListWorkersRequest, ListWorkersResponse, SynchronizeRequest, SynchronizeResponse,
+    attempt_event::Event,
     task_outcome::Outcome,
     worker_service_server::{WorkerService, WorkerServiceServer},
 };
@@ -23,6 +24,7 @@ use tonic::{Request, Response, Status, transport::Server};
 struct Wishes {
     assignments: Vec<v1::Assignment>,
     cancel: bool,
+    preempt: bool,
     acknowledges: bool,
     silent: bool,
     lease_ttl_ms: u32,
@@ -53,6 +55,7 @@ impl Coordinator {
         let wishes = Wishes {
             assignments: Vec::new(),
             cancel: false,
+            preempt: false,
             acknowledges: true,
             silent: false,
             lease_ttl_ms: lease_ttl.as_millis().try_into().unwrap(),
@@ -71,6 +74,11 @@ impl Coordinator {
     /// Asks for every task to be cancelled.
     pub(crate) fn cancel(&self) {
         self.wish(|wishes| wishes.cancel = true);
+    }
+
+    /// Whether every task is asked to be handed back from now on.
+    pub(crate) fn preempt(&self, preempt: bool) {
+        self.wish(|wishes| wishes.preempt = preempt);
     }
 
     /// Lists no lease any more, as if others had them.
@@ -121,6 +129,30 @@ impl Coordinator {
         .await
     }
 
+    /// Waits until a task has reported an event for which `pick` finds something.
+    pub(crate) async fn hear_event<T>(&mut self, what: &str, pick: impl Fn(&Event) -> Option<T>) -> T {
+        let events = |request: &SynchronizeRequest| {
+            let events = request.leases.iter().flat_map(|lease| &lease.events);
+            events.filter_map(|event| event.event.as_ref()).find_map(&pick)
+        };
+        self.hear(what, events).await
+    }
+
+    /// Waits until a task has ended; returns the last checkpoint that it reported meanwhile as well.
+    pub(crate) async fn hear_checkpoint_and_outcome(&mut self) -> (Option<v1::ObjectRef>, Outcome) {
+        let mut checkpoint = None;
+        let outcome = self.hear("an outcome", |request| {
+            for event in request.leases.iter().flat_map(|lease| &lease.events) {
+                if let Some(Event::Checkpoint(object)) = &event.event {
+                    checkpoint = Some(object.clone());
+                }
+            }
+            request.leases.iter().find_map(|lease| lease.outcome.clone()?.outcome)
+        });
+        let outcome = outcome.await;
+        (checkpoint, outcome)
+    }
+
     /// Waits until a task has ended.
     pub(crate) async fn hear_outcome(&mut self) -> Outcome {
         self.hear("an outcome", |request| request.leases.iter().find_map(|lease| lease.outcome.clone()?.outcome)).await
@@ -146,12 +178,13 @@ impl Service {
         let mut is_new = !acknowledged.is_empty();
         let leases = wishes.assignments.iter().map(|task| {
             let held = request.leases.iter().find(|lease| lease.task_id == task.task_id && lease.epoch == task.epoch);
-            is_new |= held.is_none() || wishes.cancel;
+            is_new |= held.is_none() || wishes.cancel || wishes.preempt;
             v1::Lease {
                 key: Some(LeaseKey { task_id: task.task_id.clone(), epoch: task.epoch }),
                 ttl_ms: wishes.lease_ttl_ms,
                 acknowledged_events: held.and_then(|lease| lease.events.last()).map_or(0, |event| event.sequence),
                 cancel: wishes.cancel,
+                preempt: wishes.preempt,
                 assignment: held.is_none().then(|| task.clone()),
             }
         });

@@ -39,7 +39,13 @@ pub(crate) fn worker_command(folder: &Path) -> Command {
 impl Worker {
     /// Starts a worker for the coordinator at `url`; its files lie in `folder`.
     pub(crate) fn start(folder: &Path, url: &str) -> Self {
-        let process = worker_command(folder).args(["--device", "cpu", "--coordinator", url]).spawn().unwrap();
+        Self::start_with(folder, url, &[])
+    }
+
+    /// The same with further flags.
+    pub(crate) fn start_with(folder: &Path, url: &str, flags: &[&str]) -> Self {
+        let mut command = worker_command(folder);
+        let process = command.args(["--device", "cpu", "--coordinator", url]).args(flags).spawn().unwrap();
         Self { process }
     }
 

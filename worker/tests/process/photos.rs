@@ -1,9 +1,10 @@
-//! Uploads to ingest, written straight into the object store's folder.
+//! Tasks for a worker, with their uploads written straight into the object store's folder.
 
 use std::{fs, path::Path};
 
 use sortinghat_proto::{
-    Digest, IngestSpec, JobId, JobSpec, ObjectRef, Split, TaskId, Tenant,
+    Backbone, DatasetRef, Digest, FinetuneSpec, IngestSpec, JobId, JobSpec, ObjectRef, Precision, Split, TaskId, Tenant,
+    WeightsSource,
     manifest::{self, UploadManifest, UploadedFile},
     v1,
 };
@@ -25,10 +26,34 @@ pub(crate) fn long_ingest(folder: &Path, number: u64) -> v1::Assignment {
     ingest(folder, (0..3000).map(copy).collect(), number)
 }
 
+/// A training of many small steps on the dataset with this manifest: long enough to be hit in its middle.
+pub(crate) fn long_finetune(dataset: &ObjectRef, number: u64) -> v1::Assignment {
+    let spec = FinetuneSpec {
+        dataset: DatasetRef::parse("animals@1", "").unwrap(),
+        model_name: None,
+        backbone: Backbone::Resnet18,
+        weights: WeightsSource::Random,
+        epochs: 1000,
+        freeze_epochs: 0,
+        base_lr: 1e-3,
+        batch_size: 4,
+        image_size_px: 32,
+        seed: 1,
+        fold: None,
+        precision: Precision::F32,
+    };
+    let dataset = Some(dataset.clone().into());
+    v1::Assignment { dataset, dataset_name: "animals@1".into(), ..assignment(JobSpec::Finetune(spec), number) }
+}
+
+/// The manifest that a finished task made.
+pub(crate) fn manifest(succeeded: &v1::TaskSucceeded) -> ObjectRef {
+    succeeded.manifest.clone().unwrap().try_into().unwrap()
+}
+
 /// The dataset that a finished ingest made.
 pub(crate) fn dataset(folder: &Path, succeeded: &v1::TaskSucceeded) -> manifest::DatasetManifest {
-    let object: ObjectRef = succeeded.manifest.clone().unwrap().try_into().unwrap();
-    manifest::decode(&fs::read(place(folder, &object.digest)).unwrap()).unwrap()
+    manifest::decode(&fs::read(place(folder, &manifest(succeeded).digest)).unwrap()).unwrap()
 }
 
 fn class_of(index: u32) -> &'static str {
@@ -49,6 +74,10 @@ fn ingest(folder: &Path, photos: Vec<(&str, Vec<u8>)>, number: u64) -> v1::Assig
         allow_failures: false,
         derivative_short_side_px: 512,
     });
+    assignment(spec, number)
+}
+
+fn assignment(spec: JobSpec, number: u64) -> v1::Assignment {
     let job = JobId::new(number, number.into());
     v1::Assignment {
         job_id: job.to_string(),

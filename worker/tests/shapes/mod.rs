@@ -1,9 +1,8 @@
 //! A worker's inside without a coordinator: jobs over a temporary object store, on tiny photos of coloured shapes.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-    mpsc,
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
 };
 
 use sortinghat_proto::{
@@ -15,7 +14,7 @@ use sortinghat_proto::{
 };
 use sortinghat_worker::{
     device::{self, DeviceRequest},
-    jobs::{self, Artifact, JobContext, JobError, JobOutput, Machine, Task, WarmModel},
+    jobs::{self, Artifact, JobContext, JobError, JobOutput, Machine, StopSignal, Task, WarmModel},
     objects::{Objects, TenantObjects},
     photos::derivative::encode_png,
 };
@@ -79,7 +78,12 @@ pub(crate) struct Inputs {
 }
 
 impl Bench {
+    /// Checkpoints at the end of epochs only.
     pub(crate) fn new() -> Self {
+        Self::with_checkpoints_every(Duration::from_secs(3600))
+    }
+
+    pub(crate) fn with_checkpoints_every(checkpoint_interval: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = Runtime::new().unwrap();
         let store = folder.path().join("store");
@@ -88,7 +92,7 @@ impl Bench {
         let objects = Objects::open(&url, folder.path().join("cache"), 1 << 30, runtime.handle().clone()).unwrap();
         let compute = device::choose(DeviceRequest::Cpu, Some(2)).unwrap();
         let (weights_dir, hub_dir) = (folder.path().join("weights"), folder.path().join("hub"));
-        let machine = Arc::new(Machine { compute, objects, weights_dir, hub_dir });
+        let machine = Arc::new(Machine { compute, objects, weights_dir, hub_dir, checkpoint_interval });
         Self { machine, _runtime: runtime, _folder: folder }
     }
 
@@ -98,25 +102,23 @@ impl Bench {
 
     /// Runs a job to its end.
     pub(crate) fn run(&self, spec: JobSpec, inputs: Inputs) -> Ran {
-        self.run_until(spec, inputs, |_| false)
+        self.run_until(spec, inputs, |_, _| {})
     }
 
-    /// Runs a job, and cancels it at the first report for which `cancel` holds.
+    /// Runs a job, and lets `hear` stop it at a report.
     pub(crate) fn run_until(
         &self,
         spec: JobSpec,
         inputs: Inputs,
-        mut cancel: impl FnMut(&Report) -> bool + Send + 'static,
+        mut hear: impl FnMut(&Report, &StopSignal) + Send + 'static,
     ) -> Ran {
         let (sender, reports) = mpsc::channel::<ExecutorReport>();
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let flag = cancelled.clone();
+        let stop = Arc::new(StopSignal::default());
+        let signal = stop.clone();
         let listener = std::thread::spawn(move || {
             let mut events = Vec::new();
             for report in reports.into_iter().filter_map(|report| report.report) {
-                if cancel(&report) {
-                    flag.store(true, Ordering::SeqCst);
-                }
+                hear(&report, &signal);
                 if let Report::Event(event) = report {
                     events.extend(event.event);
                 }
@@ -137,7 +139,7 @@ impl Bench {
             checkpoint: inputs.checkpoint,
         };
         let result = {
-            let context = JobContext::new(task, self.machine.clone(), sender, cancelled);
+            let context = JobContext::new(task, self.machine.clone(), sender, stop);
             jobs::run(&context, &mut WarmModel::default())
         };
         Ran { result, events: listener.join().unwrap() }

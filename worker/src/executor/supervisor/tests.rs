@@ -158,6 +158,7 @@ fn the_earliest_bound_ends_a_task() {
             stall: Duration::from_secs(stall),
             last_sign_of_life: now,
             cancelled_at: if cancelled { Some(now) } else { None },
+            handed_back_at: None,
         };
         bounds.next().1
     };

@@ -1,6 +1,8 @@
+use std::thread;
+
 use sortinghat_proto::{self as proto, FinetuneSpec, Refusal, v1, v1::ErrorCode};
 
-use super::{Weights, set::TrainingSet, unusable};
+use super::{Weights, keeper::Keeper, set::TrainingSet, unusable};
 use crate::{
     batches::TrainingPhotos,
     device::Precision,
@@ -11,12 +13,10 @@ use crate::{
     models::Classifier,
     training::{
         batch::Set,
+        checkpoint::Position,
         trainer::{EpochMetrics, Flow, Observer, Outcome, Phase, Recipe, Snapshot, StepReport, TrainError, Trainer},
     },
 };
-
-/// Photos whose gradients are computed at a time at least: batch normalisation needs two.
-const SMALLEST_MICRO_BATCH: usize = 2;
 
 /// What training gives.
 pub(super) struct Trained {
@@ -57,32 +57,29 @@ impl<'a> Learner<'a> {
     }
 
     pub(super) fn train(self) -> Result<Trained, JobError> {
-        let batch_size = self.recipe.effective_batch_size(self.set.train.len());
-        let mut micro_batch_size = batch_size;
-        let mut checkpoint = self.earlier_checkpoint()?;
+        let mut trainer = self.trainer()?;
         let photos = self.photos();
-        loop {
-            let mut trainer = self.trainer(&mut checkpoint)?;
-            trainer.set_micro_batch_size(micro_batch_size);
-            let mut reporter = Reporter { context: self.context, checkpoint, failure: None };
-            let result = trainer.run(&photos, &mut reporter);
-            match result {
-                Ok(Outcome::Finished) => {
-                    let (history, precision) = (trainer.history().to_vec(), self.recipe.precision);
-                    let network = trainer.into_classifier();
-                    return Ok(Trained { network, history, batch_size, micro_batch_size, precision });
-                }
-                Ok(Outcome::Stopped) => return Err(reporter.failure.unwrap_or(JobError::Cancelled)),
-                Err(TrainError::OutOfMemory { .. }) if micro_batch_size / 2 >= SMALLEST_MICRO_BATCH => {
-                    micro_batch_size /= 2;
-                    checkpoint = reporter.checkpoint;
-                    self.context.warn(format!(
-                        "out of memory: going on from the last checkpoint with the gradients of {micro_batch_size} photos at a time"
-                    ));
-                }
-                Err(error) => return Err(photos.take_failure().unwrap_or_else(|| failure(&error))),
+        thread::scope(|scope| {
+            let keeper = Keeper::new(scope, self.context, trainer.snapshot().position());
+            let mut reporter = Reporter { context: self.context, keeper, failure: None };
+            let error = match trainer.run(&photos, &mut reporter) {
+                Ok(Outcome::Finished) => return Ok(()),
+                Ok(Outcome::Stopped) => reporter.failure.unwrap_or(JobError::Cancelled),
+                Err(error) => photos.take_failure().unwrap_or_else(|| failure(&error)),
+            };
+            if matches!(error, JobError::HandedBack) {
+                reporter.keeper.keep(&trainer.snapshot());
+                reporter.keeper.wait();
             }
-        }
+            Err(error)
+        })?;
+        Ok(Trained {
+            history: trainer.history().to_vec(),
+            batch_size: self.recipe.effective_batch_size(self.set.train.len()),
+            micro_batch_size: trainer.micro_batch_size(),
+            precision: self.recipe.precision,
+            network: trainer.into_classifier(),
+        })
     }
 
     /// The photos; every batch, also of a validation, is a sign of life and a chance to be cancelled.
@@ -111,13 +108,13 @@ impl<'a> Learner<'a> {
         }
     }
 
-    /// A trainer at `checkpoint`, or at the start if there is none or it cannot be used; then it is forgotten.
-    fn trainer(&self, checkpoint: &mut Option<Vec<u8>>) -> Result<Trainer, JobError> {
-        if let Some(bytes) = checkpoint.take() {
+    /// A trainer at the checkpoint of an earlier attempt, or at the start if there is none or it cannot be used.
+    fn trainer(&self) -> Result<Trainer, JobError> {
+        if let Some(bytes) = self.earlier_checkpoint()? {
             let mut trainer = self.fresh_trainer()?;
             match trainer.restore(&bytes) {
                 Ok(()) => {
-                    *checkpoint = Some(bytes);
+                    self.context.inform(resumed(&trainer));
                     return Ok(trainer);
                 }
                 // Part of it may have been copied: this trainer is of no use.
@@ -133,6 +130,16 @@ impl<'a> Learner<'a> {
         let network = self.weights.network(self.spec, self.context, &self.set.classes)?;
         let (train, valid) = (self.set.examples(&self.set.train), self.set.examples(&self.set.valid));
         Trainer::new(network, self.recipe.clone(), train, valid).map_err(|error| failure(&error))
+    }
+}
+
+/// Where training goes on, for people.
+fn resumed(trainer: &Trainer) -> String {
+    let Position { epoch, batch, .. } = trainer.snapshot().position();
+    match trainer.phase() {
+        Some(Phase::Frozen) => format!("resumed from frozen epoch {epoch}, step {batch}"),
+        Some(Phase::Unfrozen | Phase::TestTime) => format!("resumed from epoch {epoch}, step {batch}"),
+        None => "resumed after the last epoch".to_owned(),
     }
 }
 
@@ -153,24 +160,14 @@ fn failure(error: &TrainError) -> JobError {
     }
 }
 
-/// Tells how training goes, keeps checkpoints, and stops it.
-struct Reporter<'a> {
-    context: &'a JobContext,
-    /// The newest one.
-    checkpoint: Option<Vec<u8>>,
+/// Tells how training goes, has checkpoints kept, and stops it.
+struct Reporter<'scope, 'env> {
+    context: &'env JobContext,
+    keeper: Keeper<'scope, 'env>,
     failure: Option<JobError>,
 }
 
-impl Reporter<'_> {
-    fn keep(&mut self, snapshot: &Snapshot<'_>) -> Result<(), JobError> {
-        let bytes = snapshot.to_bytes();
-        let bytes = bytes.map_err(|error| JobError::Internal(format!("failed to make a checkpoint: {error}")))?;
-        let object = self.context.objects().put(bytes.clone())?;
-        self.context.checkpoint(object);
-        self.checkpoint = Some(bytes);
-        Ok(())
-    }
-
+impl Reporter<'_, '_> {
     fn flow(&mut self, result: Result<(), JobError>) -> Flow {
         match result {
             Ok(()) => Flow::Continue,
@@ -182,9 +179,10 @@ impl Reporter<'_> {
     }
 }
 
-impl Observer for Reporter<'_> {
-    fn step(&mut self, report: &StepReport, _snapshot: &Snapshot<'_>) -> Flow {
+impl Observer for Reporter<'_, '_> {
+    fn step(&mut self, report: &StepReport, snapshot: &Snapshot<'_>) -> Flow {
         self.context.progress("train", report.done as u64, report.total as u64, "batches");
+        self.keeper.step(snapshot);
         let result = self.context.check_cancelled();
         self.flow(result)
     }
@@ -199,7 +197,14 @@ impl Observer for Reporter<'_> {
             valid_photos: metrics.total as u32,
             duration_ms: (metrics.seconds * 1000.0) as u64,
         });
-        let result = self.keep(snapshot).and_then(|()| self.context.check_cancelled());
+        self.keeper.keep(snapshot);
+        let result = self.context.check_cancelled();
         self.flow(result)
+    }
+
+    fn smaller_pieces(&mut self, photos: usize) {
+        self.context.warn(format!(
+            "out of memory: from here on the gradients of {photos} photos at a time are computed and added up, which only batch normalisation sees"
+        ));
     }
 }

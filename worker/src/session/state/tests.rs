@@ -126,9 +126,9 @@ fn a_cancellation_is_passed_on_once_and_a_death_by_it_counts_as_carried_out() {
 #[test]
 fn draining_gives_running_tasks_back_takes_no_new_ones_and_is_done_once_that_is_acknowledged() {
     let mut state = running(7);
-    assert_eq!(state.drain(), [Action::Cancel { slot: 0 }]);
-    end(&mut state, cancelled());
-    assert!(matches!(outcomes(&state).as_slice(), [Outcome::Returned(_)]), "nobody cancelled the job");
+    assert_eq!(state.drain(), [Action::HandBack { slot: 0 }]);
+    end(&mut state, Outcome::Returned("asked to".into()));
+    assert_eq!(outcomes(&state), [Outcome::Returned(SHUTTING_DOWN.into())]);
     assert_eq!((state.request().free_slots, state.request().draining), (0, true));
     assert!(!state.is_done());
     state.answer(SynchronizeResponse { leases: vec![offer(9)], ..acknowledged(7) }, Instant::now());
@@ -138,11 +138,39 @@ fn draining_gives_running_tasks_back_takes_no_new_ones_and_is_done_once_that_is_
 }
 
 #[test]
-fn a_task_that_succeeds_while_draining_has_succeeded() {
+fn what_ends_otherwise_while_draining_has_ended_so() {
+    for outcome in [succeeded(), Outcome::Crashed("signal 11".into())] {
+        let mut state = running(7);
+        state.drain();
+        end(&mut state, outcome.clone());
+        assert_eq!(outcomes(&state), [outcome]);
+    }
+}
+
+#[test]
+fn an_idle_worker_says_farewell_and_gives_back_what_it_was_given_meanwhile() {
+    let mut state = with_one_ready_slot();
+    state.answer(answer(Vec::new()), Instant::now());
+    assert!(state.patience() > Duration::ZERO);
+    assert_eq!(state.drain(), []);
+    assert!(state.is_leaving() && !state.is_done());
+    assert_eq!(state.patience(), Duration::ZERO, "the answer to a farewell is not held");
+    state.answer(answer(vec![offer(9)]), Instant::now());
+    assert_eq!(outcomes(&state), [Outcome::Returned(SHUTTING_DOWN.into())]);
+    state.answer(acknowledged(9), Instant::now());
+    assert!(state.is_done());
+}
+
+#[test]
+fn a_preempted_task_is_asked_once_to_hand_itself_back_and_only_it() {
     let mut state = running(7);
-    state.drain();
-    end(&mut state, succeeded());
-    assert_eq!(outcomes(&state), [succeeded()]);
+    let preempt = v1::Lease { preempt: true, ..lease(7) };
+    let asked = Action::HandBack { slot: 0 };
+    assert!(state.answer(answer(vec![preempt.clone()]), Instant::now()).contains(&asked));
+    assert!(!state.answer(answer(vec![preempt]), Instant::now()).contains(&asked), "not again");
+    end(&mut state, Outcome::Returned("asked to".into()));
+    assert_eq!(outcomes(&state), [Outcome::Returned(PREEMPTED.into())]);
+    assert_eq!(state.request().free_slots, 1, "the worker goes on");
 }
 
 #[test]

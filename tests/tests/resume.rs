@@ -1,0 +1,158 @@
+//! Trainings whose process dies or whose worker leaves: they go on from their last checkpoint to the weights of an undisturbed run.
+//! And tasks that only ever die: they end, and the worker lives on.
+
+use std::{fs, path::Path, time::Instant};
+
+use serde_json::Value;
+use sortinghat_tests::{Deployment, Options, Victim, photos, wait_until};
+
+/// Bytes of the smallest object that can only be a checkpoint or a model.
+const LARGE_BYTES: u64 = 10 << 20;
+
+/// A deployment with a dataset, whose trainings keep a checkpoint several times in an epoch of 12 steps.
+fn deployment() -> Deployment {
+    let deployment = Deployment::start(Options { checkpoint_interval: "300ms", ..Options::default() });
+    let folder = deployment.folder().join("photos");
+    photos::write_classes(&folder, 40, 96);
+    deployment.hat().ok(["ingest".as_ref(), "shapes".as_ref(), folder.as_os_str()]);
+    deployment
+}
+
+#[test]
+fn a_killed_executor_costs_a_training_the_steps_since_its_last_checkpoint_and_changes_no_bit() {
+    let mut deployment = deployment();
+    let calm = weights(&deployment, &ended(&deployment, &train(&deployment)));
+    let job = train(&deployment);
+    wait_for_checkpoint(&deployment, &job);
+    deployment.kill_and_replace(Victim::Executor);
+    let disturbed = ended(&deployment, &job);
+    assert_eq!(outcomes(&disturbed), ["crashed", "succeeded"]);
+    let places = places_of_resumption(&deployment, &job);
+    assert!(places.len() == 1 && !places[0].ends_with(" 0"), "went on past a step of an epoch: {places:?}");
+    assert_eq!(weights(&deployment, &disturbed), calm);
+}
+
+#[test]
+fn a_terminated_worker_hands_its_training_over_and_the_next_one_goes_on_at_the_same_step() {
+    let mut deployment = deployment();
+    let calm = weights(&deployment, &ended(&deployment, &train(&deployment)));
+    let job = train(&deployment);
+    wait_for_checkpoint(&deployment, &job);
+    let asked = Instant::now();
+    assert!(deployment.terminate(Victim::Worker), "the worker exits with 0");
+    println!("the worker handed its training over and exited within {:?}", asked.elapsed());
+    assert_eq!(show(&deployment, &job)["state"], "queued", "given back before the lease ran out");
+    deployment.start_worker_again();
+    let disturbed = ended(&deployment, &job);
+    assert_eq!(outcomes(&disturbed), ["returned", "succeeded"]);
+    assert_eq!(places_of_resumption(&deployment, &job).len(), 1);
+    assert_eq!(weights(&deployment, &disturbed), calm);
+}
+
+#[test]
+fn a_training_that_gets_somewhere_between_ten_deaths_ends_well_with_the_same_weights() {
+    let mut deployment = deployment();
+    let calm = weights(&deployment, &ended(&deployment, &train(&deployment)));
+    let job = train(&deployment);
+    for _ in 0..10 {
+        wait_for_checkpoint(&deployment, &job);
+        deployment.kill_and_replace(Victim::Executor);
+        wait_until("the death to be known", || (show(&deployment, &job)["state"] != "running").then_some(()));
+    }
+    let disturbed = ended(&deployment, &job);
+    assert_eq!(outcomes(&disturbed).iter().filter(|outcome| *outcome == "crashed").count(), 10);
+    assert_eq!(weights(&deployment, &disturbed), calm);
+}
+
+#[test]
+fn a_task_whose_executor_dies_three_times_gets_no_fourth_one_and_the_only_worker_lives_on() {
+    let mut deployment = Deployment::start(Options::default());
+    let folder = deployment.folder().join("photos");
+    photos::write_classes(&folder, 80, 1000);
+    let submitted = deployment.hat().json(["--detach", "ingest", "poison", folder.to_str().expect("UTF-8")]);
+    let job = submitted[0]["id"].as_str().expect("a submitted job has an id").to_owned();
+    for death in 1..=3 {
+        wait_until("the executor to be at it", || (progress(&show(&deployment, &job)) > 0).then_some(()));
+        deployment.kill_and_replace(Victim::Executor);
+        wait_until("the death to be known", || {
+            let crashed = outcomes(&show(&deployment, &job)).iter().filter(|outcome| *outcome == "crashed").count();
+            (crashed == death).then_some(())
+        });
+    }
+    assert_ne!(deployment.hat().run(["jobs", "watch", &job]).code, 0);
+    let failed = show(&deployment, &job);
+    assert_eq!((&failed["state"], &failed["failure"]["code"]), (&"failed".into(), &"poison".into()), "{failed}");
+    assert_eq!(outcomes(&failed), ["crashed"; 3]);
+    photos::write_classes(&deployment.folder().join("harmless"), 5, 96);
+    deployment.hat().ok(["ingest", "harmless", "harmless"]);
+}
+
+/// Submits a training and returns its id.
+fn train(deployment: &Deployment) -> String {
+    let network = ["--backbone", "efficientnet_lite0", "--weights", "none", "--size", "32"];
+    let length = ["--batch-size", "8", "--epochs", "5"];
+    let lines = deployment.hat().json(["--detach", "finetune", "shapes@1"].iter().chain(&network).chain(&length));
+    lines[0]["id"].as_str().expect("a submitted job has an id").to_owned()
+}
+
+/// Waits until the running attempt has stored a checkpoint in the middle of an epoch, and has told of a step after it.
+fn wait_for_checkpoint(deployment: &Deployment, job: &str) {
+    let objects = deployment.folder().join("objects");
+    let in_training = |job: &Value| job["progress"]["phase"] == "train" && progress(job) > 0;
+    wait_until("training to begin", || in_training(&show(deployment, job)).then_some(()));
+    let before = large_objects(&objects);
+    wait_until("a checkpoint", || (large_objects(&objects) > before).then_some(()));
+    let step = progress(&show(deployment, job));
+    wait_until("a step after it", || {
+        let job = show(deployment, job);
+        assert_eq!(job["state"], "running", "the training was too short to be disturbed: {job}");
+        (in_training(&job) && progress(&job) > step && progress(&job) % 12 > 1).then_some(())
+    });
+}
+
+/// Follows the job to its end, which must be good, and returns it.
+fn ended(deployment: &Deployment, job: &str) -> Value {
+    deployment.hat().ok(["jobs", "watch", job]);
+    let job = show(deployment, job);
+    assert_eq!(job["state"], "succeeded", "{job}");
+    job
+}
+
+fn show(deployment: &Deployment, job: &str) -> Value {
+    deployment.hat().json(["jobs", "show", job]).remove(0)
+}
+
+fn progress(job: &Value) -> u64 {
+    job["progress"]["done"].as_u64().unwrap_or(0)
+}
+
+/// How each attempt ended, in order.
+fn outcomes(job: &Value) -> Vec<String> {
+    let attempts = job["attempts"].as_array().expect("attempts are listed").iter();
+    attempts.map(|attempt| attempt["outcome"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// Where attempts said that they went on, in order.
+fn places_of_resumption(deployment: &Deployment, job: &str) -> Vec<String> {
+    let events = deployment.hat().json(["jobs", "logs", job]);
+    let notices = events.iter().filter_map(|event| event["notice"]["message"].as_str());
+    notices.filter(|message| message.starts_with("resumed from ")).map(str::to_owned).collect()
+}
+
+/// The digest of the weights of the model that the job made.
+fn weights(deployment: &Deployment, job: &Value) -> String {
+    let name = job["output"]["name"].as_str().expect("a model has a name");
+    let model = deployment.hat().json(["models", "show", name]).remove(0);
+    model["manifest"]["weights"]["digest"].as_str().expect("a model has weights").to_owned()
+}
+
+/// Checkpoints and models in a folder and those below it. A file that vanishes meanwhile was being written.
+fn large_objects(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let count = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => large_objects(&entry.path()),
+        Ok(metadata) => usize::from(metadata.len() >= LARGE_BYTES && !entry.file_name().to_string_lossy().contains('#')),
+        Err(_) => 0,
+    };
+    entries.map(count).sum()
+}
