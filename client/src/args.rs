@@ -281,10 +281,13 @@ pub(crate) enum JobsCommand {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Print what a job's executor logged
+    /// Print a job's history with what its executors logged
     Logs {
         /// The job's id, or the beginning of it
         id: String,
+        /// Go on with what comes, until the job ends
+        #[arg(short, long)]
+        follow: bool,
     },
     /// Cancel a job
     Cancel {

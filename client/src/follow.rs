@@ -67,6 +67,7 @@ pub(crate) async fn follow(session: &Session, client: &Client, job: Job) -> Resu
             None => break,
             Some(Update::Event(event)) => screen.event(&event),
             Some(Update::Progress(progress)) => screen.progress(&progress),
+            Some(Update::UpToDate) => {}
             Some(Update::Interrupted { .. }) => screen.interrupted(),
         }
     }

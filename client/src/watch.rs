@@ -21,6 +21,8 @@ pub enum Update {
     Event(JobEvent),
     /// How far the running attempt has come; replaces the former one.
     Progress(Progress),
+    /// Everything that had been recorded has been told; what follows is new. Told once, unless the job ends first.
+    UpToDate,
     /// The server cannot be reached; the watch goes on by itself. Told once for each interruption.
     Interrupted {
         /// What the transport says.
@@ -36,6 +38,7 @@ pub struct Watch {
     stream: Option<Streaming<WatchJobResponse>>,
     backoff: Backoff,
     interrupted: bool,
+    up_to_date: bool,
     over_before_stream: bool,
     ended: bool,
 }
@@ -50,6 +53,7 @@ impl Client {
             stream: None,
             backoff: Backoff::within(PATIENCE),
             interrupted: false,
+            up_to_date: false,
             over_before_stream: false,
             ended: false,
         }
@@ -114,6 +118,9 @@ impl Watch {
         match response.update {
             Some(watch_job_response::Update::Progress(progress)) => Ok(Some(Update::Progress(progress))),
             Some(watch_job_response::Update::Event(event)) => self.take_event(event),
+            Some(watch_job_response::Update::Keepalive(_)) if !std::mem::replace(&mut self.up_to_date, true) => {
+                Ok(Some(Update::UpToDate))
+            }
             Some(watch_job_response::Update::Keepalive(_)) | None => Ok(None),
         }
     }

@@ -122,7 +122,7 @@ async fn sequences(watch: &mut sortinghat_client::Watch, enough: usize) -> Vec<u
     while seen.len() < enough {
         match watch.next().await.expect("the watch goes on") {
             Some(Update::Event(event)) => seen.push(event.sequence),
-            Some(Update::Progress(_) | Update::Interrupted { .. }) => {}
+            Some(Update::Progress(_) | Update::UpToDate | Update::Interrupted { .. }) => {}
             None => break,
         }
     }

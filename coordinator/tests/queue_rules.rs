@@ -201,6 +201,20 @@ fn infrastructure_is_retried_inside_its_budget_and_the_user_at_no_time() {
 }
 
 #[test]
+fn running_out_of_memory_is_tried_once_more_then_fails_and_is_no_poison() {
+    let shortage = |token| Event::End(token, Outcome::Failed(failure(FailureClass::OutOfMemory)));
+    let (leased, token) = claimed(&task(false), START);
+    let (waiting, now) = due(&after(&leased, &shortage(token), START));
+    assert_eq!((waiting.deaths, waiting.memory_failures), (0, 1));
+    let (leased, token) = claimed(&waiting, now);
+    let failed = after(&leased, &shortage(token.clone()), now);
+    assert_eq!(ended_with(&failed), ErrorCode::StorageUnavailable, "as the worker said, and not poison");
+    let progressed = after(&leased, &Event::Checkpoint(token.clone(), ObjectRef::of(b"c")), now);
+    let again = after(&progressed, &shortage(token), now);
+    assert!(!again.state.is_terminal(), "it had got somewhere");
+}
+
+#[test]
 fn an_outage_is_nobodys_death() {
     let (task, _) = claimed(&task(false), START);
     let late = START.plus_ms(RULES.lease_ttl_ms);
@@ -273,7 +287,7 @@ fn tries() -> impl Strategy<Value = Vec<Try>> {
         6 => (0..3_u8).prop_map(Try::Claim),
         3 => (any::<bool>(), 0..2_000_u64).prop_map(|(stale, idle_ms)| Try::Renew { stale, idle_ms }),
         2 => (any::<bool>(), 0..4_u8).prop_map(|(stale, content)| Try::Checkpoint { stale, content }),
-        5 => (any::<bool>(), 0..7_u8).prop_map(|(stale, outcome)| Try::End { stale, outcome }),
+        5 => (any::<bool>(), 0..8_u8).prop_map(|(stale, outcome)| Try::End { stale, outcome }),
         3 => any::<bool>().prop_map(Try::Expire),
         3 => Just(Try::Due),
         1 => Just(Try::Cancel),
@@ -288,6 +302,7 @@ fn outcome(number: u8) -> Outcome {
         0 => success(),
         1 => Outcome::Failed(failure(FailureClass::Infrastructure)),
         2 => Outcome::Failed(failure(FailureClass::User)),
+        7 => Outcome::Failed(failure(FailureClass::OutOfMemory)),
         3 => Outcome::Failed(failure(FailureClass::Suspect)),
         4 => crash(),
         5 => Outcome::Returned("full".into()),
@@ -344,7 +359,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_refused_stays_refused_however_often_it_is_tried(history in tries(), outcome_number in 0..7_u8) {
+    fn what_is_refused_stays_refused_however_often_it_is_tried(history in tries(), outcome_number in 0..8_u8) {
         // From wherever a history leads, a token that is not the last one never changes anything.
         let mut task = task(false);
         let mut tokens: Vec<Token> = Vec::new();

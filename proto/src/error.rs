@@ -46,6 +46,7 @@ fn class_of(code: ErrorCode) -> FailureClass {
             FailureClass::Infrastructure
         }
         ErrorCode::ProcessDied | ErrorCode::Poison => FailureClass::Suspect,
+        ErrorCode::OutOfMemory => FailureClass::OutOfMemory,
         ErrorCode::InvalidArgument
         | ErrorCode::NotFound
         | ErrorCode::IdempotencyConflict
@@ -53,7 +54,6 @@ fn class_of(code: ErrorCode) -> FailureClass {
         | ErrorCode::UnusableData
         | ErrorCode::WeightsUnavailable
         | ErrorCode::Diverged
-        | ErrorCode::OutOfMemory
         | ErrorCode::CorruptObject
         | ErrorCode::Cancelled
         | ErrorCode::ParentFailed

@@ -36,12 +36,18 @@ pub const MAX_CLASSES: usize = 10_000;
 pub const MAX_CLASS_NAME_BYTES: usize = 255;
 /// Durable events that one attempt may record; log lines beyond a quarter of it are dropped and counted.
 pub const MAX_EVENTS_PER_ATTEMPT: u64 = 10_000;
+/// The last lines of an attempt's log, which are kept however long it is.
+pub const MAX_LOG_TAIL_LINES: usize = 100;
+/// Bytes of these lines.
+pub const MAX_LOG_TAIL_BYTES: usize = 32 << 10;
 /// Bytes of a message or a log line that is kept.
 pub const MAX_TEXT_BYTES: usize = 4096;
 /// Attempts that a job's record shows.
 pub const MAX_SHOWN_ATTEMPTS: usize = 20;
 /// Attempts that may die without progress before a task is poison.
 pub const MAX_DEATHS_WITHOUT_PROGRESS: u32 = 3;
+/// Attempts that may run out of memory without progress before a task fails.
+pub const MAX_MEMORY_FAILURES: u32 = 2;
 /// Distance of a job's priority from 0.
 pub const MAX_PRIORITY: i32 = 10;
 /// Labels that one job may require.

@@ -151,7 +151,9 @@ fn large_objects(folder: &Path) -> usize {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let count = |entry: fs::DirEntry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => large_objects(&entry.path()),
-        Ok(metadata) => usize::from(metadata.len() >= LARGE_BYTES && !entry.file_name().to_string_lossy().contains('#')),
+        Ok(metadata) => {
+            usize::from(metadata.len() >= LARGE_BYTES && !entry.file_name().to_string_lossy().contains('#'))
+        }
         Err(_) => 0,
     };
     entries.map(count).sum()

@@ -12,7 +12,7 @@ const CLASSES: [&str; 3] = ["animals", "food", "vehicles"];
 #[test]
 fn the_tour_leads_from_a_folder_of_photos_to_predictions() {
     let weights_dir = Some(cache("weights"));
-    let mut deployment = Deployment::start(Options { weights_dir, lease_ttl: "10s" });
+    let mut deployment = Deployment::start(Options { weights_dir, lease_ttl: "10s", ..Options::default() });
     let hat = deployment.hat();
     let photos = deployment.folder().join("photos");
     copy_stamps(&photos, 30);

@@ -8,7 +8,10 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/alloc_cpu.h>
+#include <malloc.h>
 
+#include <atomic>
 #include <cstring>
 #include <exception>
 #include <vector>
@@ -38,9 +41,51 @@ std::vector<at::Tensor> collect(at::Tensor* const* tensors, size_t count) {
 
 at::DeviceType device_type(bool cuda) { return cuda ? at::kCUDA : at::kCPU; }
 
+// libtorch's allocator for the host, with a bound on what all tensors hold at a time.
+class BoundedAllocator final : public c10::Allocator {
+ public:
+  c10::DataPtr allocate(size_t bytes) override {
+    size_t held = held_.load(), allowed = limit_.load();
+    TORCH_CHECK_WITH(
+        OutOfMemoryError, held + bytes <= allowed, "CPU out of memory: tried to allocate ", bytes, " bytes beside ", held,
+        " of ", allowed, " that tensors may hold");
+    void* data = c10::alloc_cpu(bytes);
+    held = held_ += malloc_usable_size(data);
+    for (size_t peak = peak_.load(); peak < held && !peak_.compare_exchange_weak(peak, held);) {
+    }
+    return {data, data, &release, c10::Device(c10::kCPU)};
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return &release; }
+  void copy_data(void* to, const void* from, size_t bytes) const override { default_copy_data(to, from, bytes); }
+
+  static inline std::atomic<size_t> held_{0}, peak_{0}, limit_{0};
+
+ private:
+  static void release(void* data) {
+    held_ -= malloc_usable_size(data);
+    c10::free_cpu(data);
+  }
+};
+
 }  // namespace
 
 extern "C" {
+
+// Beyond the bound libtorch throws, which a training survives in smaller pieces. Without one the kernel kills the process.
+// Tensors made before the first call are not counted.
+char* sortinghat_limit_host_memory(size_t bytes) {
+  return guarded([&] {
+    static BoundedAllocator allocator;
+    BoundedAllocator::limit_ = bytes;
+    c10::SetAllocator(c10::kCPU, &allocator, /*priority=*/1);
+  });
+}
+
+// What tensors on the host hold now and held at most, in bytes; 0 without a bound.
+void sortinghat_host_memory(size_t* current, size_t* peak) {
+  *current = BoundedAllocator::held_;
+  *peak = BoundedAllocator::peak_;
+}
 
 // tch cannot pass a memory format. NHWC triples CPU convolution throughput.
 char* sortinghat_channels_last(const at::Tensor* input, at::Tensor** output) {

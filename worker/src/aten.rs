@@ -1,4 +1,4 @@
-//! What tch 0.24 lacks: channels-last tensors, bf16 autocast on a CPU, the fused Adam step, CUDA memory figures.
+//! What tch 0.24 lacks: channels-last tensors, bf16 autocast on a CPU, the fused Adam step, bounds and figures of memory.
 //!
 //! The C++ side is `aten/aten.cpp`, one function per entry here, each with its reason there.
 #![allow(unsafe_code, reason = "calls the ATen shim; every block states why its pointers are valid")]
@@ -28,6 +28,8 @@ unsafe extern "C" {
         weight_decay: f64,
         eps: f64,
     ) -> *mut c_char;
+    fn sortinghat_limit_host_memory(bytes: usize) -> *mut c_char;
+    fn sortinghat_host_memory(current: *mut usize, peak: *mut usize);
     fn sortinghat_deterministic_cudnn() -> *mut c_char;
     fn sortinghat_cuda_memory(device: i64, current: *mut i64, peak: *mut i64) -> *mut c_char;
     fn sortinghat_cuda_empty_cache() -> *mut c_char;
@@ -191,6 +193,34 @@ pub fn fused_adamw(tensors: &AdamTensors, step: AdamStep) -> Result<(), AtenErro
 pub fn deterministic_cudnn() -> Result<(), AtenError> {
     // SAFETY: takes no pointers.
     unsafe { check("set deterministic cuDNN", sortinghat_deterministic_cudnn()) }
+}
+
+/// Bounds what the tensors of this process may hold in the host's memory at a time, in bytes. Beyond it libtorch says that memory ran
+/// out, as it does on a GPU; otherwise the kernel would kill the process.
+///
+/// # Errors
+/// When libtorch refuses the allocator.
+pub fn limit_host_memory(bytes: usize) -> Result<(), AtenError> {
+    // SAFETY: takes no pointers; the allocator lives as long as the process.
+    unsafe { check("bound the memory of tensors", sortinghat_limit_host_memory(bytes)) }
+}
+
+/// The host's memory held by tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostMemory {
+    /// Bytes in use now.
+    pub current: usize,
+    /// Most bytes in use at once.
+    pub peak: usize,
+}
+
+/// The host's memory held by tensors that were made since it was bounded.
+#[must_use]
+pub fn host_memory() -> HostMemory {
+    let mut memory = HostMemory { current: 0, peak: 0 };
+    // SAFETY: both out pointers are valid for the call.
+    unsafe { sortinghat_host_memory(&raw mut memory.current, &raw mut memory.peak) };
+    memory
 }
 
 /// GPU memory held by tensors.

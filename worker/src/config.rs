@@ -5,7 +5,7 @@ use std::{env, ffi::OsString, num::NonZeroUsize, path::PathBuf, str::FromStr, th
 use clap::{Args, Parser, Subcommand};
 use url::Url;
 
-use crate::device::DeviceRequest;
+use crate::{device::DeviceRequest, memory};
 
 /// Runs sortinghat's jobs on this machine.
 #[derive(Debug, Parser)]
@@ -72,6 +72,10 @@ pub struct ExecutorArgs {
     /// How large the cache may grow, such as 500MiB or 20GiB
     #[arg(long, env = "SORTINGHAT_CACHE_BYTES", default_value = "20GiB")]
     pub cache_bytes: ByteCount,
+    /// What the tensors of one task may take of this machine's memory, such as 6GiB; a training that needs more goes on in
+    /// smaller pieces [default: three quarters of it, divided by the slots]
+    #[arg(long, env = "SORTINGHAT_MEMORY_LIMIT")]
+    pub memory_limit: Option<ByteCount>,
     /// The time between two checkpoints of a training, such as 30s or 2m; each epoch ends with one as well
     #[arg(long, env = "SORTINGHAT_CHECKPOINT_INTERVAL", default_value = "30s")]
     pub checkpoint_interval: humantime::Duration,
@@ -141,6 +145,7 @@ impl ExecutorArgs {
     /// The arguments that start an executor with these settings, one of `slots`.
     pub(crate) fn to_command_line(&self, slots: NonZeroUsize) -> Vec<OsString> {
         let threads = self.compute.threads.map_or_else(|| fair_share(slots), NonZeroUsize::get);
+        let memory_limit = self.memory_limit.map_or_else(|| fair_memory(slots), |limit| limit.0);
         vec![
             "executor".into(),
             "--object-store".into(),
@@ -153,6 +158,8 @@ impl ExecutorArgs {
             self.cache_dir().into(),
             "--cache-bytes".into(),
             self.cache_bytes.0.to_string().into(),
+            "--memory-limit".into(),
+            memory_limit.to_string().into(),
             "--checkpoint-interval".into(),
             self.checkpoint_interval.to_string().into(),
             "--device".into(),
@@ -167,6 +174,11 @@ impl ExecutorArgs {
 fn fair_share(slots: NonZeroUsize) -> usize {
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     (cores / slots).max(1)
+}
+
+/// The memory of each of `slots` tasks, in bytes. A quarter is left for what is not counted: libraries, files, everybody else.
+fn fair_memory(slots: NonZeroUsize) -> u64 {
+    memory::limit_bytes().map_or(u64::MAX, |bytes| bytes / 4 * 3 / slots.get() as u64)
 }
 
 /// The user's folder of a kind: the variable's, else the usual one in the home folder.

@@ -232,6 +232,20 @@ pub fn keep_freed_memory() {
     }
 }
 
+/// Gives memory that was freed and kept back to the system, and to other users of the GPU. Takes up to a second.
+pub fn give_memory_back(device: Device) {
+    if device.is_cuda()
+        && let Err(error) = aten::cuda_empty_cache()
+    {
+        tracing::warn!(%error, "freed memory of the GPU stays with this process");
+    }
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: malloc_trim takes malloc's own lock, and gives away pages that hold nothing.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

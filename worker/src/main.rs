@@ -1,6 +1,6 @@
 //! The worker's binary: parses the command line and hands over.
 
-use std::{num::NonZeroUsize, process::ExitCode};
+use std::{io::IsTerminal as _, num::NonZeroUsize, process::ExitCode};
 
 use clap::Parser as _;
 use sortinghat_worker::{
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     match CommandLine::parse().command {
         Command::Run(args) => {
             let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter());
-            log.init();
+            log.with_ansi(std::io::stderr().is_terminal()).init();
             exit_code(run(&args))
         }
         Command::Devices(args) => exit_code(devices(&args)),

@@ -80,7 +80,7 @@ fn a_finetune_that_is_handed_back_again_and_again_ends_in_the_same_bits() {
     let mut checkpoint = None;
     for stop_at in [("train", 2), ("train", 3), ("validate", 1), ("train", 7), ("train", 8), ("train", 13)] {
         let inputs = Inputs { dataset: dataset.clone(), checkpoint: checkpoint.clone(), ..Inputs::default() };
-        let mut ran = bench.run_until(spec.clone(), inputs, move |report, stop| {
+        let ran = bench.run_until(spec.clone(), inputs, move |report, stop| {
             if let Report::Progress(progress) = report
                 && progress.phase == stop_at.0
                 && progress.done >= stop_at.1
@@ -105,9 +105,8 @@ fn a_finetune_whose_process_dies_after_any_step_goes_on_from_the_last_reported_c
     let dataset = Some(bench.dataset(10, Split::ValidPercent(20)));
     let backbone = sortinghat_proto::Backbone::EfficientnetLite0;
     let spec = JobSpec::Finetune(FinetuneSpec { backbone, epochs: 3, batch_size: 4, ..finetune() });
-    let run = |checkpoint| {
-        bench.run(spec.clone(), Inputs { dataset: dataset.clone(), checkpoint, ..Inputs::default() })
-    };
+    let run =
+        |checkpoint| bench.run(spec.clone(), Inputs { dataset: dataset.clone(), checkpoint, ..Inputs::default() });
     let weights = |ran: Ran| bench.objects().document::<ModelManifest>(&ran.output().manifest).unwrap().weights;
     let calm = run(None);
     let checkpoints = calm.checkpoints();
@@ -119,6 +118,17 @@ fn a_finetune_whose_process_dies_after_any_step_goes_on_from_the_last_reported_c
         assert!(resumed.notices().iter().any(|notice| notice.starts_with("resumed ")), "{:?}", resumed.notices());
         assert_eq!(weights(resumed), whole);
     }
+}
+
+#[test]
+fn after_a_death_for_want_of_memory_a_finetune_takes_smaller_pieces_and_its_model_knows() {
+    let bench = Bench::new();
+    let inputs =
+        Inputs { dataset: Some(bench.dataset(10, Split::ValidPercent(20))), memory_failures: 1, ..Inputs::default() };
+    let ran = bench.run(JobSpec::Finetune(finetune()), inputs);
+    assert!(ran.notices().iter().any(|notice| notice.contains("the gradients of 2 photos")), "{:?}", ran.notices());
+    let model: ModelManifest = bench.objects().document(&ran.output().manifest).unwrap();
+    assert_eq!((model.batch_size, model.micro_batch_size), (10, 2));
 }
 
 #[test]

@@ -33,7 +33,7 @@ async fn setup(lease: Duration) -> Setup {
 async fn setup_with(lease: Duration, flags: &[&str]) -> Setup {
     let folder = tempfile::tempdir().unwrap();
     let mut coordinator = Coordinator::start(lease).await;
-    let worker = Worker::start_with(folder.path(), &coordinator.url, flags);
+    let worker = Worker::start(folder.path(), &coordinator.url, flags);
     coordinator.hear_free_slot().await;
     Setup { folder, coordinator, worker }
 }
@@ -59,11 +59,13 @@ async fn training() -> (Setup, Assignment) {
     setup.coordinator.hear_free_slot().await;
     let training = long_finetune(&manifest(&ingested), 2);
     setup.coordinator.offer(training.clone());
-    setup.coordinator.hear("a step", |request| {
-        let progress = request.leases.iter().find_map(|lease| lease.progress.as_ref())?;
-        (progress.phase == "train").then_some(())
-    })
-    .await;
+    setup
+        .coordinator
+        .hear("a step", |request| {
+            let progress = request.leases.iter().find_map(|lease| lease.progress.as_ref())?;
+            (progress.phase == "train").then_some(())
+        })
+        .await;
     (setup, training)
 }
 

@@ -25,7 +25,7 @@ pub(super) async fn run(session: &Session, args: Jobs) -> Result<Exit, Failure> 
         JobsCommand::List(args) => list(session, args).await,
         JobsCommand::Show { id } => show(session, &id).await,
         JobsCommand::Watch { id, out } => watch(session, &id, out.as_deref()).await,
-        JobsCommand::Logs { id } => logs(session, &id).await,
+        JobsCommand::Logs { id, follow } => logs(session, &id, follow).await,
         JobsCommand::Cancel { id } => cancel(session, &id).await,
     }
 }
@@ -164,13 +164,17 @@ async fn watch(session: &Session, id: &str, out: Option<&Path>) -> Result<Exit, 
     result::finish(session, &client, followed, out).await
 }
 
-/// The lines of a job so far; of one that runs, also those that come.
-async fn logs(session: &Session, id: &str) -> Result<Exit, Failure> {
+/// The lines of a job so far, and if it is followed, those that come until it ends.
+async fn logs(session: &Session, id: &str, follow: bool) -> Result<Exit, Failure> {
     let client = session.connect().await?;
     let job = client.find_job(id).await?;
     let mut watch = client.watch(&job.id, 0);
     while let Some(update) = watch.next().await? {
-        let Update::Event(event) = update else { continue };
+        let event = match update {
+            Update::Event(event) => event,
+            Update::UpToDate if !follow => break,
+            Update::UpToDate | Update::Progress(_) | Update::Interrupted { .. } => continue,
+        };
         let text = match &event.event {
             Some(Event::Log(line)) => line.text.clone(),
             Some(Event::Notice(notice)) => notice.message.clone(),

@@ -58,6 +58,7 @@ impl Shared {
             checkpoint: task.checkpoint.clone().map(Into::into),
             dataset_name: dataset.name,
             model_name: model.name,
+            memory_failures: task.memory_failures,
         })
     }
 

@@ -35,6 +35,8 @@ struct Watcher {
     progress_changes: watch::Receiver<u64>,
     last_progress: Option<v1::Progress>,
     keepalive_at: Instant,
+    /// Everything that was recorded before has been queued.
+    is_up_to_date: bool,
     is_over: bool,
 }
 
@@ -52,6 +54,7 @@ impl Engine {
             queue: VecDeque::new(),
             last_progress: None,
             keepalive_at: Instant::now(),
+            is_up_to_date: false,
             is_over: false,
         };
         self.shared.job(tenant, job).await?;
@@ -92,7 +95,10 @@ impl Watcher {
         self.seen = self.seen.max(until);
         self.is_over = job.has_ended() && self.seen >= job.last_event;
         self.queue_progress(&job);
-        if self.queue.is_empty() && !self.is_over && Instant::now() >= self.keepalive_at {
+        let caught_up = !self.is_up_to_date && self.seen >= job.last_event;
+        self.is_up_to_date |= caught_up;
+        let is_silent = self.queue.is_empty() && Instant::now() >= self.keepalive_at;
+        if !self.is_over && (caught_up || is_silent) {
             self.queue.push_back(Update::Keepalive(v1::Keepalive {}));
         }
         Ok(())

@@ -1,6 +1,9 @@
 //! The design's invariants of one task, written once: property tests, simulations and the production path use this.
 
-use sortinghat_proto::{limits::MAX_DEATHS_WITHOUT_PROGRESS, time::UnixMs};
+use sortinghat_proto::{
+    limits::{MAX_DEATHS_WITHOUT_PROGRESS, MAX_MEMORY_FAILURES},
+    time::UnixMs,
+};
 
 use super::{State, Task};
 
@@ -35,7 +38,8 @@ pub fn check_step(before: &Task, after: &Task, now: UnixMs) -> Result<(), Violat
     if after.last_epoch < before.last_epoch {
         return Err(Violation::EpochNotGreater);
     }
-    if !after.state.is_terminal() && after.deaths >= MAX_DEATHS_WITHOUT_PROGRESS {
+    let is_worn_out = after.deaths >= MAX_DEATHS_WITHOUT_PROGRESS || after.memory_failures >= MAX_MEMORY_FAILURES;
+    if !after.state.is_terminal() && is_worn_out {
         return Err(Violation::Unbounded);
     }
     if let State::Succeeded { epoch, .. } = &after.state

@@ -18,6 +18,9 @@ pub struct Task {
     pub attempts: u32,
     /// Attempts that died since it last made progress.
     pub deaths: u32,
+    /// Attempts that ran out of memory since it last made progress.
+    #[serde(default)]
+    pub memory_failures: u32,
     /// Attempts that failed through infrastructure since it last made progress.
     pub transient_failures: u32,
     /// When the first of these was; the time budget runs from there.
@@ -162,6 +165,7 @@ impl Task {
             last_epoch: 0,
             attempts: 0,
             deaths: 0,
+            memory_failures: 0,
             transient_failures: 0,
             failing_since: None,
             returns: 0,

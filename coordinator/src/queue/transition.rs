@@ -1,7 +1,7 @@
 //! The table of states and events. Every pair that is not in it is an error.
 
 use sortinghat_proto::{
-    limits::MAX_DEATHS_WITHOUT_PROGRESS,
+    limits::{MAX_DEATHS_WITHOUT_PROGRESS, MAX_MEMORY_FAILURES},
     time::UnixMs,
     v1::{AttemptOutcome, ErrorCode, Failure, FailureClass},
 };
@@ -153,6 +153,7 @@ fn end(task: &Task, lease: &Lease, outcome: &Outcome, now: UnixMs, rules: &Rules
             let after = match failure.failure_class() {
                 FailureClass::Infrastructure => transient(task, failure, now, rules),
                 FailureClass::Suspect => death(task, failure, now),
+                FailureClass::OutOfMemory => out_of_memory(task, failure, now),
                 FailureClass::User | FailureClass::Unspecified => {
                     Task { state: State::Failed { failure: failure.clone() }, ..task.clone() }
                 }
@@ -214,6 +215,17 @@ fn death(task: &Task, failure: &Failure, now: UnixMs) -> Task {
     Task { state, deaths, ..task.clone() }
 }
 
+/// Too large for where it ran: once more, in smaller pieces or on a larger machine. Not the death of a suspect.
+fn out_of_memory(task: &Task, failure: &Failure, now: UnixMs) -> Task {
+    let memory_failures = task.memory_failures + 1;
+    let state = if memory_failures >= MAX_MEMORY_FAILURES {
+        State::Failed { failure: failure.clone() }
+    } else {
+        ready_after(task, memory_failures, now)
+    };
+    Task { state, memory_failures, ..task.clone() }
+}
+
 /// Nobody's fault: again at once, unless it comes back as soon as it is given, more than once in a row.
 fn returned(task: &Task, lease: &Lease, now: UnixMs) -> Task {
     let ran = now.ms_since(lease.started) >= SHORTEST_RUN_MS;
@@ -232,7 +244,7 @@ fn ready_after(task: &Task, retry: u32, now: UnixMs) -> State {
 
 /// Progress was made: earlier losses do not count any more.
 fn without_losses(task: &Task) -> Task {
-    Task { deaths: 0, transient_failures: 0, failing_since: None, returns: 0, ..task.clone() }
+    Task { deaths: 0, memory_failures: 0, transient_failures: 0, failing_since: None, returns: 0, ..task.clone() }
 }
 
 fn failure(failure_class: FailureClass, code: ErrorCode, message: String) -> Failure {

@@ -57,6 +57,17 @@ pub(super) enum Output {
     Closed(Option<String>),
 }
 
+/// How a process ended.
+#[derive(Debug)]
+pub(super) struct End {
+    /// For people: "was killed by signal 9 (SIGKILL)".
+    pub(super) cause: String,
+    /// Lines that were not read before.
+    pub(super) last_lines: Vec<String>,
+    /// It was killed by SIGKILL, which is also what the kernel uses when memory runs out.
+    pub(super) was_killed: bool,
+}
+
 /// A running executor process; killed when it is dropped.
 #[derive(Debug)]
 pub(super) struct Executor {
@@ -108,8 +119,8 @@ impl Executor {
         }
     }
 
-    /// Waits for the process to end by itself, else kills it. Returns how it ended, for people, and its last lines.
-    pub(super) async fn end(mut self) -> (String, Vec<String>) {
+    /// Waits for the process to end by itself, else kills it.
+    pub(super) async fn end(mut self) -> End {
         let status = tokio::time::timeout(END_TIMEOUT, self.process.wait()).await;
         match status {
             Ok(status) => self.ended(status).await,
@@ -117,17 +128,20 @@ impl Executor {
         }
     }
 
-    /// Kills the process and waits until it is gone. Returns how it ended, for people, and its last lines.
-    pub(super) async fn kill(mut self) -> (String, Vec<String>) {
+    /// Kills the process and waits until it is gone.
+    pub(super) async fn kill(mut self) -> End {
         // It fails only if the process is gone already.
         let _ = self.process.start_kill();
         match tokio::time::timeout(END_TIMEOUT, self.process.wait()).await {
             Ok(status) => self.ended(status).await,
-            Err(_) => ("did not end although it was killed".to_owned(), Vec::new()),
+            Err(_) => {
+                let cause = "did not end although it was killed".to_owned();
+                End { cause, last_lines: Vec::new(), was_killed: false }
+            }
         }
     }
 
-    async fn ended(mut self, status: io::Result<ExitStatus>) -> (String, Vec<String>) {
+    async fn ended(mut self, status: io::Result<ExitStatus>) -> End {
         let mut last_lines = Vec::new();
         let drained = tokio::time::timeout(LAST_LINES_TIMEOUT, async {
             while let Some(line) = self.lines.recv().await {
@@ -136,8 +150,9 @@ impl Executor {
         });
         // What has arrived by then is enough.
         let _ = drained.await;
+        let was_killed = status.as_ref().is_ok_and(|status| status.signal() == Some(libc::SIGKILL));
         let cause = status.map_or_else(|error| format!("ended in an unknown way ({error})"), describe);
-        (cause, last_lines)
+        End { cause, last_lines, was_killed }
     }
 }
 
@@ -174,7 +189,6 @@ impl Drop for Executor {
 fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with code {code}"),
-        (None, Some(libc::SIGKILL)) => "was killed by signal 9 (SIGKILL; out of memory?)".to_owned(),
         (None, Some(number)) => {
             let name = Signal::try_from(number).map_or("unknown", Signal::as_str);
             format!("was killed by signal {number} ({name})")

@@ -8,6 +8,8 @@ use tokio::{
     sync::mpsc,
 };
 
+use crate::out_of_memory;
+
 /// Lines that the report of a death quotes.
 const TAIL_LINES: usize = 12;
 
@@ -34,7 +36,9 @@ pub(super) async fn forward_lines(mut stream: impl AsyncRead + Unpin, lines: mps
 }
 
 fn text_of(line: &mut Vec<u8>) -> String {
-    let mut text = String::from_utf8_lossy(&std::mem::take(line)).trim_end().to_owned();
+    // A library may colour what it prints, as for a terminal.
+    let plain = anstream::adapter::strip_bytes(&std::mem::take(line)).into_vec();
+    let mut text = String::from_utf8_lossy(&plain).trim_end().to_owned();
     // Replacement characters are longer than the bytes they stand for.
     text.truncate(text.floor_char_boundary(limits::MAX_TEXT_BYTES));
     text
@@ -54,6 +58,11 @@ impl Tail {
 
     pub(super) fn clear(&mut self) {
         self.0.clear();
+    }
+
+    /// Whether one of the lines says that an allocation failed.
+    pub(super) fn ends_for_want_of_memory(&self) -> bool {
+        self.0.iter().any(|line| out_of_memory::is_last_word(line))
     }
 
     /// `cause`, and what was printed before.
@@ -85,6 +94,11 @@ mod tests {
     #[tokio::test]
     async fn lines_arrive_without_their_ends_and_the_last_one_needs_none() {
         assert_eq!(lines_of(b"one\ntwo\r\n\nterminate called").await, ["one", "two", "", "terminate called"]);
+    }
+
+    #[tokio::test]
+    async fn colours_are_left_out() {
+        assert_eq!(lines_of(b"\x1b[1;31merror\x1b[0m: no \x1b[4mphoto\x1b[24m\n").await, ["error: no photo"]);
     }
 
     #[tokio::test]

@@ -5,8 +5,12 @@ use std::{
     num::NonZeroUsize,
     os::{fd::AsFd as _, unix::net::UnixStream},
     panic::{self, AssertUnwindSafe},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
+    time::Duration,
 };
 
 use nix::{
@@ -26,11 +30,15 @@ use tokio::runtime::Handle;
 
 use super::frames;
 use crate::{
-    config::ExecutorArgs,
+    aten,
+    config::{ByteCount, ExecutorArgs},
     device::{self, DeviceError},
     jobs::{self, JobContext, JobError, JobOutput, Machine, StopSignal, Task, WarmModel},
     objects::{ObjectError, Objects},
 };
+
+/// How long an idle executor keeps freed memory: the next task of a sequence would take it again.
+const KEEP_MEMORY: Duration = Duration::from_secs(5);
 
 /// Why an executor cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -79,11 +87,22 @@ pub fn run(args: &ExecutorArgs) -> Result<(), ExecutorError> {
     // A closed channel means that the process is ending.
     let _ = reports.send(ExecutorReport { report: Some(Report::Ready(ready(&machine))) });
     let mut model = WarmModel::default();
-    for start in inbox {
+    while let Some(start) = next_task(&inbox, &machine) {
         let outcome = run_task(start, &machine, &reports, &mut model);
         let _ = reports.send(ExecutorReport { report: Some(Report::Finished(outcome)) });
     }
     Ok(())
+}
+
+/// Waits for a task. While none comes, the memory of the last one, which may be gigabytes, is of use to everybody else.
+fn next_task(inbox: &mpsc::Receiver<Start>, machine: &Machine) -> Option<Start> {
+    match inbox.recv_timeout(KEEP_MEMORY) {
+        Err(RecvTimeoutError::Timeout) => {
+            device::give_memory_back(machine.compute.device);
+            inbox.recv().ok()
+        }
+        next => next.ok(),
+    }
 }
 
 /// A service manager that stops a worker signals every process of it. The executor must live on to keep a checkpoint; its worker
@@ -105,6 +124,11 @@ fn take_socket() -> io::Result<UnixStream> {
 }
 
 fn machine(args: &ExecutorArgs, runtime: &Handle) -> Result<Arc<Machine>, ExecutorError> {
+    if let Some(ByteCount(bytes)) = args.memory_limit {
+        aten::limit_host_memory(usize::try_from(bytes).unwrap_or(usize::MAX))
+            .map_err(io::Error::other)
+            .map_err(|source| ExecutorError::System { action: "bound its memory", source })?;
+    }
     let compute = device::choose(args.compute.device, args.compute.threads.map(NonZeroUsize::get))?;
     let failed = |action| move |source| ExecutorError::System { action, source };
     rayon::ThreadPoolBuilder::new()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sortinghat_proto::{
-    JobKind, JobSpec,
+    JobKind, JobSpec, Refusal,
     executor::v1::{CancelTask, HandBackTask, Ready, executor_command::Command, executor_report::Report},
     v1,
 };
@@ -15,9 +15,10 @@ use v1::{LogLine, attempt_event::Event, task_outcome::Outcome};
 
 pub(crate) use super::child::ExecutorProgram;
 use super::{
-    child::{Executor, Output},
+    child::{End, Executor, Output},
     log::Tail,
 };
+use crate::out_of_memory;
 
 /// How long an executor may take to start; loading CUDA from a slow disk takes long.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -239,13 +240,9 @@ impl Supervisor {
     ) -> Option<Executor> {
         self.tail.clear();
         let stall = self.stall_bound.unwrap_or_else(|| stall_bound(&assignment));
-        let mut bounds = Bounds {
-            lease_end,
-            stall,
-            last_sign_of_life: Instant::now(),
-            cancelled_at: None,
-            handed_back_at: None,
-        };
+        let mut bounds =
+            Bounds { lease_end, stall, last_sign_of_life: Instant::now(), cancelled_at: None, handed_back_at: None };
+        let kernel_kills = out_of_memory::kernel_kills();
         let end = match executor.send(Command::Start(*assignment)).await {
             Ok(()) => self.watch(&mut executor, &mut bounds).await,
             Err(error) => TaskEnd::Died(Some(error.to_string())),
@@ -263,10 +260,11 @@ impl Supervisor {
             }
             TaskEnd::Died(reason) => {
                 let end = executor.end().await;
+                let by_kernel = end.was_killed && out_of_memory::kernel_kills() > kernel_kills;
                 let cause = self.record_end(end).await;
                 let cause = reason.map_or(cause.clone(), |reason| format!("{cause}: {reason}"));
-                tracing::warn!(slot = self.slot, cause, "the executor died and is replaced");
-                (Outcome::Crashed(self.tail.explain(&format!("the executor {cause}"))), None)
+                tracing::warn!(slot = self.slot, cause, by_kernel, "the executor died and is replaced");
+                (self.outcome_of_death(&cause, by_kernel), None)
             }
         };
         let executor_kept = kept.is_some();
@@ -319,6 +317,16 @@ impl Supervisor {
         }
     }
 
+    /// A process that died for want of memory did not die of its task.
+    fn outcome_of_death(&self, cause: &str, by_kernel: bool) -> Outcome {
+        if !by_kernel && !self.tail.ends_for_want_of_memory() {
+            return Outcome::Crashed(self.tail.explain(&format!("the executor {cause}")));
+        }
+        let advice = "use a smaller batch size or image size, or a machine with more memory";
+        let message = self.tail.explain(&format!("out of memory: the executor {cause}; {advice}"));
+        Outcome::Failed(Refusal::new(v1::ErrorCode::OutOfMemory, message).into())
+    }
+
     fn outcome_of_overrun(&self, overrun: Overrun, stall: Duration) -> Outcome {
         tracing::warn!(slot = self.slot, ?overrun, "the executor is killed and replaced");
         match overrun {
@@ -343,7 +351,7 @@ impl Supervisor {
     }
 
     /// Keeps the last lines of a process that is gone; returns how it ended.
-    fn note_end(&mut self, (cause, last_lines): (String, Vec<String>)) -> String {
+    fn note_end(&mut self, End { cause, last_lines, .. }: End) -> String {
         last_lines.into_iter().for_each(|line| self.note_line(line));
         cause
     }
@@ -355,7 +363,7 @@ impl Supervisor {
     }
 
     /// As [`Self::note_end`], in the middle of a task: what a process says before it aborts is what people look for.
-    async fn record_end(&mut self, (cause, last_lines): (String, Vec<String>)) -> String {
+    async fn record_end(&mut self, End { cause, last_lines, .. }: End) -> String {
         for line in last_lines {
             self.record_line(line).await;
         }

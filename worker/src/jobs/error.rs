@@ -6,7 +6,7 @@ use sortinghat_proto::{Refusal, v1};
 use v1::ErrorCode;
 
 use super::JobOutput;
-use crate::objects::ObjectError;
+use crate::{objects::ObjectError, out_of_memory};
 
 /// Why a job did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -59,11 +59,7 @@ impl JobError {
     }
 
     fn out_of_memory(doing: &str, message: &str) -> Option<Self> {
-        let signs = ["out of memory", "not enough memory", "can't allocate memory"];
-        let lower_case = message.to_lowercase();
-        signs
-            .iter()
-            .any(|sign| lower_case.contains(sign))
+        out_of_memory::is_said_in(message)
             .then(|| Self::OutOfMemory { doing: doing.to_owned(), reason: first_line(message).to_owned() })
     }
 
@@ -133,6 +129,7 @@ mod tests {
         ] {
             let failure = failure(JobError::of_panic(message));
             assert_eq!(failure.code(), ErrorCode::OutOfMemory, "{message}");
+            assert_eq!(failure.failure_class(), FailureClass::OutOfMemory);
             assert!(!failure.message.contains("Exception raised"), "{}", failure.message);
         }
     }

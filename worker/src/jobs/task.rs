@@ -21,6 +21,8 @@ pub struct Task {
     pub model: Option<Artifact>,
     /// The newest checkpoint of an earlier attempt; `None` if there is none.
     pub checkpoint: Option<ObjectRef>,
+    /// Attempts that ran out of memory since the task last made progress.
+    pub memory_failures: u32,
 }
 
 /// A dataset or model that a task reads.
@@ -49,6 +51,7 @@ impl TryFrom<v1::Assignment> for Task {
             dataset: artifact(wire.dataset, wire.dataset_name)?,
             model: artifact(wire.model, wire.model_name)?,
             checkpoint: wire.checkpoint.map(ObjectRef::try_from).transpose()?,
+            memory_failures: wire.memory_failures,
         })
     }
 }

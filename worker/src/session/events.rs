@@ -3,45 +3,85 @@
 use std::collections::VecDeque;
 
 use sortinghat_proto::{limits, v1};
-use v1::{AttemptEvent, Notice, NoticeLevel, attempt_event::Event};
+use v1::{AttemptEvent, LogLine, Notice, NoticeLevel, attempt_event::Event};
 
 /// Events in one message, so that it stays below the limit of a message.
 const EVENTS_PER_MESSAGE: usize = 256;
-/// Lines of the log that one attempt may record.
-const MAX_LOG_LINES: u64 = limits::MAX_EVENTS_PER_ATTEMPT / 4;
+/// Lines of the log that are recorded as they come. The coordinator keeps a quarter of an attempt's events for lines; the last ones
+/// have their place in it.
+const MAX_LINES_AS_THEY_COME: u64 = limits::MAX_EVENTS_PER_ATTEMPT / 4 - limits::MAX_LOG_TAIL_LINES as u64;
 
 /// Events that were not acknowledged yet, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct EventLog {
+    /// Of the newest event.
+    sequence: u64,
+    /// Events that count against the limit of an attempt: all but checkpoints, which replace each other.
     recorded: u64,
     log_lines: u64,
     dropped: u64,
+    tail: LogTail,
     pending: VecDeque<AttemptEvent>,
+}
+
+/// The last lines of a log that is longer than what is recorded as it comes: a crash is explained by its last words.
+#[derive(Debug, Default)]
+struct LogTail {
+    lines: VecDeque<LogLine>,
+    bytes: usize,
+}
+
+impl LogTail {
+    /// Takes a line in; returns how many of the oldest ones had to go for it.
+    fn push(&mut self, line: LogLine) -> u64 {
+        self.bytes += line.text.len();
+        self.lines.push_back(line);
+        let mut dropped = 0;
+        while self.lines.len() > limits::MAX_LOG_TAIL_LINES || self.bytes > limits::MAX_LOG_TAIL_BYTES {
+            self.bytes -= self.lines.pop_front().map_or(0, |line| line.text.len());
+            dropped += 1;
+        }
+        dropped
+    }
 }
 
 impl EventLog {
     pub(super) fn push(&mut self, event: Event) {
-        let is_line = matches!(event, Event::Log(_));
-        // One place is kept for saying that something was dropped.
-        if self.recorded + 1 >= limits::MAX_EVENTS_PER_ATTEMPT || is_line && self.log_lines >= MAX_LOG_LINES {
+        match event {
+            Event::Log(line) if self.log_lines >= MAX_LINES_AS_THEY_COME => self.dropped += self.tail.push(line),
+            Event::Log(line) => {
+                self.log_lines += 1;
+                self.append_counted(Event::Log(line));
+            }
+            Event::Checkpoint(object) => self.append(Event::Checkpoint(object)),
+            event => self.append_counted(event),
+        }
+    }
+
+    /// No event follows: appends the last lines, and says so if some before them were dropped.
+    pub(super) fn close(&mut self) {
+        if self.dropped > 0 {
+            let message = format!("{} lines of the log before the last ones were not kept", self.dropped);
+            self.append(Event::Notice(Notice { level: NoticeLevel::Info.into(), message }));
+        }
+        for line in std::mem::take(&mut self.tail).lines {
+            self.append(Event::Log(line));
+        }
+    }
+
+    /// Within the limit of an attempt; places are kept for the last lines, and for saying that something was dropped.
+    fn append_counted(&mut self, event: Event) {
+        if self.recorded + limits::MAX_LOG_TAIL_LINES as u64 + 1 >= limits::MAX_EVENTS_PER_ATTEMPT {
             self.dropped += 1;
             return;
         }
-        self.log_lines += u64::from(is_line);
+        self.recorded += 1;
         self.append(event);
     }
 
-    /// No event follows; says so if some were dropped.
-    pub(super) fn close(&mut self) {
-        if self.dropped > 0 {
-            let message = format!("{} further lines of the log were not kept", self.dropped);
-            self.append(Event::Notice(Notice { level: NoticeLevel::Info.into(), message }));
-        }
-    }
-
     fn append(&mut self, event: Event) {
-        self.recorded += 1;
-        self.pending.push_back(AttemptEvent { sequence: self.recorded, event: Some(event) });
+        self.sequence += 1;
+        self.pending.push_back(AttemptEvent { sequence: self.sequence, event: Some(event) });
     }
 
     /// Events up to this sequence are durable.
@@ -61,21 +101,44 @@ impl EventLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sortinghat_proto::v1::{EpochMetrics, LogLine};
+    use sortinghat_proto::v1::{EpochMetrics, ObjectRef};
 
     fn line() -> Event {
         Event::Log(LogLine { text: "line".into() })
     }
 
     #[test]
-    fn a_flood_of_log_lines_leaves_room_for_the_training_table_and_is_counted() {
+    fn of_a_flood_of_lines_the_first_and_the_last_are_kept_and_the_rest_is_counted() {
         let mut log = EventLog::default();
-        (0..limits::MAX_EVENTS_PER_ATTEMPT * 2).for_each(|_| log.push(line()));
+        (0..20_000).for_each(|number| log.push(Event::Log(LogLine { text: format!("line {number}") })));
         log.push(Event::EpochFinished(EpochMetrics::default()));
         log.close();
-        assert_eq!(log.recorded, MAX_LOG_LINES + 2);
-        let last = log.pending.back().unwrap().event.clone();
-        assert!(matches!(last, Some(Event::Notice(notice)) if notice.message.starts_with("17500 ")));
+        let [.., epoch, notice, tail] = [102, 101, 100].map(|from_end| log.pending.len() - from_end);
+        assert!(matches!(log.pending[epoch].event, Some(Event::EpochFinished(_))), "the table has its place");
+        let text = |index: usize| match &log.pending[index].event {
+            Some(Event::Log(line)) => line.text.clone(),
+            Some(Event::Notice(notice)) => notice.message.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(text(MAX_LINES_AS_THEY_COME as usize - 1), "line 2399");
+        assert!(text(notice).starts_with("17500 lines"), "{}", text(notice));
+        assert_eq!((text(tail), text(log.pending.len() - 1)), ("line 19900".into(), "line 19999".into()));
+    }
+
+    #[test]
+    fn long_lines_shorten_the_tail() {
+        let mut tail = LogTail::default();
+        let dropped: u64 = (0..100).map(|_| tail.push(LogLine { text: "x".repeat(4096) })).sum();
+        assert_eq!((tail.lines.len() as u64, dropped), (8, 92));
+    }
+
+    #[test]
+    fn checkpoints_of_a_long_training_never_meet_the_limit() {
+        let mut log = EventLog::default();
+        for _ in 0..limits::MAX_EVENTS_PER_ATTEMPT * 2 {
+            log.push(Event::Checkpoint(ObjectRef::default()));
+        }
+        assert_eq!((log.pending.len() as u64, log.dropped), (limits::MAX_EVENTS_PER_ATTEMPT * 2, 0));
     }
 
     #[test]

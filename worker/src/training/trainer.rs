@@ -13,6 +13,7 @@ use super::randomness::{Draws, Purpose};
 use super::schedule::PhaseSchedule;
 use crate::aten::{self, AtenError};
 use crate::models::{Architecture, Classifier, Mode};
+use crate::out_of_memory;
 
 pub use super::progress::{EpochMetrics, Flow, Observer, Outcome, StepReport};
 pub use super::randomness::Phase;
@@ -361,8 +362,7 @@ pub(super) fn targets(examples: &[Example], indices: &[usize], device: Device) -
 }
 
 pub(super) fn out_of_memory(source: TchError, photos: usize) -> TrainError {
-    let text = source.to_string();
-    if text.contains("out of memory") || text.contains("can't allocate memory") {
+    if out_of_memory::is_said_in(&source.to_string()) {
         TrainError::OutOfMemory { photos, source }
     } else {
         TrainError::Tch(source)

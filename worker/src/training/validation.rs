@@ -12,7 +12,12 @@ use crate::models::Mode;
 
 impl Trainer {
     /// Loss and accuracy on what was held out, after an epoch that began at `started`.
-    pub(super) fn validate(&self, phase: Phase, source: &dyn PhotoSource, started: Instant) -> Result<EpochMetrics, TrainError> {
+    pub(super) fn validate(
+        &self,
+        phase: Phase,
+        source: &dyn PhotoSource,
+        started: Instant,
+    ) -> Result<EpochMetrics, TrainError> {
         let all = (0..self.valid.len()).collect::<Vec<_>>();
         let indices = all.chunks(self.recipe.batch_size).map(<[usize]>::to_vec).collect::<Vec<_>>();
         let mut stream = source.batches(Set::Validation, BatchPlan { crop: Crop::Centre, indices: indices.clone() });

@@ -66,6 +66,17 @@ fn a_run_killed_after_any_step_ends_in_the_same_bits() {
 }
 
 #[test]
+fn a_run_that_went_on_in_smaller_pieces_does_so_after_it_is_resumed() {
+    let mut small = trainer(1);
+    small.set_micro_batch_size(2);
+    let checkpoint = small.snapshot().copy().unwrap().into_bytes().unwrap();
+    let mut resumed = trainer(1);
+    assert_eq!(resumed.micro_batch_size(), 4);
+    resumed.restore(&checkpoint).unwrap();
+    assert_eq!(resumed.micro_batch_size(), 2);
+}
+
+#[test]
 fn a_checkpoint_of_another_run_is_refused_by_what_differs() {
     struct StopsAtOnce(Vec<u8>);
     impl Observer for StopsAtOnce {

@@ -37,13 +37,8 @@ pub(crate) fn worker_command(folder: &Path) -> Command {
 }
 
 impl Worker {
-    /// Starts a worker for the coordinator at `url`; its files lie in `folder`.
-    pub(crate) fn start(folder: &Path, url: &str) -> Self {
-        Self::start_with(folder, url, &[])
-    }
-
-    /// The same with further flags.
-    pub(crate) fn start_with(folder: &Path, url: &str, flags: &[&str]) -> Self {
+    /// Starts a worker for the coordinator at `url`, with further flags; its files lie in `folder`.
+    pub(crate) fn start(folder: &Path, url: &str, flags: &[&str]) -> Self {
         let mut command = worker_command(folder);
         let process = command.args(["--device", "cpu", "--coordinator", url]).args(flags).spawn().unwrap();
         Self { process }

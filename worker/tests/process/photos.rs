@@ -3,8 +3,8 @@
 use std::{fs, path::Path};
 
 use sortinghat_proto::{
-    Backbone, DatasetRef, Digest, FinetuneSpec, IngestSpec, JobId, JobSpec, ObjectRef, Precision, Split, TaskId, Tenant,
-    WeightsSource,
+    Backbone, DatasetRef, Digest, FinetuneSpec, IngestSpec, JobId, JobSpec, ObjectRef, Precision, Split, TaskId,
+    Tenant, WeightsSource,
     manifest::{self, UploadManifest, UploadedFile},
     v1,
 };

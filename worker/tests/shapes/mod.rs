@@ -75,6 +75,7 @@ pub(crate) struct Inputs {
     pub(crate) dataset: Option<ObjectRef>,
     pub(crate) model: Option<ObjectRef>,
     pub(crate) checkpoint: Option<ObjectRef>,
+    pub(crate) memory_failures: u32,
 }
 
 impl Bench {
@@ -137,6 +138,7 @@ impl Bench {
             dataset: artifact(inputs.dataset, "shapes@1"),
             model: artifact(inputs.model, "shapes/1"),
             checkpoint: inputs.checkpoint,
+            memory_failures: inputs.memory_failures,
         };
         let result = {
             let context = JobContext::new(task, self.machine.clone(), sender, stop);

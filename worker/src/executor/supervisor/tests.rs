@@ -131,6 +131,35 @@ async fn an_executor_that_is_killed_is_reported_with_the_signal_and_its_last_wor
 }
 
 #[tokio::test]
+async fn an_executor_that_aborts_for_want_of_memory_is_no_suspect() {
+    let last_word = "terminate called after throwing an instance of std::bad_alloc";
+    let script = format!("cat $0/ready >&0; head -c 4 > /dev/null; echo '{last_word}' >&2; kill -ABRT $$");
+    let mut slot = Slot::with(&script);
+    slot.ready().await;
+    slot.start(HOUR);
+    let (outcome, _) = slot.ended().await;
+    let Outcome::Failed(failure) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(failure.failure_class(), v1::FailureClass::OutOfMemory);
+    assert!(failure.message.contains("SIGABRT") && failure.message.contains(last_word), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn the_last_lines_of_a_process_are_part_of_its_tasks_log() {
+    let mut slot = Slot::with("cat $0/ready >&0; head -c 4 > /dev/null; echo 'one' >&2; echo 'two' >&2; kill -9 $$");
+    slot.ready().await;
+    slot.start(HOUR);
+    let mut lines = Vec::new();
+    loop {
+        match slot.reports.recv().await.expect("the supervisor runs").1 {
+            SlotReport::Event(Event::Log(line)) => lines.push(line.text),
+            SlotReport::Ended { .. } => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(lines, ["one", "two"]);
+}
+
+#[tokio::test]
 async fn an_idle_executor_that_dies_takes_its_slot_back_until_the_next_one_is_ready() {
     let mut slot = Slot::with("cat $0/ready >&0; if mkdir $0/first; then exit 3; fi; exec sleep 1000");
     slot.ready().await;

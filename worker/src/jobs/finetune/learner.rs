@@ -58,6 +58,9 @@ impl<'a> Learner<'a> {
 
     pub(super) fn train(self) -> Result<Trained, JobError> {
         let mut trainer = self.trainer()?;
+        if trainer.micro_batch_size() < self.recipe.effective_batch_size(self.set.train.len()) {
+            self.context.warn(in_pieces(trainer.micro_batch_size()));
+        }
         let photos = self.photos();
         thread::scope(|scope| {
             let keeper = Keeper::new(scope, self.context, trainer.snapshot().position());
@@ -129,7 +132,14 @@ impl<'a> Learner<'a> {
     fn fresh_trainer(&self) -> Result<Trainer, JobError> {
         let network = self.weights.network(self.spec, self.context, &self.set.classes)?;
         let (train, valid) = (self.set.examples(&self.set.train), self.set.examples(&self.set.valid));
-        Trainer::new(network, self.recipe.clone(), train, valid).map_err(|error| failure(&error))
+        let trainer = Trainer::new(network, self.recipe.clone(), train, valid);
+        let mut trainer = trainer.map_err(|error| failure(&error))?;
+        let failures = self.context.task().memory_failures;
+        if failures > 0 {
+            // The process may have been killed before it could find the size that fits.
+            trainer.set_micro_batch_size(trainer.micro_batch_size() >> (2 * failures.min(16)));
+        }
+        Ok(trainer)
     }
 }
 
@@ -141,6 +151,12 @@ fn resumed(trainer: &Trainer) -> String {
         Some(Phase::Unfrozen | Phase::TestTime) => format!("resumed from epoch {epoch}, step {batch}"),
         None => "resumed after the last epoch".to_owned(),
     }
+}
+
+fn in_pieces(photos: usize) -> String {
+    format!(
+        "out of memory: from here on the gradients of {photos} photos at a time are computed and added up, which only batch normalisation sees"
+    )
 }
 
 /// What a training error means to the user.
@@ -203,8 +219,6 @@ impl Observer for Reporter<'_, '_> {
     }
 
     fn smaller_pieces(&mut self, photos: usize) {
-        self.context.warn(format!(
-            "out of memory: from here on the gradients of {photos} photos at a time are computed and added up, which only batch normalisation sees"
-        ));
+        self.context.warn(in_pieces(photos));
     }
 }
