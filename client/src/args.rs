@@ -273,6 +273,11 @@ pub(crate) enum JobsCommand {
         /// The job's id, or the beginning of it
         id: String,
     },
+    /// Say exactly why a job waits, where it runs, or how it ended
+    Why {
+        /// The job's id, or the beginning of it
+        id: String,
+    },
     /// Follow a job until it ends, from its beginning
     Watch {
         /// The job's id, or the beginning of it
@@ -413,6 +418,7 @@ mod tests {
             "jobs",
             "jobs --kind ingest",
             "jobs watch 01",
+            "jobs why 01 --json",
             "datasets rm stamps@1",
             "models show stamps/1",
             "--json --detach classify stamps/1 a b",

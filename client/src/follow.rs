@@ -144,7 +144,7 @@ impl<'a> Screen<'a> {
     fn state(&self, state: JobState) {
         let waits_for = match state {
             JobState::Blocked => "waits for other jobs",
-            JobState::Queued => "waits for a worker (`hat workers` lists them)",
+            JobState::Queued => "waits for a worker (`hat jobs why ID` says why)",
             JobState::Running => "a worker runs it",
             JobState::Unspecified | JobState::Succeeded | JobState::Failed | JobState::Cancelled => return,
         };

@@ -2,7 +2,10 @@
 
 use sortinghat_proto::{
     JobKind, JobSpec, Lane, Refusal, Requirements, limits,
-    v1::{self, CancelJobRequest, GetJobRequest, Job, JobState, ListJobsRequest, SubmitJobRequest},
+    v1::{
+        self, CancelJobRequest, ExplainJobRequest, ExplainJobResponse, GetJobRequest, Job, JobState, ListJobsRequest,
+        SubmitJobRequest,
+    },
 };
 
 use crate::{Client, ClientError};
@@ -136,6 +139,18 @@ impl Client {
             [] => Err(ClientError::Refused(Refusal::not_found(format!("no job {prefix:?}: `hat jobs` lists them")))),
             several => Err(ClientError::Refused(Refusal::invalid("job_id", ambiguous(&prefix, several)))),
         }
+    }
+
+    /// Why a job waits, where it runs, or how it ended.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if there is no such job.
+    pub async fn explain_job(&self, id: &str) -> Result<ExplainJobResponse, ClientError> {
+        let call = || {
+            let (mut service, request) = (self.jobs(), ExplainJobRequest { job_id: id.to_owned() });
+            async move { service.explain_job(request).await }
+        };
+        Ok(self.retry(call).await?.into_inner())
     }
 
     /// Asks for a job to be cancelled, and returns it as it is then; a running one ends a little later.

@@ -77,6 +77,10 @@ impl JobService for Script {
     async fn cancel_job(&self, _: Request<v1::CancelJobRequest>) -> Answer<v1::CancelJobResponse> {
         Err(Status::unimplemented("not watched"))
     }
+
+    async fn explain_job(&self, _: Request<v1::ExplainJobRequest>) -> Answer<v1::ExplainJobResponse> {
+        Err(Status::unimplemented("not watched"))
+    }
 }
 
 /// A server in a runtime of its own, so that it can end as a killed process does: with every socket at once.

@@ -50,6 +50,8 @@ pub const MAX_DEATHS_WITHOUT_PROGRESS: u32 = 3;
 pub const MAX_MEMORY_FAILURES: u32 = 2;
 /// Distance of a job's priority from 0.
 pub const MAX_PRIORITY: i32 = 10;
+/// How long an attempt runs before it may be asked to give way to a task of higher priority, in milliseconds.
+pub const MIN_RUN_BEFORE_PREEMPTION_MS: u64 = 60_000;
 /// Labels that one job may require.
 pub const MAX_REQUIRED_LABELS: usize = 8;
 /// Labels that one worker may have.

@@ -38,6 +38,14 @@ impl JobKind {
         }
     }
 
+    /// Whether a running task can checkpoint and give way to a more urgent one, so that little of its work is lost.
+    pub fn gives_way(self) -> bool {
+        match self {
+            Self::Finetune => true,
+            Self::Ingest | Self::Evaluate | Self::Classify => false,
+        }
+    }
+
     /// How long an attempt may show no progress before its lease is no longer renewed, in milliseconds.
     pub fn stall_bound_ms(self) -> u64 {
         match self {

@@ -24,6 +24,7 @@ pub(super) async fn run(session: &Session, args: Jobs) -> Result<Exit, Failure> 
     match args.command.unwrap_or(JobsCommand::List(args.list)) {
         JobsCommand::List(args) => list(session, args).await,
         JobsCommand::Show { id } => show(session, &id).await,
+        JobsCommand::Why { id } => why(session, &id).await,
         JobsCommand::Watch { id, out } => watch(session, &id, out.as_deref()).await,
         JobsCommand::Logs { id, follow } => logs(session, &id, follow).await,
         JobsCommand::Cancel { id } => cancel(session, &id).await,
@@ -155,6 +156,17 @@ fn attempt_line(attempt: &Attempt) -> String {
     };
     let why = attempt.failure.as_ref().map(|failure| format!(": {}", failure.message)).unwrap_or_default();
     format!("attempt {}  {outcome} on {}, started {}{why}", attempt.number, attempt.host, time(attempt.started_unix_ms))
+}
+
+async fn why(session: &Session, id: &str) -> Result<Exit, Failure> {
+    let client = session.connect().await?;
+    let job = client.find_job(id).await?;
+    let explained = client.explain_job(&job.id).await?;
+    match session.json() {
+        true => session.print_json(&json::explanation(&job.id, &explained)),
+        false => print_line(&format!("job {}: {}", job.id, explained.sentence)),
+    }
+    Ok(Exit::Ok)
 }
 
 async fn watch(session: &Session, id: &str, out: Option<&Path>) -> Result<Exit, Failure> {

@@ -4,9 +4,9 @@ use futures::{StreamExt as _, stream::BoxStream};
 use sortinghat_proto::{
     JobId,
     v1::{
-        CancelJobRequest, CancelJobResponse, GetJobRequest, GetJobResponse, ListJobsRequest, ListJobsResponse,
-        SubmitJobRequest, SubmitJobResponse, SubmitJobsRequest, SubmitJobsResponse, WatchJobRequest, WatchJobResponse,
-        job_service_server::JobService,
+        CancelJobRequest, CancelJobResponse, ExplainJobRequest, ExplainJobResponse, GetJobRequest, GetJobResponse,
+        ListJobsRequest, ListJobsResponse, SubmitJobRequest, SubmitJobResponse, SubmitJobsRequest, SubmitJobsResponse,
+        WatchJobRequest, WatchJobResponse, job_service_server::JobService,
     },
 };
 use tonic::{Request, Response, Status};
@@ -71,5 +71,10 @@ impl JobService for Jobs {
         let job = self.engine.cancel(&tenant, &job_id(&request.get_ref().job_id)?).await?;
         tracing::info!("cancellation asked for");
         Ok(Response::new(CancelJobResponse { job: Some(job) }))
+    }
+
+    async fn explain_job(&self, request: Request<ExplainJobRequest>) -> Result<Response<ExplainJobResponse>, Status> {
+        let tenant = caller(&request).tenant;
+        Ok(Response::new(self.engine.explain(&tenant, &job_id(&request.get_ref().job_id)?).await?))
     }
 }

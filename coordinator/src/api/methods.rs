@@ -64,13 +64,14 @@ pub(super) fn find(path: &str) -> Option<&'static Method> {
     METHODS.iter().find(|method| method.path == path)
 }
 
-static METHODS: [Method; 17] = [
+static METHODS: [Method; 18] = [
     brief("/sortinghat.v1.JobService/SubmitJob", Access::Users),
     brief("/sortinghat.v1.JobService/SubmitJobs", Access::Users),
     brief("/sortinghat.v1.JobService/GetJob", Access::Anyone),
     brief("/sortinghat.v1.JobService/ListJobs", Access::Anyone),
     waiting("/sortinghat.v1.JobService/WatchJob", Access::Anyone),
     brief("/sortinghat.v1.JobService/CancelJob", Access::Users),
+    brief("/sortinghat.v1.JobService/ExplainJob", Access::Anyone),
     brief("/sortinghat.v1.ArtifactService/FindMissingObjects", Access::Anyone),
     brief("/sortinghat.v1.ArtifactService/UploadObject", Access::Users),
     brief("/sortinghat.v1.ArtifactService/ReadObject", Access::Anyone),

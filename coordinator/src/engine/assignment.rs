@@ -36,7 +36,7 @@ impl Shared {
             ttl_ms: u32::try_from(lease.deadline.ms_since(since)).unwrap_or(u32::MAX),
             acknowledged_events: loaded.task.value.events.acknowledged,
             cancel: loaded.task.value.task.cancel_requested,
-            preempt: false,
+            preempt: lease.preempted.is_some(),
             assignment,
         })
     }

@@ -220,13 +220,13 @@ impl<'a> Change<'a> {
             batch.checks.push((key.clone(), Expectation::Absent));
             batch.writes.push((key, records::encode(&EventRecord(event))));
         }
-        place(&mut batch, before, &self.task, &self.job);
+        place(&mut batch, before, &self.task, &self.job, self.now);
         Ok(Some(Prepared { batch, counters: self.counters }))
     }
 }
 
 /// Moves the task's index entries, counts it where it now is, and hints whoever waits for that.
-fn place(batch: &mut Batch, before: &Loaded, task: &TaskRecord, job: &JobRecord) {
+fn place(batch: &mut Batch, before: &Loaded, task: &TaskRecord, job: &JobRecord, now: UnixMs) {
     let (was, is) = (&before.task.value.task, &task.task);
     let rank = job.rank();
     let (old, new) = (keys::placement(was, &rank), keys::placement(is, &rank));
@@ -245,8 +245,9 @@ fn place(batch: &mut Batch, before: &Loaded, task: &TaskRecord, job: &JobRecord)
         }
     }
     let asked_to_stop = is.cancel_requested && !was.cancel_requested;
+    let asked_to_give_way = is.lease().is_some_and(|lease| lease.preempted == Some(now));
     if let Some(lease) = was.lease()
-        && (asked_to_stop || from != to)
+        && (asked_to_stop || asked_to_give_way || from != to)
     {
         batch.topics.push(keys::worker_topic(&lease.token.worker).as_str().into());
     }

@@ -12,6 +12,7 @@ use super::{
     MAX_TRIES, Shared,
     change::Change,
     keys::{self, QueueName},
+    load::Loaded,
 };
 use crate::{
     queue::{Capabilities, ClaimOrder, Event, Heads, Pick, Share, Turns},
@@ -22,6 +23,8 @@ use crate::{
 const MAX_CLAIMS: usize = 64;
 /// Entries of one queue that a claim looks at, at most.
 const MAX_WINDOW: usize = 4 * MAX_CLAIMS;
+/// Tasks that a claim leaves to better workers before it gives up for now.
+const MAX_LEFT: usize = 16;
 
 /// The worker that a claim is for.
 #[derive(Debug)]
@@ -43,26 +46,47 @@ struct Going {
     tasks: HashMap<TaskId, Tenant>,
 }
 
-/// Tasks that nobody else of this process claims meanwhile.
-struct Reserved<'a> {
+/// One try of a claim: the order of the tasks, and those that nobody else of this process claims meanwhile.
+struct Round<'a> {
     claims: &'a Claims,
-    picks: Vec<(TaskId, Pick)>,
+    order: ClaimOrder,
+    reserved: Vec<TaskId>,
+    /// Tasks that were left to better workers.
+    left: usize,
 }
 
-/// What became of reserved tasks.
+/// A task that is picked and read.
+struct Candidate {
+    pick: Pick,
+    loaded: Loaded,
+}
+
+/// What became of a try.
 struct Claimed {
-    /// How many the worker has now.
+    /// How many tasks the worker has now.
     tasks: usize,
     /// Some changed between the read and the batch.
     raced: bool,
 }
 
-impl Drop for Reserved<'_> {
+impl Drop for Round<'_> {
     fn drop(&mut self) {
         let mut going = self.claims.going();
-        for (task, _) in &self.picks {
+        for task in &self.reserved {
             going.tasks.remove(task);
         }
+    }
+}
+
+impl Round<'_> {
+    /// The next up to `count` tasks that are not being claimed; nobody else gets them until this round ends.
+    fn reserve(&mut self, count: usize) -> Vec<(TaskId, Pick)> {
+        let mut going = self.claims.going();
+        let named = self.order.by_ref().filter_map(|pick| Some((keys::task_of_entry(&pick.entry)?, pick)));
+        let picks: Vec<_> = named.filter(|(task, _)| !going.tasks.contains_key(task)).take(count).collect();
+        going.tasks.extend(picks.iter().map(|(task, pick)| (task.clone(), pick.tenant.clone())));
+        self.reserved.extend(picks.iter().map(|(task, _)| task.clone()));
+        picks
     }
 }
 
@@ -71,24 +95,19 @@ impl Claims {
         self.0.lock().expect("no holder of the claims panics")
     }
 
-    /// Picks up to `count` tasks in the order of claims, leaving out those that are being claimed.
-    fn reserve(&self, mut queues: Vec<Heads>, mut shares: HashMap<Tenant, Share>, count: usize) -> Reserved<'_> {
-        let mut going = self.going();
+    /// Begins a try. What is being claimed counts as running already.
+    fn begin(&self, queues: Vec<Heads>, mut shares: HashMap<Tenant, Share>) -> Round<'_> {
+        let going = self.going();
         for tenant in going.tasks.values() {
             shares.entry(tenant.clone()).or_default().running += 1;
         }
-        let is_free = |entry: &String| keys::task_of_entry(entry).is_some_and(|task| !going.tasks.contains_key(&task));
-        queues.iter_mut().for_each(|queue| queue.entries.retain(is_free));
         let order = ClaimOrder::new(queues, shares, going.turns.clone());
-        let named = order.take(count).filter_map(|pick| Some((keys::task_of_entry(&pick.entry)?, pick)));
-        let picks: Vec<(TaskId, Pick)> = named.collect();
-        going.tasks.extend(picks.iter().map(|(task, pick)| (task.clone(), pick.tenant.clone())));
-        Reserved { claims: self, picks }
+        Round { claims: self, order, reserved: Vec::new(), left: 0 }
     }
 
-    fn served(&self, picks: impl Iterator<Item = Pick>) {
+    fn served<'a>(&self, picks: impl Iterator<Item = &'a Pick>) {
         let mut going = self.going();
-        picks.for_each(|pick| going.turns.served(&pick));
+        picks.for_each(|pick| going.turns.served(pick));
     }
 }
 
@@ -102,17 +121,20 @@ impl Shared {
         }
         let mut lost_races = 0;
         for _ in 0..MAX_TRIES {
-            let window = (capacity * (lost_races + 1) + self.claims.going().tasks.len()).min(MAX_WINDOW);
+            let window = capacity * (lost_races + 1) + self.claims.going().tasks.len() + MAX_LEFT;
+            let window = window.min(MAX_WINDOW);
             let mut queues = self.heads(claimant, window).await?;
             let is_all = queues.iter().all(|queue| queue.entries.len() < window);
             scatter(&mut queues, lost_races * capacity, &mut self.dice());
             let shares = self.shares(&queues).await?;
-            let reserved = self.claims.reserve(queues, shares, capacity);
-            if reserved.picks.is_empty() && is_all {
+            let mut round = self.claims.begin(queues, shares);
+            let candidates = self.candidates(claimant, &mut round, capacity).await?;
+            if candidates.is_empty() && (is_all || round.left > 0) {
                 return Ok(0);
             }
-            let claimed = self.claim_these(claimant, &reserved).await?;
+            let claimed = self.lease(claimant, &candidates).await?;
             if claimed.tasks > 0 {
+                self.sessions.gave(&claimant.id, claimed.tasks);
                 return Ok(claimed.tasks);
             }
             lost_races += usize::from(claimed.raced);
@@ -154,30 +176,56 @@ impl Shared {
         Ok(tenants.into_iter().zip(running).map(share).collect())
     }
 
-    async fn claim_these(&self, claimant: &Claimant, reserved: &Reserved<'_>) -> Result<Claimed, Refusal> {
+    /// Up to `capacity` tasks in their order, without those that should be left to a better worker.
+    async fn candidates(
+        &self,
+        claimant: &Claimant,
+        round: &mut Round<'_>,
+        capacity: usize,
+    ) -> Result<Vec<Candidate>, Refusal> {
         let now = self.store.now().await?;
-        let ids: Vec<TaskId> = reserved.picks.iter().map(|(task, _)| task.clone()).collect();
-        let mut changes = Vec::with_capacity(ids.len());
-        let mut claimed = Vec::with_capacity(ids.len());
-        let loaded = self.load(&ids).await?;
-        for loaded in &loaded {
-            let mut change = Change::new(loaded, now);
+        let mut candidates = Vec::with_capacity(capacity);
+        while candidates.len() < capacity && round.left < MAX_LEFT {
+            let picks = round.reserve(capacity - candidates.len());
+            if picks.is_empty() {
+                break;
+            }
+            let ids: Vec<TaskId> = picks.iter().map(|(task, _)| task.clone()).collect();
+            let loaded = self.load(&ids).await?;
+            let inputs = self.inputs(&loaded).await?;
+            let mut picks: HashMap<TaskId, Pick> = picks.into_iter().collect();
+            for (loaded, inputs) in loaded.into_iter().zip(inputs) {
+                let Some(pick) = picks.remove(&loaded.task.value.task.id) else { continue };
+                if self.is_left(claimant, &loaded, &inputs, now) {
+                    round.left += 1;
+                } else {
+                    candidates.push(Candidate { pick, loaded });
+                }
+            }
+        }
+        Ok(candidates)
+    }
+
+    async fn lease(&self, claimant: &Claimant, candidates: &[Candidate]) -> Result<Claimed, Refusal> {
+        let now = self.store.now().await?;
+        let (mut changes, mut changed) = (Vec::with_capacity(candidates.len()), Vec::with_capacity(candidates.len()));
+        for candidate in candidates {
+            let mut change = Change::new(&candidate.loaded, now);
             claimant.host.clone_into(&mut change.host);
             // It may have been taken since the index was read; then a new read of the index does not show it.
             if change.happen(&Event::Claim(claimant.id.clone()), &self.rules).is_ok()
                 && let Some(prepared) = change.prepare()?
             {
                 changes.push(prepared);
-                claimed.push(&loaded.task.value.task.id);
+                changed.push(candidate);
             }
         }
         let applied = self.commit_all(changes).await?;
         let raced = applied.iter().any(|applied| !applied);
-        let claimed: HashSet<&TaskId> =
-            claimed.into_iter().zip(applied).filter_map(|(task, applied)| applied.then_some(task)).collect();
-        let served = reserved.picks.iter().filter(|(task, _)| claimed.contains(task));
-        self.claims.served(served.map(|(_, pick)| pick.clone()));
-        Ok(Claimed { tasks: claimed.len(), raced })
+        let leased = || changed.iter().zip(&applied).filter(|(_, applied)| **applied).map(|(candidate, _)| candidate);
+        self.claims.served(leased().map(|candidate| &candidate.pick));
+        leased().for_each(|candidate| self.left.taken(&candidate.loaded.task.value.task.id));
+        Ok(Claimed { tasks: leased().count(), raced })
     }
 }
 

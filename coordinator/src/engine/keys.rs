@@ -5,7 +5,8 @@
 use std::{fmt, str::FromStr};
 
 use sortinghat_proto::{
-    ArtifactKind, JobId, Lane, Name, Refusal, Requirements, TaskId, Tenant, VersionedName, WorkerId, time::UnixMs,
+    ArtifactKind, JobId, JobKind, Lane, Name, Refusal, Requirements, TaskId, Tenant, VersionedName, WorkerId,
+    time::UnixMs,
 };
 
 use crate::queue::{Phase, State, Task};
@@ -22,6 +23,8 @@ pub(super) const QUEUE_CLOSING: &str = "queue-closing";
 pub(super) const DELAYED: &str = "delayed";
 /// Index of leased tasks, by the end of the lease.
 pub(super) const LEASES: &str = "leases";
+/// Index of leased tasks that can give way, the least urgent one last.
+pub(super) const GIVING_WAY: &str = "giving-way";
 /// Index of jobs that have ended and whose children were not all told.
 pub(super) const ENDED_PARENTS: &str = "ended-parents";
 
@@ -150,11 +153,17 @@ pub(super) struct Rank {
     /// When its job was accepted.
     pub(super) enqueued: UnixMs,
     pub(super) priority: i32,
+    pub(super) kind: JobKind,
 }
 
 impl Rank {
+    /// By how many steps of priority this is more urgent than another one, ageing included; negative if it is less.
+    pub(super) fn steps_before(&self, other: &Self) -> i64 {
+        (other.order() - self.order()) / PRIORITY_STEP_MS
+    }
+
     /// Sorts in the order of the queue. Fixed at submission, so that nothing is ever rescored: waiting is what makes a task rise.
-    fn order(&self) -> i64 {
+    pub(super) fn order(&self) -> i64 {
         let enqueued = i64::try_from(self.enqueued.0).unwrap_or(i64::MAX - READY_BIAS - PRIORITY_STEP_MS * 100);
         READY_BIAS + enqueued - i64::from(self.priority) * PRIORITY_STEP_MS
     }
@@ -172,7 +181,14 @@ pub(super) fn placement(task: &Task, rank: &Rank) -> Vec<(String, String)> {
         State::Ready { not_before: None } => vec![(rank.queue.index(), format!("{:020}:{id}", rank.order()))],
         State::Ready { not_before: Some(at) } => vec![(DELAYED.to_owned(), at_time(*at, id))],
         State::Leased(lease) => {
-            vec![(LEASES.to_owned(), at_time(lease.deadline, id)), (held(&lease.token.worker), id.to_string())]
+            let urgency = match rank.queue.lane {
+                Lane::Interactive => 0,
+                Lane::Bulk => 1,
+            };
+            let gives_way = (GIVING_WAY.to_owned(), format!("{urgency}:{:020}:{id}", rank.order()));
+            let held = (held(&lease.token.worker), id.to_string());
+            let leased = [(LEASES.to_owned(), at_time(lease.deadline, id)), held];
+            leased.into_iter().chain(rank.kind.gives_way().then_some(gives_way)).collect()
         }
         State::Blocked | State::Succeeded { .. } | State::Failed { .. } | State::Cancelled { .. } => Vec::new(),
     }
@@ -187,7 +203,7 @@ pub(super) fn after_time(time: UnixMs) -> String {
     format!("{:020}", time.0.saturating_add(1))
 }
 
-/// The task of an entry of a ready queue, [`DELAYED`], [`LEASES`] or [`held`].
+/// The task of an entry of a ready queue, [`DELAYED`], [`LEASES`], [`GIVING_WAY`] or [`held`].
 pub(super) fn task_of_entry(entry: &str) -> Option<TaskId> {
     entry.rsplit(':').next()?.parse().ok()
 }
@@ -212,7 +228,7 @@ mod tests {
 
     fn rank(enqueued: u64, priority: i32) -> Rank {
         let queue = "bulk:local:device=cuda,label.zone=eu".parse().expect("a queue's name");
-        Rank { queue, enqueued: UnixMs(enqueued), priority }
+        Rank { queue, enqueued: UnixMs(enqueued), priority, kind: JobKind::Finetune }
     }
 
     #[test]

@@ -9,12 +9,16 @@ mod assignment;
 mod change;
 mod claim;
 mod dependents;
+mod explain;
 mod history;
 mod jobs;
 mod keys;
 mod load;
 mod pins;
+mod preemption;
+mod preference;
 mod progress;
+mod rates;
 mod ready;
 mod records;
 mod reports;
@@ -67,6 +71,10 @@ pub struct Settings {
     pub sweep_ms: u64,
     /// How long a ready queue is still looked at after its last task has left, in milliseconds.
     pub queue_linger_ms: u64,
+    /// How long a task is left to an idle worker that has its dataset and model already, in milliseconds.
+    pub affinity_ms: u64,
+    /// How long a task whose attempt died is left to workers of other machines, in milliseconds.
+    pub other_machine_ms: u64,
     /// Weights of tenants among others, at least 1; those that are not named have 1.
     pub weights: HashMap<Tenant, u32>,
     /// Seed of ids and of choices among equals; `None` for the system's randomness. Simulations set it.
@@ -82,6 +90,8 @@ impl Default for Settings {
             poll_ms: 1_000,
             sweep_ms: 200,
             queue_linger_ms: 60_000,
+            affinity_ms: 2_000,
+            other_machine_ms: 10_000,
             weights: HashMap::new(),
             seed: None,
         }
@@ -104,6 +114,10 @@ struct Shared {
     expiry: sweeps::ExpiryGrace,
     claims: claim::Claims,
     empty_queues: ready::EmptyQueues,
+    cached: preference::CacheBoard,
+    left: preference::LeftTasks,
+    waiting_heads: preemption::WaitingHeads,
+    durations: rates::Durations,
     dice: Mutex<StdRng>,
     draining: CancellationToken,
 }
@@ -135,6 +149,10 @@ impl Engine {
                 expiry: sweeps::ExpiryGrace::default(),
                 claims: claim::Claims::default(),
                 empty_queues: ready::EmptyQueues::default(),
+                cached: preference::CacheBoard::default(),
+                left: preference::LeftTasks::default(),
+                waiting_heads: preemption::WaitingHeads::default(),
+                durations: rates::Durations::default(),
                 draining: CancellationToken::new(),
             }),
         }

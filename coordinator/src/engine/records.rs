@@ -91,7 +91,7 @@ impl JobRecord {
     /// Where its ready tasks wait.
     pub(super) fn rank(&self) -> Rank {
         let queue = QueueName { lane: self.lane, tenant: self.tenant.clone(), requirements: self.requirements.clone() };
-        Rank { queue, enqueued: self.created, priority: self.priority }
+        Rank { queue, enqueued: self.created, priority: self.priority, kind: self.kind }
     }
 
     /// Nothing can happen to it any more.

@@ -120,6 +120,7 @@ impl Shared {
             };
             if applied && entered == Entered::All {
                 self.note_progress(report, loaded);
+                self.note_duration(outcome.as_ref(), loaded, now);
                 return Ok(Taken { outcome: report.outcome.is_some(), events: recorded_events });
             }
             // Only a lost race is a try; a long report takes as many batches as it takes.
@@ -219,6 +220,13 @@ impl Shared {
             None => tracing::warn!(task = %change.task.task.id, "ignored an event of an unknown kind"),
         }
         Ok(())
+    }
+
+    /// How long a successful attempt took, for estimates.
+    fn note_duration(&self, outcome: Option<&Outcome>, loaded: &Loaded, now: UnixMs) {
+        if let (Some(Outcome::Succeeded(_)), Some(lease)) = (outcome, loaded.task.value.task.lease()) {
+            self.durations.note(loaded.job.value.kind, now.ms_since(lease.started));
+        }
     }
 
     fn note_progress(&self, report: &LeaseReport, loaded: &Loaded) {

@@ -6,13 +6,14 @@ use std::{
 };
 
 use sortinghat_proto::{
-    Refusal, TaskId, WorkerId,
+    Refusal, Requirements, TaskId, WorkerId,
     time::UnixMs,
     v1::{self, ErrorCode},
 };
 use tokio::sync::watch;
 
 use super::bounded;
+use crate::queue::Capabilities;
 
 /// A lease by its name.
 pub(super) type LeaseName = (TaskId, u64);
@@ -24,6 +25,8 @@ pub(super) enum Instruction {
     Start(LeaseName),
     /// Stop this, and report it as cancelled.
     Cancel(LeaseName),
+    /// Checkpoint this, and give it back.
+    GiveWay(LeaseName),
     /// Stop this: the lease is not held any more.
     Stop(LeaseName),
 }
@@ -41,13 +44,27 @@ struct Session {
     /// Counts messages; a held call watches it to notice that it is superseded.
     messages: watch::Sender<u64>,
     description: v1::WorkerDescription,
+    capabilities: Capabilities,
     running: Vec<String>,
+    /// Slots for new tasks, as it said last, less those that it was given since.
+    free_slots: usize,
     draining: bool,
     last_seen: UnixMs,
     /// The last beat of each lease that it reports, and when it was first seen.
     beats: HashMap<LeaseName, (u64, UnixMs)>,
     /// When each instruction was last told.
     told: HashMap<Instruction, UnixMs>,
+}
+
+/// A worker, held against what a job requires.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) worker: WorkerId,
+    pub(super) host: String,
+    /// Busy or not.
+    pub(super) slots: u32,
+    /// What it lacks; nothing if it will do.
+    pub(super) shortfalls: Vec<v1::Shortfall>,
 }
 
 /// One call's place in the order of a worker's calls.
@@ -90,6 +107,8 @@ impl Sessions {
         }
         session.sequence = request.sequence;
         session.description = bounded_description(request.description.clone().unwrap_or_default());
+        session.capabilities = Capabilities::from(&session.description);
+        session.free_slots = if request.draining { 0 } else { request.free_slots as usize };
         session.running =
             request.leases.iter().filter(|lease| lease.outcome.is_none()).map(|lease| lease.task_id.clone()).collect();
         session.draining = request.draining;
@@ -155,6 +174,57 @@ impl Sessions {
         list
     }
 
+    /// A worker was given this many tasks.
+    pub(super) fn gave(&self, worker: &WorkerId, tasks: usize) {
+        if let Some(session) = self.workers().get_mut(worker) {
+            session.free_slots = session.free_slots.saturating_sub(tasks);
+        }
+    }
+
+    /// Whether a worker that was heard of within `within_ms` has a free slot, and what is required.
+    pub(super) fn is_idle(&self, worker: &WorkerId, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
+        self.workers()
+            .get(worker)
+            .is_some_and(|session| session.free_slots > 0 && session.is_able(requirements, now, within_ms))
+    }
+
+    /// Whether a worker that was heard of within `within_ms`, busy or not, has what is required.
+    pub(super) fn is_able(&self, worker: &WorkerId, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
+        self.workers().get(worker).is_some_and(|session| session.is_able(requirements, now, within_ms))
+    }
+
+    /// Whether any worker that was heard of within `within_ms` has a free slot, and what is required.
+    pub(super) fn any_is_idle(&self, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
+        let workers = self.workers();
+        workers.values().any(|session| session.free_slots > 0 && session.is_able(requirements, now, within_ms))
+    }
+
+    /// Whether a worker of another machine, busy or not, that was heard of within `within_ms` has what is required.
+    pub(super) fn runs_elsewhere(&self, host: &str, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
+        self.workers()
+            .values()
+            .any(|session| session.description.host != host && session.is_able(requirements, now, within_ms))
+    }
+
+    /// Every worker that was heard of within `within_ms` and takes tasks, held against what is required.
+    pub(super) fn standings(&self, requirements: &Requirements, now: UnixMs, within_ms: u64) -> Vec<Standing> {
+        let workers = self.workers();
+        let taking =
+            workers.iter().filter(|(_, session)| !session.draining && now.ms_since(session.last_seen) <= within_ms);
+        let standing = |(id, session): (&WorkerId, &Session)| Standing {
+            worker: id.clone(),
+            host: session.description.host.clone(),
+            slots: session.description.slots,
+            shortfalls: session.capabilities.shortfalls(requirements),
+        };
+        taking.map(standing).collect()
+    }
+
+    /// Whether a worker was heard of and not forgotten.
+    pub(super) fn knows(&self, worker: &WorkerId) -> bool {
+        self.workers().contains_key(worker)
+    }
+
     /// Forgets workers that were not heard of for `within_ms`.
     pub(super) fn forget(&self, now: UnixMs, within_ms: u64) {
         self.workers().retain(|_, session| now.ms_since(session.last_seen) <= within_ms);
@@ -166,11 +236,17 @@ impl Sessions {
 }
 
 impl Session {
+    fn is_able(&self, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
+        !self.draining && now.ms_since(self.last_seen) <= within_ms && self.capabilities.meet(requirements)
+    }
+
     fn new(now: UnixMs) -> Self {
         Self {
             sequence: 0,
             messages: watch::channel(0).0,
             description: v1::WorkerDescription::default(),
+            capabilities: Capabilities::default(),
+            free_slots: 0,
             running: Vec::new(),
             draining: false,
             last_seen: now,

@@ -31,6 +31,8 @@ pub struct Swept {
     pub told: usize,
     /// Ready queues that had been empty for long.
     pub closed: usize,
+    /// Running tasks that were asked to give way.
+    pub preempted: usize,
 }
 
 /// Keeps leases from running out while workers could not be heard: after the start, and after an outage of the store.
@@ -121,11 +123,14 @@ impl Shared {
     async fn sweep(&self) -> Result<Swept, Refusal> {
         let now = self.store.now().await?;
         self.sessions.forget(now, self.rules.lease_ttl_ms * LEASES_TO_REMEMBER);
+        self.cached.keep(|worker| self.sessions.knows(worker));
+        self.left.forget(now);
         let swept = Swept {
             expired: self.expire_leases(now).await?,
             released: self.release_due(now).await?,
             told: self.tell_dependents(now).await?,
             closed: self.close_empty_queues(now).await?,
+            preempted: self.preempt(now).await?,
         };
         self.measure_queue().await?;
         Ok(swept)

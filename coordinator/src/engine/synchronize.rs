@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use sortinghat_proto::{Refusal, WorkerId, time::UnixMs, v1};
+use sortinghat_proto::{Refusal, WorkerId, limits::MAX_CACHED_MANIFESTS, time::UnixMs, v1};
 use tokio::{sync::broadcast, time::Instant};
 
 use super::{
@@ -50,10 +50,15 @@ impl Engine {
             let message = format!("{} leases are more than {MAX_LEASES_PER_WORKER}", request.leases.len());
             return Err(Refusal::invalid("leases", message));
         }
+        if request.cached.len() > MAX_CACHED_MANIFESTS {
+            let message = format!("{} cached manifests are more than {MAX_CACHED_MANIFESTS}", request.cached.len());
+            return Err(Refusal::invalid("cached", message));
+        }
         let arrived = shared.store.now().await?;
         // Before the first read, so that no change between read and wait is missed.
         let mut hints = shared.store.hints();
         let mut turn = shared.sessions.enter(&worker, &request, arrived)?;
+        shared.cached.note(&worker, &request.cached);
         let held_ms = u64::from(request.wait_ms).min(shared.rules.lease_ttl_ms / 3);
         let until = Instant::now() + Duration::from_millis(held_ms);
         let message = shared.take_message(worker, request, arrived).await?;
@@ -126,6 +131,9 @@ impl Shared {
             }
             if loaded.task.value.task.cancel_requested {
                 instructions.insert(Instruction::Cancel(name.clone()));
+            }
+            if lease.preempted.is_some() {
+                instructions.insert(Instruction::GiveWay(name.clone()));
             }
             leases.push(self.told_lease(loaded, lease, message.arrived, is_known).await?);
         }

@@ -31,79 +31,32 @@ impl From<&v1::WorkerDescription> for Capabilities {
     }
 }
 
-/// Something that a job requires and a worker has not.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Shortfall {
-    /// Another kind of device.
-    Device {
-        /// The kind that is required.
-        required: DeviceKind,
-        /// The kind that it has.
-        has: Option<DeviceKind>,
-    },
-    /// Too little memory.
-    Memory {
-        /// At least this much is required.
-        required: ByteCount,
-        /// It has this much.
-        has: ByteCount,
-    },
-    /// Too little memory of the device.
-    DeviceMemory {
-        /// At least this much is required.
-        required: ByteCount,
-        /// It has this much.
-        has: ByteCount,
-    },
-    /// Another value of a label, or no such label.
-    Label {
-        /// The label.
-        name: Label,
-        /// The value that is required.
-        required: Label,
-        /// The value that it has.
-        has: Option<Label>,
-    },
-}
-
 impl Capabilities {
     /// Whether a worker that has this may run a job with these requirements.
     pub fn meet(&self, requirements: &Requirements) -> bool {
         self.shortfalls(requirements).is_empty()
     }
 
-    /// Everything that is required and missing.
-    pub fn shortfalls(&self, requirements: &Requirements) -> Vec<Shortfall> {
+    /// Everything that is required and missing, with what is there instead.
+    pub fn shortfalls(&self, requirements: &Requirements) -> Vec<v1::Shortfall> {
         let device = requirements.device_kind.filter(|required| self.device_kind != Some(*required));
-        let device = device.map(|required| Shortfall::Device { required, has: self.device_kind });
-        let (required, has) = (requirements.min_memory, self.memory);
-        let memory = (has < required).then_some(Shortfall::Memory { required, has });
-        let (required, has) = (requirements.min_device_memory, self.device_memory);
-        let device_memory = (has < required).then_some(Shortfall::DeviceMemory { required, has });
+        let device = device.map(|required| shortfall("device", required, self.device_kind));
+        let sizes = [
+            ("memory", requirements.min_memory, self.memory),
+            ("device-memory", requirements.min_device_memory, self.device_memory),
+        ];
+        let sizes = sizes.into_iter().filter(|(_, required, has)| has < required);
+        let sizes = sizes.map(|(name, required, has)| shortfall(name, required, Some(has).filter(|has| has.0 > 0)));
         let labels = requirements.labels.iter().filter(|(name, required)| self.labels.get(name) != Some(required));
-        let labels = labels.map(|(name, required)| Shortfall::Label {
-            name: name.clone(),
-            required: required.clone(),
-            has: self.labels.get(name).cloned(),
-        });
-        device.into_iter().chain(memory).chain(device_memory).chain(labels).collect()
+        let labels =
+            labels.map(|(name, required)| shortfall(&format!("label.{name}"), required, self.labels.get(name)));
+        device.into_iter().chain(sizes).chain(labels).collect()
     }
 }
 
-/// "device cuda (it has cpu)".
-impl fmt::Display for Shortfall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Device { required, has: Some(has) } => write!(f, "device {required} (it has {has})"),
-            Self::Device { required, has: None } => write!(f, "device {required} (it has none yet)"),
-            Self::Memory { required, has } => write!(f, "{required} of memory (it has {has})"),
-            Self::DeviceMemory { required, has } => write!(f, "{required} of device memory (it has {has})"),
-            Self::Label { name, required, has: Some(has) } => {
-                write!(f, "label {name}={required} (it has {name}={has})")
-            }
-            Self::Label { name, required, has: None } => write!(f, "label {name}={required} (it has no {name})"),
-        }
-    }
+fn shortfall<T: fmt::Display>(requirement: &str, required: T, has: Option<T>) -> v1::Shortfall {
+    let has = has.map(|has| has.to_string()).unwrap_or_default();
+    v1::Shortfall { requirement: requirement.to_owned(), required: required.to_string(), has }
 }
 
 #[cfg(test)]
@@ -133,16 +86,19 @@ mod tests {
 
     #[test]
     fn everything_that_is_missing_is_named_with_what_is_there() {
-        let required = "device=cuda,memory=17GiB,device-memory=9GiB,label.rack=7,label.zone=us".parse().expect("valid");
-        let shown: Vec<String> = gpu_worker().shortfalls(&required).iter().map(ToString::to_string).collect();
+        let required = "device=cuda,memory=17GiB,device-memory=9GiB,label.rack=7,label.zone=us";
+        let required = required.parse().expect("valid");
+        let missing = |required: &Requirements| -> Vec<[String; 3]> {
+            let shortfalls = gpu_worker().shortfalls(required).into_iter();
+            shortfalls.map(|short| [short.requirement, short.required, short.has]).collect()
+        };
         let expected = [
-            "17GiB of memory (it has 16GiB)",
-            "9GiB of device memory (it has 8GiB)",
-            "label rack=7 (it has no rack)",
-            "label zone=us (it has zone=eu)",
+            ["memory", "17GiB", "16GiB"],
+            ["device-memory", "9GiB", "8GiB"],
+            ["label.rack", "7", ""],
+            ["label.zone", "us", "eu"],
         ];
-        assert_eq!(shown, expected);
-        let cpu = "device=cpu".parse().expect("valid");
-        assert_eq!(gpu_worker().shortfalls(&cpu)[0].to_string(), "device cpu (it has cuda)");
+        assert_eq!(missing(&required), expected);
+        assert_eq!(missing(&"device=cpu".parse().expect("valid")), [["device", "cpu", "cuda"]]);
     }
 }

@@ -12,7 +12,7 @@ mod task;
 mod transition;
 pub mod wire;
 
-pub use capability::{Capabilities, Shortfall};
+pub use capability::Capabilities;
 pub use invariants::{Violation, check_step};
 pub use job::{Phase, TaskCounts};
 pub use order::{ClaimOrder, Heads, Pick, Share, Turns};

@@ -87,6 +87,9 @@ pub struct Lease {
     pub attempt: u32,
     /// When it was given.
     pub started: UnixMs,
+    /// When its worker was asked to checkpoint and to give the task back; `None` if it was not.
+    #[serde(default)]
+    pub preempted: Option<UnixMs>,
 }
 
 /// What a worker shows to prove that it holds a lease.
@@ -153,6 +156,8 @@ pub enum Event {
     },
     /// Its user wants it stopped.
     Cancel,
+    /// A more urgent task waits for its slot.
+    Preempt,
 }
 
 impl Task {

@@ -1,12 +1,15 @@
 //! The table of states and events. Every pair that is not in it is an error.
 
 use sortinghat_proto::{
-    limits::{MAX_DEATHS_WITHOUT_PROGRESS, MAX_MEMORY_FAILURES},
+    limits::{MAX_DEATHS_WITHOUT_PROGRESS, MAX_MEMORY_FAILURES, MIN_RUN_BEFORE_PREEMPTION_MS},
     time::UnixMs,
     v1::{AttemptOutcome, ErrorCode, Failure, FailureClass},
 };
 
 use super::{Event, Lease, Outcome, State, Task, Token, backoff_ms};
+
+/// How long a task that gave way is not claimed again, in milliseconds.
+const GIVE_WAY_MS: u64 = 5_000;
 
 /// The lengths of time that the rules depend on.
 #[derive(Debug, Clone, Copy)]
@@ -39,8 +42,8 @@ pub enum Rejection {
     /// The lease is not held any more, or never was. Nothing changes.
     #[error("the lease is not held any more")]
     Stale,
-    /// The task may not be claimed yet.
-    #[error("the task may not be claimed yet")]
+    /// The task may not be claimed, or asked to give way, yet.
+    #[error("it is too early for that")]
     TooEarly,
     /// The lease has not run out yet.
     #[error("the lease has not run out yet")]
@@ -97,11 +100,18 @@ pub fn transition(task: &Task, event: &Event, now: UnixMs, rules: &Rules) -> Ste
         }
         (State::Leased(lease), Event::Expire { after_outage }) => expire(task, lease, *after_outage, now, rules),
         (State::Leased(_), Event::Cancel) => Ok((Task { cancel_requested: true, ..task.clone() }, Vec::new())),
+        (State::Leased(lease), Event::Preempt) if now.ms_since(lease.started) < MIN_RUN_BEFORE_PREEMPTION_MS => {
+            Err(Rejection::TooEarly)
+        }
+        (State::Leased(lease), Event::Preempt) => {
+            let preempted = Some(lease.preempted.unwrap_or(now));
+            moved(task, State::Leased(Lease { preempted, ..lease.clone() }))
+        }
         (state, Event::Cancel) if state.is_terminal() => unchanged(task),
         (state, Event::End(token, outcome)) if is_repetition(task, state, token, outcome) => unchanged(task),
         (_, Event::Renew { .. } | Event::Checkpoint(..) | Event::End(..)) => Err(Rejection::Stale),
         (_, Event::ParentsSucceeded | Event::ParentFailed(_) | Event::Due) => Err(Rejection::WrongState),
-        (_, Event::Claim(_) | Event::Expire { .. } | Event::Cancel) => Err(Rejection::WrongState),
+        (_, Event::Claim(_) | Event::Expire { .. } | Event::Cancel | Event::Preempt) => Err(Rejection::WrongState),
     }
 }
 
@@ -121,7 +131,7 @@ fn next_epoch(task: &Task, now: UnixMs) -> u64 {
 fn claim(task: &Task, token: Token, now: UnixMs, rules: &Rules) -> Step {
     let attempt = task.attempts + 1;
     let last_epoch = token.epoch;
-    let lease = Lease { token, deadline: now.plus_ms(rules.lease_ttl_ms), attempt, started: now };
+    let lease = Lease { token, deadline: now.plus_ms(rules.lease_ttl_ms), attempt, started: now, preempted: None };
     let state = State::Leased(lease.clone());
     Ok((Task { state, last_epoch, attempts: attempt, ..task.clone() }, vec![Effect::AttemptStarted(lease)]))
 }
@@ -226,8 +236,12 @@ fn out_of_memory(task: &Task, failure: &Failure, now: UnixMs) -> Task {
     Task { state, memory_failures, ..task.clone() }
 }
 
-/// Nobody's fault: again at once, unless it comes back as soon as it is given, more than once in a row.
+/// Nobody's fault: again at once, unless it comes back as soon as it is given, more than once in a row. One that gave way waits
+/// for a moment, so that the slot goes to the task that it gave way to.
 fn returned(task: &Task, lease: &Lease, now: UnixMs) -> Task {
+    if lease.preempted.is_some() {
+        return Task { state: State::Ready { not_before: Some(now.plus_ms(GIVE_WAY_MS)) }, ..task.clone() };
+    }
     let ran = now.ms_since(lease.started) >= SHORTEST_RUN_MS;
     let (state, returns) = match task.returns {
         _ if ran => (State::Ready { not_before: None }, 0),

@@ -1,7 +1,10 @@
 //! The engine over real stores: jobs from submission to their end, workers that die, and what nobody may see.
 
+mod explain;
 mod jobs;
 mod leases;
+mod preemption;
+mod preference;
 mod scheduling;
 mod tenants;
 mod workers;

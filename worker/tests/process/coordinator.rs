@@ -186,6 +186,7 @@ impl Service {
                 cancel: wishes.cancel,
                 preempt: wishes.preempt,
                 assignment: held.is_none().then(|| task.clone()),
+                ..v1::Lease::default()
             }
         });
         let leases: Vec<_> = leases.collect();

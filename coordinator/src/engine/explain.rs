@@ -1,0 +1,176 @@
+//! Why a job is where it is: typed for programs, and one sentence for people.
+
+mod sentence;
+
+use std::collections::HashMap;
+
+use sortinghat_proto::{
+    JobId, Refusal, TaskId, Tenant,
+    time::UnixMs,
+    v1::{self, JobState, explain_job_response::Reason},
+};
+
+use super::{
+    Engine, Shared,
+    keys::{self, QueueName},
+    records::{JobRecord, TaskRecord},
+    sessions::Standing,
+};
+use crate::{
+    queue::{Lease, State, Task},
+    store::Range,
+};
+
+/// Places in a queue that are counted.
+const MAX_COUNTED_PLACES: usize = 1_000;
+/// Tasks before it whose kinds are looked at; those further ahead are taken to be like them.
+const MAX_KINDS_READ: usize = 200;
+/// Workers whose shortfalls are told.
+const MAX_TOLD_WORKERS: usize = 20;
+
+impl Engine {
+    /// Says why a job waits, where it runs or how it ended. Another tenant's does not exist.
+    pub async fn explain(&self, tenant: &Tenant, job: &JobId) -> Result<v1::ExplainJobResponse, Refusal> {
+        let shared = &self.shared;
+        let now = shared.store.now().await?;
+        let job = shared.job(tenant, job).await?.value;
+        let reason = shared.reason(&job, now).await?;
+        Ok(v1::ExplainJobResponse {
+            state: job.state().into(),
+            sentence: sentence::of(&reason, &job, now),
+            reason: Some(reason),
+        })
+    }
+}
+
+impl Shared {
+    async fn reason(&self, job: &JobRecord, now: UnixMs) -> Result<Reason, Refusal> {
+        match job.state() {
+            JobState::Blocked => Ok(Reason::Parents(self.parents_waited_for(job).await?)),
+            JobState::Queued | JobState::Running => self.reason_of_task(job, now).await,
+            JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Unspecified => {
+                Ok(Reason::Ended(v1::JobEnded {
+                    finished_unix_ms: job.finished.map_or(0, UnixMs::to_wire),
+                    failure: job.failure.clone(),
+                }))
+            }
+        }
+    }
+
+    async fn parents_waited_for(&self, job: &JobRecord) -> Result<v1::WaitsForParents, Refusal> {
+        let keys: Vec<String> = job.parents.iter().map(keys::job).collect();
+        let parents = self.read_all::<JobRecord>(&keys).await?.into_iter().flatten();
+        let waited_for = parents.filter(|parent| parent.value.state() != JobState::Succeeded);
+        let parents = waited_for
+            .map(|parent| v1::WaitedForJob { job_id: parent.value.id.to_string(), state: parent.value.state().into() });
+        Ok(v1::WaitsForParents { parents: parents.collect() })
+    }
+
+    /// The reason of the job's first task.
+    async fn reason_of_task(&self, job: &JobRecord, now: UnixMs) -> Result<Reason, Refusal> {
+        let id = TaskId::new(job.id.clone(), 0);
+        let Some(task) = self.read::<TaskRecord>(keys::task(&id)).await? else {
+            return Err(Refusal::not_found(format!("task {id} does not exist")));
+        };
+        let task = task.value.task;
+        match &task.state {
+            State::Leased(lease) => Ok(Reason::Runs(runs(job, lease))),
+            State::Ready { not_before: Some(at) } => Ok(match job.attempts.last() {
+                Some(last) => Reason::Backoff(v1::WaitsAfterFailure {
+                    until_unix_ms: at.to_wire(),
+                    last_attempt: Some(last.0.clone()),
+                }),
+                None => Reason::NotBefore(v1::WaitsForTime { not_before_unix_ms: at.to_wire() }),
+            }),
+            State::Ready { not_before: None } => self.reason_of_waiting(job, &task, now).await,
+            State::Blocked => Ok(Reason::Parents(self.parents_waited_for(job).await?)),
+            State::Succeeded { .. } | State::Failed { .. } | State::Cancelled { .. } => {
+                Ok(Reason::Ended(v1::JobEnded { finished_unix_ms: now.to_wire(), failure: job.failure.clone() }))
+            }
+        }
+    }
+
+    async fn reason_of_waiting(&self, job: &JobRecord, task: &Task, now: UnixMs) -> Result<Reason, Refusal> {
+        let standings = self.sessions.standings(&job.requirements, now, self.rules.lease_ttl_ms);
+        if standings.is_empty() {
+            return Ok(Reason::NoWorker(v1::WaitsForAnyWorker {}));
+        }
+        let (able, short): (Vec<_>, Vec<_>) = standings.into_iter().partition(|worker| worker.shortfalls.is_empty());
+        if able.is_empty() {
+            return Ok(Reason::NoCapableWorker(no_capable_worker(short)));
+        }
+        let slots = able.iter().map(|worker| worker.slots).sum();
+        let rank = job.rank();
+        let own = keys::placement(task, &rank).into_iter().next().map(|(_, entry)| entry).unwrap_or_default();
+        let before = Range::first(rank.queue.index(), MAX_COUNTED_PLACES).until(own);
+        let before = self.store.range(before).await?;
+        let share = self.share_of_lane(&rank.queue).await?;
+        Ok(Reason::Turn(v1::WaitsForTurn {
+            place: u32::try_from(before.len() + 1).unwrap_or(u32::MAX),
+            place_is_a_bound: before.len() >= MAX_COUNTED_PLACES,
+            tenants: share.tenants,
+            slots,
+            estimated_wait_ms: self.estimated_wait_ms(job, &before, share.part, slots).await?,
+        }))
+    }
+
+    /// Who waits in a lane, and the part of its slots that the queue's tenant gets.
+    async fn share_of_lane(&self, queue: &QueueName) -> Result<LaneShare, Refusal> {
+        let open = self.open_queues().await?.into_iter().filter(|open| open.lane == queue.lane);
+        let open: Vec<QueueName> = open.collect();
+        let first = self.store.ranges(open.iter().map(|queue| Range::first(queue.index(), 1)).collect()).await?;
+        let waiting = open.iter().zip(first).filter(|(_, first)| !first.is_empty()).map(|(queue, _)| &queue.tenant);
+        let mut weights: HashMap<&Tenant, u32> = waiting.map(|tenant| (tenant, self.weight(tenant))).collect();
+        weights.insert(&queue.tenant, self.weight(&queue.tenant));
+        let all: u32 = weights.values().sum();
+        Ok(LaneShare {
+            tenants: u32::try_from(weights.len()).unwrap_or(u32::MAX),
+            part: f64::from(self.weight(&queue.tenant)) / f64::from(all),
+        })
+    }
+
+    /// The tasks before it on this part of the slots, and the rest of one that runs; `None` if some kind was never measured.
+    async fn estimated_wait_ms(
+        &self,
+        job: &JobRecord,
+        before: &[String],
+        part: f64,
+        slots: u32,
+    ) -> Result<Option<u64>, Refusal> {
+        let looked_at = &before[before.len().saturating_sub(MAX_KINDS_READ)..];
+        let tasks = looked_at.iter().filter_map(|entry| keys::task_of_entry(entry));
+        let keys: Vec<String> = tasks.map(|task| keys::job(task.job())).collect();
+        let jobs = self.read_all::<JobRecord>(&keys).await?;
+        let durations = jobs.iter().flatten().map(|before| self.durations.of(before.value.kind));
+        let Some(durations) = durations.collect::<Option<Vec<f64>>>() else { return Ok(None) };
+        let Some(own) = self.durations.of(job.kind) else { return Ok(None) };
+        let slots = f64::from(slots);
+        let average = if durations.is_empty() { own } else { durations.iter().sum::<f64>() / durations.len() as f64 };
+        let first_free = average / (slots + 1.0);
+        Ok(Some((first_free + average * before.len() as f64 / (slots * part)) as u64))
+    }
+}
+
+/// Who waits in a lane.
+struct LaneShare {
+    /// Tenants with waiting tasks, the asking one included.
+    tenants: u32,
+    /// The asking tenant's part of the slots, above 0 and at most 1.
+    part: f64,
+}
+
+fn no_capable_worker(mut workers: Vec<Standing>) -> v1::WaitsForCapableWorker {
+    workers.sort_by_key(|worker| (worker.shortfalls.len(), worker.host.clone()));
+    workers.truncate(MAX_TOLD_WORKERS);
+    let told = workers.into_iter().map(|worker| v1::WorkerShortfalls {
+        worker_id: worker.worker.to_string(),
+        host: worker.host,
+        shortfalls: worker.shortfalls,
+    });
+    v1::WaitsForCapableWorker { workers: told.collect() }
+}
+
+fn runs(job: &JobRecord, lease: &Lease) -> v1::JobRuns {
+    let attempt = job.attempts.iter().rfind(|attempt| attempt.0.epoch == lease.token.epoch);
+    v1::JobRuns { attempt: attempt.map(|attempt| attempt.0.clone()), gives_way: lease.preempted.is_some() }
+}
