@@ -104,6 +104,14 @@ impl Drop for UploadBar {
     }
 }
 
+/// Which task of a divided job an attempt is of, in front of its number.
+pub(crate) fn task_word(attempt: &Attempt) -> String {
+    match attempt.task {
+        0 => String::new(),
+        task => format!("task {task}, "),
+    }
+}
+
 /// What the person sees while a job runs: rows on standard output, a bar on standard error.
 struct Screen<'a> {
     session: &'a Session,
@@ -163,7 +171,7 @@ impl<'a> Screen<'a> {
             AttemptOutcome::Unspecified => return,
         };
         let why = if failure.message.is_empty() { String::new() } else { format!(": {}", failure.message) };
-        let text = format!("attempt {} on {} {how}{why}", attempt.number, attempt.host);
+        let text = format!("{}attempt {} on {} {how}{why}", task_word(attempt), attempt.number, attempt.host);
         self.bar.suspend(|| self.session.warn(&text));
     }
 

@@ -75,6 +75,7 @@ impl App {
         let settings = Settings {
             lease_ttl_ms: u32::try_from(config.lease_ttl.as_ms()).expect("a lease is at most an hour"),
             weights: authenticator.weights(),
+            shard_items: config.shard_items,
             ..Settings::default()
         };
         let engine = Engine::new(open_store(&config).await?, Arc::new(objects.clone()), settings);

@@ -6,11 +6,12 @@ mod values;
 use std::{
     io,
     net::SocketAddr,
+    num::NonZeroU64,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use sortinghat_proto::Name;
+use sortinghat_proto::{Name, limits};
 
 pub use settings::Settings;
 pub use values::{LogFilter, LogFormat, ObjectStoreUrl, RedisUrl, Span, StoreUrl, ValueError};
@@ -30,6 +31,8 @@ pub struct Config {
     pub object_store: ObjectStoreUrl,
     /// How long a worker may be silent before its tasks go to others.
     pub lease_ttl: Span,
+    /// Items of a job that are one task.
+    pub shard_items: NonZeroU64,
     /// How long calls in flight may take to end when the coordinator stops.
     pub drain_grace: Span,
     /// Where `/metrics` and `/healthz` are served over HTTP; `None` for nowhere.
@@ -131,6 +134,7 @@ pub enum ConfigError {
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7878);
 const DEFAULT_DEPLOYMENT: &str = "sortinghat";
 const DEFAULT_LEASE_TTL: Duration = Duration::from_secs(30);
+const DEFAULT_SHARD_ITEMS: NonZeroU64 = NonZeroU64::new(limits::DEFAULT_SHARD_ITEMS).expect("not 0");
 const DEFAULT_DRAIN_GRACE: Duration = Duration::from_secs(10);
 
 impl Config {
@@ -169,6 +173,7 @@ impl Config {
             store,
             object_store,
             lease_ttl: settings.lease_ttl.map_or(Ok(Span::new(DEFAULT_LEASE_TTL)), Span::checked_as_lease)?,
+            shard_items: settings.shard_items.unwrap_or(DEFAULT_SHARD_ITEMS),
             drain_grace: settings.drain_grace.unwrap_or(Span::new(DEFAULT_DRAIN_GRACE)),
             metrics_listen: settings.metrics_listen,
             tls: tls(settings.tls_cert, settings.tls_key)?,

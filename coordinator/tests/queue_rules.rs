@@ -50,7 +50,7 @@ fn failure(class: FailureClass) -> Failure {
 }
 
 fn success() -> Outcome {
-    Outcome::Succeeded(Output { manifest: ObjectRef::of(b"manifest"), summary: "done".into() })
+    Outcome::Succeeded(Output::Made { manifest: ObjectRef::of(b"manifest"), summary: "done".into() })
 }
 
 fn crash() -> Outcome {
@@ -113,7 +113,7 @@ fn the_same_completion_again_is_fine_and_another_is_not() {
     let (leased, token) = claimed(&task(false), START);
     let done = after(&leased, &Event::End(token.clone(), success()), START);
     assert_eq!(after(&done, &Event::End(token.clone(), success()), START), done);
-    let other = Outcome::Succeeded(Output { manifest: ObjectRef::of(b"other"), summary: String::new() });
+    let other = Outcome::Succeeded(Output::Made { manifest: ObjectRef::of(b"other"), summary: String::new() });
     for outcome in [other, crash()] {
         let again = transition(&done, &Event::End(token.clone(), outcome), START, &RULES);
         assert_eq!(again, Err(Rejection::Stale));

@@ -44,6 +44,11 @@ pub const MAX_LOG_TAIL_BYTES: usize = 32 << 10;
 pub const MAX_TEXT_BYTES: usize = 4096;
 /// Attempts that a job's record shows.
 pub const MAX_SHOWN_ATTEMPTS: usize = 20;
+/// Items of a job that are one task; a job with more is divided into shards of this many. A multiple of the photos that a
+/// network is asked about at a time, so that a division does not change which photos it sees together.
+pub const DEFAULT_SHARD_ITEMS: u64 = 1024;
+/// Shards of one job; one with more items has larger shards. What they made is listed in one message.
+pub const MAX_SHARDS_PER_JOB: u32 = 4096;
 /// Attempts that may die without progress before a task is poison.
 pub const MAX_DEATHS_WITHOUT_PROGRESS: u32 = 3;
 /// Attempts that may run out of memory without progress before a task fails.

@@ -119,13 +119,15 @@ fn outcome(job: &Job) -> String {
         let name = if output.name.is_empty() { String::new() } else { format!("{}: ", output.name) };
         return name + &output.summary;
     }
-    match &job.progress {
+    let progress = match &job.progress {
         Some(progress) if progress.total > 0 => {
-            format!("{} {} of {} {}", progress.phase, progress.done, progress.total, progress.unit)
+            Some(format!("{} {} of {} {}", progress.phase, progress.done, progress.total, progress.unit))
         }
-        Some(progress) => progress.phase.clone(),
-        None => String::new(),
-    }
+        Some(progress) => Some(progress.phase.clone()),
+        None => None,
+    };
+    let parts = job.tasks.map(|tasks| format!("{}/{} parts", tasks.succeeded, tasks.total));
+    progress.into_iter().chain(parts).collect::<Vec<_>>().join(", ")
 }
 
 async fn show(session: &Session, id: &str) -> Result<Exit, Failure> {
@@ -155,7 +157,9 @@ fn attempt_line(attempt: &Attempt) -> String {
         other => other.as_str_name().trim_start_matches("ATTEMPT_OUTCOME_").to_lowercase(),
     };
     let why = attempt.failure.as_ref().map(|failure| format!(": {}", failure.message)).unwrap_or_default();
-    format!("attempt {}  {outcome} on {}, started {}{why}", attempt.number, attempt.host, time(attempt.started_unix_ms))
+    let task = follow::task_word(attempt);
+    let (number, host, started) = (attempt.number, &attempt.host, time(attempt.started_unix_ms));
+    format!("{task}attempt {number}  {outcome} on {host}, started {started}{why}")
 }
 
 async fn why(session: &Session, id: &str) -> Result<Exit, Failure> {
@@ -190,7 +194,9 @@ async fn logs(session: &Session, id: &str, follow: bool) -> Result<Exit, Failure
         let text = match &event.event {
             Some(Event::Log(line)) => line.text.clone(),
             Some(Event::Notice(notice)) => notice.message.clone(),
-            Some(Event::AttemptStarted(attempt)) => format!("attempt {} on {}", attempt.number, attempt.host),
+            Some(Event::AttemptStarted(attempt)) => {
+                format!("{}attempt {} on {}", follow::task_word(attempt), attempt.number, attempt.host)
+            }
             Some(Event::AttemptEnded(attempt)) => attempt_line(attempt),
             Some(Event::StateChanged(change)) => format!("job is {}", json::state_word(change.state())),
             Some(Event::EpochFinished(metrics)) => table::epoch_row(metrics),

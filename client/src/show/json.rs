@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sortinghat_proto::v1::{
-    self, Attempt, EpochMetrics, Failure, Job, JobEvent, JobOutput, JobState, Progress, Worker,
+    self, Attempt, EpochMetrics, Failure, Job, JobEvent, JobOutput, JobState, Progress, TaskProgress, Worker,
     explain_job_response::Reason, job_event::Event, job_spec::Kind,
 };
 
@@ -51,6 +51,7 @@ pub(crate) fn job(job: &Job) -> Value {
         "cancel_requested": job.cancel_requested,
         "lane": word(job.lane().as_str_name(), "LANE_"),
         "requirements": job.requirements.as_ref().map(requirements),
+        "tasks": job.tasks.as_ref().map(tasks),
     })
 }
 
@@ -168,6 +169,13 @@ pub(crate) fn progress(progress: &Progress) -> Value {
     json!({ "phase": progress.phase, "done": progress.done, "total": progress.total, "unit": progress.unit })
 }
 
+fn tasks(tasks: &TaskProgress) -> Value {
+    json!({
+        "total": tasks.total, "running": tasks.running, "succeeded": tasks.succeeded, "failed": tasks.failed,
+        "cancelled": tasks.cancelled,
+    })
+}
+
 fn epoch(metrics: &EpochMetrics) -> Value {
     json!({
         "frozen": metrics.frozen, "epoch": metrics.epoch, "train_loss": metrics.train_loss,
@@ -182,7 +190,7 @@ fn attempt(attempt: &Attempt) -> Value {
         other => word(other.as_str_name(), "ATTEMPT_OUTCOME_"),
     };
     json!({
-        "number": attempt.number, "worker_id": attempt.worker_id, "host": attempt.host, "epoch": attempt.epoch,
+        "task": attempt.task, "number": attempt.number, "worker_id": attempt.worker_id, "host": attempt.host, "epoch": attempt.epoch,
         "started_unix_ms": attempt.started_unix_ms, "finished_unix_ms": attempt.finished_unix_ms,
         "outcome": outcome, "failure": attempt.failure.as_ref().map(failure),
     })

@@ -1,6 +1,6 @@
 //! What a file, the environment and flags may say; everything optional.
 
-use std::{fs, net::SocketAddr, path::Path, path::PathBuf};
+use std::{fs, net::SocketAddr, num::NonZeroU64, path::Path, path::PathBuf};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,9 @@ pub struct Settings {
     /// How long a worker may be silent before its tasks go to others, such as 30s [default: 30s]
     #[arg(long, env = "SORTINGHAT_LEASE_TTL", value_name = "DURATION")]
     pub lease_ttl: Option<Span>,
+    /// Items of a job that are one task; one with more photos is divided into shards of this many [default: 1024]
+    #[arg(long, env = "SORTINGHAT_SHARD_ITEMS", value_name = "COUNT")]
+    pub shard_items: Option<NonZeroU64>,
     /// How long calls in flight may take to end when the coordinator stops [default: 10s]
     #[arg(long, env = "SORTINGHAT_DRAIN_GRACE", value_name = "DURATION")]
     pub drain_grace: Option<Span>,
@@ -85,6 +88,7 @@ impl Settings {
             allow_data_loss: self.allow_data_loss.or(lower.allow_data_loss),
             object_store: self.object_store.or(lower.object_store),
             lease_ttl: self.lease_ttl.or(lower.lease_ttl),
+            shard_items: self.shard_items.or(lower.shard_items),
             drain_grace: self.drain_grace.or(lower.drain_grace),
             metrics_listen: self.metrics_listen.or(lower.metrics_listen),
             tls_cert: self.tls_cert.or(lower.tls_cert),
@@ -109,6 +113,7 @@ impl From<Config> for Settings {
             allow_data_loss: redis.as_ref().map(|redis| redis.allow_data_loss),
             object_store: Some(config.object_store),
             lease_ttl: Some(config.lease_ttl),
+            shard_items: Some(config.shard_items),
             drain_grace: Some(config.drain_grace),
             metrics_listen: config.metrics_listen,
             tls_cert,

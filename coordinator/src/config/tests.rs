@@ -44,6 +44,7 @@ fn a_dumped_configuration_read_back_is_the_same() {
         tls_key: Some("/key.pem".into()),
         credentials: Some("/tokens.toml".into()),
         metrics_listen: "127.0.0.1:9000".parse().ok(),
+        shard_items: "7".parse().ok(),
         ..at("/data")
     };
     let config = Config::resolve(settings).expect("valid");

@@ -1,17 +1,17 @@
 //! A lease as the worker sees it, with everything that the task needs.
 
 use sortinghat_proto::{
-    ObjectRef, Refusal,
+    ObjectRef, Refusal, TaskId,
     time::UnixMs,
     v1::{self, ErrorCode},
 };
 
 use super::{
     Shared, keys,
-    load::Loaded,
-    records::{Input, JobRecord},
+    load::{Loaded, Versioned},
+    records::{Input, JobRecord, TaskRecord},
 };
-use crate::queue::Lease;
+use crate::queue::{Division, Lease, Output, Role, State};
 
 /// A name and the manifest that it stood for.
 #[derive(Default)]
@@ -59,7 +59,38 @@ impl Shared {
             dataset_name: dataset.name,
             model_name: model.name,
             memory_failures: task.memory_failures,
+            part: Some(v1::Part { part: Some(self.part(job, &task.id).await?) }),
         })
+    }
+
+    /// Which part of its job a task is.
+    async fn part(&self, job: &JobRecord, task: &TaskId) -> Result<v1::part::Part, Refusal> {
+        use v1::part::Part;
+        Ok(match (job.role(task), job.division()) {
+            (Role::Shard(index), Some(division)) => {
+                let items = division.range(index);
+                let count = division.shards();
+                Part::Shard(v1::ShardPart { index, count, first_item: items.start, end_item: items.end })
+            }
+            (Role::Finish, Some(division)) => Part::Finish(v1::FinishPart { shards: self.made(job, division).await? }),
+            (Role::Whole | Role::Shard(_) | Role::Finish, _) => {
+                Part::Whole(v1::WholePart { max_items: self.settings.shard_items.get() })
+            }
+        })
+    }
+
+    /// What the shards of a job made, in their order.
+    async fn made(&self, job: &JobRecord, division: Division) -> Result<Vec<v1::ObjectRef>, Refusal> {
+        let indexes = (0..division.shards()).map(|shard| division.shard_index(shard));
+        let tasks: Vec<TaskId> = indexes.map(|index| TaskId::new(job.id.clone(), index)).collect();
+        let keys: Vec<String> = tasks.iter().map(keys::task).collect();
+        let made = |(task, record): (TaskId, Option<Versioned<TaskRecord>>)| match record
+            .map(|record| record.value.task.state)
+        {
+            Some(State::Succeeded { output: Output::Made { manifest, .. }, .. }) => Ok(manifest.into()),
+            _ => Err(Refusal::new(ErrorCode::Internal, format!("shard {task} made nothing, although its job goes on"))),
+        };
+        tasks.into_iter().zip(self.read_all::<TaskRecord>(&keys).await?).map(made).collect()
     }
 
     async fn resolve(&self, input: Option<&Input>) -> Result<Resolved, Refusal> {

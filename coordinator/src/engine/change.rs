@@ -4,17 +4,19 @@ use metrics::Counter;
 use sortinghat_proto::{
     Refusal, VersionedName,
     time::UnixMs,
-    v1::{self, ErrorCode, JobState, job_event},
+    v1::{self, ErrorCode, job_event},
 };
 
 use super::{
     history,
     keys::{self, QueueName},
+    ledger::Ledger,
     load::Loaded,
-    records::{self, ArtifactRecord, AttemptEvents, EventRecord, JobRecord, LastVersionRecord, TaskRecord},
+    records::{self, ArtifactRecord, AttemptEvents, JobRecord, LastVersionRecord, TaskRecord},
+    shards::{self, LastShard},
 };
 use crate::{
-    queue::{Event, Phase, Rejection, Rules, State, check_step, transition},
+    queue::{Division, Event, Output, Phase, Rejection, Rules, State, check_step, transition},
     store::{Batch, Expectation},
 };
 
@@ -30,27 +32,30 @@ pub(super) struct Reservation {
 pub(super) struct Change<'a> {
     before: &'a Loaded,
     now: UnixMs,
-    pub(super) job: JobRecord,
+    ledger: Ledger<'a>,
     pub(super) task: TaskRecord,
-    history: Vec<v1::JobEvent>,
+    /// Events of a shard, which its job will enter.
+    waiting: Vec<job_event::Event>,
     /// Set before an attempt that may commit is ended.
     pub(super) reservation: Option<Reservation>,
-    /// Set before a claim: the worker's host.
-    pub(super) host: String,
+    /// Set before an attempt is ended that may find its job too large for one task.
+    pub(super) division: Option<Division>,
     batch: Batch,
     counters: Vec<Counter>,
 }
 
-/// A change that can be applied, and what is counted once it was.
+/// A change that can be applied, and what follows once it was.
 pub(super) struct Prepared {
     pub(super) batch: Batch,
     counters: Vec<Counter>,
+    last_shard: Option<LastShard>,
 }
 
 impl Prepared {
-    /// The batch is known to be applied.
-    pub(super) fn count(&self) {
+    /// The batch is known to be applied, with these counters. Returns the shard that was the last one of its job, if it was.
+    pub(super) fn applied(self, counters: &[i64]) -> Option<LastShard> {
         self.counters.iter().for_each(|counter| counter.increment(1));
+        self.last_shard.filter(|last| last.is_last(counters))
     }
 }
 
@@ -60,11 +65,11 @@ impl<'a> Change<'a> {
         Self {
             before,
             now,
-            job: before.job.value.clone(),
+            ledger: Ledger::new(&before.job, now),
             task: before.task.value.clone(),
-            history: Vec::new(),
+            waiting: Vec::new(),
             reservation: None,
-            host: String::new(),
+            division: None,
             batch: Batch::default(),
             counters: Vec::new(),
         }
@@ -75,38 +80,42 @@ impl<'a> Change<'a> {
         self.now
     }
 
+    /// The job as it will be.
+    pub(super) fn job(&self) -> &JobRecord {
+        &self.ledger.job
+    }
+
+    fn is_shard(&self) -> bool {
+        self.before.shards.is_some()
+    }
+
     /// Lets an event happen, by the rules.
     pub(super) fn happen(&mut self, event: &Event, rules: &Rules) -> Result<(), Rejection> {
         let (after, effects) = transition(&self.task.task, event, self.now, rules)?;
         let before = std::mem::replace(&mut self.task.task, after);
-        self.job.cancel_requested |= self.task.task.cancel_requested;
-        for effect in effects {
-            let entry = history::record(&mut self.job, effect, &self.host, self.now);
-            self.count(&entry);
-            self.record(entry);
-        }
         if before.last_epoch != self.task.task.last_epoch {
             self.task.events = AttemptEvents::default();
         }
-        let state_before = self.job.state();
-        self.job.counts = self.job.counts.moved((&before.state).into(), (&self.task.task.state).into());
-        if !before.state.is_terminal() && self.task.task.state.is_terminal() {
-            self.take_result();
+        for effect in effects {
+            let entry = history::event(effect, &self.task.task.id, &self.task.host, self.now);
+            self.count(&entry);
+            self.record(entry);
         }
-        if self.job.state() != state_before {
-            self.enter_state();
+        if !self.is_shard() {
+            let (from, to) = (Phase::from(&before.state), Phase::from(&self.task.task.state));
+            let has_ended = !before.state.is_terminal() && self.task.task.state.is_terminal();
+            self.move_job(from, to, has_ended);
         }
         Ok(())
     }
 
-    /// Appends an event to the job's history.
+    /// Appends an event to the job's history; a shard leaves it for its job to enter.
     pub(super) fn record(&mut self, event: job_event::Event) {
-        self.job.last_event += 1;
-        self.history.push(v1::JobEvent {
-            sequence: self.job.last_event,
-            time_unix_ms: self.now.to_wire(),
-            event: Some(event),
-        });
+        if self.is_shard() {
+            self.waiting.push(event);
+        } else {
+            self.ledger.record(event);
+        }
     }
 
     /// Removes an index entry in the same batch.
@@ -115,7 +124,7 @@ impl<'a> Change<'a> {
     }
 
     fn count(&mut self, event: &job_event::Event) {
-        let kind = self.job.kind.as_str();
+        let kind = self.job().kind.as_str();
         match event {
             job_event::Event::AttemptStarted(_) => {
                 self.counters.push(metrics::counter!("sortinghat_attempts_started_total", "kind" => kind));
@@ -133,36 +142,43 @@ impl<'a> Change<'a> {
         }
     }
 
-    fn take_result(&mut self) {
-        match &self.task.task.state {
-            State::Succeeded { output, .. } => {
-                self.job.output = Some(v1::JobOutput {
-                    name: self.reservation.as_ref().map(|reserved| reserved.name.to_string()).unwrap_or_default(),
-                    manifest: Some(output.manifest.clone().into()),
-                    summary: output.summary.clone(),
+    /// Moves the job along with the task that alone decides what becomes of it.
+    fn move_job(&mut self, from: Phase, to: Phase, has_ended: bool) {
+        let mut job = self.ledger.job.clone();
+        job.cancel_requested |= self.task.task.cancel_requested;
+        job.counts = job.counts.moved(from, to);
+        if has_ended {
+            self.take_result(&mut job);
+        }
+        self.ledger.become_job(job);
+    }
+
+    fn take_result(&mut self, job: &mut JobRecord) {
+        match self.task.task.state.clone() {
+            State::Succeeded { output: Output::Made { manifest, summary }, .. } => {
+                let reserved = self.reservation.take();
+                job.output = Some(v1::JobOutput {
+                    name: reserved.as_ref().map(|reserved| reserved.name.to_string()).unwrap_or_default(),
+                    manifest: Some(manifest.clone().into()),
+                    summary: summary.clone(),
                 });
-                let artifact = self.reservation.take().map(|reserved| {
-                    let artifact = ArtifactRecord {
-                        name: reserved.name,
-                        manifest: output.manifest.clone(),
-                        job: self.job.id.clone(),
-                        created: self.now,
-                        summary: output.summary.clone(),
-                    };
-                    (artifact, reserved.expected)
-                });
-                if let Some((artifact, expected)) = artifact {
+                if let Some(Reservation { name, expected }) = reserved {
+                    let artifact = ArtifactRecord { name, manifest, job: job.id.clone(), created: self.now, summary };
                     self.commit_artifact(&artifact, expected);
                 }
             }
-            State::Failed { failure } | State::Cancelled { failure } => self.job.failure = Some(failure.clone()),
+            State::Succeeded { output: Output::Counted { .. }, .. } => {
+                let division = self.division.take().expect("set before an attempt is ended that has counted");
+                shards::begin(&mut self.batch, job, division);
+            }
+            State::Failed { failure } | State::Cancelled { failure } => job.failure = Some(failure),
             State::Blocked | State::Ready { .. } | State::Leased(_) => {}
         }
     }
 
     /// Gives the artifact its name, in the batch that ends the task.
     fn commit_artifact(&mut self, artifact: &ArtifactRecord, expected: Expectation) {
-        let (tenant, name) = (&self.job.tenant, &artifact.name);
+        let (tenant, name) = (&self.before.job.value.tenant, &artifact.name);
         let last_version = keys::last_version(tenant, name.kind, &name.name);
         self.batch.checks.push((last_version.clone(), expected));
         self.batch.writes.push((last_version, records::encode(&LastVersionRecord { version: name.version })));
@@ -172,32 +188,11 @@ impl<'a> Change<'a> {
         self.batch.insertions.push((keys::artifacts(tenant, name.kind), keys::artifact_entry(name)));
     }
 
-    fn enter_state(&mut self) {
-        let state = self.job.state();
-        let ended = self.job.has_ended();
-        let (failure, output) = match state {
-            JobState::Failed | JobState::Cancelled => (self.job.failure.clone(), None),
-            JobState::Succeeded => (None, self.job.output.clone()),
-            JobState::Unspecified | JobState::Blocked | JobState::Queued | JobState::Running => (None, None),
-        };
-        self.record(job_event::Event::StateChanged(v1::StateChanged { state: state.into(), failure, output }));
-        if ended {
-            self.job.finished = Some(self.now);
-            if self.job.has_children {
-                self.batch.insertions.push((keys::ENDED_PARENTS.to_owned(), self.job.id.to_string()));
-            }
-            let kind = self.job.kind.as_str();
-            let counter =
-                metrics::counter!("sortinghat_jobs_ended_total", "kind" => kind, "state" => state.as_str_name());
-            self.counters.push(counter);
-        }
-    }
-
     /// What is to be applied, or `None` if nothing has changed. A step that breaks an invariant is counted and refused: a defect must not
     /// become durable.
-    pub(super) fn prepare(self) -> Result<Option<Prepared>, Refusal> {
+    pub(super) fn prepare(mut self) -> Result<Option<Prepared>, Refusal> {
         let before = self.before;
-        let unchanged = self.job == before.job.value && self.task == before.task.value;
+        let unchanged = self.ledger.is_unchanged() && self.task == before.task.value;
         if unchanged && self.batch.removals.is_empty() {
             return Ok(None);
         }
@@ -206,28 +201,26 @@ impl<'a> Change<'a> {
             tracing::error!(task = %self.task.task.id, %violation, "refused a step that breaks an invariant");
             return Err(Refusal::new(ErrorCode::Internal, violation.to_string()));
         }
-        let mut batch = self.batch;
-        let (job_key, task_key) = (keys::job(&self.job.id), keys::task(&self.task.task.id));
+        let mut last_shard = None;
+        let (mut batch, mut counters) = (self.batch, self.counters);
+        if let Some(go_by) = &before.shards {
+            last_shard = shards::move_shard(&mut batch, before, go_by, &self.task.task);
+            shards::hand_over(&mut batch, &mut self.task, self.waiting, self.now);
+        } else {
+            counters.extend(self.ledger.write_to(&mut batch));
+        }
+        let task_key = keys::task(&self.task.task.id);
         batch.checks.push((task_key.clone(), Expectation::Version(before.task.version)));
         batch.writes.push((task_key, records::encode(&self.task)));
-        batch.checks.push((job_key.clone(), Expectation::Version(before.job.version)));
-        if self.job != before.job.value {
-            batch.topics.push(job_key.as_str().into());
-            batch.writes.push((job_key, records::encode(&self.job)));
-        }
-        for event in self.history {
-            let key = keys::event(&self.job.id, event.sequence);
-            batch.checks.push((key.clone(), Expectation::Absent));
-            batch.writes.push((key, records::encode(&EventRecord(event))));
-        }
-        place(&mut batch, before, &self.task, &self.job, self.now);
-        Ok(Some(Prepared { batch, counters: self.counters }))
+        place(&mut batch, before, &self.task, self.now);
+        Ok(Some(Prepared { batch, counters, last_shard }))
     }
 }
 
 /// Moves the task's index entries, counts it where it now is, and hints whoever waits for that.
-fn place(batch: &mut Batch, before: &Loaded, task: &TaskRecord, job: &JobRecord, now: UnixMs) {
+fn place(batch: &mut Batch, before: &Loaded, task: &TaskRecord, now: UnixMs) {
     let (was, is) = (&before.task.value.task, &task.task);
+    let job = &before.job.value;
     let rank = job.rank();
     let (old, new) = (keys::placement(was, &rank), keys::placement(is, &rank));
     batch.removals.extend(old.iter().filter(|entry| !new.contains(entry)).cloned());

@@ -211,18 +211,22 @@ impl Shared {
         let (mut changes, mut changed) = (Vec::with_capacity(candidates.len()), Vec::with_capacity(candidates.len()));
         for candidate in candidates {
             let mut change = Change::new(&candidate.loaded, now);
-            claimant.host.clone_into(&mut change.host);
+            claimant.host.clone_into(&mut change.task.host);
+            // A shard that shall not run must not stand in the way of others.
+            let is_claim = !candidate.loaded.is_stopping();
+            let event = if is_claim { Event::Claim(claimant.id.clone()) } else { Event::Cancel };
             // It may have been taken since the index was read; then a new read of the index does not show it.
-            if change.happen(&Event::Claim(claimant.id.clone()), &self.rules).is_ok()
+            if change.happen(&event, &self.rules).is_ok()
                 && let Some(prepared) = change.prepare()?
             {
                 changes.push(prepared);
-                changed.push(candidate);
+                changed.push(is_claim.then_some(candidate));
             }
         }
         let applied = self.commit_all(changes).await?;
         let raced = applied.iter().any(|applied| !applied);
-        let leased = || changed.iter().zip(&applied).filter(|(_, applied)| **applied).map(|(candidate, _)| candidate);
+        let taken = || changed.iter().zip(&applied).filter(|(_, applied)| **applied);
+        let leased = || taken().filter_map(|(candidate, _)| *candidate);
         self.claims.served(leased().map(|candidate| &candidate.pick));
         leased().for_each(|candidate| self.left.taken(&candidate.loaded.task.value.task.id));
         Ok(Claimed { tasks: leased().count(), raced })

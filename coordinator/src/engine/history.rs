@@ -1,6 +1,7 @@
-//! What the rules' effects mean for a job's record and its history.
+//! What the rules' effects mean for a job's history, and what the history means for the attempts that a job shows.
 
 use sortinghat_proto::{
+    TaskId,
     limits::MAX_SHOWN_ATTEMPTS,
     time::UnixMs,
     v1::{self, job_event::Event},
@@ -9,40 +10,46 @@ use sortinghat_proto::{
 use super::records::{JobRecord, StoredAttempt};
 use crate::queue::{Effect, Lease};
 
-/// Enters an effect into the job's attempts, and returns the event for its history. `host` is the claiming worker's.
-pub(super) fn record(job: &mut JobRecord, effect: Effect, host: &str, now: UnixMs) -> Event {
+/// The event that an effect on a task is. `host` is that of the worker that claimed it.
+pub(super) fn event(effect: Effect, task: &TaskId, host: &str, now: UnixMs) -> Event {
     match effect {
-        Effect::AttemptStarted(lease) => {
-            let attempt = started(&lease, host);
-            job.started.get_or_insert(now);
-            job.attempts.push(StoredAttempt(attempt.clone()));
-            let surplus = job.attempts.len().saturating_sub(MAX_SHOWN_ATTEMPTS);
-            job.attempts.drain(..surplus);
-            Event::AttemptStarted(attempt)
-        }
-        Effect::AttemptEnded { lease, outcome, failure } => {
-            let mut attempt = started(&lease, "");
-            if let Some(shown) = job.attempts.iter().rfind(|shown| shown.0.epoch == lease.token.epoch) {
-                attempt.host.clone_from(&shown.0.host);
-            }
-            attempt.finished_unix_ms = now.to_wire();
-            attempt.outcome = outcome.into();
-            attempt.failure = failure;
-            if let Some(shown) = job.attempts.iter_mut().rfind(|shown| shown.0.epoch == lease.token.epoch) {
-                shown.0 = attempt.clone();
-            }
-            Event::AttemptEnded(attempt)
-        }
+        Effect::AttemptStarted(lease) => Event::AttemptStarted(started(&lease, task, host)),
+        Effect::AttemptEnded { lease, outcome, failure } => Event::AttemptEnded(v1::Attempt {
+            finished_unix_ms: now.to_wire(),
+            outcome: outcome.into(),
+            failure,
+            ..started(&lease, task, host)
+        }),
     }
 }
 
-fn started(lease: &Lease, host: &str) -> v1::Attempt {
+fn started(lease: &Lease, task: &TaskId, host: &str) -> v1::Attempt {
     v1::Attempt {
         number: lease.attempt,
         worker_id: lease.token.worker.to_string(),
         host: host.to_owned(),
         epoch: lease.token.epoch,
         started_unix_ms: lease.started.to_wire(),
+        task: task.index(),
         ..v1::Attempt::default()
+    }
+}
+
+/// Enters an event in the attempts that the job shows: the newest ones.
+pub(super) fn enter(job: &mut JobRecord, event: &Event) {
+    match event {
+        Event::AttemptStarted(attempt) => {
+            job.started.get_or_insert(UnixMs(attempt.started_unix_ms.unsigned_abs()));
+            job.attempts.push(StoredAttempt(attempt.clone()));
+            let surplus = job.attempts.len().saturating_sub(MAX_SHOWN_ATTEMPTS);
+            job.attempts.drain(..surplus);
+        }
+        Event::AttemptEnded(attempt) => {
+            let is_it = |shown: &&mut StoredAttempt| (shown.0.task, shown.0.epoch) == (attempt.task, attempt.epoch);
+            if let Some(shown) = job.attempts.iter_mut().rfind(is_it) {
+                shown.0 = attempt.clone();
+            }
+        }
+        Event::StateChanged(_) | Event::EpochFinished(_) | Event::Notice(_) | Event::Log(_) => {}
     }
 }

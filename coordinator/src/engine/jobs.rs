@@ -6,8 +6,16 @@ use sortinghat_proto::{
     v1::{self, JobState},
 };
 
-use super::{Engine, MAX_TRIES, Shared, change::Change, contended, keys, records::JobRecord};
-use crate::{queue::Event, store::Range};
+use super::{
+    Engine, MAX_TRIES, Shared,
+    change::Change,
+    contended, keys,
+    records::{JobRecord, Stop},
+};
+use crate::{
+    queue::{Event, cancelled_by_user},
+    store::Range,
+};
 
 /// Jobs that one call of `list` looks at, so that a rare filter ends; the page is then short and its token goes on.
 const MAX_SCANNED_JOBS: usize = 10_000;
@@ -64,18 +72,12 @@ impl Engine {
         let shared = &self.shared;
         for _ in 0..MAX_TRIES {
             let found = shared.job(tenant, job).await?;
-            let loaded = shared.load(&[TaskId::new(job.clone(), 0)]).await?;
-            let Some(loaded) = loaded.first() else { return Ok(shared.view(&found.value)) };
-            let mut change = Change::new(loaded, shared.store.now().await?);
-            // Every state has an answer to this event.
-            change.happen(&Event::Cancel, &shared.rules).map_err(super::reports::defect)?;
-            let after = change.job.clone();
-            let applied = match change.prepare()? {
-                Some(prepared) => shared.commit(prepared).await?,
-                None => true,
+            let applied = match found.value.open_shards() {
+                Some(_) => shared.stop_shards(&found, Stop(cancelled_by_user())).await?,
+                None => shared.cancel_task(&found.value.deciding_task()).await?,
             };
             if applied {
-                return Ok(shared.view(&after));
+                return self.get(tenant, job).await;
             }
         }
         Err(contended(format!("job {job}")))
@@ -121,6 +123,20 @@ impl Filter {
 }
 
 impl Shared {
+    /// Cancels a task, and with it the job that it decides; `false` if another change came between.
+    async fn cancel_task(&self, task: &TaskId) -> Result<bool, Refusal> {
+        let loaded = self.load(std::slice::from_ref(task)).await?;
+        // A job that ended with its shards has no task to cancel.
+        let Some(loaded) = loaded.first() else { return Ok(true) };
+        let mut change = Change::new(loaded, self.store.now().await?);
+        // Every state has an answer to this event.
+        change.happen(&Event::Cancel, &self.rules).map_err(super::reports::defect)?;
+        match change.prepare()? {
+            Some(prepared) => self.commit(prepared).await,
+            None => Ok(true),
+        }
+    }
+
     /// A job as the contract shows it.
     pub(super) fn view(&self, job: &JobRecord) -> v1::Job {
         let state = job.state();
@@ -137,10 +153,17 @@ impl Shared {
             started_unix_ms: job.started.map_or(0, |time| time.to_wire()),
             finished_unix_ms: job.finished.map_or(0, |time| time.to_wire()),
             attempts: job.attempts.iter().map(|attempt| attempt.0.clone()).collect(),
-            progress: if state == JobState::Running { self.progress.of(&job.id) } else { None },
+            progress: if state == JobState::Running { self.progress.of(job) } else { None },
             cancel_requested: job.cancel_requested,
             lane: v1::Lane::from(job.lane).into(),
             requirements: job.requirements.clone().into_wire(),
+            tasks: job.shards.as_ref().map(|stage| v1::TaskProgress {
+                total: stage.division.shards(),
+                running: stage.tally.running,
+                succeeded: stage.tally.succeeded,
+                failed: stage.tally.failed,
+                cancelled: stage.tally.cancelled,
+            }),
         }
     }
 }

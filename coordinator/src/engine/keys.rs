@@ -25,6 +25,9 @@ pub(super) const DELAYED: &str = "delayed";
 pub(super) const LEASES: &str = "leases";
 /// Index of leased tasks that can give way, the least urgent one last.
 pub(super) const GIVING_WAY: &str = "giving-way";
+/// Index of what happened to shards and is not in their jobs' records yet; see [`unsettled`] and [`unsettled_event`]. Also the
+/// topic of changes to it.
+pub(super) const UNSETTLED: &str = "unsettled";
 /// Index of jobs that have ended and whose children were not all told.
 pub(super) const ENDED_PARENTS: &str = "ended-parents";
 
@@ -41,6 +44,52 @@ pub(super) fn job(id: &JobId) -> String {
 /// Record of a task.
 pub(super) fn task(id: &TaskId) -> String {
     format!("task:{id}")
+}
+
+/// Record of what all shards of a job go by.
+pub(super) fn shards(job: &JobId) -> String {
+    format!("shards:{job}")
+}
+
+/// Counters of a job's shards in a phase that has been begun.
+pub(super) fn shards_in(job: &JobId, phase: Phase) -> String {
+    format!("shards:{job}:{phase:?}")
+}
+
+/// Counter of a job's shards that have ended.
+pub(super) fn shards_ended(job: &JobId) -> String {
+    format!("shards:{job}:ended")
+}
+
+/// Counter of the items in a job's shards that have succeeded.
+pub(super) fn items_done(job: &JobId) -> String {
+    format!("shards:{job}:items")
+}
+
+/// Entry of [`UNSETTLED`]: shards of this job are to be created or stopped. Comes before its events.
+pub(super) fn unsettled(job: &JobId) -> String {
+    format!("{job}:")
+}
+
+/// Entry of [`UNSETTLED`]: an event of a shard, in the order in which they happened. Also the name of the event's record.
+pub(super) fn unsettled_event(shard: &TaskId, time: UnixMs, number: u64) -> String {
+    format!("{}:{:020}:{:010}:{number:010}", shard.job(), time.0, shard.index())
+}
+
+/// Record of an event of a shard that waits to be entered in the job's history.
+pub(super) fn waiting_event(entry: &str) -> String {
+    format!("waiting:{entry}")
+}
+
+/// The job of an entry of [`UNSETTLED`].
+pub(super) fn job_of_unsettled(entry: &str) -> Option<JobId> {
+    entry.split(':').next()?.parse().ok()
+}
+
+/// The end of the entries of [`UNSETTLED`] of a job.
+pub(super) fn after_unsettled(job: &JobId) -> String {
+    // The character after ':'.
+    format!("{job};")
 }
 
 /// Record of one event of a job's history.

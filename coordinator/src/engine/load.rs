@@ -1,5 +1,7 @@
 //! Reading records, and applying a batch.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::de::DeserializeOwned;
 use sortinghat_proto::{JobId, Refusal, TaskId, Tenant};
 
@@ -7,9 +9,13 @@ use super::{
     Shared,
     change::Prepared,
     keys,
-    records::{self, JobRecord, TaskRecord},
+    records::{self, JobRecord, ShardsRecord, TaskRecord},
+    shards::LastShard,
 };
-use crate::store::{Batch, Expectation, Verdict};
+use crate::{
+    queue::Role,
+    store::{Batch, Expectation, Verdict},
+};
 
 /// A record and the version that it was read with.
 #[derive(Debug, Clone)]
@@ -23,6 +29,15 @@ pub(super) struct Versioned<T> {
 pub(super) struct Loaded {
     pub(super) job: Versioned<JobRecord>,
     pub(super) task: Versioned<TaskRecord>,
+    /// For a shard, and for no other task: what all shards of the job go by.
+    pub(super) shards: Option<Versioned<ShardsRecord>>,
+}
+
+impl Loaded {
+    /// Whether it is a shard that shall not run any more.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.shards.as_ref().is_some_and(|shards| shards.value.stop.is_some())
+    }
 }
 
 /// What a batch must expect of a record that was read like this.
@@ -51,11 +66,36 @@ impl Shared {
     /// Reads tasks with their jobs; those that do not exist are left out.
     pub(super) async fn load(&self, ids: &[TaskId]) -> Result<Vec<Loaded>, Refusal> {
         let task_keys: Vec<String> = ids.iter().map(keys::task).collect();
-        let job_keys: Vec<String> = ids.iter().map(|id| keys::job(id.job())).collect();
+        // Many of them may be shards of one job.
+        let jobs: BTreeSet<&JobId> = ids.iter().map(TaskId::job).collect();
+        let job_keys: Vec<String> = jobs.iter().map(|job| keys::job(job)).collect();
         let tasks = self.read_all::<TaskRecord>(&task_keys).await?;
-        let jobs = self.read_all::<JobRecord>(&job_keys).await?;
-        let both = |(task, job): (Option<_>, Option<_>)| Some(Loaded { job: job?, task: task? });
-        Ok(tasks.into_iter().zip(jobs).filter_map(both).collect())
+        let records = self.read_all::<JobRecord>(&job_keys).await?;
+        let jobs: BTreeMap<&JobId, Option<Versioned<JobRecord>>> = jobs.into_iter().zip(records).collect();
+        let both = |(id, task): (&TaskId, Option<_>)| {
+            let job = jobs.get(id.job()).cloned().flatten()?;
+            Some(Loaded { job, task: task?, shards: None })
+        };
+        let loaded = ids.iter().zip(tasks).filter_map(both).collect();
+        self.with_shards(loaded).await
+    }
+
+    /// Adds to shards what they go by.
+    async fn with_shards(&self, loaded: Vec<Loaded>) -> Result<Vec<Loaded>, Refusal> {
+        let is_shard = |loaded: &Loaded| {
+            matches!(loaded.job.value.role(&loaded.task.value.task.id), Role::Shard(_))
+                .then(|| keys::shards(&loaded.job.value.id))
+        };
+        let keys: Vec<String> = loaded.iter().filter_map(is_shard).collect();
+        if keys.is_empty() {
+            return Ok(loaded);
+        }
+        let mut records = self.read_all::<ShardsRecord>(&keys).await?.into_iter();
+        let add = |task: Loaded| match is_shard(&task) {
+            Some(_) => records.next().flatten().map(|shards| Loaded { shards: Some(shards), ..task }),
+            None => Some(task),
+        };
+        Ok(loaded.into_iter().filter_map(add).collect())
     }
 
     /// Reads a job of this tenant. Another tenant's is as if it did not exist.
@@ -70,13 +110,29 @@ impl Shared {
         Ok(self.commit_all(vec![prepared]).await? == [true])
     }
 
-    /// Applies independent changes, and tells of each whether it is known to be applied.
-    pub(super) async fn commit_all(&self, mut prepared: Vec<Prepared>) -> Result<Vec<bool>, Refusal> {
+    /// Applies independent changes, and tells of each whether it is known to be applied. Whoever ends the last shard of a job
+    /// goes on with the job; should that fail, a sweep does.
+    pub(super) async fn commit_all(&self, prepared: Vec<Prepared>) -> Result<Vec<bool>, Refusal> {
+        let (applied, last_shards) = self.apply_all(prepared).await?;
+        for last in last_shards {
+            if let Err(refusal) = self.settle(&last.job).await {
+                tracing::warn!(job = %last.job, %refusal, "the end of the last shard is left to a sweep");
+            }
+        }
+        Ok(applied)
+    }
+
+    /// Applies independent changes; tells of each whether it is known to be applied, and which of them ended the last shard of
+    /// a job.
+    pub(super) async fn apply_all(&self, mut prepared: Vec<Prepared>) -> Result<(Vec<bool>, Vec<LastShard>), Refusal> {
         let batches = prepared.iter_mut().map(|prepared| std::mem::take(&mut prepared.batch)).collect();
         let verdicts = self.store.apply(batches).await?;
-        let applied = verdicts.iter().map(|verdict| matches!(verdict, Verdict::Applied(_))).collect::<Vec<_>>();
-        prepared.iter().zip(&applied).filter(|(_, applied)| **applied).for_each(|(prepared, _)| prepared.count());
-        Ok(applied)
+        let applied = verdicts.iter().map(|verdict| matches!(verdict, Verdict::Applied(_))).collect();
+        let last_shards = prepared.into_iter().zip(verdicts).filter_map(|(prepared, verdict)| match verdict {
+            Verdict::Applied(counters) => prepared.applied(&counters),
+            Verdict::Conflict | Verdict::Unknown => None,
+        });
+        Ok((applied, last_shards.collect()))
     }
 
     /// Applies one batch; `true` if it is known to be applied. After `false` the caller reads again: the rules make every

@@ -13,6 +13,7 @@ mod explain;
 mod history;
 mod jobs;
 mod keys;
+mod ledger;
 mod load;
 mod pins;
 mod preemption;
@@ -23,6 +24,8 @@ mod ready;
 mod records;
 mod reports;
 mod sessions;
+mod settle;
+mod shards;
 mod submission;
 mod submit;
 mod sweeps;
@@ -32,12 +35,13 @@ mod watch;
 use std::{
     collections::HashMap,
     fmt,
+    num::NonZeroU64,
     sync::{Arc, Mutex, MutexGuard},
 };
 
 use async_trait::async_trait;
 use rand::{SeedableRng as _, rngs::StdRng};
-use sortinghat_proto::{ObjectRef, Refusal, Tenant, v1::ErrorCode};
+use sortinghat_proto::{ObjectRef, Refusal, Tenant, limits::DEFAULT_SHARD_ITEMS, v1::ErrorCode};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -79,6 +83,8 @@ pub struct Settings {
     pub weights: HashMap<Tenant, u32>,
     /// Seed of ids and of choices among equals; `None` for the system's randomness. Simulations set it.
     pub seed: Option<u64>,
+    /// Items of a job that are one task; a job with more is divided into shards of this many.
+    pub shard_items: NonZeroU64,
 }
 
 impl Default for Settings {
@@ -94,6 +100,7 @@ impl Default for Settings {
             other_machine_ms: 10_000,
             weights: HashMap::new(),
             seed: None,
+            shard_items: NonZeroU64::new(DEFAULT_SHARD_ITEMS).expect("not 0"),
         }
     }
 }

@@ -1,44 +1,59 @@
 //! How far running attempts have come: ephemeral, replaced by what is newer, and never stored.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard},
 };
 
-use sortinghat_proto::{JobId, v1};
+use sortinghat_proto::{JobId, TaskId, v1};
 use tokio::sync::watch;
 
-/// The newest progress of each running job.
+use super::records::{JobRecord, ShardStage};
+use crate::queue::Role;
+
+/// The newest progress of each running task.
 #[derive(Debug)]
 pub(super) struct ProgressBoard {
-    jobs: Mutex<HashMap<JobId, v1::Progress>>,
+    /// By job, and by the task's index.
+    tasks: Mutex<HashMap<JobId, BTreeMap<u32, v1::Progress>>>,
     /// Counts changes, so that watchers wake.
     changes: watch::Sender<u64>,
 }
 
 impl Default for ProgressBoard {
     fn default() -> Self {
-        Self { jobs: Mutex::default(), changes: watch::channel(0).0 }
+        Self { tasks: Mutex::default(), changes: watch::channel(0).0 }
     }
 }
 
 impl ProgressBoard {
-    /// Replaces a job's progress.
-    pub(super) fn set(&self, job: &JobId, progress: v1::Progress) {
-        let before = self.jobs().insert(job.clone(), progress.clone());
+    /// Replaces a task's progress.
+    pub(super) fn set(&self, task: &TaskId, progress: v1::Progress) {
+        let before = self.tasks().entry(task.job().clone()).or_default().insert(task.index(), progress.clone());
         if before.as_ref() != Some(&progress) {
             self.changes.send_modify(|count| *count += 1);
         }
     }
 
-    /// Forgets a job whose attempt has ended.
-    pub(super) fn clear(&self, job: &JobId) {
-        self.jobs().remove(job);
+    /// Forgets a task whose attempt has ended.
+    pub(super) fn clear(&self, task: &TaskId) {
+        let mut tasks = self.tasks();
+        if let Some(of_job) = tasks.get_mut(task.job()) {
+            of_job.remove(&task.index());
+            if of_job.is_empty() {
+                tasks.remove(task.job());
+            }
+        }
     }
 
-    /// A job's newest progress.
-    pub(super) fn of(&self, job: &JobId) -> Option<v1::Progress> {
-        self.jobs().get(job).cloned()
+    /// A job's newest progress: that of its running task, or the sum over its shards.
+    pub(super) fn of(&self, job: &JobRecord) -> Option<v1::Progress> {
+        let tasks = self.tasks();
+        let running = tasks.get(&job.id)?;
+        match job.open_shards() {
+            Some(stage) => sum(stage, running),
+            None => running.get(&job.deciding_task().index()).cloned(),
+        }
     }
 
     /// Changes whenever any progress does.
@@ -46,7 +61,23 @@ impl ProgressBoard {
         self.changes.subscribe()
     }
 
-    fn jobs(&self) -> MutexGuard<'_, HashMap<JobId, v1::Progress>> {
-        self.jobs.lock().expect("no holder of the progress panics")
+    fn tasks(&self) -> MutexGuard<'_, HashMap<JobId, BTreeMap<u32, v1::Progress>>> {
+        self.tasks.lock().expect("no holder of the progress panics")
     }
+}
+
+/// Items of all shards that are done: those of shards that have succeeded, and of shards that run and count items just now.
+fn sum(stage: &ShardStage, running: &BTreeMap<u32, v1::Progress>) -> Option<v1::Progress> {
+    let counts_items = |(index, progress): &(&u32, &v1::Progress)| match Role::of(**index, Some(stage.division)) {
+        Role::Shard(shard) => {
+            let items = stage.division.range(shard);
+            progress.total == items.end - items.start
+        }
+        Role::Whole | Role::Finish => false,
+    };
+    let counting: Vec<&v1::Progress> = running.iter().filter(counts_items).map(|(_, progress)| progress).collect();
+    let newest = counting.last()?;
+    let total = stage.division.items();
+    let done = stage.tally.items + counting.iter().map(|progress| progress.done).sum::<u64>();
+    Some(v1::Progress { phase: newest.phase.clone(), done: done.min(total), total, unit: newest.unit.clone() })
 }

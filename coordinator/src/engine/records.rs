@@ -7,13 +7,13 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sortinghat_proto::{
-    Digest, JobId, JobKind, Lane, ObjectRef, Refusal, Requirements, Tenant, VersionedName,
+    Digest, JobId, JobKind, Lane, ObjectRef, Refusal, Requirements, TaskId, Tenant, VersionedName,
     time::UnixMs,
     v1::{self, ErrorCode},
 };
 
 use super::keys::{QueueName, Rank};
-use crate::queue::{Task, TaskCounts, wire};
+use crate::queue::{Division, Phase, Role, Task, TaskCounts, wire};
 
 /// The version that is written, and the newest that can be read.
 const FORMAT_VERSION: u32 = 1;
@@ -67,7 +67,7 @@ pub(super) struct JobRecord {
     /// When the first attempt started.
     pub(super) started: Option<UnixMs>,
     pub(super) finished: Option<UnixMs>,
-    /// Its tasks by phase.
+    /// Its tasks by phase; the shards of a divided job, once all have ended badly, as one.
     pub(super) counts: TaskCounts,
     #[serde(with = "wire::optional")]
     pub(super) failure: Option<v1::Failure>,
@@ -80,12 +80,38 @@ pub(super) struct JobRecord {
     pub(super) cancel_requested: bool,
     /// Some job named it as a parent.
     pub(super) has_children: bool,
+    /// Its shards, if it was too large for one task.
+    #[serde(default)]
+    pub(super) shards: Option<ShardStage>,
 }
 
 impl JobRecord {
     /// Derived from its tasks.
     pub(super) fn state(&self) -> v1::JobState {
-        self.counts.job_state()
+        match self.open_shards() {
+            Some(_) => v1::JobState::Running,
+            None => self.counts.job_state(),
+        }
+    }
+
+    /// Its shards, as long as they decide what becomes of it.
+    pub(super) fn open_shards(&self) -> Option<&ShardStage> {
+        self.shards.as_ref().filter(|stage| !stage.over)
+    }
+
+    /// How it is divided, if it is.
+    pub(super) fn division(&self) -> Option<Division> {
+        self.shards.as_ref().map(|stage| stage.division)
+    }
+
+    /// What a task of it does.
+    pub(super) fn role(&self, task: &TaskId) -> Role {
+        Role::of(task.index(), self.division())
+    }
+
+    /// The task that alone decides what becomes of it, unless shards do.
+    pub(super) fn deciding_task(&self) -> TaskId {
+        TaskId::new(self.id.clone(), self.division().map_or(0, Division::finish_index))
     }
 
     /// Where its ready tasks wait.
@@ -119,11 +145,83 @@ pub(super) enum Input {
     Parent(JobId),
 }
 
-/// A task, and what is known of its attempt's events.
+/// The shards of a divided job while they are created, run and end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ShardStage {
+    pub(super) division: Division,
+    /// Shards whose tasks exist: the first ones.
+    pub(super) created: u32,
+    /// Shards that were told to stop, if they shall: the first ones.
+    pub(super) told: u32,
+    /// What became of them, as of the newest event.
+    pub(super) tally: ShardTally,
+    /// Every shard has ended, and the job goes on without them or has ended too.
+    pub(super) over: bool,
+}
+
+/// Shards by what became of them; those in none of these wait for a worker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ShardTally {
+    pub(super) running: u32,
+    pub(super) succeeded: u32,
+    pub(super) failed: u32,
+    pub(super) cancelled: u32,
+    /// Items of those that succeeded.
+    pub(super) items: u64,
+}
+
+impl ShardTally {
+    /// Shards that have ended.
+    pub(super) fn ended(self) -> u32 {
+        self.succeeded + self.failed + self.cancelled
+    }
+}
+
+/// What all shards of a job go by. The job's own record changes with every event; this one changes once at most, so that
+/// shards do not get in each other's way.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct ShardsRecord {
+    pub(super) stop: Option<Stop>,
+}
+
+/// No shard shall start any more, those that run shall stop, and the job ends for this reason.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Stop(#[serde(with = "wire")] pub(super) v1::Failure);
+
+impl Stop {
+    /// How the job ends.
+    pub(super) fn phase(&self) -> Phase {
+        if self.0.code() == ErrorCode::Cancelled { Phase::Cancelled } else { Phase::Failed }
+    }
+}
+
+/// A task, and what is known of its newest attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct TaskRecord {
     pub(super) task: Task,
     pub(super) events: AttemptEvents,
+    /// The host that the newest attempt was given to.
+    #[serde(default)]
+    pub(super) host: String,
+    /// Of a shard: its newest event that was handed over to the job.
+    #[serde(default)]
+    pub(super) handed_over: HandedOver,
+}
+
+impl TaskRecord {
+    /// A task that nothing has happened to.
+    pub(super) fn new(task: Task) -> Self {
+        Self { task, events: AttemptEvents::default(), host: String::new(), handed_over: HandedOver::default() }
+    }
+}
+
+/// Which of a shard's events were handed over to the job.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct HandedOver {
+    /// How many.
+    pub(super) number: u64,
+    /// The time of the newest one. It never goes back, so that the order of their keys is the order in which they happened.
+    pub(super) time: UnixMs,
 }
 
 /// Which events of the newest attempt are durable.

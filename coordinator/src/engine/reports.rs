@@ -15,7 +15,7 @@ use super::{
     pins::output_name,
     records::{JobRecord, LastVersionRecord},
 };
-use crate::queue::{Event, Outcome, Output, Rejection, Token};
+use crate::queue::{Division, Event, Outcome, Output, Rejection, Role, Token};
 
 /// Events that one batch records, so that it stays below its size limit with the longest texts.
 const EVENTS_PER_BATCH: usize = 32;
@@ -77,7 +77,7 @@ fn parse_outcome(wire: v1::TaskOutcome) -> Outcome {
     use task_outcome::Outcome as Wire;
     match wire.outcome {
         Some(Wire::Succeeded(succeeded)) => match succeeded.manifest.map(ObjectRef::try_from) {
-            Some(Ok(manifest)) => Outcome::Succeeded(Output { manifest, summary: bounded(succeeded.summary) }),
+            Some(Ok(manifest)) => Outcome::Succeeded(Output::Made { manifest, summary: bounded(succeeded.summary) }),
             None | Some(Err(_)) => Outcome::Crashed("the worker reported success without a manifest".to_owned()),
         },
         Some(Wire::Failed(failure)) => {
@@ -86,6 +86,7 @@ fn parse_outcome(wire: v1::TaskOutcome) -> Outcome {
         Some(Wire::Crashed(cause)) => Outcome::Crashed(bounded(cause)),
         Some(Wire::Returned(reason)) => Outcome::Returned(bounded(reason)),
         Some(Wire::Cancelled(v1::TaskCancelled {})) => Outcome::Cancelled,
+        Some(Wire::Divided(v1::TaskDivided { items })) => Outcome::Succeeded(Output::Counted { items }),
         None => Outcome::Crashed("the worker reported an outcome that this coordinator does not know".to_owned()),
     }
 }
@@ -129,7 +130,8 @@ impl Shared {
         Err(contended(&report.task))
     }
 
-    /// The outcome, once it is known that a committed pointer will name an object that exists; with the name that it commits.
+    /// The outcome, once it is known that a committed pointer will name an object that exists; with the name that it commits, or
+    /// how the job is divided.
     async fn verified(
         &self,
         report: &LeaseReport,
@@ -140,8 +142,20 @@ impl Shared {
         let Some(Outcome::Succeeded(output)) = report.outcome.as_ref().filter(|_| is_held) else {
             return Ok(report.outcome.clone());
         };
-        if !self.objects.holds(&loaded.job.value.tenant, &output.manifest).await? {
-            let message = format!("manifest {} is not in the object store", output.manifest.digest);
+        let role = loaded.job.value.role(&report.task);
+        let manifest = match output {
+            Output::Made { manifest, .. } => manifest,
+            Output::Counted { items } if role == Role::Whole && *items > 0 => {
+                change.division = Some(Division::new(*items, self.settings.shard_items));
+                return Ok(report.outcome.clone());
+            }
+            Output::Counted { items } => {
+                let cause = format!("the worker counted {items} items, which nobody had asked it to");
+                return Ok(Some(Outcome::Crashed(cause)));
+            }
+        };
+        if !self.objects.holds(&loaded.job.value.tenant, manifest).await? {
+            let message = format!("manifest {} is not in the object store", manifest.digest);
             return Ok(Some(Outcome::Failed(v1::Failure {
                 failure_class: FailureClass::Infrastructure.into(),
                 code: ErrorCode::CorruptObject.into(),
@@ -149,7 +163,9 @@ impl Shared {
                 field: String::new(),
             })));
         }
-        change.reservation = self.reserve(&loaded.job.value).await?;
+        if let Role::Whole | Role::Finish = role {
+            change.reservation = self.reserve(&loaded.job.value).await?;
+        }
         Ok(report.outcome.clone())
     }
 
@@ -190,7 +206,7 @@ impl Shared {
         if let Some(outcome) = outcome {
             change.happen(&Event::End(report.token.clone(), outcome.clone()), &self.rules).map_err(defect)?;
         } else if lease.deadline.ms_since(change.now()) < self.rules.lease_ttl_ms * 2 / 3 {
-            let stall_bound_ms = change.job.kind.stall_bound_ms();
+            let stall_bound_ms = change.job().kind.stall_bound_ms();
             let renewal = Event::Renew { token: report.token.clone(), idle_ms, stall_bound_ms };
             if change.happen(&renewal, &self.rules).is_err() {
                 metrics::counter!("sortinghat_renewals_refused_total").increment(1);
@@ -230,10 +246,10 @@ impl Shared {
     }
 
     fn note_progress(&self, report: &LeaseReport, loaded: &Loaded) {
-        let job = &loaded.job.value.id;
+        let task = &loaded.task.value.task.id;
         match &report.progress {
-            _ if report.outcome.is_some() => self.progress.clear(job),
-            Some(progress) => self.progress.set(job, progress.clone()),
+            _ if report.outcome.is_some() => self.progress.clear(task),
+            Some(progress) => self.progress.set(task, progress.clone()),
             None => {}
         }
     }

@@ -17,7 +17,7 @@ use super::{
     contended, keys,
     load::Versioned,
     pins::Pins,
-    records::{self, AcceptedRecord, AttemptEvents, EventRecord, JobRecord, TaskRecord},
+    records::{self, AcceptedRecord, EventRecord, JobRecord, TaskRecord},
 };
 use crate::{
     queue::{Phase, Task, TaskCounts},
@@ -159,6 +159,7 @@ impl Shared {
             last_event: 1,
             cancel_requested: false,
             has_children: false,
+            shards: None,
         };
         create(&mut batch, &job, task, submission, now);
         Ok((job, batch))
@@ -214,7 +215,7 @@ fn create(batch: &mut Batch, job: &JobRecord, task: Task, submission: &Submissio
     let rank = job.rank();
     let (placement, is_claimable) = (keys::placement(&task, &rank), task.is_claimable());
     let phase = Phase::from(&task.state);
-    write(keys::task(&task.id), records::encode(&TaskRecord { task, events: AttemptEvents::default() }));
+    write(keys::task(&task.id), records::encode(&TaskRecord::new(task)));
     let accepted = v1::JobEvent {
         sequence: 1,
         time_unix_ms: now.to_wire(),

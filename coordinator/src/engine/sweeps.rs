@@ -33,6 +33,8 @@ pub struct Swept {
     pub closed: usize,
     /// Running tasks that were asked to give way.
     pub preempted: usize,
+    /// Steps of divided jobs.
+    pub settled: usize,
 }
 
 /// Keeps leases from running out while workers could not be heard: after the start, and after an outage of the store.
@@ -79,10 +81,12 @@ impl Engine {
         let is_failing = |result: &Result<Swept, Refusal>| result.is_err();
         let mut was_failing = false;
         let longest_wait = pause + Duration::from_millis(self.shared.rules.lease_ttl_ms / 2);
+        let mut hints = self.shared.store.hints();
         while !stop.is_cancelled() {
             let waits_since = Instant::now();
             tokio::select! {
                 () = stop.cancelled() => return,
+                () = self.shared.settle_when_hinted(&mut hints) => {}
                 () = tokio::time::sleep(pause) => {}
             }
             // This process was stopped, or the store hung, for so long that workers could not renew: an outage as well.
@@ -128,6 +132,7 @@ impl Shared {
         let swept = Swept {
             expired: self.expire_leases(now).await?,
             released: self.release_due(now).await?,
+            settled: self.settle_all().await?,
             told: self.tell_dependents(now).await?,
             closed: self.close_empty_queues(now).await?,
             preempted: self.preempt(now).await?,
@@ -176,20 +181,20 @@ impl Shared {
         let ids: Vec<TaskId> = entries.iter().filter_map(|entry| keys::task_of_entry(entry)).collect();
         let loaded = self.load(&ids).await?;
         let mut changes = Vec::with_capacity(loaded.len());
-        let mut jobs = Vec::with_capacity(loaded.len());
+        let mut tasks = Vec::with_capacity(loaded.len());
         for loaded in &loaded {
             let mut change = Change::new(loaded, now);
             let event = event(&change);
             if change.happen(&event, &self.rules).is_ok()
                 && let Some(prepared) = change.prepare()?
             {
-                jobs.push(&loaded.job.value.id);
+                tasks.push(&loaded.task.value.task.id);
                 changes.push(prepared);
             }
         }
         let applied = self.commit_all(changes).await?;
-        let applied = jobs.iter().zip(applied).filter(|(_, applied)| *applied);
-        Ok(applied.inspect(|(job, _)| self.progress.clear(job)).count())
+        let applied = tasks.iter().zip(applied).filter(|(_, applied)| *applied);
+        Ok(applied.inspect(|(task, _)| self.progress.clear(task)).count())
     }
 
     async fn measure_queue(&self) -> Result<(), Refusal> {

@@ -55,9 +55,13 @@ impl From<&State> for Phase {
 impl TaskCounts {
     /// The counts of a job with this one task.
     pub fn of_one(phase: Phase) -> Self {
-        let mut counts = Self::default();
-        *counts.of(phase) += 1;
-        counts
+        Self::default().and_one(phase)
+    }
+
+    /// The counts with one task more.
+    pub fn and_one(mut self, phase: Phase) -> Self {
+        *self.of(phase) += 1;
+        self
     }
 
     /// The counts after one task moved.

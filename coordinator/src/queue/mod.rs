@@ -4,6 +4,7 @@
 //! else (events in order, index entries, a job's state) follows from tasks before and after.
 
 mod capability;
+mod division;
 mod invariants;
 mod job;
 mod order;
@@ -13,9 +14,10 @@ mod transition;
 pub mod wire;
 
 pub use capability::Capabilities;
+pub use division::{Division, Role};
 pub use invariants::{Violation, check_step};
 pub use job::{Phase, TaskCounts};
 pub use order::{ClaimOrder, Heads, Pick, Share, Turns};
 pub use retry::backoff_ms;
 pub use task::{Event, Lease, Outcome, Output, State, Task, Token};
-pub use transition::{Effect, Rejection, Rules, transition};
+pub use transition::{Effect, Rejection, Rules, cancelled_by_user, transition};

@@ -103,17 +103,26 @@ pub struct Token {
 
 /// What a successful attempt made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Output {
-    /// The manifest.
-    pub manifest: ObjectRef,
-    /// One line for people.
-    pub summary: String,
+#[serde(untagged)]
+pub enum Output {
+    /// Objects.
+    Made {
+        /// The manifest that names them.
+        manifest: ObjectRef,
+        /// One line for people.
+        summary: String,
+    },
+    /// Nothing yet: it counted the job's items, and they are too many for one task.
+    Counted {
+        /// How many there are.
+        items: u64,
+    },
 }
 
 /// How a worker says that an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// Its output is in the object store.
+    /// Its output is in the object store, or it has found how the job is to go on.
     Succeeded(Output),
     /// It failed and knows why; the failure's class decides what follows.
     Failed(v1::Failure),

@@ -265,7 +265,8 @@ fn failure(failure_class: FailureClass, code: ErrorCode, message: String) -> Fai
     Failure { failure_class: failure_class.into(), code: code.into(), message, field: String::new() }
 }
 
-fn cancelled_by_user() -> Failure {
+/// Why something ended that its user wanted stopped.
+pub fn cancelled_by_user() -> Failure {
     failure(FailureClass::User, ErrorCode::Cancelled, "cancelled by its user".to_owned())
 }
 

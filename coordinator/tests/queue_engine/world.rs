@@ -21,6 +21,8 @@ use sortinghat_proto::{
     v1::{self, attempt_event, job_spec::Kind, task_outcome},
 };
 
+use crate::unsure::Unsure;
+
 /// Length of a lease in these tests, in milliseconds.
 pub(crate) const LEASE_MS: u64 = 9_000;
 pub(crate) const START: UnixMs = UnixMs(1_700_000_000_000);
@@ -56,6 +58,14 @@ impl World {
     pub(crate) async fn with(settings: Settings) -> Self {
         let clock = Arc::new(ManualClock::new(START));
         let world = Self::over(Arc::new(MemoryStore::new(clock.clone())), clock, settings);
+        world.settle().await;
+        world
+    }
+
+    /// Over a new store in memory that often does not know whether it has applied a batch.
+    pub(crate) async fn unsure(seed: u64) -> Self {
+        let clock = Arc::new(ManualClock::new(START));
+        let world = Self::over(Arc::new(Unsure::new(MemoryStore::new(clock.clone()), seed)), clock, settings());
         world.settle().await;
         world
     }
@@ -178,6 +188,11 @@ pub(crate) fn success(manifest: &[u8]) -> task_outcome::Outcome {
     task_outcome::Outcome::Succeeded(v1::TaskSucceeded { manifest, summary: "713 photos in 8 classes".into() })
 }
 
+/// Too many items for one task.
+pub(crate) fn divided(items: u64) -> task_outcome::Outcome {
+    task_outcome::Outcome::Divided(v1::TaskDivided { items })
+}
+
 pub(crate) fn crash() -> task_outcome::Outcome {
     task_outcome::Outcome::Crashed("killed by signal 9".into())
 }
@@ -258,9 +273,14 @@ impl Worker {
     pub(crate) async fn start(&mut self, engine: &Engine) -> v1::Assignment {
         self.poll(engine).await;
         let lease = self.request.leases.last().expect("a task was offered");
-        let assignment = self.assignments[&(lease.task_id.clone(), lease.epoch)].clone();
+        let assignment = self.assignment(lease).clone();
         self.poll(engine).await;
         assignment
+    }
+
+    /// What it was told to run by a lease that it holds.
+    pub(crate) fn assignment(&self, lease: &v1::LeaseReport) -> &v1::Assignment {
+        &self.assignments[&(lease.task_id.clone(), lease.epoch)]
     }
 
     /// Ends the newest attempt that it runs, and reports that.

@@ -1,0 +1,93 @@
+//! A job's record and history as a change will leave them.
+
+use metrics::Counter;
+use sortinghat_proto::{
+    time::UnixMs,
+    v1::{self, JobState, job_event},
+};
+
+use super::{
+    history, keys,
+    load::Versioned,
+    records::{self, EventRecord, JobRecord},
+};
+use crate::store::{Batch, Expectation};
+
+/// What a change enters in a job, not applied yet.
+pub(super) struct Ledger<'a> {
+    before: &'a Versioned<JobRecord>,
+    now: UnixMs,
+    pub(super) job: JobRecord,
+    history: Vec<v1::JobEvent>,
+    /// Counts of what is known once it is applied.
+    pub(super) counters: Vec<Counter>,
+}
+
+impl<'a> Ledger<'a> {
+    /// Nothing entered yet.
+    pub(super) fn new(before: &'a Versioned<JobRecord>, now: UnixMs) -> Self {
+        Self { before, now, job: before.value.clone(), history: Vec::new(), counters: Vec::new() }
+    }
+
+    /// Whether nothing was entered.
+    pub(super) fn is_unchanged(&self) -> bool {
+        self.job == self.before.value
+    }
+
+    /// Appends an event that happens now.
+    pub(super) fn record(&mut self, event: job_event::Event) {
+        self.record_at(self.now.to_wire(), event);
+    }
+
+    /// Appends an event that happened at this time, in milliseconds since 1970 UTC.
+    pub(super) fn record_at(&mut self, time_unix_ms: i64, event: job_event::Event) {
+        history::enter(&mut self.job, &event);
+        self.job.last_event += 1;
+        self.history.push(v1::JobEvent { sequence: self.job.last_event, time_unix_ms, event: Some(event) });
+    }
+
+    /// Changes what the job's state follows from, and enters the state if it is another one then.
+    pub(super) fn become_job(&mut self, job: JobRecord) {
+        let before = std::mem::replace(&mut self.job, job);
+        if self.job.state() != before.state() {
+            self.enter_state();
+        }
+    }
+
+    fn enter_state(&mut self) {
+        let state = self.job.state();
+        let (failure, output) = match state {
+            JobState::Failed | JobState::Cancelled => (self.job.failure.clone(), None),
+            JobState::Succeeded => (None, self.job.output.clone()),
+            JobState::Unspecified | JobState::Blocked | JobState::Queued | JobState::Running => (None, None),
+        };
+        self.record(job_event::Event::StateChanged(v1::StateChanged { state: state.into(), failure, output }));
+        if self.job.has_ended() {
+            self.job.finished = Some(self.now);
+            let kind = self.job.kind.as_str();
+            let counter =
+                metrics::counter!("sortinghat_jobs_ended_total", "kind" => kind, "state" => state.as_str_name());
+            self.counters.push(counter);
+        }
+    }
+
+    /// Adds all of it to a batch, which then applies only if the job is still as it was read.
+    pub(super) fn write_to(self, batch: &mut Batch) -> Vec<Counter> {
+        let key = keys::job(&self.job.id);
+        batch.checks.push((key.clone(), Expectation::Version(self.before.version)));
+        if self.is_unchanged() {
+            return self.counters;
+        }
+        if self.job.has_ended() && !self.before.value.has_ended() && self.job.has_children {
+            batch.insertions.push((keys::ENDED_PARENTS.to_owned(), self.job.id.to_string()));
+        }
+        batch.topics.push(key.as_str().into());
+        batch.writes.push((key, records::encode(&self.job)));
+        for event in self.history {
+            let key = keys::event(&self.job.id, event.sequence);
+            batch.checks.push((key.clone(), Expectation::Absent));
+            batch.writes.push((key, records::encode(&EventRecord(event))));
+        }
+        self.counters
+    }
+}

@@ -1,0 +1,252 @@
+//! What happened to shards becomes their job's: events get their sequence, counters become a state, shards are created and
+//! stopped, and the job goes on once the last one has ended.
+//!
+//! Any coordinator may do it at any time, in small steps; each is one batch that applies only if no other came between. A step
+//! that is not done by whoever caused it is done by a sweep.
+
+use std::sync::Arc;
+
+use sortinghat_proto::{JobId, Refusal, TaskId, time::UnixMs, v1};
+use tokio::sync::broadcast;
+
+use super::{
+    Shared,
+    change::{Change, open_queue},
+    keys,
+    ledger::Ledger,
+    load::Versioned,
+    records::{self, EventRecord, JobRecord, ShardStage, ShardTally, ShardsRecord, TaskRecord},
+    synchronize::hinted,
+};
+use crate::{
+    queue::{Event, Phase, Task},
+    store::{Batch, Expectation, Range},
+};
+
+/// Jobs that one round settles.
+const JOBS_PER_ROUND: usize = 256;
+/// Steps that a job takes before it is another one's turn.
+const STEPS_PER_JOB: usize = 64;
+/// Events that one step enters, so that its batch stays below its size limit with the longest texts.
+const EVENTS_PER_STEP: usize = 24;
+/// Shards that one step creates or tells to stop.
+const SHARDS_PER_STEP: u32 = 256;
+
+/// A divided job at the beginning of a step.
+struct Unsettled {
+    job: Versioned<JobRecord>,
+    go_by: Versioned<ShardsRecord>,
+    tally: ShardTally,
+    /// Shards are to be created or stopped.
+    is_marked: bool,
+    /// The next events, with their entries.
+    events: Vec<(String, Versioned<EventRecord>)>,
+    /// There are no others.
+    are_all: bool,
+}
+
+impl Shared {
+    /// Settles jobs, each a bit; returns how many steps that took.
+    pub(super) async fn settle_all(&self) -> Result<usize, Refusal> {
+        let (mut steps, mut from) = (0, String::new());
+        for _ in 0..JOBS_PER_ROUND {
+            let next = self.store.range(Range::first(keys::UNSETTLED, 1).from(from)).await?;
+            let Some(job) = next.first().and_then(|entry| keys::job_of_unsettled(entry)) else { break };
+            steps += self.settle(&job).await?;
+            from = keys::after_unsettled(&job);
+        }
+        Ok(steps)
+    }
+
+    /// Settles whenever there is something new; returns when that fails. Safe to drop at any moment.
+    pub(super) async fn settle_when_hinted(&self, hints: &mut broadcast::Receiver<Arc<str>>) {
+        loop {
+            hinted(hints, |topic| topic == keys::UNSETTLED).await;
+            if self.settle_all().await.is_err() {
+                // The next sweep fails too, and says so.
+                return;
+            }
+        }
+    }
+
+    /// Settles a job until nothing is left to do now, or another one does it. Returns how many steps that took.
+    pub(super) async fn settle(&self, job: &JobId) -> Result<usize, Refusal> {
+        for steps in 0..STEPS_PER_JOB {
+            let Some(unsettled) = self.unsettled(job).await? else { return Ok(steps) };
+            if !self.settle_step(&unsettled).await? {
+                return Ok(steps);
+            }
+        }
+        Ok(STEPS_PER_JOB)
+    }
+
+    /// Lets the shards of a job stop, which then ends; `false` if another change came between.
+    pub(super) async fn stop_shards(&self, job: &Versioned<JobRecord>, stop: records::Stop) -> Result<bool, Refusal> {
+        let id = &job.value.id;
+        let Some(go_by) = self.read::<ShardsRecord>(keys::shards(id)).await? else { return Ok(false) };
+        let now = self.store.now().await?;
+        let mut ledger = Ledger::new(job, now);
+        ledger.job.cancel_requested = true;
+        let mut batch = Batch::default();
+        if go_by.value.stop.is_none() {
+            super::shards::stop(&mut batch, id, &go_by, stop);
+        }
+        ledger.write_to(&mut batch);
+        if batch.writes.is_empty() {
+            return Ok(true);
+        }
+        let applied = self.apply_one(batch).await?;
+        if applied {
+            self.settle(id).await?;
+        }
+        Ok(applied)
+    }
+
+    /// Reads a job that has shards which decide what becomes of it.
+    async fn unsettled(&self, id: &JobId) -> Result<Option<Unsettled>, Refusal> {
+        let Some(job) = self.read::<JobRecord>(keys::job(id)).await? else { return Ok(None) };
+        let Some(go_by) = self.read::<ShardsRecord>(keys::shards(id)).await? else { return Ok(None) };
+        if job.value.open_shards().is_none() {
+            return Ok(None);
+        }
+        // In this order: the event of whatever is counted is among those that are read next.
+        let tally = self.tally(id).await?;
+        let entries = Range::first(keys::UNSETTLED, EVENTS_PER_STEP + 1);
+        let entries = entries.from(keys::unsettled(id)).until(keys::after_unsettled(id));
+        let mut entries = self.store.range(entries).await?;
+        let is_marked = entries.first().is_some_and(|first| *first == keys::unsettled(id));
+        let are_all = entries.len() <= EVENTS_PER_STEP;
+        entries.drain(..usize::from(is_marked));
+        let event_keys: Vec<String> = entries.iter().map(|entry| keys::waiting_event(entry)).collect();
+        let records = self.read_all::<EventRecord>(&event_keys).await?;
+        // One that is gone was entered meanwhile, and then this step will not apply.
+        let events = entries.into_iter().zip(records).filter_map(|(entry, record)| Some((entry, record?))).collect();
+        Ok(Some(Unsettled { job, go_by, tally, is_marked, events, are_all }))
+    }
+
+    async fn tally(&self, job: &JobId) -> Result<ShardTally, Refusal> {
+        let phases = [Phase::Leased, Phase::Succeeded, Phase::Failed, Phase::Cancelled];
+        let mut keys: Vec<String> = phases.iter().map(|phase| keys::shards_in(job, *phase)).collect();
+        keys.push(keys::items_done(job));
+        let counts = self.store.counters(&keys).await?;
+        let shards = |place: usize| u32::try_from(counts[place]).unwrap_or_default();
+        Ok(ShardTally {
+            running: shards(0),
+            succeeded: shards(1),
+            failed: shards(2),
+            cancelled: shards(3),
+            items: u64::try_from(counts[4]).unwrap_or_default(),
+        })
+    }
+
+    /// Takes one step; `false` if there was nothing to do, or another change came between.
+    async fn settle_step(&self, unsettled: &Unsettled) -> Result<bool, Refusal> {
+        let now = self.store.now().await?;
+        let mut batch = Batch::default();
+        let mut ledger = Ledger::new(&unsettled.job, now);
+        unsettled.enter_events(&mut ledger, &mut batch);
+        let mut job = ledger.job.clone();
+        let told = self.tell_next(unsettled, now).await?;
+        unsettled.advance(&mut job, &mut batch, told);
+        ledger.become_job(job);
+        if ledger.is_unchanged() {
+            return Ok(false);
+        }
+        let key = keys::shards(&unsettled.job.value.id);
+        batch.checks.push((key, Expectation::Version(unsettled.go_by.version)));
+        let counters = ledger.write_to(&mut batch);
+        let applied = self.apply_one(batch).await?;
+        if applied {
+            counters.iter().for_each(|counter| counter.increment(1));
+        }
+        Ok(applied)
+    }
+
+    /// Tells the next shards of a job that shall stop; returns how many.
+    async fn tell_next(&self, unsettled: &Unsettled, now: UnixMs) -> Result<u32, Refusal> {
+        let Some(stage) = unsettled.stage().filter(|_| unsettled.go_by.value.stop.is_some()) else { return Ok(0) };
+        let next = stage.told..stage.created.min(stage.told + SHARDS_PER_STEP);
+        let ids: Vec<TaskId> = next.clone().map(|shard| unsettled.task(stage.division.shard_index(shard))).collect();
+        let mut changes = Vec::with_capacity(ids.len());
+        for loaded in &self.load(&ids).await? {
+            let mut change = Change::new(loaded, now);
+            // Every state has an answer to this event.
+            change.happen(&Event::Cancel, &self.rules).map_err(super::reports::defect)?;
+            changes.extend(change.prepare()?);
+        }
+        let (applied, _) = self.apply_all(changes).await?;
+        // Those that changed meanwhile are told again, and so are the others, to whom it is no news.
+        Ok(if applied.contains(&false) { 0 } else { next.end - next.start })
+    }
+}
+
+impl Unsettled {
+    fn stage(&self) -> Option<&ShardStage> {
+        self.job.value.open_shards()
+    }
+
+    fn task(&self, index: u32) -> TaskId {
+        TaskId::new(self.job.value.id.clone(), index)
+    }
+
+    /// Gives the shards' events their places in the history.
+    fn enter_events(&self, ledger: &mut Ledger<'_>, batch: &mut Batch) {
+        for (entry, event) in &self.events {
+            let key = keys::waiting_event(entry);
+            batch.checks.push((key.clone(), Expectation::Version(event.version)));
+            batch.deletes.push(key);
+            batch.removals.push((keys::UNSETTLED.to_owned(), entry.clone()));
+            let v1::JobEvent { time_unix_ms, event, .. } = event.value.0.clone();
+            if let Some(event) = event {
+                ledger.record_at(time_unix_ms, event);
+            }
+        }
+    }
+
+    /// What follows from the counts: more shards, the finish, or the end.
+    fn advance(&self, job: &mut JobRecord, batch: &mut Batch, told: u32) {
+        let id = job.id.clone();
+        let Some(stage) = &mut job.shards else { return };
+        stage.tally = self.tally;
+        stage.told += told;
+        let shards = stage.division.shards();
+        let is_stopping = self.go_by.value.stop.is_some();
+        let has_ended = self.are_all && self.tally.ended() >= stage.created;
+        if !is_stopping && stage.created < shards {
+            let next = stage.created..shards.min(stage.created + SHARDS_PER_STEP);
+            stage.created = next.end;
+            let indexes = next.map(|shard| stage.division.shard_index(shard));
+            let tasks = indexes.map(|index| self.task(index)).collect();
+            create(batch, job, tasks);
+        } else if has_ended {
+            stage.over = true;
+            match &self.go_by.value.stop {
+                Some(stop) => {
+                    job.failure = Some(stop.0.clone());
+                    job.counts = job.counts.and_one(stop.phase());
+                }
+                None => {
+                    job.counts = job.counts.and_one(Phase::Ready);
+                    create(batch, job, vec![job.deciding_task()]);
+                }
+            }
+        }
+        let is_done = job.shards.as_ref().is_none_or(|stage| stage.over || !is_stopping && stage.created == shards);
+        if self.is_marked && is_done {
+            batch.removals.push((keys::UNSETTLED.to_owned(), keys::unsettled(&id)));
+        }
+    }
+}
+
+/// Tasks of a divided job, which workers may claim at once.
+fn create(batch: &mut Batch, job: &JobRecord, ids: Vec<TaskId>) {
+    let rank = job.rank();
+    batch.increments.push((keys::tasks_in(Phase::Ready), ids.len() as i64));
+    open_queue(batch, &rank.queue);
+    for task in ids.into_iter().map(|id| Task::new(id, false)) {
+        let key = keys::task(&task.id);
+        batch.insertions.extend(keys::placement(&task, &rank));
+        batch.checks.push((key.clone(), Expectation::Absent));
+        batch.writes.push((key, records::encode(&TaskRecord::new(task))));
+    }
+}

@@ -1,0 +1,111 @@
+//! What a shard's change adds to its batch. It leaves its job's record alone: events are handed over, counters are
+//! incremented, and only one record that hardly ever changes is checked. So shards that end together do not conflict.
+
+use sortinghat_proto::{JobId, time::UnixMs, v1};
+use v1::job_event;
+
+use super::{
+    keys,
+    load::{Loaded, Versioned},
+    records::{self, EventRecord, JobRecord, ShardStage, ShardTally, ShardsRecord, Stop, TaskRecord},
+};
+use crate::{
+    queue::{Division, Phase, Role, State, Task},
+    store::{Batch, Expectation},
+};
+
+/// A shard that may have been the last one of its job to end: its batch's counters tell.
+#[derive(Debug, Clone)]
+pub(super) struct LastShard {
+    pub(super) job: JobId,
+    /// Where the batch counts shards that have ended.
+    increment: usize,
+    shards: u32,
+}
+
+impl LastShard {
+    /// Whether it was, by the counters after the batch's increments.
+    pub(super) fn is_last(&self, counters: &[i64]) -> bool {
+        counters.get(self.increment).is_some_and(|ended| *ended >= i64::from(self.shards))
+    }
+}
+
+/// Divides a job. Its shards are created by and by.
+pub(super) fn begin(batch: &mut Batch, job: &mut JobRecord, division: Division) {
+    job.shards = Some(ShardStage { division, created: 0, told: 0, tally: ShardTally::default(), over: false });
+    let key = keys::shards(&job.id);
+    batch.checks.push((key.clone(), Expectation::Absent));
+    batch.writes.push((key, records::encode(&ShardsRecord::default())));
+    to_be_settled(batch, keys::unsettled(&job.id));
+}
+
+/// Counts a shard where it now is, and stops the others if it has failed. Returns it if it has ended.
+pub(super) fn move_shard(
+    batch: &mut Batch,
+    before: &Loaded,
+    go_by: &Versioned<ShardsRecord>,
+    task: &Task,
+) -> Option<LastShard> {
+    let job = &before.job.value;
+    let key = keys::shards(&job.id);
+    batch.checks.push((key.clone(), Expectation::Version(go_by.version)));
+    let (from, to) = (Phase::from(&before.task.value.task.state), Phase::from(&task.state));
+    if from == to {
+        return None;
+    }
+    for (phase, amount) in [(from, -1), (to, 1)] {
+        if !matches!(phase, Phase::Blocked | Phase::Ready) {
+            batch.increments.push((keys::shards_in(&job.id, phase), amount));
+        }
+    }
+    if !task.state.is_terminal() {
+        return None;
+    }
+    let (division, Role::Shard(shard)) = (job.division()?, job.role(&task.id)) else { return None };
+    match &task.state {
+        State::Succeeded { .. } => {
+            let range = division.range(shard);
+            let items = i64::try_from(range.end - range.start).unwrap_or(i64::MAX);
+            batch.increments.push((keys::items_done(&job.id), items));
+        }
+        State::Failed { failure } if go_by.value.stop.is_none() => {
+            let stop = ShardsRecord { stop: Some(Stop(failure.clone())) };
+            batch.writes.push((key, records::encode(&stop)));
+            to_be_settled(batch, keys::unsettled(&job.id));
+        }
+        State::Failed { .. } | State::Cancelled { .. } => {}
+        State::Blocked | State::Ready { .. } | State::Leased(_) => {}
+    }
+    batch.increments.push((keys::shards_ended(&job.id), 1));
+    Some(LastShard { job: job.id.clone(), increment: batch.increments.len() - 1, shards: division.shards() })
+}
+
+/// Leaves a shard's events for its job to enter in its history.
+pub(super) fn hand_over(batch: &mut Batch, shard: &mut TaskRecord, events: Vec<job_event::Event>, now: UnixMs) {
+    for event in events {
+        let handed_over = &mut shard.handed_over;
+        handed_over.number += 1;
+        handed_over.time = handed_over.time.max(now);
+        let entry = keys::unsettled_event(&shard.task.id, handed_over.time, handed_over.number);
+        let key = keys::waiting_event(&entry);
+        let event = v1::JobEvent { sequence: 0, time_unix_ms: now.to_wire(), event: Some(event) };
+        batch.checks.push((key.clone(), Expectation::Absent));
+        batch.writes.push((key, records::encode(&EventRecord(event))));
+        to_be_settled(batch, entry);
+    }
+}
+
+/// Lets all shards of a job stop, and the job end for this reason.
+pub(super) fn stop(batch: &mut Batch, job: &JobId, go_by: &Versioned<ShardsRecord>, stop: Stop) {
+    let key = keys::shards(job);
+    batch.checks.push((key.clone(), Expectation::Version(go_by.version)));
+    batch.writes.push((key, records::encode(&ShardsRecord { stop: Some(stop) })));
+    to_be_settled(batch, keys::unsettled(job));
+}
+
+fn to_be_settled(batch: &mut Batch, entry: String) {
+    batch.insertions.push((keys::UNSETTLED.to_owned(), entry));
+    if !batch.topics.iter().any(|topic| &**topic == keys::UNSETTLED) {
+        batch.topics.push(keys::UNSETTLED.into());
+    }
+}

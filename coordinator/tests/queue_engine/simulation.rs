@@ -1,0 +1,233 @@
+//! Random workers that crash, vanish, miss answers and come back late, against the invariants.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sortinghat_coordinator::engine::Engine;
+use sortinghat_proto::{
+    JobId,
+    v1::{self, AttemptOutcome, ErrorCode, FailureClass, JobState, job_event::Event, task_outcome::Outcome},
+};
+
+use crate::{
+    unsure::Dice,
+    world::{LEASE_MS, Worker, World, checkpoint, crash, divided, finetune, ingest, log, settings, success},
+};
+
+const SEEDS: u64 = 150;
+const JOBS: usize = 14;
+const STEPS: usize = 300;
+/// Rounds in which healthy workers must bring everything to its end.
+const LAST_ROUNDS: usize = 400;
+
+struct Simulation {
+    world: World,
+    /// Another coordinator over the same store.
+    beside: World,
+    dice: Dice,
+    jobs: Vec<JobId>,
+    workers: Vec<Worker>,
+    /// Workers that were replaced and do not know it.
+    zombies: Vec<Worker>,
+    incarnations: u32,
+}
+
+impl Simulation {
+    async fn new(seed: u64) -> Self {
+        let world = World::unsure(seed).await;
+        let beside = world.beside(settings());
+        let mut dice = Dice(seed);
+        let mut jobs: Vec<JobId> = Vec::new();
+        for _ in 0..JOBS {
+            let is_child = !jobs.is_empty() && dice.chance(40);
+            let id = if is_child {
+                world.submit(finetune(&format!("job:{}", jobs[0]))).await
+            } else {
+                world.submit(ingest()).await
+            };
+            if is_child { jobs.push(id) } else { jobs.insert(0, id) }
+        }
+        let mut simulation = Self { world, beside, dice, jobs, workers: Vec::new(), zombies: Vec::new(), incarnations: 0 };
+        for _ in 0..4 {
+            let worker = simulation.next_incarnation();
+            simulation.workers.push(worker);
+        }
+        simulation
+    }
+
+    fn next_incarnation(&mut self) -> Worker {
+        self.incarnations += 1;
+        Worker::new(&format!("w{}", self.incarnations), 1 + self.dice.below(2) as u32)
+    }
+
+    async fn step(&mut self) {
+        let number = self.dice.below(self.workers.len() as u64) as usize;
+        match self.dice.below(100) {
+            0..35 => {
+                let engine = self.engine();
+                self.workers[number].poll(&engine).await;
+            }
+            // The message arrives, its answer does not.
+            35..45 => {
+                let engine = self.engine();
+                let worker = &mut self.workers[number];
+                worker.request.sequence += 1;
+                let _ = engine.synchronize(worker.request.clone()).await;
+            }
+            45..65 => self.end_something(number).await,
+            65..70 => {
+                let next = self.next_incarnation();
+                self.zombies.push(std::mem::replace(&mut self.workers[number], next));
+            }
+            70..75 => self.haunt().await,
+            75..77 => {
+                let job = self.dice.below(self.jobs.len() as u64) as usize;
+                self.engine().cancel(&self.world.tenant, &self.jobs[job]).await.expect("it exists");
+            }
+            _ => {
+                let ms = self.dice.below(LEASE_MS / 2);
+                self.world.pass(ms).await;
+            }
+        }
+    }
+
+    /// Either coordinator.
+    fn engine(&mut self) -> Engine {
+        if self.dice.chance(50) { self.world.engine.clone() } else { self.beside.engine.clone() }
+    }
+
+    async fn end_something(&mut self, number: usize) {
+        let (engine, mut outcome) = (self.engine(), self.outcome());
+        let content = self.dice.below(256) as u8;
+        let is_large = self.dice.chance(30);
+        let worker = &mut self.workers[number];
+        let running = worker.request.leases.iter().rposition(|lease| lease.outcome.is_none());
+        if let Some(running) = running {
+            let part = worker.assignment(&worker.request.leases[running]).part.clone().and_then(|part| part.part);
+            if let (true, Some(v1::part::Part::Whole(_))) = (is_large, part) {
+                outcome = divided(u64::from(content) * 50 + 1);
+            }
+            let lease = &mut worker.request.leases[running];
+            lease.events = vec![log(1, "a line"), checkpoint(2, &[content])];
+            lease.events.truncate(1 + usize::from(content.is_multiple_of(2)));
+            lease.outcome = Some(v1::TaskOutcome { outcome: Some(outcome) });
+            worker.poll(&engine).await;
+        }
+    }
+
+    fn outcome(&mut self) -> Outcome {
+        match self.dice.below(10) {
+            0..5 => success(&self.dice.below(u64::MAX).to_le_bytes()),
+            5..7 => crash(),
+            7 => Outcome::Returned("no room".into()),
+            8 => Outcome::Cancelled(v1::TaskCancelled {}),
+            _ => Outcome::Failed(v1::Failure {
+                failure_class: FailureClass::Infrastructure.into(),
+                code: ErrorCode::StorageUnavailable.into(),
+                ..v1::Failure::default()
+            }),
+        }
+    }
+
+    /// A worker that was given up reports success, late.
+    async fn haunt(&mut self) {
+        if let Some(mut zombie) = self.zombies.pop() {
+            for lease in &mut zombie.request.leases {
+                lease.outcome = Some(v1::TaskOutcome { outcome: Some(success(b"late")) });
+            }
+            zombie.request.free_slots = 0;
+            zombie.poll(&self.world.engine).await;
+        }
+    }
+
+    /// Healthy workers end everything.
+    async fn finish(&mut self) {
+        for _ in 0..LAST_ROUNDS {
+            for worker in &mut self.workers {
+                worker.poll(&self.world.engine).await;
+                for lease in worker.request.leases.iter_mut().filter(|lease| lease.outcome.is_none()) {
+                    lease.outcome = Some(v1::TaskOutcome { outcome: Some(success(lease.task_id.as_bytes())) });
+                }
+                worker.poll(&self.world.engine).await;
+            }
+            self.world.pass(LEASE_MS / 3).await;
+            let mut open = 0;
+            for id in &self.jobs {
+                open += usize::from(!is_end(self.world.state(id).await));
+            }
+            if open == 0 {
+                return;
+            }
+        }
+        panic!("some job never ends");
+    }
+
+    /// Checks everything that can be seen; returns how many jobs ended well in shards.
+    async fn check(&self) -> usize {
+        let (mut names, mut in_shards) = (BTreeSet::new(), 0);
+        for id in &self.jobs {
+            check_history(&self.world.history(id).await);
+            let job = self.world.job(id).await;
+            if let Some(output) = job.output {
+                in_shards += usize::from(job.tasks.is_some());
+                assert!(names.insert(output.name.clone()), "{} was given twice", output.name);
+                if output.name.contains('@') {
+                    let dataset = self.world.engine.get_dataset(&self.world.tenant, &output.name).await;
+                    let dataset = dataset.expect("a committed name points at something");
+                    assert_eq!((dataset.manifest, dataset.job_id), (output.manifest, job.id));
+                }
+            }
+        }
+        let list = v1::ListDatasetsRequest::default();
+        let datasets = self.world.engine.list_datasets(&self.world.tenant, list).await.expect("a page").datasets;
+        let committed = names.iter().filter(|name| name.contains('@')).count();
+        assert_eq!(datasets.len(), committed, "every name belongs to a job that succeeded");
+        in_shards
+    }
+}
+
+fn is_end(state: JobState) -> bool {
+    matches!(state, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
+}
+
+/// The invariants as a job's history shows them: gapless, one end, one commit, one attempt at a time, epochs that grow.
+fn check_history(history: &[v1::JobEvent]) {
+    let (mut ends, mut commits) = (0, BTreeSet::new());
+    let (mut last_epochs, mut running) = (BTreeMap::new(), BTreeMap::new());
+    for (number, event) in history.iter().enumerate() {
+        assert_eq!(event.sequence, number as u64 + 1);
+        match event.event.as_ref().expect("an event") {
+            Event::StateChanged(changed) => ends += usize::from(is_end(changed.state())),
+            Event::AttemptStarted(attempt) => {
+                assert_eq!(running.insert(attempt.task, attempt.epoch), None, "two attempts of a task at a time");
+                let last_epoch = last_epochs.insert(attempt.task, attempt.epoch);
+                assert!(last_epoch.is_none_or(|last| last < attempt.epoch), "epochs grow");
+            }
+            Event::AttemptEnded(attempt) => {
+                assert_eq!(running.remove(&attempt.task), Some(attempt.epoch), "only an attempt that runs can end");
+                if attempt.outcome() == AttemptOutcome::Succeeded {
+                    assert!(commits.insert(attempt.task), "at most one commit of a task");
+                }
+            }
+            Event::EpochFinished(_) | Event::Notice(_) | Event::Log(_) => {
+                assert!(!running.is_empty(), "events come from attempts that run");
+            }
+        }
+    }
+    assert_eq!(ends, 1, "exactly one end");
+    assert!(running.is_empty(), "no attempt outlives its job");
+}
+
+#[tokio::test]
+async fn whatever_workers_do_every_job_ends_once_and_every_name_is_right() {
+    let mut in_shards = 0;
+    for seed in 0..SEEDS {
+        println!("seed {seed}");
+        let mut simulation = Simulation::new(seed).await;
+        for _ in 0..STEPS {
+            simulation.step().await;
+        }
+        simulation.finish().await;
+        in_shards += simulation.check().await;
+    }
+    assert!(in_shards > 100, "only {in_shards} jobs ended well in shards");
+}

@@ -1,0 +1,77 @@
+//! A store whose answers get lost: every command must be safe to repeat.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use sortinghat_coordinator::store::{Batch, MemoryStore, Range, Record, Store, StoreError, Verdict};
+use sortinghat_proto::time::UnixMs;
+use tokio::sync::broadcast;
+
+/// Decisions that a seed reproduces (SplitMix64).
+#[derive(Debug)]
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (bits ^ (bits >> 31)) % bound
+    }
+
+    /// True in this many of 100 cases.
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// Does not know of every tenth batch whether it is applied; half of those are.
+#[derive(Debug)]
+pub(crate) struct Unsure {
+    store: MemoryStore,
+    dice: Mutex<Dice>,
+}
+
+impl Unsure {
+    pub(crate) fn new(store: MemoryStore, seed: u64) -> Self {
+        Self { store, dice: Mutex::new(Dice(seed ^ 0x5eed)) }
+    }
+}
+
+#[async_trait]
+impl Store for Unsure {
+    async fn read(&self, keys: &[String]) -> Result<Vec<Option<Record>>, StoreError> {
+        self.store.read(keys).await
+    }
+
+    async fn counters(&self, keys: &[String]) -> Result<Vec<i64>, StoreError> {
+        self.store.counters(keys).await
+    }
+
+    async fn range(&self, range: Range) -> Result<Vec<String>, StoreError> {
+        self.store.range(range).await
+    }
+
+    async fn now(&self) -> Result<UnixMs, StoreError> {
+        self.store.now().await
+    }
+
+    async fn apply(&self, batches: Vec<Batch>) -> Result<Vec<Verdict>, StoreError> {
+        let mut verdicts = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let thrown = self.dice.lock().expect("no holder panics").below(20);
+            let verdict = match thrown {
+                0 => None,
+                _ => self.store.apply(vec![batch]).await?.pop(),
+            };
+            verdicts.push(verdict.filter(|_| thrown > 1).unwrap_or(Verdict::Unknown));
+        }
+        Ok(verdicts)
+    }
+
+    fn hints(&self) -> broadcast::Receiver<Arc<str>> {
+        self.store.hints()
+    }
+}
