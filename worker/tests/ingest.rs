@@ -17,7 +17,7 @@ use sortinghat_proto::{
 };
 use sortinghat_worker::{
     dataset::{Dataset, PhotoRecord, Place, ShardWriter, split::Side},
-    jobs::JobError,
+    jobs::{Done, JobError, Part},
     photos::{DecodeLimits, Photo, decode, derivative::encode_png},
 };
 
@@ -30,16 +30,19 @@ struct Failures {
     allowed: bool,
 }
 
-fn ingest(bench: &Bench, files: &Files, split: Split, failures: Failures) -> Ran {
-    let spec = IngestSpec {
+fn spec(bench: &Bench, files: &Files, split: Split, failures: Failures) -> IngestSpec {
+    IngestSpec {
         dataset_name: "shapes".parse().unwrap(),
         source: bench.upload(files),
         split,
         seed: 1,
         allow_failures: failures.allowed,
         derivative_short_side_px: 48,
-    };
-    bench.run(JobSpec::Ingest(spec), Inputs::default())
+    }
+}
+
+fn ingest(bench: &Bench, files: &Files, split: Split, failures: Failures) -> Ran {
+    bench.run(JobSpec::Ingest(spec(bench, files, split, failures)), Inputs::default())
 }
 
 fn dataset_of(bench: &Bench, files: &Files, split: Split) -> DatasetManifest {
@@ -181,6 +184,47 @@ fn every_file_is_counted_once_and_those_not_used_are_listed_with_their_reason() 
             reason("square/phone.heic", RejectionReason::Unsupported),
         ]
     );
+}
+
+#[test]
+fn an_ingest_in_shards_makes_the_same_dataset_to_the_byte() {
+    let bench = Bench::new();
+    let mut files = shapes(20);
+    let whole = shape(true, 60);
+    files.extend([
+        file("disc/copy.png", shape(true, 0)),
+        file("square/copy.png", shape(false, 3)),
+        file("disc/both.png", shape(true, 61)),
+        file("square/both.png", shape(true, 61)),
+        file("square/cut.png", &whole[..whole.len() / 2]),
+        file("square/notes.txt", "hello"),
+        file("readme.txt", "hello all"),
+        ("disc/zz twin of 2.png".to_owned(), retouched(&shape(true, 2))),
+    ]);
+    for split in [HOLD_OUT, Split::Folds(4)] {
+        let spec = JobSpec::Ingest(spec(&bench, &files, split, Failures { allowed: false }));
+        let whole = bench.run(spec.clone(), Inputs::default()).output();
+        for shard_items in [7, 16] {
+            assert_eq!(bench.run_in_shards(&spec, None, shard_items), whole);
+        }
+    }
+}
+
+#[test]
+fn half_of_all_photos_must_decode_and_not_of_a_shard() {
+    let bench = Bench::new();
+    let finish = |broken: u32| {
+        let mut files = shapes(10);
+        files
+            .extend((0..broken).map(|number| file(&format!("disc/broken {number}.png"), format!("no photo {number}"))));
+        let spec = JobSpec::Ingest(spec(&bench, &files, HOLD_OUT, Failures { allowed: false }));
+        let run = |part| bench.run(spec.clone(), Inputs { part: Some(part), ..Inputs::default() });
+        let shards = (0..files.len() as u64).map(|item| run(Part::Shard(item..item + 1)).output().manifest);
+        run(Part::Finish(shards.collect())).result
+    };
+    assert!(matches!(finish(12), Ok(Done::Made(_))), "12 of 32");
+    let Err(JobError::Refused(refusal)) = finish(21) else { panic!("21 of 41") };
+    assert!(refusal.message.starts_with("21 of 41 photos cannot be decoded"), "{}", refusal.message);
 }
 
 #[test]

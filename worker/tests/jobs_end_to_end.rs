@@ -15,9 +15,9 @@ use sortinghat_proto::{
     manifest::{Decision, Decisions, EvaluationManifest, ModelManifest, PredictionsManifest, Verdict},
     v1::{ErrorCode, attempt_event::Event},
 };
-use sortinghat_worker::jobs::{JobError, StopSignal};
+use sortinghat_worker::jobs::{JobError, Part, StopSignal};
 
-fn refusal(result: Result<sortinghat_worker::jobs::JobOutput, JobError>) -> sortinghat_proto::Refusal {
+fn refusal(result: Result<sortinghat_worker::jobs::Done, JobError>) -> sortinghat_proto::Refusal {
     match result {
         Err(JobError::Refused(refusal)) => refusal,
         other => panic!("expected a refusal, got {other:?}"),
@@ -233,6 +233,18 @@ fn an_evaluation_counts_every_held_out_photo_once_and_takes_decisions() {
 }
 
 #[test]
+fn an_evaluation_in_shards_finds_the_same_to_the_byte() {
+    let bench = Bench::new();
+    let model = bench.model(1);
+    let mut files = shapes(70);
+    files.insert(3, ("disc/broken.png".into(), b"\x89PNG\r\n\x1a\nno more".to_vec()));
+    let tta = Some(Tta { recipe: TtaRecipe::Fastai2, passes: 2 });
+    let spec = JobSpec::Evaluate(EvaluateSpec { on: EvaluateOn::Source(bench.upload(&files)), tta, ..evaluate() });
+    let whole = bench.run(spec.clone(), Inputs { model: Some(model.clone()), ..Inputs::default() }).output();
+    assert_eq!(bench.run_in_shards(&spec, Some(&model), 64), whole);
+}
+
+#[test]
 fn a_labelled_folder_is_measured_like_the_dataset_and_unknown_folders_are_refused() {
     let bench = Bench::new();
     let model = Some(bench.model(1));
@@ -274,6 +286,52 @@ fn a_labelled_folder_is_measured_like_the_dataset_and_unknown_folders_are_refuse
     let refused = refusal(run(&files).result);
     assert_eq!(refused.field, "evaluate.source");
     assert!(refused.message.contains("triangle") && refused.message.contains("disc, square"), "{}", refused.message);
+}
+
+#[test]
+fn a_classify_in_shards_gives_the_same_predictions_to_the_byte() {
+    let bench = Bench::new();
+    let model = bench.model(1);
+    let mut files: Vec<(String, Vec<u8>)> =
+        (0..150).map(|number| (format!("{number}.png"), shape(number % 3 == 0, number))).collect();
+    files.insert(70, ("broken.jpg".into(), b"not a photo".to_vec()));
+    let tta = Some(Tta { recipe: TtaRecipe::Fastai2, passes: 2 });
+    let spec = ClassifySpec {
+        model: ModelRef::parse("shapes/1", "").unwrap(),
+        source: bench.upload(&files),
+        top_k: 5,
+        tta,
+        seed: 3,
+    };
+    let spec = JobSpec::Classify(spec);
+    let whole = bench.run(spec.clone(), Inputs { model: Some(model.clone()), ..Inputs::default() }).output();
+    assert_eq!(bench.run_in_shards(&spec, Some(&model), 64), whole);
+}
+
+#[test]
+fn shards_that_do_not_account_for_every_file_are_no_result() {
+    let bench = Bench::new();
+    let model = Some(bench.model(1));
+    let files: Vec<(String, Vec<u8>)> = (0..6).map(|number| (format!("{number}.png"), shape(true, number))).collect();
+    let spec = ClassifySpec {
+        model: ModelRef::parse("shapes/1", "").unwrap(),
+        source: bench.upload(&files),
+        top_k: 1,
+        tta: None,
+        seed: 0,
+    };
+    let run = |part| {
+        bench.run(
+            JobSpec::Classify(spec.clone()),
+            Inputs { model: model.clone(), part: Some(part), ..Inputs::default() },
+        )
+    };
+    let [first, second] = [0..3, 3..6].map(|range| run(Part::Shard(range)).output().manifest);
+    for wrong in [vec![first.clone()], vec![second.clone(), first.clone()], vec![first.clone(), first, second]] {
+        let result = run(Part::Finish(wrong)).result;
+        assert!(matches!(result, Err(JobError::Internal(_))), "{result:?}");
+    }
+    assert!(matches!(run(Part::Shard(3..7)).result, Err(JobError::Internal(_))), "there is no seventh file");
 }
 
 #[test]

@@ -97,6 +97,17 @@ impl Gallery {
     }
 }
 
+/// Photos of a gallery can be looked at in another order, or only some of them.
+impl StoredPhotos for Arc<Gallery> {
+    fn len(&self) -> usize {
+        Gallery::len(self)
+    }
+
+    fn photo(&self, index: usize) -> Result<Photo, Unreadable> {
+        Gallery::photo(self, index).map(Arc::unwrap_or_clone)
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;

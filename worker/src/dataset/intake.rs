@@ -3,11 +3,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     path::Path,
 };
 
 use bytes::Bytes;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use sortinghat_proto::{
     Digest,
     manifest::{IngestCounts, Rejection, RejectionReason, UploadedFile},
@@ -61,7 +63,7 @@ pub struct Accepted<P> {
 }
 
 /// What is kept of a decoded file.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Inspected<P> {
     /// By which near-duplicates are found.
     pub fingerprint: Fingerprint,
@@ -77,9 +79,31 @@ pub struct Inspected<P> {
     pub picture: P,
 }
 
-/// Reads, decodes and judges every file. `read` gets a file's content and runs on many threads; `store` keeps a stored
-/// picture, one after the other, in an order that depends on the paths only; `progress` is told how many distinct files of how many
-/// are done.
+/// What an upload holds: each content once, however many files have it. The same upload gives the same contents in the same
+/// order, wherever they are looked at.
+#[derive(Debug)]
+pub struct Contents<'a> {
+    layout: Layout,
+    inputs: u64,
+    /// Files with the same content by path; by the path of the first.
+    copies: Vec<Vec<&'a UploadedFile>>,
+    /// Files that lie in no class folder.
+    strays: Vec<&'a UploadedFile>,
+}
+
+/// What was found in one content.
+pub type Finding<P> = Result<Inspected<P>, Unusable>;
+
+/// Why a content is no usable photo.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unusable {
+    /// For programs.
+    pub reason: RejectionReason,
+    /// For people.
+    pub message: String,
+}
+
+/// Reads, decodes and judges every file: the contents of an upload, all inspected at once. See [`Contents::inspect`].
 ///
 /// # Errors
 /// Whatever `read` or `store` return. A file that is no usable photo is not an error.
@@ -87,46 +111,105 @@ pub fn take_in<P: Send, E: Send>(
     files: &[UploadedFile],
     options: IntakeOptions,
     read: impl Fn(&UploadedFile) -> Result<Bytes, E> + Sync,
-    mut store: impl FnMut(Vec<u8>) -> Result<P, E>,
+    store: impl FnMut(Vec<u8>) -> Result<P, E>,
     progress: impl Fn(usize, usize),
 ) -> Result<Intake<P>, E> {
-    let layout = Layout::of(files.iter().map(|file| file.path.as_str()));
-    let mut by_digest: BTreeMap<&Digest, Vec<&UploadedFile>> = BTreeMap::new();
-    let mut intake = Intake {
-        layout,
-        accepted: Vec::new(),
-        rejections: Vec::new(),
-        counts: IngestCounts { inputs: files.len() as u64, ..IngestCounts::default() },
-        class_photos: BTreeMap::new(),
-    };
-    for file in files {
-        if layout.label(&file.path).is_some() {
-            by_digest.entry(&file.object.digest).or_default().push(file);
-        } else {
+    let contents = Contents::of(files);
+    let findings = contents.inspect(0..contents.len(), options, read, store, progress)?;
+    Ok(contents.judge(findings))
+}
+
+impl<'a> Contents<'a> {
+    /// The contents of these files.
+    pub fn of(files: &'a [UploadedFile]) -> Self {
+        let layout = Layout::of(files.iter().map(|file| file.path.as_str()));
+        let mut by_digest: BTreeMap<&Digest, Vec<&UploadedFile>> = BTreeMap::new();
+        let mut strays = Vec::new();
+        for file in files {
+            if layout.label(&file.path).is_some() {
+                by_digest.entry(&file.object.digest).or_default().push(file);
+            } else {
+                strays.push(file);
+            }
+        }
+        let mut copies: Vec<Vec<&UploadedFile>> = by_digest.into_values().collect();
+        copies.iter_mut().for_each(|files| files.sort_by(|a, b| a.path.cmp(&b.path)));
+        copies.sort_by(|a, b| a[0].path.cmp(&b[0].path));
+        Self { layout, inputs: files.len() as u64, copies, strays }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.copies.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.copies.is_empty()
+    }
+
+    /// Reads and decodes some contents, and finds what is in each, in order. `read` gets a file's content and runs on many
+    /// threads; `store` keeps a stored picture, one after the other in order; `progress` is told how many contents of how many
+    /// are done.
+    ///
+    /// # Errors
+    /// Whatever `read` or `store` return.
+    ///
+    /// # Panics
+    /// When there are not so many contents.
+    pub fn inspect<P, E: Send>(
+        &self,
+        range: Range<usize>,
+        options: IntakeOptions,
+        read: impl Fn(&UploadedFile) -> Result<Bytes, E> + Sync,
+        mut store: impl FnMut(Vec<u8>) -> Result<P, E>,
+        progress: impl Fn(usize, usize),
+    ) -> Result<Vec<Finding<P>>, E> {
+        let total = range.len();
+        let mut findings = Vec::with_capacity(total);
+        for chunk in self.copies[range].chunks(CHUNK_FILES) {
+            let decoded: Vec<_> = chunk
+                .par_iter()
+                .map(|files| Ok(inspect(files[0], options, read_within(files[0], options, &read)?)))
+                .collect::<Result<_, E>>()?;
+            for result in decoded {
+                findings.push(match result {
+                    Ok((derivative, inspected)) => Ok(inspected.stored_as(store(derivative.bytes)?)),
+                    Err(error) => Err(Unusable { reason: rejection_reason(&error), message: error.to_string() }),
+                });
+            }
+            progress(findings.len(), total);
+        }
+        Ok(findings)
+    }
+
+    /// Judges every file by what was found in its content.
+    ///
+    /// # Panics
+    /// When there is not one finding a content.
+    pub fn judge<P>(self, findings: Vec<Finding<P>>) -> Intake<P> {
+        assert_eq!(findings.len(), self.len(), "one finding a content");
+        let mut intake = Intake {
+            layout: self.layout,
+            accepted: Vec::new(),
+            rejections: Vec::new(),
+            counts: IngestCounts { inputs: self.inputs, ..IngestCounts::default() },
+            class_photos: BTreeMap::new(),
+        };
+        for file in self.strays {
             intake.counts.ignored += 1;
             intake.reject(file, RejectionReason::NoClass, "it lies in no class folder".into());
         }
-    }
-    let mut copies: Vec<Vec<&UploadedFile>> = by_digest.into_values().collect();
-    copies.iter_mut().for_each(|files| files.sort_by(|a, b| a.path.cmp(&b.path)));
-    copies.sort_by(|a, b| a[0].path.cmp(&b[0].path));
-
-    for (index, chunk) in copies.chunks(CHUNK_FILES).enumerate() {
-        let decoded: Vec<_> = chunk
-            .par_iter()
-            .map(|files| Ok((files, inspect(files[0], options, read_within(files[0], options, &read)?))))
-            .collect::<Result<_, E>>()?;
-        for (files, result) in decoded {
-            match result {
-                Ok((derivative, inspected)) => intake.accept(files, inspected.stored_as(store(derivative.bytes)?)),
-                Err(error) => files.iter().for_each(|file| intake.turn_away(file, &error)),
+        for (files, finding) in self.copies.iter().zip(findings) {
+            match finding {
+                Ok(photo) => intake.accept(files, photo),
+                Err(unusable) => files.iter().for_each(|file| intake.turn_away(file, &unusable)),
             }
         }
-        progress((index * CHUNK_FILES + chunk.len()).min(copies.len()), copies.len());
+        intake.rejections.sort_by(|a, b| a.path.cmp(&b.path));
+        assert!(intake.counts.balance(), "every input is counted exactly once: {:?}", intake.counts);
+        intake
     }
-    intake.rejections.sort_by(|a, b| a.path.cmp(&b.path));
-    assert!(intake.counts.balance(), "every input is counted exactly once: {:?}", intake.counts);
-    Ok(intake)
 }
 
 /// The content, or why it is not even read.
@@ -159,9 +242,10 @@ fn inspect(
     Ok((derivative, Inspected { fingerprint, width, height, format, notes, picture: () }))
 }
 
-impl Inspected<()> {
-    fn stored_as<P>(self, picture: P) -> Inspected<P> {
-        let Self { fingerprint, width, height, format, notes, picture: () } = self;
+impl<P> Inspected<P> {
+    /// The same with its stored picture somewhere else.
+    pub fn stored_as<Q>(self, picture: Q) -> Inspected<Q> {
+        let Self { fingerprint, width, height, format, notes, picture: _ } = self;
         Inspected { fingerprint, width, height, format, notes, picture }
     }
 }
@@ -194,20 +278,18 @@ impl<P> Intake<P> {
 
     /// Counts a file that cannot be decoded. One that never promised to be a photo is ignored, one in a format that is not
     /// read is unsupported, any other is quarantined.
-    fn turn_away(&mut self, file: &UploadedFile, error: &DecodeError) {
+    fn turn_away(&mut self, file: &UploadedFile, unusable: &Unusable) {
         let promises_photo = promises_photo(&file.path);
-        let count = match error {
-            DecodeError::UnsupportedFormat { .. } | DecodeError::UnsupportedFeature { .. } => {
-                &mut self.counts.unsupported
-            }
-            DecodeError::Empty | DecodeError::NotAnImage if !promises_photo => &mut self.counts.ignored,
+        let count = match unusable.reason {
+            RejectionReason::Unsupported => &mut self.counts.unsupported,
+            RejectionReason::Empty | RejectionReason::NotAPhoto if !promises_photo => &mut self.counts.ignored,
             _ => &mut self.counts.quarantined,
         };
         *count += 1;
         if promises_photo && let Some(label) = self.layout.label(&file.path) {
             self.class_photos.entry(label.class).or_default();
         }
-        self.reject(file, rejection_reason(error), error.to_string());
+        self.reject(file, unusable.reason, unusable.message.clone());
     }
 
     fn reject(&mut self, file: &UploadedFile, reason: RejectionReason, message: String) {

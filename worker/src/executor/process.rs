@@ -33,7 +33,7 @@ use crate::{
     aten,
     config::{ByteCount, ExecutorArgs},
     device::{self, DeviceError},
-    jobs::{self, JobContext, JobError, JobOutput, Machine, StopSignal, Task, WarmModel},
+    jobs::{self, Done, JobContext, JobError, Machine, StopSignal, Task, WarmModel},
     objects::{ObjectError, Objects},
 };
 
@@ -210,7 +210,8 @@ fn run_task(
         contain_panic(|| jobs::run(&context, model))
     });
     match &result {
-        Ok(output) => tracing::info!(summary = output.summary, "task succeeded"),
+        Ok(Done::Made(output)) => tracing::info!(summary = output.summary, "task succeeded"),
+        Ok(Done::Counted { items }) => tracing::info!(items, "the job is to be divided"),
         Err(error) => {
             // Whatever a failed task left in it is not trusted.
             model.release();
@@ -221,7 +222,7 @@ fn run_task(
 }
 
 /// A panic (tch's plain methods panic with libtorch's message) fails the task, not the process.
-fn contain_panic(job: impl FnOnce() -> Result<JobOutput, JobError>) -> Result<JobOutput, JobError> {
+fn contain_panic(job: impl FnOnce() -> Result<Done, JobError>) -> Result<Done, JobError> {
     panic::catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|payload| {
         let message = payload
             .downcast_ref::<String>()

@@ -1,5 +1,6 @@
 //! Photos become predictions: one row or one error per file, in the order of the upload, in bounded memory.
 
+mod join;
 mod table;
 
 use sortinghat_proto::{
@@ -8,8 +9,9 @@ use sortinghat_proto::{
 };
 
 use super::{
-    JobContext, JobError, JobOutput, WarmModel,
+    Done, JobContext, JobError, JobOutput, WarmModel,
     network::{self, is_lost},
+    parts::Scope,
     predict::{Answers, Question, predict},
 };
 use crate::{
@@ -18,32 +20,25 @@ use crate::{
     photos::derivative::DEFAULT_SHORT_SIDE,
     training::tta::Probabilities,
 };
+use join::join;
 use table::{Row, Table};
 
 /// Rows of one Parquet file; the last one has fewer.
 const PART_ROWS: usize = 50_000;
 
-pub(crate) fn run(spec: &ClassifySpec, context: &JobContext, warm: &mut WarmModel) -> Result<JobOutput, JobError> {
+pub(crate) fn run(spec: &ClassifySpec, context: &JobContext, warm: &mut WarmModel) -> Result<Done, JobError> {
     let artifact = context.model()?;
     let model: ModelManifest = context.objects().document(&artifact.manifest)?;
     let upload: UploadManifest = context.objects().document(&spec.source)?;
-    let short_side_px = derivative_short_side(context, &model)?;
-    let network = warm.get(&artifact.manifest.digest, || network::load(context, &model))?;
-
     let files = upload.files;
-    let photos = UploadedPhotos { objects: context.objects().clone(), files: files.clone(), short_side_px };
-    let question = Question {
-        network,
-        photos: Gallery::new(Box::new(photos), 0),
-        digests: files.iter().map(|file| file.object.digest.clone()).collect(),
-        tta: spec.tta,
-        seed: spec.seed,
-        precision: spec.precision,
+    let (files, (parts, counts)) = match context.scope(files.len())? {
+        Scope::TooLarge { items } => return Ok(Done::Counted { items }),
+        Scope::Items(range) => {
+            let files = &files[range];
+            (files, classify(spec, context, warm, &model, files)?)
+        }
+        Scope::Join(shards) => (files.as_slice(), join(context, &files, shards)?),
     };
-    let mut writer = Writer::new(context, &model.classes, spec.top_k as usize);
-    let mut waiting = files.iter();
-    predict(context, question, |answers| writer.add(waiting.by_ref(), &answers))?;
-    let (parts, counts) = writer.finish()?;
     if counts.inputs != files.len() as u64 || counts.inputs != counts.results + counts.errors {
         return Err(JobError::Internal(format!("{counts:?} do not account for {} files", files.len())));
     }
@@ -56,7 +51,32 @@ pub(crate) fn run(spec: &ClassifySpec, context: &JobContext, warm: &mut WarmMode
         parts,
         counts,
     })?;
-    Ok(JobOutput { manifest, summary })
+    Ok(Done::Made(JobOutput { manifest, summary }))
+}
+
+/// Predicts these files; returns the stored parts.
+fn classify(
+    spec: &ClassifySpec,
+    context: &JobContext,
+    warm: &mut WarmModel,
+    model: &ModelManifest,
+    files: &[UploadedFile],
+) -> Result<(Vec<ObjectRef>, PredictionCounts), JobError> {
+    let short_side_px = derivative_short_side(context, model)?;
+    let network = warm.get(&context.model()?.manifest.digest, || network::load(context, model))?;
+    let photos = UploadedPhotos { objects: context.objects().clone(), files: files.to_vec(), short_side_px };
+    let question = Question {
+        network,
+        photos: Gallery::new(Box::new(photos), 0),
+        digests: files.iter().map(|file| file.object.digest.clone()).collect(),
+        tta: spec.tta,
+        seed: spec.seed,
+        precision: spec.precision,
+    };
+    let mut writer = Writer::new(context, &model.classes, spec.top_k as usize);
+    let mut waiting = files.iter();
+    predict(context, question, |answers| writer.add(waiting.by_ref(), &answers))?;
+    writer.finish()
 }
 
 /// Short side of the derivatives that the model learned from: photos are reduced to it first, as they were for training.
@@ -127,7 +147,7 @@ impl<'a> Writer<'a> {
 
     fn store_part(&mut self) -> Result<(), JobError> {
         let bytes = std::mem::take(&mut self.table).into_parquet();
-        let bytes = bytes.map_err(|error| JobError::Internal(format!("failed to write predictions: {error}")))?;
+        let bytes = bytes.map_err(|error| failed_to_write(&error))?;
         self.parts.push(self.context.objects().put(bytes)?);
         Ok(())
     }
@@ -139,6 +159,10 @@ impl<'a> Writer<'a> {
         }
         Ok((self.parts, self.counts))
     }
+}
+
+fn failed_to_write(error: &dyn std::error::Error) -> JobError {
+    JobError::Internal(format!("failed to write predictions: {error}"))
 }
 
 /// The `k` most probable classes of a photo with their probabilities, the most probable first, equal ones by name.

@@ -5,7 +5,7 @@ use std::io;
 use sortinghat_proto::{Refusal, v1};
 use v1::ErrorCode;
 
-use super::JobOutput;
+use super::{Done, JobOutput};
 use crate::{objects::ObjectError, out_of_memory};
 
 /// Why a job did not succeed.
@@ -83,12 +83,13 @@ fn first_line(message: &str) -> &str {
 }
 
 /// What the coordinator is told of a task that ran to its end.
-pub(crate) fn outcome_of(result: Result<JobOutput, JobError>) -> v1::TaskOutcome {
+pub(crate) fn outcome_of(result: Result<Done, JobError>) -> v1::TaskOutcome {
     use v1::task_outcome::Outcome;
     let outcome = match result {
-        Ok(JobOutput { manifest, summary }) => {
+        Ok(Done::Made(JobOutput { manifest, summary })) => {
             Outcome::Succeeded(v1::TaskSucceeded { manifest: Some(manifest.into()), summary })
         }
+        Ok(Done::Counted { items }) => Outcome::Divided(v1::TaskDivided { items }),
         Err(JobError::Cancelled) => Outcome::Cancelled(v1::TaskCancelled {}),
         Err(JobError::HandedBack) => Outcome::Returned("the worker asked for it".to_owned()),
         Err(error) => Outcome::Failed(error.into_refusal().into()),

@@ -1,9 +1,10 @@
 //! A model and labelled photos become an evaluation: numbers with their uncertainty, every prediction, and a page to read.
 
+mod part;
 mod subjects;
 mod table;
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use sortinghat_proto::{
     Digest, EvaluateOn, EvaluateSpec, ObjectRef, Precision, Refusal,
@@ -11,11 +12,12 @@ use sortinghat_proto::{
 };
 
 use super::{
-    JobContext, JobError, JobOutput, WarmModel, network,
+    Done, JobContext, JobError, JobOutput, Part, WarmModel, network,
+    parts::Scope,
     predict::{Question, predict},
 };
 use crate::{
-    batches::Gallery,
+    batches::{Gallery, Selection},
     evaluation::{Findings, Subject, apply_decisions, summary},
     models::Classifier,
     report::{Pictures, Report},
@@ -23,14 +25,31 @@ use crate::{
 };
 use subjects::Subjects;
 
-pub(crate) fn run(spec: &EvaluateSpec, context: &JobContext, warm: &mut WarmModel) -> Result<JobOutput, JobError> {
+pub(crate) fn run(spec: &EvaluateSpec, context: &JobContext, warm: &mut WarmModel) -> Result<Done, JobError> {
     let artifact = context.model()?;
     let model: ModelManifest = context.objects().document(&artifact.manifest)?;
     // Read first: a file that cannot be used is no reason to compute for minutes.
     let decisions = spec.decisions.as_ref().map(|object| read_decisions(context, object)).transpose()?;
     let mut subjects = Subjects::open(&spec.on, context, &model)?;
-    let network = warm.get(&artifact.manifest.digest, || network::load(context, &model))?;
-    let measured = measure(spec, context, network, &mut subjects)?;
+    if let Part::Whole { .. } = context.task().part {
+        subjects.warn_of_known_photos(context, &model)?;
+    }
+    let measured = match context.scope(subjects.photos.len())? {
+        Scope::TooLarge { items } => return Ok(Done::Counted { items }),
+        Scope::Items(range) => {
+            let network = warm.get(&artifact.manifest.digest, || network::load(context, &model))?;
+            let measured = measure(spec, context, network, &subjects, range)?;
+            if let Part::Shard(_) = context.task().part {
+                return part::store(context, &measured).map(Done::Made);
+            }
+            measured
+        }
+        Scope::Join(shards) => part::join(context, shards, model.classes.len())?,
+    };
+    subjects.keep(&measured.decoded)?;
+    if subjects.photos.is_empty() {
+        return Err(subjects.nothing_left());
+    }
     let rows = measured.augmented.as_ref().unwrap_or(&measured.plain);
 
     let augmented = spec.tta.zip(measured.augmented.as_ref());
@@ -41,7 +60,7 @@ pub(crate) fn run(spec: &EvaluateSpec, context: &JobContext, warm: &mut WarmMode
         findings.cleaned = Some(cleaned.map_err(|error| Refusal::invalid("evaluate.decisions", error.to_string()))?);
     }
     let manifest = publish(spec, context, &subjects, &findings, rows)?;
-    Ok(JobOutput { manifest, summary: summary(&subjects.target.description, &findings) })
+    Ok(Done::Made(JobOutput { manifest, summary: summary(&subjects.target.description, &findings) }))
 }
 
 fn read_decisions(context: &JobContext, object: &ObjectRef) -> Result<Decisions, JobError> {
@@ -54,43 +73,44 @@ fn read_decisions(context: &JobContext, object: &ObjectRef) -> Result<Decisions,
     })
 }
 
-/// Predictions of the subjects, row by row.
+/// Predictions of some consecutive subjects.
+#[derive(Debug, Default)]
 struct Measured {
+    /// Which of them could be decoded.
+    decoded: Vec<bool>,
+    /// Rows of those, in order.
     plain: Probabilities,
+    /// The same with test-time augmentation, if it was asked for.
     augmented: Option<Probabilities>,
 }
 
-/// Predicts all subjects; those that cannot be decoded are taken out and counted.
+/// Predicts some subjects.
 fn measure(
     spec: &EvaluateSpec,
     context: &JobContext,
     network: &Classifier,
-    subjects: &mut Subjects,
+    subjects: &Subjects,
+    range: Range<usize>,
 ) -> Result<Measured, JobError> {
-    let mut plain = Probabilities::default();
-    let mut augmented = spec.tta.map(|_| Probabilities::default());
-    let mut decoded = Vec::with_capacity(subjects.photos.len());
+    let mut measured = Measured { augmented: spec.tta.map(|_| Probabilities::default()), ..Measured::default() };
+    let selection = Selection { photos: Box::new(subjects.gallery.clone()), numbers: range.clone().collect() };
     let question = Question {
         network,
-        photos: subjects.gallery.clone(),
-        digests: subjects.photos.iter().map(|photo| photo.digest.clone()).collect(),
+        photos: Gallery::new(Box::new(selection), 0),
+        digests: subjects.photos[range].iter().map(|photo| photo.digest.clone()).collect(),
         tta: spec.tta,
         seed: spec.seed,
         precision: spec.precision,
     };
     predict(context, question, |answers| {
-        decoded.extend(answers.outcomes.iter().map(Result::is_ok));
+        measured.decoded.extend(answers.outcomes.iter().map(Result::is_ok));
         if !answers.plain.is_empty() {
-            plain.extend(&answers.plain);
-            augmented.iter_mut().zip(&answers.augmented).for_each(|(all, more)| all.extend(more));
+            measured.plain.extend(&answers.plain);
+            measured.augmented.iter_mut().zip(&answers.augmented).for_each(|(all, more)| all.extend(more));
         }
         Ok(())
     })?;
-    subjects.keep(&decoded);
-    if subjects.photos.is_empty() {
-        return Err(subjects.nothing_left());
-    }
-    Ok(Measured { plain, augmented })
+    Ok(measured)
 }
 
 fn publish(

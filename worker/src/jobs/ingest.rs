@@ -1,36 +1,68 @@
 //! Ingest: from an upload to an immutable dataset.
 
+mod part;
+
 use std::{collections::BTreeMap, io, ops::Range};
 
 use sortinghat_proto::{
     Digest, IngestSpec, ObjectRef, Refusal, limits,
-    manifest::{DatasetManifest, Rejection, RejectionReason, Shard, SplitKind, UploadManifest},
+    manifest::{DatasetManifest, Rejection, RejectionReason, Shard, SplitKind, UploadManifest, UploadedFile},
     v1::ErrorCode,
 };
 
-use super::{JobContext, JobError, JobOutput};
+use super::{Done, JobContext, JobError, JobOutput, Part, parts::Scope};
 use crate::{
     dataset::{
         PhotoRecord, ShardError, ShardWriter, Spill,
-        intake::{Intake, IntakeOptions, take_in},
+        intake::{Contents, Finding, Intake, IntakeOptions},
         plan::Plan,
         split::SplitError,
         usable,
     },
     photos::{DecodeLimits, Note},
 };
+use part::StoredPictures;
 
-/// Pictures in one shard, in bytes; also what an ingest holds of them in memory.
+/// Pictures in one Parquet file, in bytes; also what an ingest holds of them in memory.
 const SHARD_BYTES: usize = 128 << 20;
 /// Photos of a class below which training is a gamble.
 const FEW_PHOTOS: usize = 20;
 
-type StoredIntake = Intake<Range<u64>>;
-
-/// Decodes every photo, splits them and writes the dataset.
-pub(crate) fn run(spec: &IngestSpec, context: &JobContext) -> Result<JobOutput, JobError> {
+/// Decodes photos, splits them and writes the dataset; or the part of this that the task is.
+pub(crate) fn run(spec: &IngestSpec, context: &JobContext) -> Result<Done, JobError> {
     let upload: UploadManifest = context.objects().document(&spec.source)?;
-    let mut spill = Spill::new().map_err(|source| machine("make a temporary file", source))?;
+    let contents = Contents::of(&upload.files);
+    match context.scope(contents.len())? {
+        Scope::TooLarge { items } => Ok(Done::Counted { items }),
+        Scope::Items(range) if matches!(context.task().part, Part::Shard(_)) => {
+            let mut pictures = StoredPictures::new(context);
+            let findings = inspect(spec, context, &contents, range, |picture| pictures.keep(&picture))?;
+            part::store(context, pictures, findings).map(Done::Made)
+        }
+        Scope::Items(range) => {
+            let mut spill = Spill::new().map_err(|source| machine("make a temporary file", source))?;
+            let full = |source| machine("keep a picture in a temporary file", source);
+            let findings = inspect(spec, context, &contents, range, |picture| spill.append(&picture).map_err(full))?;
+            let intake = contents.judge(findings);
+            let read = |place: &_| spill.read(place).map_err(|source| machine("read a picture back", source));
+            publish(spec, context, &intake, read).map(Done::Made)
+        }
+        Scope::Join(shards) => {
+            let (findings, mut pictures) = part::join(context, shards, contents.len())?;
+            let intake = contents.judge(findings);
+            publish(spec, context, &intake, |place| pictures.read(place)).map(Done::Made)
+        }
+    }
+}
+
+/// Reads and decodes some contents of the upload.
+fn inspect<P>(
+    spec: &IngestSpec,
+    context: &JobContext,
+    contents: &Contents<'_>,
+    range: Range<usize>,
+    keep: impl FnMut(Vec<u8>) -> Result<P, JobError>,
+) -> Result<Vec<Finding<P>>, JobError> {
     let options = IntakeOptions {
         limits: DecodeLimits {
             max_bytes: limits::MAX_PHOTO_BYTES,
@@ -39,22 +71,27 @@ pub(crate) fn run(spec: &IngestSpec, context: &JobContext) -> Result<JobOutput, 
         },
         short_side_px: spec.derivative_short_side_px,
     };
-    let intake = take_in(
-        &upload.files,
-        options,
-        |file| {
-            context.check_cancelled()?;
-            Ok(context.objects().read(&file.object)?)
-        },
-        |picture| spill.append(&picture).map_err(|source| machine("keep a picture in a temporary file", source)),
-        |done, total| context.progress("decode", done as u64, total as u64, "photos"),
-    )?;
-    tell(&intake, context);
-    usable::check(&intake, spec.allow_failures)?;
+    let read = |file: &UploadedFile| {
+        context.check_cancelled()?;
+        Ok(context.objects().read(&file.object)?)
+    };
+    let progress = |done, total| context.progress("decode", done as u64, total as u64, "photos");
+    contents.inspect(range, options, read, keep, progress)
+}
 
-    let plan = Plan::new(&intake, spec.split, spec.seed).map_err(unusable_split)?;
+/// Splits what was taken in and writes the dataset. `read` gives a stored picture; they are asked for in the order of the
+/// photos.
+fn publish<P>(
+    spec: &IngestSpec,
+    context: &JobContext,
+    intake: &Intake<P>,
+    read: impl FnMut(&P) -> Result<Vec<u8>, JobError>,
+) -> Result<JobOutput, JobError> {
+    tell(intake, context);
+    usable::check(intake, spec.allow_failures)?;
+    let plan = Plan::new(intake, spec.split, spec.seed).map_err(unusable_split)?;
     tell_plan(&plan, context);
-    let shards = write_shards(&intake, &plan, &spill, context)?;
+    let shards = write_shards(intake, &plan, context, read)?;
     let manifest = DatasetManifest {
         class_counts: plan.class_counts(),
         near_duplicate_groups: plan.near_duplicate_groups(),
@@ -92,18 +129,18 @@ fn tell_plan(plan: &Plan, context: &JobContext) {
     }
 }
 
-fn write_shards(
-    intake: &StoredIntake,
+fn write_shards<P>(
+    intake: &Intake<P>,
     plan: &Plan,
-    spill: &Spill,
     context: &JobContext,
+    mut read: impl FnMut(&P) -> Result<Vec<u8>, JobError>,
 ) -> Result<Vec<Shard>, JobError> {
     let mut shards = Vec::new();
     let mut writer = ShardWriter::new(&plan.classes, SHARD_BYTES).map_err(shard_failed)?;
     let total = intake.accepted.len() as u64;
     for (index, accepted) in intake.accepted.iter().enumerate() {
         context.check_cancelled()?;
-        let picture = spill.read(&accepted.photo.picture).map_err(|source| machine("read a picture back", source))?;
+        let picture = read(&accepted.photo.picture)?;
         let record = PhotoRecord {
             path: accepted.path.clone(),
             label: plan.labels[index],
@@ -138,7 +175,7 @@ fn put_rejections(rejections: &[Rejection], context: &JobContext) -> Result<Opti
 }
 
 /// Says what was found on the way in.
-fn tell(intake: &StoredIntake, context: &JobContext) {
+fn tell<P>(intake: &Intake<P>, context: &JobContext) {
     let counts = &intake.counts;
     let mut unsupported: BTreeMap<&str, (u64, &Digest)> = BTreeMap::new();
     for rejection in intake.rejections.iter().filter(|rejection| rejection.reason == RejectionReason::Unsupported) {

@@ -12,6 +12,7 @@ mod evaluate;
 mod finetune;
 mod ingest;
 mod network;
+mod parts;
 mod predict;
 mod stop;
 mod task;
@@ -21,12 +22,24 @@ pub use context::{JobContext, Machine};
 pub use error::JobError;
 pub(crate) use error::outcome_of;
 pub use stop::StopSignal;
-pub use task::{Artifact, Task};
+pub use task::{Artifact, Part, Task};
 pub use warm::WarmModel;
 
 use sortinghat_proto::{JobSpec, ObjectRef};
 
-/// What a successful job made. Everything that the manifest names is in the object store already.
+/// How a task ended well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// It made something.
+    Made(JobOutput),
+    /// Its job has more items than one task should do; nothing else was done.
+    Counted {
+        /// How many.
+        items: u64,
+    },
+}
+
+/// What a successful job made, or a shard of one. Everything that the manifest names is in the object store already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobOutput {
     /// The manifest.
@@ -39,12 +52,12 @@ pub struct JobOutput {
 ///
 /// # Errors
 /// [`JobError`]; nothing of a failed task is visible, since only its manifest's digest would make it so.
-pub fn run(context: &JobContext, model: &mut WarmModel) -> Result<JobOutput, JobError> {
+pub fn run(context: &JobContext, model: &mut WarmModel) -> Result<Done, JobError> {
     match &context.task().spec {
         JobSpec::Ingest(spec) => ingest::run(spec, context),
         JobSpec::Finetune(spec) => {
             model.release();
-            finetune::run(spec, context)
+            finetune::run(spec, context).map(Done::Made)
         }
         JobSpec::Evaluate(spec) => evaluate::run(spec, context, model),
         JobSpec::Classify(spec) => classify::run(spec, context, model),

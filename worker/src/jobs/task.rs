@@ -1,5 +1,7 @@
 //! An assignment, parsed once into types that cannot be wrong.
 
+use std::ops::Range;
+
 use sortinghat_proto::{JobSpec, ObjectRef, Refusal, TaskId, Tenant, v1};
 
 /// What an executor was told to run.
@@ -23,6 +25,22 @@ pub struct Task {
     pub checkpoint: Option<ObjectRef>,
     /// Attempts that ran out of memory since the task last made progress.
     pub memory_failures: u32,
+    /// Which part of the job it is.
+    pub part: Part,
+}
+
+/// Which part of its job a task is. What an item is, is the kind's affair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Whole {
+        /// With more items than this the task only counts them; `None` for no bound.
+        max_items: Option<u64>,
+    },
+    /// A range of its items, counted from 0.
+    Shard(Range<u64>),
+    /// What is left to do once every shard has succeeded: what they made, in the order of their items.
+    Finish(Vec<ObjectRef>),
 }
 
 /// A dataset or model that a task reads.
@@ -52,6 +70,23 @@ impl TryFrom<v1::Assignment> for Task {
             model: artifact(wire.model, wire.model_name)?,
             checkpoint: wire.checkpoint.map(ObjectRef::try_from).transpose()?,
             memory_failures: wire.memory_failures,
+            part: wire.part.unwrap_or_default().try_into()?,
+        })
+    }
+}
+
+impl TryFrom<v1::Part> for Part {
+    type Error = Refusal;
+
+    fn try_from(wire: v1::Part) -> Result<Self, Refusal> {
+        use v1::part::Part as Wire;
+        Ok(match wire.part {
+            None => Self::Whole { max_items: None },
+            Some(Wire::Whole(whole)) => Self::Whole { max_items: (whole.max_items > 0).then_some(whole.max_items) },
+            Some(Wire::Shard(shard)) => Self::Shard(shard.first_item..shard.end_item),
+            Some(Wire::Finish(finish)) => {
+                Self::Finish(finish.shards.into_iter().map(ObjectRef::try_from).collect::<Result<_, _>>()?)
+            }
         })
     }
 }

@@ -11,6 +11,7 @@ use image::{
     DynamicImage, ImageDecoder, ImageError,
     codecs::{gif::GifDecoder, png::PngDecoder, webp::WebPDecoder},
 };
+use serde::{Deserialize, Serialize};
 
 use super::{bmp, error::DecodeError, format::ImageFormat, jpeg, orientation::Orientation, pixels::Pixels, png, tiff};
 
@@ -48,7 +49,8 @@ impl DecodeLimits {
 }
 
 /// What was done to a photo on the way to RGB, for the report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Note {
     /// EXIF or XMP asked for another orientation than the stored one.
     TurnedUpright,

@@ -2,10 +2,13 @@
 
 use std::{fmt, path::Path};
 
+use serde::{Deserialize, Serialize};
+
 use super::{bmp, error::DecodeError};
 
 /// A format that is decoded here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ImageFormat {
     /// JPEG, baseline and progressive.
     Jpeg,

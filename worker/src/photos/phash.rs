@@ -8,6 +8,8 @@
 
 use std::f32::consts::PI;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     decode::Photo,
     resize::{CropBox, Kernel, crop_resize},
@@ -30,13 +32,14 @@ const LEAST_CONTRAST: f32 = 4.0;
 const MAX_ASPECT_FACTOR: f32 = 1.1;
 
 /// What is remembered of a photo to recognise its near-duplicates.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// The perceptual hash.
     pub hash: u64,
     /// The perceptual hash of the mirror image.
     pub mirrored_hash: u64,
     /// The whole photo squeezed to `[12, 12, 3]` u8.
+    #[serde(with = "hexadecimal")]
     pub thumb: [u8; THUMB_BYTES],
     /// Width over height.
     pub aspect: f32,
@@ -102,6 +105,23 @@ impl Fingerprint {
             .map(|(value, mean)| (f32::from(*value) - mean).abs())
             .sum();
         deviation / THUMB_BYTES as f32
+    }
+}
+
+/// The thumbnail as text.
+mod hexadecimal {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use super::THUMB_BYTES;
+
+    pub(super) fn serialize<S: Serializer>(thumb: &[u8; THUMB_BYTES], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(thumb))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; THUMB_BYTES], D::Error> {
+        let mut thumb = [0; THUMB_BYTES];
+        hex::decode_to_slice(String::deserialize(deserializer)?, &mut thumb).map_err(D::Error::custom)?;
+        Ok(thumb)
     }
 }
 

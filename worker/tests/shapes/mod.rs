@@ -14,7 +14,7 @@ use sortinghat_proto::{
 };
 use sortinghat_worker::{
     device::{self, DeviceRequest},
-    jobs::{self, Artifact, JobContext, JobError, JobOutput, Machine, StopSignal, Task, WarmModel},
+    jobs::{self, Artifact, Done, JobContext, JobError, JobOutput, Machine, Part, StopSignal, Task, WarmModel},
     objects::{Objects, TenantObjects},
     photos::derivative::encode_png,
 };
@@ -35,13 +35,16 @@ pub(crate) struct Bench {
 
 /// What a job said while it ran, and how it ended.
 pub(crate) struct Ran {
-    pub(crate) result: Result<JobOutput, JobError>,
+    pub(crate) result: Result<Done, JobError>,
     pub(crate) events: Vec<Event>,
 }
 
 impl Ran {
     pub(crate) fn output(self) -> JobOutput {
-        self.result.unwrap()
+        match self.result.unwrap() {
+            Done::Made(output) => output,
+            Done::Counted { items } => panic!("counted {items} items instead"),
+        }
     }
 
     pub(crate) fn epochs(&self) -> Vec<v1::EpochMetrics> {
@@ -76,6 +79,8 @@ pub(crate) struct Inputs {
     pub(crate) model: Option<ObjectRef>,
     pub(crate) checkpoint: Option<ObjectRef>,
     pub(crate) memory_failures: u32,
+    /// All of it unless a test says otherwise.
+    pub(crate) part: Option<Part>,
 }
 
 impl Bench {
@@ -139,12 +144,30 @@ impl Bench {
             model: artifact(inputs.model, "shapes/1"),
             checkpoint: inputs.checkpoint,
             memory_failures: inputs.memory_failures,
+            part: inputs.part.unwrap_or(Part::Whole { max_items: None }),
         };
         let result = {
             let context = JobContext::new(task, self.machine.clone(), sender, stop);
             jobs::run(&context, &mut WarmModel::default())
         };
         Ran { result, events: listener.join().unwrap() }
+    }
+
+    /// Runs a job in shards of so many items, as a coordinator would divide it, and returns what its finish made.
+    pub(crate) fn run_in_shards(&self, spec: &JobSpec, model: Option<&ObjectRef>, shard_items: u64) -> JobOutput {
+        let run = |part| {
+            let inputs = Inputs { model: model.cloned(), part: Some(part), ..Inputs::default() };
+            self.run(spec.clone(), inputs)
+        };
+        let items = match run(Part::Whole { max_items: Some(shard_items) }).result.unwrap() {
+            Done::Counted { items } => items,
+            Done::Made(output) => panic!("{} in one task", output.summary),
+        };
+        let starts = (0..items).step_by(shard_items as usize);
+        let shards: Vec<ObjectRef> =
+            starts.map(|start| run(Part::Shard(start..items.min(start + shard_items))).output().manifest).collect();
+        assert!(shards.len() > 1, "{items} items are one shard");
+        run(Part::Finish(shards)).output()
     }
 
     /// Stores files and the manifest that lists them in this order.

@@ -7,7 +7,13 @@ use arrow_array::{
     builder::{Float32Builder, ListBuilder, StringBuilder, StructBuilder},
 };
 use arrow_schema::{DataType, Field, Fields, Schema};
-use parquet::{arrow::ArrowWriter, basic::Compression, errors::ParquetError, file::properties::WriterProperties};
+use bytes::Bytes;
+use parquet::{
+    arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
+    basic::Compression,
+    errors::ParquetError,
+    file::properties::WriterProperties,
+};
 use sortinghat_proto::manifest::PREDICTION_COLUMNS;
 
 /// One file of the upload.
@@ -100,7 +106,6 @@ impl Table {
 
     /// The rows as a Parquet file.
     pub(super) fn into_parquet(mut self) -> Result<Vec<u8>, ParquetError> {
-        let schema = Arc::new(schema());
         let columns: Vec<ArrayRef> = vec![
             Arc::new(self.path.finish()),
             Arc::new(self.digest.finish()),
@@ -109,10 +114,23 @@ impl Table {
             Arc::new(self.top.finish()),
             Arc::new(self.error.finish()),
         ];
-        let batch = RecordBatch::try_new(schema.clone(), columns)?;
-        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-        let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
-        writer.write(&batch)?;
-        writer.into_inner()
+        to_parquet(&RecordBatch::try_new(Arc::new(schema()), columns)?)
     }
+}
+
+/// Rows as a Parquet file; the same rows give the same bytes.
+pub(super) fn to_parquet(rows: &RecordBatch) -> Result<Vec<u8>, ParquetError> {
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties))?;
+    writer.write(rows)?;
+    writer.into_inner()
+}
+
+/// The rows of a Parquet file, some at a time.
+pub(super) fn from_parquet(
+    file: Bytes,
+) -> Result<impl Iterator<Item = Result<RecordBatch, ParquetError>>, ParquetError> {
+    let schema = Arc::new(schema());
+    let batches = ParquetRecordBatchReaderBuilder::try_new(file)?.build()?;
+    Ok(batches.map(move |rows| Ok(RecordBatch::try_new(schema.clone(), rows?.columns().to_vec())?)))
 }

@@ -46,17 +46,9 @@ impl Subjects {
                 let is_own = artifact.manifest == trained_on.manifest;
                 let fold = if is_own { trained_on.fold } else { None };
                 check_held_out(&manifest, fold, &artifact.name)?;
-                let subjects = Self::held_out(context, &artifact.name, &artifact.manifest, &manifest, fold)?;
-                if !is_own {
-                    subjects.warn_of_known_photos(context, model)?;
-                }
-                Ok(subjects)
+                Self::held_out(context, &artifact.name, &artifact.manifest, &manifest, fold)
             }
-            EvaluateOn::Source(source) => {
-                let subjects = Self::uploaded(context, source, model)?;
-                subjects.warn_of_known_photos(context, model)?;
-                Ok(subjects)
-            }
+            EvaluateOn::Source(source) => Self::uploaded(context, source, model),
         }
     }
 
@@ -127,8 +119,12 @@ impl Subjects {
         if subjects.photos.is_empty() { Err(subjects.nothing_left()) } else { Ok(subjects) }
     }
 
-    /// Says how many of the photos the model has learned from: on those it is better than on any other.
-    fn warn_of_known_photos(&self, context: &JobContext, model: &ModelManifest) -> Result<(), JobError> {
+    /// Says how many of the photos the model has learned from: on those it is better than on any other. Those that were held
+    /// out when it learned are not asked about.
+    pub(super) fn warn_of_known_photos(&self, context: &JobContext, model: &ModelManifest) -> Result<(), JobError> {
+        if self.target.manifest == model.dataset.manifest {
+            return Ok(());
+        }
         let manifest: DatasetManifest = match context.objects().document(&model.dataset.manifest) {
             Ok(manifest) => manifest,
             // The dataset may be deleted while its models live on.
@@ -149,12 +145,20 @@ impl Subjects {
     }
 
     /// Takes out the photos that could not be decoded.
-    pub(super) fn keep(&mut self, decoded: &[bool]) {
+    ///
+    /// # Errors
+    /// [`JobError::Internal`] unless there is one flag a photo.
+    pub(super) fn keep(&mut self, decoded: &[bool]) -> Result<(), JobError> {
+        if decoded.len() != self.photos.len() {
+            let (told, photos) = (decoded.len(), self.photos.len());
+            return Err(JobError::Internal(format!("{told} outcomes do not account for {photos} photos")));
+        }
         let mut flags = decoded.iter();
         self.photos.retain(|_| *flags.next().expect("one flag a photo"));
         self.numbers.retain(|&number| decoded[number]);
         self.skipped += decoded.iter().filter(|&&decoded| !decoded).count() as u64;
         self.target.description = describe(self.photos.len(), &self.what);
+        Ok(())
     }
 
     /// There is no photo to measure on.
