@@ -23,11 +23,13 @@ pub struct Options {
     pub weights_dir: Option<PathBuf>,
     /// The time between two checkpoints of a training, as the worker's flag takes it.
     pub checkpoint_interval: &'static str,
+    /// Items of a job that are one task; as many as the coordinator likes by default.
+    pub shard_items: Option<u32>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lease_ttl: "2s", weights_dir: None, checkpoint_interval: "30s" }
+        Self { lease_ttl: "2s", weights_dir: None, checkpoint_interval: "30s", shard_items: None }
     }
 }
 
@@ -50,6 +52,8 @@ pub struct Deployment {
     address: String,
     coordinator: Child,
     worker: Child,
+    /// Workers beside the one that faults hit.
+    others: Vec<Child>,
 }
 
 impl Deployment {
@@ -57,8 +61,8 @@ impl Deployment {
     pub fn start(options: Options) -> Self {
         let folder = TempDir::with_prefix("sortinghat-test-").expect("a temporary folder");
         let (coordinator, address) = start_coordinator(folder.path(), &options, "127.0.0.1:0");
-        let worker = start_worker(folder.path(), &options, &address);
-        let deployment = Self { folder, options, address, coordinator, worker };
+        let worker = start_worker(folder.path(), &options, &address, "worker");
+        let deployment = Self { folder, options, address, coordinator, worker, others: Vec::new() };
         wait_until("the worker to be known", || deployment.executor_pid());
         deployment
     }
@@ -66,6 +70,18 @@ impl Deployment {
     /// The command line, pointed at this coordinator.
     pub fn hat(&self) -> Hat {
         Hat::new(format!("http://{}", self.address), self.folder.path())
+    }
+
+    /// Starts one more worker, with a cache of its own.
+    pub fn add_worker(&mut self) {
+        let name = format!("worker-{}", self.others.len() + 2);
+        self.others.push(start_worker(self.folder.path(), &self.options, &self.address, &name));
+    }
+
+    /// Starts the coordinator again, which from now on divides jobs of more items than this.
+    pub fn divide_above(&mut self, shard_items: u32) {
+        self.options.shard_items = Some(shard_items);
+        self.kill_and_replace(Victim::Coordinator);
     }
 
     /// A folder for the test's own files, removed with the deployment.
@@ -127,13 +143,13 @@ impl Deployment {
 
 impl Drop for Deployment {
     fn drop(&mut self) {
-        for child in [&mut self.worker, &mut self.coordinator] {
+        for child in self.others.iter_mut().chain([&mut self.worker, &mut self.coordinator]) {
             // Already gone is as good as gone.
             let _ = child.kill();
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            for name in ["coordinator.log", "worker.log"] {
+            for name in ["coordinator.log", "worker.log", "worker-2.log"] {
                 let log = fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
                 let tail: Vec<&str> = log.lines().rev().take(60).collect();
                 eprintln!("--- end of {name}");
@@ -149,7 +165,11 @@ fn start_coordinator(folder: &Path, options: &Options, listen: &str) -> (Child, 
     let address_file = data_dir.join("coordinator.addr");
     // One that was killed leaves it behind.
     let _ = fs::remove_file(&address_file);
-    let child = Command::new(binary("sortinghat-coordinator"))
+    let mut command = Command::new(binary("sortinghat-coordinator"));
+    if let Some(shard_items) = options.shard_items {
+        command.args(["--shard-items", &shard_items.to_string()]);
+    }
+    let child = command
         .args(["--listen", listen, "--lease-ttl", options.lease_ttl, "--object-store"])
         .arg(object_store(folder))
         .arg("--data-dir")
@@ -165,7 +185,7 @@ fn start_coordinator(folder: &Path, options: &Options, listen: &str) -> (Child, 
     (child, address)
 }
 
-fn start_worker(folder: &Path, options: &Options, address: &str) -> Child {
+fn start_worker(folder: &Path, options: &Options, address: &str, name: &str) -> Child {
     let mut command = Command::new(binary("sortinghat-worker"));
     command
         .arg("run")
@@ -173,15 +193,15 @@ fn start_worker(folder: &Path, options: &Options, address: &str) -> Child {
         .arg(format!("http://{address}"))
         .arg("--object-store")
         .arg(object_store(folder));
-    command.arg("--data-dir").arg(folder.join("worker")).args(["--device", "cpu", "--threads", "2"]);
+    command.arg("--data-dir").arg(folder.join(name)).args(["--device", "cpu", "--threads", "2"]);
     command.args(["--checkpoint-interval", options.checkpoint_interval]);
     if let Some(weights_dir) = &options.weights_dir {
         command.arg("--weights-dir").arg(weights_dir);
     }
     command
         .stdin(Stdio::null())
-        .stdout(log_file(folder, "worker.log"))
-        .stderr(log_file(folder, "worker.log"))
+        .stdout(log_file(folder, &format!("{name}.log")))
+        .stderr(log_file(folder, &format!("{name}.log")))
         .spawn()
         .expect("the worker starts")
 }
