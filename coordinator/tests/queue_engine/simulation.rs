@@ -46,7 +46,8 @@ impl Simulation {
             };
             if is_child { jobs.push(id) } else { jobs.insert(0, id) }
         }
-        let mut simulation = Self { world, beside, dice, jobs, workers: Vec::new(), zombies: Vec::new(), incarnations: 0 };
+        let mut simulation =
+            Self { world, beside, dice, jobs, workers: Vec::new(), zombies: Vec::new(), incarnations: 0 };
         for _ in 0..4 {
             let worker = simulation.next_incarnation();
             simulation.workers.push(worker);
