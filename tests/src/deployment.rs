@@ -116,7 +116,7 @@ impl Deployment {
 
     /// Starts a worker in the place of one that has ended.
     pub fn start_worker_again(&mut self) {
-        self.worker = start_worker(self.folder.path(), &self.options, &self.address);
+        self.worker = start_worker(self.folder.path(), &self.options, &self.address, "worker");
     }
 
     /// Asks a process to end in an orderly way and returns whether it exited with 0.

@@ -302,6 +302,7 @@ fn a_classify_in_shards_gives_the_same_predictions_to_the_byte() {
         top_k: 5,
         tta,
         seed: 3,
+        precision: Precision::Auto,
     };
     let spec = JobSpec::Classify(spec);
     let whole = bench.run(spec.clone(), Inputs { model: Some(model.clone()), ..Inputs::default() }).output();
@@ -319,6 +320,7 @@ fn shards_that_do_not_account_for_every_file_are_no_result() {
         top_k: 1,
         tta: None,
         seed: 0,
+        precision: Precision::Auto,
     };
     let run = |part| {
         bench.run(
