@@ -1,13 +1,15 @@
 //! The command line.
 
+mod finetune;
 mod waiting;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use sortinghat_proto::{Backbone, JobKind, Precision};
+use sortinghat_proto::JobKind;
 
+pub(crate) use finetune::{CropArg, Finetune, PrecisionArg};
 pub(crate) use waiting::Waiting;
 
 /// Sort photos with a classifier trained on your own.
@@ -126,65 +128,6 @@ pub(crate) struct Ingest {
     pub(crate) short_side: Option<u32>,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Finetune {
-    /// stamps@1, or stamps for the newest
-    pub(crate) dataset: String,
-    /// The network
-    #[arg(long, default_value = "efficientnet_lite0", value_parser = backbones())]
-    pub(crate) backbone: String,
-    /// Epochs with the whole network
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) epochs: u32,
-    /// Epochs before them in which only the head learns
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
-    pub(crate) freeze_epochs: u32,
-    /// Learning rate of the head's epochs; the rest starts from half of it
-    #[arg(long, value_name = "RATE", default_value_t = 2e-3, value_parser = learning_rate, allow_negative_numbers = true)]
-    pub(crate) lr: f64,
-    /// Photos a batch
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=4096))]
-    pub(crate) batch_size: u32,
-    /// Side of the square that the network sees, in pixels
-    #[arg(long, value_name = "PIXELS", default_value_t = 224, value_parser = clap::value_parser!(u32).range(32..=1024))]
-    pub(crate) size: u32,
-    /// Seed of everything random
-    #[arg(long, default_value_t = 0)]
-    pub(crate) seed: u64,
-    /// The fold to hold out, counted from 0; for datasets made with --folds
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(0..=19))]
-    pub(crate) fold: Option<u32>,
-    /// Pretrained weights: a safetensors file, none, or hub:OWNER/REPOSITORY [default: the backbone's own]
-    #[arg(long, value_name = "SOURCE")]
-    pub(crate) weights: Option<String>,
-    /// The model's name [default: the dataset's]
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// Arithmetic of the passes
-    #[arg(long, value_enum, default_value_t = PrecisionArg::Auto)]
-    pub(crate) precision: PrecisionArg,
-    #[command(flatten)]
-    pub(crate) waiting: Waiting,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PrecisionArg {
-    /// What is fastest there: bf16 where the device has instructions for it, but f32 to train on a CPU
-    Auto,
-    F32,
-    Bf16,
-}
-
-impl From<PrecisionArg> for Precision {
-    fn from(asked: PrecisionArg) -> Self {
-        match asked {
-            PrecisionArg::Auto => Self::Auto,
-            PrecisionArg::F32 => Self::F32,
-            PrecisionArg::Bf16 => Self::Bf16,
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -376,17 +319,6 @@ pub(crate) struct Doctor {
     /// Where pretrained weights lie [default: ~/.cache/sortinghat/weights]
     #[arg(long, env = "SORTINGHAT_WEIGHTS_DIR", value_name = "DIR")]
     pub(crate) weights_dir: Option<PathBuf>,
-}
-
-fn backbones() -> clap::builder::PossibleValuesParser {
-    Backbone::ALL.map(Backbone::as_str).into()
-}
-
-fn learning_rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(rate) if rate > 0.0 && rate <= 10.0 => Ok(rate),
-        _ => Err("a learning rate is above 0 and at most 10".to_owned()),
-    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod names;
 mod scheduling;
 mod spec;
 pub mod time;
+pub mod words;
 
 /// Generated from `sortinghat/v1/*.proto`, where every message and field is documented.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines, reason = "generated, documented there")]
@@ -34,8 +35,8 @@ pub use ids::{Digest, JobId, TaskId, Tenant, WorkerId};
 pub use names::{ArtifactKind, DatasetRef, ModelRef, Name, VersionedName};
 pub use scheduling::{DeviceKind, Label, Lane, Requirements};
 pub use spec::{
-    Backbone, ClassifySpec, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobKind, JobSpec, ObjectRef, Precision,
-    Split, Tta, TtaRecipe, WeightsSource,
+    Backbone, BaseRate, ClassifySpec, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobKind, JobSpec, Mixing,
+    ObjectRef, Precision, Split, TrainingCrop, Tta, TtaRecipe, WeightsSource,
 };
 
 /// The encoded descriptor set of every .proto file, for gRPC reflection.

@@ -69,3 +69,7 @@ pub const MAX_REQUIREMENT_CLASSES: usize = 64;
 pub const MAX_CACHED_MANIFESTS: usize = 256;
 /// Weight of a tenant among others.
 pub const MAX_TENANT_WEIGHT: u32 = 1000;
+/// Classes of which a confusion matrix is written in full; of more, only the pairs that were confused.
+pub const MAX_MATRIX_CLASSES: usize = 200;
+/// Photos of each kind (errors, doubtful labels) that an evaluation lists for review.
+pub const MAX_REVIEWED_PHOTOS: usize = 500;

@@ -16,10 +16,10 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use dataset::{ClassCount, DatasetManifest, IngestCounts, Rejection, RejectionReason, Shard, SplitKind};
 pub use decisions::{Decision, Decisions, Verdict};
 pub use evaluation::{
-    ClassMetrics, CleanedAccuracy, Confusion, EvaluationManifest, EvaluationTarget, Interval, Mistake, PairedTest,
-    Score,
+    ClassMetrics, CleanedAccuracy, Confusion, EvaluationManifest, EvaluationTarget, Findings, Interval, LabelDoubt,
+    Mistake, PairedTest, Score,
 };
-pub use model::{DatasetProvenance, EpochRecord, ModelManifest, WeightsProvenance};
+pub use model::{DatasetProvenance, EpochRecord, ModelManifest, RateSearch, WeightsProvenance};
 pub use predictions::{PREDICTION_COLUMNS, PredictionCounts, PredictionsManifest};
 pub use upload::{UploadManifest, UploadedFile};
 

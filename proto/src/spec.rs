@@ -1,11 +1,14 @@
 //! Job specs, parsed once at the edge into types that cannot be wrong.
 
+mod finetune;
 mod parse;
 mod wire;
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+
+pub use finetune::{Backbone, BaseRate, FinetuneSpec, Mixing, Precision, TrainingCrop, WeightsSource};
 
 use crate::{DatasetRef, Digest, ModelRef, Name, Refusal, v1};
 
@@ -172,96 +175,6 @@ pub enum Split {
     ValidPercent(u32),
     /// This many cross-validation folds.
     Folds(u32),
-}
-
-/// fastai's `fine_tune`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FinetuneSpec {
-    /// What to learn from.
-    pub dataset: DatasetRef,
-    /// The model's name without a version; `None` for the dataset's name.
-    pub model_name: Option<Name>,
-    /// The network.
-    pub backbone: Backbone,
-    /// Where its pretrained weights come from.
-    pub weights: WeightsSource,
-    /// Epochs with the whole network.
-    pub epochs: u32,
-    /// Epochs with the body frozen before them.
-    pub freeze_epochs: u32,
-    /// Learning rate of the frozen phase.
-    pub base_lr: f64,
-    /// Photos a batch.
-    pub batch_size: u32,
-    /// Side of the square that the network sees, in pixels.
-    pub image_size_px: u32,
-    /// Seed of everything random.
-    pub seed: u64,
-    /// The fold that is held out; required for a dataset with folds, refused for one without.
-    pub fold: Option<u32>,
-    /// Arithmetic of the passes in training.
-    pub precision: Precision,
-}
-
-/// The networks that can be fine-tuned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Backbone {
-    /// EfficientNet-Lite0: the default on one machine, a ninth of resnet34's arithmetic.
-    EfficientnetLite0,
-    /// ResNet-18.
-    Resnet18,
-    /// ResNet-34, the network of the origin.
-    Resnet34,
-    /// ResNet-50.
-    Resnet50,
-}
-
-impl Backbone {
-    /// All of them, the default first.
-    pub const ALL: [Self; 4] = [Self::EfficientnetLite0, Self::Resnet18, Self::Resnet34, Self::Resnet50];
-
-    /// Its name, as torchvision and timm spell it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::EfficientnetLite0 => "efficientnet_lite0",
-            Self::Resnet18 => "resnet18",
-            Self::Resnet34 => "resnet34",
-            Self::Resnet50 => "resnet50",
-        }
-    }
-}
-
-impl fmt::Display for Backbone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Where pretrained weights come from. Always safetensors.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WeightsSource {
-    /// The backbone's own: the worker's weights folder, else the hub.
-    Pretrained,
-    /// Random ones (`none`); never chosen by itself.
-    Random,
-    /// An uploaded object (`object:DIGEST`).
-    Object(Digest),
-    /// `model.safetensors` of this repository of the hub (`hub:OWNER/REPOSITORY`).
-    Hub(String),
-}
-
-/// Arithmetic of a network's passes; weights are always 32-bit floats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Precision {
-    /// What is fastest where it runs: bf16 where the device has instructions for it, but `F32` to train on a CPU.
-    Auto,
-    /// 32-bit floats.
-    F32,
-    /// bf16 autocast.
-    Bf16,
 }
 
 /// Measures a model on labelled photos.

@@ -144,7 +144,9 @@
     tally();
     store();
   };
-  tray.querySelector(".only input").onchange = (event) => document.body.classList.toggle("only-undecided", event.target.checked);
+  for (const box of tray.querySelectorAll("[data-only]")) {
+    box.onchange = () => document.body.classList.toggle("only-" + box.dataset.only, box.checked);
+  }
 
   const known = new Set(cards.map((card) => card.dataset.digest));
   const sound = (decision) => Object.hasOwn(words, decision?.verdict)

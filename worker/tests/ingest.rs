@@ -153,7 +153,7 @@ fn every_file_is_counted_once_and_those_not_used_are_listed_with_their_reason() 
     ]);
     let ran = ingest(&bench, &files, HOLD_OUT, Failures { allowed: false });
     let notices = ran.notices().join("\n");
-    assert!(notices.contains("1 files skipped: heic is not supported; convert it to JPEG or PNG"), "{notices}");
+    assert!(notices.contains("1 file skipped: heic is not supported; convert it to JPEG"), "{notices}");
     assert!(notices.contains("3 photos cannot be decoded"), "{notices}");
     let manifest: DatasetManifest = bench.objects().document(&ran.output().manifest).unwrap();
     let expected = IngestCounts {

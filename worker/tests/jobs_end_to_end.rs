@@ -196,10 +196,10 @@ fn an_evaluation_counts_every_held_out_photo_once_and_takes_decisions() {
     let (summary, first) = run(EvaluateSpec { tta, ..evaluate() });
     assert!(summary.contains("right on the 10 held-out photos of shapes@1; with test-time augmentation"), "{summary}");
     assert!(summary.contains("exact McNemar p = "), "{summary}");
-    let augmented = first.augmented.expect("asked for");
-    assert_eq!((first.plain.photos, augmented.photos), (10, 10));
-    assert_eq!(first.confusion.iter().flatten().sum::<u64>(), 10);
-    assert_eq!((0..2).map(|class| first.confusion[class][class]).sum::<u64>(), augmented.correct);
+    let augmented = first.findings.augmented.expect("asked for");
+    assert_eq!((first.findings.plain.photos, augmented.photos), (10, 10));
+    assert_eq!(first.findings.confusion.iter().flatten().sum::<u64>(), 10);
+    assert_eq!((0..2).map(|class| first.findings.confusion[class][class]).sum::<u64>(), augmented.correct);
     let csv = bench.objects().read(&first.predictions).unwrap();
     let mut rows = csv::Reader::from_reader(csv.as_ref());
     assert_eq!(
@@ -211,11 +211,11 @@ fn an_evaluation_counts_every_held_out_photo_once_and_takes_decisions() {
     assert_eq!(records.iter().filter(|record| record[2] == record[3]).count() as u64, augmented.correct);
     let page = String::from_utf8(bench.objects().read(&first.report).unwrap().to_vec()).unwrap();
     assert!(page.contains("On the 10 held-out photos of shapes@1, shapes/1 is right on "));
-    assert_eq!(page.matches("src=\"data:image/jpeg;base64,").count(), first.mistakes.len());
+    assert_eq!(page.matches("src=\"data:image/jpeg;base64,").count(), first.findings.mistakes.len());
 
     // Decide about two photos: one is left out, the other gets the other label.
-    let (out, relabelled) = (&first.mistakes[0], &first.mistakes[1]);
-    let class = first.classes[1 - relabelled.label].clone();
+    let (out, relabelled) = (&first.findings.mistakes[0], &first.findings.mistakes[1]);
+    let class = first.findings.classes[1 - relabelled.label].clone();
     let decisions = Decisions {
         decisions: vec![
             Decision { digest: out.digest.clone(), verdict: Verdict::Exclude },
@@ -224,8 +224,8 @@ fn an_evaluation_counts_every_held_out_photo_once_and_takes_decisions() {
     };
     let decisions = Some(bench.objects().put_document(&decisions).unwrap());
     let (_, second) = run(EvaluateSpec { tta, decisions, ..evaluate() });
-    assert_eq!(second.augmented, first.augmented, "the raw accuracy stays");
-    let cleaned = second.cleaned.expect("decisions were given");
+    assert_eq!(second.findings.augmented, first.findings.augmented, "the raw accuracy stays");
+    let cleaned = second.findings.cleaned.expect("decisions were given");
     let is_right = |mistake: &sortinghat_proto::manifest::Mistake| u64::from(mistake.label == mistake.predicted);
     let expected = augmented.correct - is_right(out) - is_right(relabelled) + (1 - is_right(relabelled));
     assert_eq!((cleaned.score.photos, cleaned.score.correct), (9, expected));
@@ -254,7 +254,8 @@ fn a_labelled_folder_is_measured_like_the_dataset_and_unknown_folders_are_refuse
     };
     let held_out = bench.run(JobSpec::Evaluate(evaluate()), Inputs { model: model.clone(), ..Inputs::default() });
     let held_out: EvaluationManifest = bench.objects().document(&held_out.output().manifest).unwrap();
-    let losses: BTreeMap<_, _> = held_out.mistakes.iter().map(|photo| (photo.digest.clone(), photo.loss)).collect();
+    let losses: BTreeMap<_, _> =
+        held_out.findings.mistakes.iter().map(|photo| (photo.digest.clone(), photo.loss)).collect();
 
     let mut files = shapes(20);
     files.push(("disc/broken.png".into(), b"\x89PNG\r\n\x1a\nno more".to_vec()));
@@ -266,10 +267,10 @@ fn a_labelled_folder_is_measured_like_the_dataset_and_unknown_folders_are_refuse
         ran.notices()
     );
     let uploaded: EvaluationManifest = bench.objects().document(&ran.output().manifest).unwrap();
-    assert_eq!((uploaded.plain.photos, uploaded.skipped), (40, 2));
+    assert_eq!((uploaded.findings.plain.photos, uploaded.findings.skipped), (40, 2));
     assert_eq!(uploaded.on.description, "the 40 photos of the uploaded folder");
     let mut compared = 0;
-    for photo in &uploaded.mistakes {
+    for photo in &uploaded.findings.mistakes {
         if let Some(loss) = losses.get(&photo.digest) {
             assert!(
                 (photo.loss - loss).abs() < 0.02,

@@ -2,24 +2,31 @@ use std::path::Path;
 
 use sortinghat_client::Client;
 use sortinghat_proto::{
-    Backbone, DatasetRef, FinetuneSpec, JobSpec, Lane, WeightsSource,
+    Backbone, BaseRate, DatasetRef, FinetuneSpec, JobSpec, Lane, Mixing, TrainingCrop, WeightsSource,
+    manifest::Interval,
     v1::{EpochMetrics, Job},
 };
 
 use super::result;
 use crate::{
-    args::Finetune,
+    args::{CropArg, Finetune},
     exit::Exit,
     failure::Failure,
     follow,
     session::{Session, print_line},
-    show::numbers::{count, interval, percent, wilson},
+    show::numbers::{count, interval, percent},
 };
+
+/// fastai's `base_lr`.
+const DEFAULT_LR: f64 = 2e-3;
+/// fastai's `min_scale`.
+const DEFAULT_MIN_SCALE: f64 = 0.08;
 
 pub(super) async fn run(session: &Session, args: Finetune) -> Result<Exit, Failure> {
     let submission = args.waiting.resolve()?;
     let dataset = DatasetRef::parse(&args.dataset, "finetune.dataset")?;
     let model_name = args.name.as_deref().map(str::parse).transpose()?;
+    let crop = crop(args.crop, args.min_scale)?;
     let client = session.connect().await?;
     let spec = FinetuneSpec {
         dataset,
@@ -31,15 +38,32 @@ pub(super) async fn run(session: &Session, args: Finetune) -> Result<Exit, Failu
         weights: weights(&client, args.weights.as_deref()).await?,
         epochs: args.epochs,
         freeze_epochs: args.freeze_epochs,
-        base_lr: args.lr,
+        base_lr: if args.find_lr { BaseRate::Find } else { BaseRate::Given(args.lr.unwrap_or(DEFAULT_LR)) },
         batch_size: args.batch_size,
         image_size_px: args.size,
         seed: args.seed,
         fold: args.fold,
         precision: args.precision.into(),
+        // The command line takes one of them only.
+        mixing: args.mixup.map(|alpha| Mixing::MixUp { alpha }).or(args.cutmix.map(|alpha| Mixing::CutMix { alpha })),
+        label_smoothing: args.label_smoothing,
+        crop,
     };
     let followed = follow::submit(session, &client, submission(JobSpec::Finetune(spec), Lane::Bulk)).await?;
     result::finish(session, &client, followed, None).await
+}
+
+/// How photos are cut. A smallest scale that would be ignored is an error.
+fn crop(crop: CropArg, min_scale: Option<f64>) -> Result<TrainingCrop, Failure> {
+    match (crop, min_scale) {
+        (CropArg::Resize, None) => Ok(TrainingCrop::Resize),
+        (CropArg::Resize, Some(_)) => {
+            Err(Failure::usage("--min-scale means nothing without --crop random-resized".to_owned()))
+        }
+        (CropArg::RandomResized, scale) => {
+            Ok(TrainingCrop::RandomResized { min_scale: scale.unwrap_or(DEFAULT_MIN_SCALE) })
+        }
+    }
 }
 
 /// Nothing, `none`, `hub:OWNER/REPOSITORY`, or a file, which is uploaded.
@@ -79,7 +103,7 @@ fn headline(model: &str, last_epoch: Option<&EpochMetrics>) -> String {
     let Some(EpochMetrics { accuracy, valid_photos, .. }) = last_epoch else { return format!("model {model}") };
     let photos = u64::from(*valid_photos);
     let correct = (accuracy * photos as f64).round() as u64;
-    let range = interval(wilson(correct, photos));
+    let range = interval(Interval::wilson(correct, photos));
     format!("model {model}: {} of {} held-out photos right (95% interval {range})", percent(*accuracy), count(photos))
 }
 

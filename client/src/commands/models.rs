@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 use sortinghat_proto::{
-    ModelRef, ObjectRef,
-    manifest::{EpochRecord, ModelManifest},
+    Mixing, ModelRef, ObjectRef, TrainingCrop,
+    manifest::{EpochRecord, ModelManifest, RateSearch},
     v1::{EpochMetrics, Model},
 };
 
@@ -84,6 +84,7 @@ fn describe(model: &Model, made: &ModelManifest) -> Vec<String> {
             "recipe      {}: {} + {} epochs, learning rate {}, batches of {}, {} px, seed {}",
             made.recipe, made.freeze_epochs, made.epochs, made.base_lr, made.batch_size, made.image_size_px, made.seed
         ),
+        format!("options     {}", options(made)),
         format!(
             "made        {} by job {}, on {}, {} threads",
             time(model.created_unix_ms),
@@ -96,6 +97,27 @@ fn describe(model: &Model, made: &ModelManifest) -> Vec<String> {
     ];
     lines.extend(made.history.iter().map(|record| table::epoch_row(&metrics(record))));
     lines
+}
+
+/// What differs from fastai's defaults, in words.
+fn options(made: &ModelManifest) -> String {
+    let mixing = made.mixing.map(|mixing| match mixing {
+        Mixing::MixUp { alpha } => format!("MixUp {alpha}"),
+        Mixing::CutMix { alpha } => format!("CutMix {alpha}"),
+    });
+    let smoothing = (made.label_smoothing > 0.0).then(|| format!("label smoothing {}", made.label_smoothing));
+    let crop = match made.crop {
+        TrainingCrop::Resize => None,
+        TrainingCrop::RandomResized { min_scale } => Some(format!("random crops from {min_scale} of the area on")),
+    };
+    let found = made.rate_search.as_ref().map(|search| {
+        let RateSearch { valley, minimum, steep, slide, .. } = search;
+        format!(
+            "learning rate found (valley {valley:.2e}, minimum {minimum:.2e}, steep {steep:.2e}, slide {slide:.2e})"
+        )
+    });
+    let all: Vec<String> = [mixing, smoothing, crop, found].into_iter().flatten().collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }
 
 fn metrics(record: &EpochRecord) -> EpochMetrics {

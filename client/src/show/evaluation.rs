@@ -2,7 +2,7 @@
 
 use sortinghat_proto::{
     Tta, TtaRecipe,
-    manifest::{CleanedAccuracy, EvaluationManifest, PairedTest, Score, Verdict},
+    manifest::{CleanedAccuracy, EvaluationManifest, Findings, LabelDoubt, PairedTest, Score, Verdict},
 };
 
 use super::{
@@ -18,21 +18,23 @@ const SIGNIFICANCE: f64 = 0.05;
 /// The evaluation in lines.
 pub(crate) fn words(found: &EvaluationManifest) -> Vec<String> {
     let mut lines = vec![format!("{} on {}:", found.model, found.on.description)];
+    let found = &found.findings;
     lines.extend(scores(found));
     if let (Some(test), Some(tta)) = (&found.comparison, &found.tta) {
         lines.push(comparison(test, tta));
     }
     lines.extend(most_confused(found));
     if let Some(cleaned) = &found.cleaned {
-        lines.extend(decided(found.augmented.as_ref().unwrap_or(&found.plain), cleaned));
+        lines.extend(decided(found.best(), cleaned));
     }
+    lines.extend(doubted(found.doubts.as_deref().unwrap_or_default(), &found.classes));
     if found.skipped > 0 {
         lines.push(format!("{} could not be decoded and were not measured", counted(found.skipped, "file", "files")));
     }
     lines
 }
 
-fn scores(found: &EvaluationManifest) -> Vec<String> {
+fn scores(found: &Findings) -> Vec<String> {
     let named = [("plain", Some(&found.plain)), ("with TTA", found.augmented.as_ref())];
     let rows: Vec<[String; 5]> =
         named.into_iter().filter_map(|(name, score)| score.map(|score| score_row(name, score))).collect();
@@ -66,7 +68,7 @@ fn comparison(test: &PairedTest, tta: &Tta) -> String {
     )
 }
 
-fn most_confused(found: &EvaluationManifest) -> Vec<String> {
+fn most_confused(found: &Findings) -> Vec<String> {
     if found.most_confused.is_empty() {
         return Vec::new();
     }
@@ -75,6 +77,26 @@ fn most_confused(found: &EvaluationManifest) -> Vec<String> {
     let lines = pairs
         .map(|pair| format!("  {} of {} taken for {}", count(pair.photos), name(pair.label), name(pair.predicted)));
     std::iter::once("most confused:".to_owned()).chain(lines).collect()
+}
+
+/// Labels that a person should look at.
+fn doubted(doubts: &[LabelDoubt], classes: &[String]) -> Vec<String> {
+    if doubts.is_empty() {
+        return Vec::new();
+    }
+    let name = |class: usize| classes.get(class).map_or("?", String::as_str);
+    let line = |doubt: &LabelDoubt| {
+        let (label, suggested) = (name(doubt.label), name(doubt.suggested));
+        format!(
+            "  {}: {label} {}, {suggested} {}",
+            doubt.path,
+            percent(doubt.label_probability),
+            percent(doubt.suggested_probability)
+        )
+    };
+    let photos = counted(doubts.len() as u64, "label looks", "labels look");
+    let first = format!("{photos} wrong (about half of such are); the report asks you about them:");
+    std::iter::once(first).chain(doubts.iter().take(SHOWN).map(line)).collect()
 }
 
 /// Raw and cleaned side by side, and what was changed.
@@ -105,15 +127,14 @@ fn decided(raw: &Score, cleaned: &CleanedAccuracy) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use sortinghat_proto::{
-        ObjectRef,
-        manifest::{Confusion, EvaluationTarget},
+        Digest, ObjectRef,
+        manifest::{Confusion, EvaluationTarget, Interval},
     };
 
     use super::*;
-    use crate::show::numbers::wilson;
 
     fn score(correct: u64) -> Score {
-        Score { photos: 142, correct, interval: wilson(correct, 142), loss: 0.5 }
+        Score { photos: 142, correct, interval: Interval::wilson(correct, 142), loss: 0.5 }
     }
 
     fn evaluation() -> EvaluationManifest {
@@ -124,6 +145,14 @@ mod tests {
                 manifest: ObjectRef::of(b""),
                 fold: None,
             },
+            findings: findings(),
+            report: ObjectRef::of(b""),
+            predictions: ObjectRef::of(b""),
+        }
+    }
+
+    fn findings() -> Findings {
+        Findings {
             classes: vec!["animals".into(), "food".into()],
             plain: score(121),
             augmented: Some(score(123)),
@@ -133,10 +162,18 @@ mod tests {
             confusion: vec![],
             most_confused: vec![Confusion { label: 0, predicted: 1, photos: 4 }],
             mistakes: vec![],
+            doubts: Some(vec![LabelDoubt {
+                digest: Digest::of(b"cat"),
+                path: "food/cat.png".into(),
+                label: 1,
+                suggested: 0,
+                label_probability: 0.02,
+                suggested_probability: 0.98,
+                normalized_margin: 0.02,
+                by_class: true,
+            }]),
             cleaned: None,
             skipped: 0,
-            report: ObjectRef::of(b""),
-            predictions: ObjectRef::of(b""),
         }
     }
 
@@ -148,6 +185,8 @@ mod tests {
             "plain     85.2%     121 of 142  78.4 to 90.1%",
             "TTA (fastai2, 4 passes) put 3 photos right and 1 wrong: can well be chance (exact McNemar p = 0.625)",
             "  4 of animals taken for food",
+            "1 label looks wrong (about half of such are)",
+            "  food/cat.png: food 2.0%, animals 98.0%",
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
@@ -156,7 +195,7 @@ mod tests {
     #[test]
     fn decisions_are_shown_raw_and_cleaned_side_by_side_with_the_list_and_the_warning() {
         let cleaned = CleanedAccuracy {
-            score: Score { photos: 141, correct: 122, interval: wilson(122, 141), loss: 0.4 },
+            score: Score { photos: 141, correct: 122, interval: Interval::wilson(122, 141), loss: 0.4 },
             excluded: 1,
             relabelled: 1,
             kept: 0,
@@ -167,7 +206,9 @@ mod tests {
                 ("a/2.png".into(), Verdict::Relabel { class: "food".into() }),
             ],
         };
-        let text = words(&EvaluationManifest { cleaned: Some(cleaned), ..evaluation() }).join("\n");
+        let text =
+            words(&EvaluationManifest { findings: Findings { cleaned: Some(cleaned), ..findings() }, ..evaluation() })
+                .join("\n");
         for part in [
             "raw      86.6%     123 of 142",
             "cleaned  86.5%     122 of 141",

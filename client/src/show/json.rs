@@ -73,7 +73,9 @@ fn spec(spec: &v1::JobSpec) -> Value {
             "dataset": s.dataset, "model_name": s.model_name, "backbone": s.backbone, "weights": s.weights,
             "recipe": s.recipe, "epochs": s.epochs, "freeze_epochs": s.freeze_epochs, "base_lr": s.base_lr,
             "batch_size": s.batch_size, "image_size_px": s.image_size_px, "seed": s.seed, "fold": s.fold,
-            "precision": word(s.precision().as_str_name(), "PRECISION_"),
+            "precision": word(s.precision().as_str_name(), "PRECISION_"), "find_lr": s.find_lr,
+            "mixup_alpha": s.mixup_alpha, "cutmix_alpha": s.cutmix_alpha, "label_smoothing": s.label_smoothing,
+            "crop": word(s.crop().as_str_name(), "TRAINING_CROP_"), "min_scale": s.min_scale,
         }),
         Some(Kind::Evaluate(s)) => {
             let (dataset, source) = match &s.on {

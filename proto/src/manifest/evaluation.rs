@@ -10,6 +10,22 @@ pub struct EvaluationManifest {
     pub model: String,
     /// What it was measured on.
     pub on: EvaluationTarget,
+    /// What was found.
+    #[serde(flatten)]
+    pub findings: Findings,
+    /// The report, one self-contained HTML page.
+    pub report: ObjectRef,
+    /// Each photo's probabilities: CSV with `path,digest,label,predicted,loss` and one column per class.
+    pub predictions: ObjectRef,
+}
+
+impl Document for EvaluationManifest {
+    const FORMAT: &'static str = "sortinghat.evaluation/1";
+}
+
+/// Everything that is measured on labelled photos.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Findings {
     /// Class names; indices below point into them.
     pub classes: Vec<String>,
     /// Without test-time augmentation.
@@ -22,24 +38,33 @@ pub struct EvaluationManifest {
     pub comparison: Option<PairedTest>,
     /// By class, in the order of `classes`, from the best available predictions (augmented, else plain).
     pub per_class: Vec<ClassMetrics>,
-    /// `confusion[label][predicted]` photos, from the same predictions.
+    /// `confusion[label][predicted]` photos, from the same predictions; empty above [`crate::limits::MAX_MATRIX_CLASSES`] classes,
+    /// where `most_confused` and `per_class` say the same in less space.
     pub confusion: Vec<Vec<u64>>,
     /// The pairs that were confused at least once, most often first.
     pub most_confused: Vec<Confusion>,
-    /// The photos with the highest loss, highest first.
+    /// Photos to be looked at, highest loss first: the errors and the least sure of the right ones, up to a limit.
     pub mistakes: Vec<Mistake>,
+    /// Photos whose label is probably wrong, the least self-confident first, up to a limit; `None` where the model has learned
+    /// from some of the photos, which tells nothing about their labels.
+    #[serde(default)]
+    pub doubts: Option<Vec<LabelDoubt>>,
     /// What a person's decisions make of the accuracy.
     pub cleaned: Option<CleanedAccuracy>,
     /// Files that could not be decoded and were not measured.
     pub skipped: u64,
-    /// The report, one self-contained HTML page.
-    pub report: ObjectRef,
-    /// Each photo's probabilities: CSV with `path,digest,label,predicted,loss` and one column per class.
-    pub predictions: ObjectRef,
 }
 
-impl Document for EvaluationManifest {
-    const FORMAT: &'static str = "sortinghat.evaluation/1";
+impl Findings {
+    /// The score of the best available predictions: augmented, else plain.
+    pub fn best(&self) -> &Score {
+        self.augmented.as_ref().unwrap_or(&self.plain)
+    }
+
+    /// Photos whose best available prediction is wrong.
+    pub fn errors(&self) -> u64 {
+        self.best().photos - self.best().correct
+    }
 }
 
 /// What a model was measured on.
@@ -82,6 +107,22 @@ pub struct Interval {
     pub high: f64,
 }
 
+impl Interval {
+    /// The 95% Wilson score interval of `correct` of `total` (Wilson 1927); the whole range when there is nothing to judge by.
+    pub fn wilson(correct: u64, total: u64) -> Self {
+        /// The 0.975 quantile of the standard normal.
+        const Z: f64 = 1.959_963_984_540_054;
+        if total == 0 {
+            return Self { low: 0.0, high: 1.0 };
+        }
+        let (n, p) = (total as f64, correct as f64 / total as f64);
+        let denominator = 1.0 + Z * Z / n;
+        let centre = (p + Z * Z / (2.0 * n)) / denominator;
+        let half = Z / denominator * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+        Self { low: (centre - half).max(0.0), high: (centre + half).min(1.0) }
+    }
+}
+
 /// McNemar's exact test of two classifiers on the same photos.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PairedTest {
@@ -98,6 +139,12 @@ pub struct PairedTest {
 pub struct ClassMetrics {
     /// Photos with this label.
     pub photos: u64,
+    /// Photos that were predicted as this class.
+    #[serde(default)]
+    pub predicted: u64,
+    /// Photos with this label that were predicted so.
+    #[serde(default)]
+    pub correct: u64,
     /// Share of the photos predicted as this class that are of it; `None` if none was predicted so.
     pub precision: Option<f64>,
     /// Share of the photos of this class that were predicted so; `None` if there are none.
@@ -134,6 +181,28 @@ pub struct Mistake {
     pub loss: f64,
 }
 
+/// A photo whose label is probably wrong, by confident learning ("prune by noise rate"). About half of such photos are
+/// truly mislabelled: they are for a person to look at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LabelDoubt {
+    /// The photo's original.
+    pub digest: Digest,
+    /// Its path in the upload.
+    pub path: String,
+    /// The label's index.
+    pub label: usize,
+    /// The index of the class that it looks like.
+    pub suggested: usize,
+    /// Probability of the label: its self-confidence.
+    pub label_probability: f64,
+    /// Probability of the suggested class.
+    pub suggested_probability: f64,
+    /// `(probability of the label - the largest other one + 1) / 2`, 0 to 1.
+    pub normalized_margin: f64,
+    /// It is also among the least self-confident photos of its label ("prune by class").
+    pub by_class: bool,
+}
+
 /// Accuracy after a person's decisions, always shown beside the raw one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CleanedAccuracy {
@@ -151,4 +220,22 @@ pub struct CleanedAccuracy {
     pub unknown: u64,
     /// The photos that were left out or relabelled: path, and what was decided.
     pub changes: Vec<(String, super::Verdict)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near(interval: Interval, low: f64, high: f64) {
+        assert!((interval.low - low).abs() < 5e-4 && (interval.high - high).abs() < 5e-4, "{interval:?}");
+    }
+
+    #[test]
+    fn wilsons_interval_is_the_published_one_and_stays_within_0_and_1() {
+        near(Interval::wilson(148, 190), 0.715, 0.832);
+        // 81 of 263, the example of Newcombe 1998, table I.
+        near(Interval::wilson(81, 263), 0.2553, 0.3662);
+        assert_eq!((Interval::wilson(0, 20).low, Interval::wilson(20, 20).high), (0.0, 1.0));
+        assert_eq!(Interval::wilson(0, 0), Interval { low: 0.0, high: 1.0 });
+    }
 }

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Document;
-use crate::{Backbone, Digest, ObjectRef, Precision};
+use crate::{Backbone, Digest, Mixing, ObjectRef, Precision, TrainingCrop};
 
 /// A trained network and everything it was made with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,8 +28,20 @@ pub struct ModelManifest {
     pub freeze_epochs: u32,
     /// Epochs with the whole network.
     pub epochs: u32,
-    /// Learning rate of the frozen phase.
+    /// Learning rate of the frozen phase, given or found.
     pub base_lr: f64,
+    /// How it was found; `None` where it was given.
+    #[serde(default)]
+    pub rate_search: Option<RateSearch>,
+    /// How photos of a batch were blended.
+    #[serde(default)]
+    pub mixing: Option<Mixing>,
+    /// Share of each label that was spread over all classes.
+    #[serde(default)]
+    pub label_smoothing: f64,
+    /// How the square that the network sees is cut from a photo; predictions do it alike.
+    #[serde(default)]
+    pub crop: TrainingCrop,
     /// Photos a batch.
     pub batch_size: u32,
     /// Photos whose gradients were computed at a time; less than `batch_size` after memory ran out.
@@ -70,6 +82,23 @@ pub struct WeightsProvenance {
     pub source: String,
     /// The file's content; `None` for random weights.
     pub digest: Option<Digest>,
+}
+
+/// What a learning-rate finder saw and what it suggests: fastai's `lr_find` with all of its suggestions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RateSearch {
+    /// The learning rate of each step, rising.
+    pub learning_rates: Vec<f64>,
+    /// The training loss after each step in nats, averaged as the training table shows it.
+    pub losses: Vec<f64>,
+    /// In the midst of the longest fall of the loss: what training uses.
+    pub valley: f64,
+    /// A tenth of the rate with the lowest loss.
+    pub minimum: f64,
+    /// Where the loss falls most steeply.
+    pub steep: f64,
+    /// Where the slope, followed from the right, comes to rest.
+    pub slide: f64,
 }
 
 /// One row of the training table.

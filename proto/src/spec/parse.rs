@@ -3,8 +3,8 @@
 use std::ops::RangeInclusive;
 
 use crate::{
-    Backbone, ClassifySpec, DatasetRef, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobSpec, ModelRef,
-    ObjectRef, Precision, Refusal, Split, Tta, TtaRecipe, WeightsSource, v1,
+    Backbone, BaseRate, ClassifySpec, DatasetRef, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobSpec, Mixing,
+    ModelRef, ObjectRef, Precision, Refusal, Split, TrainingCrop, Tta, TtaRecipe, WeightsSource, v1,
 };
 
 impl TryFrom<v1::JobSpec> for JobSpec {
@@ -53,13 +53,6 @@ fn finetune(wire: v1::FinetuneSpec) -> Result<FinetuneSpec, Refusal> {
     if !matches!(wire.recipe.as_str(), "" | "fastai2") {
         return Err(Refusal::invalid("finetune.recipe", format!("{:?} is not a recipe: use fastai2", wire.recipe)));
     }
-    let base_lr = if wire.base_lr == 0.0 { 2e-3 } else { wire.base_lr };
-    if !(base_lr > 0.0 && base_lr <= 10.0) {
-        return Err(Refusal::invalid(
-            "finetune.base_lr",
-            format!("base_lr must be above 0 and at most 10, not {base_lr}"),
-        ));
-    }
     let model_name = match wire.model_name.as_str() {
         "" => None,
         name => Some(name.parse().map_err(at("finetune.model_name"))?),
@@ -71,13 +64,73 @@ fn finetune(wire: v1::FinetuneSpec) -> Result<FinetuneSpec, Refusal> {
         weights: weights(&wire.weights)?,
         epochs: in_range(or_default(wire.epochs, 5), 1..=1000, "finetune.epochs")?,
         freeze_epochs: in_range(wire.freeze_epochs.unwrap_or(1), 0..=100, "finetune.freeze_epochs")?,
-        base_lr,
+        base_lr: base_rate(wire.base_lr, wire.find_lr)?,
         batch_size: in_range(or_default(wire.batch_size, 64), 2..=4096, "finetune.batch_size")?,
         image_size_px: in_range(or_default(wire.image_size_px, 224), 32..=1024, "finetune.image_size_px")?,
         seed: wire.seed,
         fold: wire.fold.map(|fold| in_range(fold, 0..=19, "finetune.fold")).transpose()?,
         precision: precision(wire.precision, "finetune.precision")?,
+        mixing: mixing(wire.mixup_alpha, wire.cutmix_alpha)?,
+        label_smoothing: label_smoothing(wire.label_smoothing)?,
+        crop: training_crop(wire.crop, wire.min_scale)?,
     })
+}
+
+fn base_rate(base_lr: f64, find_lr: bool) -> Result<BaseRate, Refusal> {
+    match (base_lr, find_lr) {
+        (0.0, true) => Ok(BaseRate::Find),
+        (0.0, false) => Ok(BaseRate::Given(2e-3)),
+        (_, true) => {
+            Err(Refusal::invalid("finetune.find_lr", "base_lr and find_lr exclude each other: give one of them"))
+        }
+        (rate, false) if rate > 0.0 && rate <= 10.0 => Ok(BaseRate::Given(rate)),
+        (rate, false) => {
+            Err(Refusal::invalid("finetune.base_lr", format!("base_lr must be above 0 and at most 10, not {rate}")))
+        }
+    }
+}
+
+fn mixing(mixup: f64, cutmix: f64) -> Result<Option<Mixing>, Refusal> {
+    match (mixup, cutmix) {
+        (0.0, 0.0) => Ok(None),
+        (alpha, 0.0) => Ok(Some(Mixing::MixUp { alpha: share(alpha, "finetune.mixup_alpha")? })),
+        (0.0, alpha) => Ok(Some(Mixing::CutMix { alpha: share(alpha, "finetune.cutmix_alpha")? })),
+        _ => Err(Refusal::invalid(
+            "finetune.cutmix_alpha",
+            "mixup_alpha and cutmix_alpha exclude each other: give one of them",
+        )),
+    }
+}
+
+fn label_smoothing(smoothing: f64) -> Result<f64, Refusal> {
+    if (0.0..1.0).contains(&smoothing) {
+        return Ok(smoothing);
+    }
+    let message = format!("label_smoothing must be 0 or more and below 1, not {smoothing}");
+    Err(Refusal::invalid("finetune.label_smoothing", message))
+}
+
+fn training_crop(crop: i32, min_scale: f64) -> Result<TrainingCrop, Refusal> {
+    use v1::TrainingCrop as Wire;
+    match (Wire::try_from(crop), min_scale) {
+        (Ok(Wire::Unspecified | Wire::Resize), 0.0) => Ok(TrainingCrop::Resize),
+        (Ok(Wire::Unspecified | Wire::Resize), _) => {
+            Err(Refusal::invalid("finetune.min_scale", "min_scale means nothing without a random_resized crop"))
+        }
+        (Ok(Wire::RandomResized), 0.0) => Ok(TrainingCrop::RandomResized { min_scale: 0.08 }),
+        (Ok(Wire::RandomResized), scale) => {
+            Ok(TrainingCrop::RandomResized { min_scale: share(scale, "finetune.min_scale")? })
+        }
+        (Err(_), _) => Err(Refusal::invalid("finetune.crop", "use resize or random_resized")),
+    }
+}
+
+/// A number above 0 and at most 1.
+fn share(value: f64, field: &str) -> Result<f64, Refusal> {
+    if value > 0.0 && value <= 1.0 {
+        return Ok(value);
+    }
+    Err(Refusal::invalid(field, format!("{field} must be above 0 and at most 1, not {value}")))
 }
 
 fn evaluate(wire: v1::EvaluateSpec) -> Result<EvaluateSpec, Refusal> {
@@ -203,14 +256,16 @@ mod tests {
     #[test]
     fn a_finetune_that_says_nothing_gets_fastais_defaults() {
         let JobSpec::Finetune(spec) = finetune_of(|_| ()).expect("valid") else { panic!("not a finetune") };
-        assert_eq!((spec.epochs, spec.freeze_epochs, spec.base_lr, spec.batch_size), (5, 1, 2e-3, 64));
+        assert_eq!((spec.epochs, spec.freeze_epochs, spec.batch_size), (5, 1, 64));
+        assert_eq!((spec.base_lr, spec.mixing, spec.label_smoothing), (BaseRate::Given(2e-3), None, 0.0));
+        assert_eq!(spec.crop, TrainingCrop::Resize);
         assert_eq!((spec.backbone, spec.image_size_px), (Backbone::EfficientnetLite0, 224));
     }
 
     #[test]
     fn every_value_out_of_range_is_refused_with_its_field() {
         type Change = fn(&mut v1::FinetuneSpec);
-        let cases: [(&str, Change); 9] = [
+        let cases: [(&str, Change); 15] = [
             ("finetune.epochs", |spec| spec.epochs = 1001),
             ("finetune.freeze_epochs", |spec| spec.freeze_epochs = Some(101)),
             ("finetune.base_lr", |spec| spec.base_lr = f64::NAN),
@@ -220,6 +275,14 @@ mod tests {
             ("finetune.weights", |spec| spec.weights = "hub:../etc".into()),
             ("finetune.dataset", |spec| spec.dataset = "stamps/1".into()),
             ("finetune.recipe", |spec| spec.recipe = "mine".into()),
+            ("finetune.mixup_alpha", |spec| spec.mixup_alpha = -0.1),
+            ("finetune.cutmix_alpha", |spec| spec.cutmix_alpha = 1.1),
+            ("finetune.label_smoothing", |spec| spec.label_smoothing = 1.0),
+            ("finetune.label_smoothing", |spec| spec.label_smoothing = f64::NAN),
+            ("finetune.crop", |spec| spec.crop = 9),
+            ("finetune.min_scale", |spec| {
+                (spec.crop, spec.min_scale) = (v1::TrainingCrop::RandomResized.into(), 2.0);
+            }),
         ];
         for (field, change) in cases {
             assert_eq!(finetune_of(change).expect_err(field).field, field);
@@ -234,12 +297,27 @@ mod tests {
         let wire =
             v1::IngestSpec { dataset_name: "a".into(), source, valid_percent: 20, folds: 5, ..Default::default() };
         assert_eq!(parse(Kind::Ingest(wire)).expect_err("both").field, "ingest.folds");
+        let finetunes: [(&str, fn(&mut v1::FinetuneSpec)); 3] = [
+            ("finetune.find_lr", |spec| (spec.find_lr, spec.base_lr) = (true, 1e-3)),
+            ("finetune.cutmix_alpha", |spec| (spec.mixup_alpha, spec.cutmix_alpha) = (0.4, 1.0)),
+            ("finetune.min_scale", |spec| spec.min_scale = 0.5),
+        ];
+        for (field, change) in finetunes {
+            assert_eq!(finetune_of(change).expect_err(field).field, field);
+        }
     }
 
     #[test]
     fn what_was_parsed_parses_to_the_same_again() {
-        let spec = finetune_of(|wire| wire.fold = Some(3)).expect("valid");
-        assert_eq!(JobSpec::try_from(v1::JobSpec::from(spec.clone())), Ok(spec));
+        let finetunes: [fn(&mut v1::FinetuneSpec); 3] = [
+            |wire| wire.fold = Some(3),
+            |wire| (wire.mixup_alpha, wire.find_lr, wire.crop) = (0.4, true, v1::TrainingCrop::RandomResized.into()),
+            |wire| (wire.cutmix_alpha, wire.label_smoothing, wire.base_lr) = (1.0, 0.1, 0.01),
+        ];
+        for change in finetunes {
+            let spec = finetune_of(change).expect("valid");
+            assert_eq!(JobSpec::try_from(v1::JobSpec::from(spec.clone())), Ok(spec));
+        }
         let wire = v1::EvaluateSpec { model: "stamps".into(), tta: v1::TtaRecipe::Max.into(), ..Default::default() };
         let spec = parse(Kind::Evaluate(wire)).expect("valid");
         assert_eq!(JobSpec::try_from(v1::JobSpec::from(spec.clone())), Ok(spec));

@@ -1,8 +1,8 @@
 //! From validated specs back to the wire, with every default spelled out.
 
 use crate::{
-    ClassifySpec, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobSpec, Precision, Split, Tta, TtaRecipe,
-    WeightsSource, v1,
+    BaseRate, ClassifySpec, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobSpec, Mixing, Precision, Split,
+    TrainingCrop, Tta, TtaRecipe, WeightsSource, v1,
 };
 
 impl From<JobSpec> for v1::JobSpec {
@@ -38,6 +38,19 @@ impl From<IngestSpec> for v1::IngestSpec {
 
 impl From<FinetuneSpec> for v1::FinetuneSpec {
     fn from(spec: FinetuneSpec) -> Self {
+        let (base_lr, find_lr) = match spec.base_lr {
+            BaseRate::Given(rate) => (rate, false),
+            BaseRate::Find => (0.0, true),
+        };
+        let (mixup_alpha, cutmix_alpha) = match spec.mixing {
+            None => (0.0, 0.0),
+            Some(Mixing::MixUp { alpha }) => (alpha, 0.0),
+            Some(Mixing::CutMix { alpha }) => (0.0, alpha),
+        };
+        let (crop, min_scale) = match spec.crop {
+            TrainingCrop::Resize => (v1::TrainingCrop::Resize, 0.0),
+            TrainingCrop::RandomResized { min_scale } => (v1::TrainingCrop::RandomResized, min_scale),
+        };
         Self {
             dataset: spec.dataset.to_string(),
             model_name: spec.model_name.map(String::from).unwrap_or_default(),
@@ -51,12 +64,18 @@ impl From<FinetuneSpec> for v1::FinetuneSpec {
             recipe: "fastai2".to_owned(),
             epochs: spec.epochs,
             freeze_epochs: Some(spec.freeze_epochs),
-            base_lr: spec.base_lr,
+            base_lr,
             batch_size: spec.batch_size,
             image_size_px: spec.image_size_px,
             seed: spec.seed,
             fold: spec.fold,
             precision: precision(spec.precision),
+            mixup_alpha,
+            cutmix_alpha,
+            label_smoothing: spec.label_smoothing,
+            crop: crop.into(),
+            min_scale,
+            find_lr,
         }
     }
 }

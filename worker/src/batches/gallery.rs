@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use crate::{
     jobs::JobError,
-    photos::{DecodeError, Photo, resize::fastai_resize},
+    photos::{DecodeError, Photo},
 };
 
 /// Why a photo cannot be used.
@@ -87,14 +87,6 @@ impl Gallery {
     pub(super) fn map<T: Send>(&self, indices: &[usize], make: impl Fn(usize) -> T + Sync) -> Vec<T> {
         indices.par_iter().map(|&index| make(index)).collect()
     }
-
-    /// The square of `size` x `size` pixels of one photo at `offset`, `[size, size, 3]` u8.
-    ///
-    /// # Errors
-    /// [`Unreadable`].
-    pub(super) fn square(&self, index: usize, size: usize, offset: (f64, f64)) -> Result<Vec<u8>, Unreadable> {
-        Ok(fastai_resize(&*self.photo(index)?, size as u32, offset))
-    }
 }
 
 /// Photos of a gallery can be looked at in another order, or only some of them.
@@ -149,7 +141,7 @@ pub(super) mod tests {
     #[test]
     fn results_come_in_the_order_of_the_question() {
         let gallery = Gallery::new(Box::new(Plain::default()), 0);
-        let values = gallery.map(&[3, 1, 9, 1], |index| gallery.square(index, 4, (0.5, 0.5)).expect("decodes")[0]);
+        let values = gallery.map(&[3, 1, 9, 1], |index| gallery.photo(index).expect("decodes").pixels[0]);
         assert_eq!(values, [3, 1, 9, 1]);
     }
 }

@@ -3,12 +3,14 @@
 //! What comes out depends on the photos and on what was asked for, never on threads or timing.
 
 mod ahead;
+mod cut;
 mod gallery;
 mod stored;
 mod training;
 mod views;
 
 pub use ahead::Ahead;
+pub use cut::Square;
 pub use gallery::{Gallery, StoredPhotos, Unreadable};
 pub use stored::{DatasetPhotos, Selection, UploadedPhotos};
 pub use training::TrainingPhotos;

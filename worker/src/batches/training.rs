@@ -7,6 +7,7 @@ use sortinghat_proto::Digest;
 
 use super::{
     ahead::Ahead,
+    cut::Square,
     gallery::{Gallery, Unreadable},
 };
 use crate::{
@@ -23,7 +24,7 @@ type OnBatch<'a> = dyn Fn(Set, usize, usize) -> Result<(), JobError> + 'a;
 /// The photos of one training run, as its trainer asks for them.
 pub struct TrainingPhotos<'a> {
     gallery: Arc<Gallery>,
-    size: usize,
+    square: Square,
     digests: Arc<[Digest]>,
     train: Vec<usize>,
     valid: Vec<usize>,
@@ -36,27 +37,27 @@ impl fmt::Debug for TrainingPhotos<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TrainingPhotos")
             .field("gallery", &self.gallery)
-            .field("size", &self.size)
+            .field("square", &self.square)
             .finish_non_exhaustive()
     }
 }
 
 impl<'a> TrainingPhotos<'a> {
-    /// Photos cut to `size` x `size` pixels. `digests` are those of the gallery's photos; `train` and `valid` are numbers of
+    /// Photos cut to `square`. `digests` are those of the gallery's photos; `train` and `valid` are numbers of
     /// photos in the order of the trainer's examples. `on_batch` is called on the trainer's thread before each batch.
     ///
     /// # Panics
     /// When there is not one digest a photo.
     pub fn new(
         gallery: Arc<Gallery>,
-        size: usize,
+        square: Square,
         digests: Vec<Digest>,
         (train, valid): (Vec<usize>, Vec<usize>),
         on_batch: impl Fn(Set, usize, usize) -> Result<(), JobError> + 'a,
     ) -> Self {
         assert_eq!(gallery.len(), digests.len(), "one digest a photo");
         let (digests, on_batch) = (digests.into(), Box::new(on_batch));
-        Self { gallery, size, digests, train, valid, on_batch, failure: Mutex::default() }
+        Self { gallery, square, digests, train, valid, on_batch, failure: Mutex::default() }
     }
 
     /// Why the source failed, if it did.
@@ -80,8 +81,8 @@ impl PhotoSource for TrainingPhotos<'_> {
         let batches: Vec<Vec<usize>> =
             plan.indices.iter().map(|batch| batch.iter().map(|&index| numbers[index]).collect()).collect();
         let (gallery, digests) = (self.gallery.clone(), self.digests.clone());
-        let (size, crop, count) = (self.size, plan.crop, batches.len());
-        let decoded = Ahead::new(DEPTH, count, move |number| batch(&gallery, &digests, &batches[number], size, crop));
+        let (square, crop, count) = (self.square, plan.crop, batches.len());
+        let decoded = Ahead::new(DEPTH, count, move |number| batch(&gallery, &digests, &batches[number], square, crop));
         Box::new(decoded.enumerate().map(move |(number, batch)| {
             let ready = (self.on_batch)(set, number, count).and(batch);
             ready.map_err(|error| self.keep_failure(error))
@@ -93,11 +94,11 @@ fn batch(
     gallery: &Gallery,
     digests: &[Digest],
     numbers: &[usize],
-    size: usize,
+    square: Square,
     crop: Crop,
 ) -> Result<PixelBatch, JobError> {
-    let squares = gallery.map(numbers, |number| gallery.square(number, size, crop.offset(&digests[number])));
-    let mut pixels = Vec::with_capacity(numbers.len() * size * size * 3);
+    let squares = gallery.map(numbers, |number| Ok(square.cut(&*gallery.photo(number)?, &crop, &digests[number])));
+    let mut pixels = Vec::with_capacity(numbers.len() * square.size * square.size * 3);
     for (square, &number) in squares.into_iter().zip(numbers) {
         pixels.extend(square.map_err(|unreadable| match unreadable {
             Unreadable::Failed(error) => error,
@@ -108,18 +109,22 @@ fn batch(
             }
         })?);
     }
-    Ok(PixelBatch { pixels, count: numbers.len(), size })
+    Ok(PixelBatch { pixels, count: numbers.len(), size: square.size })
 }
 
 #[cfg(test)]
 mod tests {
+    use sortinghat_proto::TrainingCrop;
+
     use super::super::gallery::tests::Plain;
     use super::*;
+
+    const SQUARE: Square = Square { size: 4, rule: TrainingCrop::Resize };
 
     fn source<'a>(on_batch: impl Fn(Set, usize, usize) -> Result<(), JobError> + 'a) -> TrainingPhotos<'a> {
         let gallery = Gallery::new(Box::new(Plain::default()), 0);
         let digests = (0..10).map(|index| Digest::of(&[index])).collect();
-        TrainingPhotos::new(gallery, 4, digests, (vec![9, 8, 5], vec![0, 1, 7]), on_batch)
+        TrainingPhotos::new(gallery, SQUARE, digests, (vec![9, 8, 5], vec![0, 1, 7]), on_batch)
     }
 
     /// The first byte of each photo of each batch.

@@ -4,11 +4,11 @@ use sortinghat_proto::Digest;
 
 use super::{
     ahead::Ahead,
+    cut::Square,
     gallery::{Gallery, Unreadable},
 };
 use crate::{
     jobs::JobError,
-    photos::resize::fastai_resize,
     training::batch::{Crop, PixelBatch},
 };
 
@@ -20,8 +20,8 @@ const MAX_BYTES: usize = 96 << 20;
 /// How photos are to be seen.
 #[derive(Debug, Clone)]
 pub struct ViewPlan {
-    /// Side of the square in pixels.
-    pub size: usize,
+    /// What is seen of each.
+    pub square: Square,
     /// The crops of the augmented passes; none without test-time augmentation.
     pub passes: Vec<Crop>,
 }
@@ -42,7 +42,7 @@ pub struct Views {
 impl ViewPlan {
     /// Photos in one batch.
     fn photos(&self) -> usize {
-        let bytes_of_one = self.size * self.size * 3 * (self.passes.len() + 1);
+        let bytes_of_one = self.square.size * self.square.size * 3 * (self.passes.len() + 1);
         (MAX_BYTES / bytes_of_one.max(1)).clamp(1, MAX_PHOTOS)
     }
 }
@@ -64,8 +64,8 @@ fn batch(gallery: &Gallery, digests: &[Digest], numbers: &[usize], plan: &ViewPl
     let crops: Vec<Crop> = std::iter::once(Crop::Centre).chain(plan.passes.iter().copied()).collect();
     let squares = gallery.map(numbers, |number| {
         let photo = gallery.photo(number)?;
-        let square = |crop: &Crop| fastai_resize(&photo, plan.size as u32, crop.offset(&digests[number]));
-        Ok::<_, Unreadable>(crops.iter().map(square).collect::<Vec<_>>())
+        let cut = |crop: &Crop| plan.square.cut(&photo, crop, &digests[number]);
+        Ok::<_, Unreadable>(crops.iter().map(cut).collect::<Vec<_>>())
     });
     let mut pixels = vec![Vec::new(); crops.len()];
     let (mut outcomes, mut decoded) = (Vec::with_capacity(numbers.len()), Vec::with_capacity(numbers.len()));
@@ -83,16 +83,22 @@ fn batch(gallery: &Gallery, digests: &[Digest], numbers: &[usize], plan: &ViewPl
         }
     }
     let count = decoded.len();
-    let mut batches = pixels.into_iter().map(|pixels| PixelBatch { pixels, count, size: plan.size });
+    let mut batches = pixels.into_iter().map(|pixels| PixelBatch { pixels, count, size: plan.square.size });
     let plain = batches.next().expect("the centre crop comes first");
     Ok(Views { outcomes, digests: decoded, plain, augmented: batches.collect() })
 }
 
 #[cfg(test)]
 mod tests {
+    use sortinghat_proto::TrainingCrop;
+
     use super::super::gallery::tests::Plain;
     use super::*;
     use crate::training::randomness::Phase;
+
+    fn square(size: usize) -> Square {
+        Square { size, rule: TrainingCrop::Resize }
+    }
 
     fn digests() -> Vec<Digest> {
         (0..10).map(|index| Digest::of(&[index])).collect()
@@ -102,8 +108,9 @@ mod tests {
     fn a_broken_photo_is_an_outcome_and_the_others_keep_their_order() {
         let gallery = Gallery::new(Box::new(Plain::default()), 0);
         let passes = vec![Crop::Random { seed: 1, phase: Phase::TestTime, epoch: 0 }; 2];
-        let batches: Vec<Views> =
-            views(gallery, digests(), ViewPlan { size: 4, passes }).collect::<Result<_, _>>().expect("readable");
+        let batches: Vec<Views> = views(gallery, digests(), ViewPlan { square: square(4), passes })
+            .collect::<Result<_, _>>()
+            .expect("readable");
         let [views] = batches.as_slice() else { panic!("ten small photos are one batch") };
         let broken: Vec<bool> = views.outcomes.iter().map(Result::is_err).collect();
         assert_eq!(broken, (0..10).map(|index| index == 7).collect::<Vec<_>>());
@@ -116,7 +123,7 @@ mod tests {
 
     #[test]
     fn many_large_views_make_small_batches() {
-        let plan = |size, passes| ViewPlan { size, passes: vec![Crop::Centre; passes] };
+        let plan = |size, passes| ViewPlan { square: square(size), passes: vec![Crop::Centre; passes] };
         assert_eq!(plan(224, 0).photos(), 64);
         assert_eq!(plan(224, 4).photos(), 64);
         assert_eq!(plan(1024, 32).photos(), 1);

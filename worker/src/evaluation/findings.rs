@@ -1,12 +1,13 @@
-use sortinghat_proto::Digest;
-use sortinghat_proto::Tta;
-use sortinghat_proto::manifest::{ClassMetrics, CleanedAccuracy, Confusion, Mistake, PairedTest, Score};
+use std::collections::BTreeMap;
 
-use crate::training::metrics::{argmax, mcnemar_exact, wilson_interval};
+use sortinghat_proto::limits::{MAX_MATRIX_CLASSES, MAX_REVIEWED_PHOTOS};
+use sortinghat_proto::manifest::{ClassMetrics, Confusion, Findings, Interval, LabelDoubt, Mistake, PairedTest, Score};
+use sortinghat_proto::{Digest, Tta};
+
+use super::confident::{Doubt, Evidence};
+use crate::training::metrics::{argmax, mcnemar_exact};
 use crate::training::tta::Probabilities;
 
-/// Wrongly predicted photos that are listed; the rest only counts.
-pub const MAX_REVIEWED_ERRORS: usize = 500;
 /// Rightly predicted photos that are listed, the least sure ones, so that a review need not look at errors alone.
 pub const MAX_REVIEWED_RIGHT: usize = 24;
 
@@ -49,72 +50,57 @@ impl Prediction {
     }
 }
 
-/// Everything that is measured on labelled photos.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Findings {
-    /// Class names; indices below point into them.
-    pub classes: Vec<String>,
-    /// Without test-time augmentation.
-    pub plain: Score,
-    /// With it.
-    pub augmented: Option<Score>,
-    /// The augmentation.
-    pub tta: Option<Tta>,
-    /// Plain against augmented.
-    pub comparison: Option<PairedTest>,
-    /// By class, from the best available predictions (augmented, else plain).
-    pub per_class: Vec<ClassMetrics>,
-    /// `confusion[label][predicted]` photos, from the same predictions.
-    pub confusion: Vec<Vec<u64>>,
-    /// Pairs that were confused, most often first.
-    pub most_confused: Vec<Confusion>,
-    /// Photos to be looked at, highest loss first: the errors and the least sure of the right ones.
-    pub mistakes: Vec<Mistake>,
-    /// What a person's decisions make of it.
-    pub cleaned: Option<CleanedAccuracy>,
-    /// Files that could not be decoded.
-    pub skipped: u64,
+/// Measures `plain`, and `augmented` where there is one, against the labels of `subjects`, row by row.
+///
+/// # Panics
+/// When there is not one row a subject, or a label is no class.
+pub fn measure(
+    classes: Vec<String>,
+    subjects: &[Subject],
+    plain: &Probabilities,
+    augmented: Option<(Tta, &Probabilities)>,
+) -> Findings {
+    let plain_predictions = read_all(subjects, plain);
+    let augmented_predictions = augmented.map(|(_, rows)| read_all(subjects, rows));
+    let best = augmented_predictions.as_ref().unwrap_or(&plain_predictions);
+    let cells = cells(subjects, best);
+    Findings {
+        plain: score(subjects, &plain_predictions),
+        augmented: augmented_predictions.as_ref().map(|predictions| score(subjects, predictions)),
+        tta: augmented.map(|(tta, _)| tta),
+        comparison: augmented_predictions.as_ref().map(|second| compare(subjects, &plain_predictions, second)),
+        per_class: per_class(classes.len(), &cells),
+        most_confused: most_confused(&cells),
+        mistakes: reviewed(subjects, best),
+        confusion: matrix(classes.len(), &cells),
+        classes,
+        doubts: None,
+        cleaned: None,
+        skipped: 0,
+    }
 }
 
-impl Findings {
-    /// Measures `plain`, and `augmented` where there is one, against the labels of `subjects`, row by row.
-    ///
-    /// # Panics
-    /// When there is not one row a subject, or a label is no class.
-    pub fn measure(
-        classes: Vec<String>,
-        subjects: &[Subject],
-        plain: &Probabilities,
-        augmented: Option<(Tta, &Probabilities)>,
-    ) -> Self {
-        let plain_predictions = read_all(subjects, plain);
-        let augmented_predictions = augmented.map(|(_, rows)| read_all(subjects, rows));
-        let best = augmented_predictions.as_ref().unwrap_or(&plain_predictions);
-        let confusion = confusion(classes.len(), subjects, best);
-        Self {
-            plain: score(subjects, &plain_predictions),
-            augmented: augmented_predictions.as_ref().map(|predictions| score(subjects, predictions)),
-            tta: augmented.map(|(tta, _)| tta),
-            comparison: augmented_predictions.as_ref().map(|second| compare(subjects, &plain_predictions, second)),
-            per_class: per_class(&confusion),
-            most_confused: most_confused(&confusion),
-            mistakes: reviewed(subjects, best),
-            confusion,
-            classes,
-            cleaned: None,
-            skipped: 0,
+/// The photos whose label is probably wrong by out-of-sample probabilities `rows`, the least self-confident first.
+///
+/// # Panics
+/// As [`measure`].
+pub fn label_doubts(classes: usize, subjects: &[Subject], rows: &Probabilities) -> Vec<LabelDoubt> {
+    let labels: Vec<usize> = subjects.iter().map(|subject| subject.label).collect();
+    let doubts = Evidence::new(&labels, rows, classes).doubts();
+    let told = |doubt: &Doubt| {
+        let Subject { digest, path, label } = subjects[doubt.photo].clone();
+        LabelDoubt {
+            digest,
+            path,
+            label,
+            suggested: doubt.suggested,
+            label_probability: doubt.self_confidence,
+            suggested_probability: f64::from(rows.row(doubt.photo)[doubt.suggested]),
+            normalized_margin: doubt.normalized_margin,
+            by_class: doubt.by_class,
         }
-    }
-
-    /// The score of the best available predictions: augmented, else plain.
-    pub fn best(&self) -> &Score {
-        self.augmented.as_ref().unwrap_or(&self.plain)
-    }
-
-    /// Photos whose best available prediction is wrong.
-    pub fn errors(&self) -> u64 {
-        self.best().photos - self.best().correct
-    }
+    };
+    doubts.iter().take(MAX_REVIEWED_PHOTOS).map(told).collect()
 }
 
 /// The prediction of every subject.
@@ -129,7 +115,7 @@ pub(super) fn score(subjects: &[Subject], predictions: &[Prediction]) -> Score {
     let right = subjects.iter().zip(predictions).filter(|(subject, prediction)| prediction.predicted == subject.label);
     let correct = right.count() as u64;
     let loss = predictions.iter().map(|prediction| prediction.loss).sum::<f64>() / photos.max(1) as f64;
-    Score { photos, correct, interval: wilson_interval(correct, photos), loss }
+    Score { photos, correct, interval: Interval::wilson(correct, photos), loss }
 }
 
 fn compare(subjects: &[Subject], first: &[Prediction], second: &[Prediction]) -> PairedTest {
@@ -144,31 +130,51 @@ fn compare(subjects: &[Subject], first: &[Prediction], second: &[Prediction]) ->
     PairedTest { only_first, only_second, p_value: mcnemar_exact(only_first, only_second) }
 }
 
-fn confusion(classes: usize, subjects: &[Subject], predictions: &[Prediction]) -> Vec<Vec<u64>> {
-    let mut counts = vec![vec![0; classes]; classes];
+/// Photos by (label, predicted class), without the zeros.
+type Cells = BTreeMap<(usize, usize), u64>;
+
+fn cells(subjects: &[Subject], predictions: &[Prediction]) -> Cells {
+    let mut cells = Cells::new();
     for (subject, prediction) in subjects.iter().zip(predictions) {
-        counts[subject.label][prediction.predicted] += 1;
+        *cells.entry((subject.label, prediction.predicted)).or_default() += 1;
     }
-    counts
+    cells
 }
 
-fn per_class(confusion: &[Vec<u64>]) -> Vec<ClassMetrics> {
+fn matrix(classes: usize, cells: &Cells) -> Vec<Vec<u64>> {
+    if classes > MAX_MATRIX_CLASSES {
+        return Vec::new();
+    }
+    let mut matrix = vec![vec![0; classes]; classes];
+    for (&(label, predicted), &photos) in cells {
+        matrix[label][predicted] = photos;
+    }
+    matrix
+}
+
+fn per_class(classes: usize, cells: &Cells) -> Vec<ClassMetrics> {
+    let nothing = ClassMetrics { photos: 0, predicted: 0, correct: 0, precision: None, recall: None };
+    let mut metrics = vec![nothing; classes];
+    for (&(label, predicted), &photos) in cells {
+        metrics[label].photos += photos;
+        metrics[predicted].predicted += photos;
+        if label == predicted {
+            metrics[label].correct = photos;
+        }
+    }
     let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
-    let metrics = |class: usize| {
-        let right = confusion[class][class];
-        let photos = confusion[class].iter().sum();
-        let predicted = confusion.iter().map(|row| row[class]).sum();
-        ClassMetrics { photos, precision: share(right, predicted), recall: share(right, photos) }
-    };
-    (0..confusion.len()).map(metrics).collect()
+    for class in &mut metrics {
+        class.precision = share(class.correct, class.predicted);
+        class.recall = share(class.correct, class.photos);
+    }
+    metrics
 }
 
 /// Sorted by count; equal ones by label, then prediction.
-fn most_confused(confusion: &[Vec<u64>]) -> Vec<Confusion> {
-    let cells = confusion.iter().enumerate().flat_map(|(label, row)| {
-        row.iter().enumerate().map(move |(predicted, &photos)| Confusion { label, predicted, photos })
-    });
-    let mut pairs: Vec<_> = cells.filter(|pair| pair.label != pair.predicted && pair.photos > 0).collect();
+fn most_confused(cells: &Cells) -> Vec<Confusion> {
+    let pairs = cells.iter().filter(|((label, predicted), _)| label != predicted);
+    let mut pairs: Vec<_> =
+        pairs.map(|(&(label, predicted), &photos)| Confusion { label, predicted, photos }).collect();
     pairs.sort_by_key(|pair| (std::cmp::Reverse(pair.photos), pair.label, pair.predicted));
     pairs
 }
@@ -181,7 +187,7 @@ fn reviewed(subjects: &[Subject], predictions: &[Prediction]) -> Vec<Mistake> {
     order.retain(|&index| {
         let (seen, most) = match predictions[index].predicted == subjects[index].label {
             true => (&mut right, MAX_REVIEWED_RIGHT),
-            false => (&mut errors, MAX_REVIEWED_ERRORS),
+            false => (&mut errors, MAX_REVIEWED_PHOTOS),
         };
         *seen += 1;
         *seen <= most
@@ -228,13 +234,13 @@ mod tests {
     #[test]
     fn every_number_follows_from_the_confusion_matrix() {
         let (subjects, rows) = predictions();
-        let findings = Findings::measure(classes(), &subjects, &rows, None);
+        let findings = measure(classes(), &subjects, &rows, None);
         assert_eq!((findings.plain.photos, findings.plain.correct, findings.errors()), (4, 2, 2));
         assert_eq!(findings.confusion, [[1, 1, 0], [0, 1, 0], [0, 1, 0]]);
         let expected = [
-            ClassMetrics { photos: 2, precision: Some(1.0), recall: Some(0.5) },
-            ClassMetrics { photos: 1, precision: Some(1.0 / 3.0), recall: Some(1.0) },
-            ClassMetrics { photos: 1, precision: None, recall: Some(0.0) },
+            ClassMetrics { photos: 2, predicted: 1, correct: 1, precision: Some(1.0), recall: Some(0.5) },
+            ClassMetrics { photos: 1, predicted: 3, correct: 1, precision: Some(1.0 / 3.0), recall: Some(1.0) },
+            ClassMetrics { photos: 1, predicted: 0, correct: 0, precision: None, recall: Some(0.0) },
         ];
         assert_eq!(findings.per_class, expected);
         let pairs: Vec<_> = findings.most_confused.iter().map(|pair| (pair.label, pair.predicted)).collect();
@@ -244,7 +250,7 @@ mod tests {
     #[test]
     fn the_highest_loss_comes_first_and_a_certain_error_has_a_finite_one() {
         let (subjects, rows) = predictions();
-        let findings = Findings::measure(classes(), &subjects, &rows, None);
+        let findings = measure(classes(), &subjects, &rows, None);
         let paths: Vec<_> = findings.mistakes.iter().map(|mistake| mistake.path.as_str()).collect();
         assert_eq!(paths, ["2/3.png", "0/1.png", "0/0.png", "1/2.png"]);
         assert!(findings.mistakes[0].loss > 80.0 && findings.mistakes[0].loss.is_finite());
@@ -258,7 +264,7 @@ mod tests {
         // The first cat is lost, the second cat and the owl are won.
         let augmented = Probabilities::new(vec![0.1, 0.8, 0.1, 0.6, 0.3, 0.1, 0.0, 1.0, 0.0, 0.1, 0.2, 0.7], 3);
         let tta = Tta { recipe: TtaRecipe::Fastai2, passes: 4 };
-        let findings = Findings::measure(classes(), &subjects, &plain, Some((tta, &augmented)));
+        let findings = measure(classes(), &subjects, &plain, Some((tta, &augmented)));
         assert_eq!(findings.comparison, Some(PairedTest { only_first: 1, only_second: 2, p_value: 1.0 }));
         assert_eq!((findings.plain.correct, findings.best().correct), (2, 3));
         assert_eq!(findings.confusion[2], [0, 0, 1], "the matrix is of the best available predictions");
@@ -268,14 +274,32 @@ mod tests {
     fn the_list_is_bounded_for_errors_and_for_right_ones_each() {
         let labels: Vec<usize> = (0..700).map(|index| usize::from(index < 600)).collect();
         let rows = Probabilities::new([0.6, 0.4].repeat(700), 2);
-        let findings = Findings::measure(classes()[..2].to_vec(), &subjects(&labels), &rows, None);
+        let findings = measure(classes()[..2].to_vec(), &subjects(&labels), &rows, None);
         let right = findings.mistakes.iter().filter(|mistake| mistake.label == mistake.predicted).count();
-        assert_eq!((right, findings.mistakes.len()), (MAX_REVIEWED_RIGHT, MAX_REVIEWED_RIGHT + MAX_REVIEWED_ERRORS));
+        assert_eq!((right, findings.mistakes.len()), (MAX_REVIEWED_RIGHT, MAX_REVIEWED_RIGHT + MAX_REVIEWED_PHOTOS));
+    }
+
+    #[test]
+    fn a_matrix_of_many_classes_is_left_out_and_its_pairs_are_not() {
+        let names = (0..=MAX_MATRIX_CLASSES).map(|class| format!("class {class:03}")).collect();
+        let mut row = vec![0.0; MAX_MATRIX_CLASSES + 1];
+        row[1] = 1.0;
+        let findings = measure(names, &subjects(&[0]), &Probabilities::new(row, MAX_MATRIX_CLASSES + 1), None);
+        assert!(findings.confusion.is_empty());
+        assert_eq!(findings.most_confused, [Confusion { label: 0, predicted: 1, photos: 1 }]);
+    }
+
+    #[test]
+    fn a_doubted_label_is_told_with_what_it_looks_like() {
+        let rows = [[0.9, 0.1], [0.95, 0.05], [0.02, 0.98], [0.1, 0.9], [0.03, 0.97], [0.05, 0.95]].concat();
+        let doubts = label_doubts(2, &subjects(&[0, 0, 0, 1, 1, 1]), &Probabilities::new(rows, 2));
+        assert_eq!(doubts.len(), 1);
+        assert_eq!((doubts[0].path.as_str(), doubts[0].label, doubts[0].suggested), ("0/2.png", 0, 1));
     }
 
     #[test]
     fn nothing_measured_is_no_number_that_divides_by_nothing() {
-        let findings = Findings::measure(classes(), &[], &Probabilities::default(), None);
+        let findings = measure(classes(), &[], &Probabilities::default(), None);
         assert_eq!((findings.plain.accuracy(), findings.plain.loss), (0.0, 0.0));
     }
 }

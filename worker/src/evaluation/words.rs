@@ -1,29 +1,10 @@
-use sortinghat_proto::manifest::{Interval, PairedTest, Score};
+use sortinghat_proto::manifest::{Findings, Interval, PairedTest, Score};
+use sortinghat_proto::words::{count, counted, percent};
 use sortinghat_proto::{Tta, TtaRecipe};
-
-use super::findings::Findings;
-
-/// A share in 0..1 as people read it: "85.2%".
-pub fn percent(share: f64) -> String {
-    format!("{:.1}%", share * 100.0)
-}
 
 /// A range of shares: "78.4-90.1%".
 pub fn interval(range: &Interval) -> String {
     format!("{:.1}-{:.1}%", range.low * 100.0, range.high * 100.0)
-}
-
-/// A number with thousands set apart: "12,345".
-pub fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// The one sentence that says how good the model is: "On the 142 held-out photos of stamps@1, stamps/1 is right on 85.2%
@@ -39,10 +20,7 @@ pub fn comparison_sentence(test: &PairedTest) -> String {
     if lost + won == 0 {
         return "Test-time augmentation changes no photo from wrong to right or back.".to_owned();
     }
-    let photos = |number: u64| match number {
-        1 => "1 photo".to_owned(),
-        _ => format!("{} photos", count(number)),
-    };
+    let photos = |number: u64| counted(number, "photo", "photos");
     let verdict = if p_value >= 0.05 {
         "that could well be chance"
     } else if won > lost {
@@ -104,10 +82,5 @@ mod tests {
         assert!(sentence(0, 8, 0.0078).contains("it helps (exact McNemar p = 0.0078)"));
         assert!(sentence(30, 2, 1e-7).contains("it hurts (exact McNemar p < 0.0001)"));
         assert!(sentence(0, 0, 1.0).contains("changes no photo"));
-    }
-
-    #[test]
-    fn thousands_are_set_apart() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -6,6 +6,7 @@ mod table;
 use sortinghat_proto::{
     ClassifySpec, ObjectRef,
     manifest::{DatasetManifest, ModelManifest, PredictionCounts, PredictionsManifest, UploadManifest, UploadedFile},
+    words::count,
 };
 
 use super::{
@@ -16,7 +17,6 @@ use super::{
 };
 use crate::{
     batches::{Gallery, UploadedPhotos},
-    evaluation::count,
     photos::derivative::DEFAULT_SHORT_SIDE,
     training::tta::Probabilities,
 };

@@ -8,7 +8,7 @@ use std::{ops::Range, sync::Arc};
 
 use sortinghat_proto::{
     Digest, EvaluateOn, EvaluateSpec, ObjectRef, Precision, Refusal,
-    manifest::{Decisions, EvaluationManifest, ModelManifest},
+    manifest::{Decisions, EvaluationManifest, Findings, ModelManifest},
 };
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     batches::{Gallery, Selection},
-    evaluation::{Findings, Subject, apply_decisions, summary},
+    evaluation::{Subject, apply_decisions, label_doubts, measure, summary},
     models::Classifier,
     report::{Pictures, Report},
     training::tta::Probabilities,
@@ -31,14 +31,14 @@ pub(crate) fn run(spec: &EvaluateSpec, context: &JobContext, warm: &mut WarmMode
     // Read first: a file that cannot be used is no reason to compute for minutes.
     let decisions = spec.decisions.as_ref().map(|object| read_decisions(context, object)).transpose()?;
     let mut subjects = Subjects::open(&spec.on, context, &model)?;
-    if let Part::Whole { .. } = context.task().part {
-        subjects.warn_of_known_photos(context, &model)?;
+    if !matches!(context.task().part, Part::Shard(_)) {
+        subjects.look_for_known_photos(context, &model)?;
     }
     let measured = match context.scope(subjects.photos.len())? {
         Scope::TooLarge { items } => return Ok(Done::Counted { items }),
         Scope::Items(range) => {
             let network = warm.get(&artifact.manifest.digest, || network::load(context, &model))?;
-            let measured = measure(spec, context, network, &subjects, range)?;
+            let measured = predict_range(spec, context, network, &subjects, range)?;
             if let Part::Shard(_) = context.task().part {
                 return part::store(context, &measured).map(Done::Made);
             }
@@ -53,7 +53,8 @@ pub(crate) fn run(spec: &EvaluateSpec, context: &JobContext, warm: &mut WarmMode
     let rows = measured.augmented.as_ref().unwrap_or(&measured.plain);
 
     let augmented = spec.tta.zip(measured.augmented.as_ref());
-    let mut findings = Findings::measure(model.classes.clone(), &subjects.photos, &measured.plain, augmented);
+    let mut findings = measure(model.classes.clone(), &subjects.photos, &measured.plain, augmented);
+    findings.doubts = subjects.out_of_sample.then(|| label_doubts(model.classes.len(), &subjects.photos, rows));
     findings.skipped = subjects.skipped;
     if let Some(decisions) = &decisions {
         let cleaned = apply_decisions(decisions, &model.classes, &subjects.photos, rows);
@@ -85,7 +86,7 @@ struct Measured {
 }
 
 /// Predicts some subjects.
-fn measure(
+fn predict_range(
     spec: &EvaluateSpec,
     context: &JobContext,
     network: &Classifier,
@@ -134,39 +135,29 @@ fn publish(
     };
     let page = page.to_html().map_err(|error| JobError::Internal(error.to_string()))?;
     let report = objects.put(page)?;
-    let findings = findings.clone();
     Ok(objects.put_document(&EvaluationManifest {
         model: artifact.name.clone(),
         on: subjects.target.clone(),
-        classes: findings.classes,
-        plain: findings.plain,
-        augmented: findings.augmented,
-        tta: findings.tta,
-        comparison: findings.comparison,
-        per_class: findings.per_class,
-        confusion: findings.confusion,
-        most_confused: findings.most_confused,
-        mistakes: findings.mistakes,
-        cleaned: findings.cleaned,
-        skipped: findings.skipped,
+        findings: findings.clone(),
         report,
         predictions,
     })?)
 }
 
-/// Pictures of the photos that the report shows, highest loss first, as many as it may hold.
+/// Pictures of the photos that the report shows: doubtful labels, then highest loss first, as many as it may hold.
 fn pictures(context: &JobContext, findings: &Findings, subjects: &Subjects) -> Result<Pictures, JobError> {
     let mut pictures = Pictures::default();
     let gallery: &Arc<Gallery> = &subjects.gallery;
-    let total = findings.mistakes.len() as u64;
-    for (done, mistake) in (0..).zip(&findings.mistakes) {
+    let doubts = findings.doubts.iter().flatten().map(|doubt| &doubt.digest);
+    let shown: Vec<&Digest> = doubts.chain(findings.mistakes.iter().map(|mistake| &mistake.digest)).collect();
+    for (done, digest) in (0..).zip(&shown) {
         context.check_cancelled()?;
-        context.progress("report", done, total, "photos");
-        let is_it = |photo: &Subject| photo.digest == mistake.digest;
+        context.progress("report", done, shown.len() as u64, "photos");
+        let is_it = |photo: &Subject| photo.digest == **digest;
         let Some(index) = subjects.photos.iter().position(is_it) else { continue };
         // Every subject was decoded a moment ago; should it fail now, the report lacks a picture, no number.
         if let Ok(photo) = gallery.photo(subjects.numbers[index])
-            && !pictures.add(mistake.digest.clone(), &photo)
+            && !pictures.add((*digest).clone(), &photo)
         {
             break;
         }

@@ -6,8 +6,9 @@ mod set;
 
 use sortinghat_proto::{
     Digest, FinetuneSpec, ObjectRef, Refusal, WeightsSource,
-    manifest::{DatasetProvenance, EpochRecord, ModelManifest, WeightsProvenance},
+    manifest::{DatasetProvenance, EpochRecord, Interval, ModelManifest, WeightsProvenance},
     v1::ErrorCode,
+    words::percent,
 };
 
 use super::{
@@ -15,12 +16,9 @@ use super::{
     network::{model_error, weights_error, whole},
 };
 use crate::{
-    evaluation::{interval, percent},
+    evaluation::interval,
     models::{self, Classifier, ModelConfig, StateDict},
-    training::{
-        metrics::wilson_interval,
-        trainer::{EpochMetrics, Phase},
-    },
+    training::trainer::{EpochMetrics, Phase},
 };
 use learner::{Learner, Trained};
 use set::TrainingSet;
@@ -84,6 +82,7 @@ impl Weights {
     /// A network with these weights under a new head.
     fn network(&self, spec: &FinetuneSpec, context: &JobContext, classes: &[String]) -> Result<Classifier, JobError> {
         let config = ModelConfig::new(spec.backbone, classes.to_vec(), spec.image_size_px);
+        let config = ModelConfig { crop: spec.crop, ..config };
         let mut network = Classifier::new(config, context.machine().compute.device, spec.seed).map_err(|error| {
             model_error("building the network", &error, "finetune.dataset", ErrorCode::InvalidArgument)
         })?;
@@ -136,7 +135,11 @@ fn manifest(
         pretrained,
         freeze_epochs: spec.freeze_epochs,
         epochs: spec.epochs,
-        base_lr: spec.base_lr,
+        base_lr: trained.base_lr,
+        rate_search: trained.rate_search,
+        mixing: spec.mixing,
+        label_smoothing: spec.label_smoothing,
+        crop: config.crop,
         batch_size: trained.batch_size as u32,
         micro_batch_size: trained.micro_batch_size as u32,
         seed: spec.seed,
@@ -163,7 +166,7 @@ fn record(metrics: &EpochMetrics) -> EpochRecord {
 fn summary(spec: &FinetuneSpec, set: &TrainingSet, history: &[EpochMetrics]) -> String {
     let learned = format!("{} on {} photos", spec.backbone, set.train.len());
     let Some(last) = history.last() else { return learned };
-    let range = interval(&wilson_interval(last.correct as u64, last.total as u64));
+    let range = interval(&Interval::wilson(last.correct as u64, last.total as u64));
     let accuracy = percent(last.accuracy());
     format!("{learned}, {accuracy} of {} held-out photos right (95% interval {range})", last.total)
 }

@@ -8,6 +8,7 @@ use sortinghat_proto::{
     Digest, IngestSpec, ObjectRef, Refusal, limits,
     manifest::{DatasetManifest, Rejection, RejectionReason, Shard, SplitKind, UploadManifest, UploadedFile},
     v1::ErrorCode,
+    words::counted,
 };
 
 use super::{Done, JobContext, JobError, JobOutput, Part, parts::Scope};
@@ -182,27 +183,28 @@ fn tell<P>(intake: &Intake<P>, context: &JobContext) {
         unsupported.entry(&rejection.message).or_insert((0, &rejection.digest)).0 += 1;
     }
     for (message, (files, _)) in unsupported {
-        context.warn(format!("{files} files skipped: {message}"));
+        context.warn(format!("{} skipped: {message}", counted(files, "file", "files")));
     }
     if counts.quarantined > 0 {
-        context.warn(match counts.quarantined {
-            1 => "1 photo cannot be decoded and was set aside".to_owned(),
-            several => format!("{several} photos cannot be decoded and were set aside"),
-        });
+        let (photos, were) =
+            (counted(counts.quarantined, "photo", "photos"), if counts.quarantined == 1 { "was" } else { "were" });
+        context.warn(format!("{photos} cannot be decoded and {were} set aside"));
     }
     if counts.conflicting > 0 {
         context.warn(format!(
-            "{} files lie in more than one class with the same content; none of them is used until one is removed",
-            counts.conflicting
+            "{} in more than one class with the same content; none of them is used until one is removed",
+            counted(counts.conflicting, "file lies", "files lie")
         ));
     }
     if counts.duplicates > 0 {
-        context.inform(format!("{} files are copies of others and were kept once", counts.duplicates));
+        let copies = counted(counts.duplicates, "file is a copy of another", "files are copies of others");
+        context.inform(format!("{copies}; each photo is kept once"));
     }
     let misnamed =
         intake.accepted.iter().filter(|accepted| accepted.photo.notes.contains(&Note::WrongExtension)).count();
     if misnamed > 0 {
-        context.inform(format!("{misnamed} photos have the extension of another format; they were read by content"));
+        let photos = counted(misnamed as u64, "photo has", "photos have");
+        context.inform(format!("{photos} the extension of another format: what counts is the content"));
     }
 }
 
@@ -219,8 +221,7 @@ fn summary(manifest: &DatasetManifest) -> String {
     let unused = counts.inputs - counts.accepted;
     let rest = match unused {
         0 => String::new(),
-        1 => "; 1 file not used".to_owned(),
-        several => format!("; {several} files not used"),
+        files => format!("; {} not used", counted(files, "file", "files")),
     };
     format!("{} photos in {} classes, {split}{rest}", counts.accepted, manifest.classes.len())
 }

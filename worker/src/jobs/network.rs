@@ -15,8 +15,12 @@ pub(super) fn load(context: &JobContext, manifest: &ModelManifest) -> Result<Cla
     let weights = whole(context, &manifest.weights)?;
     let (mean, std) = (manifest.mean, manifest.std);
     let config = ModelConfig::new(manifest.backbone, manifest.classes.clone(), manifest.image_size_px);
-    Classifier::from_bundle(ModelConfig { mean, std, ..config }, &weights, context.machine().compute.device)
-        .map_err(|error| model_error("loading the model", &error, "", ErrorCode::CorruptObject))
+    Classifier::from_bundle(
+        ModelConfig { crop: manifest.crop, mean, std, ..config },
+        &weights,
+        context.machine().compute.device,
+    )
+    .map_err(|error| model_error("loading the model", &error, "", ErrorCode::CorruptObject))
 }
 
 /// The content of an object, through the cache of this machine.

@@ -6,7 +6,7 @@ use sortinghat_proto::{Digest, Precision, Tta};
 
 use super::{JobContext, JobError};
 use crate::{
-    batches::{Gallery, ViewPlan, Views, views},
+    batches::{Gallery, Square, ViewPlan, Views, views},
     models::Classifier,
     training::{
         batch::PixelBatch,
@@ -47,7 +47,8 @@ pub(super) fn predict(
     let precision = context.machine().compute.prediction_precision(precision, network.backbone());
     let predictor = Predictor::new(network, precision, seed);
     let passes = (0..tta.map_or(0, |tta| tta.passes)).map(|pass| predictor.crop(pass)).collect();
-    let plan = ViewPlan { size: network.config().image_size as usize, passes };
+    let config = network.config();
+    let plan = ViewPlan { square: Square { size: config.image_size as usize, rule: config.crop }, passes };
     let total = photos.len() as u64;
     let mut done = 0;
     context.progress("predict", done, total, "photos");

@@ -1,6 +1,6 @@
 //! What is needed beside its weights to build a network.
 
-use sortinghat_proto::Backbone;
+use sortinghat_proto::{Backbone, TrainingCrop};
 
 use super::backbone::Architecture;
 
@@ -13,6 +13,8 @@ pub struct ModelConfig {
     pub classes: Vec<String>,
     /// Side of the square input in pixels.
     pub image_size: u32,
+    /// How that square is cut from a photo.
+    pub crop: TrainingCrop,
     /// Subtracted from R, G, B in 0..1.
     pub mean: [f32; 3],
     /// Divides R, G, B afterwards.
@@ -49,11 +51,11 @@ pub enum BundleError {
 }
 
 impl ModelConfig {
-    /// The description of a model to be trained from `backbone`, with fastai's dropout of 0.5.
+    /// The description of a model to be trained from `backbone`, with fastai's dropout of 0.5 and `Resize`.
     #[must_use]
     pub fn new(backbone: Backbone, classes: Vec<String>, image_size: u32) -> Self {
         let (mean, std) = (backbone.mean(), backbone.std());
-        Self { backbone, classes, image_size, mean, std, dropout: 0.5 }
+        Self { backbone, classes, image_size, crop: TrainingCrop::Resize, mean, std, dropout: 0.5 }
     }
 
     /// Refuses what cannot be built.

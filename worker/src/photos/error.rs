@@ -12,7 +12,7 @@ pub enum DecodeError {
     #[error("the file is not an image of any known format")]
     NotAnImage,
     /// A known format that is not read here.
-    #[error("{name} is not supported; convert it to JPEG or PNG")]
+    #[error("{name} is not supported; {}", conversion(.name))]
     UnsupportedFormat {
         /// The format in lower case, such as `heic`.
         name: &'static str,
@@ -75,6 +75,18 @@ pub enum DecodeError {
         /// The format of the file.
         format: ImageFormat,
     },
+}
+
+/// What to do with a file of a format that is not read here.
+fn conversion(name: &str) -> &'static str {
+    match name {
+        "heic" | "avif" => "convert it to JPEG, for example with heif-convert (Debian: libheif-examples)",
+        "svg" => "convert it to PNG, for example with rsvg-convert (Debian: librsvg2-bin)",
+        "camera raw" => "export it as JPEG from the camera's program, or convert it with darktable-cli",
+        "zip" | "gzip" | "7z" | "rar" => "unpack it into the folder",
+        "video" => "save single pictures of it",
+        _ => "convert it to JPEG or PNG",
+    }
 }
 
 impl DecodeError {

@@ -36,6 +36,33 @@ impl CropBox {
         Self { left, top, width: side, height: side }
     }
 
+    /// fastai's `RandomResizedCrop` of at least `min_scale` of the area: `uniform` gives draws in [0, 1). After ten tries that
+    /// do not fit it is the centre, cut to an aspect of 3:4 or 4:3.
+    pub fn random_resized(width: u32, height: u32, min_scale: f64, mut uniform: impl FnMut() -> f64) -> Self {
+        const ASPECT: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
+        let (w, h) = (f64::from(width), f64::from(height));
+        for _ in 0..10 {
+            let area = (min_scale + (1.0 - min_scale) * uniform()) * w * h;
+            let aspect = (ASPECT.0.ln() + (ASPECT.1.ln() - ASPECT.0.ln()) * uniform()).exp();
+            let side = |square: f64| square.sqrt().round_ties_even() as u32;
+            let (crop_width, crop_height) = (side(area * aspect).max(1), side(area / aspect).max(1));
+            if crop_width <= width && crop_height <= height {
+                let mut place = |free: u32| (uniform() * f64::from(free + 1)) as u32;
+                let (left, top) = (place(width - crop_width), place(height - crop_height));
+                return Self { left, top, width: crop_width, height: crop_height };
+            }
+        }
+        let (crop_width, crop_height) = if w / h < ASPECT.0 {
+            (width, (w / ASPECT.0) as u32)
+        } else if w / h > ASPECT.1 {
+            ((h * ASPECT.1) as u32, height)
+        } else {
+            (width, height)
+        };
+        let (left, top) = ((width - crop_width) / 2, (height - crop_height) / 2);
+        Self { left, top, width: crop_width, height: crop_height }
+    }
+
     /// The whole photo.
     pub fn whole(width: u32, height: u32) -> Self {
         Self { left: 0, top: 0, width, height }
@@ -105,6 +132,22 @@ fn resized(source: &impl IntoImageView, width: u32, height: u32, kernel: Kernel)
 pub fn fastai_resize(photo: &Photo, size: u32, offset: (f64, f64)) -> Vec<u8> {
     let crop = CropBox::fastai_square(photo.width, photo.height, size, offset);
     crop_resize(photo, crop, size, size, Kernel::Bilinear)
+}
+
+/// fastai's `RandomResizedCrop(size, min_scale)` in training; see [`CropBox::random_resized`]. `[size, size, 3]` u8.
+pub fn random_resized(photo: &Photo, size: u32, min_scale: f64, uniform: impl FnMut() -> f64) -> Vec<u8> {
+    let crop = CropBox::random_resized(photo.width, photo.height, min_scale, uniform);
+    crop_resize(photo, crop, size, size, Kernel::Bilinear)
+}
+
+/// fastai's `RandomResizedCrop(size)` in validation: the photo squeezed into a square 14% larger, in steps of 8 pixels, and its
+/// centre; `[size, size, 3]` u8.
+pub fn squeezed_center(photo: &Photo, size: u32) -> Vec<u8> {
+    let larger = size + (f64::from(size) * 0.14 / 8.0).ceil() as u32 * 8;
+    let whole = CropBox::whole(photo.width, photo.height);
+    let pixels = crop_resize(photo, whole, larger, larger, Kernel::Bilinear);
+    let squeezed = Photo { width: larger, height: larger, pixels, format: photo.format, notes: Vec::new() };
+    cropped(&squeezed, CropBox::center(larger, larger, size)).into_owned()
 }
 
 /// The ImageNet check: short side to `resize` with bicubic, then the centre `crop` x `crop`; `[crop, crop, 3]` u8.

@@ -1,13 +1,15 @@
 use askama::Template;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use sha2::{Digest as _, Sha256};
+use sortinghat_proto::manifest::Findings;
+use sortinghat_proto::words::counted;
 
 use super::pictures::Pictures;
 use super::sections::{
-    ClassLine, CleanedView, ConfusedLine, Group, MatrixRow, ScoreLine, Tick, class_lines, cleaned_view, confused_lines,
-    groups, hidden_note, matrix_classes, matrix_note, matrix_rows, score_lines, ticks,
+    ClassLine, CleanedView, ConfusedLine, DoubtLine, Group, MatrixRow, ScoreLine, Tick, class_lines, cleaned_view,
+    confused_lines, doubt_lines, groups, hidden_note, matrix_classes, matrix_note, matrix_rows, score_lines, ticks,
 };
-use crate::evaluation::{Findings, comparison_sentence, count, headline};
+use crate::evaluation::{comparison_sentence, headline};
 
 const STYLE: &str = include_str!("../../templates/report.css");
 const SCRIPT: &str = include_str!("../../templates/report.js");
@@ -62,6 +64,7 @@ struct Page<'a> {
     matrix_names: Vec<&'a str>,
     matrix: Vec<MatrixRow<'a>>,
     confused: Vec<ConfusedLine<'a>>,
+    doubts: Vec<DoubtLine<'a>>,
     groups: Vec<Group<'a>>,
     hidden_note: String,
     class_names: String,
@@ -90,6 +93,7 @@ impl<'a> Page<'a> {
             matrix_names: shown.iter().map(|&class| findings.classes[class].as_str()).collect(),
             matrix: matrix_rows(findings, &shown),
             confused: confused_lines(findings),
+            doubts: doubt_lines(findings),
             groups: groups(findings, report.pictures),
             hidden_note: hidden_note(findings),
             class_names: json_for_script(&findings.classes),
@@ -104,8 +108,7 @@ impl<'a> Page<'a> {
 fn lead(findings: &Findings) -> Vec<String> {
     let mut sentences: Vec<String> = findings.comparison.iter().map(comparison_sentence).collect();
     if findings.skipped > 0 {
-        let files =
-            if findings.skipped == 1 { "1 file".to_owned() } else { format!("{} files", count(findings.skipped)) };
+        let files = counted(findings.skipped, "file", "files");
         sentences.push(format!("{files} could not be decoded and are not part of any number here."));
     }
     sentences
@@ -120,7 +123,7 @@ fn json_for_script(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluation::Subject;
+    use crate::evaluation::{Subject, label_doubts, measure};
     use crate::photos::{ImageFormat, Photo};
     use crate::training::tta::Probabilities;
     use sortinghat_proto::Digest;
@@ -128,13 +131,15 @@ mod tests {
     const HOSTILE: &str = "</script><script>alert(1)</script>\"'&";
 
     fn html(class: &str, path: &str) -> String {
-        let subject = Subject { digest: Digest::of(b"photo"), path: path.into(), label: 0 };
-        let rows = Probabilities::new(vec![0.25, 0.75], 2);
+        let subject = |name: &[u8], label| Subject { digest: Digest::of(name), path: path.into(), label };
+        let subjects = [subject(b"photo", 0), subject(b"cat", 0), subject(b"zebra", 1), subject(b"another", 1)];
+        let rows = Probabilities::new(vec![0.25, 0.75, 0.9, 0.1, 0.4, 0.6, 0.3, 0.7], 2);
         let classes = vec![class.to_owned(), "zebra".to_owned()];
-        let findings = Findings::measure(classes, std::slice::from_ref(&subject), &rows, None);
+        let mut findings = measure(classes, &subjects, &rows, None);
+        findings.doubts = Some(label_doubts(2, &subjects, &rows));
         let mut pictures = Pictures::default();
         let photo = Photo { width: 1, height: 1, pixels: vec![0; 3], format: ImageFormat::Png, notes: vec![] };
-        pictures.add(subject.digest, &photo);
+        pictures.add(subjects[0].digest.clone(), &photo);
         let report = Report {
             model: "stamps/1",
             target: "the 1 held-out photo of stamps@1",
@@ -179,6 +184,16 @@ mod tests {
         // The template escapes the digest, which holds no character that changes.
         assert!(page.contains(&format!("script-src 'sha256-{digest}'")), "{digest}");
         assert!(page.contains("default-src 'none'"));
+    }
+
+    #[test]
+    fn a_doubtful_label_is_listed_and_leads_to_its_photo() {
+        let page = html("cat", "cat/1.png");
+        let digest = Digest::of(b"photo");
+        assert!(page.contains("Labels to review") && page.contains("looks like <b>zebra</b>"));
+        assert!(
+            page.contains(&format!("href=\"#{digest}\"")) && page.contains(&format!("id=\"{digest}\" data-doubted"))
+        );
     }
 
     #[test]

@@ -27,6 +27,9 @@ impl Pictures {
         if self.is_full() {
             return false;
         }
+        if self.by_photo.contains_key(&digest) {
+            return true;
+        }
         let uri = format!("data:image/jpeg;base64,{}", BASE64_STANDARD.encode(thumbnail(photo)));
         self.bytes += uri.len();
         self.by_photo.insert(digest, uri);

@@ -1,11 +1,15 @@
 //! The parts of the page as texts and lengths, so that the template only places them.
 
 use sortinghat_proto::Digest;
-use sortinghat_proto::manifest::{CleanedAccuracy, Mistake, Score, Verdict};
+use std::collections::{HashMap, HashSet};
+
+use sortinghat_proto::manifest::{
+    ClassMetrics, CleanedAccuracy, Findings, Interval, LabelDoubt, Mistake, Score, Verdict,
+};
+use sortinghat_proto::words::{count, percent};
 
 use super::pictures::Pictures;
-use crate::evaluation::{Findings, count, interval, percent, tta_name};
-use crate::training::metrics::wilson_interval;
+use crate::evaluation::{interval, tta_name};
 
 /// Classes of which the confusion matrix is drawn.
 const MAX_MATRIX_CLASSES: usize = 40;
@@ -153,10 +157,8 @@ pub(super) fn class_lines(findings: &Findings) -> Vec<ClassLine<'_>> {
         .iter()
         .enumerate()
         .map(|(class, name)| {
-            let right = findings.confusion[class][class];
-            let labelled = findings.per_class[class].photos;
-            let predicted = findings.confusion.iter().map(|row| row[class]).sum();
-            ClassLine { name, photos: count(labelled), bars: [bar(right, labelled), bar(right, predicted)] }
+            let ClassMetrics { photos, predicted, correct, .. } = findings.per_class[class];
+            ClassLine { name, photos: count(photos), bars: [bar(correct, photos), bar(correct, predicted)] }
         })
         .collect()
 }
@@ -165,7 +167,7 @@ fn bar(right: u64, whole: u64) -> Option<Bar> {
     if whole == 0 {
         return None;
     }
-    let range = wilson_interval(right, whole);
+    let range = Interval::wilson(right, whole);
     let share = right as f64 / whole as f64;
     Some(Bar {
         text: percent(share),
@@ -221,8 +223,13 @@ pub(super) fn matrix_note(findings: &Findings, shown: usize) -> String {
 
 pub(super) fn matrix_rows<'a>(findings: &'a Findings, shown: &[usize]) -> Vec<MatrixRow<'a>> {
     let name = |class: usize| findings.classes[class].as_str();
+    let pairs: HashMap<(usize, usize), u64> =
+        findings.most_confused.iter().map(|pair| ((pair.label, pair.predicted), pair.photos)).collect();
     let cell = |label: usize, predicted: usize| {
-        let photos = findings.confusion[label][predicted];
+        let photos = match label == predicted {
+            true => findings.per_class[label].correct,
+            false => pairs.get(&(label, predicted)).copied().unwrap_or_default(),
+        };
         let of = findings.per_class[label].photos;
         let kind = match (photos, label == predicted) {
             (0, _) => "zero",
@@ -257,6 +264,31 @@ pub(super) fn confused_lines(findings: &Findings) -> Vec<ConfusedLine<'_>> {
         .collect()
 }
 
+/// A photo whose label is probably wrong.
+pub(super) struct DoubtLine<'a> {
+    pub(super) digest: &'a Digest,
+    pub(super) path: &'a str,
+    pub(super) label: &'a str,
+    pub(super) suggested: &'a str,
+    pub(super) label_probability: String,
+    pub(super) suggested_probability: String,
+    /// Both ways of looking for such photos found it.
+    pub(super) twice: bool,
+}
+
+pub(super) fn doubt_lines<'a>(findings: &'a Findings) -> Vec<DoubtLine<'a>> {
+    let line = |doubt: &'a LabelDoubt| DoubtLine {
+        digest: &doubt.digest,
+        path: &doubt.path,
+        label: &findings.classes[doubt.label],
+        suggested: &findings.classes[doubt.suggested],
+        label_probability: percent(doubt.label_probability),
+        suggested_probability: percent(doubt.suggested_probability),
+        twice: doubt.by_class,
+    };
+    findings.doubts.iter().flatten().map(line).collect()
+}
+
 /// Photos under one heading: "The 9 *animals* it got wrong".
 pub(super) struct Group<'a> {
     pub(super) before: String,
@@ -274,6 +306,8 @@ pub(super) struct Card<'a> {
     pub(super) label: usize,
     pub(super) predicted: usize,
     pub(super) right: bool,
+    /// Its label is probably wrong.
+    pub(super) doubted: bool,
     pub(super) label_name: &'a str,
     pub(super) predicted_name: &'a str,
     pub(super) label_probability: String,
@@ -284,9 +318,10 @@ pub(super) struct Card<'a> {
 
 /// The errors by class, then the right ones that the model was least sure of.
 pub(super) fn groups<'a>(findings: &'a Findings, pictures: &'a Pictures) -> Vec<Group<'a>> {
+    let doubted: HashSet<&Digest> = findings.doubts.iter().flatten().map(|doubt| &doubt.digest).collect();
     let cards = |wanted: &dyn Fn(&Mistake) -> bool| -> Vec<Card<'a>> {
         let chosen = findings.mistakes.iter().filter(|mistake| wanted(mistake));
-        chosen.map(|mistake| card(findings, pictures, mistake)).collect()
+        chosen.map(|mistake| card(findings, pictures, mistake, doubted.contains(&mistake.digest))).collect()
     };
     let by_class = findings.classes.iter().enumerate().map(|(class, name)| {
         let cards = cards(&|mistake| mistake.label == class && mistake.predicted != class);
@@ -305,7 +340,7 @@ pub(super) fn groups<'a>(findings: &'a Findings, pictures: &'a Pictures) -> Vec<
     by_class.chain([unsure]).filter(|group| !group.cards.is_empty()).collect()
 }
 
-fn card<'a>(findings: &'a Findings, pictures: &'a Pictures, mistake: &'a Mistake) -> Card<'a> {
+fn card<'a>(findings: &'a Findings, pictures: &'a Pictures, mistake: &'a Mistake, doubted: bool) -> Card<'a> {
     let name = |class: usize| findings.classes[class].as_str();
     let (label_name, predicted_name) = (name(mistake.label), name(mistake.predicted));
     Card {
@@ -316,6 +351,7 @@ fn card<'a>(findings: &'a Findings, pictures: &'a Pictures, mistake: &'a Mistake
         label: mistake.label,
         predicted: mistake.predicted,
         right: mistake.label == mistake.predicted,
+        doubted,
         label_name,
         predicted_name,
         label_probability: percent(mistake.label_probability),

@@ -45,12 +45,12 @@ impl PixelBatch {
     }
 }
 
-/// Which square is cut from each photo before it is resized.
+/// Whether photos are cut plainly or at random; what that means is up to the model's `TrainingCrop`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crop {
-    /// The central one.
+    /// As for a prediction.
     Centre,
-    /// One at a random offset that depends on the photo's digest.
+    /// At random, which depends on the photo's digest.
     Random {
         /// The run's seed.
         seed: u64,
@@ -62,16 +62,12 @@ pub enum Crop {
 }
 
 impl Crop {
-    /// Where the square lies in what it leaves free, (horizontal, vertical), each in [0, 1):
-    /// `left = floor(x * (width - crop))`.
+    /// The draws for the photo of this digest, if any.
     #[must_use]
-    pub fn offset(&self, digest: &Digest) -> (f64, f64) {
+    pub fn draws(&self, digest: &Digest) -> Option<Draws> {
         match *self {
-            Self::Centre => (0.5, 0.5),
-            Self::Random { seed, phase, epoch } => {
-                let mut draws = Draws::photo(seed, Purpose::Crop, phase, epoch, digest);
-                (draws.uniform(), draws.uniform())
-            }
+            Self::Centre => None,
+            Self::Random { seed, phase, epoch } => Some(Draws::photo(seed, Purpose::Crop, phase, epoch, digest)),
         }
     }
 }
@@ -130,12 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn random_offsets_differ_by_photo_and_epoch_and_the_centre_does_not() {
-        let crop = |epoch| Crop::Random { seed: 1, phase: Phase::Frozen, epoch };
+    fn random_crops_differ_by_photo_and_epoch_and_the_centre_has_none() {
+        let first = |epoch, digest: &Digest| {
+            Crop::Random { seed: 1, phase: Phase::Frozen, epoch }.draws(digest).map(|mut draws| draws.bits())
+        };
         let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
-        assert_ne!(crop(0).offset(&one), crop(1).offset(&one));
-        assert_ne!(crop(0).offset(&one), crop(0).offset(&other));
-        assert_eq!(crop(0).offset(&one), crop(0).offset(&one));
-        assert_eq!(Crop::Centre.offset(&one), (0.5, 0.5));
+        assert_ne!(first(0, &one), first(1, &one));
+        assert_ne!(first(0, &one), first(0, &other));
+        assert_eq!(first(0, &one), first(0, &one));
+        assert!(Crop::Centre.draws(&one).is_none());
     }
 }

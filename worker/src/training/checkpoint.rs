@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use sortinghat_proto::manifest::RateSearch;
 
 use super::batch::Example;
 use super::loss::SmoothLoss;
@@ -77,6 +78,9 @@ struct State {
     optimiser_steps: u64,
     smooth_loss: SmoothLoss,
     history: Vec<EpochMetrics>,
+    /// How the learning rate was found, if it was.
+    #[serde(default)]
+    search: Option<RateSearch>,
 }
 
 fn recipe_text(recipe: &Recipe) -> String {
@@ -114,6 +118,7 @@ impl Checkpoint {
             optimiser_steps: trainer.optimiser.steps(),
             smooth_loss: trainer.smooth_loss,
             history: trainer.history.clone(),
+            search: trainer.search.clone(),
         };
         let moments = trainer.optimiser.state(trainer.classifier.parameters());
         let moments = moments.iter().map(|(name, tensor)| (name.as_str(), tensor));
@@ -158,5 +163,6 @@ pub(super) fn restore(trainer: &mut Trainer, bytes: &[u8]) -> Result<(), Checkpo
     trainer.set_micro_batch_size(trainer.micro_batch_size.min(state.micro_batch_size));
     trainer.smooth_loss = state.smooth_loss;
     trainer.history = state.history;
+    trainer.use_search(state.search);
     Ok(())
 }

@@ -1,21 +1,21 @@
-//! Cross-entropy, and the loss that is shown.
+//! Cross-entropy with fastai's label smoothing, and the loss that is shown.
 
 use tch::{Kind, Reduction, TchError, Tensor};
 
-/// Mean loss of a batch: `logits` are `[N, C]`, `targets` `[N]` i64.
+/// Mean loss of a batch: `e/C * sum(-log p) + (1 - e) * NLL` with `smoothing` e; `logits` are `[N, C]`, `targets` `[N]` i64.
 ///
 /// # Errors
 /// When shapes differ.
-pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor, TchError> {
-    logits.f_cross_entropy_loss(targets, None::<&Tensor>, Reduction::Mean, -100, 0.0)
+pub fn cross_entropy(logits: &Tensor, targets: &Tensor, smoothing: f64) -> Result<Tensor, TchError> {
+    logits.f_cross_entropy_loss(targets, None::<&Tensor>, Reduction::Mean, -100, smoothing)
 }
 
-/// The loss of each photo, `[N]`.
+/// The loss of each photo, `[N]`, smoothed alike.
 ///
 /// # Errors
 /// When shapes differ.
-pub fn cross_entropy_each(logits: &Tensor, targets: &Tensor) -> Result<Tensor, TchError> {
-    logits.f_cross_entropy_loss(targets, None::<&Tensor>, Reduction::None, -100, 0.0)
+pub fn cross_entropy_each(logits: &Tensor, targets: &Tensor, smoothing: f64) -> Result<Tensor, TchError> {
+    logits.f_cross_entropy_loss(targets, None::<&Tensor>, Reduction::None, -100, smoothing)
 }
 
 /// The training loss that is shown: an exponential average, debiased (fastai's `AvgSmoothLoss`).

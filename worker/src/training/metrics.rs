@@ -1,22 +1,4 @@
-//! Accuracy with its uncertainty, and whether two models differ by more than chance.
-
-use sortinghat_proto::manifest::Interval;
-
-/// The 0.975 quantile of the standard normal.
-const Z: f64 = 1.959_963_984_540_054;
-
-/// The 95% Wilson score interval of `correct` out of `total`; the whole range when there is nothing to judge by.
-#[must_use]
-pub fn wilson_interval(correct: u64, total: u64) -> Interval {
-    if total == 0 {
-        return Interval { low: 0.0, high: 1.0 };
-    }
-    let (n, p) = (total as f64, correct as f64 / total as f64);
-    let denominator = 1.0 + Z * Z / n;
-    let centre = (p + Z * Z / (2.0 * n)) / denominator;
-    let half = Z / denominator * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-    Interval { low: (centre - half).max(0.0), high: (centre + half).min(1.0) }
-}
+//! The most probable class, and whether two models differ by more than chance.
 
 /// Two-sided exact McNemar p-value from the photos that only one of two models got right.
 ///
@@ -52,16 +34,6 @@ mod tests {
 
     fn near(found: f64, expected: f64, tolerance: f64) {
         assert!((found - expected).abs() <= tolerance, "{found}, expected {expected}");
-    }
-
-    #[test]
-    fn the_interval_of_the_original_experiment_is_as_published() {
-        let interval = wilson_interval(148, 190);
-        near(interval.low, 0.715, 5e-4);
-        near(interval.high, 0.832, 5e-4);
-        let certain = wilson_interval(10, 10);
-        assert!(certain.high <= 1.0 && certain.low > 0.7);
-        assert_eq!(wilson_interval(0, 0), Interval { low: 0.0, high: 1.0 });
     }
 
     #[test]

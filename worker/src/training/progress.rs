@@ -1,6 +1,7 @@
 //! What a training run tells while it runs.
 
 use serde::{Deserialize, Serialize};
+use sortinghat_proto::manifest::RateSearch;
 
 use super::randomness::Phase;
 use super::trainer::Snapshot;
@@ -76,6 +77,16 @@ pub enum Outcome {
 
 /// Is told of every step and epoch, on the training thread.
 pub trait Observer {
+    /// After `done` of `steps` steps at most of the search for a learning rate, which leave no trace.
+    fn searching(&mut self, _done: usize, _steps: usize) -> Flow {
+        Flow::Continue
+    }
+
+    /// After that search.
+    fn rate_found(&mut self, _search: &RateSearch) -> Flow {
+        Flow::Continue
+    }
+
     /// After a step.
     fn step(&mut self, report: &StepReport, snapshot: &Snapshot<'_>) -> Flow;
 

@@ -20,6 +20,8 @@ pub enum Phase {
     Unfrozen,
     /// Test-time augmentation; its epochs are passes.
     TestTime,
+    /// The search for a learning rate, before the others.
+    Search,
 }
 
 /// What a draw is for. The numbers are part of the stored format: a run resumed by a newer program repeats them.
@@ -34,6 +36,8 @@ pub enum Purpose {
     Augmentation = 3,
     /// The seed given to libtorch before a step's dropout.
     Dropout = 4,
+    /// MixUp's and CutMix's partners, weights and boxes in a step.
+    Mixing = 5,
     /// A weight's first value.
     Initialisation = 6,
 }
@@ -130,6 +134,23 @@ impl Draws {
         radius * cos
     }
 
+    /// Beta(alpha, alpha), by Jöhnk's method in logarithms, which is exact for every alpha up to 1.
+    ///
+    /// # Panics
+    /// When `alpha` is not in (0, 1]: there the method rejects too often or is undefined.
+    pub fn symmetric_beta(&mut self, alpha: f64) -> f64 {
+        assert!(alpha > 0.0 && alpha <= 1.0, "alpha {alpha} is not in (0, 1]");
+        loop {
+            let x = (1.0 - self.uniform()).ln() / alpha;
+            let y = (1.0 - self.uniform()).ln() / alpha;
+            let largest = x.max(y);
+            let log_sum = largest + ((x - largest).exp() + (y - largest).exp()).ln();
+            if log_sum <= 0.0 {
+                return (x - log_sum).exp();
+            }
+        }
+    }
+
     /// 0..count in a random order (Fisher and Yates).
     pub fn permutation(&mut self, count: usize) -> Vec<usize> {
         let mut order = (0..count).collect::<Vec<_>>();
@@ -188,6 +209,9 @@ mod tests {
         };
         close(sample(&mut draws, 100_000, Draws::uniform), (0.5, 1.0 / 12.0));
         close(sample(&mut draws, 100_000, Draws::normal), (0.0, 1.0));
+        // Beta(a, a) has variance 1 / (4 (2 a + 1)).
+        close(sample(&mut draws, 100_000, |draws| draws.symmetric_beta(0.4)), (0.5, 1.0 / 7.2));
+        close(sample(&mut draws, 100_000, |draws| draws.symmetric_beta(1.0)), (0.5, 1.0 / 12.0));
     }
 
     #[test]

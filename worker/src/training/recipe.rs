@@ -1,6 +1,7 @@
 //! Everything that decides how a model is trained, stored with the model.
 
 use serde::{Deserialize, Serialize};
+use sortinghat_proto::{BaseRate, Mixing};
 
 use super::augment::Augmentation;
 use super::schedule::FineTune;
@@ -15,10 +16,10 @@ pub struct Recipe {
     /// Epochs before, with the body frozen.
     pub freeze_epochs: u32,
     /// Peak learning rate of the head while frozen.
-    pub base_learning_rate: f64,
+    pub base_rate: BaseRate,
     /// Photos a step; fewer when there are not as many.
     pub batch_size: usize,
-    /// Seeds order, augmentation and dropout.
+    /// Seeds order, augmentation, dropout and blends.
     pub seed: u64,
     /// What the body's convolutions compute in while training.
     pub precision: Precision,
@@ -26,6 +27,10 @@ pub struct Recipe {
     pub validation_precision: Precision,
     /// The random transforms; `None` trains on the photos as they are.
     pub augmentation: Option<Augmentation>,
+    /// Blends of two photos; `None` for none.
+    pub mixing: Option<Mixing>,
+    /// Share of each label that is spread over all classes; 0 for none.
+    pub label_smoothing: f64,
     /// Adam's decoupled decay.
     pub weight_decay: f64,
 }
@@ -43,29 +48,34 @@ pub struct RecipeError {
 }
 
 impl Recipe {
+    /// fastai's `base_lr`.
+    pub const DEFAULT_RATE: f64 = 2e-3;
+
     /// fastai 2's `fine_tune(epochs)` with its default transforms, in f32.
     #[must_use]
     pub fn fastai2(epochs: u32, seed: u64) -> Self {
         Self {
             epochs,
             freeze_epochs: 1,
-            base_learning_rate: 2e-3,
+            base_rate: BaseRate::Given(Self::DEFAULT_RATE),
             batch_size: 64,
             seed,
             precision: Precision::F32,
             validation_precision: Precision::F32,
             augmentation: Some(Augmentation::FASTAI),
+            mixing: None,
+            label_smoothing: 0.0,
             weight_decay: 0.01,
         }
     }
 
-    /// The learning-rate schedule it implies.
+    /// The learning-rate schedule it implies for a peak of `base_learning_rate`, given or found.
     #[must_use]
-    pub fn fine_tune(&self) -> FineTune {
+    pub fn fine_tune(&self, base_learning_rate: f64) -> FineTune {
         FineTune {
             epochs: self.epochs,
             freeze_epochs: self.freeze_epochs,
-            base_learning_rate: self.base_learning_rate,
+            base_learning_rate,
             learning_rate_divisor: 100.0,
             warmup: 0.3,
             div: 5.0,
@@ -88,8 +98,14 @@ impl Recipe {
         };
         let epochs = self.epochs.saturating_add(self.freeze_epochs);
         require((1..=10_000).contains(&epochs), "epochs", epochs.to_string(), "1 to 10000 in all")?;
-        let rate = self.base_learning_rate;
-        require(rate > 0.0 && rate <= 10.0, "base_learning_rate", rate.to_string(), "above 0, up to 10")?;
+        if let BaseRate::Given(rate) = self.base_rate {
+            require(rate > 0.0 && rate <= 10.0, "base_rate", rate.to_string(), "above 0, up to 10")?;
+        }
+        if let Some(Mixing::MixUp { alpha } | Mixing::CutMix { alpha }) = self.mixing {
+            require(alpha > 0.0 && alpha <= 1.0, "mixing", alpha.to_string(), "above 0, up to 1")?;
+        }
+        let smoothing = self.label_smoothing;
+        require((0.0..1.0).contains(&smoothing), "label_smoothing", smoothing.to_string(), "0 up to below 1")?;
         require((2..=4096).contains(&self.batch_size), "batch_size", self.batch_size.to_string(), "2 to 4096")?;
         require((0.0..=1.0).contains(&self.weight_decay), "weight_decay", self.weight_decay.to_string(), "0 to 1")
     }

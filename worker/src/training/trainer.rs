@@ -2,15 +2,17 @@
 
 use std::time::Instant;
 
+use sortinghat_proto::{BaseRate, manifest::RateSearch};
 use tch::{Device, TchError, Tensor, no_grad};
 
 use super::augment::apply;
 use super::batch::{BatchPlan, Crop, Example, PhotoSource, PixelBatch, Set, SourceError};
 use super::checkpoint::{self, Checkpoint, CheckpointError, Position};
-use super::loss::{SmoothLoss, cross_entropy};
+use super::loss::SmoothLoss;
+use super::mixing::{Blend, Targets};
 use super::optimiser::{Adam, zero_gradients};
 use super::randomness::{Draws, Purpose};
-use super::schedule::PhaseSchedule;
+use super::schedule::{PhaseSchedule, StepRates};
 use crate::aten::{self, AtenError};
 use crate::models::{Architecture, Classifier, Mode};
 use crate::out_of_memory;
@@ -49,6 +51,12 @@ pub enum TrainError {
         /// From 0 in its phase.
         step: usize,
     },
+    /// The search for a learning rate saw too little.
+    #[error("no learning rate was found: the loss diverged after {steps} steps of rising rates; give one")]
+    NoRate {
+        /// Steps until then.
+        steps: usize,
+    },
     /// Not even the smallest piece of a batch fits.
     #[error("out of memory with {photos} photos at a time ({source})")]
     OutOfMemory {
@@ -79,8 +87,19 @@ pub struct Trainer {
     pub(super) position: Position,
     pub(super) smooth_loss: SmoothLoss,
     pub(super) history: Vec<EpochMetrics>,
+    /// How the learning rate was found, once it is.
+    pub(super) search: Option<RateSearch>,
     phases: Vec<PhaseSchedule>,
     pub(super) micro_batch_size: usize,
+}
+
+/// Which step it is: names its random draws.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) phase: Phase,
+    pub(super) epoch: u32,
+    /// From 0 in the phase.
+    pub(super) step: usize,
 }
 
 /// What an observer may save between two steps.
@@ -124,12 +143,10 @@ impl Trainer {
     ) -> Result<Self, TrainError> {
         recipe.check()?;
         check_split(&classifier.config().classes, &train, &valid)?;
-        let batches = train.len() / recipe.effective_batch_size(train.len());
-        let phases = recipe.fine_tune().phases(classifier.backbone().groups(), batches);
         let optimiser = Adam::new(classifier.parameters(), recipe.weight_decay).map_err(TrainError::Tch)?;
         let (position, smooth_loss, history) = (Position::default(), SmoothLoss::default(), Vec::new());
         let micro_batch_size = recipe.effective_batch_size(train.len());
-        Ok(Self {
+        let mut trainer = Self {
             classifier,
             recipe,
             train,
@@ -138,9 +155,34 @@ impl Trainer {
             position,
             smooth_loss,
             history,
-            phases,
+            search: None,
+            phases: Vec::new(),
             micro_batch_size,
-        })
+        };
+        trainer.use_search(None);
+        Ok(trainer)
+    }
+
+    /// Plans the phases with the rate that was given, or found by `search`.
+    pub(super) fn use_search(&mut self, search: Option<RateSearch>) {
+        let batches = self.train.len() / self.recipe.effective_batch_size(self.train.len());
+        self.search = search;
+        self.phases = self.recipe.fine_tune(self.base_rate()).phases(self.groups(), batches);
+    }
+
+    /// Learning rate of the head at the peak of the frozen phase: given or found, and fastai's default until it is found.
+    #[must_use]
+    pub fn base_rate(&self) -> f64 {
+        match (self.recipe.base_rate, &self.search) {
+            (BaseRate::Given(rate), _) => rate,
+            (BaseRate::Find, Some(search)) => search.valley,
+            (BaseRate::Find, None) => Recipe::DEFAULT_RATE,
+        }
+    }
+
+    /// Parameter groups, each with a learning rate of its own.
+    pub(super) fn groups(&self) -> usize {
+        self.classifier.backbone().groups()
     }
 
     /// Computes the gradients of a batch in pieces of `photos` photos each, or some more where that does not divide the batch,
@@ -173,6 +215,10 @@ impl Trainer {
     /// # Errors
     /// See [`TrainError`]. After a [`TrainError::Source`] the run stands between two steps and [`Self::snapshot`] may be kept.
     pub fn run(&mut self, source: &dyn PhotoSource, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
+        let search = self.recipe.base_rate == BaseRate::Find && self.search.is_none();
+        if search && self.search_rate(source, observer)? == Flow::Stop {
+            return Ok(Outcome::Stopped);
+        }
         while let Some(schedule) = self.phases.get(self.position.phase).cloned() {
             self.enter(schedule.phase);
             let started = Instant::now();
@@ -207,6 +253,12 @@ impl Trainer {
         self.phases.get(self.position.phase).map(|schedule| schedule.phase)
     }
 
+    /// How the learning rate was found, if that was asked for.
+    #[must_use]
+    pub fn rate_search(&self) -> Option<&RateSearch> {
+        self.search.as_ref()
+    }
+
     /// The trained model.
     #[must_use]
     pub fn into_classifier(self) -> Classifier {
@@ -216,7 +268,7 @@ impl Trainer {
     /// Sets what trains; at a phase's first step the optimiser and the shown loss start afresh, as in fastai.
     fn enter(&mut self, phase: Phase) {
         match phase {
-            Phase::Frozen => self.classifier.freeze(),
+            Phase::Frozen | Phase::Search => self.classifier.freeze(),
             Phase::Unfrozen | Phase::TestTime => self.classifier.unfreeze(),
         }
         if self.position.epoch == 0 && self.position.batch == 0 {
@@ -232,16 +284,15 @@ impl Trainer {
         observer: &mut dyn Observer,
     ) -> Result<Flow, TrainError> {
         let epoch = self.position.epoch;
-        let crop = match self.recipe.augmentation {
-            Some(_) => Crop::Random { seed: self.recipe.seed, phase: schedule.phase, epoch },
-            None => Crop::Centre,
-        };
         let mut indices = self.order(schedule.phase, epoch);
         indices.drain(..self.position.batch);
-        let mut stream = source.batches(Set::Training, BatchPlan { crop, indices: indices.clone() });
+        let mut stream = source.batches(Set::Training, self.plan(schedule.phase, epoch, indices.clone()));
         for indices in indices {
             let pixels = stream.next().ok_or_else(|| SourceError("the batches ended early".to_owned()))??;
-            let loss = self.step(schedule, &pixels, &indices, observer)?;
+            let batch = self.position.batch;
+            let step = epoch as usize * schedule.batches + batch;
+            let moment = Moment { phase: schedule.phase, epoch, step };
+            let loss = self.step(moment, &schedule.rates(epoch, batch), &pixels, &indices, observer)?;
             self.smooth_loss.add(loss);
             self.position.batch += 1;
             let report = self.report(schedule, loss, indices.len());
@@ -252,17 +303,27 @@ impl Trainer {
         Ok(Flow::Continue)
     }
 
+    /// How the photos of training batches are cut.
+    pub(super) fn plan(&self, phase: Phase, epoch: u32, indices: Vec<Vec<usize>>) -> BatchPlan {
+        let crop = match self.recipe.augmentation {
+            Some(_) => Crop::Random { seed: self.recipe.seed, phase, epoch },
+            None => Crop::Centre,
+        };
+        BatchPlan { crop, indices }
+    }
+
     /// The epoch's batches: shuffled, the last partial one dropped.
-    fn order(&self, phase: Phase, epoch: u32) -> Vec<Vec<usize>> {
+    pub(super) fn order(&self, phase: Phase, epoch: u32) -> Vec<Vec<usize>> {
         let mut draws = Draws::step(self.recipe.seed, Purpose::Order, phase, epoch, 0);
         let order = draws.permutation(self.train.len());
         order.chunks_exact(self.recipe.effective_batch_size(self.train.len())).map(<[usize]>::to_vec).collect()
     }
 
     /// One step, in smaller and smaller pieces if memory runs out; returns its loss.
-    fn step(
+    pub(super) fn step(
         &mut self,
-        schedule: &PhaseSchedule,
+        moment: Moment,
+        rates: &StepRates,
         pixels: &PixelBatch,
         indices: &[usize],
         observer: &mut dyn Observer,
@@ -270,7 +331,7 @@ impl Trainer {
         loop {
             // A forward pass that fails half-way has moved some of them.
             let statistics = self.classifier.statistics().map_err(TrainError::Tch)?;
-            match self.try_step(schedule, pixels, indices) {
+            match self.try_step(moment, rates, pixels, indices) {
                 Err(TrainError::OutOfMemory { .. }) if self.micro_batch_size / 2 >= SMALLEST_MICRO_BATCH => {}
                 result => return result,
             }
@@ -285,16 +346,15 @@ impl Trainer {
 
     fn try_step(
         &mut self,
-        schedule: &PhaseSchedule,
+        moment: Moment,
+        rates: &StepRates,
         pixels: &PixelBatch,
         indices: &[usize],
     ) -> Result<f64, TrainError> {
-        let (phase, Position { epoch, batch, .. }) = (schedule.phase, self.position);
-        let step = epoch as usize * schedule.batches + batch;
+        let Moment { phase, epoch, step } = moment;
         let photos = self.micro_batch_size.min(indices.len());
         let out_of_memory = |source| out_of_memory(source, photos);
-        let images = no_grad(|| self.prepare(phase, pixels, indices)).map_err(out_of_memory)?;
-        let targets = targets(&self.train, indices, self.classifier.device());
+        let (images, targets) = no_grad(|| self.prepare(moment, pixels, indices)).map_err(out_of_memory)?;
         let mut dropout = Draws::step(self.recipe.seed, Purpose::Dropout, phase, epoch, step as u64);
         tch::manual_seed(dropout.bits().cast_signed());
         zero_gradients(self.classifier.parameters());
@@ -302,20 +362,20 @@ impl Trainer {
         if !value.is_finite() {
             return Err(TrainError::NotANumber { loss: value, phase, epoch, step });
         }
-        self.optimiser.step(self.classifier.parameters(), &schedule.rates(epoch, batch))?;
+        self.optimiser.step(self.classifier.parameters(), rates)?;
         Ok(value)
     }
 
     /// Adds the batch's gradients to the parameters', piece by piece; returns its mean loss.
-    fn gradients(&self, images: &Tensor, targets: &Tensor) -> Result<f64, TchError> {
+    fn gradients(&self, images: &Tensor, targets: &Targets) -> Result<f64, TchError> {
         let photos = images.size()[0];
         let pieces = (photos / self.micro_batch_size as i64).max(1);
         let mut value = 0.0;
         for piece in 0..pieces {
             let (start, end) = (photos * piece / pieces, photos * (piece + 1) / pieces);
-            let part = |tensor: &Tensor| tensor.f_narrow(0, start, end - start);
-            let logits = self.classifier.forward(&part(images)?, Mode::Train, self.recipe.precision)?;
-            let loss = cross_entropy(&logits, &part(targets)?)?;
+            let part = images.f_narrow(0, start, end - start)?;
+            let logits = self.classifier.forward(&part, Mode::Train, self.recipe.precision)?;
+            let loss = targets.part(start, end - start)?.loss(&logits, self.recipe.label_smoothing)?;
             let share = (end - start) as f64 / photos as f64;
             value += share * loss.double_value(&[]);
             // Multiplying by 1 would still be one more operation in every step.
@@ -328,15 +388,21 @@ impl Trainer {
         Ok(value)
     }
 
-    /// Pixels -> augmented, normalised input.
-    fn prepare(&self, phase: Phase, pixels: &PixelBatch, indices: &[usize]) -> Result<Tensor, TchError> {
-        let (seed, epoch) = (self.recipe.seed, self.position.epoch);
+    /// Pixels -> augmented, normalised, blended input, and what it shall be recognised as.
+    fn prepare(&self, moment: Moment, pixels: &PixelBatch, indices: &[usize]) -> Result<(Tensor, Targets), TchError> {
+        let (seed, Moment { phase, epoch, step }) = (self.recipe.seed, moment);
         let mut images = pixels.to_tensor(self.classifier.device())?;
         if let Some(augmentation) = &self.recipe.augmentation {
             let draw = |&index: &usize| augmentation.draw(seed, phase, epoch, &self.train[index].digest);
             images = apply(&images, &indices.iter().map(draw).collect::<Vec<_>>())?;
         }
-        self.classifier.normalise(&images)
+        let images = self.classifier.normalise(&images)?;
+        let labels = labels(&self.train, indices, self.classifier.device());
+        let Some(mixing) = self.recipe.mixing else { return Ok((images, Targets::plain(labels))) };
+        let (_, _, height, width) = images.size4()?;
+        let mut draws = Draws::step(seed, Purpose::Mixing, phase, epoch, step as u64);
+        let blend = Blend::draw(mixing, &mut draws, indices.len(), height, width);
+        Ok((blend.images(&images)?, blend.targets(labels)?))
     }
 
     fn report(&self, schedule: &PhaseSchedule, loss: f64, images: usize) -> StepReport {
@@ -356,7 +422,8 @@ impl Trainer {
     }
 }
 
-pub(super) fn targets(examples: &[Example], indices: &[usize], device: Device) -> Tensor {
+/// The class of each of these examples, `[N]` i64.
+pub(super) fn labels(examples: &[Example], indices: &[usize], device: Device) -> Tensor {
     let labels = indices.iter().map(|&index| examples[index].label as i64).collect::<Vec<_>>();
     Tensor::from_slice(&labels).to_device(device)
 }

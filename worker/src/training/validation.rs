@@ -7,7 +7,7 @@ use tch::{Kind, TchError, Tensor, no_grad};
 use super::batch::{BatchPlan, Crop, PhotoSource, Set, SourceError};
 use super::loss::cross_entropy_each;
 use super::randomness::Phase;
-use super::trainer::{EpochMetrics, TrainError, Trainer, out_of_memory, targets};
+use super::trainer::{EpochMetrics, TrainError, Trainer, labels, out_of_memory};
 use crate::models::Mode;
 
 impl Trainer {
@@ -26,8 +26,8 @@ impl Trainer {
             let pixels = stream.next().ok_or_else(|| SourceError("the batches ended early".to_owned()))??;
             let images = no_grad(|| self.classifier.normalise(&pixels.to_tensor(self.classifier.device())?));
             let images = images.map_err(|source| out_of_memory(source, indices.len()))?;
-            let targets = targets(&self.valid, indices, self.classifier.device());
-            let (batch_loss, batch_correct) = no_grad(|| self.judge(&images, &targets))?;
+            let labels = labels(&self.valid, indices, self.classifier.device());
+            let (batch_loss, batch_correct) = no_grad(|| self.judge(&images, &labels))?;
             loss += batch_loss;
             correct += batch_correct;
         }
@@ -43,24 +43,24 @@ impl Trainer {
     }
 
     /// Summed loss of some validation photos, and how many were right; where memory runs out, by halves.
-    fn judge(&self, images: &Tensor, targets: &Tensor) -> Result<(f64, usize), TrainError> {
+    fn judge(&self, images: &Tensor, labels: &Tensor) -> Result<(f64, usize), TrainError> {
         let photos = images.size()[0];
-        let error = match self.judge_at_once(images, targets) {
+        let error = match self.judge_at_once(images, labels) {
             Ok(judged) => return Ok(judged),
             Err(error) => out_of_memory(error, photos as usize),
         };
         if photos < 2 || !matches!(error, TrainError::OutOfMemory { .. }) {
             return Err(error);
         }
-        let half = |start, length| self.judge(&images.narrow(0, start, length), &targets.narrow(0, start, length));
+        let half = |start, length| self.judge(&images.narrow(0, start, length), &labels.narrow(0, start, length));
         let (first, second) = (half(0, photos / 2)?, half(photos / 2, photos - photos / 2)?);
         Ok((first.0 + second.0, first.1 + second.1))
     }
 
-    fn judge_at_once(&self, images: &Tensor, targets: &Tensor) -> Result<(f64, usize), TchError> {
+    fn judge_at_once(&self, images: &Tensor, labels: &Tensor) -> Result<(f64, usize), TchError> {
         let logits = self.classifier.forward(images, Mode::Eval, self.recipe.validation_precision)?;
-        let losses = cross_entropy_each(&logits, targets)?;
-        let right = logits.f_argmax(1, false)?.f_eq_tensor(targets)?.f_sum(Kind::Int64)?;
+        let losses = cross_entropy_each(&logits, labels, self.recipe.label_smoothing)?;
+        let right = logits.f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Int64)?;
         let right = usize::try_from(right.int64_value(&[])).expect("a count is not negative");
         Ok((losses.f_sum(Kind::Double)?.double_value(&[]), right))
     }

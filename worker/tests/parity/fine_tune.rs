@@ -1,7 +1,7 @@
 //! Twenty steps through freezing and unfreezing beside fastai's own `fine_tune`.
 
 use serde_json::Value;
-use sortinghat_proto::{Backbone, Digest};
+use sortinghat_proto::{Backbone, BaseRate, Digest};
 use sortinghat_worker::models::Classifier;
 use sortinghat_worker::training::batch::{BatchPlan, BatchStream, Example, PhotoSource, PixelBatch, Set};
 use sortinghat_worker::training::trainer::{
@@ -69,7 +69,7 @@ fn train(classifier: Classifier, golden: &Value) -> (Losses, Classifier) {
     let recipe = Recipe {
         augmentation: None,
         batch_size: number("batch"),
-        base_learning_rate: golden["rate"].as_f64().unwrap(),
+        base_rate: BaseRate::Given(golden["rate"].as_f64().unwrap()),
         ..Recipe::fastai2(number("epochs") as u32, number("seed") as u64)
     };
     let (train, valid) = (examples(number("train"), classes, 0), examples(number("valid"), classes, 1));

@@ -1,7 +1,7 @@
-//! fastai's schedule, optimiser, augmentation, loss and test-time augmentation.
+//! fastai's schedule, optimiser, augmentation, losses and test-time augmentation.
 
 use serde_json::Value;
-use sortinghat_proto::TtaRecipe;
+use sortinghat_proto::{Backbone, TtaRecipe};
 use sortinghat_worker::models::{Parameter, Role};
 use sortinghat_worker::training::augment::{Transform, apply, sample};
 use sortinghat_worker::training::loss::cross_entropy;
@@ -12,7 +12,7 @@ use sortinghat_worker::training::schedule::StepRates;
 use sortinghat_worker::training::tta::{Probabilities, combine};
 use tch::{Kind, Tensor};
 
-use crate::formula::{assert_near, flat, golden, values};
+use crate::formula::{assert_near, classifier, flat, golden, values};
 
 fn fastai(key: &str) -> Value {
     golden("fastai.json")[key].clone()
@@ -25,7 +25,7 @@ fn json_tensor(value: &Value, shape: &[i64]) -> Tensor {
 #[test]
 fn every_learning_rate_and_momentum_of_fine_tune_is_fastais() {
     let rows = fastai("fine_tune_trace")["rows"].clone();
-    let phases = Recipe::fastai2(5, 0).fine_tune().phases(3, 11);
+    let phases = Recipe::fastai2(5, 0).fine_tune(2e-3).phases(3, 11);
     let steps = phases.iter().flat_map(|phase| {
         (0..phase.epochs).flat_map(move |epoch| (0..phase.batches).map(move |batch| (phase, epoch, batch)))
     });
@@ -86,12 +86,21 @@ fn every_transform_moves_and_lights_pixels_as_fastais_does() {
 }
 
 #[test]
-fn the_loss_is_fastais() {
+fn the_loss_is_fastais_with_and_without_label_smoothing() {
     let golden = fastai("label_smoothing");
     let logits = json_tensor(&golden["logits"], &[2, 3]);
     let targets = Tensor::from_slice(&[0_i64, 2]);
-    let loss = cross_entropy(&logits, &targets).unwrap().double_value(&[]);
-    assert_near("loss", &[loss], &flat(&golden["ce"]), 0.0, 1e-6);
+    let loss = |smoothing| cross_entropy(&logits, &targets, smoothing).unwrap().double_value(&[]);
+    assert_near("plain", &[loss(0.0)], &flat(&golden["ce"]), 0.0, 1e-6);
+    assert_near("smoothed", &[loss(golden["eps"].as_f64().unwrap())], &flat(&golden["loss"]), 0.0, 1e-6);
+}
+
+#[test]
+fn the_head_has_as_many_parameters_as_fastais() {
+    let classifier = classifier(Backbone::Resnet34, 10, 64);
+    let head = classifier.parameters().iter().filter(|parameter| parameter.group == 2);
+    let count = head.map(|parameter| parameter.tensor.numel()).sum::<usize>();
+    assert_eq!(count as u64, fastai("head")["params"].as_u64().unwrap());
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::{
 };
 
 use sortinghat_proto::{
-    DatasetRef, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobId, JobSpec, ModelRef, ObjectRef, Precision,
-    Split, TaskId, Tenant, WeightsSource,
+    BaseRate, DatasetRef, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobId, JobSpec, ModelRef, ObjectRef,
+    Precision, Split, TaskId, Tenant, TrainingCrop, WeightsSource,
     executor::v1::{ExecutorReport, executor_report::Report},
     manifest::{UploadManifest, UploadedFile},
     v1::{self, attempt_event::Event},
@@ -209,12 +209,15 @@ pub(crate) fn finetune() -> FinetuneSpec {
         weights: WeightsSource::Random,
         epochs: 1,
         freeze_epochs: 1,
-        base_lr: 4e-3,
+        base_lr: BaseRate::Given(4e-3),
         batch_size: 10,
         image_size_px: 32,
         seed: 3,
         fold: None,
         precision: sortinghat_proto::Precision::F32,
+        mixing: None,
+        label_smoothing: 0.0,
+        crop: TrainingCrop::Resize,
     }
 }
 

@@ -9,13 +9,14 @@ use sortinghat_proto::{
     Digest, EvaluateOn, ObjectRef, Refusal,
     manifest::{DatasetManifest, EvaluationTarget, ModelManifest, SplitKind, UploadManifest, UploadedFile},
     v1::ErrorCode,
+    words::count,
 };
 
 use crate::{
     batches::{DatasetPhotos, Gallery, Selection, UploadedPhotos},
     dataset::layout::Layout,
-    evaluation::{Subject, count},
-    jobs::{JobContext, JobError, classify::derivative_short_side, dataset::open_dataset, network::is_lost},
+    evaluation::Subject,
+    jobs::{JobContext, JobError, Part, classify::derivative_short_side, dataset::open_dataset, network::is_lost},
 };
 
 /// Labelled photos.
@@ -25,6 +26,8 @@ pub(super) struct Subjects {
     /// The number of each in the gallery.
     pub(super) numbers: Vec<usize>,
     pub(super) gallery: Arc<Gallery>,
+    /// The model has learned from none of the photos.
+    pub(super) out_of_sample: bool,
     /// Files that could not be decoded or lie in no class folder.
     pub(super) skipped: u64,
     /// What the photos are of: "held-out photos of stamps@1".
@@ -115,27 +118,35 @@ impl Subjects {
     ) -> Result<Self, JobError> {
         let numbers = (0..photos.len()).collect();
         let target = EvaluationTarget { description: describe(photos.len(), &what), manifest, fold };
-        let subjects = Self { target, photos, numbers, gallery, skipped, what };
+        let subjects = Self { target, photos, numbers, gallery, out_of_sample: true, skipped, what };
         if subjects.photos.is_empty() { Err(subjects.nothing_left()) } else { Ok(subjects) }
     }
 
     /// Says how many of the photos the model has learned from: on those it is better than on any other. Those that were held
-    /// out when it learned are not asked about.
-    pub(super) fn warn_of_known_photos(&self, context: &JobContext, model: &ModelManifest) -> Result<(), JobError> {
+    /// out when it learned are not asked about, and a task that joins shards repeats nothing.
+    pub(super) fn look_for_known_photos(
+        &mut self,
+        context: &JobContext,
+        model: &ModelManifest,
+    ) -> Result<(), JobError> {
         if self.target.manifest == model.dataset.manifest {
             return Ok(());
         }
         let manifest: DatasetManifest = match context.objects().document(&model.dataset.manifest) {
             Ok(manifest) => manifest,
             // The dataset may be deleted while its models live on.
-            Err(error) if is_lost(&error) => return Ok(()),
+            Err(error) if is_lost(&error) => {
+                self.out_of_sample = false;
+                return Ok(());
+            }
             Err(error) => return Err(error.into()),
         };
         let dataset = open_dataset(context, &manifest)?;
         let learned = dataset.records().iter().filter(|record| !record.place.is_held_out(model.dataset.fold));
         let learned: HashSet<&Digest> = learned.map(|record| &record.digest).collect();
         let known = self.photos.iter().filter(|photo| learned.contains(&photo.digest)).count() as u64;
-        if known > 0 {
+        self.out_of_sample = known == 0;
+        if known > 0 && !matches!(context.task().part, Part::Finish(_)) {
             let (known, all) = (count(known), count(self.photos.len() as u64));
             context.warn(format!(
                 "the model has learned from {known} of these {all} photos: it is better on them than on new ones"

@@ -1,10 +1,10 @@
 use std::thread;
 
-use sortinghat_proto::{self as proto, FinetuneSpec, Refusal, v1, v1::ErrorCode};
+use sortinghat_proto::{self as proto, FinetuneSpec, Refusal, manifest::RateSearch, v1, v1::ErrorCode};
 
 use super::{Weights, keeper::Keeper, set::TrainingSet, unusable};
 use crate::{
-    batches::TrainingPhotos,
+    batches::{Square, TrainingPhotos},
     device::Precision,
     jobs::{
         JobContext, JobError,
@@ -25,6 +25,8 @@ pub(super) struct Trained {
     pub(super) batch_size: usize,
     pub(super) micro_batch_size: usize,
     pub(super) precision: Precision,
+    pub(super) base_lr: f64,
+    pub(super) rate_search: Option<RateSearch>,
 }
 
 /// One fine-tune from its checkpoint, if it has one, to its end.
@@ -46,7 +48,9 @@ impl<'a> Learner<'a> {
         let compute = &context.machine().compute;
         let recipe = Recipe {
             freeze_epochs: spec.freeze_epochs,
-            base_learning_rate: spec.base_lr,
+            base_rate: spec.base_lr,
+            mixing: spec.mixing,
+            label_smoothing: spec.label_smoothing,
             batch_size: spec.batch_size as usize,
             precision: compute.training_precision(spec.precision),
             // So that an evaluation repeats the table.
@@ -81,6 +85,8 @@ impl<'a> Learner<'a> {
             batch_size: self.recipe.effective_batch_size(self.set.train.len()),
             micro_batch_size: trainer.micro_batch_size(),
             precision: self.recipe.precision,
+            base_lr: trainer.base_rate(),
+            rate_search: trainer.rate_search().cloned(),
             network: trainer.into_classifier(),
         })
     }
@@ -89,8 +95,8 @@ impl<'a> Learner<'a> {
     fn photos(&self) -> TrainingPhotos<'a> {
         let (set, context) = (self.set, self.context);
         let sides = (set.train.clone(), set.valid.clone());
-        let size = self.spec.image_size_px as usize;
-        TrainingPhotos::new(set.gallery.clone(), size, set.digests.clone(), sides, |side, number, count| {
+        let square = Square { size: self.spec.image_size_px as usize, rule: self.spec.crop };
+        TrainingPhotos::new(set.gallery.clone(), square, set.digests.clone(), sides, |side, number, count| {
             if side == Set::Validation {
                 context.progress("validate", number as u64, count as u64, "batches");
             }
@@ -168,6 +174,9 @@ fn failure(error: &TrainError) -> JobError {
         TrainError::NotANumber { .. } => {
             Refusal { code: ErrorCode::Diverged, field: "finetune.base_lr".into(), message }.into()
         }
+        TrainError::NoRate { .. } => {
+            Refusal { code: ErrorCode::Diverged, field: "finetune.find_lr".into(), message }.into()
+        }
         TrainError::OutOfMemory { source, .. } => {
             JobError::OutOfMemory { doing: "training".into(), reason: source.to_string() }
         }
@@ -196,6 +205,20 @@ impl Reporter<'_, '_> {
 }
 
 impl Observer for Reporter<'_, '_> {
+    fn searching(&mut self, done: usize, steps: usize) -> Flow {
+        self.context.progress("find_lr", done as u64, steps as u64, "batches");
+        let result = self.context.check_cancelled();
+        self.flow(result)
+    }
+
+    fn rate_found(&mut self, search: &RateSearch) -> Flow {
+        let RateSearch { valley, minimum, steep, slide, .. } = search;
+        self.context.inform(format!(
+            "learning rate {valley:.2e} found: valley {valley:.2e}, minimum {minimum:.2e}, steep {steep:.2e}, slide {slide:.2e}"
+        ));
+        Flow::Continue
+    }
+
     fn step(&mut self, report: &StepReport, snapshot: &Snapshot<'_>) -> Flow {
         self.context.progress("train", report.done as u64, report.total as u64, "batches");
         self.keeper.step(snapshot);

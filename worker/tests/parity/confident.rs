@@ -1,0 +1,61 @@
+//! cleanlab's confident learning: thresholds, counts, joint, and which labels are doubted in which order.
+
+use serde_json::Value;
+use sortinghat_worker::evaluation::confident::{Counts, Evidence};
+use sortinghat_worker::training::tta::Probabilities;
+
+use crate::formula::{assert_near, flat, golden};
+
+fn indices(value: &Value) -> Vec<usize> {
+    flat(value).into_iter().map(|index| index as usize).collect()
+}
+
+fn dense(counts: &Counts) -> Vec<f64> {
+    let classes = counts.len();
+    let row = |row: &std::collections::BTreeMap<usize, u64>| {
+        (0..classes).map(|class| row.get(&class).copied().unwrap_or_default() as f64).collect::<Vec<_>>()
+    };
+    counts.iter().flat_map(row).collect()
+}
+
+fn follows_cleanlab(name: &str) {
+    let golden = golden("cleanlab.json")[name].clone();
+    let (labels, classes) = (indices(&golden["labels"]), golden["thresholds"].as_array().unwrap().len());
+    let rows = flat(&golden["rows"]).into_iter().map(|probability| probability as f32).collect();
+    let rows = Probabilities::new(rows, classes);
+    let evidence = Evidence::new(&labels, &rows, classes);
+
+    let thresholds = evidence.thresholds().into_iter().map(Option::unwrap).collect::<Vec<_>>();
+    assert_near("thresholds", &thresholds, &flat(&golden["thresholds"]), 0.0, 1e-6);
+    assert_eq!(dense(&evidence.counted()), flat(&golden["counted"]));
+    let calibrated = dense(&evidence.calibrated());
+    assert_eq!(calibrated, flat(&golden["calibrated"]));
+    let joint = calibrated.iter().map(|count| count / labels.len() as f64).collect::<Vec<_>>();
+    assert_near("joint", &joint, &flat(&golden["joint"]), 0.0, 1e-6);
+
+    let doubts = evidence.doubts();
+    assert_eq!(doubts.iter().map(|doubt| doubt.photo).collect::<Vec<_>>(), indices(&golden["ranked"]));
+    let sorted = |wanted: &dyn Fn(bool) -> bool| {
+        let mut photos: Vec<_> =
+            doubts.iter().filter(|doubt| wanted(doubt.by_class)).map(|doubt| doubt.photo).collect();
+        photos.sort_unstable();
+        photos
+    };
+    assert_eq!(sorted(&|_| true), indices(&golden["by_noise_rate"]));
+    assert_eq!(sorted(&|by_class| by_class), indices(&golden["by_both"]));
+    for doubt in &doubts {
+        let expected = |key: &str| flat(&golden[key][doubt.photo]);
+        assert_near("self-confidence", &[doubt.self_confidence], &expected("self_confidence"), 0.0, 1e-6);
+        assert_near("margin", &[doubt.normalized_margin], &expected("normalized_margin"), 0.0, 1e-6);
+    }
+}
+
+#[test]
+fn two_hundred_and_forty_noisy_labels_are_judged_as_cleanlab_does() {
+    follows_cleanlab("noisy");
+}
+
+#[test]
+fn photos_that_pass_two_thresholds_at_once_are_counted_as_cleanlab_does() {
+    follows_cleanlab("two_pass");
+}
