@@ -4,6 +4,7 @@
 
 mod deployment;
 mod hat;
+pub mod odd_photos;
 pub mod photos;
 
 pub use deployment::{Deployment, Options, Victim};
