@@ -247,6 +247,8 @@ mod tests {
         JobSpec::try_from(v1::JobSpec { kind: Some(kind) })
     }
 
+    type Change = fn(&mut v1::FinetuneSpec);
+
     fn finetune_of(change: impl FnOnce(&mut v1::FinetuneSpec)) -> Result<JobSpec, Refusal> {
         let mut wire = v1::FinetuneSpec { dataset: "stamps@1".into(), ..Default::default() };
         change(&mut wire);
@@ -264,7 +266,6 @@ mod tests {
 
     #[test]
     fn every_value_out_of_range_is_refused_with_its_field() {
-        type Change = fn(&mut v1::FinetuneSpec);
         let cases: [(&str, Change); 15] = [
             ("finetune.epochs", |spec| spec.epochs = 1001),
             ("finetune.freeze_epochs", |spec| spec.freeze_epochs = Some(101)),
@@ -297,7 +298,7 @@ mod tests {
         let wire =
             v1::IngestSpec { dataset_name: "a".into(), source, valid_percent: 20, folds: 5, ..Default::default() };
         assert_eq!(parse(Kind::Ingest(wire)).expect_err("both").field, "ingest.folds");
-        let finetunes: [(&str, fn(&mut v1::FinetuneSpec)); 3] = [
+        let finetunes: [(&str, Change); 3] = [
             ("finetune.find_lr", |spec| (spec.find_lr, spec.base_lr) = (true, 1e-3)),
             ("finetune.cutmix_alpha", |spec| (spec.mixup_alpha, spec.cutmix_alpha) = (0.4, 1.0)),
             ("finetune.min_scale", |spec| spec.min_scale = 0.5),
@@ -309,7 +310,7 @@ mod tests {
 
     #[test]
     fn what_was_parsed_parses_to_the_same_again() {
-        let finetunes: [fn(&mut v1::FinetuneSpec); 3] = [
+        let finetunes: [Change; 3] = [
             |wire| wire.fold = Some(3),
             |wire| (wire.mixup_alpha, wire.find_lr, wire.crop) = (0.4, true, v1::TrainingCrop::RandomResized.into()),
             |wire| (wire.cutmix_alpha, wire.label_smoothing, wire.base_lr) = (1.0, 0.1, 0.01),

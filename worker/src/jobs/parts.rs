@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use sortinghat_proto::ObjectRef;
+use sortinghat_proto::{ObjectRef, words::count};
 
 use super::{JobContext, JobError, Part};
-use crate::evaluation::count;
 
 /// What a task has to do.
 #[derive(Debug, PartialEq, Eq)]

@@ -125,8 +125,8 @@ impl Classifier {
     /// # Errors
     /// When they are another network's.
     pub(crate) fn set_statistics(&self, statistics: &[Tensor]) -> Result<(), TchError> {
-        let pairs = self.buffers.iter().zip(statistics);
-        pairs.map(|(buffer, copy)| no_grad(|| buffer.tensor.shallow_clone().f_copy_(copy)).map(drop)).collect()
+        let mut pairs = self.buffers.iter().zip(statistics);
+        pairs.try_for_each(|(buffer, copy)| no_grad(|| buffer.tensor.shallow_clone().f_copy_(copy)))
     }
 
     /// The whole model as a safetensors file.

@@ -56,8 +56,10 @@ impl Observer for StopsAfterOne {
         Flow::Continue
     }
 
+    fn smaller_pieces(&mut self, _: usize) {}
+
     fn step(&mut self, _: &StepReport, snapshot: &Snapshot<'_>) -> Flow {
-        self.checkpoint = snapshot.to_bytes().unwrap();
+        self.checkpoint = snapshot.copy().unwrap().into_bytes().unwrap();
         Flow::Stop
     }
 

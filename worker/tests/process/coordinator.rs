@@ -186,7 +186,6 @@ impl Service {
                 cancel: wishes.cancel,
                 preempt: wishes.preempt,
                 assignment: held.is_none().then(|| task.clone()),
-                ..v1::Lease::default()
             }
         });
         let leases: Vec<_> = leases.collect();

@@ -1,11 +1,10 @@
 //! What a shard of an evaluation has measured, on its way to the task that joins them.
 
 use serde::{Deserialize, Serialize};
-use sortinghat_proto::{ObjectRef, manifest::Document};
+use sortinghat_proto::{ObjectRef, manifest::Document, words::count};
 
 use super::Measured;
 use crate::{
-    evaluation::count,
     jobs::{JobContext, JobError, JobOutput},
     training::tta::Probabilities,
 };

@@ -154,7 +154,7 @@ fn resumed(trainer: &Trainer) -> String {
     let Position { epoch, batch, .. } = trainer.snapshot().position();
     match trainer.phase() {
         Some(Phase::Frozen) => format!("resumed from frozen epoch {epoch}, step {batch}"),
-        Some(Phase::Unfrozen | Phase::TestTime) => format!("resumed from epoch {epoch}, step {batch}"),
+        Some(Phase::Unfrozen | Phase::TestTime | Phase::Search) => format!("resumed from epoch {epoch}, step {batch}"),
         None => "resumed after the last epoch".to_owned(),
     }
 }

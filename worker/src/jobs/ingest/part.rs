@@ -3,12 +3,11 @@
 use std::{fs::File, ops::Range, os::unix::fs::FileExt as _};
 
 use serde::{Deserialize, Serialize};
-use sortinghat_proto::{ObjectRef, manifest::Document};
+use sortinghat_proto::{ObjectRef, manifest::Document, words::count};
 
 use super::{SHARD_BYTES, machine};
 use crate::{
     dataset::intake::{Finding, Inspected, Unusable},
-    evaluation::count,
     jobs::{JobContext, JobError, JobOutput},
 };
 
@@ -28,7 +27,7 @@ impl Document for IngestPart {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Found {
-    Photo(Inspected<Place>),
+    Photo(Box<Inspected<Place>>),
     Unusable(Unusable),
 }
 
@@ -77,7 +76,8 @@ pub(super) fn store(
         pictures.store()?;
     }
     let summary = format!("{} photos decoded", count(findings.len() as u64));
-    let findings = findings.into_iter().map(|finding| finding.map_or_else(Found::Unusable, Found::Photo));
+    let findings =
+        findings.into_iter().map(|finding| finding.map_or_else(Found::Unusable, |photo| Found::Photo(Box::new(photo))));
     let part = IngestPart { findings: findings.collect(), pictures: pictures.objects };
     Ok(JobOutput { manifest: context.objects().put_document(&part)?, summary })
 }
