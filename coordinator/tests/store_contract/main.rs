@@ -1,6 +1,7 @@
 //! What every store does: the conformance suite, the same answers from all, and what a durable one keeps.
 
 mod embedded;
+mod failing_disk;
 mod power_loss;
 mod proxy;
 mod random;

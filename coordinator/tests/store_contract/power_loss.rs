@@ -218,7 +218,8 @@ async fn write(store: &EmbeddedStore, life: u64, known: &mut Known, dice: &mut S
 }
 
 fn open(disk: &Disk) -> Result<EmbeddedStore, sortinghat_coordinator::store::StoreError> {
-    EmbeddedStore::over(disk.clone(), Arc::new(SystemClock::new()))
+    let disk = disk.clone();
+    EmbeddedStore::over(move || disk.clone(), Arc::new(SystemClock::new()))
 }
 
 /// One file through many cuts, some of them while it is repaired after the one before.

@@ -186,7 +186,7 @@ async fn memory_embedded_and_redis_answer_a_hundred_thousand_random_commands_ali
     let server = RedisServer::start_with(folder.path(), &["--appendonly", "no"]);
     let mut unsafe_options = options(&server.url());
     unsafe_options.allow_data_loss = true;
-    let embedded = EmbeddedStore::over(InMemoryBackend::new(), Arc::new(SystemClock::new())).expect("it is empty");
+    let embedded = EmbeddedStore::over(InMemoryBackend::new, Arc::new(SystemClock::new())).expect("it is empty");
     let contestants = vec![
         Contestant::new("memory", MemoryStore::new(Arc::new(SystemClock::new()))),
         Contestant::new("embedded", embedded),

@@ -3,6 +3,7 @@
 //! A batch is acknowledged after the commit that holds it was synced to the disk. Reads take a snapshot of the last commit and
 //! never wait for the writer.
 
+mod disk;
 mod tables;
 mod writer;
 
@@ -25,6 +26,7 @@ use sortinghat_proto::time::UnixMs;
 use tokio::sync::{broadcast, oneshot};
 
 use super::{Batch, Clock, Range, Record, Store, StoreError, Verdict};
+use disk::Disk;
 use tables::{COUNTERS, INDEXES, META, RECORDS, TIME};
 
 /// Hints that a slow listener may fall behind before it loses some.
@@ -32,7 +34,7 @@ const HINT_CAPACITY: usize = 4096;
 
 /// A store in one file. Dropping it finishes what was queued.
 pub struct EmbeddedStore {
-    database: Arc<Database>,
+    disk: Arc<Disk>,
     time: Arc<MonotoneTime>,
     hints: broadcast::Sender<Arc<str>>,
     /// `None` only while it is dropped.
@@ -65,27 +67,32 @@ impl EmbeddedStore {
         if !path.exists() {
             make(path).map_err(named)?;
         }
-        Self::start(Database::open(path).map_err(|source| named(source.into()))?, clock)
+        let file = path.to_owned();
+        Self::start(Disk::open(move || Ok(Database::open(&file)?)).map_err(named)?, clock)
     }
 
     /// The same over another place than a file, which is empty or was made by this: memory, or storage that loses its power.
-    pub fn over(place: impl StorageBackend, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let database = Database::builder().create_with_backend(place);
-        Self::start(database.map_err(|source| unavailable("open its storage")(source.into()))?, clock)
+    /// `place` is called again after a write to the place failed.
+    pub fn over<P: StorageBackend>(
+        place: impl Fn() -> P + Send + Sync + 'static,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
+        let disk = Disk::open(move || Ok(Database::builder().create_with_backend(place())?));
+        Self::start(disk.map_err(unavailable("open its storage"))?, clock)
     }
 
-    fn start(database: Database, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let database = Arc::new(database);
-        let greatest = tables::prepare(&database).map_err(unavailable("prepare its tables"))?;
+    fn start(disk: Disk, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        let disk = Arc::new(disk);
+        let greatest = disk.with(tables::prepare).map_err(unavailable("prepare its tables"))?;
         let time = Arc::new(MonotoneTime { clock, greatest: AtomicU64::new(greatest) });
         let hints = broadcast::channel(HINT_CAPACITY).0;
         let (requests, queue) = mpsc::channel();
-        let writer = writer::Writer { database: database.clone(), time: time.clone(), hints: hints.clone() };
+        let writer = writer::Writer { disk: disk.clone(), time: time.clone(), hints: hints.clone() };
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run(&queue))
             .map_err(|source| StoreError::Unavailable { action: "start its writer", reason: source.to_string() })?;
-        Ok(Self { database, time, hints, requests: Some(requests), writer: Some(writer) })
+        Ok(Self { disk, time, hints, requests: Some(requests), writer: Some(writer) })
     }
 
     /// Runs a read off the async threads: the page it needs may lie on the disk.
@@ -93,8 +100,8 @@ impl EmbeddedStore {
         &self,
         read: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let database = self.database.clone();
-        match tokio::task::spawn_blocking(move || read(&database)).await {
+        let disk = self.disk.clone();
+        match tokio::task::spawn_blocking(move || disk.with(read)).await {
             Ok(result) => result.map_err(unavailable("read")),
             Err(_) => Err(StoreError::Closed),
         }

@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, mpsc};
 
-use redb::{Database, Durability, ReadableTable as _, Table, WriteTransaction};
+use redb::{Durability, ReadableTable as _, Table, WriteTransaction};
 use tokio::sync::{broadcast, oneshot};
 
-use super::{COUNTERS, INDEXES, META, MonotoneTime, RECORDS, TIME, tables::VERSION};
+use super::{COUNTERS, INDEXES, META, MonotoneTime, RECORDS, TIME, disk::Disk, tables::VERSION};
 use crate::store::{Batch, Expectation, Verdict};
 
 /// Batches of one commit; more would only make the first ones wait.
@@ -19,7 +19,7 @@ pub(super) struct Request {
 
 /// The writer's own things.
 pub(super) struct Writer {
-    pub(super) database: Arc<Database>,
+    pub(super) disk: Arc<Disk>,
     pub(super) time: Arc<MonotoneTime>,
     pub(super) hints: broadcast::Sender<Arc<str>>,
 }
@@ -45,8 +45,8 @@ impl Writer {
         let verdicts = match self.write(&group) {
             Ok(verdicts) => verdicts,
             Err(error) => {
-                tracing::error!(%error, "the queue's store failed to commit");
                 metrics::counter!("sortinghat_store_commit_failures_total").increment(1);
+                self.recover(&error);
                 group.iter().map(|request| vec![Verdict::Unknown; request.batches.len()]).collect()
             }
         };
@@ -54,6 +54,14 @@ impl Writer {
             self.hint(&request.batches, &verdicts);
             // A caller that has gone away reads what became of its batch when it comes back.
             let _ = request.reply.send(verdicts);
+        }
+    }
+
+    /// Opens the file again before anybody hears of the failure, so that a read tells for good what became of their batches.
+    fn recover(&self, error: &redb::Error) {
+        tracing::error!(%error, "the queue's store failed to commit: opening its file again");
+        if let Err(error) = self.disk.reopen() {
+            tracing::error!(%error, "the queue's file cannot be opened again yet: the next write tries it");
         }
     }
 
@@ -66,11 +74,13 @@ impl Writer {
     }
 
     fn write(&self, group: &[Request]) -> Result<Vec<Vec<Verdict>>, redb::Error> {
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        let verdicts = self.apply_all(&transaction, group)?;
-        transaction.commit()?;
-        Ok(verdicts)
+        self.disk.with(|database| {
+            let mut transaction = database.begin_write()?;
+            transaction.set_durability(Durability::Immediate)?;
+            let verdicts = self.apply_all(&transaction, group)?;
+            transaction.commit()?;
+            Ok(verdicts)
+        })
     }
 
     fn apply_all(&self, transaction: &WriteTransaction, group: &[Request]) -> Result<Vec<Vec<Verdict>>, redb::Error> {

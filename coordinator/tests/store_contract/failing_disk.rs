@@ -1,0 +1,86 @@
+//! A disk that fails under the embedded store, and then works again.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use redb::StorageBackend;
+use sortinghat_coordinator::store::{EmbeddedStore, Store as _, SystemClock, Verdict};
+
+use crate::create;
+
+/// A disk in memory that fails while it is told to.
+#[derive(Debug, Clone, Default)]
+struct Fragile(Arc<Platter>);
+
+#[derive(Debug, Default)]
+struct Platter {
+    bytes: Mutex<Vec<u8>>,
+    is_failing: AtomicBool,
+}
+
+impl Fragile {
+    fn fail(&self, is_failing: bool) {
+        self.0.is_failing.store(is_failing, Ordering::SeqCst);
+    }
+
+    fn operate<T>(&self, work: impl FnOnce(&mut Vec<u8>) -> T) -> io::Result<T> {
+        if self.0.is_failing.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(work(&mut self.0.bytes.lock().expect("no holder panics")))
+    }
+}
+
+impl StorageBackend for Fragile {
+    fn len(&self) -> io::Result<u64> {
+        self.operate(|bytes| bytes.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let start = offset as usize;
+        self.operate(|bytes| out.copy_from_slice(&bytes[start..start + out.len()]))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.operate(|bytes| bytes.resize(len as usize, 0))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.operate(|_| ())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let start = offset as usize;
+        self.operate(|bytes| bytes[start..start + data.len()].copy_from_slice(data))
+    }
+}
+
+async fn write(store: &EmbeddedStore, key: &str) -> Verdict {
+    store.apply(vec![create(key)]).await.expect("the writer answers").remove(0)
+}
+
+#[tokio::test]
+async fn a_store_whose_disk_failed_goes_on_when_the_disk_does() {
+    let fragile = Fragile::default();
+    let disk = fragile.clone();
+    let place = move || disk.clone();
+    let store = EmbeddedStore::over(place, Arc::new(SystemClock::new())).expect("it opens");
+    assert_eq!(write(&store, "before").await, Verdict::Applied(Vec::new()));
+
+    fragile.fail(true);
+    assert_eq!(write(&store, "meanwhile").await, Verdict::Unknown);
+    assert_eq!(write(&store, "meanwhile").await, Verdict::Unknown, "the writer lives on");
+    store.read(&["before".to_owned()]).await.expect_err("nothing can be said for certain");
+
+    fragile.fail(false);
+    // The first writer to come finds the disk working, or opens it for the next.
+    while write(&store, "after").await == Verdict::Unknown {}
+    let keys = ["before", "after"].map(str::to_owned);
+    let records = store.read(&keys).await.expect("it reads again");
+    assert!(records.iter().all(Option::is_some), "what was acknowledged is there: {records:?}");
+}
