@@ -5,7 +5,10 @@
 //! the same property.
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use sortinghat_proto::{
     Digest, JobId, JobKind, Lane, ObjectRef, Refusal, Requirements, TaskId, Tenant, VersionedName,
     time::UnixMs,
@@ -33,12 +36,16 @@ pub(super) fn encode<T: Serialize>(record: &T) -> Bytes {
 /// Decodes a record. An unreadable one is an error that names it: guessing would lose jobs.
 pub(super) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, Refusal> {
     let corrupt = |reason: String| Refusal::new(ErrorCode::Internal, format!("record {key} cannot be read: {reason}"));
-    let Envelope { v, record } =
-        serde_json::from_slice::<Envelope<serde_json::Value>>(bytes).map_err(|error| corrupt(error.to_string()))?;
-    if v > FORMAT_VERSION {
-        return Err(corrupt(format!("it has version {v}, this software knows {FORMAT_VERSION}: upgrade it")));
+    let too_new = |v: u32| corrupt(format!("it has version {v}, this software knows {FORMAT_VERSION}: upgrade it"));
+    match serde_json::from_slice::<Envelope<T>>(bytes) {
+        Ok(Envelope { v, record }) if v <= FORMAT_VERSION => Ok(record),
+        Ok(Envelope { v, .. }) => Err(too_new(v)),
+        // A newer record need not even look like ours; then its version is what there is to say.
+        Err(error) => match serde_json::from_slice::<Envelope<IgnoredAny>>(bytes) {
+            Ok(Envelope { v, .. }) if v > FORMAT_VERSION => Err(too_new(v)),
+            Ok(_) | Err(_) => Err(corrupt(error.to_string())),
+        },
     }
-    serde_json::from_value(record).map_err(|error| corrupt(error.to_string()))
 }
 
 /// A job. Changes with every event of its history.
