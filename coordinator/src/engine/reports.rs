@@ -109,7 +109,15 @@ impl Shared {
                 return Ok(Taken { outcome: report.outcome.is_some(), events: false });
             };
             let mut change = Change::new(loaded, now);
-            let outcome = self.verified(report, loaded, &mut change).await?;
+            let verified = self.verified(report, loaded, &mut change).await;
+            if let Err(refusal) = &verified {
+                // It counts as running: its lease is renewed, its worker says again how it ended, and nothing that the same
+                // worker says of its other leases is held up.
+                tracing::warn!(task = %report.task, %refusal, "an outcome cannot be verified now");
+                metrics::counter!("sortinghat_unverified_outcomes_total").increment(1);
+            }
+            let is_certain = verified.is_ok();
+            let outcome = verified.unwrap_or_default();
             let entered = self.enter(&mut change, report, outcome.as_ref(), idle_ms)?;
             if entered == Entered::Stale {
                 return Ok(Taken { outcome: report.outcome.is_some(), events: false });
@@ -122,7 +130,7 @@ impl Shared {
             if applied && entered == Entered::All {
                 self.note_progress(report, loaded);
                 self.note_duration(outcome.as_ref(), loaded, now);
-                return Ok(Taken { outcome: report.outcome.is_some(), events: recorded_events });
+                return Ok(Taken { outcome: report.outcome.is_some() && is_certain, events: recorded_events });
             }
             // Only a lost race is a try; a long report takes as many batches as it takes.
             tries += usize::from(!applied);

@@ -1,11 +1,11 @@
 //! Leases, epochs, and workers that die.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use sortinghat_coordinator::store::{Clock as _, ManualClock};
 use sortinghat_proto::{
     JobKind,
-    v1::{AttemptOutcome, ErrorCode, JobState},
+    v1::{self, AttemptOutcome, ErrorCode, JobState},
 };
 
 use crate::world::{LEASE_MS, START, Worker, World, checkpoint, crash, finetune, ingest, success};
@@ -89,6 +89,26 @@ async fn three_deaths_are_poison_and_a_checkpoint_between_them_is_progress() {
     worker.start(&world.engine).await;
     worker.end(&world.engine, success(b"m")).await;
     assert_eq!(world.state(&training).await, JobState::Succeeded);
+}
+
+#[tokio::test]
+async fn an_object_store_that_is_away_costs_no_lease() {
+    let world = World::new().await;
+    let ended = world.submit(ingest()).await;
+    let running = world.submit(ingest()).await;
+    let mut worker = Worker::new("w1", 2);
+    worker.start(&world.engine).await;
+    world.objects.away.store(true, Ordering::SeqCst);
+    let lease = worker.request.leases.iter_mut().find(|lease| lease.task_id.starts_with(ended.as_str()));
+    lease.expect("it runs both").outcome = Some(v1::TaskOutcome { outcome: Some(success(b"d")) });
+    for _ in 0..6 {
+        assert!(worker.poll(&world.engine).await.acknowledged.is_empty(), "it cannot be committed yet");
+        assert_eq!(world.pass(LEASE_MS / 2).await.expired, 0, "neither this lease nor the other one");
+    }
+    world.objects.away.store(false, Ordering::SeqCst);
+    assert_eq!(worker.poll(&world.engine).await.acknowledged.len(), 1);
+    assert_eq!(world.state(&ended).await, JobState::Succeeded);
+    assert_eq!(world.state(&running).await, JobState::Running);
 }
 
 #[tokio::test]

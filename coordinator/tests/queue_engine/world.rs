@@ -18,7 +18,7 @@ use sortinghat_proto::{
     JobId, ObjectRef, Refusal, Tenant,
     limits::MAX_JOBS_PER_CALL,
     time::UnixMs,
-    v1::{self, attempt_event, job_spec::Kind, task_outcome},
+    v1::{self, ErrorCode, attempt_event, job_spec::Kind, task_outcome},
 };
 
 use crate::unsure::Unsure;
@@ -27,15 +27,19 @@ use crate::unsure::Unsure;
 pub(crate) const LEASE_MS: u64 = 9_000;
 pub(crate) const START: UnixMs = UnixMs(1_700_000_000_000);
 
-/// An object store that has everything, until it is told to have lost it.
+/// An object store that has everything, until it is told to have lost it or to be away.
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
     pub(crate) lost: AtomicBool,
+    pub(crate) away: AtomicBool,
 }
 
 #[async_trait]
 impl ObjectPresence for Objects {
     async fn holds(&self, _: &Tenant, _: &ObjectRef) -> Result<bool, Refusal> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(Refusal::new(ErrorCode::StorageUnavailable, "the object store is away"));
+        }
         Ok(!self.lost.load(Ordering::SeqCst))
     }
 }
