@@ -11,7 +11,8 @@ export PATH := $(CACHE)/tools/bin:$(PATH)
 WITHOUT_LIBTORCH := sortinghat-proto sortinghat-coordinator sortinghat-client
 
 .NOTPARALLEL:
-.PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering unit stores power-cuts simulate bench compare clean
+.PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering unit stores power-cuts simulate \
+	chaos bench bench-queue compare clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -81,8 +82,23 @@ power-cuts: ## The embedded store through CUTS losses of power from SEED on
 simulate: ## The coordinator in virtual time with faults, SEEDS from SEED on
 	SORTINGHAT_SIMULATIONS=$(SEEDS) SORTINGHAT_SEED=$(SEED) $(SUITE) --test simulation whatever -- --nocapture
 
+# The size of a chaos run.
+FAULTS ?= 60
+JOBS ?= 2000
+STORE ?= embedded
+
+chaos: deps ## Faults against real processes, then a check of every job: FAULTS=n JOBS=n SEED=n STORE=embedded
+	cargo build --workspace --bins --example chaos
+	$${CARGO_TARGET_DIR:-target}/debug/examples/chaos --faults $(FAULTS) --jobs $(JOBS) --seed $(SEED) --store $(STORE)
+
 bench: deps ## Photos a second on this machine, beside plain PyTorch settings
 	cargo run --package sortinghat-worker --example throughput -- $(CACHE)/photos
+
+# RUN takes options: --rounds, --jobs, --depths 1000,1000000, --workers, --alone.
+bench-queue: test-deps ## Jobs a second through the queue, beside BullMQ and Celery: RUN="--depths 1000000"
+	@deploy/install.sh queue-peers
+	cargo build --release --package sortinghat-coordinator --bins
+	cargo run --release --package sortinghat-tests --example bench_queue -- $(RUN)
 
 compare: test-deps ## Accuracy beside fastai on the same folds; hours on two cores, see docs/parity.md
 	tests/python/compare.sh

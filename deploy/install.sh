@@ -35,6 +35,7 @@ is simply started again. Every download is checked against a digest kept in depl
   pillow-images  Pillow's collection of broken and odd images, 47 MB
   redis          a server for the Redis store's tests (Valkey 9.1), 4 MB on disk
   fastai         fastai 2.8.12 in a Python environment of its own, for make compare only, 5.5 GB
+  queue-peers    BullMQ 6.7 (needs Node.js and npm) and Celery 5.7, for make bench-queue only, 60 MB on disk
 HELP
 }
 
@@ -61,7 +62,7 @@ check_system() {
     need flock util-linux
     if command -v python3 >/dev/null 2>&1; then
         python3 -m pip --version >/dev/null 2>&1 || missing_packages+=(python3-pip)
-        if [[ " $* " =~ " test "|" python "|" fastai " ]]; then
+        if [[ " $* " =~ " test "|" python "|" fastai "|" queue-peers " ]]; then
             python3 -c 'import ensurepip' >/dev/null 2>&1 || missing_packages+=(python3-venv)
         fi
     fi
@@ -262,6 +263,18 @@ build_fastai() {
     "$1/bin/python" -m pip install --quiet --only-binary=:all: -r "$PINS/fastai.txt"
 }
 
+build_bullmq() {
+    command -v npm >/dev/null 2>&1 || fail "BullMQ needs Node.js and npm: sudo apt-get install -y nodejs npm"
+    cp "$PINS/bullmq/"*.json "$1/"
+    # Digests are in the lock file; no package may run a script.
+    npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund --loglevel error
+}
+
+build_celery() {
+    python3 -m venv "$1"
+    "$1/bin/python" -m pip install --quiet --no-deps --only-binary=:all: --require-hashes -r "$PINS/celery.txt"
+}
+
 build_pillow_images() {
     local downloads="$CACHE/downloads/pillow"
     mkdir -p "$downloads"
@@ -290,6 +303,10 @@ install_one() {
     python) install_directory python "$CACHE/python" "$(sha256_of "$PINS/python.txt")" build_python ;;
     redis) install_directory redis "$CACHE/redis" "$(sha256_of "$PINS/redis.txt")" build_redis ;;
     fastai) install_directory fastai "$CACHE/fastai" "$(sha256_of "$PINS/fastai.txt")" build_fastai ;;
+    queue-peers)
+        install_directory bullmq "$CACHE/bullmq" "$(sha256_of "$PINS/bullmq/package-lock.json")" build_bullmq
+        install_directory celery "$CACHE/celery" "$(sha256_of "$PINS/celery.txt")" build_celery
+        ;;
     pillow-images)
         install_directory pillow-images "$CACHE/pillow-images" "$(sha256_of "$PINS/pillow-source.txt")" build_pillow_images
         ;;

@@ -1,18 +1,15 @@
 //! A coordinator and a worker in a temporary folder, which can be killed and started again.
 
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
 use tempfile::TempDir;
 
-use crate::{Hat, binary, wait_until};
+use crate::{Hat, Process, binary, wait_until};
 
 /// What a deployment is started with.
 #[derive(Debug, Clone)]
@@ -47,13 +44,14 @@ pub enum Victim {
 /// A running coordinator and worker. Both end with it.
 #[derive(Debug)]
 pub struct Deployment {
-    folder: TempDir,
-    options: Options,
-    address: String,
-    coordinator: Child,
-    worker: Child,
+    // The processes first: they must end before the folder that they write into.
+    worker: Process,
     /// Workers beside the one that faults hit.
-    others: Vec<Child>,
+    others: Vec<Process>,
+    coordinator: Process,
+    address: String,
+    options: Options,
+    folder: TempDir,
 }
 
 impl Deployment {
@@ -63,7 +61,7 @@ impl Deployment {
         let (coordinator, address) = start_coordinator(folder.path(), &options, "127.0.0.1:0");
         let worker = start_worker(folder.path(), &options, &address, "worker");
         let deployment = Self { folder, options, address, coordinator, worker, others: Vec::new() };
-        wait_until("the worker to be known", || deployment.executor_pid());
+        wait_until("the worker to be known", || deployment.worker.child());
         deployment
     }
 
@@ -98,17 +96,15 @@ impl Deployment {
     pub fn kill_and_replace(&mut self, victim: Victim) {
         match victim {
             Victim::Coordinator => {
-                self.coordinator.kill().expect("the coordinator runs");
-                self.coordinator.wait().expect("a killed child can be waited for");
+                self.coordinator.kill();
                 (self.coordinator, _) = start_coordinator(self.folder.path(), &self.options, &self.address);
             }
             Victim::Worker => {
-                self.worker.kill().expect("the worker runs");
-                self.worker.wait().expect("a killed child can be waited for");
+                self.worker.kill();
                 self.start_worker_again();
             }
             Victim::Executor => {
-                let executor = self.executor_pid().expect("an executor runs");
+                let executor = self.worker.child().expect("an executor runs");
                 kill(executor, Signal::SIGKILL).expect("the executor is ours");
             }
         }
@@ -121,33 +117,17 @@ impl Deployment {
 
     /// Asks a process to end in an orderly way and returns whether it exited with 0.
     pub fn terminate(&mut self, victim: Victim) -> bool {
-        let child = match victim {
+        let process = match victim {
             Victim::Coordinator => &mut self.coordinator,
             Victim::Worker => &mut self.worker,
             Victim::Executor => panic!("an executor ends with its worker"),
         };
-        kill(pid_of(child), Signal::SIGTERM).expect("the process is ours");
-        wait_until("the process to end", || child.try_wait().expect("a child can be asked")).success()
-    }
-
-    /// The worker's executor process.
-    fn executor_pid(&self) -> Option<Pid> {
-        let worker = self.worker.id();
-        let threads = fs::read_dir(format!("/proc/{worker}/task")).ok()?;
-        threads.filter_map(Result::ok).find_map(|thread| {
-            let children = fs::read_to_string(thread.path().join("children")).ok()?;
-            children.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
-        })
+        process.terminate().success()
     }
 }
 
 impl Drop for Deployment {
     fn drop(&mut self) {
-        for child in self.others.iter_mut().chain([&mut self.worker, &mut self.coordinator]) {
-            // Already gone is as good as gone.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
         if std::thread::panicking() {
             for name in ["coordinator.log", "worker.log", "worker-2.log"] {
                 let log = fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
@@ -160,7 +140,7 @@ impl Drop for Deployment {
 }
 
 /// Starts a coordinator and waits until it serves; returns its address as well.
-fn start_coordinator(folder: &Path, options: &Options, listen: &str) -> (Child, String) {
+fn start_coordinator(folder: &Path, options: &Options, listen: &str) -> (Process, String) {
     let data_dir = folder.join("coordinator");
     let address_file = data_dir.join("coordinator.addr");
     // One that was killed leaves it behind.
@@ -169,23 +149,19 @@ fn start_coordinator(folder: &Path, options: &Options, listen: &str) -> (Child, 
     if let Some(shard_items) = options.shard_items {
         command.args(["--shard-items", &shard_items.to_string()]);
     }
-    let child = command
+    command
         .args(["--listen", listen, "--lease-ttl", options.lease_ttl, "--object-store"])
         .arg(object_store(folder))
         .arg("--data-dir")
-        .arg(data_dir)
-        .stdin(Stdio::null())
-        .stdout(log_file(folder, "coordinator.log"))
-        .stderr(log_file(folder, "coordinator.log"))
-        .spawn()
-        .expect("the coordinator starts");
+        .arg(data_dir);
+    let process = Process::start(&mut command, &folder.join("coordinator.log"));
     let address = wait_until("the coordinator to write its address", || {
         fs::read_to_string(&address_file).ok().map(|text| text.trim().to_owned())
     });
-    (child, address)
+    (process, address)
 }
 
-fn start_worker(folder: &Path, options: &Options, address: &str, name: &str) -> Child {
+fn start_worker(folder: &Path, options: &Options, address: &str, name: &str) -> Process {
     let mut command = Command::new(binary("sortinghat-worker"));
     command
         .arg("run")
@@ -198,12 +174,7 @@ fn start_worker(folder: &Path, options: &Options, address: &str, name: &str) -> 
     if let Some(weights_dir) = &options.weights_dir {
         command.arg("--weights-dir").arg(weights_dir);
     }
-    command
-        .stdin(Stdio::null())
-        .stdout(log_file(folder, &format!("{name}.log")))
-        .stderr(log_file(folder, &format!("{name}.log")))
-        .spawn()
-        .expect("the worker starts")
+    Process::start(&mut command, &folder.join(format!("{name}.log")))
 }
 
 /// One folder for both, as a URL.
@@ -211,12 +182,4 @@ fn object_store(folder: &Path) -> String {
     let objects = folder.join("objects");
     fs::create_dir_all(&objects).expect("the temporary folder is writable");
     format!("file://{}", objects.display())
-}
-
-fn log_file(folder: &Path, name: &str) -> File {
-    File::options().create(true).append(true).open(folder.join(name)).expect("the temporary folder is writable")
-}
-
-fn pid_of(child: &Child) -> Pid {
-    Pid::from_raw(i32::try_from(child.id()).expect("process ids fit in 32 bits"))
 }

@@ -3,12 +3,20 @@
 //! Nothing here sleeps for a guess: every wait polls a fact (an address is written, a job says it runs) under a deadline.
 
 mod deployment;
+mod dice;
 mod hat;
 pub mod odd_photos;
 pub mod photos;
+mod process;
+mod proxy;
+mod simulated;
 
 pub use deployment::{Deployment, Options, Victim};
+pub use dice::Dice;
 pub use hat::{Answer, Hat};
+pub use process::Process;
+pub use proxy::{Proxy, Weather};
+pub use simulated::{Identity, SIMULATED_LABEL, SimulatedWorker, Work};
 
 use std::{
     path::PathBuf,

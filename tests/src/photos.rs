@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path};
 
+use crate::dice::mix;
+
 /// Classes that a network tells apart after a few steps: the background colour leans one way in each.
 pub const CLASSES: [&str; 3] = ["blue", "green", "red"];
 
@@ -33,14 +35,6 @@ fn shape(class: usize, number: u32, side: u32) -> Vec<u8> {
         }
     }
     pixels
-}
-
-/// SplitMix64's output function: neighbouring inputs give unrelated outputs.
-fn mix(seed: u64) -> u64 {
-    let z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 fn write_png(path: &Path, side: u32, pixels: &[u8]) {

@@ -1,0 +1,154 @@
+//! Full cycles a second (submit, claim, complete, all durable) beside BullMQ and Celery: `make bench-queue`.
+//!
+//! Contenders take turns, each turn with processes and stores of its own; medians are compared. Nothing is computed in
+//! any of them, the payload, slots and bulk size are the same, and the load generator's CPU is shown apart.
+
+mod measure;
+mod ours;
+mod peers;
+mod servers;
+
+use clap::Parser;
+
+use measure::{Latency, Throughput, median};
+use ours::Ours;
+use peers::Peer;
+use servers::Sync;
+
+type Failure = Box<dyn std::error::Error + Send + std::marker::Sync>;
+
+/// Tasks that the worker runs at a time, in every contender.
+const SLOTS: u32 = 8;
+/// Jobs of one call.
+const BULK: usize = 500;
+/// Bytes of a job's payload; a classification's spec has about as many.
+const PAYLOAD_BYTES: usize = 150;
+/// Jobs sent one at a time to see how soon each starts.
+const TRICKLE: usize = 300;
+
+/// Full cycles a second beside other queues, and how the cost grows.
+#[derive(Debug, Parser)]
+struct Settings {
+    /// Turns of each contender
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Jobs of one turn
+    #[arg(long, default_value_t = 20_000)]
+    jobs: usize,
+    /// Queue lengths at which the cost of a cycle is measured; 1000000 takes minutes to fill
+    #[arg(long, value_delimiter = ',', default_value = "1000,10000,100000")]
+    depths: Vec<usize>,
+    /// Workers that wait for work at the same time
+    #[arg(long, default_value_t = 1_000)]
+    workers: usize,
+    /// Leave the other queues out
+    #[arg(long)]
+    alone: bool,
+}
+
+/// Who is measured.
+#[derive(Debug, Clone, Copy)]
+enum Contender {
+    Embedded,
+    BullMq(Sync),
+    Celery,
+}
+
+impl Contender {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "sortinghat, embedded store",
+            Self::BullMq(Sync::Always) => "BullMQ, appendfsync always",
+            Self::BullMq(Sync::EverySecond) => "BullMQ, appendfsync everysec",
+            Self::Celery => "Celery, appendfsync everysec",
+        }
+    }
+
+    async fn turn(self, settings: &Settings) -> Result<(Throughput, Latency), Failure> {
+        match self {
+            Self::Embedded => {
+                let mut ours = Ours::start().await?;
+                Ok((ours.cycles(settings.jobs, BULK).await?, ours.trickle(TRICKLE).await?))
+            }
+            Self::BullMq(sync) => Peer::bullmq(sync)?.turn(settings.jobs, BULK),
+            Self::Celery => Peer::celery()?.turn(settings.jobs / 10, BULK),
+        }
+    }
+}
+
+fn main() -> Result<(), Failure> {
+    let settings = Settings::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        compare(&settings).await?;
+        memory(100_000).await?;
+        many_workers(settings.workers).await?;
+        depths(&settings.depths).await
+    })
+}
+
+async fn compare(settings: &Settings) -> Result<(), Failure> {
+    let mut contenders = vec![Contender::Embedded];
+    if !settings.alone {
+        contenders.extend([Contender::BullMq(Sync::EverySecond), Contender::BullMq(Sync::Always), Contender::Celery]);
+    }
+    let mut turns: Vec<Vec<(Throughput, Latency)>> = contenders.iter().map(|_| Vec::new()).collect();
+    for _ in 0..settings.rounds {
+        for (contender, turns) in contenders.iter().zip(&mut turns) {
+            turns.push(contender.turn(settings).await?);
+        }
+    }
+    println!("{SLOTS} slots, bulks of {BULK}, {PAYLOAD_BYTES} bytes of payload, medians of {} turns", settings.rounds);
+    println!("{:<30} {:>9} {:>12} {:>12} {:>13} {:>13}", "", "cycles/s", "server us", "clients us", "start p50 ms", "p99 ms");
+    let rate = |turns: &[(Throughput, Latency)]| median(turns.iter().map(|(throughput, _)| throughput.cycles_per_s));
+    let ours = rate(&turns[0]);
+    for (contender, turns) in contenders.iter().zip(&turns) {
+        let of = |figure: fn(&(Throughput, Latency)) -> f64| median(turns.iter().map(figure));
+        println!(
+            "{:<30} {:>9.0} {:>12.0} {:>12.0} {:>13.2} {:>13.2}   ours is {:.2} times as fast",
+            contender.name(),
+            rate(turns),
+            of(|(throughput, _)| throughput.server_cpu_us),
+            of(|(throughput, _)| throughput.client_cpu_us),
+            of(|(_, latency)| latency.p50_ms),
+            of(|(_, latency)| latency.p99_ms),
+            ours / rate(turns),
+        );
+    }
+    Ok(())
+}
+
+/// Memory of the coordinator with so many jobs queued.
+async fn memory(jobs: usize) -> Result<(), Failure> {
+    let mut ours = Ours::start().await?;
+    let before = ours.memory_mib()?;
+    ours.fill(jobs).await?;
+    println!("{jobs} jobs queued: the coordinator holds {:.0} MiB, {before:.0} MiB without them", ours.memory_mib()?);
+    Ok(())
+}
+
+/// What waiting workers cost, and how soon one of them gets a job.
+async fn many_workers(count: usize) -> Result<(), Failure> {
+    let mut ours = Ours::start().await?;
+    let idle = ours.idle_cpu_percent(count).await?;
+    let latency = ours.trickle(TRICKLE).await?;
+    println!(
+        "{count} workers waiting: {idle:.1}% of a core while idle; submit to start p50 {:.2} ms, p99 {:.2} ms",
+        latency.p50_ms, latency.p99_ms
+    );
+    Ok(())
+}
+
+/// What a cycle costs with so many jobs queued before it.
+async fn depths(depths: &[usize]) -> Result<(), Failure> {
+    for depth in depths {
+        let mut ours = Ours::start().await?;
+        ours.fill(*depth).await?;
+        let drained = ours.drain_some(2_000.min(*depth)).await?;
+        println!(
+            "{depth:>8} queued: {:.0} claims and completions a second, {:.0} us of the coordinator's CPU each",
+            drained.cycles_per_s, drained.server_cpu_us
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! A coordinator, its simulated workers and its producer.
+
+use std::{
+    collections::HashMap,
+    fs,
+    net::SocketAddr,
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use sortinghat_client::{Client, Endpoint, Submission};
+use sortinghat_proto::{
+    ObjectRef,
+    manifest::{self, UploadManifest, UploadedFile},
+    v1::{
+        Assignment, ClassifySpec, FinetuneSpec, IngestSpec, JobSpec, SubmitJobRequest, SubmitJobsRequest,
+        TaskSucceeded, job_service_client::JobServiceClient, job_spec::Kind, submit_verdict::Verdict,
+        task_outcome::Outcome,
+    },
+};
+use sortinghat_tests::{Identity, Process, SimulatedWorker, Work, binary, wait_until};
+use tempfile::TempDir;
+use tokio::sync::Notify;
+use tonic::transport::Channel;
+
+use crate::{
+    Failure, SLOTS,
+    measure::{Latency, Throughput, cpu_of, memory_of_mib, own_cpu},
+};
+
+/// How long the coordinator's idle CPU is measured.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// A coordinator of our own.
+pub(crate) struct Ours {
+    coordinator: Process,
+    address: SocketAddr,
+    service: JobServiceClient<Channel>,
+    /// A model, so that a classification can be submitted.
+    classify: ClassifySpec,
+    craft: Arc<Craft>,
+    workers: Vec<SimulatedWorker>,
+    // After the coordinator that writes into it.
+    _folder: TempDir,
+}
+
+/// Finishes every task at once with the same manifest, and notes when each started.
+struct Craft {
+    manifest: ObjectRef,
+    starts: Mutex<HashMap<String, Instant>>,
+    finished: AtomicU64,
+    progress: Notify,
+}
+
+impl Work for Craft {
+    fn start(&self, task: &Assignment) -> Duration {
+        self.starts.lock().expect("no holder panics").insert(task.job_id.clone(), Instant::now());
+        Duration::ZERO
+    }
+
+    fn finish(&self, _: &Assignment) -> Outcome {
+        self.finished.fetch_add(1, Ordering::Relaxed);
+        self.progress.notify_one();
+        Outcome::Succeeded(TaskSucceeded { manifest: Some(self.manifest.clone().into()), summary: String::new() })
+    }
+}
+
+impl Craft {
+    async fn until_finished(&self, count: u64) {
+        while self.finished.load(Ordering::Relaxed) < count {
+            self.progress.notified().await;
+        }
+    }
+}
+
+impl Ours {
+    pub(crate) async fn start() -> Result<Self, Failure> {
+        let folder = TempDir::with_prefix("sortinghat-bench-")?;
+        let mut command = Command::new(binary("sortinghat-coordinator"));
+        command.args(["--listen", "127.0.0.1:0", "--log-filter", "warn", "--data-dir"]).arg(folder.path());
+        let coordinator = Process::start(&mut command, &folder.path().join("coordinator.log"));
+        let address: SocketAddr = wait_until("the coordinator to listen", || {
+            fs::read_to_string(folder.path().join("coordinator.addr")).ok()?.trim().parse().ok()
+        });
+        let url = format!("http://{address}");
+        let client = Client::connect(Endpoint::local(url.clone())).await?;
+        let manifest = client.upload_bytes(b"{\"format\":\"sortinghat.simulated/1\"}\n".to_vec().into()).await?;
+        let photo = client.upload_bytes(b"photo".to_vec().into()).await?;
+        let files = vec![UploadedFile { path: "a/photo.png".to_owned(), object: photo }];
+        let source = client.upload_bytes(manifest::encode(&UploadManifest { files }).into()).await?;
+        let craft = Arc::new(Craft {
+            manifest,
+            starts: Mutex::default(),
+            finished: AtomicU64::new(0),
+            progress: Notify::new(),
+        });
+        let service = JobServiceClient::new(Channel::from_shared(url)?.tcp_nodelay(true).connect().await?);
+        let classify = ClassifySpec { source: Some(source.into()), ..ClassifySpec::default() };
+        let mut ours = Self { coordinator, address, service, classify, craft, workers: Vec::new(), _folder: folder };
+        ours.make_model(&client).await?;
+        Ok(ours)
+    }
+
+    async fn make_model(&mut self, client: &Client) -> Result<(), Failure> {
+        let worker = self.worker(0);
+        let source = self.classify.source.clone();
+        let ingest = IngestSpec { dataset_name: "bench".to_owned(), source, ..IngestSpec::default() };
+        let dataset = client.submit(&submission(Kind::Ingest(ingest))?).await?.id;
+        let finetune = FinetuneSpec { dataset: format!("job:{dataset}"), ..FinetuneSpec::default() };
+        let model = client.submit(&submission(Kind::Finetune(finetune))?).await?.id;
+        let mut watch = client.watch(&model, 0);
+        while watch.next().await?.is_some() {}
+        self.classify.model = client.get_job(&model).await?.output.ok_or("no model was made")?.name;
+        worker.drain().await;
+        Ok(())
+    }
+
+    fn worker(&self, number: usize) -> SimulatedWorker {
+        let identity = Identity { id: format!("bench-{number}"), slots: SLOTS };
+        SimulatedWorker::start(self.address, identity, self.craft.clone())
+    }
+
+    /// Submits jobs in bulks while one worker takes and completes them.
+    pub(crate) async fn cycles(&mut self, jobs: usize, bulk: usize) -> Result<Throughput, Failure> {
+        let worker = self.worker(1);
+        let target = self.craft.finished.load(Ordering::Relaxed) + jobs as u64;
+        let (began, server, own) = (Instant::now(), self.cpu()?, own_cpu()?);
+        let mut left = jobs;
+        while left > 0 {
+            self.submit(left.min(bulk)).await?;
+            left -= left.min(bulk);
+        }
+        self.craft.until_finished(target).await;
+        worker.drain().await;
+        Ok(Throughput::of(jobs, began.elapsed(), self.cpu()? - server, own_cpu()? - own))
+    }
+
+    /// Submits one job every 20 ms and sees how soon each starts.
+    pub(crate) async fn trickle(&mut self, jobs: usize) -> Result<Latency, Failure> {
+        if self.workers.is_empty() {
+            self.workers.push(self.worker(2));
+        }
+        let target = self.craft.finished.load(Ordering::Relaxed) + jobs as u64;
+        let mut sent = Vec::with_capacity(jobs);
+        for _ in 0..jobs {
+            let at = Instant::now();
+            sent.extend(self.submit(1).await?.into_iter().map(|id| (id, at)));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.craft.until_finished(target).await;
+        let starts = self.craft.starts.lock().expect("no holder panics");
+        let samples = sent.iter().map(|(id, at)| starts[id].duration_since(*at).as_secs_f64() * 1e3);
+        Ok(Latency::of(samples.collect()))
+    }
+
+    /// Queues jobs that nobody takes yet.
+    pub(crate) async fn fill(&mut self, jobs: usize) -> Result<(), Failure> {
+        let mut left = jobs;
+        while left > 0 {
+            self.submit(left.min(1_000)).await?;
+            left -= left.min(1_000);
+        }
+        Ok(())
+    }
+
+    /// Takes and completes some of the queued jobs.
+    pub(crate) async fn drain_some(&mut self, jobs: usize) -> Result<Throughput, Failure> {
+        let target = self.craft.finished.load(Ordering::Relaxed) + jobs as u64;
+        let (began, server, own) = (Instant::now(), self.cpu()?, own_cpu()?);
+        let worker = self.worker(3);
+        self.craft.until_finished(target).await;
+        let cost = Throughput::of(jobs, began.elapsed(), self.cpu()? - server, own_cpu()? - own);
+        drop(worker);
+        Ok(cost)
+    }
+
+    /// Lets so many workers wait for work, and returns what that costs the coordinator, in percent of one core.
+    pub(crate) async fn idle_cpu_percent(&mut self, count: usize) -> Result<f64, Failure> {
+        self.workers = (0..count).map(|number| self.worker(1_000 + number)).collect();
+        // Until all have connected and wait.
+        tokio::time::sleep(IDLE / 2).await;
+        let before = self.cpu()?;
+        tokio::time::sleep(IDLE).await;
+        Ok((self.cpu()? - before).as_secs_f64() / IDLE.as_secs_f64() * 100.0)
+    }
+
+    pub(crate) fn memory_mib(&self) -> Result<f64, Failure> {
+        memory_of_mib(self.coordinator.pid().as_raw())
+    }
+
+    fn cpu(&self) -> Result<Duration, Failure> {
+        cpu_of(self.coordinator.pid().as_raw())
+    }
+
+    /// Submits so many jobs in one call and returns their ids.
+    async fn submit(&mut self, count: usize) -> Result<Vec<String>, Failure> {
+        let spec = JobSpec { kind: Some(Kind::Classify(self.classify.clone())) };
+        let job = SubmitJobRequest { spec: Some(spec), ..SubmitJobRequest::default() };
+        let verdicts = self.service.submit_jobs(SubmitJobsRequest { jobs: vec![job; count] }).await?.into_inner().verdicts;
+        let ids = verdicts.into_iter().map(|verdict| match verdict.verdict {
+            Some(Verdict::Accepted(accepted)) => Ok(accepted.job.ok_or("a job is missing")?.id),
+            other => Err(format!("a submission was refused: {other:?}").into()),
+        });
+        ids.collect()
+    }
+}
+
+fn submission(kind: Kind) -> Result<Submission, Failure> {
+    Ok(Submission::new(JobSpec { kind: Some(kind) }.try_into().map_err(|refusal| format!("{refusal:?}"))?))
+}

@@ -1,0 +1,244 @@
+//! The real binaries of a run: coordinators and workers, with proxies before the coordinators.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use sortinghat_proto::v1::{ListJobsRequest, job_service_client::JobServiceClient};
+use sortinghat_tests::{Process, Proxy, binary};
+use tonic::transport::Channel;
+
+use crate::{Failure, PATIENCE, meters::Meter, settings::StoreKind};
+
+/// Length of a lease.
+pub(crate) const LEASE: Duration = Duration::from_secs(2);
+/// Workers with executors.
+pub(crate) const REAL_WORKERS: usize = 2;
+/// How often processes that ended by themselves are looked for.
+const SUPERVISION: Duration = Duration::from_millis(50);
+
+/// Everything that runs.
+pub(crate) struct Cluster {
+    folder: PathBuf,
+    pub(crate) coordinators: Vec<Coordinator>,
+    pub(crate) workers: Vec<Worker>,
+    pub(crate) roads: Roads,
+}
+
+/// The ways to the coordinators, one for each kind of peer.
+pub(crate) struct Roads {
+    pub(crate) workers: Proxy,
+    pub(crate) simulated: Proxy,
+    pub(crate) clients: Proxy,
+}
+
+impl Roads {
+    pub(crate) fn all(&self) -> [&Proxy; 3] {
+        [&self.workers, &self.simulated, &self.clients]
+    }
+}
+
+/// A coordinator, which may be down.
+pub(crate) struct Coordinator {
+    name: String,
+    pub(crate) address: SocketAddr,
+    metrics: SocketAddr,
+    process: Option<Process>,
+    pub(crate) meter: Meter,
+}
+
+/// A worker with an executor, which may be down.
+pub(crate) struct Worker {
+    name: String,
+    process: Option<Process>,
+}
+
+impl Cluster {
+    pub(crate) async fn start(folder: &Path, store: StoreKind) -> Result<Self, Failure> {
+        fs::create_dir_all(folder.join("objects"))?;
+        let count = match store {
+            StoreKind::Embedded => 1,
+        };
+        let coordinators = (0..count).map(|number| Coordinator::new(format!("coordinator-{number}")));
+        let coordinators = coordinators.collect::<Result<Vec<_>, _>>()?;
+        let upstreams: Vec<SocketAddr> = coordinators.iter().map(|coordinator| coordinator.address).collect();
+        let roads = Roads {
+            workers: Proxy::start(upstreams.clone()).await?,
+            simulated: Proxy::start(upstreams.clone()).await?,
+            clients: Proxy::start(upstreams).await?,
+        };
+        let workers = (0..REAL_WORKERS).map(|number| Worker { name: format!("worker-{number}"), process: None });
+        let mut cluster = Self { folder: folder.to_owned(), coordinators, workers: workers.collect(), roads };
+        for number in 0..cluster.coordinators.len() {
+            cluster.start_coordinator(number).await?;
+        }
+        (0..REAL_WORKERS).for_each(|number| cluster.start_worker(number));
+        Ok(cluster)
+    }
+
+    /// Starts a coordinator that is down, and returns how long it took to serve.
+    pub(crate) async fn start_coordinator(&mut self, number: usize) -> Result<Duration, Failure> {
+        let started = Instant::now();
+        self.spawn_coordinator(number);
+        self.until_served(number).await?;
+        Ok(started.elapsed())
+    }
+
+    fn spawn_coordinator(&mut self, number: usize) {
+        let objects = objects_url(&self.folder);
+        let coordinator = &mut self.coordinators[number];
+        let mut command = Command::new(binary("sortinghat-coordinator"));
+        command
+            .args(["--listen", &coordinator.address.to_string()])
+            .args(["--metrics-listen", &coordinator.metrics.to_string()])
+            .args(["--lease-ttl", &format!("{}s", LEASE.as_secs())])
+            .args(["--object-store", &objects])
+            .arg("--data-dir")
+            .arg(self.folder.join(&coordinator.name));
+        let log = self.folder.join(format!("{}.log", coordinator.name));
+        coordinator.process = Some(Process::start(&mut command, &log));
+    }
+
+    /// Waits until a coordinator answers a call that reads its store. It may end by itself meanwhile, as it does when its object
+    /// store cannot be written to; then it is started again, as its supervisor would.
+    pub(crate) async fn until_served(&mut self, number: usize) -> Result<(), Failure> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if answers(self.coordinators[number].address).await {
+                return Ok(());
+            }
+            self.supervise();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Err(format!("{} does not serve", self.coordinators[number].name).into())
+    }
+
+    pub(crate) fn start_worker(&mut self, number: usize) {
+        let worker = &mut self.workers[number];
+        let folder = self.folder.join(&worker.name);
+        let mut command = Command::new(binary("sortinghat-worker"));
+        command
+            .args(["run", "--coordinator", &format!("http://{}", self.roads.workers.address())])
+            .args(["--object-store", &objects_url(&self.folder), "--device", "cpu", "--threads", "1"])
+            .arg("--data-dir")
+            .arg(folder);
+        let log = self.folder.join(format!("{}.log", worker.name));
+        worker.process = Some(Process::start(&mut command, &log));
+    }
+
+    /// Lets time pass, and starts again what ends by itself.
+    pub(crate) async fn live_for(&mut self, duration: Duration) {
+        let until = Instant::now() + duration;
+        while Instant::now() < until {
+            self.supervise();
+            tokio::time::sleep(SUPERVISION.min(duration)).await;
+        }
+    }
+
+    /// Starts again what ended by itself, as systemd or Kubernetes would.
+    fn supervise(&mut self) {
+        for number in 0..self.coordinators.len() {
+            if has_ended(&mut self.coordinators[number].process) {
+                println!("  {} ended by itself and is started again", self.coordinators[number].name);
+                self.spawn_coordinator(number);
+            }
+        }
+        for number in 0..self.workers.len() {
+            if has_ended(&mut self.workers[number].process) {
+                println!("  {} ended by itself and is started again", self.workers[number].name);
+                self.start_worker(number);
+            }
+        }
+    }
+
+    /// A counter's sum over all coordinators.
+    pub(crate) fn total(&self, counter: &str) -> u64 {
+        self.coordinators.iter().map(|coordinator| coordinator.meter.total(counter)).sum()
+    }
+
+    /// The file of the embedded store.
+    pub(crate) fn queue_file(&self) -> PathBuf {
+        self.folder.join("coordinator-0/queue.redb")
+    }
+
+    /// The folder of objects.
+    pub(crate) fn objects(&self) -> PathBuf {
+        self.folder.join("objects")
+    }
+}
+
+fn has_ended(process: &mut Option<Process>) -> bool {
+    process.as_mut().is_some_and(|process| process.ended().is_some())
+}
+
+impl Coordinator {
+    fn new(name: String) -> Result<Self, Failure> {
+        let (address, metrics) = (free_address()?, free_address()?);
+        Ok(Self { name, address, metrics, process: None, meter: Meter::start(metrics) })
+    }
+
+    /// Kills it; it stays down until it is started.
+    pub(crate) fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Asks it to stop and waits; it stays down until it is started.
+    pub(crate) fn terminate(&mut self) -> bool {
+        self.process.take().is_none_or(|mut process| process.terminate().success())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.iter().for_each(|process| process.signal(signal));
+    }
+
+    pub(crate) fn pid(&self) -> Option<i32> {
+        self.process.as_ref().map(|process| process.pid().as_raw())
+    }
+}
+
+impl Worker {
+    /// Kills it, and its executor with it; it stays down until it is started.
+    pub(crate) fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Asks it to drain and waits; it stays down until it is started.
+    pub(crate) fn terminate(&mut self) -> bool {
+        self.process.take().is_none_or(|mut process| process.terminate().success())
+    }
+
+    /// Signals the worker, and not its executor.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.iter().for_each(|process| process.signal(signal));
+    }
+
+    /// Kills its executor alone.
+    pub(crate) fn kill_executor(&self) {
+        if let Some(executor) = self.process.as_ref().and_then(Process::child) {
+            // It may be gone already.
+            let _ = nix::sys::signal::kill(executor, Signal::SIGKILL);
+        }
+    }
+}
+
+fn objects_url(folder: &Path) -> String {
+    format!("file://{}", folder.join("objects").display())
+}
+
+/// An address of loopback that was free a moment ago; a coordinator must come back at the same one.
+fn free_address() -> Result<SocketAddr, Failure> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+async fn answers(address: SocketAddr) -> bool {
+    let channel = Channel::from_shared(format!("http://{address}")).expect("an address makes a URL");
+    let Ok(channel) = channel.connect().await else { return false };
+    let request = ListJobsRequest { page_size: 1, ..ListJobsRequest::default() };
+    let asked = tokio::time::timeout(Duration::from_secs(1), JobServiceClient::new(channel).list_jobs(request)).await;
+    matches!(asked, Ok(Ok(_)))
+}

@@ -1,0 +1,250 @@
+//! What goes wrong, in an order that the seed decides.
+
+use std::{
+    fmt,
+    fs::File,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use nix::mount::{MsFlags, mount};
+use sortinghat_tests::{Dice, Process};
+
+use crate::Failure;
+
+/// Something that goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// SIGKILL to a worker with an executor.
+    KillWorker,
+    /// SIGKILL to an executor.
+    KillExecutor,
+    /// A simulated worker vanishes.
+    KillSimulated,
+    /// SIGKILL to a coordinator while the disk is busy.
+    KillCoordinator,
+    /// SIGTERM to a worker, and a new one.
+    ReplaceWorker,
+    /// SIGTERM to a coordinator, and a new one.
+    ReplaceCoordinator,
+    /// SIGSTOP to a worker for longer than a lease.
+    StopWorker,
+    /// A simulated worker is silent for longer than a lease, and then says what it would have said.
+    StopSimulated,
+    /// SIGSTOP to a coordinator for longer than a lease.
+    StopCoordinator,
+    /// Workers and coordinators do not hear each other.
+    PartitionWorkers,
+    /// Simulated workers and coordinators do not hear each other.
+    PartitionSimulated,
+    /// Clients and coordinators do not hear each other.
+    PartitionClients,
+    /// Simulated workers are heard, but do not hear.
+    HalfOpenSimulated,
+    /// Clients are heard, but do not hear.
+    HalfOpenClients,
+    /// Every piece of every message takes its time.
+    SlowNetwork,
+    /// Every connection is reset.
+    ResetConnections,
+    /// Objects can be read, but not written.
+    ReadOnlyObjects,
+    /// The disk of the queue's store is full.
+    NoSpace,
+    /// The disk of the queue's store fails to sync.
+    FailingSync,
+}
+
+/// How often each fault is dealt in one round of the deck.
+const DECK: [(Fault, usize); 19] = [
+    (Fault::KillWorker, 2),
+    (Fault::KillExecutor, 2),
+    (Fault::KillSimulated, 3),
+    (Fault::KillCoordinator, 4),
+    (Fault::ReplaceWorker, 1),
+    (Fault::ReplaceCoordinator, 1),
+    (Fault::StopWorker, 1),
+    (Fault::StopSimulated, 3),
+    (Fault::StopCoordinator, 1),
+    (Fault::PartitionWorkers, 1),
+    (Fault::PartitionSimulated, 2),
+    (Fault::PartitionClients, 1),
+    (Fault::HalfOpenSimulated, 1),
+    (Fault::HalfOpenClients, 1),
+    (Fault::SlowNetwork, 1),
+    (Fault::ResetConnections, 2),
+    (Fault::ReadOnlyObjects, 1),
+    (Fault::NoSpace, 1),
+    (Fault::FailingSync, 1),
+];
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = match self {
+            Self::KillWorker => "kill -9 of a worker",
+            Self::KillExecutor => "kill -9 of an executor",
+            Self::KillSimulated => "a simulated worker vanishes",
+            Self::KillCoordinator => "kill -9 of a coordinator beside a busy disk",
+            Self::ReplaceWorker => "SIGTERM to a worker",
+            Self::ReplaceCoordinator => "SIGTERM to a coordinator",
+            Self::StopWorker => "SIGSTOP of a worker past its lease",
+            Self::StopSimulated => "a simulated worker is silent past its leases",
+            Self::StopCoordinator => "SIGSTOP of a coordinator past the leases",
+            Self::PartitionWorkers => "partition of the workers",
+            Self::PartitionSimulated => "partition of the simulated workers",
+            Self::PartitionClients => "partition of the clients",
+            Self::HalfOpenSimulated => "simulated workers are heard and do not hear",
+            Self::HalfOpenClients => "clients are heard and do not hear",
+            Self::SlowNetwork => "a slow network",
+            Self::ResetConnections => "a reset of every connection",
+            Self::ReadOnlyObjects => "objects cannot be written",
+            Self::NoSpace => "no space left for the queue",
+            Self::FailingSync => "the queue's disk fails to sync",
+        };
+        f.write_str(words)
+    }
+}
+
+impl Fault {
+    /// The faults of a round, in order.
+    pub(crate) fn deal(seed: u64, round: u32, count: u32, able: Abilities) -> Vec<Self> {
+        let mut dice = Dice::of(seed, "faults", u64::from(round));
+        let mut deck: Vec<Self> = DECK.iter().flat_map(|(fault, times)| vec![*fault; *times]).collect();
+        deck.retain(|fault| able.to_cause(*fault));
+        for place in (1..deck.len()).rev() {
+            deck.swap(place, dice.below(place as u64 + 1) as usize);
+        }
+        deck.into_iter().cycle().take(count as usize).collect()
+    }
+
+    /// Clients that watch should notice it, and come back.
+    pub(crate) fn interrupts_clients(self) -> bool {
+        matches!(
+            self,
+            Self::KillCoordinator
+                | Self::ReplaceCoordinator
+                | Self::StopCoordinator
+                | Self::PartitionClients
+                | Self::HalfOpenClients
+                | Self::ResetConnections
+        )
+    }
+}
+
+/// What this machine allows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Abilities {
+    /// Mounts of our own.
+    mounts: bool,
+    /// Tracing of our processes, to let their system calls fail.
+    traces: bool,
+}
+
+impl Abilities {
+    /// Finds out. With root's rights, mounts from here on are seen by this process and its children only.
+    pub(crate) fn find() -> Self {
+        let mounts = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).is_ok()
+            && mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).is_ok();
+        let probe = ["-f", "-qq", "-o", "/dev/null", "-e", "inject=fsync:error=EIO", "true"];
+        let strace = Command::new("strace").args(probe).output();
+        let traces = mounts && strace.is_ok_and(|output| output.status.success());
+        Self { mounts, traces }
+    }
+
+    fn to_cause(self, fault: Fault) -> bool {
+        match fault {
+            Fault::ReadOnlyObjects => self.mounts,
+            Fault::NoSpace | Fault::FailingSync => self.traces,
+            _ => true,
+        }
+    }
+
+    /// Lines that say what is left out on this machine, and what always is.
+    pub(crate) fn say_what_is_left_out(self) {
+        for (fault, _) in DECK.iter().filter(|(fault, _)| !self.to_cause(*fault)) {
+            println!("left out here: {fault} (needs root, and strace for system calls that fail)");
+        }
+        println!("left out always: clock jumps (the clock belongs to the whole machine); store tests cover a clock that goes back");
+    }
+
+    /// Makes the folder one that can be remounted.
+    pub(crate) fn prepare(self, objects: &Path) -> Result<(), Failure> {
+        if self.mounts {
+            mount(Some(objects), objects, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        }
+        Ok(())
+    }
+}
+
+/// Forbids or allows writing below a folder that [`Abilities::prepare`] was called for.
+pub(crate) fn set_read_only(folder: &Path, read_only: bool) -> Result<(), Failure> {
+    let flag = if read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flag;
+    Ok(mount(None::<&str>, folder, None::<&str>, flags, None::<&str>)?)
+}
+
+/// Lets system calls of a process on one file fail until it is dropped.
+pub(crate) struct Sabotage(Process);
+
+impl Sabotage {
+    /// `calls` and `error` are named as the system names them, such as "fsync,fdatasync" and "EIO".
+    pub(crate) fn start(pid: i32, file: &Path, calls: &str, error: &str, log: &Path) -> Self {
+        let mut command = Command::new("strace");
+        command
+            .args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string(), "-P"])
+            .arg(file)
+            .args(["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:error={error}")]);
+        Self(Process::start(&mut command, log))
+    }
+}
+
+impl Drop for Sabotage {
+    fn drop(&mut self) {
+        // Lets go of the traced process; killed, it might leave it stopped.
+        self.0.terminate();
+    }
+}
+
+/// Keeps the disk busy until it is dropped: large files, each synced.
+pub(crate) struct BusyDisk {
+    stop: Arc<AtomicBool>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl BusyDisk {
+    pub(crate) fn start(folder: &Path) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, path) = (stop.clone(), folder.join("ballast"));
+        Self { stop, writer: Some(std::thread::spawn(move || write_until(&stopped, &path))) }
+    }
+}
+
+impl Drop for BusyDisk {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.writer.take().map(JoinHandle::join).expect("it was started").expect("it does not panic");
+    }
+}
+
+fn write_until(stop: &AtomicBool, path: &PathBuf) {
+    let block = vec![0x5a; 4 << 20];
+    while !stop.load(Ordering::Relaxed) {
+        let written = File::create(path).and_then(|mut file| {
+            (0..8).try_for_each(|_| file.write_all(&block))?;
+            file.sync_all()
+        });
+        if written.is_err() {
+            // A disk that is full is busy enough.
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    // It is only ballast.
+    let _ = std::fs::remove_file(path);
+}

@@ -1,0 +1,260 @@
+//! The jobs of a run: what is submitted, until it is acknowledged, and the ledger of what was.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use sortinghat_client::{Client, Endpoint, SourceFile};
+use sortinghat_proto::{
+    ObjectRef,
+    v1::{
+        ClassifySpec, ErrorCode, EvaluateSpec, FinetuneSpec, IngestSpec, JobSpec, Requirements, SubmitJobRequest,
+        SubmitJobsRequest, SubmitVerdict, job_service_client::JobServiceClient, job_spec::Kind, submit_verdict::Verdict,
+    },
+};
+use sortinghat_tests::{Dice, SIMULATED_LABEL, photos};
+use tonic::transport::Channel;
+
+use crate::{Failure, PATIENCE, settings::Round, workforce::ENDLESS};
+
+/// Jobs of one call.
+const JOBS_PER_CALL: usize = 100;
+/// How long one call may take before its answer is given up for lost, and the call is repeated.
+const ANSWER_BOUND: Duration = Duration::from_secs(4);
+
+/// Who runs a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sort {
+    /// Executors.
+    Real,
+    /// Simulated workers.
+    Simulated,
+}
+
+/// An acknowledged job.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) request: SubmitJobRequest,
+    pub(crate) id: String,
+    pub(crate) sort: Sort,
+}
+
+/// Submits jobs, and remembers those that were acknowledged.
+pub(crate) struct Jobs {
+    service: JobServiceClient<Channel>,
+    pub(crate) client: Client,
+    seed: u64,
+    round: u32,
+    /// Photos of one object for simulated jobs, which nobody looks at.
+    blank: ObjectRef,
+    photos: ObjectRef,
+    /// A simulated model, for simulated classifications.
+    model: String,
+    pub(crate) ledger: Vec<Entry>,
+}
+
+impl Jobs {
+    /// Connects to the coordinator at `address` and uploads what the jobs will read.
+    pub(crate) async fn prepare(address: SocketAddr, folder: &Path, seed: u64) -> Result<Self, Failure> {
+        let url = format!("http://{address}");
+        let service = JobServiceClient::new(Channel::from_shared(url.clone())?.connect_lazy());
+        let client = Client::connect(Endpoint::local(url)).await?.with_patience(PATIENCE);
+        let pictures = folder.join("photos");
+        photos::write_classes(&pictures, 4, 64);
+        let files = sources(&pictures)?;
+        let photos = client.upload(&files, |_| {}).await?;
+        let blank = client.upload(&files[..1], |_| {}).await?;
+        let mut jobs =
+            Self { service, client, seed, round: 0, blank, photos, model: String::new(), ledger: Vec::new() };
+        jobs.prepare_model().await?;
+        Ok(jobs)
+    }
+
+    /// The model of simulated classifications, made by simulated workers.
+    async fn prepare_model(&mut self) -> Result<(), Failure> {
+        let ingest = self.simulated("base-dataset".to_owned(), self.ingest("base"));
+        let dataset = self.submit(vec![ingest], Sort::Simulated).await?.remove(0);
+        let finetune = FinetuneSpec { dataset: format!("job:{dataset}"), ..FinetuneSpec::default() };
+        let finetune = self.simulated("base-model".to_owned(), Kind::Finetune(finetune));
+        let job = self.submit(vec![finetune], Sort::Simulated).await?.remove(0);
+        let mut watch = self.client.watch(&job, 0);
+        while watch.next().await?.is_some() {}
+        let output = self.client.get_job(&job).await?.output;
+        self.model = output.ok_or("the simulated model was not made")?.name;
+        Ok(())
+    }
+
+    /// Begins a round with an empty ledger.
+    pub(crate) fn begin(&mut self, round: Round) {
+        self.round = round.number;
+        self.ledger.clear();
+    }
+
+    /// Submits `count` simulated jobs of this step of the round, some of which depend on others.
+    pub(crate) async fn submit_simulated(&mut self, step: u32, count: u32) -> Result<(), Failure> {
+        let mut dice = Dice::of(self.seed, "jobs", u64::from(self.round) << 32 | u64::from(step));
+        let requests = (0..count).map(|number| {
+            let key = format!("load-{}-{step}-{number}", self.round);
+            let kind = match dice.below(100) {
+                0..50 => self.ingest(&key),
+                50..65 => self.ingest("shared"),
+                _ => self.classify(self.model.clone(), &self.blank),
+            };
+            let parents = if dice.chance(10) && !self.ledger.is_empty() {
+                vec![dice.pick(&self.ledger).id.clone()]
+            } else {
+                Vec::new()
+            };
+            let priority = dice.below(3) as i32 - 1;
+            SubmitJobRequest { parents, priority, ..self.simulated(key, kind) }
+        });
+        let requests = requests.collect();
+        let ids = self.submit(requests, Sort::Simulated).await?;
+        for id in ids.iter().filter(|_| dice.chance(3)) {
+            self.client.cancel_job(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Submits one chain of real jobs: a dataset, a model made from it, its evaluation, and predictions.
+    pub(crate) async fn submit_real(&mut self, step: u32) -> Result<(), Failure> {
+        let chain = format!("real-{}-{step}", self.round);
+        let ingest = IngestSpec {
+            dataset_name: "shapes".to_owned(),
+            source: Some(self.photos.clone().into()),
+            ..IngestSpec::default()
+        };
+        let dataset = self.submit_one(real(format!("{chain}-ingest"), Kind::Ingest(ingest))).await?;
+        let finetune = FinetuneSpec {
+            dataset: format!("job:{dataset}"),
+            backbone: "resnet18".to_owned(),
+            weights: "none".to_owned(),
+            epochs: 1,
+            batch_size: 4,
+            image_size_px: 32,
+            ..FinetuneSpec::default()
+        };
+        let model = self.submit_one(real(format!("{chain}-finetune"), Kind::Finetune(finetune))).await?;
+        let model = format!("job:{model}");
+        let evaluate = EvaluateSpec { model: model.clone(), ..EvaluateSpec::default() };
+        self.submit_one(real(format!("{chain}-evaluate"), Kind::Evaluate(evaluate))).await?;
+        let classify = self.classify(model, &self.photos);
+        self.submit_one(real(format!("{chain}-classify"), classify)).await?;
+        Ok(())
+    }
+
+    /// Submits a job that runs until it is cancelled, and returns its id.
+    pub(crate) async fn submit_endless(&mut self, step: u32) -> Result<String, Failure> {
+        let name = format!("{ENDLESS}-{}-{step}", self.round);
+        let request = SubmitJobRequest { priority: 10, ..self.simulated(name.clone(), self.ingest(&name)) };
+        Ok(self.submit(vec![request], Sort::Simulated).await?.remove(0))
+    }
+
+    async fn submit_one(&mut self, request: SubmitJobRequest) -> Result<String, Failure> {
+        Ok(self.submit(vec![request], Sort::Real).await?.remove(0))
+    }
+
+    /// Submits every job of the ledger again, and returns the ids that are answered.
+    pub(crate) async fn submit_again(&mut self) -> Result<Vec<String>, Failure> {
+        let mut ids = Vec::with_capacity(self.ledger.len());
+        for chunk in self.ledger.chunks(JOBS_PER_CALL) {
+            let requests: Vec<_> = chunk.iter().map(|entry| entry.request.clone()).collect();
+            ids.extend(submit_all(&mut self.service, &requests).await?);
+        }
+        Ok(ids)
+    }
+
+    /// Submits until every job is acknowledged, and returns their ids in order.
+    async fn submit(&mut self, requests: Vec<SubmitJobRequest>, sort: Sort) -> Result<Vec<String>, Failure> {
+        let mut ids = Vec::with_capacity(requests.len());
+        for chunk in requests.chunks(JOBS_PER_CALL) {
+            let accepted = submit_all(&mut self.service, chunk).await?;
+            let entries = chunk.iter().zip(&accepted);
+            self.ledger.extend(entries.map(|(request, id)| Entry { request: request.clone(), id: id.clone(), sort }));
+            ids.extend(accepted);
+        }
+        Ok(ids)
+    }
+
+    fn simulated(&self, key: String, kind: Kind) -> SubmitJobRequest {
+        let labels = [SIMULATED_LABEL].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        request(key, kind, Requirements { labels, ..Requirements::default() })
+    }
+
+    fn ingest(&self, name: &str) -> Kind {
+        let source = Some(self.blank.clone().into());
+        Kind::Ingest(IngestSpec { dataset_name: name.to_owned(), source, ..IngestSpec::default() })
+    }
+
+    fn classify(&self, model: String, source: &ObjectRef) -> Kind {
+        Kind::Classify(ClassifySpec { model, source: Some(source.clone().into()), ..ClassifySpec::default() })
+    }
+}
+
+/// A job for workers with executors: simulated ones have no device that computes.
+fn real(key: String, kind: Kind) -> SubmitJobRequest {
+    request(key, kind, Requirements { device_kind: "cpu".to_owned(), ..Requirements::default() })
+}
+
+fn request(key: String, kind: Kind, requirements: Requirements) -> SubmitJobRequest {
+    SubmitJobRequest {
+        idempotency_key: key,
+        spec: Some(JobSpec { kind: Some(kind) }),
+        requirements: Some(requirements),
+        ..SubmitJobRequest::default()
+    }
+}
+
+/// Submits jobs under their keys, again and again, until each is acknowledged; returns their ids.
+pub(crate) async fn submit_all(
+    service: &mut JobServiceClient<Channel>,
+    requests: &[SubmitJobRequest],
+) -> Result<Vec<String>, Failure> {
+    let mut ids = vec![String::new(); requests.len()];
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let open: Vec<usize> = (0..ids.len()).filter(|place| ids[*place].is_empty()).collect();
+        if open.is_empty() {
+            return Ok(ids);
+        }
+        if Instant::now() > deadline {
+            return Err(format!("{} submissions were not acknowledged in time", open.len()).into());
+        }
+        let jobs = open.iter().map(|place| requests[*place].clone()).collect();
+        let call = service.submit_jobs(SubmitJobsRequest { jobs });
+        match tokio::time::timeout(ANSWER_BOUND, call).await {
+            Ok(Ok(answer)) => take(&open, answer.into_inner().verdicts, &mut ids)?,
+            Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Notes the ids of accepted jobs; what was refused for now stays open.
+fn take(open: &[usize], verdicts: Vec<SubmitVerdict>, ids: &mut [String]) -> Result<(), Failure> {
+    for (place, verdict) in open.iter().zip(verdicts) {
+        match verdict.verdict.ok_or("a verdict is empty")? {
+            Verdict::Accepted(accepted) => ids[*place] = accepted.job.ok_or("an accepted job is missing")?.id,
+            Verdict::Refused(failure) => match failure.code() {
+                ErrorCode::StorageUnavailable | ErrorCode::ResourceExhausted => {}
+                _ => return Err(format!("a submission was refused: {failure:?}").into()),
+            },
+        }
+    }
+    Ok(())
+}
+
+fn sources(folder: &Path) -> Result<Vec<SourceFile>, Failure> {
+    let mut files = Vec::new();
+    for class in photos::CLASSES {
+        for entry in std::fs::read_dir(folder.join(class))? {
+            let location = entry?.path();
+            let name = location.file_name().expect("a file has a name").to_string_lossy().into_owned();
+            let size_bytes = location.metadata()?.len();
+            files.push(SourceFile { path: format!("{class}/{name}"), location, size_bytes });
+        }
+    }
+    files.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(files)
+}

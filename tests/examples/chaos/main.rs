@@ -1,0 +1,80 @@
+//! Real binaries under real faults: `make chaos FAULTS=n JOBS=n SEED=n`.
+//!
+//! Tiny real jobs go through real executors; simulated workers add load over the real `Synchronize`. While faults come one after
+//! the other, jobs are submitted until each is acknowledged. After the last one everything heals, and once every job has
+//! ended a checker asks for each of them. A failed check prints the seed and ends with 1.
+
+mod check;
+mod cluster;
+mod faults;
+mod jobs;
+mod meters;
+mod recovery;
+mod run;
+mod settings;
+mod watching;
+mod workforce;
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use clap::Parser as _;
+
+use faults::Abilities;
+use settings::{Progress, Settings};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long anything that must happen may take.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn main() -> ExitCode {
+    let settings = Settings::parse();
+    // Before there are threads, each of which would keep the mounts of the process's start.
+    let able = Abilities::find();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the system starts threads");
+    match runtime.block_on(chaos(&settings, able)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            println!("FAILED with seed {}: {failure}", settings.seed);
+            println!("logs and state: {}", settings.folder().display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn chaos(settings: &Settings, able: Abilities) -> Result<(), Failure> {
+    let folder = settings.folder();
+    std::fs::create_dir_all(folder.join("objects"))?;
+    able.say_what_is_left_out();
+    able.prepare(&folder.join("objects"))?;
+    let started = Instant::now();
+    let mut progress = Progress::load(&folder)?;
+    if progress.rounds > 0 {
+        println!("going on after round {}", progress.rounds);
+    }
+    let mut run = run::Run::start(settings, able, &folder).await?;
+    for round in settings.rounds().skip(progress.rounds as usize) {
+        run.round(round, &mut progress).await?;
+        progress.save(&folder)?;
+    }
+    run.finish().await?;
+    print(&progress, started.elapsed());
+    std::fs::remove_file(folder.join("progress.json"))?;
+    Ok(())
+}
+
+fn print(progress: &Progress, elapsed: Duration) {
+    let Progress { simulated_jobs, real_jobs, succeeded, poisoned, cancelled, attempts, recovery, .. } = progress;
+    println!("{real_jobs} real jobs through executors, {simulated_jobs} simulated ones, in {} s", elapsed.as_secs());
+    println!("{succeeded} succeeded, {poisoned} poisoned by three deaths, {cancelled} cancelled; {attempts} attempts");
+    println!("{recovery}");
+    println!(
+        "{} jobs, {} faults: 0 lost, 0 doubled, {} stale completions refused",
+        real_jobs + simulated_jobs,
+        progress.faults,
+        progress.stale_completions
+    );
+}

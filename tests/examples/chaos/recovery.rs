@@ -1,0 +1,56 @@
+//! How long things took to work again.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// Samples in milliseconds, by what was measured.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Recovery {
+    /// From a worker's death to a new attempt at what it ran.
+    pub(crate) worker_death_to_running: Samples,
+    /// From a coordinator's start to its first answer.
+    pub(crate) coordinator_start_to_serving: Samples,
+    /// From the end of an outage to the last event that a client heard which was watching all the time.
+    pub(crate) outage_end_to_watch_resumed: Samples,
+}
+
+impl fmt::Display for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "recovery                         samples   p50 ms   p99 ms   max ms")?;
+        writeln!(f, "worker death to running again    {}", self.worker_death_to_running)?;
+        writeln!(f, "coordinator start to serving     {}", self.coordinator_start_to_serving)?;
+        write!(f, "outage end to watch resumed      {}", self.outage_end_to_watch_resumed)
+    }
+}
+
+/// Durations in milliseconds.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Samples(Vec<u64>);
+
+impl Samples {
+    pub(crate) fn add(&mut self, duration: Duration) {
+        self.add_ms(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    pub(crate) fn add_ms(&mut self, ms: u64) {
+        self.0.push(ms);
+    }
+
+    /// The smallest sample that `percent` of all do not exceed.
+    fn quantile(&self, percent: usize) -> u64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        sorted[(sorted.len() * percent).div_ceil(100).max(1) - 1]
+    }
+}
+
+impl fmt::Display for Samples {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return write!(f, "{:7}", 0);
+        }
+        let [p50, p99, max] = [50, 99, 100].map(|percent| self.quantile(percent));
+        write!(f, "{:7} {p50:8} {p99:8} {max:8}", self.0.len())
+    }
+}

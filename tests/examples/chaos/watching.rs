@@ -1,0 +1,37 @@
+//! A client that watches a job through a fault.
+
+use std::time::Instant;
+
+use sortinghat_client::{Client, ClientError};
+use tokio::task::JoinHandle;
+
+use crate::{Failure, PATIENCE};
+
+/// A watch that was open when the fault began.
+pub(crate) struct Vigil {
+    client: Client,
+    job: String,
+    watching: JoinHandle<Result<Instant, ClientError>>,
+}
+
+impl Vigil {
+    /// Starts to watch a job that does not end by itself.
+    pub(crate) fn begin(client: &Client, job: String) -> Self {
+        let mut watch = client.watch(&job, 0);
+        // The watch itself refuses a gap in the sequence of events.
+        let watching = tokio::spawn(async move {
+            while watch.next().await?.is_some() {}
+            Ok(Instant::now())
+        });
+        Self { client: client.clone(), job, watching }
+    }
+
+    /// Lets something happen to the job now that the fault is over, and returns when the watching client had heard all of it.
+    pub(crate) async fn end(self) -> Result<Instant, Failure> {
+        self.client.cancel_job(&self.job).await?;
+        match tokio::time::timeout(PATIENCE, self.watching).await {
+            Ok(watched) => Ok(watched.expect("a watch does not panic")?),
+            Err(_) => Err(format!("the client that watched job {} did not hear its end", self.job).into()),
+        }
+    }
+}

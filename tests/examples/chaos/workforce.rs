@@ -1,0 +1,119 @@
+//! The simulated workers of a run: load, deaths and late words.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use sortinghat_proto::{
+    ObjectRef, Tenant,
+    v1::{Assignment, ErrorCode, FailureClass, TaskSucceeded, job_spec::Kind, task_outcome::Outcome},
+};
+use sortinghat_tests::{Dice, Identity, SimulatedWorker, Work};
+
+/// Workers without executors.
+pub(crate) const SIMULATED_WORKERS: usize = 6;
+/// Tasks of each at a time.
+const SLOTS: u32 = 16;
+/// A job whose dataset has this prefix runs until it is cancelled.
+pub(crate) const ENDLESS: &str = "endless";
+
+/// The simulated workers.
+pub(crate) struct Workforce {
+    address: SocketAddr,
+    craft: Arc<Craft>,
+    workers: Vec<SimulatedWorker>,
+    /// Sets this run's incarnations apart from those of an earlier one in the same folder.
+    started: u64,
+    incarnations: u32,
+}
+
+/// What simulated workers do: each attempt writes a manifest that says which one it was.
+struct Craft {
+    objects: PathBuf,
+}
+
+impl Workforce {
+    pub(crate) fn start(address: SocketAddr, objects: PathBuf, started: u64) -> Self {
+        let craft = Arc::new(Craft { objects });
+        let mut workforce = Self { address, craft, workers: Vec::new(), started, incarnations: 0 };
+        for _ in 0..SIMULATED_WORKERS {
+            let worker = workforce.incarnation();
+            workforce.workers.push(worker);
+        }
+        workforce
+    }
+
+    fn incarnation(&mut self) -> SimulatedWorker {
+        self.incarnations += 1;
+        let identity = Identity { id: format!("simulated-{:x}-{}", self.started, self.incarnations), slots: SLOTS };
+        SimulatedWorker::start(self.address, identity, self.craft.clone())
+    }
+
+    /// Lets a worker vanish with all of its leases, puts a new one in its place, and returns who it was.
+    pub(crate) fn kill(&mut self, number: usize) -> String {
+        let successor = self.incarnation();
+        let killed = std::mem::replace(&mut self.workers[number], successor);
+        killed.id().to_owned()
+    }
+
+    pub(crate) fn freeze(&self, number: usize) {
+        self.workers[number].freeze();
+    }
+
+    pub(crate) fn thaw(&self, number: usize) {
+        self.workers[number].thaw();
+    }
+}
+
+/// The manifest of a simulated attempt.
+pub(crate) fn manifest(task: &str, epoch: u64) -> String {
+    format!("{{\"format\":\"sortinghat.simulated/1\",\"task\":\"{task}\",\"epoch\":{epoch}}}\n")
+}
+
+impl Work for Craft {
+    /// Mostly a moment, now and then longer than a lease.
+    fn start(&self, task: &Assignment) -> Duration {
+        if is_endless(task) {
+            return Duration::from_secs(3600);
+        }
+        let mut dice = Dice::of(task.epoch, &task.task_id, 0);
+        let ms = match dice.below(100) {
+            0..90 => dice.below(150),
+            90..98 => dice.within(500..=1_500),
+            _ => dice.within(2_500..=4_000),
+        };
+        Duration::from_millis(ms)
+    }
+
+    fn finish(&self, task: &Assignment) -> Outcome {
+        let content = manifest(&task.task_id, task.epoch);
+        let object = ObjectRef::of(content.as_bytes());
+        let tenant: Tenant = task.tenant.parse().expect("coordinators name valid tenants");
+        match write(&self.objects.join(object.digest.object_key(&tenant)), content.as_bytes()) {
+            Ok(()) => Outcome::Succeeded(TaskSucceeded { manifest: Some(object.into()), summary: String::new() }),
+            Err(error) => Outcome::Failed(sortinghat_proto::v1::Failure {
+                failure_class: FailureClass::Infrastructure.into(),
+                code: ErrorCode::StorageUnavailable.into(),
+                message: format!("failed to write the manifest: {error}"),
+                field: String::new(),
+            }),
+        }
+    }
+}
+
+fn is_endless(task: &Assignment) -> bool {
+    let spec = task.spec.as_ref().and_then(|spec| spec.kind.as_ref());
+    matches!(spec, Some(Kind::Ingest(ingest)) if ingest.dataset_name.starts_with(ENDLESS))
+}
+
+/// Writes as the object store does: nobody sees a part of it.
+fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    fs::create_dir_all(path.parent().expect("a key has a folder"))?;
+    let staged = path.with_extension("simulated");
+    fs::write(&staged, content)?;
+    fs::rename(staged, path)
+}

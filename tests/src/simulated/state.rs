@@ -1,0 +1,167 @@
+//! What a simulated worker knows, and what it says. No I/O and no clock.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use sortinghat_proto::v1::{
+    Assignment, LeaseKey, LeaseReport, SynchronizeRequest, SynchronizeResponse, TaskCancelled, TaskOutcome,
+    task_outcome::Outcome,
+};
+
+use super::Work;
+
+/// Task and epoch.
+type Key = (String, u64);
+
+#[derive(Debug)]
+struct Held {
+    /// `None` for a lease that came without one.
+    assignment: Option<Assignment>,
+    ends: Instant,
+    /// Grows with every message: it always gets on.
+    beat: u64,
+    outcome: Option<Outcome>,
+}
+
+/// Everything that a simulated worker knows.
+#[derive(Debug)]
+pub(super) struct State {
+    slots: usize,
+    leases: BTreeMap<Key, Held>,
+    lease_ttl: Duration,
+    draining: bool,
+}
+
+impl State {
+    pub(super) fn new(slots: usize) -> Self {
+        Self { slots, leases: BTreeMap::new(), lease_ttl: Duration::ZERO, draining: false }
+    }
+
+    /// Takes no new tasks from now on.
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// There is nothing left to say.
+    pub(super) fn is_idle(&self) -> bool {
+        self.leases.is_empty()
+    }
+
+    /// How long the next answer may be held; not at all until the length of a lease is known.
+    pub(super) fn patience(&self) -> Duration {
+        self.lease_ttl / 3
+    }
+
+    /// When the next running task ends.
+    pub(super) fn next_end(&self) -> Option<Instant> {
+        self.leases.values().filter(|held| held.outcome.is_none()).map(|held| held.ends).min()
+    }
+
+    /// Ends the tasks whose time is over.
+    pub(super) fn finish_due(&mut self, now: Instant, work: &dyn Work) {
+        for held in self.leases.values_mut().filter(|held| held.outcome.is_none() && held.ends <= now) {
+            held.outcome = held.assignment.as_ref().map(|task| work.finish(task));
+        }
+    }
+
+    /// What it says now, without who it is.
+    pub(super) fn request(&mut self) -> SynchronizeRequest {
+        let running = self.leases.values().filter(|held| held.outcome.is_none()).count();
+        let free = if self.draining { 0 } else { self.slots.saturating_sub(running) };
+        let leases = self.leases.iter_mut().map(|((task_id, epoch), held)| held.report(task_id, *epoch)).collect();
+        SynchronizeRequest {
+            leases,
+            free_slots: u32::try_from(free).expect("slots are few"),
+            draining: self.draining,
+            wait_ms: u32::try_from(self.patience().as_millis()).expect("a lease is at most an hour"),
+            ..SynchronizeRequest::default()
+        }
+    }
+
+    /// Takes an answer: forgets what is acknowledged or lost, starts what is new.
+    pub(super) fn take(&mut self, response: SynchronizeResponse, now: Instant, work: &dyn Work) {
+        self.lease_ttl = Duration::from_millis(response.lease_ttl_ms.into());
+        for LeaseKey { task_id, epoch } in response.acknowledged {
+            self.leases.remove(&(task_id, epoch));
+        }
+        let mut listed = HashSet::new();
+        for lease in response.leases {
+            let Some(LeaseKey { task_id, epoch }) = lease.key else { continue };
+            let key = (task_id, epoch);
+            let held = self.leases.entry(key.clone()).or_insert_with(|| Held::start(lease.assignment, now, work));
+            if lease.cancel && held.outcome.is_none() {
+                held.outcome = Some(Outcome::Cancelled(TaskCancelled {}));
+            }
+            listed.insert(key);
+        }
+        self.leases.retain(|key, held| held.outcome.is_some() || listed.contains(key));
+    }
+}
+
+impl Held {
+    fn start(assignment: Option<Assignment>, now: Instant, work: &dyn Work) -> Self {
+        let (ends, outcome) = match &assignment {
+            Some(task) => (now + work.start(task), None),
+            None => (now, Some(Outcome::Returned("this worker does not know the lease".to_owned()))),
+        };
+        Self { assignment, ends, beat: 0, outcome }
+    }
+
+    fn report(&mut self, task_id: &str, epoch: u64) -> LeaseReport {
+        self.beat += 1;
+        LeaseReport {
+            task_id: task_id.to_owned(),
+            epoch,
+            progress: None,
+            beat: self.beat,
+            events: Vec::new(),
+            outcome: self.outcome.clone().map(|outcome| TaskOutcome { outcome: Some(outcome) }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sortinghat_proto::v1::Lease;
+
+    use super::*;
+
+    struct Minute;
+
+    impl Work for Minute {
+        fn start(&self, _: &Assignment) -> Duration {
+            Duration::from_secs(60)
+        }
+
+        fn finish(&self, _: &Assignment) -> Outcome {
+            Outcome::Crashed("by plan".to_owned())
+        }
+    }
+
+    fn lease(epoch: u64) -> Lease {
+        let key = LeaseKey { task_id: "task".to_owned(), epoch };
+        Lease { key: Some(key), assignment: Some(Assignment::default()), ..Lease::default() }
+    }
+
+    #[test]
+    fn a_completion_is_repeated_until_it_is_acknowledged_and_a_lost_lease_is_forgotten() {
+        let mut state = State::new(2);
+        let now = Instant::now();
+        let leases = vec![lease(1), lease(2)];
+        state.take(SynchronizeResponse { leases, lease_ttl_ms: 3_000, ..Default::default() }, now, &Minute);
+        assert_eq!(state.request().free_slots, 0);
+        state.take(SynchronizeResponse { leases: vec![lease(2)], ..Default::default() }, now, &Minute);
+        assert_eq!(state.request().leases.len(), 1, "the first was somebody else's by then");
+
+        state.finish_due(now + Duration::from_secs(61), &Minute);
+        for _ in 0..2 {
+            state.take(SynchronizeResponse { leases: vec![lease(2)], ..Default::default() }, now, &Minute);
+            assert!(state.request().leases[0].outcome.is_some(), "not acknowledged yet");
+        }
+        let acknowledged = vec![LeaseKey { task_id: "task".to_owned(), epoch: 2 }];
+        state.take(SynchronizeResponse { acknowledged, ..Default::default() }, now, &Minute);
+        assert!(state.is_idle());
+    }
+}
