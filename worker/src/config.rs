@@ -1,8 +1,9 @@
 //! The command line. Every flag can also be set by the environment variable that `--help` shows beside it.
 
-use std::{env, ffi::OsString, num::NonZeroUsize, path::PathBuf, str::FromStr, thread};
+use std::{collections::BTreeMap, env, ffi::OsString, num::NonZeroUsize, path::PathBuf, thread};
 
 use clap::{Args, Parser, Subcommand};
+use sortinghat_proto::{ByteCount, Label, Refusal, limits::MAX_WORKER_LABELS};
 use url::Url;
 
 use crate::{device::DeviceRequest, memory};
@@ -37,6 +38,9 @@ pub struct RunArgs {
     /// Tasks to run at a time, each in its own process
     #[arg(long, env = "SORTINGHAT_SLOTS", default_value = "1")]
     pub slots: NonZeroUsize,
+    /// Something that jobs can require of a worker, such as zone=eu; may be repeated
+    #[arg(long = "label", env = "SORTINGHAT_LABELS", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = label)]
+    pub labels: Vec<(Label, Label)>,
     /// A file that holds the token to show to the coordinator; read again at every connection
     #[arg(long, env = "SORTINGHAT_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
@@ -95,21 +99,27 @@ pub struct ComputeArgs {
     pub threads: Option<NonZeroUsize>,
 }
 
-/// A number of bytes, written plainly or with KiB, MiB, GiB, TiB.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ByteCount(pub u64);
+fn label(text: &str) -> Result<(Label, Label), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
+    let parse = |text: &str| text.parse().map_err(|refusal: Refusal| refusal.message);
+    Ok((parse(name)?, parse(value)?))
+}
 
-impl FromStr for ByteCount {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1_u64 << 40), ("B", 1)];
-        let (number, unit) = units
-            .into_iter()
-            .find_map(|(suffix, bytes)| Some((text.strip_suffix(suffix)?, bytes)))
-            .unwrap_or((text, 1));
-        let count = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-        count.map(Self).ok_or_else(|| format!("{text:?} is not a size: write 500MiB, 20GiB or a number of bytes"))
+impl RunArgs {
+    /// The labels by name.
+    ///
+    /// # Errors
+    /// Why they cannot be had together, for people.
+    pub fn labels(&self) -> Result<BTreeMap<String, String>, String> {
+        let labels: BTreeMap<String, String> =
+            self.labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        if labels.len() < self.labels.len() {
+            return Err("--label gives a name two values: each name has one".to_owned());
+        }
+        if labels.len() > MAX_WORKER_LABELS {
+            return Err(format!("--label: {} labels are more than {MAX_WORKER_LABELS}", labels.len()));
+        }
+        Ok(labels)
     }
 }
 
@@ -229,12 +239,12 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_read_with_and_without_units_and_nonsense_is_refused() {
-        for (text, bytes) in [("0", 0), ("512", 512), ("512B", 512), ("1KiB", 1024), ("20 GiB", 20 << 30)] {
-            assert_eq!(text.parse(), Ok(ByteCount(bytes)), "{text}");
-        }
-        for text in ["", "GiB", "-1", "1.5GiB", "20GB", "99999999999TiB"] {
-            assert!(text.parse::<ByteCount>().is_err(), "{text}");
-        }
+    fn labels_have_one_value_each() {
+        let worker = run(&["--label", "zone=eu", "--label", "rack=7"]);
+        let labels = worker.labels().expect("two names");
+        assert_eq!(labels, BTreeMap::from([("rack".into(), "7".into()), ("zone".into(), "eu".into())]));
+        assert!(run(&["--label", "zone=eu", "--label", "zone=us"]).labels().unwrap_err().contains("two values"));
+        let nameless = ["sortinghat-worker", "run", "--label", "=eu"];
+        assert!(CommandLine::try_parse_from(nameless).unwrap_err().to_string().contains("not a label"));
     }
 }

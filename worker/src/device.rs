@@ -1,7 +1,7 @@
 //! Which device computes, in which precision, on how many threads, with which allocator settings.
 #![allow(unsafe_code, reason = "dlopen and mallopt; each block states why it is sound")]
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_int, c_uint, c_void};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -182,6 +182,38 @@ fn cuda(index: usize) -> Result<(), String> {
     if index < count { Ok(()) } else { Err(format!("CUDA sees {count} GPUs")) }
 }
 
+/// The memory of a GPU, in bytes, as CUDA's driver tells it; `None` for the CPU, and if the driver does not say.
+#[must_use]
+pub fn memory_bytes(device: Device) -> Option<u64> {
+    let Device::Cuda(index) = device else { return None };
+    let index = c_int::try_from(index).ok()?;
+    // SAFETY: the driver's library has been loaded by libtorch already; the handle is kept for ever.
+    let driver = unsafe { libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOW) };
+    if driver.is_null() {
+        return None;
+    }
+    // SAFETY: the symbols have these types since CUDA 3.2 (CUdevice is an int); every pointer is to a local that outlives the call.
+    unsafe {
+        let init: extern "C" fn(c_uint) -> c_int = symbol(driver, c"cuInit")?;
+        let get: extern "C" fn(*mut c_int, c_int) -> c_int = symbol(driver, c"cuDeviceGet")?;
+        let total: extern "C" fn(*mut usize, c_int) -> c_int = symbol(driver, c"cuDeviceTotalMem_v2")?;
+        let (mut handle, mut bytes) = (0, 0);
+        (init(0) == 0 && get(&raw mut handle, index) == 0 && total(&raw mut bytes, handle) == 0).then_some(bytes as u64)
+    }
+}
+
+/// A function of a loaded library.
+///
+/// # Safety
+/// `F` must be the type of the function that has this name.
+unsafe fn symbol<F: Copy>(library: *mut c_void, name: &CStr) -> Option<F> {
+    // SAFETY: a handle that dlopen gave and a nul-terminated name.
+    let address = unsafe { libc::dlsym(library, name.as_ptr()) };
+    const { assert!(size_of::<F>() == size_of::<*mut c_void>(), "a function pointer") };
+    // SAFETY: not null, of the same size, and of the type that the caller promises.
+    (!address.is_null()).then(|| unsafe { std::mem::transmute_copy(&address) })
+}
+
 /// The linker drops libtorch_cuda because no symbol of it is named; without it CUDA stays unavailable for ever.
 fn load_libtorch_cuda() -> Result<(), String> {
     let path = libtorch_folder().join("libtorch_cuda.so");
@@ -265,6 +297,7 @@ mod tests {
         let compute = choose(DeviceRequest::Cpu, Some(1)).unwrap();
         assert_eq!((compute.device, compute.threads), (Device::Cpu, 1));
         assert!(compute.reason.starts_with("the CPU computes (asked for), 1 threads"), "{}", compute.reason);
+        assert_eq!(memory_bytes(compute.device), None, "it has no memory of its own");
     }
 
     #[test]

@@ -58,7 +58,13 @@ mod tests {
     use tokio_util::codec::Decoder as _;
 
     fn ready() -> Ready {
-        Ready { version: "1.2.3".into(), device: "cpu".into(), device_reason: "asked for".into(), threads: 2 }
+        Ready {
+            version: "1.2.3".into(),
+            device: "cpu".into(),
+            device_reason: "asked for".into(),
+            threads: 2,
+            device_memory_bytes: 8 << 30,
+        }
     }
 
     #[test]

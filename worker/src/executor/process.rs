@@ -151,6 +151,7 @@ fn ready(machine: &Machine) -> Ready {
         },
         device_reason: machine.compute.reason.clone(),
         threads: u32::try_from(machine.compute.threads).unwrap_or(u32::MAX),
+        device_memory_bytes: device::memory_bytes(machine.compute.device).unwrap_or(0),
     }
 }
 

@@ -4,11 +4,12 @@
 //! Leases are counted from the moment a request was *sent*, on this machine's monotonic clock; a slot whose lease is not
 //! renewed in time kills its executor by itself.
 
+mod cached;
 mod events;
 mod link;
 mod state;
 
-use std::{fs, num::NonZeroUsize, path::PathBuf, pin::pin, time::Duration};
+use std::{fs, path::PathBuf, pin::pin, time::Duration};
 
 use sortinghat_proto::{executor::v1::Ready, v1};
 use tokio::{
@@ -21,7 +22,9 @@ use tonic::Status;
 use crate::{
     config::RunArgs,
     executor::{ExecutorProgram, SlotCommand, SlotReport, Supervisor},
+    memory,
 };
+use cached::Cached;
 use link::Link;
 pub use link::LinkError;
 use state::{Action, State, Urgency};
@@ -42,6 +45,9 @@ pub enum SessionError {
     /// The coordinator cannot even be tried.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The labels contradict each other.
+    #[error("{0}")]
+    Labels(String),
     /// The first executor did not start, so none will.
     #[error("{0}")]
     NoExecutor(String),
@@ -70,7 +76,8 @@ pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), Sess
         slots: slots.collect(),
         reports,
         state: State::new(args.slots.get()),
-        identity: Identity::new(args.slots),
+        cached: Cached::new(args.slots.get()),
+        identity: Identity::new(args).map_err(SessionError::Labels)?,
         shutdown,
         give_up_at: None,
     };
@@ -86,15 +93,17 @@ struct Identity {
 }
 
 impl Identity {
-    fn new(slots: NonZeroUsize) -> Self {
+    fn new(args: &RunArgs) -> Result<Self, String> {
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let description = v1::WorkerDescription {
             host: host.trim().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            slots: u32::try_from(slots.get()).unwrap_or(u32::MAX),
+            slots: u32::try_from(args.slots.get()).unwrap_or(u32::MAX),
+            memory_bytes: memory::limit_bytes().unwrap_or(0),
+            labels: args.labels()?,
             ..v1::WorkerDescription::default()
         };
-        Self { worker_id: format!("w{:016x}", rand::random::<u64>()), sequence: 0, description }
+        Ok(Self { worker_id: format!("w{:016x}", rand::random::<u64>()), sequence: 0, description })
     }
 
     /// The executor knows the device; the worker never loads CUDA.
@@ -102,6 +111,7 @@ impl Identity {
         self.description.device.clone_from(&ready.device);
         self.description.device_reason.clone_from(&ready.device_reason);
         self.description.threads = ready.threads;
+        self.description.device_memory_bytes = ready.device_memory_bytes;
     }
 
     fn sign(&mut self, request: v1::SynchronizeRequest) -> v1::SynchronizeRequest {
@@ -121,6 +131,7 @@ struct Session {
     slots: Vec<mpsc::UnboundedSender<SlotCommand>>,
     reports: mpsc::Receiver<(usize, SlotReport)>,
     state: State,
+    cached: Cached,
     identity: Identity,
     shutdown: CancellationToken,
     /// Set while draining.
@@ -165,7 +176,8 @@ impl Session {
         while let Ok((slot, report)) = self.reports.try_recv() {
             self.hear(slot, report);
         }
-        let request = self.identity.sign(self.state.request());
+        let request = v1::SynchronizeRequest { cached: self.cached.list(), ..self.state.request() };
+        let request = self.identity.sign(request);
         // A lost connection must be noticed while there is time to renew over a new one.
         let spare = self.state.lease_ttl().unwrap_or_default() / 3;
         let bound = match self.state.is_leaving() {
@@ -208,8 +220,10 @@ impl Session {
     }
 
     fn hear(&mut self, slot: usize, report: SlotReport) -> Urgency {
-        if let SlotReport::Ready(ready) = &report {
-            self.identity.learn(ready);
+        match &report {
+            SlotReport::Ready(ready) => self.identity.learn(ready),
+            SlotReport::Ended { outcome, .. } => self.cached.ended(slot, outcome),
+            SlotReport::CannotStart(_) | SlotReport::Progress(_) | SlotReport::Event(_) => {}
         }
         self.state.report(slot, report)
     }
@@ -243,11 +257,12 @@ impl Session {
         self.state.is_done()
     }
 
-    fn act(&self, actions: Vec<Action>) {
+    fn act(&mut self, actions: Vec<Action>) {
         for action in actions {
             let (slot, command) = match action {
                 Action::Start { slot, assignment, lease_end } => {
                     tracing::info!(slot, task = assignment.task_id, epoch = assignment.epoch, "task taken");
+                    self.cached.started(slot, &assignment);
                     (slot, SlotCommand::Start { assignment, lease_end })
                 }
                 Action::Renew { slot, lease_end } => (slot, SlotCommand::Renew { lease_end }),
