@@ -17,14 +17,14 @@ impl Dice {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         finish(self.0)
     }
 
     /// A number below `bound`, which is at least 1.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.roll() % bound
     }
 
     /// A number of `range`, which is not empty.
@@ -60,9 +60,9 @@ mod tests {
 
     #[test]
     fn a_seed_reproduces_its_decisions_and_purposes_do_not_share_them() {
-        let roll = |mut dice: Dice| [(); 8].map(|()| dice.below(1_000));
-        assert_eq!(roll(Dice::of(7, "faults", 3)), roll(Dice::of(7, "faults", 3)));
-        assert_ne!(roll(Dice::of(7, "faults", 3)), roll(Dice::of(7, "jobs", 3)));
-        assert_ne!(roll(Dice::of(7, "faults", 3)), roll(Dice::of(7, "faults", 4)));
+        let decide = |mut dice: Dice| [(); 8].map(|()| dice.below(1_000));
+        assert_eq!(decide(Dice::of(7, "faults", 3)), decide(Dice::of(7, "faults", 3)));
+        assert_ne!(decide(Dice::of(7, "faults", 3)), decide(Dice::of(7, "jobs", 3)));
+        assert_ne!(decide(Dice::of(7, "faults", 3)), decide(Dice::of(7, "faults", 4)));
     }
 }

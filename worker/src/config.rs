@@ -21,7 +21,7 @@ pub struct CommandLine {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Takes tasks from a coordinator until it is stopped.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Says which device would compute, and why.
     Devices(ComputeArgs),
     /// Runs one task at a time for a worker, which starts it and talks to it on its standard input.
@@ -207,7 +207,7 @@ mod tests {
     fn run(arguments: &[&str]) -> RunArgs {
         let line = ["sortinghat-worker", "run"].iter().chain(arguments);
         match CommandLine::try_parse_from(line).unwrap().command {
-            Command::Run(args) => args,
+            Command::Run(args) => *args,
             other => panic!("{other:?}"),
         }
     }

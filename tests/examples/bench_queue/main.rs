@@ -99,7 +99,10 @@ async fn compare(settings: &Settings) -> Result<(), Failure> {
         }
     }
     println!("{SLOTS} slots, bulks of {BULK}, {PAYLOAD_BYTES} bytes of payload, medians of {} turns", settings.rounds);
-    println!("{:<30} {:>9} {:>12} {:>12} {:>13} {:>13}", "", "cycles/s", "server us", "clients us", "start p50 ms", "p99 ms");
+    println!(
+        "{:<30} {:>9} {:>12} {:>12} {:>13} {:>13}",
+        "", "cycles/s", "server us", "clients us", "start p50 ms", "p99 ms"
+    );
     let rate = |turns: &[(Throughput, Latency)]| median(turns.iter().map(|(throughput, _)| throughput.cycles_per_s));
     let ours = rate(&turns[0]);
     for (contender, turns) in contenders.iter().zip(&turns) {

@@ -200,7 +200,8 @@ impl Ours {
     async fn submit(&mut self, count: usize) -> Result<Vec<String>, Failure> {
         let spec = JobSpec { kind: Some(Kind::Classify(self.classify.clone())) };
         let job = SubmitJobRequest { spec: Some(spec), ..SubmitJobRequest::default() };
-        let verdicts = self.service.submit_jobs(SubmitJobsRequest { jobs: vec![job; count] }).await?.into_inner().verdicts;
+        let verdicts =
+            self.service.submit_jobs(SubmitJobsRequest { jobs: vec![job; count] }).await?.into_inner().verdicts;
         let ids = verdicts.into_iter().map(|verdict| match verdict.verdict {
             Some(Verdict::Accepted(accepted)) => Ok(accepted.job.ok_or("a job is missing")?.id),
             other => Err(format!("a submission was refused: {other:?}").into()),

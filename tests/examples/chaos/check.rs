@@ -104,7 +104,8 @@ fn check_job(entry: &Entry, history: &History, objects: &Path, findings: &mut Fi
     if events.iter().zip(1..).any(|(event, sequence)| event.sequence != sequence) {
         wrong("its events have gaps".to_owned());
     }
-    let is_end = |event: &&JobEvent| matches!(&event.event, Some(Event::StateChanged(change)) if is_final(change.state()));
+    let is_end =
+        |event: &&JobEvent| matches!(&event.event, Some(Event::StateChanged(change)) if is_final(change.state()));
     let ends = events.iter().filter(is_end).count();
     let attempts = runs(events);
     if !attempts.iter().is_sorted_by(|one, other| one.attempt.epoch < other.attempt.epoch) {

@@ -171,7 +171,9 @@ impl Abilities {
         for (fault, _) in DECK.iter().filter(|(fault, _)| !self.to_cause(*fault)) {
             println!("left out here: {fault} (needs root, and strace for system calls that fail)");
         }
-        println!("left out always: clock jumps (the clock belongs to the whole machine); store tests cover a clock that goes back");
+        println!(
+            "left out always: clock jumps (the clock belongs to the whole machine); store tests cover a clock that goes back"
+        );
     }
 
     /// Makes the folder one that can be remounted.
@@ -197,10 +199,12 @@ impl Sabotage {
     /// `calls` and `error` are named as the system names them, such as "fsync,fdatasync" and "EIO".
     pub(crate) fn start(pid: i32, file: &Path, calls: &str, error: &str, log: &Path) -> Self {
         let mut command = Command::new("strace");
-        command
-            .args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string(), "-P"])
-            .arg(file)
-            .args(["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:error={error}")]);
+        command.args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string(), "-P"]).arg(file).args([
+            "-e",
+            &format!("trace={calls}"),
+            "-e",
+            &format!("inject={calls}:error={error}"),
+        ]);
         Self(Process::start(&mut command, log))
     }
 }

@@ -11,7 +11,8 @@ use sortinghat_proto::{
     ObjectRef,
     v1::{
         ClassifySpec, ErrorCode, EvaluateSpec, FinetuneSpec, IngestSpec, JobSpec, Requirements, SubmitJobRequest,
-        SubmitJobsRequest, SubmitVerdict, job_service_client::JobServiceClient, job_spec::Kind, submit_verdict::Verdict,
+        SubmitJobsRequest, SubmitVerdict, job_service_client::JobServiceClient, job_spec::Kind,
+        submit_verdict::Verdict,
     },
 };
 use sortinghat_tests::{Dice, SIMULATED_LABEL, photos};

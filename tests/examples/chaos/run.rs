@@ -93,7 +93,7 @@ impl Run {
     async fn step(&mut self, step: u32, fault: Fault, round: Round, progress: &mut Progress) -> Result<(), Failure> {
         let share = round.jobs / round.faults + u32::from(step < round.jobs % round.faults);
         let mut left = share;
-        if step % STEPS_PER_CHAIN == 0 && left >= 4 {
+        if step.is_multiple_of(STEPS_PER_CHAIN) && left >= 4 {
             self.jobs.submit_real(step).await?;
             left -= 4;
         }

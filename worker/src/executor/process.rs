@@ -22,6 +22,7 @@ use nix::{
     unistd::dup2_stdin,
 };
 use sortinghat_proto::{
+    ByteCount,
     executor::v1::{ExecutorCommand, ExecutorReport, Ready, executor_command::Command, executor_report::Report},
     v1,
 };
@@ -31,7 +32,7 @@ use tokio::runtime::Handle;
 use super::frames;
 use crate::{
     aten,
-    config::{ByteCount, ExecutorArgs},
+    config::ExecutorArgs,
     device::{self, DeviceError},
     jobs::{self, Done, JobContext, JobError, Machine, StopSignal, Task, WarmModel},
     objects::{ObjectError, Objects},

@@ -32,7 +32,9 @@ impl Disk {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         match &*database {
             Some(database) => work(database),
-            None => Err(redb::Error::Io(io::Error::other("the disk failed, and the file could not be opened again yet"))),
+            None => {
+                Err(redb::Error::Io(io::Error::other("the disk failed, and the file could not be opened again yet")))
+            }
         }
     }
 
