@@ -122,7 +122,7 @@ fn names_that_lead_elsewhere(hat: &Hat, folder: &Path, outside: &Path) {
     odd::write(&secret, &odd::png(64, 64, ColorType::Rgb, BitDepth::Eight, 99));
     symlink(&secret, folder.join("red/link.png")).expect("links are supported");
     symlink(outside, folder.join("elsewhere")).expect("links are supported");
-    odd::write(&folder.join("red/..\\..\\evil.png"), &odd::png(64, 64, ColorType::Rgb, BitDepth::Eight, 98));
+    odd::write(&folder.join("red/up..\\..\\evil.png"), &odd::png(64, 64, ColorType::Rgb, BitDepth::Eight, 98));
     odd::write(&folder.join("red/$(touch evil) .png"), &odd::png(64, 64, ColorType::Rgb, BitDepth::Eight, 97));
     let before = entries(outside);
     let answer = ok(hat, &["ingest", "names", "names"]);
@@ -170,7 +170,7 @@ fn unknown_things(hat: &Hat) {
     refused(hat, &["finetune", "nowhere"], NOT_FOUND, "nowhere");
     refused(hat, &["finetune", "shapes@9"], NOT_FOUND, "shapes@9");
     refused(hat, &["finetune", "shapes/1"], USAGE, "hat ingest");
-    refused(hat, &["evaluate", "shapes/1"], NOT_FOUND, "shapes/1");
+    refused(hat, &["evaluate", "shapes/1"], NOT_FOUND, "there is no model shapes");
     refused(hat, &["classify", "shapes@1", "photos/red/000.png"], USAGE, "hat finetune");
     refused(hat, &["jobs", "show", "00000000000000000000000000"], NOT_FOUND, "00000000000000000000000000");
     refused(hat, &["finetune", "shapes@1", "--backbone", "vgg16"], USAGE, "efficientnet_lite0");

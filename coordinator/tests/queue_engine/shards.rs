@@ -156,11 +156,16 @@ async fn shards_that_end_at_the_same_moment_at_two_coordinators_create_one_finis
             end.await.expect("no worker panics");
         }
         world.sweep().await;
-        let mut last = Worker::new("last", 4);
-        last.poll(&beside.engine).await;
-        assert_eq!(last.request.leases.len(), 1, "one finish, at once");
-        end_all(&mut last, |_| success(b"dataset"));
-        last.poll(&beside.engine).await;
+        // A worker that lost the race for a shard left it, so there may be one or two beside the finish.
+        let (mut last, mut finishes) = (Worker::new("last", 4), 0);
+        for _ in 0..6 {
+            let told = last.poll(&beside.engine).await;
+            let new = told.leases.iter().filter_map(|lease| lease.assignment.as_ref());
+            finishes += new.filter(|task| matches!(part(task), Part::Finish(_))).count();
+            end_all(&mut last, |_| success(b"dataset"));
+            world.sweep().await;
+        }
+        assert_eq!(finishes, 1);
         let job = world.job(&id).await;
         assert_eq!((job.state(), tasks(&job).succeeded), (JobState::Succeeded, 32));
         assert_eq!(job.attempts.len(), 20, "the newest");
