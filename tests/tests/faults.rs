@@ -25,7 +25,7 @@ fn every_kind_survives(victim: Victim) {
     let mut deployment = Deployment::start(Options::default());
     let folder = deployment.folder().join("photos");
     photos::write_classes(&folder, 60, 320);
-    photos::write_classes(&deployment.folder().join("many-large"), 80, 1000);
+    photos::write_classes(&deployment.folder().join("many-large"), 160, 1000);
     deployment.hat().ok(["ingest".as_ref(), "shapes".as_ref(), folder.as_os_str()]);
     for kind in ["ingest", "finetune", "evaluate", "classify"] {
         let calm = finish(&deployment, &submit(&deployment, kind, &folder));
@@ -51,11 +51,23 @@ fn submit(deployment: &Deployment, kind: &str, folder: &Path) -> String {
     let arguments: &[&str] = match kind {
         // Large, so that there is a middle: small photos are ingested before anybody can look.
         "ingest" => &["ingest", "large", "many-large"],
-        "finetune" => {
-            &["finetune", "shapes@1", "--backbone", "resnet18", "--weights", "none", "--size", "64", "--epochs", "2"]
-        }
+        // Many steps an epoch, so that there is progress whenever somebody looks.
+        "finetune" => &[
+            "finetune",
+            "shapes@1",
+            "--backbone",
+            "resnet18",
+            "--weights",
+            "none",
+            "--size",
+            "64",
+            "--epochs",
+            "3",
+            "--batch-size",
+            "8",
+        ],
         "evaluate" => &["evaluate", "shapes/1", "--tta", "--passes", "32"],
-        "classify" => &["classify", "shapes/1", folder, "--tta", "--passes", "16"],
+        "classify" => &["classify", "shapes/1", folder, "--tta", "--passes", "32"],
         other => panic!("no such kind: {other}"),
     };
     let lines = deployment.hat().json(["--detach"].iter().chain(arguments));

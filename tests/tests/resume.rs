@@ -8,10 +8,15 @@ use sortinghat_tests::{Deployment, Options, Victim, photos, wait_until};
 
 /// Bytes of the smallest object that can only be a checkpoint or a model.
 const LARGE_BYTES: u64 = 10 << 20;
+/// Epochs of a training that is disturbed once, and of one that is disturbed ten times.
+const SHORT: &str = "5";
+const LONG: &str = "15";
 
 /// A deployment with a dataset, whose trainings keep a checkpoint several times in an epoch of 12 steps.
 fn deployment() -> Deployment {
-    let deployment = Deployment::start(Options { checkpoint_interval: "300ms", ..Options::default() });
+    // A lease that a starved machine can renew: nothing but the test ends an attempt.
+    let options = Options { checkpoint_interval: "300ms", lease_ttl: "15s", ..Options::default() };
+    let deployment = Deployment::start(options);
     let folder = deployment.folder().join("photos");
     photos::write_classes(&folder, 40, 96);
     deployment.hat().ok(["ingest".as_ref(), "shapes".as_ref(), folder.as_os_str()]);
@@ -22,8 +27,8 @@ fn deployment() -> Deployment {
 #[ignore = "a loaded machine gives the task back once before it goes on"]
 fn a_killed_executor_costs_a_training_the_steps_since_its_last_checkpoint_and_changes_no_bit() {
     let mut deployment = deployment();
-    let calm = weights(&deployment, &ended(&deployment, &train(&deployment)));
-    let job = train(&deployment);
+    let calm = weights(&deployment, &ended(&deployment, &train(&deployment, SHORT)));
+    let job = train(&deployment, SHORT);
     wait_for_checkpoint(&deployment, &job);
     deployment.kill_and_replace(Victim::Executor);
     let disturbed = ended(&deployment, &job);
@@ -36,8 +41,8 @@ fn a_killed_executor_costs_a_training_the_steps_since_its_last_checkpoint_and_ch
 #[test]
 fn a_terminated_worker_hands_its_training_over_and_the_next_one_goes_on_at_the_same_step() {
     let mut deployment = deployment();
-    let calm = weights(&deployment, &ended(&deployment, &train(&deployment)));
-    let job = train(&deployment);
+    let calm = weights(&deployment, &ended(&deployment, &train(&deployment, SHORT)));
+    let job = train(&deployment, SHORT);
     wait_for_checkpoint(&deployment, &job);
     let asked = Instant::now();
     assert!(deployment.terminate(Victim::Worker), "the worker exits with 0");
@@ -51,11 +56,11 @@ fn a_terminated_worker_hands_its_training_over_and_the_next_one_goes_on_at_the_s
 }
 
 #[test]
-#[ignore = "too slow with a checkpoint every 300 ms"]
+#[ignore = "takes minutes"]
 fn a_training_that_gets_somewhere_between_ten_deaths_ends_well_with_the_same_weights() {
     let mut deployment = deployment();
-    let calm = weights(&deployment, &ended(&deployment, &train(&deployment)));
-    let job = train(&deployment);
+    let calm = weights(&deployment, &ended(&deployment, &train(&deployment, LONG)));
+    let job = train(&deployment, LONG);
     for _ in 0..10 {
         wait_for_checkpoint(&deployment, &job);
         deployment.kill_and_replace(Victim::Executor);
@@ -89,10 +94,10 @@ fn a_task_whose_executor_dies_three_times_gets_no_fourth_one_and_the_only_worker
     deployment.hat().ok(["ingest", "harmless", "harmless"]);
 }
 
-/// Submits a training and returns its id.
-fn train(deployment: &Deployment) -> String {
+/// Submits a training of so many epochs and returns its id.
+fn train(deployment: &Deployment, epochs: &str) -> String {
     let network = ["--backbone", "efficientnet_lite0", "--weights", "none", "--size", "32"];
-    let length = ["--batch-size", "8", "--epochs", "5"];
+    let length = ["--batch-size", "8", "--epochs", epochs];
     let lines = deployment.hat().json(["--detach", "finetune", "shapes@1"].iter().chain(&network).chain(&length));
     lines[0]["id"].as_str().expect("a submitted job has an id").to_owned()
 }

@@ -93,7 +93,7 @@ fn distance(one: &Tensor, other: &Tensor) -> f64 {
 }
 
 #[test]
-#[ignore = "its seed no longer deals balanced pieces"]
+#[ignore = "takes minutes in f64"]
 fn a_step_that_does_not_fit_is_taken_again_in_pieces_that_do_and_only_batch_normalisation_sees_it() {
     let _alone = alone();
     limit_host_memory(usize::MAX).unwrap();
@@ -116,8 +116,10 @@ fn a_step_that_does_not_fit_is_taken_again_in_pieces_that_do_and_only_batch_norm
         let moved = distance(whole, start);
         if name.ends_with(".running_mean") {
             // Each piece moves it a tenth of the way: 1 - 0.9 * 0.9 instead of 0.1 of it after two of them.
-            let ratio = distance(&pieces, start) / moved;
-            assert!((ratio - 1.9).abs() < 1e-6, "{name} moved {ratio} times as far");
+            let found = distance(&pieces, start);
+            // Where the layer before is normalised to zero, it moves by rounding alone.
+            let off = (found - 1.9 * moved).abs();
+            assert!(off < 1e-6 * moved + 1e-9, "{name} moved by {found:e} instead of 1.9 times {moved:e}");
         } else if !name.ends_with(".running_var") {
             assert!(moved > 0.0, "{name} has learned");
             // A shift that the next normalisation takes away again moves by rounding alone.

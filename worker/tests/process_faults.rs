@@ -59,13 +59,8 @@ async fn training() -> (Setup, Assignment) {
     setup.coordinator.hear_free_slot().await;
     let training = long_finetune(&manifest(&ingested), 2);
     setup.coordinator.offer(training.clone());
-    setup
-        .coordinator
-        .hear("a step", |request| {
-            let progress = request.leases.iter().find_map(|lease| lease.progress.as_ref())?;
-            (progress.phase == "train").then_some(())
-        })
-        .await;
+    let finished = |event: &Event| matches!(event, Event::EpochFinished(_)).then_some(());
+    setup.coordinator.hear_event("an epoch", finished).await;
     (setup, training)
 }
 

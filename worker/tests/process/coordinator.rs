@@ -175,7 +175,8 @@ impl Service {
             acknowledged.iter().any(|key| key.task_id == task.task_id && key.epoch == task.epoch)
         };
         wishes.assignments.retain(|task| !is_ended(task));
-        let mut is_new = !acknowledged.is_empty();
+        // Events are acknowledged at once: a worker abandons the message that waits when it has news.
+        let mut is_new = !acknowledged.is_empty() || request.leases.iter().any(|lease| !lease.events.is_empty());
         let leases = wishes.assignments.iter().map(|task| {
             let held = request.leases.iter().find(|lease| lease.task_id == task.task_id && lease.epoch == task.epoch);
             is_new |= held.is_none() || wishes.cancel || wishes.preempt;
