@@ -178,7 +178,6 @@ async fn a_preempted_training_keeps_a_checkpoint_makes_way_and_goes_on_from_it_l
 }
 
 #[tokio::test]
-#[ignore = "fails now and then on a loaded machine"]
 async fn a_terminated_worker_keeps_a_checkpoint_of_its_training_before_it_gives_it_back() {
     let (Setup { folder: _folder, mut coordinator, mut worker }, _) = training().await;
     worker.signal(Signal::SIGTERM);
@@ -219,7 +218,6 @@ async fn a_task_that_does_not_stop_when_it_is_cancelled_is_killed_after_ten_seco
 }
 
 #[tokio::test]
-#[ignore = "fails now and then on a loaded machine"]
 async fn a_cancelled_training_ends_within_ten_seconds_and_its_executor_stays_warm() {
     let (Setup { folder: _folder, mut coordinator, worker }, _) = training().await;
     let executor = worker.executor().await;
