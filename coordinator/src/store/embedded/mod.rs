@@ -101,9 +101,19 @@ impl EmbeddedStore {
         read: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         let disk = self.disk.clone();
-        match tokio::task::spawn_blocking(move || disk.with(read)).await {
-            Ok(result) => result.map_err(unavailable("read")),
-            Err(_) => Err(StoreError::Closed),
+        let result = tokio::task::spawn_blocking(move || disk.with(read)).await.map_err(|_| StoreError::Closed)?;
+        if result.is_err() {
+            self.probe();
+        }
+        result.map_err(unavailable("read"))
+    }
+
+    /// Lets the writer commit nothing, which opens the file again if the disk has failed. Callers read before they write: while
+    /// reads fail, no other commit may ever come that would find the disk working again.
+    fn probe(&self) {
+        if let Some(requests) = &self.requests {
+            // Nobody waits for the answer, and a writer that is gone opens nothing.
+            let _ = requests.send(writer::Request { batches: Vec::new(), reply: oneshot::channel().0 });
         }
     }
 }
