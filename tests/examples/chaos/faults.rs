@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use sortinghat_tests::{Dice, Process};
 
 use crate::Failure;
@@ -176,20 +176,32 @@ impl Abilities {
         );
     }
 
-    /// Makes the folder one that can be remounted.
+    /// Makes a view of the folder beside it that cannot be written to. Nobody ever uses it there: a mount with a file that is
+    /// open for writing would not become read-only.
     pub(crate) fn prepare(self, objects: &Path) -> Result<(), Failure> {
         if self.mounts {
-            mount(Some(objects), objects, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+            let view = read_only_view(objects);
+            std::fs::create_dir_all(&view)?;
+            mount(Some(objects), &view, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+            let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+            mount(None::<&str>, &view, None::<&str>, flags, None::<&str>)?;
         }
         Ok(())
     }
 }
 
-/// Forbids or allows writing below a folder that [`Abilities::prepare`] was called for.
-pub(crate) fn set_read_only(folder: &Path, read_only: bool) -> Result<(), Failure> {
-    let flag = if read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
-    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flag;
-    Ok(mount(None::<&str>, folder, None::<&str>, flags, None::<&str>)?)
+fn read_only_view(folder: &Path) -> PathBuf {
+    folder.with_added_extension("read-only")
+}
+
+/// Covers a folder that [`Abilities::prepare`] was called for with its read-only view.
+pub(crate) fn forbid_writing(folder: &Path) -> Result<(), Failure> {
+    Ok(mount(Some(&read_only_view(folder)), folder, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+}
+
+/// Takes the cover off again, also from under those who read through it.
+pub(crate) fn allow_writing(folder: &Path) -> Result<(), Failure> {
+    Ok(umount2(folder, MntFlags::MNT_DETACH)?)
 }
 
 /// Lets system calls of a process on one file fail until it is dropped.

@@ -6,12 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sortinghat_client::{Client, Endpoint, SourceFile};
+use sortinghat_client::{Client, Endpoint, JobFilter, SourceFile};
 use sortinghat_proto::{
     ObjectRef,
+    limits::MAX_PAGE_SIZE,
     v1::{
-        ClassifySpec, ErrorCode, EvaluateSpec, FinetuneSpec, IngestSpec, JobSpec, Requirements, SubmitJobRequest,
-        SubmitJobsRequest, SubmitVerdict, job_service_client::JobServiceClient, job_spec::Kind,
+        ClassifySpec, EvaluateSpec, FailureClass, FinetuneSpec, IngestSpec, Job, JobSpec, Requirements,
+        SubmitJobRequest, SubmitJobsRequest, SubmitVerdict, job_service_client::JobServiceClient, job_spec::Kind,
         submit_verdict::Verdict,
     },
 };
@@ -232,15 +233,27 @@ pub(crate) async fn submit_all(
     }
 }
 
+/// All jobs that a filter lets through.
+pub(crate) async fn list_all(client: &Client, filter: &JobFilter) -> Result<Vec<Job>, Failure> {
+    let mut all = Vec::new();
+    let mut token = String::new();
+    loop {
+        let (jobs, next) = client.list_jobs(filter, MAX_PAGE_SIZE, &token).await?;
+        all.extend(jobs);
+        if next.is_empty() {
+            return Ok(all);
+        }
+        token = next;
+    }
+}
+
 /// Notes the ids of accepted jobs; what was refused for now stays open.
 fn take(open: &[usize], verdicts: Vec<SubmitVerdict>, ids: &mut [String]) -> Result<(), Failure> {
     for (place, verdict) in open.iter().zip(verdicts) {
         match verdict.verdict.ok_or("a verdict is empty")? {
             Verdict::Accepted(accepted) => ids[*place] = accepted.job.ok_or("an accepted job is missing")?.id,
-            Verdict::Refused(failure) => match failure.code() {
-                ErrorCode::StorageUnavailable | ErrorCode::ResourceExhausted => {}
-                _ => return Err(format!("a submission was refused: {failure:?}").into()),
-            },
+            Verdict::Refused(failure) if failure.failure_class() == FailureClass::Infrastructure => {}
+            Verdict::Refused(failure) => return Err(format!("a submission was refused: {failure:?}").into()),
         }
     }
     Ok(())

@@ -17,8 +17,8 @@ use crate::{
     Failure, PATIENCE,
     check::{self, Findings},
     cluster::{Cluster, LEASE, REAL_WORKERS},
-    faults::{Abilities, BusyDisk, Fault, Sabotage, set_read_only},
-    jobs::{Jobs, Sort},
+    faults::{Abilities, BusyDisk, Fault, Sabotage, allow_writing, forbid_writing},
+    jobs::{Jobs, Sort, list_all},
     settings::{Progress, Round, Settings},
     watching::Vigil,
     workforce::{SIMULATED_WORKERS, Workforce},
@@ -117,19 +117,25 @@ impl Run {
         Ok(())
     }
 
-    /// Waits until no job waits or runs.
+    /// Waits until no job waits or runs, for as long as there are fewer and fewer of them.
     async fn all_ended(&mut self) -> Result<(), Failure> {
         let states = vec![JobState::Blocked, JobState::Queued, JobState::Running];
         let open = JobFilter { states, kind: None };
-        let deadline = Instant::now() + 2 * PATIENCE;
+        let mut fewest = usize::MAX;
+        let mut deadline = Instant::now();
         loop {
-            let (jobs, _) = self.jobs.client.list_jobs(&open, 10, "").await?;
+            let jobs = list_all(&self.jobs.client, &open).await?;
             if jobs.is_empty() {
                 return Ok(());
             }
+            if jobs.len() < fewest {
+                fewest = jobs.len();
+                deadline = Instant::now() + PATIENCE;
+            }
             if Instant::now() > deadline {
-                let jobs: Vec<_> = jobs.iter().map(|job| format!("{} {:?}", job.id, job.state())).collect();
-                return Err(format!("everything is healed, and yet these do not end: {}", jobs.join(", ")).into());
+                let stuck: Vec<_> = jobs.iter().take(10).map(|job| format!("{} {:?}", job.id, job.state())).collect();
+                let stuck = stuck.join(", ");
+                return Err(format!("everything is healed, and yet {} jobs do not end: {stuck}", jobs.len()).into());
             }
             self.cluster.live_for(Duration::from_millis(200)).await;
         }
@@ -271,9 +277,9 @@ impl Strike<'_> {
             }
             Fault::ResetConnections => self.cluster.roads.all().iter().for_each(|road| road.reset()),
             Fault::ReadOnlyObjects => {
-                set_read_only(&self.cluster.objects(), true)?;
+                forbid_writing(&self.cluster.objects())?;
                 self.live_for_ms(500..=2_500).await;
-                set_read_only(&self.cluster.objects(), false)?;
+                allow_writing(&self.cluster.objects())?;
             }
             Fault::NoSpace => self.sabotage(coordinator, "pwrite64,write,ftruncate,fallocate", "ENOSPC").await,
             Fault::FailingSync => self.sabotage(coordinator, "fsync,fdatasync", "EIO").await,
