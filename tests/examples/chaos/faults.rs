@@ -1,6 +1,7 @@
 //! What goes wrong, in an order that the seed decides.
 
 use std::{
+    ffi::OsStr,
     fmt,
     fs::File,
     io::Write as _,
@@ -17,7 +18,7 @@ use std::{
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use sortinghat_tests::{Dice, Process};
 
-use crate::Failure;
+use crate::{Failure, cluster::Writer, settings::StoreKind};
 
 /// Something that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,10 @@ pub(crate) enum Fault {
     ResetConnections,
     /// Objects can be read, but not written.
     ReadOnlyObjects,
+    /// SIGKILL to Redis while the disk is busy.
+    KillRedis,
+    /// Coordinators and Redis do not hear each other.
+    PartitionRedis,
     /// The disk of the queue's store is full.
     NoSpace,
     /// The disk of the queue's store fails to sync.
@@ -63,7 +68,7 @@ pub(crate) enum Fault {
 }
 
 /// How often each fault is dealt in one round of the deck.
-const DECK: [(Fault, usize); 19] = [
+const DECK: [(Fault, usize); 21] = [
     (Fault::KillWorker, 2),
     (Fault::KillExecutor, 2),
     (Fault::KillSimulated, 3),
@@ -81,6 +86,8 @@ const DECK: [(Fault, usize); 19] = [
     (Fault::SlowNetwork, 1),
     (Fault::ResetConnections, 2),
     (Fault::ReadOnlyObjects, 1),
+    (Fault::KillRedis, 4),
+    (Fault::PartitionRedis, 1),
     (Fault::NoSpace, 1),
     (Fault::FailingSync, 1),
 ];
@@ -105,6 +112,8 @@ impl fmt::Display for Fault {
             Self::SlowNetwork => "a slow network",
             Self::ResetConnections => "a reset of every connection",
             Self::ReadOnlyObjects => "objects cannot be written",
+            Self::KillRedis => "kill -9 of Redis beside a busy disk",
+            Self::PartitionRedis => "partition of Redis",
             Self::NoSpace => "no space left for the queue",
             Self::FailingSync => "the queue's disk fails to sync",
         };
@@ -114,14 +123,22 @@ impl fmt::Display for Fault {
 
 impl Fault {
     /// The faults of a round, in order.
-    pub(crate) fn deal(seed: u64, round: u32, count: u32, able: Abilities) -> Vec<Self> {
+    pub(crate) fn deal(seed: u64, round: u32, count: u32, possible: impl Fn(Self) -> bool) -> Vec<Self> {
         let mut dice = Dice::of(seed, "faults", u64::from(round));
         let mut deck: Vec<Self> = DECK.iter().flat_map(|(fault, times)| vec![*fault; *times]).collect();
-        deck.retain(|fault| able.to_cause(*fault));
+        deck.retain(|fault| possible(*fault));
         for place in (1..deck.len()).rev() {
             deck.swap(place, dice.below(place as u64 + 1) as usize);
         }
         deck.into_iter().cycle().take(count as usize).collect()
+    }
+
+    /// Whether there is something that it can hit where the queue is kept in this store.
+    pub(crate) fn concerns(self, store: StoreKind) -> bool {
+        match self {
+            Self::KillRedis | Self::PartitionRedis => store == StoreKind::Redis,
+            _ => true,
+        }
     }
 
     /// Clients that watch should notice it, and come back.
@@ -131,6 +148,7 @@ impl Fault {
             Self::KillCoordinator
                 | Self::ReplaceCoordinator
                 | Self::StopCoordinator
+                | Self::KillRedis
                 | Self::PartitionClients
                 | Self::HalfOpenClients
                 | Self::ResetConnections
@@ -158,7 +176,7 @@ impl Abilities {
         Self { mounts, traces }
     }
 
-    fn to_cause(self, fault: Fault) -> bool {
+    pub(crate) fn to_cause(self, fault: Fault) -> bool {
         match fault {
             Fault::ReadOnlyObjects => self.mounts,
             Fault::NoSpace | Fault::FailingSync => self.traces,
@@ -174,6 +192,14 @@ impl Abilities {
         println!(
             "left out always: clock jumps (the clock belongs to the whole machine); store tests cover a clock that goes back"
         );
+    }
+
+    /// Takes away what [`prepare`](Self::prepare) has made.
+    pub(crate) fn clean_up(self, objects: &Path) -> Result<(), Failure> {
+        if self.mounts {
+            umount2(&read_only_view(objects), MntFlags::MNT_DETACH)?;
+        }
+        Ok(())
     }
 
     /// Makes a view of the folder beside it that cannot be written to. Nobody ever uses it there: a mount with a file that is
@@ -204,19 +230,16 @@ pub(crate) fn allow_writing(folder: &Path) -> Result<(), Failure> {
     Ok(umount2(folder, MntFlags::MNT_DETACH)?)
 }
 
-/// Lets system calls of a process on one file fail until it is dropped.
+/// Lets system calls of a process on its files fail until it is dropped.
 pub(crate) struct Sabotage(Process);
 
 impl Sabotage {
     /// `calls` and `error` are named as the system names them, such as "fsync,fdatasync" and "EIO".
-    pub(crate) fn start(pid: i32, file: &Path, calls: &str, error: &str, log: &Path) -> Self {
+    pub(crate) fn start(writer: &Writer, calls: &str, error: &str, log: &Path) -> Self {
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string(), "-P"]).arg(file).args([
-            "-e",
-            &format!("trace={calls}"),
-            "-e",
-            &format!("inject={calls}:error={error}"),
-        ]);
+        command.args(["-f", "-qq", "-o", "/dev/null", "-p", &writer.pid.to_string()]);
+        command.args(writer.files.iter().flat_map(|file| [OsStr::new("-P"), file.as_os_str()]));
+        command.args(["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:error={error}")]);
         Self(Process::start(&mut command, log))
     }
 }

@@ -154,6 +154,25 @@ impl Jobs {
         Ok(self.submit(vec![request], Sort::Simulated).await?.remove(0))
     }
 
+    /// Submits a job that is done at once.
+    pub(crate) async fn submit_probe(&mut self, step: u32) -> Result<(), Failure> {
+        let key = format!("probe-{}-{step}", self.round);
+        let request = self.simulated(key, self.ingest("probe"));
+        self.submit(vec![request], Sort::Simulated).await.map(drop)
+    }
+
+    /// Submits jobs that no worker may take, and does not keep them in the ledger.
+    pub(crate) async fn submit_backlog(&mut self, count: u32) -> Result<(), Failure> {
+        let labels = [("work".to_owned(), "nobody's".to_owned())].into();
+        let requirements = Requirements { labels, ..Requirements::default() };
+        let job = |number| request(format!("backlog-{number}"), self.ingest("backlog"), requirements.clone());
+        let requests: Vec<_> = (0..count).map(job).collect();
+        for chunk in requests.chunks(JOBS_PER_CALL) {
+            submit_all(&mut self.service, chunk).await?;
+        }
+        Ok(())
+    }
+
     async fn submit_one(&mut self, request: SubmitJobRequest) -> Result<String, Failure> {
         Ok(self.submit(vec![request], Sort::Real).await?.remove(0))
     }

@@ -10,8 +10,10 @@ mod faults;
 mod jobs;
 mod meters;
 mod recovery;
+mod redis;
 mod run;
 mod settings;
+mod strike;
 mod watching;
 mod workforce;
 
@@ -47,11 +49,12 @@ fn main() -> ExitCode {
 
 async fn chaos(settings: &Settings, able: Abilities) -> Result<(), Failure> {
     let folder = settings.folder();
-    std::fs::create_dir_all(folder.join("objects"))?;
-    able.say_what_is_left_out();
-    able.prepare(&folder.join("objects"))?;
     let started = Instant::now();
     let mut progress = Progress::load(&folder)?;
+    let objects = folder.join("objects");
+    std::fs::create_dir_all(&objects)?;
+    able.say_what_is_left_out();
+    able.prepare(&objects)?;
     if progress.rounds > 0 {
         println!("going on after round {}", progress.rounds);
     }
@@ -61,9 +64,11 @@ async fn chaos(settings: &Settings, able: Abilities) -> Result<(), Failure> {
         progress.save(&folder)?;
     }
     run.finish().await?;
+    run.restart_beside_backlog(settings.backlog, &mut progress).await?;
     print(&progress, started.elapsed());
-    std::fs::remove_file(folder.join("progress.json"))?;
-    Ok(())
+    drop(run);
+    able.clean_up(&objects)?;
+    Ok(std::fs::remove_dir_all(folder)?)
 }
 
 fn print(progress: &Progress, elapsed: Duration) {
