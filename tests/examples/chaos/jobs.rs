@@ -163,7 +163,7 @@ impl Jobs {
 
     /// Submits jobs that no worker may take, and does not keep them in the ledger.
     pub(crate) async fn submit_backlog(&mut self, count: u32) -> Result<(), Failure> {
-        let labels = [("work".to_owned(), "nobody's".to_owned())].into();
+        let labels = [("work".to_owned(), "unwanted".to_owned())].into();
         let requirements = Requirements { labels, ..Requirements::default() };
         let job = |number| request(format!("backlog-{number}"), self.ingest("backlog"), requirements.clone());
         let requests: Vec<_> = (0..count).map(job).collect();
