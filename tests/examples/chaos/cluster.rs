@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,7 @@ use sortinghat_proto::v1::{ListJobsRequest, job_service_client::JobServiceClient
 use sortinghat_tests::{Process, Proxy, binary};
 use tonic::transport::Channel;
 
-use crate::{Failure, PATIENCE, meters::Meter, redis::Redis, settings::StoreKind};
+use crate::{Failure, PATIENCE, clock::WallClock, meters::Meter, redis::Redis, settings::StoreKind};
 
 /// Length of a lease.
 pub(crate) const LEASE: Duration = Duration::from_secs(2);
@@ -30,6 +31,8 @@ pub(crate) struct Cluster {
     /// `None` where the queue is kept in a file.
     pub(crate) redis: Option<Redis>,
     pub(crate) roads: Roads,
+    /// That of Redis and the coordinators; `None` where they have the machine's.
+    pub(crate) clock: Option<Rc<WallClock>>,
 }
 
 /// The ways to the coordinators, one for each kind of peer, and theirs to Redis.
@@ -68,11 +71,12 @@ pub(crate) struct Worker {
 }
 
 impl Cluster {
-    pub(crate) async fn start(folder: &Path, store: StoreKind) -> Result<Self, Failure> {
+    pub(crate) async fn start(folder: &Path, store: StoreKind, clock: Option<WallClock>) -> Result<Self, Failure> {
         fs::create_dir_all(folder.join("objects"))?;
+        let clock = clock.map(Rc::new);
         let (count, redis) = match store {
             StoreKind::Embedded => (1, None),
-            StoreKind::Redis => (2, Some(Redis::start(folder.join("redis")).await?)),
+            StoreKind::Redis => (2, Some(Redis::start(folder.join("redis"), clock.clone()).await?)),
         };
         let coordinators = (0..count).map(|number| Coordinator::new(format!("coordinator-{number}")));
         let coordinators = coordinators.collect::<Result<Vec<_>, _>>()?;
@@ -87,7 +91,8 @@ impl Cluster {
             },
         };
         let workers = (0..REAL_WORKERS).map(|number| Worker { name: format!("worker-{number}"), process: None });
-        let mut cluster = Self { folder: folder.to_owned(), coordinators, workers: workers.collect(), redis, roads };
+        let mut cluster =
+            Self { folder: folder.to_owned(), coordinators, workers: workers.collect(), redis, roads, clock };
         for number in 0..cluster.coordinators.len() {
             cluster.start_coordinator(number).await?;
         }
@@ -117,6 +122,7 @@ impl Cluster {
         if let Some(redis) = &self.roads.redis {
             command.args(["--store", &format!("redis://{}", redis.address())]);
         }
+        self.clock.iter().for_each(|clock| clock.give_to(&mut command));
         let log = self.folder.join(format!("{}.log", coordinator.name));
         coordinator.process = Some(Process::start(&mut command, &log));
     }

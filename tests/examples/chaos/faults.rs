@@ -18,7 +18,12 @@ use std::{
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use sortinghat_tests::{Dice, Process};
 
-use crate::{Failure, cluster::Writer, settings::StoreKind};
+use crate::{
+    Failure,
+    clock::{WallClock, compiler},
+    cluster::Writer,
+    settings::StoreKind,
+};
 
 /// Something that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +66,9 @@ pub(crate) enum Fault {
     KillRedis,
     /// Coordinators and Redis do not hear each other.
     PartitionRedis,
+    /// The clock that the queue's time comes from is set, forward or back: that of Redis while it runs, that of a coordinator
+    /// between two runs, which reads it at its start only.
+    JumpClock,
     /// The disk of the queue's store is full.
     NoSpace,
     /// The disk of the queue's store fails to sync.
@@ -68,7 +76,7 @@ pub(crate) enum Fault {
 }
 
 /// How often each fault is dealt in one round of the deck.
-const DECK: [(Fault, usize); 21] = [
+const DECK: [(Fault, usize); 22] = [
     (Fault::KillWorker, 2),
     (Fault::KillExecutor, 2),
     (Fault::KillSimulated, 3),
@@ -88,6 +96,7 @@ const DECK: [(Fault, usize); 21] = [
     (Fault::ReadOnlyObjects, 1),
     (Fault::KillRedis, 4),
     (Fault::PartitionRedis, 1),
+    (Fault::JumpClock, 2),
     (Fault::NoSpace, 1),
     (Fault::FailingSync, 1),
 ];
@@ -114,6 +123,7 @@ impl fmt::Display for Fault {
             Self::ReadOnlyObjects => "objects cannot be written",
             Self::KillRedis => "kill -9 of Redis beside a busy disk",
             Self::PartitionRedis => "partition of Redis",
+            Self::JumpClock => "a jump of the queue's clock",
             Self::NoSpace => "no space left for the queue",
             Self::FailingSync => "the queue's disk fails to sync",
         };
@@ -163,6 +173,8 @@ pub(crate) struct Abilities {
     mounts: bool,
     /// Tracing of our processes, to let their system calls fail.
     traces: bool,
+    /// Compiling a clock of our own.
+    clocks: bool,
 }
 
 impl Abilities {
@@ -173,25 +185,29 @@ impl Abilities {
         let probe = ["-f", "-qq", "-o", "/dev/null", "-e", "inject=fsync:error=EIO", "true"];
         let strace = Command::new("strace").args(probe).output();
         let traces = mounts && strace.is_ok_and(|output| output.status.success());
-        Self { mounts, traces }
+        let clocks = compiler().arg("--version").output().is_ok_and(|output| output.status.success());
+        Self { mounts, traces, clocks }
     }
 
     pub(crate) fn to_cause(self, fault: Fault) -> bool {
         match fault {
             Fault::ReadOnlyObjects => self.mounts,
             Fault::NoSpace | Fault::FailingSync => self.traces,
+            Fault::JumpClock => self.clocks,
             _ => true,
         }
     }
 
-    /// Lines that say what is left out on this machine, and what always is.
+    /// Lines that say what is left out on this machine.
     pub(crate) fn say_what_is_left_out(self) {
         for (fault, _) in DECK.iter().filter(|(fault, _)| !self.to_cause(*fault)) {
-            println!("left out here: {fault} (needs root, and strace for system calls that fail)");
+            println!("left out here: {fault} (needs root; strace for system calls that fail; cc for a clock)");
         }
-        println!(
-            "left out always: clock jumps (the clock belongs to the whole machine); store tests cover a clock that goes back"
-        );
+    }
+
+    /// A clock that can be set, where this machine allows one.
+    pub(crate) fn clock(self, folder: &Path) -> Result<Option<WallClock>, Failure> {
+        self.clocks.then(|| WallClock::build(folder)).transpose()
     }
 
     /// Takes away what [`prepare`](Self::prepare) has made.

@@ -19,12 +19,15 @@ use sortinghat_proto::{
 use sortinghat_tests::{Dice, SIMULATED_LABEL, photos};
 use tonic::transport::Channel;
 
-use crate::{Failure, PATIENCE, settings::Round, workforce::ENDLESS};
+use crate::{Failure, PATIENCE, run::unix_ms, settings::Round, workforce::ENDLESS};
 
 /// Jobs of one call.
 const JOBS_PER_CALL: usize = 100;
 /// How long one call may take before its answer is given up for lost, and the call is repeated.
 const ANSWER_BOUND: Duration = Duration::from_secs(4);
+
+/// Pause after a call that failed.
+const AFTER_FAILURE: Duration = Duration::from_millis(50);
 
 /// Who runs a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,11 +157,13 @@ impl Jobs {
         Ok(self.submit(vec![request], Sort::Simulated).await?.remove(0))
     }
 
-    /// Submits a job that is done at once.
-    pub(crate) async fn submit_probe(&mut self, step: u32) -> Result<(), Failure> {
+    /// Submits a job, and returns how many milliseconds the queue's time is ahead of the machine's.
+    pub(crate) async fn submit_probe(&mut self, step: u32) -> Result<i64, Failure> {
         let key = format!("probe-{}-{step}", self.round);
         let request = self.simulated(key, self.ingest("probe"));
-        self.submit(vec![request], Sort::Simulated).await.map(drop)
+        let now = unix_ms();
+        let job = self.submit(vec![request], Sort::Simulated).await?.remove(0);
+        Ok(self.client.get_job(&job).await?.created_unix_ms - now)
     }
 
     /// Submits jobs that no worker may take, and does not keep them in the ledger.
@@ -235,20 +240,26 @@ pub(crate) async fn submit_all(
 ) -> Result<Vec<String>, Failure> {
     let mut ids = vec![String::new(); requests.len()];
     let deadline = Instant::now() + PATIENCE;
+    let mut refusal = String::new();
     loop {
         let open: Vec<usize> = (0..ids.len()).filter(|place| ids[*place].is_empty()).collect();
         if open.is_empty() {
             return Ok(ids);
         }
         if Instant::now() > deadline {
-            return Err(format!("{} submissions were not acknowledged in time", open.len()).into());
+            return Err(format!("{} submissions were not acknowledged in time: {refusal}", open.len()).into());
         }
         let jobs = open.iter().map(|place| requests[*place].clone()).collect();
         let call = service.submit_jobs(SubmitJobsRequest { jobs });
         match tokio::time::timeout(ANSWER_BOUND, call).await {
-            Ok(Ok(answer)) => take(&open, answer.into_inner().verdicts, &mut ids)?,
-            Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Ok(Ok(answer)) => match take(&open, answer.into_inner().verdicts, &mut ids)? {
+                Some(message) => refusal = message,
+                None => continue,
+            },
+            Ok(Err(status)) => refusal = status.to_string(),
+            Err(late) => refusal = late.to_string(),
         }
+        tokio::time::sleep(AFTER_FAILURE).await;
     }
 }
 
@@ -266,16 +277,19 @@ pub(crate) async fn list_all(client: &Client, filter: &JobFilter) -> Result<Vec<
     }
 }
 
-/// Notes the ids of accepted jobs; what was refused for now stays open.
-fn take(open: &[usize], verdicts: Vec<SubmitVerdict>, ids: &mut [String]) -> Result<(), Failure> {
+/// Notes the ids of accepted jobs; what was refused for now stays open, and the last reason is returned.
+fn take(open: &[usize], verdicts: Vec<SubmitVerdict>, ids: &mut [String]) -> Result<Option<String>, Failure> {
+    let mut refusal = None;
     for (place, verdict) in open.iter().zip(verdicts) {
         match verdict.verdict.ok_or("a verdict is empty")? {
             Verdict::Accepted(accepted) => ids[*place] = accepted.job.ok_or("an accepted job is missing")?.id,
-            Verdict::Refused(failure) if failure.failure_class() == FailureClass::Infrastructure => {}
+            Verdict::Refused(failure) if failure.failure_class() == FailureClass::Infrastructure => {
+                refusal = Some(failure.message);
+            }
             Verdict::Refused(failure) => return Err(format!("a submission was refused: {failure:?}").into()),
         }
     }
-    Ok(())
+    Ok(refusal)
 }
 
 fn sources(folder: &Path) -> Result<Vec<SourceFile>, Failure> {

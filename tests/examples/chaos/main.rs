@@ -5,6 +5,7 @@
 //! ended a checker asks for each of them. A failed check prints the seed and ends with 1.
 
 mod check;
+mod clock;
 mod cluster;
 mod faults;
 mod jobs;
@@ -48,6 +49,9 @@ fn main() -> ExitCode {
 }
 
 async fn chaos(settings: &Settings, able: Abilities) -> Result<(), Failure> {
+    if settings.jobs < settings.faults {
+        return Err("a job follows every fault: let there be as many".into());
+    }
     let folder = settings.folder();
     let started = Instant::now();
     let mut progress = Progress::load(&folder)?;

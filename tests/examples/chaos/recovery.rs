@@ -25,18 +25,18 @@ pub(crate) struct Recovery {
 
 impl fmt::Display for Recovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:36} samples   p50 ms   p99 ms   max ms", "recovery")?;
+        write!(f, "{:40} samples   p50 ms   p99 ms   max ms", "recovery (promised p99)")?;
         let measured = [
-            ("worker death to running again", &self.worker_death_to_running),
-            ("SIGTERM to the end, worker under load", &self.busy_worker_sigterm_to_end),
-            ("SIGTERM to the end, idle worker", &self.idle_worker_sigterm_to_end),
-            ("coordinator start to serving", &self.coordinator_start_to_serving),
-            ("the same beside the backlog", &self.coordinator_start_beside_backlog),
-            ("Redis start to dispatching", &self.redis_start_to_dispatching),
-            ("outage end to watch resumed", &self.outage_end_to_watch_resumed),
+            ("worker death to running again (4000)", &self.worker_death_to_running),
+            ("SIGTERM to end, worker under load", &self.busy_worker_sigterm_to_end),
+            ("SIGTERM to end, idle worker (1000)", &self.idle_worker_sigterm_to_end),
+            ("coordinator start to serving (2000)", &self.coordinator_start_to_serving),
+            ("the same beside the backlog (2000)", &self.coordinator_start_beside_backlog),
+            ("Redis start to dispatching (3000)", &self.redis_start_to_dispatching),
+            ("outage end to watch resumed (5000)", &self.outage_end_to_watch_resumed),
         ];
-        let measured = measured.into_iter().filter(|(_, samples)| !samples.0.is_empty());
-        measured.into_iter().try_for_each(|(what, samples)| write!(f, "\n{what:36} {samples}"))
+        let mut measured = measured.into_iter().filter(|(_, samples)| !samples.0.is_empty());
+        measured.try_for_each(|(what, samples)| write!(f, "\n{what:40} {samples}"))
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -13,20 +14,21 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{Failure, PATIENCE, cluster::free_address};
+use crate::{Failure, PATIENCE, clock::WallClock, cluster::free_address};
 
 /// A server, which may be down.
 pub(crate) struct Redis {
     folder: PathBuf,
     pub(crate) address: SocketAddr,
+    clock: Option<Rc<WallClock>>,
     pub(crate) process: Option<Process>,
 }
 
 impl Redis {
     /// Starts a server with its files in `folder`, and waits until it answers.
-    pub(crate) async fn start(folder: PathBuf) -> Result<Self, Failure> {
+    pub(crate) async fn start(folder: PathBuf, clock: Option<Rc<WallClock>>) -> Result<Self, Failure> {
         fs::create_dir_all(&folder)?;
-        let mut redis = Self { folder, address: free_address()?, process: None };
+        let mut redis = Self { folder, address: free_address()?, clock, process: None };
         redis.restart().await?;
         Ok(redis)
     }
@@ -47,7 +49,9 @@ impl Redis {
 
     /// Starts it again without a wait.
     pub(crate) fn spawn(&mut self) {
-        self.process = Some(Process::start(&mut redis_command(&self.folder, self.address.port()), &self.log()));
+        let mut command = redis_command(&self.folder, self.address.port());
+        self.clock.iter().for_each(|clock| clock.give_to(&mut command));
+        self.process = Some(Process::start(&mut command, &self.log()));
     }
 
     /// Kills it; it stays down until it is started.

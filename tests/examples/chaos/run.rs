@@ -46,7 +46,7 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) async fn start(settings: &Settings, able: Abilities, folder: &Path) -> Result<Self, Failure> {
-        let cluster = Cluster::start(folder, settings.store).await?;
+        let cluster = Cluster::start(folder, settings.store, able.clock(folder)?).await?;
         let started = unix_ms().unsigned_abs();
         let workforce = Workforce::start(cluster.roads.simulated.address(), cluster.objects(), started);
         let jobs = Jobs::prepare(cluster.roads.clients.address(), folder, settings.seed).await?;
@@ -97,7 +97,8 @@ impl Run {
     /// One fault, with its share of the round's jobs beside it.
     async fn step(&mut self, step: u32, fault: Fault, round: Round, progress: &mut Progress) -> Result<(), Failure> {
         let share = round.jobs / round.faults + u32::from(step < round.jobs % round.faults);
-        let mut left = share;
+        // One comes after the fault.
+        let mut left = share - 1;
         if step.is_multiple_of(STEPS_PER_CHAIN) && left >= 4 {
             self.jobs.submit_real(step).await?;
             left -= 4;
@@ -109,14 +110,16 @@ impl Run {
         } else {
             None
         };
-        left = left.saturating_sub(u32::from(fault == Fault::KillRedis));
+        let deaths_before = self.deaths.len();
         let Self { jobs, cluster, workforce, deaths, dice, folder, .. } = self;
         let mut strike = Strike { cluster, workforce, deaths, dice, folder, progress };
         let (struck, submitted) = tokio::join!(strike.happen(fault), jobs.submit_simulated(step, left));
         submitted?;
         let healed = struck?;
+        let lead_ms = self.jobs.submit_probe(step).await?;
+        self.deaths[deaths_before..].iter_mut().for_each(|death| death.at_unix_ms += lead_ms);
         if let Some(next_start) = healed.next_start {
-            let started = self.dispatched(step, next_start).await?;
+            let started = dispatched(next_start).await?;
             progress.recovery.redis_start_to_dispatching.add(started.saturating_duration_since(healed.at));
         }
         if let Some(vigil) = vigil {
@@ -125,15 +128,6 @@ impl Run {
         }
         progress.faults += 1;
         Ok(())
-    }
-
-    /// When a task was started after an outage; submits one in case that none has waited.
-    async fn dispatched(&mut self, step: u32, next_start: JoinHandle<Instant>) -> Result<Instant, Failure> {
-        self.jobs.submit_probe(step).await?;
-        match tokio::time::timeout(PATIENCE, next_start).await {
-            Ok(started) => Ok(started.expect("nothing panics that waits for a start")),
-            Err(_) => Err("nothing is dispatched after an outage".into()),
-        }
     }
 
     /// Measures how long workers take to go that have nothing to do.
@@ -242,6 +236,15 @@ impl Run {
     }
 }
 
+/// When a task was started after an outage.
+async fn dispatched(next_start: JoinHandle<Instant>) -> Result<Instant, Failure> {
+    match tokio::time::timeout(PATIENCE, next_start).await {
+        Ok(started) => Ok(started.expect("nothing panics that waits for a start")),
+        Err(_) => Err("nothing is dispatched after an outage".into()),
+    }
+}
+
+/// By the machine's own clock.
 pub(crate) fn unix_ms() -> i64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970");
     i64::try_from(elapsed.as_millis()).expect("it is earlier than the year 292277026")

@@ -19,7 +19,7 @@ pub(crate) struct Settings {
     /// Faults in all
     #[arg(long, default_value_t = 60)]
     pub(crate) faults: u32,
-    /// Jobs in all
+    /// Jobs in all, at least one for each fault
     #[arg(long, default_value_t = 2_000)]
     pub(crate) jobs: u32,
     /// Decides the faults, the jobs and their order

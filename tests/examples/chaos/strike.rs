@@ -21,10 +21,13 @@ use crate::{
 /// How long after a worker's death nothing else goes wrong, so that the time to run again is that of this fault alone.
 pub(crate) const AFTER_DEATH: Duration = Duration::from_millis(LEASE.as_millis() as u64 + 2_000);
 
+/// How far a clock is set from the right time: past every lease, and short of what a job may fail for lack of infrastructure.
+const FARTHEST_JUMP_S: u64 = 300;
+
 /// The death of a worker.
 #[derive(Debug)]
 pub(crate) struct Death {
-    /// In milliseconds since 1970 UTC.
+    /// In milliseconds since 1970 UTC by the queue's time.
     pub(crate) at_unix_ms: i64,
     /// `None` for one with an executor.
     pub(crate) simulated: Option<String>,
@@ -111,6 +114,7 @@ impl Strike<'_> {
             }
             Fault::KillRedis => return self.kill_redis().await,
             Fault::PartitionRedis => self.weather(Weather::Partition, |roads| roads.redis.iter().collect()).await,
+            Fault::JumpClock => return self.jump_clock(coordinator).await,
             Fault::NoSpace => self.sabotage("pwrite64,write,ftruncate,fallocate", "ENOSPC").await?,
             Fault::FailingSync => self.sabotage("fsync,fdatasync", "EIO").await?,
         }
@@ -150,6 +154,18 @@ impl Strike<'_> {
         let healed = Healed { at: Instant::now(), next_start: Some(self.workforce.next_start()) };
         redis.restart().await?;
         Ok(healed)
+    }
+
+    async fn jump_clock(&mut self, coordinator: usize) -> Result<Healed, Failure> {
+        let to_s = self.dice.within(0..=2 * FARTHEST_JUMP_S) as i64 - FARTHEST_JUMP_S as i64;
+        let clock = self.cluster.clock.clone().expect("only a run with a clock of its own is dealt this fault");
+        if self.cluster.redis.is_some() {
+            clock.set_s(to_s)?;
+            return Ok(Healed::now());
+        }
+        self.cluster.coordinators[coordinator].kill();
+        clock.set_s(to_s)?;
+        self.start_coordinator(coordinator).await
     }
 
     async fn weather(&mut self, weather: Weather, roads: impl Fn(&Roads) -> Vec<&Proxy>) {
