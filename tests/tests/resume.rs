@@ -24,7 +24,6 @@ fn deployment() -> Deployment {
 }
 
 #[test]
-#[ignore = "a loaded machine gives the task back once before it goes on"]
 fn a_killed_executor_costs_a_training_the_steps_since_its_last_checkpoint_and_changes_no_bit() {
     let mut deployment = deployment();
     let calm = weights(&deployment, &ended(&deployment, &train(&deployment, SHORT)));
@@ -56,7 +55,6 @@ fn a_terminated_worker_hands_its_training_over_and_the_next_one_goes_on_at_the_s
 }
 
 #[test]
-#[ignore = "takes minutes"]
 fn a_training_that_gets_somewhere_between_ten_deaths_ends_well_with_the_same_weights() {
     let mut deployment = deployment();
     let calm = weights(&deployment, &ended(&deployment, &train(&deployment, LONG)));

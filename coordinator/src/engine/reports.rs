@@ -97,8 +97,9 @@ pub(super) fn defect(rejection: Rejection) -> Refusal {
 }
 
 impl Shared {
-    /// Takes in one report. What it says twice is recorded once; what it says of a lease that is not held changes nothing.
-    pub(super) async fn take(&self, report: &LeaseReport, now: UnixMs) -> Result<Taken, Refusal> {
+    /// Takes in one report, whose answer may be held for `held_ms`. What it says twice is recorded once; what it says of a lease
+    /// that is not held changes nothing.
+    pub(super) async fn take(&self, report: &LeaseReport, now: UnixMs, held_ms: u64) -> Result<Taken, Refusal> {
         let lease = (report.task.clone(), report.token.epoch);
         let idle_ms = self.sessions.idle_ms(&report.token.worker, &lease, report.beat, now);
         let mut recorded_events = false;
@@ -118,7 +119,7 @@ impl Shared {
             }
             let is_certain = verified.is_ok();
             let outcome = verified.unwrap_or_default();
-            let entered = self.enter(&mut change, report, outcome.as_ref(), idle_ms)?;
+            let entered = self.enter(&mut change, report, outcome.as_ref(), idle_ms, held_ms)?;
             if entered == Entered::Stale {
                 return Ok(Taken { outcome: report.outcome.is_some(), events: false });
             }
@@ -193,6 +194,7 @@ impl Shared {
         report: &LeaseReport,
         outcome: Option<&Outcome>,
         idle_ms: u64,
+        held_ms: u64,
     ) -> Result<Entered, Refusal> {
         let Some(lease) = change.task.task.lease().filter(|lease| lease.token == report.token).cloned() else {
             let repeated = outcome.is_some_and(|outcome| {
@@ -213,7 +215,9 @@ impl Shared {
         }
         if let Some(outcome) = outcome {
             change.happen(&Event::End(report.token.clone(), outcome.clone()), &self.rules).map_err(defect)?;
-        } else if lease.deadline.ms_since(change.now()) < self.rules.lease_ttl_ms * 2 / 3 {
+        } else if lease.deadline.ms_since(change.now()) < held_ms + self.rules.lease_ttl_ms * 2 / 3 {
+            // The worker learns of a renewal with the answer. Two thirds of a lease are left then, whatever was not written: enough
+            // for a message that is held as long as it may be.
             let stall_bound_ms = change.job().kind.stall_bound_ms();
             let renewal = Event::Renew { token: report.token.clone(), idle_ms, stall_bound_ms };
             if change.happen(&renewal, &self.rules).is_err() {

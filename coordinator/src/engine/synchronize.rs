@@ -61,7 +61,7 @@ impl Engine {
         shared.cached.note(&worker, &request.cached);
         let held_ms = u64::from(request.wait_ms).min(shared.rules.lease_ttl_ms / 3);
         let until = Instant::now() + Duration::from_millis(held_ms);
-        let message = shared.take_message(worker, request, arrived).await?;
+        let message = shared.take_message(worker, request, arrived, held_ms).await?;
         loop {
             turn.check()?;
             let (answer, is_news) = shared.answer(&message).await?;
@@ -80,11 +80,13 @@ impl Engine {
 }
 
 impl Shared {
+    /// Takes in what a message reports; its answer may be held for `held_ms`.
     async fn take_message(
         &self,
         worker: WorkerId,
         request: v1::SynchronizeRequest,
         arrived: UnixMs,
+        held_ms: u64,
     ) -> Result<Message, Refusal> {
         let reports: Result<Vec<LeaseReport>, Refusal> =
             request.leases.into_iter().map(|report| LeaseReport::parse(report, &worker)).collect();
@@ -93,7 +95,7 @@ impl Shared {
         let reported = reports.iter().map(name).collect();
         let running = reports.iter().filter(|report| report.outcome.is_none()).map(name).collect();
         self.sessions.keep_beats(&worker, &reported);
-        let takes: Vec<_> = reports.iter().map(|report| self.take(report, arrived)).collect();
+        let takes: Vec<_> = reports.iter().map(|report| self.take(report, arrived, held_ms)).collect();
         let taken: Vec<_> = stream::iter(takes).buffered(REPORTS_AT_A_TIME).try_collect().await?;
         let acknowledged = reports
             .iter()

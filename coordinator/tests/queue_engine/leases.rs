@@ -58,6 +58,22 @@ async fn a_worker_that_beats_keeps_its_lease_and_one_that_hangs_loses_it() {
     assert!(worker.request.leases.is_empty(), "the worker is told to stop");
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_held_leaves_time_for_another_one() {
+    let world = World::new().await;
+    world.submit(ingest()).await;
+    let mut worker = Worker::new("w1", 1);
+    worker.start(&world.engine).await;
+    let held_ms = LEASE_MS / 3;
+    for age_ms in (0..LEASE_MS / 2).step_by(250) {
+        world.clock.advance_ms(age_ms);
+        worker.request.wait_ms = u32::try_from(held_ms).expect("seconds");
+        let answer = worker.poll(&world.engine).await;
+        let left_ms = u64::from(answer.leases[0].ttl_ms) - held_ms;
+        assert!(left_ms > held_ms + LEASE_MS / 5, "{age_ms} ms after a renewal: {left_ms} ms are left");
+    }
+}
+
 #[tokio::test]
 async fn three_deaths_are_poison_and_a_checkpoint_between_them_is_progress() {
     let world = World::new().await;

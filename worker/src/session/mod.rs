@@ -9,7 +9,7 @@ mod events;
 mod link;
 mod state;
 
-use std::{fs, path::PathBuf, pin::pin, time::Duration};
+use std::{fs, mem, path::PathBuf, pin::pin, time::Duration};
 
 use sortinghat_proto::{executor::v1::Ready, v1};
 use tokio::{
@@ -80,6 +80,7 @@ pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), Sess
         identity: Identity::new(args).map_err(SessionError::Labels)?,
         shutdown,
         give_up_at: None,
+        is_owed_an_answer: false,
     };
     session.run().await
 }
@@ -136,6 +137,9 @@ struct Session {
     shutdown: CancellationToken,
     /// Set while draining.
     give_up_at: Option<Instant>,
+    /// The last message was abandoned for news, or failed. The next one is answered at once, and that answer is waited for
+    /// whatever happens: news that come faster than answers would keep every lease from being renewed.
+    is_owed_an_answer: bool,
 }
 
 /// What may end a wait early, besides a shutdown.
@@ -176,19 +180,25 @@ impl Session {
         while let Ok((slot, report)) = self.reports.try_recv() {
             self.hear(slot, report);
         }
-        let request = v1::SynchronizeRequest { cached: self.cached.list(), ..self.state.request() };
+        let (patience, wake) = match mem::replace(&mut self.is_owed_an_answer, true) {
+            true => (Duration::ZERO, Wake::Never),
+            false => (self.state.patience(), Wake::News),
+        };
+        let wait_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        let request = v1::SynchronizeRequest { cached: self.cached.list(), wait_ms, ..self.state.request() };
         let request = self.identity.sign(request);
         // A lost connection must be noticed while there is time to renew over a new one.
         let spare = self.state.lease_ttl().unwrap_or_default() / 3;
         let bound = match self.state.is_leaving() {
             true => FAREWELL_BOUND,
-            false => self.state.patience() + spare.clamp(Duration::from_secs(1), Duration::from_secs(10)),
+            false => patience + spare.clamp(Duration::from_secs(1), Duration::from_secs(10)),
         };
         let sent_at = Instant::now();
         let mut link = self.link.clone();
-        let answer = self.wait(async move { link.synchronize(request, bound).await }, Wake::News).await?;
+        let answer = self.wait(async move { link.synchronize(request, bound).await }, wake).await?;
         match answer {
             Ok(response) => {
+                self.is_owed_an_answer = false;
                 let actions = self.state.answer(response, sent_at);
                 self.act(actions);
                 self.wait(sleep_until(sent_at + SHORTEST_INTERVAL), Wake::News).await;
@@ -278,3 +288,6 @@ impl Session {
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(0.5..1.0))
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,14 +99,13 @@ impl State {
         self.is_leaving() && self.farewell_heard
     }
 
-    /// What the worker says now, without who it is.
+    /// What the worker says now, without who it is and how long it waits.
     pub(super) fn request(&self) -> SynchronizeRequest {
         let free = self.slots.iter().filter(|slot| **slot == Slot::Free).count();
         SynchronizeRequest {
             leases: self.leases.iter().map(|(key, held)| held.report(key)).collect(),
             free_slots: if self.draining { 0 } else { u32::try_from(free).unwrap_or(u32::MAX) },
             draining: self.draining,
-            wait_ms: u32::try_from(self.patience().as_millis()).unwrap_or(u32::MAX),
             ..SynchronizeRequest::default()
         }
     }

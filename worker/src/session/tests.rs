@@ -1,0 +1,126 @@
+use super::*;
+use crate::config::{Command, CommandLine};
+use clap::Parser as _;
+use sortinghat_proto::v1::{
+    attempt_event::Event,
+    worker_service_server::{WorkerService, WorkerServiceServer},
+};
+use tokio::{net::TcpListener, sync::oneshot, time::timeout};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, transport::Server};
+
+/// For what should come at once.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A message, held until the test answers it; the sender is closed when the worker abandons it.
+type Call = (v1::SynchronizeRequest, oneshot::Sender<v1::SynchronizeResponse>);
+
+/// Hands every message to the test.
+struct Service(mpsc::UnboundedSender<Call>);
+
+#[tonic::async_trait]
+impl WorkerService for Service {
+    async fn synchronize(
+        &self,
+        request: Request<v1::SynchronizeRequest>,
+    ) -> Result<Response<v1::SynchronizeResponse>, Status> {
+        let (answer, answered) = oneshot::channel();
+        // The test may be over.
+        let _ = self.0.send((request.into_inner(), answer));
+        answered.await.map(Response::new).map_err(|_| Status::unavailable("the test does not answer"))
+    }
+
+    async fn list_workers(
+        &self,
+        _: Request<v1::ListWorkersRequest>,
+    ) -> Result<Response<v1::ListWorkersResponse>, Status> {
+        Err(Status::unimplemented("workers do not ask"))
+    }
+}
+
+/// A session with one slot, of which the test plays both the coordinator and the slot.
+struct Stage {
+    calls: mpsc::UnboundedReceiver<Call>,
+    commands: mpsc::UnboundedReceiver<SlotCommand>,
+    /// Holds one: what was sent before the last has been heard.
+    reports: mpsc::Sender<(usize, SlotReport)>,
+}
+
+impl Stage {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (heard, calls) = mpsc::unbounded_channel();
+        let server = Server::builder().add_service(WorkerServiceServer::new(Service(heard)));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+
+        let line = CommandLine::try_parse_from(["sortinghat-worker", "run", "--coordinator", &url]).unwrap();
+        let Command::Run(args) = line.command else { unreachable!("as written") };
+        let (slot, commands) = mpsc::unbounded_channel();
+        let (reports, heard_reports) = mpsc::channel(1);
+        let session = Session {
+            link: Link::new(&args).unwrap(),
+            slots: vec![slot],
+            reports: heard_reports,
+            state: State::new(1),
+            cached: Cached::new(1),
+            identity: Identity::new(&args).unwrap(),
+            shutdown: CancellationToken::new(),
+            give_up_at: None,
+            is_owed_an_answer: false,
+        };
+        tokio::spawn(session.run());
+        Self { calls, commands, reports }
+    }
+
+    async fn call(&mut self) -> Call {
+        timeout(PATIENCE, self.calls.recv()).await.expect("a message comes").expect("the server runs")
+    }
+
+    async fn command(&mut self) -> SlotCommand {
+        timeout(PATIENCE, self.commands.recv()).await.expect("a command comes").expect("the session runs")
+    }
+
+    async fn report(&self, report: SlotReport) {
+        self.reports.send((0, report)).await.expect("the session runs");
+    }
+
+    async fn report_epoch(&self) {
+        self.report(SlotReport::Event(Event::EpochFinished(v1::EpochMetrics::default()))).await;
+    }
+}
+
+fn answer(acknowledged_events: u64, assignment: Option<v1::Assignment>) -> v1::SynchronizeResponse {
+    let key = Some(v1::LeaseKey { task_id: "task".into(), epoch: 1 });
+    let lease = v1::Lease { key, ttl_ms: 600_000, acknowledged_events, assignment, ..v1::Lease::default() };
+    v1::SynchronizeResponse { leases: vec![lease], acknowledged: Vec::new(), lease_ttl_ms: 600_000 }
+}
+
+fn sequences(request: &v1::SynchronizeRequest) -> Vec<u64> {
+    request.leases.iter().flat_map(|lease| &lease.events).map(|event| event.sequence).collect()
+}
+
+#[tokio::test]
+async fn news_that_come_faster_than_answers_do_not_keep_a_lease_from_being_renewed() {
+    let mut stage = Stage::start().await;
+    stage.report(SlotReport::Ready(Ready::default())).await;
+    let (_, first) = stage.call().await;
+    first.send(answer(0, Some(v1::Assignment::default()))).unwrap();
+    assert!(matches!(stage.command().await, SlotCommand::Start { .. }));
+
+    let (waiting, mut held) = stage.call().await;
+    assert!(waiting.wait_ms > 0, "nothing is new");
+    stage.report_epoch().await;
+    timeout(PATIENCE, held.closed()).await.expect("news end a wait");
+
+    let (urgent, slow) = stage.call().await;
+    assert_eq!((urgent.wait_ms, sequences(&urgent)), (0, vec![1]));
+    // Each is heard before the next fits in.
+    for _ in 0..3 {
+        stage.report_epoch().await;
+    }
+    slow.send(answer(1, None)).expect("it is still waited for");
+    assert!(matches!(stage.command().await, SlotCommand::Renew { .. }));
+    let (next, _) = stage.call().await;
+    assert_eq!(sequences(&next)[..2], [2, 3]);
+}
