@@ -134,7 +134,7 @@ impl Jobs {
         let dataset = self.submit_one(real(format!("{chain}-ingest"), Kind::Ingest(ingest))).await?;
         let finetune = FinetuneSpec {
             dataset: format!("job:{dataset}"),
-            backbone: "resnet18".to_owned(),
+            backbone: "efficientnet_lite0".to_owned(),
             weights: "none".to_owned(),
             epochs: 1,
             batch_size: 4,

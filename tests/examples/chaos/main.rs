@@ -53,7 +53,6 @@ async fn chaos(settings: &Settings, able: Abilities) -> Result<(), Failure> {
         return Err("a job follows every fault: let there be as many".into());
     }
     let folder = settings.folder();
-    let started = Instant::now();
     let mut progress = Progress::load(&folder)?;
     let objects = folder.join("objects");
     std::fs::create_dir_all(&objects)?;
@@ -64,20 +63,23 @@ async fn chaos(settings: &Settings, able: Abilities) -> Result<(), Failure> {
     }
     let mut run = run::Run::start(settings, able, &folder).await?;
     for round in settings.rounds().skip(progress.rounds as usize) {
+        let began = Instant::now();
         run.round(round, &mut progress).await?;
+        progress.seconds += began.elapsed().as_secs();
         progress.save(&folder)?;
     }
     run.finish().await?;
     run.restart_beside_backlog(settings.backlog, &mut progress).await?;
-    print(&progress, started.elapsed());
+    print(&progress);
     drop(run);
     able.clean_up(&objects)?;
     Ok(std::fs::remove_dir_all(folder)?)
 }
 
-fn print(progress: &Progress, elapsed: Duration) {
-    let Progress { simulated_jobs, real_jobs, succeeded, poisoned, cancelled, attempts, recovery, .. } = progress;
-    println!("{real_jobs} real jobs through executors, {simulated_jobs} simulated ones, in {} s", elapsed.as_secs());
+fn print(progress: &Progress) {
+    let Progress { seconds, simulated_jobs, real_jobs, succeeded, poisoned, cancelled, attempts, recovery, .. } =
+        progress;
+    println!("{real_jobs} real jobs through executors, {simulated_jobs} simulated ones, in {seconds} s");
     println!("{succeeded} succeeded, {poisoned} poisoned by three deaths, {cancelled} cancelled; {attempts} attempts");
     println!("{recovery}");
     println!(

@@ -27,6 +27,8 @@ use crate::{
 
 /// A chain of four real jobs is submitted at every third step.
 const STEPS_PER_CHAIN: u32 = 3;
+/// More than the weights of a model of this run take, and less than a checkpoint, which holds the optimiser's moments as well.
+const LARGEST_WEIGHTS_BYTES: u64 = 25 << 20;
 /// How often a coordinator is started again beside the backlog.
 const BACKLOG_RESTARTS: u32 = 5;
 
@@ -89,6 +91,7 @@ impl Run {
         if violations > 0 {
             return Err(format!("the coordinators counted {violations} violations of invariants").into());
         }
+        self.remove_checkpoints()?;
         self.account(&findings, round, progress);
         progress.stale_completions += self.cluster.total("sortinghat_stale_completions_total") - stale_before;
         self.remember_ids()
@@ -127,6 +130,23 @@ impl Run {
             progress.recovery.outage_end_to_watch_resumed.add(heard.saturating_duration_since(healed.at));
         }
         progress.faults += 1;
+        Ok(())
+    }
+
+    /// Makes room for the next round: nobody goes on with a training that has ended.
+    fn remove_checkpoints(&self) -> Result<(), Failure> {
+        let mut folders = vec![self.cluster.objects()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder)? {
+                let entry = entry?;
+                let metadata = entry.metadata()?;
+                if metadata.is_dir() {
+                    folders.push(entry.path());
+                } else if metadata.len() > LARGEST_WEIGHTS_BYTES {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+        }
         Ok(())
     }
 

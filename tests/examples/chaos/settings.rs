@@ -75,6 +75,8 @@ impl Settings {
 pub(crate) struct Progress {
     pub(crate) rounds: u32,
     pub(crate) faults: u32,
+    /// That the rounds took, without what was interrupted.
+    pub(crate) seconds: u64,
     pub(crate) simulated_jobs: u64,
     pub(crate) real_jobs: u64,
     pub(crate) succeeded: u64,
