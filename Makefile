@@ -86,10 +86,13 @@ simulate: ## The coordinator in virtual time with faults, SEEDS from SEED on
 FAULTS ?= 60
 JOBS ?= 2000
 STORE ?= embedded
+BACKLOG ?= 100000
 
-chaos: deps ## Faults against real processes, then a check of every job: FAULTS=n JOBS=n SEED=n STORE=embedded
+chaos: deps ## Faults against real processes, then a check of every job: FAULTS=n JOBS=n SEED=n STORE=embedded or redis
+	@deploy/install.sh redis
 	cargo build --workspace --bins --example chaos
-	$${CARGO_TARGET_DIR:-target}/debug/examples/chaos --faults $(FAULTS) --jobs $(JOBS) --seed $(SEED) --store $(STORE)
+	$${CARGO_TARGET_DIR:-target}/debug/examples/chaos --faults $(FAULTS) --jobs $(JOBS) --seed $(SEED) --store $(STORE) \
+	  --backlog $(BACKLOG)
 
 bench: deps ## Photos a second on this machine, beside plain PyTorch settings
 	cargo run --package sortinghat-worker --example throughput -- $(CACHE)/photos

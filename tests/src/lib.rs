@@ -9,6 +9,7 @@ pub mod odd_photos;
 pub mod photos;
 mod process;
 mod proxy;
+mod redis;
 mod simulated;
 
 pub use deployment::{Deployment, Options, Victim};
@@ -16,7 +17,8 @@ pub use dice::Dice;
 pub use hat::{Answer, Hat};
 pub use process::Process;
 pub use proxy::{Proxy, Weather};
-pub use simulated::{Identity, SIMULATED_LABEL, SimulatedWorker, Work};
+pub use redis::redis_command;
+pub use simulated::{Identity, SIMULATED_HOST, SIMULATED_LABEL, SimulatedWorker, Work};
 
 use std::{
     path::PathBuf,

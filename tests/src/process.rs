@@ -61,6 +61,9 @@ impl Process {
     }
 
     /// Asks it to end in an orderly way and returns how it did.
+    ///
+    /// # Panics
+    /// If it does not within [`PATIENCE`](crate::PATIENCE).
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
         wait_until("the process to end", || self.ended())

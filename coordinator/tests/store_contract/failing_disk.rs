@@ -6,12 +6,16 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use redb::StorageBackend;
 use sortinghat_coordinator::store::{EmbeddedStore, Store as _, SystemClock, Verdict};
 
 use crate::create;
+
+/// How long the store may take to notice that its disk works.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A disk in memory that fails while it is told to.
 #[derive(Debug, Clone, Default)]
@@ -83,4 +87,27 @@ async fn a_store_whose_disk_failed_goes_on_when_the_disk_does() {
     let keys = ["before", "after"].map(str::to_owned);
     let records = store.read(&keys).await.expect("it reads again");
     assert!(records.iter().all(Option::is_some), "what was acknowledged is there: {records:?}");
+}
+
+#[tokio::test]
+async fn reads_alone_find_out_that_the_disk_works_again() {
+    let fragile = Fragile::default();
+    let disk = fragile.clone();
+    let store = EmbeddedStore::over(move || disk.clone(), Arc::new(SystemClock::new())).expect("it opens");
+    assert_eq!(write(&store, "before").await, Verdict::Applied(Vec::new()));
+
+    fragile.fail(true);
+    assert_eq!(write(&store, "meanwhile").await, Verdict::Unknown);
+
+    fragile.fail(false);
+    let keys = ["before".to_owned()];
+    let recovered = async {
+        loop {
+            if let Ok(records) = store.read(&keys).await {
+                return records;
+            }
+        }
+    };
+    let records = tokio::time::timeout(PATIENCE, recovered).await.expect("no write comes to open the file again");
+    assert!(records[0].is_some(), "what was acknowledged is there");
 }

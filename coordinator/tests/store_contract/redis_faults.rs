@@ -171,6 +171,24 @@ async fn a_redis_that_lost_its_data_is_refused_until_it_has_them_back() {
 }
 
 #[tokio::test]
+async fn time_goes_on_although_the_clock_of_redis_went_back() {
+    const HOUR_MS: u64 = 3_600_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = RedisServer::start(folder.path());
+    let store = connect(&server).await.expect("safe settings");
+    let before = store.now().await.expect("it answers");
+    let ahead = before.plus_ms(HOUR_MS);
+    // As if a commit had carried it, and the clock been set back by an hour after that.
+    server.command(&["SET", "{sortinghat}:time", &ahead.0.to_string()]).expect("it answers");
+    let first = store.now().await.expect("it answers");
+    assert!(first >= ahead, "{first:?} was told after {ahead:?}");
+    let moving = async { while store.now().await.expect("it answers") == first {} };
+    tokio::time::timeout(BOUND, moving).await.expect("it does not wait for the clock to catch up");
+    let later = store.now().await.expect("it answers");
+    assert!(later < ahead.plus_ms(HOUR_MS), "{later:?}: it leads by what the clock went back, and no more");
+}
+
+#[tokio::test]
 async fn a_redis_that_is_flushed_behind_our_back_takes_no_batch() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = RedisServer::start(folder.path());

@@ -3,10 +3,9 @@
 use std::{
     net::{TcpListener, TcpStream},
     path::Path,
-    process::Command,
 };
 
-use sortinghat_tests::{Process, cache, wait_until};
+use sortinghat_tests::{Process, redis_command, wait_until};
 
 use crate::Failure;
 
@@ -24,12 +23,7 @@ pub(crate) fn redis(folder: &Path, sync: Sync) -> Result<(Process, u16), Failure
         Sync::Always => "always",
         Sync::EverySecond => "everysec",
     };
-    let mut command = Command::new(cache("redis").join("bin/valkey-server"));
-    command
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
-        .args(["--appendfsync", sync, "--maxmemory-policy", "noeviction", "--dir"])
-        .arg(folder);
-    let process = Process::start(&mut command, &folder.join("redis.log"));
+    let process = Process::start(redis_command(folder, port).args(["--appendfsync", sync]), &folder.join("redis.log"));
     wait_until("Redis to listen", || TcpStream::connect(("127.0.0.1", port)).ok());
     Ok((process, port))
 }

@@ -15,7 +15,7 @@ use sortinghat_proto::{
 
 use crate::{
     Failure,
-    jobs::{Entry, Sort},
+    jobs::{Entry, Sort, list_all},
     workforce,
 };
 
@@ -184,16 +184,8 @@ fn check_output(entry: &Entry, job: &Job, epoch: Option<u64>, objects: &Path) ->
 
 /// Jobs that the coordinator knows and nobody was told of: a submission that was repeated made two.
 pub(crate) async fn strangers(client: &Client, known: &HashSet<String>) -> Result<(Vec<String>, Vec<String>), Failure> {
-    let mut listed = HashSet::new();
-    let mut token = String::new();
-    loop {
-        let (jobs, next) = client.list_jobs(&JobFilter::default(), 1_000, &token).await?;
-        listed.extend(jobs.into_iter().map(|job| job.id));
-        if next.is_empty() {
-            break;
-        }
-        token = next;
-    }
+    let listed: HashSet<String> =
+        list_all(client, &JobFilter::default()).await?.into_iter().map(|job| job.id).collect();
     let stranger = listed.difference(known).cloned().collect();
     let missing = known.difference(&listed).cloned().collect();
     Ok((stranger, missing))

@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,7 @@ use sortinghat_proto::v1::{ListJobsRequest, job_service_client::JobServiceClient
 use sortinghat_tests::{Process, Proxy, binary};
 use tonic::transport::Channel;
 
-use crate::{Failure, PATIENCE, meters::Meter, settings::StoreKind};
+use crate::{Failure, PATIENCE, clock::WallClock, meters::Meter, redis::Redis, settings::StoreKind};
 
 /// Length of a lease.
 pub(crate) const LEASE: Duration = Duration::from_secs(2);
@@ -27,20 +28,31 @@ pub(crate) struct Cluster {
     folder: PathBuf,
     pub(crate) coordinators: Vec<Coordinator>,
     pub(crate) workers: Vec<Worker>,
+    /// `None` where the queue is kept in a file.
+    pub(crate) redis: Option<Redis>,
     pub(crate) roads: Roads,
+    /// That of Redis and the coordinators; `None` where they have the machine's.
+    pub(crate) clock: Option<Rc<WallClock>>,
 }
 
-/// The ways to the coordinators, one for each kind of peer.
+/// The ways to the coordinators, one for each kind of peer, and theirs to Redis.
 pub(crate) struct Roads {
     pub(crate) workers: Proxy,
     pub(crate) simulated: Proxy,
     pub(crate) clients: Proxy,
+    pub(crate) redis: Option<Proxy>,
 }
 
 impl Roads {
-    pub(crate) fn all(&self) -> [&Proxy; 3] {
-        [&self.workers, &self.simulated, &self.clients]
+    pub(crate) fn all(&self) -> Vec<&Proxy> {
+        [&self.workers, &self.simulated, &self.clients].into_iter().chain(&self.redis).collect()
     }
+}
+
+/// The process that writes the queue, and the files that it writes.
+pub(crate) struct Writer {
+    pub(crate) pid: i32,
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// A coordinator, which may be down.
@@ -59,10 +71,12 @@ pub(crate) struct Worker {
 }
 
 impl Cluster {
-    pub(crate) async fn start(folder: &Path, store: StoreKind) -> Result<Self, Failure> {
+    pub(crate) async fn start(folder: &Path, store: StoreKind, clock: Option<WallClock>) -> Result<Self, Failure> {
         fs::create_dir_all(folder.join("objects"))?;
-        let count = match store {
-            StoreKind::Embedded => 1,
+        let clock = clock.map(Rc::new);
+        let (count, redis) = match store {
+            StoreKind::Embedded => (1, None),
+            StoreKind::Redis => (2, Some(Redis::start(folder.join("redis"), clock.clone()).await?)),
         };
         let coordinators = (0..count).map(|number| Coordinator::new(format!("coordinator-{number}")));
         let coordinators = coordinators.collect::<Result<Vec<_>, _>>()?;
@@ -71,9 +85,14 @@ impl Cluster {
             workers: Proxy::start(upstreams.clone()).await?,
             simulated: Proxy::start(upstreams.clone()).await?,
             clients: Proxy::start(upstreams).await?,
+            redis: match &redis {
+                Some(redis) => Some(Proxy::start(vec![redis.address]).await?),
+                None => None,
+            },
         };
         let workers = (0..REAL_WORKERS).map(|number| Worker { name: format!("worker-{number}"), process: None });
-        let mut cluster = Self { folder: folder.to_owned(), coordinators, workers: workers.collect(), roads };
+        let mut cluster =
+            Self { folder: folder.to_owned(), coordinators, workers: workers.collect(), redis, roads, clock };
         for number in 0..cluster.coordinators.len() {
             cluster.start_coordinator(number).await?;
         }
@@ -100,6 +119,10 @@ impl Cluster {
             .args(["--object-store", &objects])
             .arg("--data-dir")
             .arg(self.folder.join(&coordinator.name));
+        if let Some(redis) = &self.roads.redis {
+            command.args(["--store", &format!("redis://{}", redis.address())]);
+        }
+        self.clock.iter().for_each(|clock| clock.give_to(&mut command));
         let log = self.folder.join(format!("{}.log", coordinator.name));
         coordinator.process = Some(Process::start(&mut command, &log));
     }
@@ -142,6 +165,12 @@ impl Cluster {
 
     /// Starts again what ended by itself, as systemd or Kubernetes would.
     fn supervise(&mut self) {
+        if let Some(redis) = &mut self.redis
+            && has_ended(&mut redis.process)
+        {
+            println!("  Redis ended by itself and is started again");
+            redis.spawn();
+        }
         for number in 0..self.coordinators.len() {
             if has_ended(&mut self.coordinators[number].process) {
                 println!("  {} ended by itself and is started again", self.coordinators[number].name);
@@ -161,9 +190,13 @@ impl Cluster {
         self.coordinators.iter().map(|coordinator| coordinator.meter.total(counter)).sum()
     }
 
-    /// The file of the embedded store.
-    pub(crate) fn queue_file(&self) -> PathBuf {
-        self.folder.join("coordinator-0/queue.redb")
+    /// Who writes the queue; `None` while it is down.
+    pub(crate) fn writer(&self) -> Result<Option<Writer>, Failure> {
+        let (process, files) = match &self.redis {
+            Some(redis) => (&redis.process, redis.written_files()?),
+            None => (&self.coordinators[0].process, vec![self.folder.join("coordinator-0/queue.redb")]),
+        };
+        Ok(process.as_ref().map(|process| Writer { pid: process.pid().as_raw(), files }))
     }
 
     /// The folder of objects.
@@ -187,17 +220,13 @@ impl Coordinator {
         self.process = None;
     }
 
-    /// Asks it to stop and waits; it stays down until it is started.
-    pub(crate) fn terminate(&mut self) -> bool {
-        self.process.take().is_none_or(|mut process| process.terminate().success())
+    /// Asks it to stop and returns how long it took; it stays down until it is started.
+    pub(crate) async fn terminate(&mut self) -> Result<Duration, Failure> {
+        terminate(&self.name, self.process.take()).await
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.iter().for_each(|process| process.signal(signal));
-    }
-
-    pub(crate) fn pid(&self) -> Option<i32> {
-        self.process.as_ref().map(|process| process.pid().as_raw())
     }
 }
 
@@ -207,9 +236,9 @@ impl Worker {
         self.process = None;
     }
 
-    /// Asks it to drain and waits; it stays down until it is started.
-    pub(crate) fn terminate(&mut self) -> bool {
-        self.process.take().is_none_or(|mut process| process.terminate().success())
+    /// Asks it to drain and returns how long it took; it stays down until it is started.
+    pub(crate) async fn terminate(&mut self) -> Result<Duration, Failure> {
+        terminate(&self.name, self.process.take()).await
     }
 
     /// Signals the worker, and not its executor.
@@ -226,12 +255,26 @@ impl Worker {
     }
 }
 
+async fn terminate(name: &str, process: Option<Process>) -> Result<Duration, Failure> {
+    let mut process = process.ok_or_else(|| format!("{name} is down already"))?;
+    let asked = Instant::now();
+    process.signal(Signal::SIGTERM);
+    while asked.elapsed() < PATIENCE {
+        match process.ended() {
+            Some(status) if status.success() => return Ok(asked.elapsed()),
+            Some(status) => return Err(format!("{name} did not drain: {status}").into()),
+            None => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+    Err(format!("{name} does not end within {} s of SIGTERM", PATIENCE.as_secs()).into())
+}
+
 fn objects_url(folder: &Path) -> String {
     format!("file://{}", folder.join("objects").display())
 }
 
 /// An address of loopback that was free a moment ago; a coordinator must come back at the same one.
-fn free_address() -> Result<SocketAddr, Failure> {
+pub(crate) fn free_address() -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 

@@ -1,6 +1,7 @@
 //! What goes wrong, in an order that the seed decides.
 
 use std::{
+    ffi::OsStr,
     fmt,
     fs::File,
     io::Write as _,
@@ -14,10 +15,15 @@ use std::{
     time::Duration,
 };
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use sortinghat_tests::{Dice, Process};
 
-use crate::Failure;
+use crate::{
+    Failure,
+    clock::{WallClock, compiler},
+    cluster::Writer,
+    settings::StoreKind,
+};
 
 /// Something that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +62,13 @@ pub(crate) enum Fault {
     ResetConnections,
     /// Objects can be read, but not written.
     ReadOnlyObjects,
+    /// SIGKILL to Redis while the disk is busy.
+    KillRedis,
+    /// Coordinators and Redis do not hear each other.
+    PartitionRedis,
+    /// The clock that the queue's time comes from is set, forward or back: that of Redis while it runs, that of a coordinator
+    /// between two runs, which reads it at its start only.
+    JumpClock,
     /// The disk of the queue's store is full.
     NoSpace,
     /// The disk of the queue's store fails to sync.
@@ -63,7 +76,7 @@ pub(crate) enum Fault {
 }
 
 /// How often each fault is dealt in one round of the deck.
-const DECK: [(Fault, usize); 19] = [
+const DECK: [(Fault, usize); 22] = [
     (Fault::KillWorker, 2),
     (Fault::KillExecutor, 2),
     (Fault::KillSimulated, 3),
@@ -81,6 +94,9 @@ const DECK: [(Fault, usize); 19] = [
     (Fault::SlowNetwork, 1),
     (Fault::ResetConnections, 2),
     (Fault::ReadOnlyObjects, 1),
+    (Fault::KillRedis, 4),
+    (Fault::PartitionRedis, 1),
+    (Fault::JumpClock, 2),
     (Fault::NoSpace, 1),
     (Fault::FailingSync, 1),
 ];
@@ -105,6 +121,9 @@ impl fmt::Display for Fault {
             Self::SlowNetwork => "a slow network",
             Self::ResetConnections => "a reset of every connection",
             Self::ReadOnlyObjects => "objects cannot be written",
+            Self::KillRedis => "kill -9 of Redis beside a busy disk",
+            Self::PartitionRedis => "partition of Redis",
+            Self::JumpClock => "a jump of the queue's clock",
             Self::NoSpace => "no space left for the queue",
             Self::FailingSync => "the queue's disk fails to sync",
         };
@@ -114,14 +133,22 @@ impl fmt::Display for Fault {
 
 impl Fault {
     /// The faults of a round, in order.
-    pub(crate) fn deal(seed: u64, round: u32, count: u32, able: Abilities) -> Vec<Self> {
+    pub(crate) fn deal(seed: u64, round: u32, count: u32, possible: impl Fn(Self) -> bool) -> Vec<Self> {
         let mut dice = Dice::of(seed, "faults", u64::from(round));
         let mut deck: Vec<Self> = DECK.iter().flat_map(|(fault, times)| vec![*fault; *times]).collect();
-        deck.retain(|fault| able.to_cause(*fault));
+        deck.retain(|fault| possible(*fault));
         for place in (1..deck.len()).rev() {
             deck.swap(place, dice.below(place as u64 + 1) as usize);
         }
         deck.into_iter().cycle().take(count as usize).collect()
+    }
+
+    /// Whether there is something that it can hit where the queue is kept in this store.
+    pub(crate) fn concerns(self, store: StoreKind) -> bool {
+        match self {
+            Self::KillRedis | Self::PartitionRedis => store == StoreKind::Redis,
+            _ => true,
+        }
     }
 
     /// Clients that watch should notice it, and come back.
@@ -131,6 +158,7 @@ impl Fault {
             Self::KillCoordinator
                 | Self::ReplaceCoordinator
                 | Self::StopCoordinator
+                | Self::KillRedis
                 | Self::PartitionClients
                 | Self::HalfOpenClients
                 | Self::ResetConnections
@@ -145,6 +173,8 @@ pub(crate) struct Abilities {
     mounts: bool,
     /// Tracing of our processes, to let their system calls fail.
     traces: bool,
+    /// Compiling a clock of our own.
+    clocks: bool,
 }
 
 impl Abilities {
@@ -155,56 +185,77 @@ impl Abilities {
         let probe = ["-f", "-qq", "-o", "/dev/null", "-e", "inject=fsync:error=EIO", "true"];
         let strace = Command::new("strace").args(probe).output();
         let traces = mounts && strace.is_ok_and(|output| output.status.success());
-        Self { mounts, traces }
+        let clocks = compiler().arg("--version").output().is_ok_and(|output| output.status.success());
+        Self { mounts, traces, clocks }
     }
 
-    fn to_cause(self, fault: Fault) -> bool {
+    pub(crate) fn to_cause(self, fault: Fault) -> bool {
         match fault {
             Fault::ReadOnlyObjects => self.mounts,
             Fault::NoSpace | Fault::FailingSync => self.traces,
+            Fault::JumpClock => self.clocks,
             _ => true,
         }
     }
 
-    /// Lines that say what is left out on this machine, and what always is.
+    /// Lines that say what is left out on this machine.
     pub(crate) fn say_what_is_left_out(self) {
         for (fault, _) in DECK.iter().filter(|(fault, _)| !self.to_cause(*fault)) {
-            println!("left out here: {fault} (needs root, and strace for system calls that fail)");
+            println!("left out here: {fault} (needs root; strace for system calls that fail; cc for a clock)");
         }
-        println!(
-            "left out always: clock jumps (the clock belongs to the whole machine); store tests cover a clock that goes back"
-        );
     }
 
-    /// Makes the folder one that can be remounted.
+    /// A clock that can be set, where this machine allows one.
+    pub(crate) fn clock(self, folder: &Path) -> Result<Option<WallClock>, Failure> {
+        self.clocks.then(|| WallClock::build(folder)).transpose()
+    }
+
+    /// Takes away what [`prepare`](Self::prepare) has made.
+    pub(crate) fn clean_up(self, objects: &Path) -> Result<(), Failure> {
+        if self.mounts {
+            umount2(&read_only_view(objects), MntFlags::MNT_DETACH)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a view of the folder beside it that cannot be written to. Nobody ever uses it there: a mount with a file that is
+    /// open for writing would not become read-only.
     pub(crate) fn prepare(self, objects: &Path) -> Result<(), Failure> {
         if self.mounts {
-            mount(Some(objects), objects, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+            let view = read_only_view(objects);
+            std::fs::create_dir_all(&view)?;
+            mount(Some(objects), &view, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+            let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+            mount(None::<&str>, &view, None::<&str>, flags, None::<&str>)?;
         }
         Ok(())
     }
 }
 
-/// Forbids or allows writing below a folder that [`Abilities::prepare`] was called for.
-pub(crate) fn set_read_only(folder: &Path, read_only: bool) -> Result<(), Failure> {
-    let flag = if read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
-    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flag;
-    Ok(mount(None::<&str>, folder, None::<&str>, flags, None::<&str>)?)
+fn read_only_view(folder: &Path) -> PathBuf {
+    folder.with_added_extension("read-only")
 }
 
-/// Lets system calls of a process on one file fail until it is dropped.
+/// Covers a folder that [`Abilities::prepare`] was called for with its read-only view.
+pub(crate) fn forbid_writing(folder: &Path) -> Result<(), Failure> {
+    Ok(mount(Some(&read_only_view(folder)), folder, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+}
+
+/// Takes the cover off again, also from under those who read through it.
+pub(crate) fn allow_writing(folder: &Path) -> Result<(), Failure> {
+    Ok(umount2(folder, MntFlags::MNT_DETACH)?)
+}
+
+/// Lets system calls of a process on its files fail until it is dropped.
 pub(crate) struct Sabotage(Process);
 
 impl Sabotage {
     /// `calls` and `error` are named as the system names them, such as "fsync,fdatasync" and "EIO".
-    pub(crate) fn start(pid: i32, file: &Path, calls: &str, error: &str, log: &Path) -> Self {
+    pub(crate) fn start(writer: &Writer, calls: &str, error: &str, log: &Path) -> Self {
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string(), "-P"]).arg(file).args([
-            "-e",
-            &format!("trace={calls}"),
-            "-e",
-            &format!("inject={calls}:error={error}"),
-        ]);
+        command.args(["-f", "-qq", "-o", "/dev/null", "-p", &writer.pid.to_string()]);
+        command.args(writer.files.iter().flat_map(|file| [OsStr::new("-P"), file.as_os_str()]));
+        command.args(["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:error={error}")]);
         Self(Process::start(&mut command, log))
     }
 }

@@ -6,24 +6,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sortinghat_client::{Client, Endpoint, SourceFile};
+use sortinghat_client::{Client, Endpoint, JobFilter, SourceFile};
 use sortinghat_proto::{
     ObjectRef,
+    limits::MAX_PAGE_SIZE,
     v1::{
-        ClassifySpec, ErrorCode, EvaluateSpec, FinetuneSpec, IngestSpec, JobSpec, Requirements, SubmitJobRequest,
-        SubmitJobsRequest, SubmitVerdict, job_service_client::JobServiceClient, job_spec::Kind,
+        ClassifySpec, EvaluateSpec, FailureClass, FinetuneSpec, IngestSpec, Job, JobSpec, Requirements,
+        SubmitJobRequest, SubmitJobsRequest, SubmitVerdict, job_service_client::JobServiceClient, job_spec::Kind,
         submit_verdict::Verdict,
     },
 };
 use sortinghat_tests::{Dice, SIMULATED_LABEL, photos};
 use tonic::transport::Channel;
 
-use crate::{Failure, PATIENCE, settings::Round, workforce::ENDLESS};
+use crate::{Failure, PATIENCE, run::unix_ms, settings::Round, workforce::ENDLESS};
 
 /// Jobs of one call.
 const JOBS_PER_CALL: usize = 100;
 /// How long one call may take before its answer is given up for lost, and the call is repeated.
 const ANSWER_BOUND: Duration = Duration::from_secs(4);
+
+/// Pause after a call that failed.
+const AFTER_FAILURE: Duration = Duration::from_millis(50);
 
 /// Who runs a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +134,7 @@ impl Jobs {
         let dataset = self.submit_one(real(format!("{chain}-ingest"), Kind::Ingest(ingest))).await?;
         let finetune = FinetuneSpec {
             dataset: format!("job:{dataset}"),
-            backbone: "resnet18".to_owned(),
+            backbone: "efficientnet_lite0".to_owned(),
             weights: "none".to_owned(),
             epochs: 1,
             batch_size: 4,
@@ -151,6 +155,27 @@ impl Jobs {
         let name = format!("{ENDLESS}-{}-{step}", self.round);
         let request = SubmitJobRequest { priority: 10, ..self.simulated(name.clone(), self.ingest(&name)) };
         Ok(self.submit(vec![request], Sort::Simulated).await?.remove(0))
+    }
+
+    /// Submits a job, and returns how many milliseconds the queue's time is ahead of the machine's.
+    pub(crate) async fn submit_probe(&mut self, step: u32) -> Result<i64, Failure> {
+        let key = format!("probe-{}-{step}", self.round);
+        let request = self.simulated(key, self.ingest("probe"));
+        let now = unix_ms();
+        let job = self.submit(vec![request], Sort::Simulated).await?.remove(0);
+        Ok(self.client.get_job(&job).await?.created_unix_ms - now)
+    }
+
+    /// Submits jobs that no worker may take, and does not keep them in the ledger.
+    pub(crate) async fn submit_backlog(&mut self, count: u32) -> Result<(), Failure> {
+        let labels = [("work".to_owned(), "unwanted".to_owned())].into();
+        let requirements = Requirements { labels, ..Requirements::default() };
+        let job = |number| request(format!("backlog-{number}"), self.ingest("backlog"), requirements.clone());
+        let requests: Vec<_> = (0..count).map(job).collect();
+        for chunk in requests.chunks(JOBS_PER_CALL) {
+            submit_all(&mut self.service, chunk).await?;
+        }
+        Ok(())
     }
 
     async fn submit_one(&mut self, request: SubmitJobRequest) -> Result<String, Failure> {
@@ -215,35 +240,56 @@ pub(crate) async fn submit_all(
 ) -> Result<Vec<String>, Failure> {
     let mut ids = vec![String::new(); requests.len()];
     let deadline = Instant::now() + PATIENCE;
+    let mut refusal = String::new();
     loop {
         let open: Vec<usize> = (0..ids.len()).filter(|place| ids[*place].is_empty()).collect();
         if open.is_empty() {
             return Ok(ids);
         }
         if Instant::now() > deadline {
-            return Err(format!("{} submissions were not acknowledged in time", open.len()).into());
+            return Err(format!("{} submissions were not acknowledged in time: {refusal}", open.len()).into());
         }
         let jobs = open.iter().map(|place| requests[*place].clone()).collect();
         let call = service.submit_jobs(SubmitJobsRequest { jobs });
         match tokio::time::timeout(ANSWER_BOUND, call).await {
-            Ok(Ok(answer)) => take(&open, answer.into_inner().verdicts, &mut ids)?,
-            Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Ok(Ok(answer)) => match take(&open, answer.into_inner().verdicts, &mut ids)? {
+                Some(message) => refusal = message,
+                None => continue,
+            },
+            Ok(Err(status)) => refusal = status.to_string(),
+            Err(late) => refusal = late.to_string(),
         }
+        tokio::time::sleep(AFTER_FAILURE).await;
     }
 }
 
-/// Notes the ids of accepted jobs; what was refused for now stays open.
-fn take(open: &[usize], verdicts: Vec<SubmitVerdict>, ids: &mut [String]) -> Result<(), Failure> {
+/// All jobs that a filter lets through.
+pub(crate) async fn list_all(client: &Client, filter: &JobFilter) -> Result<Vec<Job>, Failure> {
+    let mut all = Vec::new();
+    let mut token = String::new();
+    loop {
+        let (jobs, next) = client.list_jobs(filter, MAX_PAGE_SIZE, &token).await?;
+        all.extend(jobs);
+        if next.is_empty() {
+            return Ok(all);
+        }
+        token = next;
+    }
+}
+
+/// Notes the ids of accepted jobs; what was refused for now stays open, and the last reason is returned.
+fn take(open: &[usize], verdicts: Vec<SubmitVerdict>, ids: &mut [String]) -> Result<Option<String>, Failure> {
+    let mut refusal = None;
     for (place, verdict) in open.iter().zip(verdicts) {
         match verdict.verdict.ok_or("a verdict is empty")? {
             Verdict::Accepted(accepted) => ids[*place] = accepted.job.ok_or("an accepted job is missing")?.id,
-            Verdict::Refused(failure) => match failure.code() {
-                ErrorCode::StorageUnavailable | ErrorCode::ResourceExhausted => {}
-                _ => return Err(format!("a submission was refused: {failure:?}").into()),
-            },
+            Verdict::Refused(failure) if failure.failure_class() == FailureClass::Infrastructure => {
+                refusal = Some(failure.message);
+            }
+            Verdict::Refused(failure) => return Err(format!("a submission was refused: {failure:?}").into()),
         }
     }
-    Ok(())
+    Ok(refusal)
 }
 
 fn sources(folder: &Path) -> Result<Vec<SourceFile>, Failure> {

@@ -5,13 +5,16 @@
 //! ended a checker asks for each of them. A failed check prints the seed and ends with 1.
 
 mod check;
+mod clock;
 mod cluster;
 mod faults;
 mod jobs;
 mod meters;
 mod recovery;
+mod redis;
 mod run;
 mod settings;
+mod strike;
 mod watching;
 mod workforce;
 
@@ -46,29 +49,37 @@ fn main() -> ExitCode {
 }
 
 async fn chaos(settings: &Settings, able: Abilities) -> Result<(), Failure> {
+    if settings.jobs < settings.faults {
+        return Err("a job follows every fault: let there be as many".into());
+    }
     let folder = settings.folder();
-    std::fs::create_dir_all(folder.join("objects"))?;
-    able.say_what_is_left_out();
-    able.prepare(&folder.join("objects"))?;
-    let started = Instant::now();
     let mut progress = Progress::load(&folder)?;
+    let objects = folder.join("objects");
+    std::fs::create_dir_all(&objects)?;
+    able.say_what_is_left_out();
+    able.prepare(&objects)?;
     if progress.rounds > 0 {
         println!("going on after round {}", progress.rounds);
     }
     let mut run = run::Run::start(settings, able, &folder).await?;
     for round in settings.rounds().skip(progress.rounds as usize) {
+        let began = Instant::now();
         run.round(round, &mut progress).await?;
+        progress.seconds += began.elapsed().as_secs();
         progress.save(&folder)?;
     }
     run.finish().await?;
-    print(&progress, started.elapsed());
-    std::fs::remove_file(folder.join("progress.json"))?;
-    Ok(())
+    run.restart_beside_backlog(settings.backlog, &mut progress).await?;
+    print(&progress);
+    drop(run);
+    able.clean_up(&objects)?;
+    Ok(std::fs::remove_dir_all(folder)?)
 }
 
-fn print(progress: &Progress, elapsed: Duration) {
-    let Progress { simulated_jobs, real_jobs, succeeded, poisoned, cancelled, attempts, recovery, .. } = progress;
-    println!("{real_jobs} real jobs through executors, {simulated_jobs} simulated ones, in {} s", elapsed.as_secs());
+fn print(progress: &Progress) {
+    let Progress { seconds, simulated_jobs, real_jobs, succeeded, poisoned, cancelled, attempts, recovery, .. } =
+        progress;
+    println!("{real_jobs} real jobs through executors, {simulated_jobs} simulated ones, in {seconds} s");
     println!("{succeeded} succeeded, {poisoned} poisoned by three deaths, {cancelled} cancelled; {attempts} attempts");
     println!("{recovery}");
     println!(

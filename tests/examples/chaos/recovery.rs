@@ -9,18 +9,34 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Recovery {
     /// From a worker's death to a new attempt at what it ran.
     pub(crate) worker_death_to_running: Samples,
+    /// From SIGTERM to the end of a worker that may run a task.
+    pub(crate) busy_worker_sigterm_to_end: Samples,
+    /// From SIGTERM to the end of a worker that runs nothing.
+    pub(crate) idle_worker_sigterm_to_end: Samples,
     /// From a coordinator's start to its first answer.
     pub(crate) coordinator_start_to_serving: Samples,
+    /// The same while a backlog waits.
+    pub(crate) coordinator_start_beside_backlog: Samples,
+    /// From Redis's start to the next start of a task.
+    pub(crate) redis_start_to_dispatching: Samples,
     /// From the end of an outage to the last event that a client heard which was watching all the time.
     pub(crate) outage_end_to_watch_resumed: Samples,
 }
 
 impl fmt::Display for Recovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "recovery                         samples   p50 ms   p99 ms   max ms")?;
-        writeln!(f, "worker death to running again    {}", self.worker_death_to_running)?;
-        writeln!(f, "coordinator start to serving     {}", self.coordinator_start_to_serving)?;
-        write!(f, "outage end to watch resumed      {}", self.outage_end_to_watch_resumed)
+        write!(f, "{:40} samples   p50 ms   p99 ms   max ms", "recovery (promised p99)")?;
+        let measured = [
+            ("worker death to running again (4000)", &self.worker_death_to_running),
+            ("SIGTERM to end, worker under load", &self.busy_worker_sigterm_to_end),
+            ("SIGTERM to end, idle worker (1000)", &self.idle_worker_sigterm_to_end),
+            ("coordinator start to serving (2000)", &self.coordinator_start_to_serving),
+            ("the same beside the backlog (2000)", &self.coordinator_start_beside_backlog),
+            ("Redis start to dispatching (3000)", &self.redis_start_to_dispatching),
+            ("outage end to watch resumed (5000)", &self.outage_end_to_watch_resumed),
+        ];
+        let mut measured = measured.into_iter().filter(|(_, samples)| !samples.0.is_empty());
+        measured.try_for_each(|(what, samples)| write!(f, "\n{what:40} {samples}"))
     }
 }
 
@@ -37,7 +53,7 @@ impl Samples {
         self.0.push(ms);
     }
 
-    /// The smallest sample that `percent` of all do not exceed.
+    /// The smallest sample, of at least one, that `percent` of all do not exceed.
     fn quantile(&self, percent: usize) -> u64 {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
@@ -47,9 +63,6 @@ impl Samples {
 
 impl fmt::Display for Samples {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return write!(f, "{:7}", 0);
-        }
         let [p50, p99, max] = [50, 99, 100].map(|percent| self.quantile(percent));
         write!(f, "{:7} {p50:8} {p99:8} {max:8}", self.0.len())
     }

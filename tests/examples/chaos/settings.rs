@@ -19,7 +19,7 @@ pub(crate) struct Settings {
     /// Faults in all
     #[arg(long, default_value_t = 60)]
     pub(crate) faults: u32,
-    /// Jobs in all
+    /// Jobs in all, at least one for each fault
     #[arg(long, default_value_t = 2_000)]
     pub(crate) jobs: u32,
     /// Decides the faults, the jobs and their order
@@ -28,6 +28,9 @@ pub(crate) struct Settings {
     /// The queue's store
     #[arg(long, default_value = "embedded")]
     pub(crate) store: StoreKind,
+    /// Jobs that nobody takes and that are queued when, after all faults, a coordinator is killed and started once more
+    #[arg(long, default_value_t = 0)]
+    pub(crate) backlog: u32,
     /// Folder of the run; one that was interrupted goes on [default: target/chaos/STORE-SEED-FAULTS-JOBS]
     #[arg(long)]
     pub(crate) folder: Option<PathBuf>,
@@ -38,6 +41,8 @@ pub(crate) struct Settings {
 pub(crate) enum StoreKind {
     /// One coordinator with a file.
     Embedded,
+    /// Two coordinators over one server.
+    Redis,
 }
 
 /// What one round does.
@@ -70,6 +75,8 @@ impl Settings {
 pub(crate) struct Progress {
     pub(crate) rounds: u32,
     pub(crate) faults: u32,
+    /// That the rounds took, without what was interrupted.
+    pub(crate) seconds: u64,
     pub(crate) simulated_jobs: u64,
     pub(crate) real_jobs: u64,
     pub(crate) succeeded: u64,
@@ -85,9 +92,19 @@ impl Progress {
     pub(crate) fn load(folder: &Path) -> Result<Self, Failure> {
         match fs::read(folder.join("progress.json")) {
             Ok(text) => Ok(serde_json::from_slice(&text)?),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::begin(folder),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn begin(folder: &Path) -> Result<Self, Failure> {
+        fs::create_dir_all(folder)?;
+        if fs::read_dir(folder)?.next().is_some() {
+            return Err(format!("{} is not empty, and no run of this: name another folder", folder.display()).into());
+        }
+        let progress = Self::default();
+        progress.save(folder)?;
+        Ok(progress)
     }
 
     pub(crate) fn save(&self, folder: &Path) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sortinghat_proto::{
@@ -13,6 +13,7 @@ use sortinghat_proto::{
     v1::{Assignment, ErrorCode, FailureClass, TaskSucceeded, job_spec::Kind, task_outcome::Outcome},
 };
 use sortinghat_tests::{Dice, Identity, SimulatedWorker, Work};
+use tokio::{sync::watch, task::JoinHandle};
 
 /// Workers without executors.
 pub(crate) const SIMULATED_WORKERS: usize = 6;
@@ -34,11 +35,13 @@ pub(crate) struct Workforce {
 /// What simulated workers do: each attempt writes a manifest that says which one it was.
 struct Craft {
     objects: PathBuf,
+    /// When a task was last started.
+    started: watch::Sender<Instant>,
 }
 
 impl Workforce {
     pub(crate) fn start(address: SocketAddr, objects: PathBuf, started: u64) -> Self {
-        let craft = Arc::new(Craft { objects });
+        let craft = Arc::new(Craft { objects, started: watch::Sender::new(Instant::now()) });
         let mut workforce = Self { address, craft, workers: Vec::new(), started, incarnations: 0 };
         for _ in 0..SIMULATED_WORKERS {
             let worker = workforce.incarnation();
@@ -67,6 +70,15 @@ impl Workforce {
     pub(crate) fn thaw(&self, number: usize) {
         self.workers[number].thaw();
     }
+
+    /// Notices when the next task is started.
+    pub(crate) fn next_start(&self) -> JoinHandle<Instant> {
+        let mut started = self.craft.started.subscribe();
+        tokio::spawn(async move {
+            started.changed().await.expect("the simulated workers outlive what is measured of them");
+            *started.borrow()
+        })
+    }
 }
 
 /// The manifest of a simulated attempt.
@@ -77,6 +89,7 @@ pub(crate) fn manifest(task: &str, epoch: u64) -> String {
 impl Work for Craft {
     /// Mostly a moment, now and then longer than a lease.
     fn start(&self, task: &Assignment) -> Duration {
+        self.started.send_replace(Instant::now());
         if is_endless(task) {
             return Duration::from_secs(3600);
         }

@@ -26,6 +26,8 @@ const SPARE: Duration = Duration::from_secs(1);
 /// Pause after a call that failed.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// The host that every simulated worker says it runs on.
+pub const SIMULATED_HOST: &str = "simulated";
 /// The label of every simulated worker. A job that requires it is not given to others, and one that requires a kind of device
 /// is not given to them.
 pub const SIMULATED_LABEL: (&str, &str) = ("work", "simulated");
@@ -181,7 +183,7 @@ impl Conversation {
 
     fn describe(&self) -> WorkerDescription {
         WorkerDescription {
-            host: "simulated".to_owned(),
+            host: SIMULATED_HOST.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             device: "none".to_owned(),
             device_reason: "nothing is computed".to_owned(),

@@ -14,7 +14,7 @@ type Open = Box<dyn Fn() -> Result<Database, redb::Error> + Send + Sync>;
 /// that is whole: a failed one may turn out to be it.
 pub(super) struct Disk {
     open: Open,
-    /// `None` after it could not be opened again; the next write tries once more.
+    /// `None` after it could not be opened again; the next call tries once more.
     database: RwLock<Option<Database>>,
 }
 

@@ -47,12 +47,20 @@ pub struct EmbeddedStore {
 #[derive(Debug)]
 struct MonotoneTime {
     clock: Arc<dyn Clock>,
+    /// What the clock was behind the greatest time when the store was opened. Without it, time would stand still until a clock
+    /// that was set back has caught up, and no lease would end until then.
+    lead_ms: u64,
     greatest: AtomicU64,
 }
 
 impl MonotoneTime {
+    fn from(greatest: u64, clock: Arc<dyn Clock>) -> Self {
+        let lead_ms = greatest.saturating_sub(clock.now().0);
+        Self { clock, lead_ms, greatest: AtomicU64::new(greatest) }
+    }
+
     fn now(&self) -> UnixMs {
-        let now = self.clock.now().0;
+        let now = self.clock.now().plus_ms(self.lead_ms).0;
         UnixMs(self.greatest.fetch_max(now, Ordering::SeqCst).max(now))
     }
 }
@@ -84,7 +92,7 @@ impl EmbeddedStore {
     fn start(disk: Disk, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let disk = Arc::new(disk);
         let greatest = disk.with(tables::prepare).map_err(unavailable("prepare its tables"))?;
-        let time = Arc::new(MonotoneTime { clock, greatest: AtomicU64::new(greatest) });
+        let time = Arc::new(MonotoneTime::from(greatest, clock));
         let hints = broadcast::channel(HINT_CAPACITY).0;
         let (requests, queue) = mpsc::channel();
         let writer = writer::Writer { disk: disk.clone(), time: time.clone(), hints: hints.clone() };
@@ -101,9 +109,19 @@ impl EmbeddedStore {
         read: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         let disk = self.disk.clone();
-        match tokio::task::spawn_blocking(move || disk.with(read)).await {
-            Ok(result) => result.map_err(unavailable("read")),
-            Err(_) => Err(StoreError::Closed),
+        let result = tokio::task::spawn_blocking(move || disk.with(read)).await.map_err(|_| StoreError::Closed)?;
+        if result.is_err() {
+            self.probe();
+        }
+        result.map_err(unavailable("read"))
+    }
+
+    /// Lets the writer commit nothing, which opens the file again if the disk has failed. Callers read before they write: while
+    /// reads fail, no other commit may ever come that would find the disk working again.
+    fn probe(&self) {
+        if let Some(requests) = &self.requests {
+            // Nobody waits for the answer, and a writer that is gone opens nothing.
+            let _ = requests.send(writer::Request { batches: Vec::new(), reply: oneshot::channel().0 });
         }
     }
 }

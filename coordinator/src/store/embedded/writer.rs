@@ -61,7 +61,7 @@ impl Writer {
     fn recover(&self, error: &redb::Error) {
         tracing::error!(%error, "the queue's store failed to commit: opening its file again");
         if let Err(error) = self.disk.reopen() {
-            tracing::error!(%error, "the queue's file cannot be opened again yet: the next write tries it");
+            tracing::error!(%error, "the queue's file cannot be opened again yet: the next call tries it");
         }
     }
 

@@ -28,17 +28,18 @@ pub(super) async fn run(link: Arc<Link>, mut askers: mpsc::UnboundedReceiver<Ask
     }
 }
 
-/// The server's time, or the greatest that it or this process has ever told if the server's clock went back.
+/// The server's time, with a lead from then on if the server's clock went back behind what it or this process had told.
 ///
 /// A time is made lasting by the commit that follows from it, which carries it along; one that no commit followed has had no
 /// lasting effect.
 async fn now(link: &Link) -> Result<UnixMs, StoreError> {
     let connection = link.connection().await?;
     let mut question = redis::pipe();
-    question.cmd("TIME").cmd("GET").arg(link.layout.time());
-    let answer: RedisResult<((u64, u64), Option<u64>)> = question.query_async(&mut connection.commands.clone()).await;
-    let ((seconds, microseconds), greatest) =
+    // In this order, so that no commit in between looks like a clock that went back.
+    question.cmd("GET").arg(link.layout.time()).cmd("TIME");
+    let answer: RedisResult<(Option<u64>, (u64, u64))> = question.query_async(&mut connection.commands.clone()).await;
+    let (greatest, (seconds, microseconds)) =
         answer.map_err(|error| link.failed(&connection, "tell the time", &error))?;
-    let now_ms = seconds * 1000 + microseconds / 1000;
-    Ok(UnixMs(link.seen.note_time_ms(now_ms.max(greatest.unwrap_or_default()))))
+    let clock_ms = seconds * 1000 + microseconds / 1000;
+    Ok(UnixMs(link.seen.time_at(clock_ms, greatest.unwrap_or_default())))
 }

@@ -45,6 +45,9 @@ const MAX_REDIRECTIONS: usize = 4;
 pub(super) struct Seen {
     version: AtomicU64,
     time_ms: AtomicU64,
+    /// What the server's clock went back by. Without it, time would stand still until the clock has caught up, and no lease
+    /// would end until then.
+    lead_ms: AtomicU64,
 }
 
 impl Seen {
@@ -60,9 +63,13 @@ impl Seen {
         self.time_ms.load(Ordering::SeqCst)
     }
 
-    /// Returns the greatest time, this one included.
-    pub(super) fn note_time_ms(&self, time_ms: u64) -> u64 {
-        self.time_ms.fetch_max(time_ms, Ordering::SeqCst).max(time_ms)
+    /// The time when the server's clock shows `clock_ms` and the greatest time that commits carried is `committed_ms`. The
+    /// caller is one loop, which asks for one time after the other.
+    pub(super) fn time_at(&self, clock_ms: u64, committed_ms: u64) -> u64 {
+        let behind_ms = self.time_ms().max(committed_ms).saturating_sub(clock_ms);
+        let lead_ms = self.lead_ms.fetch_max(behind_ms, Ordering::SeqCst).max(behind_ms);
+        self.time_ms.store(clock_ms + lead_ms, Ordering::SeqCst);
+        clock_ms + lead_ms
     }
 }
 

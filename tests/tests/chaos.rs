@@ -1,0 +1,26 @@
+//! `make chaos` in the size that every change has to pass, over each store.
+
+use std::{fs, path::Path, process::Command};
+
+use sortinghat_tests::binary;
+
+/// Runs it to its end. What it prints is the test's output: every fault, the times of recovery, and what became of the jobs.
+fn survive(store: &str, faults: u32, jobs: u32) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chaos-{store}"));
+    // An earlier run that failed has left its logs there.
+    let _ = fs::remove_dir_all(&folder);
+    let mut command = Command::new(binary("examples/chaos"));
+    command.args(["--store", store, "--seed", "1", "--faults", &faults.to_string(), "--jobs", &jobs.to_string()]);
+    let status = command.arg("--folder").arg(&folder).status().expect("it starts");
+    assert!(status.success(), "a promise was broken: logs and state are in {}", folder.display());
+}
+
+#[test]
+fn sixty_faults_over_two_thousand_jobs_lose_and_double_nothing() {
+    survive("embedded", 60, 2_000);
+}
+
+#[test]
+fn faults_of_two_coordinators_and_their_redis_lose_and_double_nothing() {
+    survive("redis", 20, 500);
+}
