@@ -31,7 +31,7 @@ is simply started again. Every download is checked against a digest kept in depl
   photos         713 small pictures in eight folders (Debian's tuxpaint-stamps-default, 161 MB to download, 21 MB kept)
                  and two photographs from scikit-image
   tools          cargo-nextest, cargo-deny and buf, 87 MB on disk
-  python         a Python environment for the interoperability tests, 517 MB on disk
+  python         a Python environment for the interoperability tests, 630 MB on disk
   pillow-images  Pillow's collection of broken and odd images, 47 MB
   redis          a server for the Redis store's tests (Valkey 9.1), 4 MB on disk
   fastai         fastai 2.8.12 in a Python environment of its own, for make compare only, 5.5 GB

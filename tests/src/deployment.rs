@@ -9,7 +9,7 @@ use std::{
 use nix::sys::signal::{Signal, kill};
 use tempfile::TempDir;
 
-use crate::{Hat, Process, binary, wait_until};
+use crate::{Bucket, Hat, Process, binary, wait_until};
 
 /// What a deployment is started with.
 #[derive(Debug, Clone)]
@@ -22,11 +22,13 @@ pub struct Options {
     pub checkpoint_interval: &'static str,
     /// Items of a job that are one task; as many as the coordinator likes by default.
     pub shard_items: Option<u32>,
+    /// Where objects are kept, instead of a folder.
+    pub bucket: Option<Bucket>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lease_ttl: "2s", weights_dir: None, checkpoint_interval: "30s", shard_items: None }
+        Self { lease_ttl: "2s", weights_dir: None, checkpoint_interval: "30s", shard_items: None, bucket: None }
     }
 }
 
@@ -149,11 +151,8 @@ fn start_coordinator(folder: &Path, options: &Options, listen: &str) -> (Process
     if let Some(shard_items) = options.shard_items {
         command.args(["--shard-items", &shard_items.to_string()]);
     }
-    command
-        .args(["--listen", listen, "--lease-ttl", options.lease_ttl, "--object-store"])
-        .arg(object_store(folder))
-        .arg("--data-dir")
-        .arg(data_dir);
+    command.args(["--listen", listen, "--lease-ttl", options.lease_ttl, "--data-dir"]).arg(data_dir);
+    give_object_store(&mut command, folder, options);
     let process = Process::start(&mut command, &folder.join("coordinator.log"));
     let address = wait_until("the coordinator to write its address", || {
         fs::read_to_string(&address_file).ok().map(|text| text.trim().to_owned())
@@ -163,12 +162,8 @@ fn start_coordinator(folder: &Path, options: &Options, listen: &str) -> (Process
 
 fn start_worker(folder: &Path, options: &Options, address: &str, name: &str) -> Process {
     let mut command = Command::new(binary("sortinghat-worker"));
-    command
-        .arg("run")
-        .arg("--coordinator")
-        .arg(format!("http://{address}"))
-        .arg("--object-store")
-        .arg(object_store(folder));
+    command.arg("run").arg("--coordinator").arg(format!("http://{address}"));
+    give_object_store(&mut command, folder, options);
     command.arg("--data-dir").arg(folder.join(name)).args(["--device", "cpu", "--threads", "2"]);
     command.args(["--checkpoint-interval", options.checkpoint_interval]);
     if let Some(weights_dir) = &options.weights_dir {
@@ -177,9 +172,13 @@ fn start_worker(folder: &Path, options: &Options, address: &str, name: &str) -> 
     Process::start(&mut command, &folder.join(format!("{name}.log")))
 }
 
-/// One folder for both, as a URL.
-fn object_store(folder: &Path) -> String {
+/// The same for both: the bucket, or else a folder.
+fn give_object_store(command: &mut Command, folder: &Path, options: &Options) {
+    if let Some(bucket) = &options.bucket {
+        bucket.give_to(command);
+        return;
+    }
     let objects = folder.join("objects");
     fs::create_dir_all(&objects).expect("the temporary folder is writable");
-    format!("file://{}", objects.display())
+    command.arg("--object-store").arg(format!("file://{}", objects.display()));
 }

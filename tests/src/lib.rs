@@ -10,6 +10,7 @@ pub mod photos;
 mod process;
 mod proxy;
 mod redis;
+mod s3;
 mod simulated;
 
 pub use deployment::{Deployment, Options, Victim};
@@ -18,6 +19,7 @@ pub use hat::{Answer, Hat};
 pub use process::Process;
 pub use proxy::{Proxy, Weather};
 pub use redis::redis_command;
+pub use s3::{Bucket, S3Server};
 pub use simulated::{Identity, SIMULATED_HOST, SIMULATED_LABEL, SimulatedWorker, Work};
 
 use std::{

@@ -1,0 +1,80 @@
+//! An S3-compatible object store on loopback: moto, which `make test-deps` installs.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+    process::Command,
+};
+
+use crate::{Process, cache, wait_until};
+
+const BUCKET: &str = "photos";
+
+/// A server with one empty bucket, kept in memory. Ends with this.
+#[derive(Debug)]
+pub struct S3Server {
+    _process: Process,
+    bucket: Bucket,
+}
+
+/// A bucket, and how its server is reached.
+#[derive(Debug, Clone)]
+pub struct Bucket {
+    /// HOST:PORT.
+    server: String,
+}
+
+impl S3Server {
+    /// Starts it on a free port; its log goes into `folder`.
+    pub fn start(folder: &Path) -> Self {
+        let log = folder.join("s3.log");
+        let mut command = Command::new(cache("python").join("bin/python"));
+        let process = Process::start(command.args(["-m", "moto.server", "--host", "127.0.0.1", "--port", "0"]), &log);
+        let server = wait_until("the S3 server to serve", || {
+            let log = fs::read_to_string(&log).ok()?;
+            let (_, address) = log.split_once("Running on http://")?;
+            address.lines().next().filter(|_| address.contains('\n')).map(str::to_owned)
+        });
+        let bucket = Bucket { server };
+        let answer = bucket.ask("PUT", "");
+        assert!(answer.starts_with("HTTP/1.1 200"), "the bucket is not made: {answer}");
+        Self { _process: process, bucket }
+    }
+
+    /// Its bucket.
+    pub fn bucket(&self) -> Bucket {
+        self.bucket.clone()
+    }
+}
+
+impl Bucket {
+    /// Lets a program keep its objects here, below a prefix.
+    pub(crate) fn give_to(&self, command: &mut Command) {
+        command
+            .args(["--object-store", &format!("s3://{BUCKET}/some/where")])
+            .env("AWS_ENDPOINT_URL", format!("http://{}", self.server))
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test");
+    }
+
+    /// The first thousand keys, by name.
+    pub fn keys(&self) -> Vec<String> {
+        let listing = self.ask("GET", "?list-type=2");
+        let keys = listing.split("<Key>").skip(1).filter_map(|rest| rest.split_once("</Key>"));
+        keys.map(|(key, _)| key.to_owned()).collect()
+    }
+
+    /// One request about the bucket itself, and all of the answer.
+    fn ask(&self, method: &str, query: &str) -> String {
+        let mut connection = TcpStream::connect(&self.server).expect("the server listens");
+        let head = format!("{method} /{BUCKET}{query} HTTP/1.1\r\nHost: {}\r\n", self.server);
+        let request = format!("{head}Content-Length: 0\r\nConnection: close\r\n\r\n");
+        connection.write_all(request.as_bytes()).expect("the server reads");
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).expect("the server answers");
+        answer
+    }
+}
