@@ -226,6 +226,26 @@ async fn one_shard_that_fails_ends_the_job_once_the_others_have_stopped() {
 }
 
 #[tokio::test]
+async fn why_a_divided_job_waits_is_told_of_its_shards() {
+    use v1::explain_job_response::Reason;
+    let world = World::new().await;
+    let mut worker = Worker::new("w1", 1);
+    let id = divide(&world, &mut worker, 2).await;
+    let why = async || world.engine.explain(&world.tenant, &id).await.expect("the job exists").reason;
+    assert!(matches!(why().await, Some(Reason::Turn(_))), "{:?}", why().await);
+    worker.start(&world.engine).await;
+    world.sweep().await;
+    let Some(Reason::Runs(runs)) = why().await else { panic!("{:?}", why().await) };
+    assert_eq!(runs.attempt.map(|attempt| attempt.task), Some(1));
+    worker.end(&world.engine, crash()).await;
+    worker.start(&world.engine).await;
+    worker.end(&world.engine, success(b"second")).await;
+    world.sweep().await;
+    let Some(Reason::Backoff(backoff)) = why().await else { panic!("{:?}", why().await) };
+    assert_eq!(backoff.last_attempt.map(|attempt| attempt.outcome()), Some(AttemptOutcome::Crashed));
+}
+
+#[tokio::test]
 async fn a_poison_shard_fails_its_job_after_three_deaths() {
     let world = World::new().await;
     let mut worker = Worker::new("w1", 1);
