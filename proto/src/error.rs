@@ -57,7 +57,8 @@ fn class_of(code: ErrorCode) -> FailureClass {
         | ErrorCode::CorruptObject
         | ErrorCode::Cancelled
         | ErrorCode::ParentFailed
-        | ErrorCode::PermissionDenied => FailureClass::User,
+        | ErrorCode::PermissionDenied
+        | ErrorCode::DeadlineExceeded => FailureClass::User,
     }
 }
 
@@ -72,7 +73,8 @@ fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::WeightsUnavailable
         | ErrorCode::Diverged
         | ErrorCode::Poison
-        | ErrorCode::ParentFailed => Code::FailedPrecondition,
+        | ErrorCode::ParentFailed
+        | ErrorCode::DeadlineExceeded => Code::FailedPrecondition,
         ErrorCode::OutOfMemory | ErrorCode::ResourceExhausted => Code::ResourceExhausted,
         ErrorCode::StorageUnavailable => Code::Unavailable,
         ErrorCode::CorruptObject => Code::DataLoss,

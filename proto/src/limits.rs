@@ -53,6 +53,10 @@ pub const MAX_SHARDS_PER_JOB: u32 = 4096;
 pub const MAX_DEATHS_WITHOUT_PROGRESS: u32 = 3;
 /// Attempts that may run out of memory without progress before a task fails.
 pub const MAX_MEMORY_FAILURES: u32 = 2;
+/// Bulk cancellations of one tenant that have not reached all of their jobs yet.
+pub const MAX_CANCELLATIONS: usize = 16;
+/// Jobs that a bulk cancellation looks at to count those that match.
+pub const MAX_COUNTED_JOBS: usize = 10_000;
 /// Distance of a job's priority from 0.
 pub const MAX_PRIORITY: i32 = 10;
 /// How long an attempt runs before it may be asked to give way to a task of higher priority, in milliseconds.

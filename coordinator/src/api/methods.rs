@@ -64,7 +64,7 @@ pub(super) fn find(path: &str) -> Option<&'static Method> {
     METHODS.iter().find(|method| method.path == path)
 }
 
-static METHODS: [Method; 18] = [
+static METHODS: [Method; 23] = [
     brief("/sortinghat.v1.JobService/SubmitJob", Access::Users),
     brief("/sortinghat.v1.JobService/SubmitJobs", Access::Users),
     brief("/sortinghat.v1.JobService/GetJob", Access::Anyone),
@@ -72,6 +72,11 @@ static METHODS: [Method; 18] = [
     waiting("/sortinghat.v1.JobService/WatchJob", Access::Anyone),
     brief("/sortinghat.v1.JobService/CancelJob", Access::Users),
     brief("/sortinghat.v1.JobService/ExplainJob", Access::Anyone),
+    brief("/sortinghat.v1.JobService/CancelJobs", Access::Users),
+    brief("/sortinghat.v1.JobService/RetryJob", Access::Users),
+    brief("/sortinghat.v1.JobService/GetQueue", Access::Users),
+    brief("/sortinghat.v1.JobService/PauseQueue", Access::Users),
+    brief("/sortinghat.v1.JobService/ResumeQueue", Access::Users),
     brief("/sortinghat.v1.ArtifactService/FindMissingObjects", Access::Anyone),
     brief("/sortinghat.v1.ArtifactService/UploadObject", Access::Users),
     brief("/sortinghat.v1.ArtifactService/ReadObject", Access::Anyone),

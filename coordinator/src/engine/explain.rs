@@ -91,10 +91,9 @@ impl Shared {
         match &task.state {
             State::Leased(lease) => Ok(Reason::Runs(runs(job, &task.id, lease))),
             State::Ready { not_before: Some(at) } => Ok(match last_attempt(job, &task.id) {
-                Some(last) => Reason::Backoff(v1::WaitsAfterFailure {
-                    until_unix_ms: at.to_wire(),
-                    last_attempt: Some(last),
-                }),
+                Some(last) => {
+                    Reason::Backoff(v1::WaitsAfterFailure { until_unix_ms: at.to_wire(), last_attempt: Some(last) })
+                }
                 None => Reason::NotBefore(v1::WaitsForTime { not_before_unix_ms: at.to_wire() }),
             }),
             State::Ready { not_before: None } => self.reason_of_waiting(job, &task, now).await,
@@ -106,6 +105,9 @@ impl Shared {
     }
 
     async fn reason_of_waiting(&self, job: &JobRecord, task: &Task, now: UnixMs) -> Result<Reason, Refusal> {
+        if let Some(since) = self.queue(&job.tenant).await?.paused {
+            return Ok(Reason::Paused(v1::QueuePaused { since_unix_ms: since.to_wire() }));
+        }
         let standings = self.sessions.standings(&job.requirements, now, self.rules.lease_ttl_ms);
         if standings.is_empty() {
             return Ok(Reason::NoWorker(v1::WaitsForAnyWorker {}));
@@ -131,8 +133,8 @@ impl Shared {
 
     /// Who waits in a lane, and the part of its slots that the queue's tenant gets.
     async fn share_of_lane(&self, queue: &QueueName) -> Result<LaneShare, Refusal> {
-        let open = self.open_queues().await?.into_iter().filter(|open| open.lane == queue.lane);
-        let open: Vec<QueueName> = open.collect();
+        let (mut open, _) = self.unpaused_queues().await?;
+        open.retain(|open| open.lane == queue.lane);
         let first = self.store.ranges(open.iter().map(|queue| Range::first(queue.index(), 1)).collect()).await?;
         let waiting = open.iter().zip(first).filter(|(_, first)| !first.is_empty()).map(|(queue, _)| &queue.tenant);
         let mut weights: HashMap<&Tenant, u32> = waiting.map(|tenant| (tenant, self.weight(tenant))).collect();

@@ -6,10 +6,13 @@
 
 mod artifacts;
 mod assignment;
+mod bulk_cancel;
 mod change;
 mod claim;
+mod deadlines;
 mod dependents;
 mod explain;
+mod filter;
 mod history;
 mod jobs;
 mod keys;
@@ -23,13 +26,16 @@ mod rates;
 mod ready;
 mod records;
 mod reports;
+mod retry;
 mod sessions;
 mod settle;
 mod shards;
+mod stop;
 mod submission;
 mod submit;
 mod sweeps;
 mod synchronize;
+mod tenant_queue;
 mod watch;
 
 use std::{

@@ -84,12 +84,25 @@ pub(super) struct JobRecord {
     pub(super) attempts: Vec<StoredAttempt>,
     /// The sequence of the newest event.
     pub(super) last_event: u64,
+    /// It is being stopped: its user wants that, or its deadline has passed.
     pub(super) cancel_requested: bool,
     /// Some job named it as a parent.
     pub(super) has_children: bool,
     /// Its shards, if it was too large for one task.
     #[serde(default)]
     pub(super) shards: Option<ShardStage>,
+    /// It shall not start before.
+    #[serde(default)]
+    pub(super) not_before: Option<UnixMs>,
+    /// It fails if it has not ended by then.
+    #[serde(default)]
+    pub(super) deadline: Option<UnixMs>,
+    /// The job that it is a retry of.
+    #[serde(default)]
+    pub(super) retry_of: Option<JobId>,
+    /// The newest retry of it.
+    #[serde(default)]
+    pub(super) retried_as: Option<JobId>,
 }
 
 impl JobRecord {

@@ -3,12 +3,15 @@
 mod explain;
 mod jobs;
 mod leases;
+mod many;
 mod preemption;
 mod preference;
+mod retries;
 mod scheduling;
 mod shards;
 mod simulation;
 mod tenants;
+mod times;
 mod unsure;
 mod workers;
 mod world;

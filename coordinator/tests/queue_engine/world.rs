@@ -102,6 +102,12 @@ impl World {
         self.engine.sweep().await.expect("the store answers")
     }
 
+    /// The time now.
+    pub(crate) fn now(&self) -> UnixMs {
+        use sortinghat_coordinator::store::Clock as _;
+        self.clock.now()
+    }
+
     /// Lets `ms` pass, and sweeps.
     pub(crate) async fn pass(&self, ms: u64) -> Swept {
         self.clock.advance_ms(ms);
