@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rand::{RngExt as _, rngs::StdRng};
@@ -93,7 +93,7 @@ impl Round<'_> {
 
 impl Claims {
     fn going(&self) -> MutexGuard<'_, Going> {
-        self.0.lock().expect("no holder of the claims panics")
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins a try. What is being claimed counts as running already.

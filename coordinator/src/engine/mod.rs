@@ -22,6 +22,7 @@ mod pins;
 mod preemption;
 mod preference;
 mod progress;
+mod quota;
 mod rates;
 mod ready;
 mod records;
@@ -47,7 +48,7 @@ use std::{
 
 use async_trait::async_trait;
 use rand::{SeedableRng as _, rngs::StdRng};
-use sortinghat_proto::{ObjectRef, Refusal, Tenant, limits::DEFAULT_SHARD_ITEMS, v1::ErrorCode};
+use sortinghat_proto::{ObjectRef, Refusal, Tenant, limits, v1::ErrorCode};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -91,6 +92,10 @@ pub struct Settings {
     pub seed: Option<u64>,
     /// Items of a job that are one task; a job with more is divided into shards of this many.
     pub shard_items: NonZeroU64,
+    /// Jobs of one tenant that may wait.
+    pub max_waiting_jobs_per_tenant: u64,
+    /// Tasks of all tenants that may wait.
+    pub max_waiting_tasks: u64,
 }
 
 impl Default for Settings {
@@ -106,7 +111,9 @@ impl Default for Settings {
             other_machine_ms: 10_000,
             weights: HashMap::new(),
             seed: None,
-            shard_items: NonZeroU64::new(DEFAULT_SHARD_ITEMS).expect("not 0"),
+            shard_items: NonZeroU64::new(limits::DEFAULT_SHARD_ITEMS).expect("not 0"),
+            max_waiting_jobs_per_tenant: limits::DEFAULT_MAX_WAITING_JOBS_PER_TENANT,
+            max_waiting_tasks: limits::DEFAULT_MAX_WAITING_TASKS,
         }
     }
 }
@@ -131,6 +138,7 @@ struct Shared {
     left: preference::LeftTasks,
     waiting_heads: preemption::WaitingHeads,
     durations: rates::Durations,
+    quota: quota::Quota,
     dice: Mutex<StdRng>,
     draining: CancellationToken,
 }
@@ -166,6 +174,7 @@ impl Engine {
                 left: preference::LeftTasks::default(),
                 waiting_heads: preemption::WaitingHeads::default(),
                 durations: rates::Durations::default(),
+                quota: quota::Quota::default(),
                 draining: CancellationToken::new(),
             }),
         }

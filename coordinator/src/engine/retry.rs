@@ -38,6 +38,7 @@ impl Engine {
             if let Some(known) = shared.accepted_before(tenant, &id, &acceptance).await? {
                 return Ok(v1::RetryJobResponse { job: known.job, existed: known.existed });
             }
+            shared.admit(tenant).await?;
             let (job, batch) = shared.again(tenant, &old, &id, &acceptance, now).await?;
             if shared.apply_one(batch).await? {
                 return Ok(v1::RetryJobResponse { job: shared.accepted(&job).job, existed: false });

@@ -37,13 +37,14 @@ impl Engine {
         let now = shared.store.now().await?;
         let id = JobId::new(now.0, shared.dice().random());
         let acceptance = submission.acceptance();
-        let mut uploads_checked = false;
+        let mut is_admitted = false;
         for _ in 0..MAX_TRIES {
             if let Some(existing) = shared.accepted_before(tenant, &id, &acceptance).await? {
                 return Ok(existing);
             }
             // After the key: a job that was accepted before is returned although its photos are gone since.
-            if !std::mem::replace(&mut uploads_checked, true) {
+            if !std::mem::replace(&mut is_admitted, true) {
+                shared.admit(tenant).await?;
                 shared.require_uploads(tenant, &submission.spec).await?;
                 shared.require_queue(&submission.queue(tenant)).await?;
             }
@@ -86,6 +87,7 @@ impl Shared {
     /// Counts a job that is known to be accepted, and answers.
     pub(super) fn accepted(&self, job: &JobRecord) -> v1::SubmitJobResponse {
         metrics::counter!("sortinghat_jobs_submitted_total", "kind" => job.kind.as_str()).increment(1);
+        self.quota.accepted(&job.tenant);
         v1::SubmitJobResponse { job: Some(self.view(job)), existed: false }
     }
 

@@ -1,5 +1,6 @@
 //! What is done to many jobs at once: bulk cancellation, a paused queue, limits.
 
+use sortinghat_coordinator::engine::Settings;
 use sortinghat_proto::{
     JobId,
     v1::{self, ErrorCode, JobState},
@@ -7,7 +8,7 @@ use sortinghat_proto::{
 
 use crate::{
     shards::{divide, tasks},
-    world::{Worker, World, crash, finetune, ingest, request, success},
+    world::{Worker, World, crash, finetune, ingest, request, settings, success},
 };
 
 async fn cancel(world: &World, request: v1::CancelJobsRequest) -> v1::CancelJobsResponse {
@@ -214,4 +215,19 @@ async fn of_named_jobs_none_is_cancelled_if_one_does_not_exist() {
     let named = v1::CancelJobsRequest { job_ids, ..Default::default() };
     let refused = world.engine.cancel_many(&world.tenant, named).await.expect_err("one is unknown");
     assert_eq!((refused.code, world.state(&id).await), (ErrorCode::NotFound, JobState::Queued));
+}
+
+#[tokio::test]
+async fn a_tenant_with_as_many_waiting_jobs_as_it_may_have_is_refused_and_another_is_not() {
+    let world = World::with(Settings { max_waiting_jobs_per_tenant: 3, ..settings() }).await;
+    let keyed = v1::SubmitJobRequest { idempotency_key: "first".into(), ..request(ingest()) };
+    let first = world.accept(keyed.clone()).await.expect("accepted");
+    world.submit(ingest()).await;
+    world.submit(ingest()).await;
+    let refused = world.accept(request(ingest())).await.expect_err("three wait");
+    assert_eq!(refused.code, ErrorCode::ResourceExhausted);
+    assert!(sortinghat_proto::retry_after(&refused.into()).is_some(), "it says when to come back");
+    assert_eq!(world.accept(keyed).await.expect("accepted before").id, first.id);
+    let submission = request(ingest()).try_into().expect("valid");
+    world.engine.submit(&"other".parse().expect("a tenant"), submission).await.expect("has room of its own");
 }
