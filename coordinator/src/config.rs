@@ -33,6 +33,8 @@ pub struct Config {
     pub lease_ttl: Span,
     /// Items of a job that are one task.
     pub shard_items: NonZeroU64,
+    /// How long a job is kept after its end.
+    pub retention: Span,
     /// Jobs of one tenant that may wait.
     pub max_waiting_jobs_per_tenant: NonZeroU64,
     /// Tasks of all tenants that may wait.
@@ -139,6 +141,7 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net
 const DEFAULT_DEPLOYMENT: &str = "sortinghat";
 const DEFAULT_LEASE_TTL: Duration = Duration::from_secs(30);
 const DEFAULT_SHARD_ITEMS: NonZeroU64 = NonZeroU64::new(limits::DEFAULT_SHARD_ITEMS).expect("not 0");
+const DEFAULT_RETENTION: Duration = Duration::from_secs(30 * 24 * 3_600);
 const DEFAULT_MAX_WAITING_JOBS_PER_TENANT: NonZeroU64 =
     NonZeroU64::new(limits::DEFAULT_MAX_WAITING_JOBS_PER_TENANT).expect("not 0");
 const DEFAULT_MAX_WAITING_TASKS: NonZeroU64 = NonZeroU64::new(limits::DEFAULT_MAX_WAITING_TASKS).expect("not 0");
@@ -181,6 +184,7 @@ impl Config {
             object_store,
             lease_ttl: settings.lease_ttl.map_or(Ok(Span::new(DEFAULT_LEASE_TTL)), Span::checked_as_lease)?,
             shard_items: settings.shard_items.unwrap_or(DEFAULT_SHARD_ITEMS),
+            retention: settings.retention.unwrap_or(Span::new(DEFAULT_RETENTION)),
             max_waiting_jobs_per_tenant: settings
                 .max_waiting_jobs_per_tenant
                 .unwrap_or(DEFAULT_MAX_WAITING_JOBS_PER_TENANT),

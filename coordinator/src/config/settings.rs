@@ -40,6 +40,10 @@ pub struct Settings {
     /// Items of a job that are one task; one with more photos is divided into shards of this many [default: 1024]
     #[arg(long, env = "SORTINGHAT_SHARD_ITEMS", value_name = "COUNT")]
     pub shard_items: Option<NonZeroU64>,
+    /// How long a job is kept after its end, with its history and the way to its report or predictions; datasets and models
+    /// stay [default: 30days]
+    #[arg(long, env = "SORTINGHAT_RETENTION", value_name = "DURATION")]
+    pub retention: Option<Span>,
     /// Jobs of one tenant that may wait; more are refused until some have started [default: 1000000]
     #[arg(long, env = "SORTINGHAT_MAX_WAITING_JOBS_PER_TENANT", value_name = "COUNT")]
     pub max_waiting_jobs_per_tenant: Option<NonZeroU64>,
@@ -95,6 +99,7 @@ impl Settings {
             object_store: self.object_store.or(lower.object_store),
             lease_ttl: self.lease_ttl.or(lower.lease_ttl),
             shard_items: self.shard_items.or(lower.shard_items),
+            retention: self.retention.or(lower.retention),
             max_waiting_jobs_per_tenant: self.max_waiting_jobs_per_tenant.or(lower.max_waiting_jobs_per_tenant),
             max_waiting_tasks: self.max_waiting_tasks.or(lower.max_waiting_tasks),
             drain_grace: self.drain_grace.or(lower.drain_grace),
@@ -122,6 +127,7 @@ impl From<Config> for Settings {
             object_store: Some(config.object_store),
             lease_ttl: Some(config.lease_ttl),
             shard_items: Some(config.shard_items),
+            retention: Some(config.retention),
             max_waiting_jobs_per_tenant: Some(config.max_waiting_jobs_per_tenant),
             max_waiting_tasks: Some(config.max_waiting_tasks),
             drain_grace: Some(config.drain_grace),

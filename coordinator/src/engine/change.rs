@@ -118,6 +118,12 @@ impl<'a> Change<'a> {
         }
     }
 
+    /// Lets the job take over what a parent has made.
+    pub(super) fn take_over(&mut self, parent: &JobRecord) {
+        let job = &mut self.ledger.job;
+        records::hand_over([&mut job.dataset, &mut job.model], parent);
+    }
+
     /// Lets the change be applied only if a record that is merely read is still as it was.
     pub(super) fn require(&mut self, key: String, expected: Expectation) {
         self.batch.checks.push((key, expected));

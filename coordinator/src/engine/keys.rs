@@ -31,6 +31,10 @@ pub(super) const GIVING_WAY: &str = "giving-way";
 pub(super) const UNSETTLED: &str = "unsettled";
 /// Index of jobs that have a deadline, have not ended and are not being stopped, by the deadline.
 pub(super) const DEADLINES: &str = "deadlines";
+/// Index of jobs that have ended, by the time; what retention goes by.
+pub(super) const ENDED_JOBS: &str = "ended-jobs";
+/// Index of forgotten jobs of which something is left; see [`remains`].
+pub(super) const REMAINS: &str = "remains";
 /// Index of tenants with bulk cancellations under way.
 pub(super) const CANCELLING: &str = "cancelling";
 /// Index of jobs that have ended and whose children were not all told.
@@ -69,6 +73,18 @@ pub(super) fn shards_ended(job: &JobId) -> String {
 /// Counter of the items in a job's shards that have succeeded.
 pub(super) fn items_done(job: &JobId) -> String {
     format!("shards:{job}:items")
+}
+
+/// All counters of a job's shards.
+pub(super) fn shard_counters(job: &JobId) -> Vec<String> {
+    let phases = [Phase::Leased, Phase::Succeeded, Phase::Failed, Phase::Cancelled];
+    let by_phase = phases.into_iter().map(|phase| shards_in(job, phase));
+    by_phase.chain([shards_ended(job), items_done(job)]).collect()
+}
+
+/// Record of what is left of a forgotten job.
+pub(super) fn remains(job: &JobId) -> String {
+    format!("remains:{job}")
 }
 
 /// Entry of [`UNSETTLED`]: shards of this job are to be created or stopped. Comes before its events.
@@ -272,22 +288,22 @@ fn at_time(time: UnixMs, id: impl fmt::Display) -> String {
     format!("{:020}:{id}", time.0)
 }
 
-/// The index entries that a job has as it is, beside those that it keeps for ever.
+/// The index entries that a job has as it is, beside its place among all of its tenant.
 pub(super) fn job_entries(job: &JobRecord) -> Vec<(String, String)> {
     if job.has_ended() {
-        return Vec::new();
+        return vec![(ENDED_JOBS.to_owned(), at_time(job.finished.unwrap_or_default(), &job.id))];
     }
     let deadline = job.deadline.filter(|_| !job.cancel_requested);
     let deadline = deadline.map(|deadline| (DEADLINES.to_owned(), at_time(deadline, &job.id)));
     [(open_jobs(&job.tenant), job.id.to_string())].into_iter().chain(deadline).collect()
 }
 
-/// The job of an entry of [`DEADLINES`].
+/// The job of an entry of [`DEADLINES`] or [`ENDED_JOBS`].
 pub(super) fn job_of_entry(entry: &str) -> Option<JobId> {
     entry.rsplit(':').next()?.parse().ok()
 }
 
-/// The end of the entries of [`DEADLINES`], [`DELAYED`] or [`LEASES`] up to and including a time.
+/// The end of the entries of [`DEADLINES`], [`ENDED_JOBS`], [`DELAYED`] or [`LEASES`] up to and including a time.
 pub(super) fn after_time(time: UnixMs) -> String {
     format!("{:020}", time.0.saturating_add(1))
 }

@@ -27,6 +27,7 @@ mod rates;
 mod ready;
 mod records;
 mod reports;
+mod retention;
 mod retry;
 mod sessions;
 mod settle;
@@ -92,6 +93,8 @@ pub struct Settings {
     pub seed: Option<u64>,
     /// Items of a job that are one task; a job with more is divided into shards of this many.
     pub shard_items: NonZeroU64,
+    /// How long a job is kept after its end, in milliseconds.
+    pub retention_ms: u64,
     /// Jobs of one tenant that may wait.
     pub max_waiting_jobs_per_tenant: u64,
     /// Tasks of all tenants that may wait.
@@ -112,6 +115,7 @@ impl Default for Settings {
             weights: HashMap::new(),
             seed: None,
             shard_items: NonZeroU64::new(limits::DEFAULT_SHARD_ITEMS).expect("not 0"),
+            retention_ms: 30 * 24 * 3_600_000,
             max_waiting_jobs_per_tenant: limits::DEFAULT_MAX_WAITING_JOBS_PER_TENANT,
             max_waiting_tasks: limits::DEFAULT_MAX_WAITING_TASKS,
         }

@@ -4,6 +4,8 @@
 //! fields that it does not know, and a new field has a default. Messages of the contract lie inside as protobuf, which has
 //! the same property.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use serde::{
     Deserialize, Serialize,
@@ -161,8 +163,23 @@ pub(super) enum Input {
         /// The artifact's manifest.
         manifest: ObjectRef,
     },
-    /// What a parent will have made.
+    /// What a parent will have made. Becomes an artifact once the parent has succeeded, so that the parent may be forgotten.
     Parent(JobId),
+}
+
+impl Input {
+    /// Takes over what `parent` has made, if that is what this waits for.
+    fn take_over(&mut self, parent: &JobRecord) {
+        let Some(output) = parent.output.as_ref().filter(|_| *self == Self::Parent(parent.id.clone())) else { return };
+        if let Some(Ok(manifest)) = output.manifest.clone().map(ObjectRef::try_from) {
+            *self = Self::Artifact { name: output.name.clone(), manifest };
+        }
+    }
+}
+
+/// Lets the inputs of a job take over what `parent` has made.
+pub(super) fn hand_over<'a>(inputs: impl IntoIterator<Item = &'a mut Option<Input>>, parent: &JobRecord) {
+    inputs.into_iter().flatten().for_each(|input| input.take_over(parent));
 }
 
 /// The shards of a divided job while they are created, run and end.
@@ -267,6 +284,15 @@ pub(super) struct AcceptedRecord {
     pub(super) job: JobId,
     /// Of the submission as it was sent.
     pub(super) submission: Digest,
+}
+
+/// What may be left of a forgotten job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RemainsRecord {
+    /// Its tasks, by index.
+    pub(super) tasks: Range<u32>,
+    /// Its history, by sequence.
+    pub(super) events: Range<u64>,
 }
 
 /// An immutable artifact.

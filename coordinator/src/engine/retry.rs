@@ -62,8 +62,9 @@ impl Shared {
         require_retryable(&old.value)?;
         let mut job = like(&old.value)?;
         for parent in &old.value.parents {
-            let newest = self.newest_retry(tenant, parent).await?;
-            wait_for(&mut job, parent, newest);
+            if let Some(newest) = self.newest_retry(tenant, parent, &old.value).await? {
+                wait_for(&mut job, parent, newest);
+            }
         }
         self.require_uploads(tenant, &job.spec).await?;
         self.require_queue(&old.value.rank().queue).await?;
@@ -84,19 +85,32 @@ impl Shared {
         Ok(task.and_then(|task| task.value.task.checkpoint))
     }
 
-    /// A parent, or the newest retry of one that did not succeed.
-    async fn newest_retry(&self, tenant: &Tenant, parent: &JobId) -> Result<Versioned<JobRecord>, Refusal> {
-        let mut found = self.job(tenant, parent).await?;
+    /// A parent of a job, or the newest retry of one that did not succeed; `None` for one that has succeeded and was forgotten since.
+    async fn newest_retry(
+        &self,
+        tenant: &Tenant,
+        parent: &JobId,
+        child: &JobRecord,
+    ) -> Result<Option<Versioned<JobRecord>>, Refusal> {
+        let refused =
+            |message: String| Refusal { field: "parents".to_owned(), ..Refusal::new(ErrorCode::WrongState, message) };
+        let Some(mut found) = self.read::<JobRecord>(keys::job(parent)).await? else {
+            // What has started had parents that had all succeeded, and has taken over what they made.
+            if child.started.is_some() {
+                return Ok(None);
+            }
+            return Err(refused(format!("job {parent}, which this job needs, is not kept any more: submit both anew")));
+        };
         for _ in 0..MAX_RETRIES_FOLLOWED {
             if !matches!(found.value.state(), JobState::Failed | JobState::Cancelled) {
-                return Ok(found);
+                return Ok(Some(found));
             }
             let Some(retry) = &found.value.retried_as else { break };
             found = self.job(tenant, retry).await?;
         }
         let failed = &found.value.id;
         let message = format!("job {failed}, which this job needs, did not succeed: `hat jobs retry {failed}` first");
-        Err(Refusal { field: "parents".to_owned(), ..Refusal::new(ErrorCode::WrongState, message) })
+        Err(refused(message))
     }
 }
 

@@ -223,11 +223,14 @@ pub(super) struct NewJob {
 
 impl NewJob {
     /// Enters the job at its parents, and everything that makes it exist.
-    pub(super) fn enter(self, batch: &mut Batch, id: &JobId, acceptance: &Acceptance, now: UnixMs) -> JobRecord {
+    pub(super) fn enter(mut self, batch: &mut Batch, id: &JobId, acceptance: &Acceptance, now: UnixMs) -> JobRecord {
         let waits = self.parents.iter().any(|parent| parent.value.state() != JobState::Succeeded);
         let mut task = Task::new(TaskId::new(id.clone(), 0), waits).not_before(self.not_before, now);
         task.checkpoint.clone_from(&self.checkpoint);
-        self.parents.iter().for_each(|parent| adopt(batch, parent, id));
+        for parent in &self.parents {
+            adopt(batch, parent, id);
+            records::hand_over([&mut self.dataset, &mut self.model], &parent.value);
+        }
         let job = self.into_record(id, &task, acceptance, now);
         create(batch, &job, task, acceptance, now);
         job

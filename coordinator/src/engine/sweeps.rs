@@ -1,5 +1,5 @@
 //! The small loops that move time on: leases that ran out, retries that are due, children of jobs that ended, deadlines, bulk
-//! cancellations.
+//! cancellations, jobs that ended long ago.
 
 use std::{
     sync::{Mutex, MutexGuard},
@@ -34,6 +34,10 @@ pub struct Swept {
     pub overdue: usize,
     /// Jobs that a bulk cancellation reached.
     pub cancelled: usize,
+    /// Jobs that were forgotten.
+    pub forgotten: usize,
+    /// Records that forgotten jobs had left, and that are gone now.
+    pub removed: usize,
     /// Ready queues that had been empty for long.
     pub closed: usize,
     /// Running tasks that were asked to give way.
@@ -45,7 +49,7 @@ pub struct Swept {
 impl Swept {
     /// There is probably more of what comes in large numbers, so that the next round should not wait.
     fn has_more(&self) -> bool {
-        self.overdue > 0 || self.cancelled > 0
+        [self.overdue, self.cancelled, self.forgotten, self.removed].iter().any(|moved| *moved > 0)
     }
 }
 
@@ -149,6 +153,8 @@ impl Shared {
             told: self.tell_dependents(now).await?,
             overdue: self.stop_overdue(now).await?,
             cancelled: self.go_on_cancelling().await?,
+            forgotten: self.forget_jobs(now).await?,
+            removed: self.remove_remains().await?,
             closed: self.close_empty_queues(now).await?,
             preempted: self.preempt(now).await?,
         };

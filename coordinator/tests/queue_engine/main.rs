@@ -6,6 +6,7 @@ mod leases;
 mod many;
 mod preemption;
 mod preference;
+mod retention;
 mod retries;
 mod scheduling;
 mod shards;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sortinghat_coordinator::engine::Engine;
+use sortinghat_coordinator::engine::{Engine, Settings};
 use sortinghat_proto::{
     JobId,
     v1::{self, AttemptOutcome, ErrorCode, FailureClass, JobState, job_event::Event, task_outcome::Outcome},
@@ -182,11 +182,12 @@ impl Simulation {
             for id in &self.jobs {
                 open += usize::from(!is_end(self.world.state(id).await));
             }
-            if open == 0 {
+            let queue = self.world.engine.queue(&self.world.tenant).await.expect("it answers");
+            if open == 0 && queue.cancellations == 0 {
                 return;
             }
         }
-        panic!("some job never ends");
+        panic!("some job or bulk cancellation never ends");
     }
 
     /// Checks everything that can be seen; returns how many jobs ended well in shards.
@@ -213,7 +214,7 @@ impl Simulation {
         in_shards
     }
 
-    /// Checks that the queue counts each job where it ended, and that nothing is left to do.
+    /// Checks that the queue counts each job where it ended, that nothing is left to do, and that nothing stays when all are forgotten.
     async fn check_queue(&self) {
         let queue = self.world.engine.queue(&self.world.tenant).await.expect("it answers");
         let mut states = BTreeMap::new();
@@ -227,6 +228,14 @@ impl Simulation {
             v1::CancelJobsRequest { kind: "ingest".into(), count_only: true, ..v1::CancelJobsRequest::default() };
         assert_eq!(self.world.engine.cancel_many(&self.world.tenant, open).await.expect("it answers").matching, 0);
         assert_eq!(self.world.pass(3_600_000).await.overdue, 0, "no deadline is left");
+        self.world.forget_everything(Settings::default().retention_ms).await;
+        let indexes =
+            ["jobs:local", "open:local", "deadlines", "leases", "delayed", "unsettled", "ended-jobs", "ended-parents"];
+        for index in indexes.into_iter().chain(["cancelling", "remains"]) {
+            assert_eq!(self.world.index(index).await, [""; 0], "{index}");
+        }
+        let queue = self.world.engine.queue(&self.world.tenant).await.expect("it answers");
+        assert!(queue.counts.is_empty(), "{queue:?}");
     }
 }
 
