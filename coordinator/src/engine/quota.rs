@@ -76,10 +76,8 @@ impl Shared {
                 counted.jobs
             )
         } else if counted.tasks >= all {
-            format!(
-                "{} tasks of all tenants wait already, and {all} may: try again when some have started",
-                counted.tasks
-            )
+            // Without a number: it would tell what others have.
+            "the queue is full: try again when some jobs have started".to_owned()
         } else {
             return Ok(());
         };

@@ -231,3 +231,14 @@ async fn a_tenant_with_as_many_waiting_jobs_as_it_may_have_is_refused_and_anothe
     let submission = request(ingest()).try_into().expect("valid");
     world.engine.submit(&"other".parse().expect("a tenant"), submission).await.expect("has room of its own");
 }
+
+#[tokio::test]
+async fn a_full_queue_refuses_every_tenant_and_tells_none_how_much_others_have() {
+    let world = World::with(Settings { max_waiting_tasks: 2, ..settings() }).await;
+    world.submit(ingest()).await;
+    world.submit(ingest()).await;
+    let submission = request(ingest()).try_into().expect("valid");
+    let refused = world.engine.submit(&"other".parse().expect("a tenant"), submission).await.expect_err("two wait");
+    assert_eq!(refused.code, ErrorCode::ResourceExhausted);
+    assert!(!refused.message.contains(|letter: char| letter.is_ascii_digit()), "{refused}");
+}
