@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use sortinghat_proto::JobKind;
 
+use crate::when::Past;
 pub(crate) use finetune::{CropArg, Finetune, PrecisionArg};
 pub(crate) use waiting::Waiting;
 
@@ -69,8 +70,10 @@ pub(crate) enum Command {
     Evaluate(Evaluate),
     /// Name the classes of photos
     Classify(Classify),
-    /// List, show, follow and cancel jobs
+    /// List, show, follow, cancel and retry jobs
     Jobs(Jobs),
+    /// Show your queue, pause and resume it
+    Queue(Queue),
     /// List, show and remove datasets
     Datasets(Datasets),
     /// List, show and remove models
@@ -237,11 +240,51 @@ pub(crate) enum JobsCommand {
         #[arg(short, long)]
         follow: bool,
     },
-    /// Cancel a job
-    Cancel {
+    /// Cancel jobs: those named, or all that match
+    Cancel(JobsCancel),
+    /// Submit a failed or cancelled job again, as a new job, and follow it
+    Retry {
         /// The job's id, or the beginning of it
         id: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobsCancel {
+    /// The jobs' ids, or the beginnings of them
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) ids: Vec<String>,
+    /// Cancel every job that has not ended and matches the options below
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Only jobs of this kind: ingest, finetune, evaluate or classify
+    #[arg(long, requires = "all", conflicts_with = "ids")]
+    pub(crate) kind: Option<JobKind>,
+    /// Only jobs in this state: blocked, queued or running
+    #[arg(long, value_enum, requires = "all", conflicts_with = "ids")]
+    pub(crate) state: Vec<StateArg>,
+    /// Only jobs that were submitted before this time, or longer ago than this: 2026-11-30T08:00:00Z, 2h
+    #[arg(long, value_name = "TIME", requires = "all", conflicts_with = "ids")]
+    pub(crate) before: Option<Past>,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Queue {
+    #[command(subcommand)]
+    pub(crate) command: Option<QueueCommand>,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum QueueCommand {
+    /// Show how many jobs there are in each state, and how long the oldest has waited
+    Show,
+    /// Let no job start any more; those that run go on
+    Pause,
+    /// Let jobs start again
+    Resume,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -347,10 +390,16 @@ mod tests {
             "evaluate stamps/1 --tta=max --decisions F",
             "classify stamps/1 me.jpg",
             "classify stamps/1 ./holiday --out predictions.csv",
+            "finetune stamps --not-before 2h --deadline 2026-11-30T08:00:00Z",
             "jobs",
             "jobs --kind ingest",
             "jobs watch 01",
             "jobs why 01 --json",
+            "jobs cancel 01 02",
+            "jobs cancel --all --kind finetune --state queued --before 2h --yes",
+            "jobs retry 01",
+            "queue",
+            "queue pause",
             "datasets rm stamps@1",
             "models show stamps/1",
             "--json --detach classify stamps/1 a b",
@@ -379,6 +428,10 @@ mod tests {
             ("finetune a --priority 11", "--priority"),
             ("finetune a --lane fast", "interactive"),
             ("finetune a --require zone=eu", "label.NAME"),
+            ("ingest a b --deadline soon", "--deadline"),
+            ("jobs cancel", "ID"),
+            ("jobs cancel 01 --all", "--all"),
+            ("jobs cancel 01 --kind ingest", "--kind"),
         ] {
             let error = parse(line).expect_err(line);
             assert!(error.to_string().contains(says), "hat {line}: {error}");

@@ -10,6 +10,7 @@ mod finetune;
 mod ingest;
 mod jobs;
 mod models;
+mod queue;
 mod result;
 mod sources;
 mod up;
@@ -27,6 +28,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<Exit, Fai
         Command::Evaluate(args) => evaluate::run(session, args).await,
         Command::Classify(args) => classify::run(session, args).await,
         Command::Jobs(args) => jobs::run(session, args).await,
+        Command::Queue(args) => queue::run(session, args).await,
         Command::Datasets(args) => datasets::run(session, args).await,
         Command::Models(args) => models::run(session, args).await,
         Command::Workers => workers::run(session).await,

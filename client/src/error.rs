@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use sortinghat_proto::{Digest, Refusal, failure_of_status, manifest::DocumentError};
+use sortinghat_proto::{Digest, Refusal, failure_of_status, manifest::DocumentError, retry_after};
 use tonic::{Code, Status};
 
 /// What went wrong, as a caller can act on it.
@@ -91,9 +91,11 @@ impl ClientError {
     }
 }
 
-/// Whether the same call may succeed a little later: the server, the network or its store was away.
+/// Whether the same call may succeed a little later: the server, the network or its store was away, or the server is busy and says
+/// when to come back.
 pub(crate) fn is_transient(status: &Status) -> bool {
     match status.code() {
+        Code::ResourceExhausted => retry_after(status).is_some(),
         Code::Unavailable | Code::DeadlineExceeded => true,
         // A connection that breaks under a call shows as one of these, without the details that the server's own have.
         Code::Unknown | Code::Cancelled | Code::Internal => status.details().is_empty(),

@@ -34,6 +34,11 @@ pub(crate) enum Followed {
 /// Submits a job and follows it, unless it shall be left to itself.
 pub(crate) async fn submit(session: &Session, client: &Client, job: Submission) -> Result<Followed, Failure> {
     let job = client.submit(&job).await?;
+    submitted(session, client, job).await
+}
+
+/// Follows a job that was just submitted, unless it shall be left to itself.
+pub(crate) async fn submitted(session: &Session, client: &Client, job: Job) -> Result<Followed, Failure> {
     if session.detach() {
         match session.json() {
             true => session.print_json(&json::job(&job)),

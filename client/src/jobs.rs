@@ -2,9 +2,10 @@
 
 use sortinghat_proto::{
     JobKind, JobSpec, Lane, Refusal, Requirements, limits,
+    time::UnixMs,
     v1::{
         self, CancelJobRequest, ExplainJobRequest, ExplainJobResponse, GetJobRequest, Job, JobState, ListJobsRequest,
-        SubmitJobRequest,
+        RetryJobRequest, SubmitJobRequest,
     },
 };
 
@@ -28,6 +29,10 @@ pub struct Submission {
     pub lane: Lane,
     /// What a worker must have.
     pub requirements: Requirements,
+    /// It shall not start before.
+    pub not_before: Option<UnixMs>,
+    /// It fails if it has not ended by then.
+    pub deadline: Option<UnixMs>,
 }
 
 impl Submission {
@@ -40,6 +45,8 @@ impl Submission {
             priority: 0,
             lane: Lane::Bulk,
             requirements: Requirements::default(),
+            not_before: None,
+            deadline: None,
         }
     }
 }
@@ -71,10 +78,25 @@ impl Client {
             priority: submission.priority,
             lane: v1::Lane::from(submission.lane).into(),
             requirements: submission.requirements.clone().into_wire(),
+            not_before_unix_ms: submission.not_before.map_or(0, UnixMs::to_wire),
+            deadline_unix_ms: submission.deadline.map_or(0, UnixMs::to_wire),
         };
         let call = || {
             let (mut service, request) = (self.jobs(), request.clone());
             async move { service.submit_job(request).await }
+        };
+        present(self.retry(call).await?.into_inner().job, "job")
+    }
+
+    /// Submits a failed or cancelled job again, as a new job that cites it. Safe to repeat with the same key.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if there is no such job, or if it has not ended or has succeeded.
+    pub async fn retry_job(&self, id: &str, idempotency_key: &str) -> Result<Job, ClientError> {
+        let request = RetryJobRequest { job_id: id.to_owned(), idempotency_key: idempotency_key.to_owned() };
+        let call = || {
+            let (mut service, request) = (self.jobs(), request.clone());
+            async move { service.retry_job(request).await }
         };
         present(self.retry(call).await?.into_inner().job, "job")
     }

@@ -21,6 +21,7 @@ mod error;
 pub mod folder;
 mod jobs;
 pub mod predictions;
+mod queue;
 mod retry;
 mod uploads;
 mod watch;

@@ -8,6 +8,7 @@ mod follow;
 mod local;
 mod session;
 mod show;
+mod when;
 
 use std::process::ExitCode;
 

@@ -1,10 +1,11 @@
-//! Calls again while the server cannot be reached.
+//! Calls again while the server cannot be reached, or is busy and says when to come back.
 
 use std::{
     future::Future,
     time::{Duration, Instant},
 };
 
+use sortinghat_proto::retry_after;
 use tonic::Status;
 
 use crate::{ClientError, error::is_transient};
@@ -33,12 +34,33 @@ impl Backoff {
 
     /// Pauses and returns true, or false once the budget is spent.
     pub(crate) async fn pause(&mut self) -> bool {
+        let pause = self.grow();
+        // Half fixed, half random: clients that lost the same server do not come back in step.
+        self.pause_for(pause.mul_f64(0.5 + 0.5 * rand::random::<f64>())).await
+    }
+
+    /// As [`pause`](Self::pause), after this status: at least for as long as the server asks for.
+    pub(crate) async fn pause_after(&mut self, status: &Status) -> bool {
+        match retry_after(status) {
+            None => self.pause().await,
+            Some(asked) => {
+                // The server spreads its callers; whoever is refused again and again comes back ever less often.
+                let extra = self.grow().mul_f64(0.5 * rand::random::<f64>());
+                self.pause_for(asked + extra).await
+            }
+        }
+    }
+
+    fn grow(&mut self) -> Duration {
+        let next = (self.pause * 2).min(LONGEST_PAUSE);
+        std::mem::replace(&mut self.pause, next)
+    }
+
+    async fn pause_for(&self, pause: Duration) -> bool {
         if self.since.elapsed() >= self.budget {
             return false;
         }
-        // Half fixed, half random: clients that lost the same server do not come back in step.
-        tokio::time::sleep(self.pause.mul_f64(0.5 + 0.5 * rand::random::<f64>())).await;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        tokio::time::sleep(pause).await;
         true
     }
 }
@@ -52,8 +74,36 @@ where
     loop {
         match call().await {
             Ok(answer) => return Ok(answer),
-            Err(status) if is_transient(&status) && backoff.pause().await => {}
+            Err(status) if is_transient(&status) && backoff.pause_after(&status).await => {}
             Err(status) => return Err(ClientError::of(status)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sortinghat_proto::{Refusal, v1::ErrorCode};
+
+    use super::*;
+
+    const BUDGET: Duration = Duration::from_secs(60);
+
+    fn busy(pause: Duration) -> Status {
+        Refusal::new(ErrorCode::ResourceExhausted, "full").with_retry_after(pause)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_server_is_asked_again_but_not_before_the_time_that_it_says() {
+        let (asked, since) = (Duration::from_secs(5), tokio::time::Instant::now());
+        let mut answers = vec![Ok(()), Err(busy(asked)), Err(busy(asked))];
+        with_retries(BUDGET, || std::future::ready(answers.pop().expect("asked three times"))).await.expect("at last");
+        assert!(since.elapsed() >= asked * 2, "{:?}", since.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_does_not_pass_by_itself_is_told_at_once() {
+        let mut answers = vec![Err::<(), _>(Status::resource_exhausted("the message is too long"))];
+        let answer = with_retries(BUDGET, || std::future::ready(answers.pop().expect("asked once"))).await;
+        answer.expect_err("it would be as long the next time");
     }
 }

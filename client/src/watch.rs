@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use sortinghat_proto::v1::{
-    JobEvent, JobState, Progress, WatchJobRequest, WatchJobResponse, job_event::Event, watch_job_response,
+use sortinghat_proto::{
+    retry_after,
+    v1::{JobEvent, JobState, Progress, WatchJobRequest, WatchJobResponse, job_event::Event, watch_job_response},
 };
 use tonic::{Status, Streaming};
 
@@ -77,7 +78,14 @@ impl Watch {
                     Some(reason) => reason,
                     None => continue,
                 },
-                Err(status) if is_transient(&status) => status.message().to_owned(),
+                Err(status) if is_transient(&status) => {
+                    // A server that is busy says when to come back; one that is away is asked at once, in case it is back.
+                    let is_busy = retry_after(&status).is_some();
+                    if is_busy && !self.backoff.pause_after(&status).await {
+                        return Err(ClientError::of(status));
+                    }
+                    status.message().to_owned()
+                }
                 Err(status) => return Err(ClientError::of(status)),
             };
             self.stream = None;

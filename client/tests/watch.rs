@@ -81,6 +81,26 @@ impl JobService for Script {
     async fn explain_job(&self, _: Request<v1::ExplainJobRequest>) -> Answer<v1::ExplainJobResponse> {
         Err(Status::unimplemented("not watched"))
     }
+
+    async fn cancel_jobs(&self, _: Request<v1::CancelJobsRequest>) -> Answer<v1::CancelJobsResponse> {
+        Err(Status::unimplemented("not watched"))
+    }
+
+    async fn retry_job(&self, _: Request<v1::RetryJobRequest>) -> Answer<v1::RetryJobResponse> {
+        Err(Status::unimplemented("not watched"))
+    }
+
+    async fn get_queue(&self, _: Request<v1::GetQueueRequest>) -> Answer<v1::GetQueueResponse> {
+        Err(Status::unimplemented("not watched"))
+    }
+
+    async fn pause_queue(&self, _: Request<v1::PauseQueueRequest>) -> Answer<v1::PauseQueueResponse> {
+        Err(Status::unimplemented("not watched"))
+    }
+
+    async fn resume_queue(&self, _: Request<v1::ResumeQueueRequest>) -> Answer<v1::ResumeQueueResponse> {
+        Err(Status::unimplemented("not watched"))
+    }
 }
 
 /// A server in a runtime of its own, so that it can end as a killed process does: with every socket at once.

@@ -4,6 +4,7 @@ mod artifacts;
 mod guard;
 mod jobs;
 mod methods;
+mod places;
 mod record;
 mod workers;
 

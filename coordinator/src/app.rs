@@ -76,6 +76,9 @@ impl App {
             lease_ttl_ms: u32::try_from(config.lease_ttl.as_ms()).expect("a lease is at most an hour"),
             weights: authenticator.weights(),
             shard_items: config.shard_items,
+            retention_ms: config.retention.as_ms(),
+            max_waiting_jobs_per_tenant: config.max_waiting_jobs_per_tenant.get(),
+            max_waiting_tasks: config.max_waiting_tasks.get(),
             ..Settings::default()
         };
         let engine = Engine::new(open_store(&config).await?, Arc::new(objects.clone()), settings);

@@ -33,6 +33,12 @@ pub struct Config {
     pub lease_ttl: Span,
     /// Items of a job that are one task.
     pub shard_items: NonZeroU64,
+    /// How long a job is kept after its end.
+    pub retention: Span,
+    /// Jobs of one tenant that may wait.
+    pub max_waiting_jobs_per_tenant: NonZeroU64,
+    /// Tasks of all tenants that may wait.
+    pub max_waiting_tasks: NonZeroU64,
     /// How long calls in flight may take to end when the coordinator stops.
     pub drain_grace: Span,
     /// Where `/metrics` and `/healthz` are served over HTTP; `None` for nowhere.
@@ -135,6 +141,10 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net
 const DEFAULT_DEPLOYMENT: &str = "sortinghat";
 const DEFAULT_LEASE_TTL: Duration = Duration::from_secs(30);
 const DEFAULT_SHARD_ITEMS: NonZeroU64 = NonZeroU64::new(limits::DEFAULT_SHARD_ITEMS).expect("not 0");
+const DEFAULT_RETENTION: Duration = Duration::from_secs(30 * 24 * 3_600);
+const DEFAULT_MAX_WAITING_JOBS_PER_TENANT: NonZeroU64 =
+    NonZeroU64::new(limits::DEFAULT_MAX_WAITING_JOBS_PER_TENANT).expect("not 0");
+const DEFAULT_MAX_WAITING_TASKS: NonZeroU64 = NonZeroU64::new(limits::DEFAULT_MAX_WAITING_TASKS).expect("not 0");
 const DEFAULT_DRAIN_GRACE: Duration = Duration::from_secs(10);
 
 impl Config {
@@ -174,6 +184,11 @@ impl Config {
             object_store,
             lease_ttl: settings.lease_ttl.map_or(Ok(Span::new(DEFAULT_LEASE_TTL)), Span::checked_as_lease)?,
             shard_items: settings.shard_items.unwrap_or(DEFAULT_SHARD_ITEMS),
+            retention: settings.retention.unwrap_or(Span::new(DEFAULT_RETENTION)),
+            max_waiting_jobs_per_tenant: settings
+                .max_waiting_jobs_per_tenant
+                .unwrap_or(DEFAULT_MAX_WAITING_JOBS_PER_TENANT),
+            max_waiting_tasks: settings.max_waiting_tasks.unwrap_or(DEFAULT_MAX_WAITING_TASKS),
             drain_grace: settings.drain_grace.unwrap_or(Span::new(DEFAULT_DRAIN_GRACE)),
             metrics_listen: settings.metrics_listen,
             tls: tls(settings.tls_cert, settings.tls_key)?,

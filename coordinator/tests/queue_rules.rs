@@ -266,6 +266,47 @@ fn cancelling_ends_what_waits_and_asks_what_runs() {
     assert_eq!(after(&too_late, &Event::Cancel, START), too_late);
 }
 
+#[test]
+fn a_count_of_items_that_arrives_after_a_cancellation_begins_no_work() {
+    let (leased, token) = claimed(&task(false), START);
+    let counted = Event::End(token, Outcome::Succeeded(Output::Counted { items: 5_000 }));
+    assert!(matches!(after(&leased, &counted, START).state, State::Succeeded { .. }));
+    let told = after(&leased, &Event::Cancel, START);
+    assert_eq!(ended_with(&after(&told, &counted, START)), ErrorCode::Cancelled);
+}
+
+#[test]
+fn a_deadline_fails_what_waits_and_stops_what_runs_unless_somebody_stopped_it_before() {
+    for waiting in [task(true), task(false)] {
+        let overdue = after(&waiting, &Event::Overdue, START);
+        assert!(matches!(overdue.state, State::Failed { .. }));
+        assert_eq!(ended_with(&overdue), ErrorCode::DeadlineExceeded);
+    }
+    let (leased, token) = claimed(&task(false), START);
+    let told = after(&leased, &Event::Overdue, START);
+    assert!(told.cancel_requested && told.lease() == leased.lease());
+    let end = Event::End(token.clone(), Outcome::Cancelled);
+    assert_eq!(ended_with(&after(&told, &end, START)), ErrorCode::DeadlineExceeded);
+    let silent = after(&told, &Event::Expire { after_outage: false }, START.plus_ms(RULES.lease_ttl_ms));
+    assert_eq!(ended_with(&silent), ErrorCode::DeadlineExceeded);
+    let kept = after(&told, &Event::End(token, success()), START);
+    assert!(matches!(kept.state, State::Succeeded { .. }), "a result that arrives is kept");
+    let cancelled_before = after(&after(&leased, &Event::Cancel, START), &Event::Overdue, START);
+    assert_eq!(ended_with(&after(&cancelled_before, &end, START)), ErrorCode::Cancelled);
+}
+
+#[test]
+fn a_task_with_a_time_waits_for_it_also_after_its_parents() {
+    let at = START.plus_ms(5_000);
+    let alone = task(false).not_before(Some(at), START);
+    let (early, claim) = (START.plus_ms(4_999), Event::Claim(worker("w1")));
+    assert_eq!(transition(&alone, &claim, early, &RULES), Err(Rejection::TooEarly));
+    assert_eq!(after(&alone, &Event::Due, at).state, State::Ready { not_before: None });
+    let child = task(true).not_before(Some(at), START);
+    assert_eq!(after(&child, &Event::ParentsSucceeded, early).state, State::Ready { not_before: Some(at) });
+    assert_eq!(after(&child, &Event::ParentsSucceeded, at).state, State::Ready { not_before: None });
+}
+
 /// One thing that a random history tries.
 #[derive(Debug, Clone)]
 enum Try {
@@ -277,6 +318,7 @@ enum Try {
     Expire(bool),
     Due,
     Cancel,
+    Overdue,
     ParentsSucceeded,
     ParentFailed,
 }
@@ -291,6 +333,7 @@ fn tries() -> impl Strategy<Value = Vec<Try>> {
         3 => any::<bool>().prop_map(Try::Expire),
         3 => Just(Try::Due),
         1 => Just(Try::Cancel),
+        1 => Just(Try::Overdue),
         1 => Just(Try::ParentsSucceeded),
         1 => Just(Try::ParentFailed),
     ];
@@ -324,6 +367,7 @@ fn event_of(attempt: &Try, tokens: &[Token]) -> Option<Event> {
         Try::Expire(after_outage) => Event::Expire { after_outage: *after_outage },
         Try::Due => Event::Due,
         Try::Cancel => Event::Cancel,
+        Try::Overdue => Event::Overdue,
         Try::ParentsSucceeded => Event::ParentsSucceeded,
         Try::ParentFailed => Event::ParentFailed("parent".into()),
     })

@@ -1,5 +1,7 @@
 //! Refusals: why a call or a job cannot be done, with one mapping to gRPC.
 
+use std::time::Duration;
+
 use prost::Message as _;
 use tonic::{Code, Status};
 
@@ -33,6 +35,14 @@ impl Refusal {
         Self::new(ErrorCode::NotFound, message)
     }
 
+    /// The status of this refusal that asks the caller to try again after `pause`.
+    pub fn with_retry_after(self, pause: Duration) -> Status {
+        let (code, message) = (grpc_code(self.code), self.message.clone());
+        let mut status = Status::with_details(code, message, Failure::from(self).encode_to_vec().into());
+        status.metadata_mut().insert(RETRY_PUSHBACK, (pause.as_millis() as u64).into());
+        status
+    }
+
     /// Whose fault it is.
     pub fn class(&self) -> FailureClass {
         class_of(self.code)
@@ -46,7 +56,6 @@ fn class_of(code: ErrorCode) -> FailureClass {
             FailureClass::Infrastructure
         }
         ErrorCode::ProcessDied | ErrorCode::Poison => FailureClass::Suspect,
-        ErrorCode::OutOfMemory => FailureClass::OutOfMemory,
         ErrorCode::InvalidArgument
         | ErrorCode::NotFound
         | ErrorCode::IdempotencyConflict
@@ -54,10 +63,12 @@ fn class_of(code: ErrorCode) -> FailureClass {
         | ErrorCode::UnusableData
         | ErrorCode::WeightsUnavailable
         | ErrorCode::Diverged
+        | ErrorCode::OutOfMemory
         | ErrorCode::CorruptObject
         | ErrorCode::Cancelled
         | ErrorCode::ParentFailed
-        | ErrorCode::PermissionDenied => FailureClass::User,
+        | ErrorCode::PermissionDenied
+        | ErrorCode::DeadlineExceeded => FailureClass::User,
     }
 }
 
@@ -72,7 +83,8 @@ fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::WeightsUnavailable
         | ErrorCode::Diverged
         | ErrorCode::Poison
-        | ErrorCode::ParentFailed => Code::FailedPrecondition,
+        | ErrorCode::ParentFailed
+        | ErrorCode::DeadlineExceeded => Code::FailedPrecondition,
         ErrorCode::OutOfMemory | ErrorCode::ResourceExhausted => Code::ResourceExhausted,
         ErrorCode::StorageUnavailable => Code::Unavailable,
         ErrorCode::CorruptObject => Code::DataLoss,
@@ -93,13 +105,30 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// The one mapping to gRPC: the status carries an encoded [`Failure`] as its details.
+/// The one mapping to gRPC: the status carries an encoded [`Failure`] as its details. A limit that is reached comes with the
+/// time after which to try again, see [`retry_after`].
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let code = grpc_code(refusal.code);
-        let message = refusal.message.clone();
-        Self::with_details(code, message, Failure::from(refusal).encode_to_vec().into())
+        match refusal.code {
+            ErrorCode::ResourceExhausted => refusal.with_retry_after(PAUSE_AT_A_LIMIT),
+            code => {
+                let message = refusal.message.clone();
+                Self::with_details(grpc_code(code), message, Failure::from(refusal).encode_to_vec().into())
+            }
+        }
     }
+}
+
+/// The metadata in which a server says when to try again, in whole milliseconds: gRPC's own (gRFC A6), which clients in other
+/// languages honour by themselves.
+const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
+/// When to try again at a limit of which nothing better is known.
+const PAUSE_AT_A_LIMIT: Duration = Duration::from_secs(1);
+
+/// When the server wants the same call to be tried again, if it says so. The call has had no effect.
+pub fn retry_after(status: &Status) -> Option<Duration> {
+    let ms = status.metadata().get(RETRY_PUSHBACK)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_millis(ms))
 }
 
 /// The [`Failure`] that a status of this service carries, or one made from the bare status of a proxy or the transport.
@@ -135,6 +164,19 @@ mod tests {
         let status = Status::from(refusal.clone());
         assert_eq!(status.code(), Code::InvalidArgument);
         assert_eq!(failure_of_status(&status), Failure::from(refusal));
+    }
+
+    #[test]
+    fn a_limit_that_is_reached_says_when_to_come_back_and_other_refusals_do_not() {
+        let full = Refusal::new(ErrorCode::ResourceExhausted, "full");
+        assert_eq!(retry_after(&full.clone().into()), Some(PAUSE_AT_A_LIMIT));
+        let status = full.clone().with_retry_after(Duration::from_millis(70));
+        assert_eq!((status.code(), retry_after(&status)), (Code::ResourceExhausted, Some(Duration::from_millis(70))));
+        assert_eq!(failure_of_status(&status), Failure::from(full));
+        assert_eq!(retry_after(&Refusal::not_found("nothing").into()), None);
+        let mut never = Status::unavailable("gRFC A6: do not retry");
+        never.metadata_mut().insert(RETRY_PUSHBACK, "-1".parse().expect("a value"));
+        assert_eq!(retry_after(&never), None);
     }
 
     #[test]

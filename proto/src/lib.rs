@@ -30,7 +30,7 @@ pub mod executor {
 }
 
 pub use byte_count::ByteCount;
-pub use error::{Refusal, failure_of_status};
+pub use error::{Refusal, failure_of_status, retry_after};
 pub use ids::{Digest, JobId, TaskId, Tenant, WorkerId};
 pub use names::{ArtifactKind, DatasetRef, ModelRef, Name, VersionedName};
 pub use scheduling::{DeviceKind, Label, Lane, Requirements};

@@ -53,6 +53,24 @@ pub const MAX_SHARDS_PER_JOB: u32 = 4096;
 pub const MAX_DEATHS_WITHOUT_PROGRESS: u32 = 3;
 /// Attempts that may run out of memory without progress before a task fails.
 pub const MAX_MEMORY_FAILURES: u32 = 2;
+/// Bulk cancellations of one tenant that have not reached all of their jobs yet.
+pub const MAX_CANCELLATIONS: usize = 16;
+/// Jobs that a bulk cancellation looks at to count those that match.
+pub const MAX_COUNTED_JOBS: usize = 10_000;
+/// Jobs of one tenant that may wait, unless configured otherwise.
+pub const DEFAULT_MAX_WAITING_JOBS_PER_TENANT: u64 = 1_000_000;
+/// Tasks of all tenants that may wait, unless configured otherwise.
+pub const DEFAULT_MAX_WAITING_TASKS: u64 = 4_000_000;
+/// Calls in flight that bring work: submissions. More would only wait for each other.
+pub const MAX_SUBMITS_IN_FLIGHT: usize = 256;
+/// Other brief calls in flight.
+pub const MAX_BRIEF_CALLS_IN_FLIGHT: usize = 512;
+/// Uploads and downloads in flight; each upload may hold some 24 MiB.
+pub const MAX_TRANSFERS_IN_FLIGHT: usize = 128;
+/// Watches in flight.
+pub const MAX_WATCHES_IN_FLIGHT: usize = 10_000;
+/// Polls of workers in flight.
+pub const MAX_WORKER_CALLS_IN_FLIGHT: usize = 10_000;
 /// Distance of a job's priority from 0.
 pub const MAX_PRIORITY: i32 = 10;
 /// How long an attempt runs before it may be asked to give way to a task of higher priority, in milliseconds.

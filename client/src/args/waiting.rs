@@ -4,10 +4,10 @@ use clap::Args;
 use sortinghat_client::Submission;
 use sortinghat_proto::{JobSpec, Lane, Requirements, limits::MAX_PRIORITY};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, when::Moment};
 
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Where the job waits")]
+#[command(next_help_heading = "Where and when the job waits")]
 pub(crate) struct Waiting {
     /// interactive or bulk; interactive jobs go first [default: interactive for a single photo to classify, else bulk]
     #[arg(long, value_name = "LANE")]
@@ -18,6 +18,12 @@ pub(crate) struct Waiting {
     /// What its worker must have: device=cuda, memory=16GiB, device-memory=8GiB, label.NAME=VALUE; may be repeated
     #[arg(long = "require", value_name = "KEY=VALUE")]
     pub(crate) requirements: Vec<Requirements>,
+    /// Do not start before this time: 2026-11-30T08:00:00Z, or from now on 90s, 15min, 2h, 1day
+    #[arg(long, value_name = "TIME")]
+    pub(crate) not_before: Option<Moment>,
+    /// Fail if it has not ended by this time, and stop it if it runs
+    #[arg(long, value_name = "TIME")]
+    pub(crate) deadline: Option<Moment>,
 }
 
 fn priority() -> clap::builder::RangedI64ValueParser<i32> {
@@ -31,10 +37,14 @@ impl Waiting {
         let items: Vec<String> = self.requirements.iter().map(ToString::to_string).collect();
         let requirements = items.join(",").parse()?;
         let (lane, priority) = (self.lane, self.priority);
+        let time = |moment: Option<Moment>| moment.map(|moment| moment.0);
+        let (not_before, deadline) = (time(self.not_before), time(self.deadline));
         Ok(move |spec, default| Submission {
             lane: lane.unwrap_or(default),
             priority,
             requirements,
+            not_before,
+            deadline,
             ..Submission::new(spec)
         })
     }

@@ -1,6 +1,8 @@
+mod cancel;
+
 use std::path::Path;
 
-use sortinghat_client::{JobFilter, Update, is_final};
+use sortinghat_client::{JobFilter, Update, idempotency_key, is_final};
 use sortinghat_proto::{
     limits,
     v1::{Attempt, Job, JobState, job_event::Event, job_spec::Kind},
@@ -27,7 +29,9 @@ pub(super) async fn run(session: &Session, args: Jobs) -> Result<Exit, Failure> 
         JobsCommand::Why { id } => why(session, &id).await,
         JobsCommand::Watch { id, out } => watch(session, &id, out.as_deref()).await,
         JobsCommand::Logs { id, follow } => logs(session, &id, follow).await,
-        JobsCommand::Cancel { id } => cancel(session, &id).await,
+        JobsCommand::Cancel(args) if args.all => cancel::matching(session, args).await,
+        JobsCommand::Cancel(args) => cancel::named(session, &args.ids).await,
+        JobsCommand::Retry { id } => retry(session, &id).await,
     }
 }
 
@@ -65,7 +69,7 @@ async fn list(session: &Session, args: JobsList) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn state(state: StateArg) -> JobState {
+pub(super) fn state(state: StateArg) -> JobState {
     match state {
         StateArg::Blocked => JobState::Blocked,
         StateArg::Queued => JobState::Queued,
@@ -78,7 +82,7 @@ fn state(state: StateArg) -> JobState {
 
 fn row(job: &Job) -> [String; 7] {
     let state = match (job.cancel_requested, is_final(job.state())) {
-        (true, false) => "cancelling",
+        (true, false) => "stopping",
         _ => json::state_word(job.state()),
     };
     [
@@ -142,6 +146,14 @@ async fn show(session: &Session, id: &str) -> Result<Exit, Failure> {
     print_line(&format!("state      {state}"));
     print_line(&format!("result     {}", if outcome.is_empty() { "-" } else { &outcome }));
     print_line(&format!("submitted  {}", time(job.created_unix_ms)));
+    if !job.retry_of.is_empty() {
+        print_line(&format!("retry of   {}", job.retry_of));
+    }
+    for (label, at) in [("not before", job.not_before_unix_ms), ("deadline", job.deadline_unix_ms)] {
+        if at != 0 {
+            print_line(&format!("{label:<10} {}", time(at)));
+        }
+    }
     print_line(&format!("took       {took}"));
     job.attempts.iter().for_each(|attempt| print_line(&attempt_line(attempt)));
     if let serde_json::Value::Object(spec) = &json::job(&job)["spec"] {
@@ -210,22 +222,10 @@ async fn logs(session: &Session, id: &str, follow: bool) -> Result<Exit, Failure
     Ok(Exit::Ok)
 }
 
-async fn cancel(session: &Session, id: &str) -> Result<Exit, Failure> {
+async fn retry(session: &Session, id: &str) -> Result<Exit, Failure> {
     let client = session.connect().await?;
-    let job = client.find_job(id).await?;
-    let job = client.cancel_job(&job.id).await?;
-    if session.json() {
-        session.print_json(&json::job(&job));
-        return Ok(Exit::Ok);
-    }
-    print_line(&match job.state() {
-        JobState::Cancelled => format!("job {} is cancelled", job.id),
-        JobState::Succeeded | JobState::Failed => {
-            format!("job {} had ended already: {}", job.id, json::state_word(job.state()))
-        }
-        JobState::Unspecified | JobState::Blocked | JobState::Queued | JobState::Running => {
-            format!("job {} will stop as soon as its worker hears of it; hat jobs watch {0} waits for that", job.id)
-        }
-    });
-    Ok(Exit::Ok)
+    let old = client.find_job(id).await?;
+    let job = client.retry_job(&old.id, &idempotency_key()).await?;
+    let followed = follow::submitted(session, &client, job).await?;
+    result::finish(session, &client, followed, None).await
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sortinghat_proto::v1::{
-    self, Attempt, EpochMetrics, Failure, Job, JobEvent, JobOutput, JobState, Progress, TaskProgress, Worker,
+    self, Attempt, EpochMetrics, Failure, Job, JobEvent, JobOutput, JobState, Progress, Queue, TaskProgress, Worker,
     explain_job_response::Reason, job_event::Event, job_spec::Kind,
 };
 
@@ -52,6 +52,9 @@ pub(crate) fn job(job: &Job) -> Value {
         "lane": word(job.lane().as_str_name(), "LANE_"),
         "requirements": job.requirements.as_ref().map(requirements),
         "tasks": job.tasks.as_ref().map(tasks),
+        "not_before_unix_ms": job.not_before_unix_ms,
+        "deadline_unix_ms": job.deadline_unix_ms,
+        "retry_of": job.retry_of,
     })
 }
 
@@ -59,6 +62,14 @@ fn requirements(requirements: &v1::Requirements) -> Value {
     json!({
         "device_kind": requirements.device_kind, "min_memory_bytes": requirements.min_memory_bytes,
         "min_device_memory_bytes": requirements.min_device_memory_bytes, "labels": requirements.labels,
+    })
+}
+
+pub(crate) fn queue(queue: &Queue) -> Value {
+    let counts = queue.counts.iter().map(|count| (state_word(count.state()).to_owned(), count.jobs.into()));
+    json!({
+        "counts": Value::Object(counts.collect()), "paused_since_unix_ms": queue.paused_since_unix_ms,
+        "oldest_queued_unix_ms": queue.oldest_queued_unix_ms, "cancellations": queue.cancellations,
     })
 }
 
@@ -153,6 +164,7 @@ pub(crate) fn explanation(job: &str, explained: &v1::ExplainJobResponse) -> Valu
             }),
         ),
         Some(Reason::NotBefore(waits)) => ("not_before", json!({ "not_before_unix_ms": waits.not_before_unix_ms })),
+        Some(Reason::Paused(paused)) => ("paused", json!({ "since_unix_ms": paused.since_unix_ms })),
         None => ("unknown", Value::Null),
     };
     json!({

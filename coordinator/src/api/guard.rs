@@ -9,21 +9,16 @@ use std::{
 
 use futures::{FutureExt as _, future::BoxFuture};
 use sortinghat_proto::{Refusal, v1::ErrorCode};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Status, body::Body, service::Routes};
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 
 use super::{
-    methods::{self, Hold, Method},
+    methods::{self, Method},
+    places::{Place, Places},
     record::{CallRecord, RecordedBody},
 };
 use crate::auth::{Authenticator, Caller};
-
-/// Brief calls at a time; more would only wait for each other.
-const MAX_BRIEF_CALLS: usize = 512;
-/// Calls that wait for something to happen.
-const MAX_WAITING_CALLS: usize = 10_000;
 
 /// Puts every call of the server behind the guard.
 #[derive(Debug, Clone)]
@@ -34,16 +29,13 @@ pub(crate) struct GuardLayer {
 #[derive(Debug)]
 struct Guard {
     authenticator: Authenticator,
-    brief: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
+    places: Places,
 }
 
 impl GuardLayer {
     /// A guard that tells callers apart by `authenticator`.
     pub(super) fn new(authenticator: Authenticator) -> Self {
-        let brief = Arc::new(Semaphore::new(MAX_BRIEF_CALLS));
-        let waiting = Arc::new(Semaphore::new(MAX_WAITING_CALLS));
-        Self { guard: Arc::new(Guard { authenticator, brief, waiting }) }
+        Self { guard: Arc::new(Guard { authenticator, places: Places::default() }) }
     }
 }
 
@@ -56,24 +48,14 @@ impl Layer<Routes> for GuardLayer {
 
 impl Guard {
     /// The caller and its place, or why the call is refused.
-    fn admit(&self, method: &Method, request: &http::Request<Body>) -> Result<(Caller, OwnedSemaphorePermit), Status> {
+    fn admit(&self, method: &Method, request: &http::Request<Body>) -> Result<(Caller, Place), Status> {
         let caller = self.authenticator.authenticate(request.headers())?;
         if !method.allows(caller.role) {
             let message =
                 format!("a token with the role {} may not call {}", caller.role.as_str(), method.short_name());
             return Err(Refusal::new(ErrorCode::PermissionDenied, message).into());
         }
-        let places = match method.hold {
-            Hold::Brief => &self.brief,
-            Hold::Waiting => &self.waiting,
-        };
-        match places.clone().try_acquire_owned() {
-            Ok(place) => Ok((caller, place)),
-            Err(_) => {
-                let message = "the coordinator has as many calls as it can take: try again in a moment";
-                Err(Refusal::new(ErrorCode::ResourceExhausted, message).into())
-            }
-        }
+        Ok((caller, self.places.take(method.class)?))
     }
 }
 
@@ -138,21 +120,20 @@ fn defect() -> Refusal {
 #[cfg(test)]
 mod tests {
     use axum::{Router, routing::post};
+    use sortinghat_proto::limits;
     use tonic::Code;
 
     use super::*;
 
     const PATH: &str = "/sortinghat.v1.JobService/GetJob";
 
-    /// A service with one method that does what `handler` does, with room for `places` calls.
-    fn guarded<F>(places: usize, handler: fn() -> F) -> Guarded
+    /// A service with one method that does what `handler` does.
+    fn guarded<F>(handler: fn() -> F) -> Guarded
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let room = Arc::new(Semaphore::new(places));
-        let guard = Guard { authenticator: Authenticator::Open, brief: room.clone(), waiting: room };
         let routes = Routes::from(Router::new().route(PATH, post(handler)));
-        GuardLayer { guard: Arc::new(guard) }.layer(routes)
+        GuardLayer::new(Authenticator::Open).layer(routes)
     }
 
     async fn call(service: &mut Guarded) -> Code {
@@ -163,14 +144,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_defect_in_a_handler_ends_its_call_and_nothing_else() {
-        let mut service = guarded(1, || async { panic!("a defect") });
-        assert_eq!(call(&mut service).await, Code::Internal);
-        assert_eq!(call(&mut service).await, Code::Internal, "its place is free again");
-    }
-
-    #[tokio::test]
-    async fn a_call_without_a_place_is_told_to_come_back() {
-        let mut full = guarded(0, || async {});
-        assert_eq!(call(&mut full).await, Code::ResourceExhausted);
+        let mut service = guarded(|| async { panic!("a defect") });
+        for _ in 0..=limits::MAX_BRIEF_CALLS_IN_FLIGHT {
+            assert_eq!(call(&mut service).await, Code::Internal, "its place is free again");
+        }
     }
 }

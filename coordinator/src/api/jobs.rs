@@ -4,8 +4,10 @@ use futures::{StreamExt as _, stream::BoxStream};
 use sortinghat_proto::{
     JobId,
     v1::{
-        CancelJobRequest, CancelJobResponse, ExplainJobRequest, ExplainJobResponse, GetJobRequest, GetJobResponse,
-        ListJobsRequest, ListJobsResponse, SubmitJobRequest, SubmitJobResponse, SubmitJobsRequest, SubmitJobsResponse,
+        CancelJobRequest, CancelJobResponse, CancelJobsRequest, CancelJobsResponse, ExplainJobRequest,
+        ExplainJobResponse, GetJobRequest, GetJobResponse, GetQueueRequest, GetQueueResponse, ListJobsRequest,
+        ListJobsResponse, PauseQueueRequest, PauseQueueResponse, ResumeQueueRequest, ResumeQueueResponse,
+        RetryJobRequest, RetryJobResponse, SubmitJobRequest, SubmitJobResponse, SubmitJobsRequest, SubmitJobsResponse,
         WatchJobRequest, WatchJobResponse, job_service_server::JobService,
     },
 };
@@ -76,5 +78,40 @@ impl JobService for Jobs {
     async fn explain_job(&self, request: Request<ExplainJobRequest>) -> Result<Response<ExplainJobResponse>, Status> {
         let tenant = caller(&request).tenant;
         Ok(Response::new(self.engine.explain(&tenant, &job_id(&request.get_ref().job_id)?).await?))
+    }
+
+    async fn cancel_jobs(&self, request: Request<CancelJobsRequest>) -> Result<Response<CancelJobsResponse>, Status> {
+        let tenant = caller(&request).tenant;
+        Ok(Response::new(self.engine.cancel_many(&tenant, request.into_inner()).await?))
+    }
+
+    async fn retry_job(&self, request: Request<RetryJobRequest>) -> Result<Response<RetryJobResponse>, Status> {
+        let tenant = caller(&request).tenant;
+        let accepted = self.engine.retry(&tenant, request.into_inner()).await?;
+        if let Some(job) = &accepted.job {
+            Span::current().record("job", job.id.as_str());
+            tracing::info!(existed = accepted.existed, retry_of = job.retry_of, "job accepted");
+        }
+        Ok(Response::new(accepted))
+    }
+
+    async fn get_queue(&self, request: Request<GetQueueRequest>) -> Result<Response<GetQueueResponse>, Status> {
+        let queue = self.engine.queue(&caller(&request).tenant).await?;
+        Ok(Response::new(GetQueueResponse { queue: Some(queue) }))
+    }
+
+    async fn pause_queue(&self, request: Request<PauseQueueRequest>) -> Result<Response<PauseQueueResponse>, Status> {
+        let queue = self.engine.pause_queue(&caller(&request).tenant).await?;
+        tracing::info!("queue paused");
+        Ok(Response::new(PauseQueueResponse { queue: Some(queue) }))
+    }
+
+    async fn resume_queue(
+        &self,
+        request: Request<ResumeQueueRequest>,
+    ) -> Result<Response<ResumeQueueResponse>, Status> {
+        let queue = self.engine.resume_queue(&caller(&request).tenant).await?;
+        tracing::info!("queue resumed");
+        Ok(Response::new(ResumeQueueResponse { queue: Some(queue) }))
     }
 }

@@ -1,4 +1,4 @@
-//! The table of methods: who may call each, and whether it is held open.
+//! The table of methods: who may call each, and how many calls of it there may be.
 
 use crate::auth::Role;
 
@@ -8,8 +8,8 @@ pub(super) struct Method {
     /// As it stands in the request: `/sortinghat.v1.JobService/GetJob`.
     pub(super) path: &'static str,
     access: Access,
-    /// How long its calls usually last.
-    pub(super) hold: Hold,
+    /// Which calls it shares its places with.
+    pub(super) class: Class,
 }
 
 /// Who may call a method. An admin may call all.
@@ -23,13 +23,19 @@ enum Access {
     Workers,
 }
 
-/// How long the calls of a method usually last, which decides how many there may be.
+/// Calls that share places, so that a flood of one class takes nothing from the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hold {
-    /// As long as the work takes.
+pub(super) enum Class {
+    /// Brings work.
+    Submit,
+    /// Lasts as long as a few reads and writes of the store.
     Brief,
-    /// Until something happens; costs next to nothing meanwhile.
-    Waiting,
+    /// Moves bytes.
+    Transfer,
+    /// Lasts until a job ends; costs next to nothing meanwhile.
+    Watch,
+    /// Keeps work going: under overload it is what gets the queue shorter.
+    Worker,
 }
 
 impl Method {
@@ -51,12 +57,16 @@ impl Method {
 /// How the paths of our own services begin; other services are health and reflection, open to everyone.
 pub(super) const PACKAGE: &str = "/sortinghat.v1.";
 
-const fn brief(path: &'static str, access: Access) -> Method {
-    Method { path, access, hold: Hold::Brief }
+const fn submit(path: &'static str) -> Method {
+    Method { path, access: Access::Users, class: Class::Submit }
 }
 
-const fn waiting(path: &'static str, access: Access) -> Method {
-    Method { path, access, hold: Hold::Waiting }
+const fn brief(path: &'static str, access: Access) -> Method {
+    Method { path, access, class: Class::Brief }
+}
+
+const fn transfer(path: &'static str, access: Access) -> Method {
+    Method { path, access, class: Class::Transfer }
 }
 
 /// The method at a request's path.
@@ -64,24 +74,29 @@ pub(super) fn find(path: &str) -> Option<&'static Method> {
     METHODS.iter().find(|method| method.path == path)
 }
 
-static METHODS: [Method; 18] = [
-    brief("/sortinghat.v1.JobService/SubmitJob", Access::Users),
-    brief("/sortinghat.v1.JobService/SubmitJobs", Access::Users),
+static METHODS: [Method; 23] = [
+    submit("/sortinghat.v1.JobService/SubmitJob"),
+    submit("/sortinghat.v1.JobService/SubmitJobs"),
     brief("/sortinghat.v1.JobService/GetJob", Access::Anyone),
     brief("/sortinghat.v1.JobService/ListJobs", Access::Anyone),
-    waiting("/sortinghat.v1.JobService/WatchJob", Access::Anyone),
+    Method { path: "/sortinghat.v1.JobService/WatchJob", access: Access::Anyone, class: Class::Watch },
     brief("/sortinghat.v1.JobService/CancelJob", Access::Users),
     brief("/sortinghat.v1.JobService/ExplainJob", Access::Anyone),
+    brief("/sortinghat.v1.JobService/CancelJobs", Access::Users),
+    submit("/sortinghat.v1.JobService/RetryJob"),
+    brief("/sortinghat.v1.JobService/GetQueue", Access::Users),
+    brief("/sortinghat.v1.JobService/PauseQueue", Access::Users),
+    brief("/sortinghat.v1.JobService/ResumeQueue", Access::Users),
     brief("/sortinghat.v1.ArtifactService/FindMissingObjects", Access::Anyone),
-    brief("/sortinghat.v1.ArtifactService/UploadObject", Access::Users),
-    brief("/sortinghat.v1.ArtifactService/ReadObject", Access::Anyone),
+    transfer("/sortinghat.v1.ArtifactService/UploadObject", Access::Users),
+    transfer("/sortinghat.v1.ArtifactService/ReadObject", Access::Anyone),
     brief("/sortinghat.v1.ArtifactService/ListDatasets", Access::Anyone),
     brief("/sortinghat.v1.ArtifactService/GetDataset", Access::Anyone),
     brief("/sortinghat.v1.ArtifactService/DeleteDataset", Access::Users),
     brief("/sortinghat.v1.ArtifactService/ListModels", Access::Anyone),
     brief("/sortinghat.v1.ArtifactService/GetModel", Access::Anyone),
     brief("/sortinghat.v1.ArtifactService/DeleteModel", Access::Users),
-    waiting("/sortinghat.v1.WorkerService/Synchronize", Access::Workers),
+    Method { path: "/sortinghat.v1.WorkerService/Synchronize", access: Access::Workers, class: Class::Worker },
     brief("/sortinghat.v1.WorkerService/ListWorkers", Access::Users),
 ];
 

@@ -9,9 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Code, Status, body::Body};
 use tracing::Span;
+
+use super::places::Place;
 
 /// One call; written to the metrics and the log once, when its status is known or it is dropped without one.
 #[derive(Debug)]
@@ -43,9 +44,9 @@ impl CallRecord {
             Code::Internal | Code::Unknown | Code::DataLoss => {
                 tracing::error!(method, code = code_name, took_ms, "call failed");
             }
-            Code::Unavailable | Code::ResourceExhausted => {
-                tracing::warn!(method, code = code_name, took_ms, "call refused");
-            }
+            Code::Unavailable => tracing::warn!(method, code = code_name, took_ms, "call refused"),
+            // The counter has them all: a log line for each would make an overload worse.
+            Code::ResourceExhausted => tracing::debug!(method, code = code_name, took_ms, "call refused"),
             Code::Unauthenticated | Code::PermissionDenied => {
                 tracing::info!(method, code = code_name, took_ms, "call refused");
             }
@@ -94,16 +95,12 @@ fn code_name(code: Code) -> &'static str {
 pub(super) struct RecordedBody {
     body: Body,
     record: CallRecord,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl RecordedBody {
     /// Lets the call end with the body of its answer. To be called within the call's span.
-    pub(super) fn wrap(
-        response: http::Response<Body>,
-        mut record: CallRecord,
-        place: OwnedSemaphorePermit,
-    ) -> http::Response<Body> {
+    pub(super) fn wrap(response: http::Response<Body>, mut record: CallRecord, place: Place) -> http::Response<Body> {
         record.span = Span::current();
         record.read_status(response.headers());
         response.map(|body| Body::new(Self { body, record, _place: place }))

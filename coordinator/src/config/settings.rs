@@ -40,6 +40,16 @@ pub struct Settings {
     /// Items of a job that are one task; one with more photos is divided into shards of this many [default: 1024]
     #[arg(long, env = "SORTINGHAT_SHARD_ITEMS", value_name = "COUNT")]
     pub shard_items: Option<NonZeroU64>,
+    /// How long a job is kept after its end, with its history and the way to its report or predictions; datasets and models
+    /// stay [default: 30days]
+    #[arg(long, env = "SORTINGHAT_RETENTION", value_name = "DURATION")]
+    pub retention: Option<Span>,
+    /// Jobs of one tenant that may wait; more are refused until some have started [default: 1000000]
+    #[arg(long, env = "SORTINGHAT_MAX_WAITING_JOBS_PER_TENANT", value_name = "COUNT")]
+    pub max_waiting_jobs_per_tenant: Option<NonZeroU64>,
+    /// Tasks of all tenants that may wait; more jobs are refused until some have started [default: 4000000]
+    #[arg(long, env = "SORTINGHAT_MAX_WAITING_TASKS", value_name = "COUNT")]
+    pub max_waiting_tasks: Option<NonZeroU64>,
     /// How long calls in flight may take to end when the coordinator stops [default: 10s]
     #[arg(long, env = "SORTINGHAT_DRAIN_GRACE", value_name = "DURATION")]
     pub drain_grace: Option<Span>,
@@ -89,6 +99,9 @@ impl Settings {
             object_store: self.object_store.or(lower.object_store),
             lease_ttl: self.lease_ttl.or(lower.lease_ttl),
             shard_items: self.shard_items.or(lower.shard_items),
+            retention: self.retention.or(lower.retention),
+            max_waiting_jobs_per_tenant: self.max_waiting_jobs_per_tenant.or(lower.max_waiting_jobs_per_tenant),
+            max_waiting_tasks: self.max_waiting_tasks.or(lower.max_waiting_tasks),
             drain_grace: self.drain_grace.or(lower.drain_grace),
             metrics_listen: self.metrics_listen.or(lower.metrics_listen),
             tls_cert: self.tls_cert.or(lower.tls_cert),
@@ -114,6 +127,9 @@ impl From<Config> for Settings {
             object_store: Some(config.object_store),
             lease_ttl: Some(config.lease_ttl),
             shard_items: Some(config.shard_items),
+            retention: Some(config.retention),
+            max_waiting_jobs_per_tenant: Some(config.max_waiting_jobs_per_tenant),
+            max_waiting_tasks: Some(config.max_waiting_tasks),
             drain_grace: Some(config.drain_grace),
             metrics_listen: config.metrics_listen,
             tls_cert,

@@ -45,6 +45,9 @@ fn a_dumped_configuration_read_back_is_the_same() {
         credentials: Some("/tokens.toml".into()),
         metrics_listen: "127.0.0.1:9000".parse().ok(),
         shard_items: "7".parse().ok(),
+        retention: "6days".parse().ok(),
+        max_waiting_jobs_per_tenant: "8".parse().ok(),
+        max_waiting_tasks: "9".parse().ok(),
         ..at("/data")
     };
     let config = Config::resolve(settings).expect("valid");

@@ -104,7 +104,7 @@ impl<'a> Change<'a> {
         if !self.is_shard() {
             let (from, to) = (Phase::from(&before.state), Phase::from(&self.task.task.state));
             let has_ended = !before.state.is_terminal() && self.task.task.state.is_terminal();
-            self.move_job(from, to, has_ended);
+            self.move_job(from, to, has_ended)?;
         }
         Ok(())
     }
@@ -116,6 +116,17 @@ impl<'a> Change<'a> {
         } else {
             self.ledger.record(event);
         }
+    }
+
+    /// Lets the job take over what a parent has made.
+    pub(super) fn take_over(&mut self, parent: &JobRecord) {
+        let job = &mut self.ledger.job;
+        records::hand_over([&mut job.dataset, &mut job.model], parent);
+    }
+
+    /// Lets the change be applied only if a record that is merely read is still as it was.
+    pub(super) fn require(&mut self, key: String, expected: Expectation) {
+        self.batch.checks.push((key, expected));
     }
 
     /// Removes an index entry in the same batch.
@@ -143,17 +154,18 @@ impl<'a> Change<'a> {
     }
 
     /// Moves the job along with the task that alone decides what becomes of it.
-    fn move_job(&mut self, from: Phase, to: Phase, has_ended: bool) {
+    fn move_job(&mut self, from: Phase, to: Phase, has_ended: bool) -> Result<(), Rejection> {
         let mut job = self.ledger.job.clone();
         job.cancel_requested |= self.task.task.cancel_requested;
         job.counts = job.counts.moved(from, to);
         if has_ended {
-            self.take_result(&mut job);
+            self.take_result(&mut job)?;
         }
         self.ledger.become_job(job);
+        Ok(())
     }
 
-    fn take_result(&mut self, job: &mut JobRecord) {
+    fn take_result(&mut self, job: &mut JobRecord) -> Result<(), Rejection> {
         match self.task.task.state.clone() {
             State::Succeeded { output: Output::Made { manifest, summary }, .. } => {
                 let reserved = self.reservation.take();
@@ -168,12 +180,14 @@ impl<'a> Change<'a> {
                 }
             }
             State::Succeeded { output: Output::Counted { .. }, .. } => {
-                let division = self.division.take().expect("set before an attempt is ended that has counted");
+                // Whoever lets an attempt end that has counted says before how the job is divided.
+                let division = self.division.take().ok_or(Rejection::WrongState)?;
                 shards::begin(&mut self.batch, job, division);
             }
             State::Failed { failure } | State::Cancelled { failure } => job.failure = Some(failure),
             State::Blocked | State::Ready { .. } | State::Leased(_) => {}
         }
+        Ok(())
     }
 
     /// Gives the artifact its name, in the batch that ends the task.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rand::{RngExt as _, rngs::StdRng};
@@ -13,6 +13,7 @@ use super::{
     change::Change,
     keys::{self, QueueName},
     load::Loaded,
+    tenant_queue::{Gate, Gates},
 };
 use crate::{
     queue::{Capabilities, ClaimOrder, Event, Heads, Pick, Share, Turns},
@@ -92,7 +93,7 @@ impl Round<'_> {
 
 impl Claims {
     fn going(&self) -> MutexGuard<'_, Going> {
-        self.0.lock().expect("no holder of the claims panics")
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins a try. What is being claimed counts as running already.
@@ -123,7 +124,7 @@ impl Shared {
         for _ in 0..MAX_TRIES {
             let window = capacity * (lost_races + 1) + self.claims.going().tasks.len() + MAX_LEFT;
             let window = window.min(MAX_WINDOW);
-            let mut queues = self.heads(claimant, window).await?;
+            let (mut queues, gates) = self.heads(claimant, window).await?;
             let is_all = queues.iter().all(|queue| queue.entries.len() < window);
             scatter(&mut queues, lost_races * capacity, &mut self.dice());
             let shares = self.shares(&queues).await?;
@@ -132,7 +133,7 @@ impl Shared {
             if candidates.is_empty() && (is_all || round.left > 0) {
                 return Ok(0);
             }
-            let claimed = self.lease(claimant, &candidates).await?;
+            let claimed = self.lease(claimant, &candidates, &gates).await?;
             if claimed.tasks > 0 {
                 self.sessions.gave(&claimant.id, claimed.tasks);
                 return Ok(claimed.tasks);
@@ -143,19 +144,19 @@ impl Shared {
         Ok(0)
     }
 
-    /// The first tasks of the queues that this worker may serve; only of queues that have any.
-    async fn heads(&self, claimant: &Claimant, window: usize) -> Result<Vec<Heads>, Refusal> {
-        let open = self.open_queues().await?;
-        let queues: Vec<QueueName> = open.into_iter().filter(|queue| may_serve(claimant, queue)).collect();
+    /// The first tasks of the queues that this worker may serve, only of queues that have any; and what holds for their tenants.
+    async fn heads(&self, claimant: &Claimant, window: usize) -> Result<(Vec<Heads>, Gates), Refusal> {
+        let (mut queues, gates) = self.unpaused_queues().await?;
+        queues.retain(|queue| may_serve(claimant, queue));
         if queues.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), gates));
         }
         let entries =
             self.store.ranges(queues.iter().map(|queue| Range::first(queue.index(), window)).collect()).await?;
         let heads = queues.into_iter().zip(entries).filter(|(_, entries)| !entries.is_empty());
-        Ok(heads
-            .map(|(queue, entries)| Heads { lane: queue.lane, tenant: queue.tenant, entries: entries.into() })
-            .collect())
+        let heads =
+            heads.map(|(queue, entries)| Heads { lane: queue.lane, tenant: queue.tenant, entries: entries.into() });
+        Ok((heads.collect(), gates))
     }
 
     /// What the tenants of these queues run now. Only read where there is somebody to share with.
@@ -206,15 +207,21 @@ impl Shared {
         Ok(candidates)
     }
 
-    async fn lease(&self, claimant: &Claimant, candidates: &[Candidate]) -> Result<Claimed, Refusal> {
+    /// Leases these tasks, each only if its tenant's queue is still as it was read. Those that shall not run any more are cancelled
+    /// instead, so that they do not stand in the way of others.
+    async fn lease(&self, claimant: &Claimant, candidates: &[Candidate], gates: &Gates) -> Result<Claimed, Refusal> {
         let now = self.store.now().await?;
         let (mut changes, mut changed) = (Vec::with_capacity(candidates.len()), Vec::with_capacity(candidates.len()));
         for candidate in candidates {
             let mut change = Change::new(&candidate.loaded, now);
             claimant.host.clone_into(&mut change.task.host);
-            // A shard that shall not run must not stand in the way of others.
-            let is_claim = !candidate.loaded.is_stopping();
-            let event = if is_claim { Event::Claim(claimant.id.clone()) } else { Event::Cancel };
+            let event = match gates.pass(&mut change) {
+                _ if candidate.loaded.is_stopping() => Event::Cancel,
+                Gate::Cancelled => Event::Cancel,
+                Gate::Open => Event::Claim(claimant.id.clone()),
+                Gate::Paused => continue,
+            };
+            let is_claim = event != Event::Cancel;
             // It may have been taken since the index was read; then a new read of the index does not show it.
             if change.happen(&event, &self.rules).is_ok()
                 && let Some(prepared) = change.prepare()?
@@ -233,7 +240,7 @@ impl Shared {
     }
 }
 
-/// Whether a worker may take tasks from a queue now. Whatever closes a queue to workers belongs here.
+/// Whether a worker has what the tasks of a queue require.
 fn may_serve(claimant: &Claimant, queue: &QueueName) -> bool {
     claimant.capabilities.meet(&queue.requirements)
 }

@@ -51,31 +51,19 @@ impl Shared {
         let loaded = self.load(&[TaskId::new(child.clone(), 0)]).await?;
         let Some(loaded) = loaded.first() else { return Ok(false) };
         let mut change = Change::new(loaded, now);
-        if loaded.task.value.task.state == State::Blocked
-            && let Some(event) = self.news_of_parents(&loaded.job.value.parents).await?
-        {
-            change.happen(&event, &self.rules).map_err(defect)?;
+        if loaded.task.value.task.state == State::Blocked {
+            let parents = self.jobs(loaded.job.value.parents.iter().cloned()).await?;
+            // Now, and not when it runs: by then a parent may have been forgotten.
+            parents.iter().for_each(|parent| change.take_over(&parent.value));
+            if let Some(event) = news_of(&parents) {
+                change.happen(&event, &self.rules).map_err(defect)?;
+            }
         }
         change.remove(keys::children(parent), child.to_string());
         match change.prepare()? {
             Some(prepared) => self.commit(prepared).await,
             None => Ok(true),
         }
-    }
-
-    /// What a blocked child should hear: a parent has failed, all have succeeded, or nothing yet. What has ended stays ended, so
-    /// that no check of the parents is needed.
-    async fn news_of_parents(&self, parents: &[JobId]) -> Result<Option<Event>, Refusal> {
-        let keys: Vec<String> = parents.iter().map(keys::job).collect();
-        let parents = self.read_all::<JobRecord>(&keys).await?;
-        let states: Vec<(String, JobState)> =
-            parents.into_iter().flatten().map(|job| (job.value.id.to_string(), job.value.state())).collect();
-        let has_failed = |state: &JobState| matches!(state, JobState::Failed | JobState::Cancelled);
-        if let Some((failed, _)) = states.iter().find(|(_, state)| has_failed(state)) {
-            return Ok(Some(Event::ParentFailed(failed.clone())));
-        }
-        let all_succeeded = states.iter().all(|(_, state)| *state == JobState::Succeeded);
-        Ok(all_succeeded.then_some(Event::ParentsSucceeded))
     }
 
     /// Every child was told. The parent's record is written although it does not change, so that a child which is accepted at
@@ -90,4 +78,16 @@ impl Shared {
         };
         self.apply_one(batch).await.map(drop)
     }
+}
+
+/// What a blocked child should hear of its parents: one has failed, all have succeeded, or nothing yet. What has ended stays ended, so
+/// that no check of them is needed; one that is not there any more has succeeded, or else the child would have heard of it.
+fn news_of(parents: &[Versioned<JobRecord>]) -> Option<Event> {
+    let has_failed =
+        |parent: &&Versioned<JobRecord>| matches!(parent.value.state(), JobState::Failed | JobState::Cancelled);
+    if let Some(failed) = parents.iter().find(has_failed) {
+        return Some(Event::ParentFailed(failed.value.id.to_string()));
+    }
+    let all_succeeded = parents.iter().all(|parent| parent.value.state() == JobState::Succeeded);
+    all_succeeded.then_some(Event::ParentsSucceeded)
 }

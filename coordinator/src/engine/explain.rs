@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use sortinghat_proto::{
     JobId, Refusal, TaskId, Tenant,
     time::UnixMs,
-    v1::{self, JobState, explain_job_response::Reason},
+    v1::{self, AttemptOutcome, ErrorCode, JobState, explain_job_response::Reason},
 };
 
 use super::{
@@ -66,20 +66,34 @@ impl Shared {
         Ok(v1::WaitsForParents { parents: parents.collect() })
     }
 
-    /// The reason of the job's first task.
-    async fn reason_of_task(&self, job: &JobRecord, now: UnixMs) -> Result<Reason, Refusal> {
-        let id = TaskId::new(job.id.clone(), 0);
-        let Some(task) = self.read::<TaskRecord>(keys::task(&id)).await? else {
-            return Err(Refusal::not_found(format!("task {id} does not exist")));
+    /// The task that tells most of a job: the one that alone decides what becomes of it; among its shards the one that was
+    /// started last, else the first that has not ended. `None` while the job goes from one to the other.
+    async fn telling_task(&self, job: &JobRecord) -> Result<Option<Task>, Refusal> {
+        let running = job.attempts.iter().rfind(|attempt| attempt.0.outcome() == AttemptOutcome::Unspecified);
+        let tasks = match (job.open_shards(), running) {
+            (None, _) => vec![job.deciding_task()],
+            (Some(_), Some(attempt)) => vec![TaskId::new(job.id.clone(), attempt.0.task)],
+            (Some(stage), None) => {
+                let indexes = (0..stage.created).map(|shard| stage.division.shard_index(shard));
+                indexes.map(|index| TaskId::new(job.id.clone(), index)).collect()
+            }
         };
-        let task = task.value.task;
+        let keys: Vec<String> = tasks.iter().map(keys::task).collect();
+        let mut records = self.read_all::<TaskRecord>(&keys).await?.into_iter().flatten();
+        Ok(records.find(|task| !task.value.task.state.is_terminal()).map(|task| task.value.task))
+    }
+
+    async fn reason_of_task(&self, job: &JobRecord, now: UnixMs) -> Result<Reason, Refusal> {
+        let Some(task) = self.telling_task(job).await? else {
+            let message = format!("job {} goes from one task to the next just now; ask again", job.id);
+            return Err(Refusal::new(ErrorCode::StorageUnavailable, message));
+        };
         match &task.state {
-            State::Leased(lease) => Ok(Reason::Runs(runs(job, lease))),
-            State::Ready { not_before: Some(at) } => Ok(match job.attempts.last() {
-                Some(last) => Reason::Backoff(v1::WaitsAfterFailure {
-                    until_unix_ms: at.to_wire(),
-                    last_attempt: Some(last.0.clone()),
-                }),
+            State::Leased(lease) => Ok(Reason::Runs(runs(job, &task.id, lease))),
+            State::Ready { not_before: Some(at) } => Ok(match last_attempt(job, &task.id) {
+                Some(last) => {
+                    Reason::Backoff(v1::WaitsAfterFailure { until_unix_ms: at.to_wire(), last_attempt: Some(last) })
+                }
                 None => Reason::NotBefore(v1::WaitsForTime { not_before_unix_ms: at.to_wire() }),
             }),
             State::Ready { not_before: None } => self.reason_of_waiting(job, &task, now).await,
@@ -91,6 +105,9 @@ impl Shared {
     }
 
     async fn reason_of_waiting(&self, job: &JobRecord, task: &Task, now: UnixMs) -> Result<Reason, Refusal> {
+        if let Some(since) = self.queue(&job.tenant).await?.paused {
+            return Ok(Reason::Paused(v1::QueuePaused { since_unix_ms: since.to_wire() }));
+        }
         let standings = self.sessions.standings(&job.requirements, now, self.rules.lease_ttl_ms);
         if standings.is_empty() {
             return Ok(Reason::NoWorker(v1::WaitsForAnyWorker {}));
@@ -116,8 +133,8 @@ impl Shared {
 
     /// Who waits in a lane, and the part of its slots that the queue's tenant gets.
     async fn share_of_lane(&self, queue: &QueueName) -> Result<LaneShare, Refusal> {
-        let open = self.open_queues().await?.into_iter().filter(|open| open.lane == queue.lane);
-        let open: Vec<QueueName> = open.collect();
+        let (mut open, _) = self.unpaused_queues().await?;
+        open.retain(|open| open.lane == queue.lane);
         let first = self.store.ranges(open.iter().map(|queue| Range::first(queue.index(), 1)).collect()).await?;
         let waiting = open.iter().zip(first).filter(|(_, first)| !first.is_empty()).map(|(queue, _)| &queue.tenant);
         let mut weights: HashMap<&Tenant, u32> = waiting.map(|tenant| (tenant, self.weight(tenant))).collect();
@@ -170,7 +187,12 @@ fn no_capable_worker(mut workers: Vec<Standing>) -> v1::WaitsForCapableWorker {
     v1::WaitsForCapableWorker { workers: told.collect() }
 }
 
-fn runs(job: &JobRecord, lease: &Lease) -> v1::JobRuns {
-    let attempt = job.attempts.iter().rfind(|attempt| attempt.0.epoch == lease.token.epoch);
+fn last_attempt(job: &JobRecord, task: &TaskId) -> Option<v1::Attempt> {
+    job.attempts.iter().rfind(|attempt| attempt.0.task == task.index()).map(|attempt| attempt.0.clone())
+}
+
+fn runs(job: &JobRecord, task: &TaskId, lease: &Lease) -> v1::JobRuns {
+    let its = (task.index(), lease.token.epoch);
+    let attempt = job.attempts.iter().rfind(|attempt| (attempt.0.task, attempt.0.epoch) == its);
     v1::JobRuns { attempt: attempt.map(|attempt| attempt.0.clone()), gives_way: lease.preempted.is_some() }
 }

@@ -1,21 +1,14 @@
 //! Showing, listing and cancelling jobs.
 
 use sortinghat_proto::{
-    JobId, JobKind, Refusal, TaskId, Tenant,
+    JobId, Refusal, Tenant,
     limits::MAX_PAGE_SIZE,
+    time::UnixMs,
     v1::{self, JobState},
 };
 
-use super::{
-    Engine, MAX_TRIES, Shared,
-    change::Change,
-    contended, keys,
-    records::{JobRecord, Stop},
-};
-use crate::{
-    queue::{Event, cancelled_by_user},
-    store::Range,
-};
+use super::{Engine, MAX_TRIES, Shared, contended, filter::JobFilter, keys, records::JobRecord, stop::StopCause};
+use crate::store::Range;
 
 /// Jobs that one call of `list` looks at, so that a rare filter ends; the page is then short and its token goes on.
 const MAX_SCANNED_JOBS: usize = 10_000;
@@ -32,7 +25,7 @@ impl Engine {
     /// A page of jobs, newest first, without their attempts.
     pub async fn list(&self, tenant: &Tenant, request: v1::ListJobsRequest) -> Result<v1::ListJobsResponse, Refusal> {
         let page_size = page_size(request.page_size, 50)?;
-        let filter = Filter::parse(&request)?;
+        let filter = JobFilter::parse(&request.states, &request.kind)?;
         let mut before = match request.page_token.as_str() {
             "" => None,
             token => {
@@ -72,11 +65,7 @@ impl Engine {
         let shared = &self.shared;
         for _ in 0..MAX_TRIES {
             let found = shared.job(tenant, job).await?;
-            let applied = match found.value.open_shards() {
-                Some(_) => shared.stop_shards(&found, Stop(cancelled_by_user())).await?,
-                None => shared.cancel_task(&found.value.deciding_task()).await?,
-            };
-            if applied {
+            if shared.stop_job(&found, StopCause::Cancelled).await? {
                 return self.get(tenant, job).await;
             }
         }
@@ -98,45 +87,7 @@ pub(super) fn bad_token() -> Refusal {
     Refusal::invalid("page_token", "use the token of the page before, or nothing for the first page")
 }
 
-struct Filter {
-    states: Vec<JobState>,
-    kind: Option<JobKind>,
-}
-
-impl Filter {
-    fn parse(request: &v1::ListJobsRequest) -> Result<Self, Refusal> {
-        let state = |state: &i32| {
-            JobState::try_from(*state).map_err(|_| Refusal::invalid("states", format!("{state} is not a job state")))
-        };
-        let states = request.states.iter().map(state).collect::<Result<_, _>>()?;
-        let kind = match request.kind.as_str() {
-            "" => None,
-            kind => Some(kind.parse()?),
-        };
-        Ok(Self { states, kind })
-    }
-
-    fn admits(&self, job: &JobRecord) -> bool {
-        let state_fits = self.states.is_empty() || self.states.contains(&job.state());
-        state_fits && self.kind.is_none_or(|kind| kind == job.kind)
-    }
-}
-
 impl Shared {
-    /// Cancels a task, and with it the job that it decides; `false` if another change came between.
-    async fn cancel_task(&self, task: &TaskId) -> Result<bool, Refusal> {
-        let loaded = self.load(std::slice::from_ref(task)).await?;
-        // A job that ended with its shards has no task to cancel.
-        let Some(loaded) = loaded.first() else { return Ok(true) };
-        let mut change = Change::new(loaded, self.store.now().await?);
-        // Every state has an answer to this event.
-        change.happen(&Event::Cancel, &self.rules).map_err(super::reports::defect)?;
-        match change.prepare()? {
-            Some(prepared) => self.commit(prepared).await,
-            None => Ok(true),
-        }
-    }
-
     /// A job as the contract shows it.
     pub(super) fn view(&self, job: &JobRecord) -> v1::Job {
         let state = job.state();
@@ -150,8 +101,8 @@ impl Shared {
             priority: job.priority,
             idempotency_key: job.idempotency_key.clone(),
             created_unix_ms: job.created.to_wire(),
-            started_unix_ms: job.started.map_or(0, |time| time.to_wire()),
-            finished_unix_ms: job.finished.map_or(0, |time| time.to_wire()),
+            started_unix_ms: job.started.map_or(0, UnixMs::to_wire),
+            finished_unix_ms: job.finished.map_or(0, UnixMs::to_wire),
             attempts: job.attempts.iter().map(|attempt| attempt.0.clone()).collect(),
             progress: if state == JobState::Running { self.progress.of(job) } else { None },
             cancel_requested: job.cancel_requested,
@@ -164,6 +115,9 @@ impl Shared {
                 failed: stage.tally.failed,
                 cancelled: stage.tally.cancelled,
             }),
+            not_before_unix_ms: job.not_before.map_or(0, UnixMs::to_wire),
+            deadline_unix_ms: job.deadline.map_or(0, UnixMs::to_wire),
+            retry_of: job.retry_of.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
     }
 }

@@ -6,9 +6,10 @@ use std::{fmt, str::FromStr};
 
 use sortinghat_proto::{
     ArtifactKind, JobId, JobKind, Lane, Name, Refusal, Requirements, TaskId, Tenant, VersionedName, WorkerId,
-    time::UnixMs,
+    time::UnixMs, v1::JobState,
 };
 
+use super::records::JobRecord;
 use crate::queue::{Phase, State, Task};
 
 /// Topic of tasks that may be claimed from now on.
@@ -28,6 +29,14 @@ pub(super) const GIVING_WAY: &str = "giving-way";
 /// Index of what happened to shards and is not in their jobs' records yet; see [`unsettled`] and [`unsettled_event`]. Also the
 /// topic of changes to it.
 pub(super) const UNSETTLED: &str = "unsettled";
+/// Index of jobs that have a deadline, have not ended and are not being stopped, by the deadline.
+pub(super) const DEADLINES: &str = "deadlines";
+/// Index of jobs that have ended, by the time; what retention goes by.
+pub(super) const ENDED_JOBS: &str = "ended-jobs";
+/// Index of forgotten jobs of which something is left; see [`remains`].
+pub(super) const REMAINS: &str = "remains";
+/// Index of tenants with bulk cancellations under way.
+pub(super) const CANCELLING: &str = "cancelling";
 /// Index of jobs that have ended and whose children were not all told.
 pub(super) const ENDED_PARENTS: &str = "ended-parents";
 
@@ -64,6 +73,18 @@ pub(super) fn shards_ended(job: &JobId) -> String {
 /// Counter of the items in a job's shards that have succeeded.
 pub(super) fn items_done(job: &JobId) -> String {
     format!("shards:{job}:items")
+}
+
+/// All counters of a job's shards.
+pub(super) fn shard_counters(job: &JobId) -> Vec<String> {
+    let phases = [Phase::Leased, Phase::Succeeded, Phase::Failed, Phase::Cancelled];
+    let by_phase = phases.into_iter().map(|phase| shards_in(job, phase));
+    by_phase.chain([shards_ended(job), items_done(job)]).collect()
+}
+
+/// Record of what is left of a forgotten job.
+pub(super) fn remains(job: &JobId) -> String {
+    format!("remains:{job}")
 }
 
 /// Entry of [`UNSETTLED`]: shards of this job are to be created or stopped. Comes before its events.
@@ -137,6 +158,26 @@ pub(super) fn artifact_bounds(name: &Name) -> (String, String) {
 /// Index of a tenant's jobs, by id and so by time.
 pub(super) fn jobs(tenant: &Tenant) -> String {
     format!("jobs:{tenant}")
+}
+
+/// Index of a tenant's jobs that have not ended, by id and so by time.
+pub(super) fn open_jobs(tenant: &Tenant) -> String {
+    format!("open:{tenant}")
+}
+
+/// Sorts after an entry of [`open_jobs`], and before every greater one. '!' sorts before every character of an id.
+pub(super) fn after_open_job(entry: &str) -> String {
+    format!("{entry}!")
+}
+
+/// Counter of a tenant's jobs in a state.
+pub(super) fn jobs_in(tenant: &Tenant, state: JobState) -> String {
+    format!("jobs:{tenant}:{}", state.as_str_name())
+}
+
+/// Record of what holds for all of a tenant's queue.
+pub(super) fn queue(tenant: &Tenant) -> String {
+    format!("queue:{tenant}")
 }
 
 /// Index of the jobs that wait for this one.
@@ -243,11 +284,26 @@ pub(super) fn placement(task: &Task, rank: &Rank) -> Vec<(String, String)> {
     }
 }
 
-fn at_time(time: UnixMs, id: &TaskId) -> String {
+fn at_time(time: UnixMs, id: impl fmt::Display) -> String {
     format!("{:020}:{id}", time.0)
 }
 
-/// The end of the entries of [`DELAYED`] or [`LEASES`] up to and including a time.
+/// The index entries that a job has as it is, beside its place among all of its tenant.
+pub(super) fn job_entries(job: &JobRecord) -> Vec<(String, String)> {
+    if job.has_ended() {
+        return vec![(ENDED_JOBS.to_owned(), at_time(job.finished.unwrap_or_default(), &job.id))];
+    }
+    let deadline = job.deadline.filter(|_| !job.cancel_requested);
+    let deadline = deadline.map(|deadline| (DEADLINES.to_owned(), at_time(deadline, &job.id)));
+    [(open_jobs(&job.tenant), job.id.to_string())].into_iter().chain(deadline).collect()
+}
+
+/// The job of an entry of [`DEADLINES`] or [`ENDED_JOBS`].
+pub(super) fn job_of_entry(entry: &str) -> Option<JobId> {
+    entry.rsplit(':').next()?.parse().ok()
+}
+
+/// The end of the entries of [`DEADLINES`], [`ENDED_JOBS`], [`DELAYED`] or [`LEASES`] up to and including a time.
 pub(super) fn after_time(time: UnixMs) -> String {
     format!("{:020}", time.0.saturating_add(1))
 }

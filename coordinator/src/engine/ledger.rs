@@ -78,6 +78,7 @@ impl<'a> Ledger<'a> {
         if self.is_unchanged() {
             return self.counters;
         }
+        self.move_entries(batch);
         if self.job.has_ended() && !self.before.value.has_ended() && self.job.has_children {
             batch.insertions.push((keys::ENDED_PARENTS.to_owned(), self.job.id.to_string()));
         }
@@ -89,5 +90,17 @@ impl<'a> Ledger<'a> {
             batch.writes.push((key, records::encode(&EventRecord(event))));
         }
         self.counters
+    }
+
+    /// Moves the job's index entries, and counts it in the state that it now has.
+    fn move_entries(&self, batch: &mut Batch) {
+        let (was, is) = (&self.before.value, &self.job);
+        let (old, new) = (keys::job_entries(was), keys::job_entries(is));
+        batch.removals.extend(old.iter().filter(|entry| !new.contains(entry)).cloned());
+        batch.insertions.extend(new.into_iter().filter(|entry| !old.contains(entry)));
+        if was.state() != is.state() {
+            batch.increments.push((keys::jobs_in(&is.tenant, was.state()), -1));
+            batch.increments.push((keys::jobs_in(&is.tenant, is.state()), 1));
+        }
     }
 }

@@ -98,6 +98,12 @@ impl Shared {
         Ok(loaded.into_iter().filter_map(add).collect())
     }
 
+    /// Reads jobs, whoever they belong to; those that do not exist are left out.
+    pub(super) async fn jobs(&self, ids: impl Iterator<Item = JobId>) -> Result<Vec<Versioned<JobRecord>>, Refusal> {
+        let keys: Vec<String> = ids.map(|id| keys::job(&id)).collect();
+        Ok(self.read_all(&keys).await?.into_iter().flatten().collect())
+    }
+
     /// Reads a job of this tenant. Another tenant's is as if it did not exist.
     pub(super) async fn job(&self, tenant: &Tenant, id: &JobId) -> Result<Versioned<JobRecord>, Refusal> {
         let job = self.read::<JobRecord>(keys::job(id)).await?;

@@ -6,10 +6,13 @@
 
 mod artifacts;
 mod assignment;
+mod bulk_cancel;
 mod change;
 mod claim;
+mod deadlines;
 mod dependents;
 mod explain;
+mod filter;
 mod history;
 mod jobs;
 mod keys;
@@ -19,17 +22,22 @@ mod pins;
 mod preemption;
 mod preference;
 mod progress;
+mod quota;
 mod rates;
 mod ready;
 mod records;
 mod reports;
+mod retention;
+mod retry;
 mod sessions;
 mod settle;
 mod shards;
+mod stop;
 mod submission;
 mod submit;
 mod sweeps;
 mod synchronize;
+mod tenant_queue;
 mod watch;
 
 use std::{
@@ -41,7 +49,7 @@ use std::{
 
 use async_trait::async_trait;
 use rand::{SeedableRng as _, rngs::StdRng};
-use sortinghat_proto::{ObjectRef, Refusal, Tenant, limits::DEFAULT_SHARD_ITEMS, v1::ErrorCode};
+use sortinghat_proto::{ObjectRef, Refusal, Tenant, limits, v1::ErrorCode};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -85,6 +93,12 @@ pub struct Settings {
     pub seed: Option<u64>,
     /// Items of a job that are one task; a job with more is divided into shards of this many.
     pub shard_items: NonZeroU64,
+    /// How long a job is kept after its end, in milliseconds.
+    pub retention_ms: u64,
+    /// Jobs of one tenant that may wait.
+    pub max_waiting_jobs_per_tenant: u64,
+    /// Tasks of all tenants that may wait.
+    pub max_waiting_tasks: u64,
 }
 
 impl Default for Settings {
@@ -100,7 +114,10 @@ impl Default for Settings {
             other_machine_ms: 10_000,
             weights: HashMap::new(),
             seed: None,
-            shard_items: NonZeroU64::new(DEFAULT_SHARD_ITEMS).expect("not 0"),
+            shard_items: NonZeroU64::new(limits::DEFAULT_SHARD_ITEMS).expect("not 0"),
+            retention_ms: 30 * 24 * 3_600_000,
+            max_waiting_jobs_per_tenant: limits::DEFAULT_MAX_WAITING_JOBS_PER_TENANT,
+            max_waiting_tasks: limits::DEFAULT_MAX_WAITING_TASKS,
         }
     }
 }
@@ -125,6 +142,7 @@ struct Shared {
     left: preference::LeftTasks,
     waiting_heads: preemption::WaitingHeads,
     durations: rates::Durations,
+    quota: quota::Quota,
     dice: Mutex<StdRng>,
     draining: CancellationToken,
 }
@@ -160,6 +178,7 @@ impl Engine {
                 left: preference::LeftTasks::default(),
                 waiting_heads: preemption::WaitingHeads::default(),
                 durations: rates::Durations::default(),
+                quota: quota::Quota::default(),
                 draining: CancellationToken::new(),
             }),
         }

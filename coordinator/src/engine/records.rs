@@ -4,6 +4,8 @@
 //! fields that it does not know, and a new field has a default. Messages of the contract lie inside as protobuf, which has
 //! the same property.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use serde::{
     Deserialize, Serialize,
@@ -84,12 +86,25 @@ pub(super) struct JobRecord {
     pub(super) attempts: Vec<StoredAttempt>,
     /// The sequence of the newest event.
     pub(super) last_event: u64,
+    /// It is being stopped: its user wants that, or its deadline has passed.
     pub(super) cancel_requested: bool,
     /// Some job named it as a parent.
     pub(super) has_children: bool,
     /// Its shards, if it was too large for one task.
     #[serde(default)]
     pub(super) shards: Option<ShardStage>,
+    /// It shall not start before.
+    #[serde(default)]
+    pub(super) not_before: Option<UnixMs>,
+    /// It fails if it has not ended by then.
+    #[serde(default)]
+    pub(super) deadline: Option<UnixMs>,
+    /// The job that it is a retry of.
+    #[serde(default)]
+    pub(super) retry_of: Option<JobId>,
+    /// The newest retry of it.
+    #[serde(default)]
+    pub(super) retried_as: Option<JobId>,
 }
 
 impl JobRecord {
@@ -148,8 +163,23 @@ pub(super) enum Input {
         /// The artifact's manifest.
         manifest: ObjectRef,
     },
-    /// What a parent will have made.
+    /// What a parent will have made. Becomes an artifact once the parent has succeeded, so that the parent may be forgotten.
     Parent(JobId),
+}
+
+impl Input {
+    /// Takes over what `parent` has made, if that is what this waits for.
+    fn take_over(&mut self, parent: &JobRecord) {
+        let Some(output) = parent.output.as_ref().filter(|_| *self == Self::Parent(parent.id.clone())) else { return };
+        if let Some(Ok(manifest)) = output.manifest.clone().map(ObjectRef::try_from) {
+            *self = Self::Artifact { name: output.name.clone(), manifest };
+        }
+    }
+}
+
+/// Lets the inputs of a job take over what `parent` has made.
+pub(super) fn hand_over<'a>(inputs: impl IntoIterator<Item = &'a mut Option<Input>>, parent: &JobRecord) {
+    inputs.into_iter().flatten().for_each(|input| input.take_over(parent));
 }
 
 /// The shards of a divided job while they are created, run and end.
@@ -254,6 +284,15 @@ pub(super) struct AcceptedRecord {
     pub(super) job: JobId,
     /// Of the submission as it was sent.
     pub(super) submission: Digest,
+}
+
+/// What may be left of a forgotten job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RemainsRecord {
+    /// Its tasks, by index.
+    pub(super) tasks: Range<u32>,
+    /// Its history, by sequence.
+    pub(super) events: Range<u64>,
 }
 
 /// An immutable artifact.

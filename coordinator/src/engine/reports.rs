@@ -14,6 +14,7 @@ use super::{
     load::{Loaded, expectation},
     pins::output_name,
     records::{JobRecord, LastVersionRecord},
+    tenant_queue::Gate,
 };
 use crate::queue::{Division, Event, Outcome, Output, Rejection, Role, Token};
 
@@ -119,6 +120,9 @@ impl Shared {
             }
             let is_certain = verified.is_ok();
             let outcome = verified.unwrap_or_default();
+            if let Some(outcome) = &outcome {
+                self.heed_bulk_cancellation(&mut change, outcome).await?;
+            }
             let entered = self.enter(&mut change, report, outcome.as_ref(), idle_ms, held_ms)?;
             if entered == Entered::Stale {
                 return Ok(Taken { outcome: report.outcome.is_some(), events: false });
@@ -176,6 +180,20 @@ impl Shared {
             change.reservation = self.reserve(&loaded.job.value).await?;
         }
         Ok(report.outcome.clone())
+    }
+
+    /// Cancels what a bulk cancellation names and has not reached yet, so that an attempt which makes no result is not followed by
+    /// another.
+    async fn heed_bulk_cancellation(&self, change: &mut Change<'_>, outcome: &Outcome) -> Result<(), Refusal> {
+        let is_result = matches!(outcome, Outcome::Succeeded(Output::Made { .. }));
+        if is_result || change.task.task.cancel_requested {
+            return Ok(());
+        }
+        let gates = self.gates(std::iter::once(&change.job().tenant)).await?;
+        if gates.pass(change) == Gate::Cancelled {
+            change.happen(&Event::Cancel, &self.rules).map_err(defect)?;
+        }
+        Ok(())
     }
 
     /// The next version of the name that the job commits under, if its kind has names.

@@ -39,7 +39,7 @@ pub(super) fn begin(batch: &mut Batch, job: &mut JobRecord, division: Division) 
     to_be_settled(batch, keys::unsettled(&job.id));
 }
 
-/// Counts a shard where it now is, and stops the others if it has failed. Returns it if it has ended.
+/// Counts a shard where it now is, and stops the others if it has ended badly. Returns it if it has ended.
 pub(super) fn move_shard(
     batch: &mut Batch,
     before: &Loaded,
@@ -68,7 +68,7 @@ pub(super) fn move_shard(
             let items = i64::try_from(range.end - range.start).unwrap_or(i64::MAX);
             batch.increments.push((keys::items_done(&job.id), items));
         }
-        State::Failed { failure } if go_by.value.stop.is_none() => {
+        State::Failed { failure } | State::Cancelled { failure } if go_by.value.stop.is_none() => {
             let stop = ShardsRecord { stop: Some(Stop(failure.clone())) };
             batch.writes.push((key, records::encode(&stop)));
             to_be_settled(batch, keys::unsettled(&job.id));

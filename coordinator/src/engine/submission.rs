@@ -6,6 +6,7 @@ use prost::Message as _;
 use sortinghat_proto::{
     Digest, JobId, JobSpec, Lane, Refusal, Requirements, Tenant,
     limits::{MAX_IDEMPOTENCY_KEY_BYTES, MAX_PARENTS, MAX_PRIORITY},
+    time::UnixMs,
     v1,
 };
 
@@ -26,17 +27,36 @@ pub struct Submission {
     pub lane: Lane,
     /// What a worker must have.
     pub requirements: Requirements,
+    /// It shall not start before.
+    pub not_before: Option<UnixMs>,
+    /// It fails if it has not ended by then; later than `not_before`.
+    pub deadline: Option<UnixMs>,
+}
+
+/// Under which key a job is accepted, and what must be the same for the same job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Acceptance {
+    /// Empty for none.
+    pub(super) key: String,
+    /// Of everything but the key, as it was sent.
+    pub(super) digest: Digest,
+}
+
+/// Refuses what cannot be an idempotency key.
+pub(super) fn check_key(key: &str) -> Result<(), Refusal> {
+    let is_visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_visible && key.len() <= MAX_IDEMPOTENCY_KEY_BYTES {
+        return Ok(());
+    }
+    let message = format!("an idempotency key is at most {MAX_IDEMPOTENCY_KEY_BYTES} visible ASCII characters");
+    Err(Refusal::invalid("idempotency_key", message))
 }
 
 impl TryFrom<v1::SubmitJobRequest> for Submission {
     type Error = Refusal;
 
     fn try_from(wire: v1::SubmitJobRequest) -> Result<Self, Refusal> {
-        let is_visible = wire.idempotency_key.bytes().all(|byte| byte.is_ascii_graphic());
-        if !is_visible || wire.idempotency_key.len() > MAX_IDEMPOTENCY_KEY_BYTES {
-            let message = format!("an idempotency key is at most {MAX_IDEMPOTENCY_KEY_BYTES} visible ASCII characters");
-            return Err(Refusal::invalid("idempotency_key", message));
-        }
+        check_key(&wire.idempotency_key)?;
         if wire.priority.abs_diff(0) > MAX_PRIORITY.unsigned_abs() {
             let message = format!("priority must be -{MAX_PRIORITY} to {MAX_PRIORITY}, not {}", wire.priority);
             return Err(Refusal::invalid("priority", message));
@@ -49,6 +69,12 @@ impl TryFrom<v1::SubmitJobRequest> for Submission {
         let parents = parents.map_err(|refusal: Refusal| Refusal { field: "parents".to_owned(), ..refusal })?;
         let lane = v1::Lane::try_from(wire.lane)
             .map_err(|_| Refusal::invalid("lane", format!("{} is not a lane", wire.lane)))?;
+        let not_before = time(wire.not_before_unix_ms, "not_before_unix_ms")?;
+        let deadline = time(wire.deadline_unix_ms, "deadline_unix_ms")?;
+        if deadline.zip(not_before).is_some_and(|(deadline, not_before)| deadline <= not_before) {
+            let message = "the deadline must be later than not_before_unix_ms, the time at which the job may start";
+            return Err(Refusal::invalid("deadline_unix_ms", message));
+        }
         let spec = wire.spec.ok_or_else(|| Refusal::invalid("spec", "a job needs a spec"))?;
         Ok(Self {
             idempotency_key: wire.idempotency_key,
@@ -57,7 +83,18 @@ impl TryFrom<v1::SubmitJobRequest> for Submission {
             priority: wire.priority,
             lane: lane.into(),
             requirements: wire.requirements.unwrap_or_default().try_into()?,
+            not_before,
+            deadline,
         })
+    }
+}
+
+/// A point in time from the contract; 0 for none.
+pub(super) fn time(unix_ms: i64, field: &str) -> Result<Option<UnixMs>, Refusal> {
+    match u64::try_from(unix_ms) {
+        Ok(0) => Ok(None),
+        Ok(unix_ms) => Ok(Some(UnixMs(unix_ms))),
+        Err(_) => Err(Refusal::invalid(field, format!("{field} is in milliseconds since 1970 UTC, not {unix_ms}"))),
     }
 }
 
@@ -67,8 +104,8 @@ impl Submission {
         QueueName { lane: self.lane, tenant: tenant.clone(), requirements: self.requirements.clone() }
     }
 
-    /// Of everything but the key, as it was sent: "the newest" stays the same request although its answer changes.
-    pub(super) fn digest(&self) -> Digest {
+    /// Its key, and the digest of everything else as it was sent: "the newest" stays the same request although its answer changes.
+    pub(super) fn acceptance(&self) -> Acceptance {
         let request = v1::SubmitJobRequest {
             idempotency_key: String::new(),
             spec: Some(self.spec.clone().into()),
@@ -76,8 +113,10 @@ impl Submission {
             priority: self.priority,
             lane: v1::Lane::from(self.lane).into(),
             requirements: self.requirements.clone().into_wire(),
+            not_before_unix_ms: self.not_before.map_or(0, UnixMs::to_wire),
+            deadline_unix_ms: self.deadline.map_or(0, UnixMs::to_wire),
         };
-        Digest::of(&request.encode_to_vec())
+        Acceptance { key: self.idempotency_key.clone(), digest: Digest::of(&request.encode_to_vec()) }
     }
 }
 
@@ -102,6 +141,8 @@ mod tests {
             ("requirements.device_kind", v1::SubmitJobRequest { requirements: Some(no_device), ..good.clone() }),
             ("parents", v1::SubmitJobRequest { parents: vec!["x".into()], ..good.clone() }),
             ("parents", v1::SubmitJobRequest { parents: vec![String::new(); 65], ..good.clone() }),
+            ("not_before_unix_ms", v1::SubmitJobRequest { not_before_unix_ms: -1, ..good.clone() }),
+            ("deadline_unix_ms", v1::SubmitJobRequest { not_before_unix_ms: 7, deadline_unix_ms: 7, ..good.clone() }),
             ("spec", v1::SubmitJobRequest { spec: None, ..good }),
         ];
         for (field, request) in cases {

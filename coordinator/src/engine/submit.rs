@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures::{StreamExt as _, stream};
 use rand::RngExt as _;
 use sortinghat_proto::{
-    JobId, Refusal, TaskId, Tenant,
+    JobId, JobSpec, Lane, ObjectRef, Refusal, Requirements, TaskId, Tenant,
     limits::{MAX_JOBS_PER_CALL, MAX_PARENTS},
     time::UnixMs,
     v1::{self, ErrorCode, JobState, job_event, submit_verdict::Verdict},
@@ -17,7 +17,8 @@ use super::{
     contended, keys,
     load::Versioned,
     pins::Pins,
-    records::{self, AcceptedRecord, EventRecord, JobRecord, TaskRecord},
+    records::{self, AcceptedRecord, EventRecord, Input, JobRecord, TaskRecord},
+    submission::Acceptance,
 };
 use crate::{
     queue::{Phase, Task, TaskCounts},
@@ -35,20 +36,21 @@ impl Engine {
         let shared = &self.shared;
         let now = shared.store.now().await?;
         let id = JobId::new(now.0, shared.dice().random());
-        let mut uploads_checked = false;
+        let acceptance = submission.acceptance();
+        let mut is_admitted = false;
         for _ in 0..MAX_TRIES {
-            if let Some(existing) = shared.accepted_before(tenant, &id, &submission).await? {
+            if let Some(existing) = shared.accepted_before(tenant, &id, &acceptance).await? {
                 return Ok(existing);
             }
             // After the key: a job that was accepted before is returned although its photos are gone since.
-            if !std::mem::replace(&mut uploads_checked, true) {
-                shared.require_uploads(tenant, &submission).await?;
+            if !std::mem::replace(&mut is_admitted, true) {
+                shared.admit(tenant).await?;
+                shared.require_uploads(tenant, &submission.spec).await?;
                 shared.require_queue(&submission.queue(tenant)).await?;
             }
-            let (job, batch) = shared.acceptance(tenant, &id, &submission, now).await?;
+            let (job, batch) = shared.new_job(tenant, &id, &submission, &acceptance, now).await?;
             if shared.apply_one(batch).await? {
-                metrics::counter!("sortinghat_jobs_submitted_total", "kind" => job.kind.as_str()).increment(1);
-                return Ok(v1::SubmitJobResponse { job: Some(shared.view(&job)), existed: false });
+                return Ok(shared.accepted(&job));
             }
         }
         Err(contended("what this job names"))
@@ -82,8 +84,16 @@ impl Engine {
 }
 
 impl Shared {
-    async fn require_uploads(&self, tenant: &Tenant, submission: &Submission) -> Result<(), Refusal> {
-        for (field, upload) in submission.spec.uploads() {
+    /// Counts a job that is known to be accepted, and answers.
+    pub(super) fn accepted(&self, job: &JobRecord) -> v1::SubmitJobResponse {
+        metrics::counter!("sortinghat_jobs_submitted_total", "kind" => job.kind.as_str()).increment(1);
+        self.quota.accepted(&job.tenant);
+        v1::SubmitJobResponse { job: Some(self.view(job)), existed: false }
+    }
+
+    /// Refuses a spec whose uploads are not there.
+    pub(super) async fn require_uploads(&self, tenant: &Tenant, spec: &JobSpec) -> Result<(), Refusal> {
+        for (field, upload) in spec.uploads() {
             if !self.objects.holds(tenant, upload).await? {
                 let message = format!("object {} of {} bytes was not uploaded", upload.digest, upload.size_bytes);
                 return Err(Refusal { field: field.to_owned(), ..Refusal::not_found(message) });
@@ -93,24 +103,23 @@ impl Shared {
     }
 
     /// The job that this submission has become already: under its key, or in a try whose verdict was lost.
-    async fn accepted_before(
+    pub(super) async fn accepted_before(
         &self,
         tenant: &Tenant,
         id: &JobId,
-        submission: &Submission,
+        acceptance: &Acceptance,
     ) -> Result<Option<v1::SubmitJobResponse>, Refusal> {
         if let Some(own) = self.read::<JobRecord>(keys::job(id)).await? {
             return Ok(Some(v1::SubmitJobResponse { job: Some(self.view(&own.value)), existed: false }));
         }
-        if submission.idempotency_key.is_empty() {
+        if acceptance.key.is_empty() {
             return Ok(None);
         }
-        let key = keys::idempotency(tenant, &submission.idempotency_key);
+        let key = keys::idempotency(tenant, &acceptance.key);
         let Some(accepted) = self.read::<AcceptedRecord>(key).await? else { return Ok(None) };
         let AcceptedRecord { job, submission: digest } = accepted.value;
-        if digest != submission.digest() {
-            let message =
-                format!("idempotency key {:?} was used for job {job}, which differs", submission.idempotency_key);
+        if digest != acceptance.digest {
+            let message = format!("idempotency key {:?} was used for job {job}, which differs", acceptance.key);
             return Err(Refusal {
                 field: "idempotency_key".to_owned(),
                 ..Refusal::new(ErrorCode::IdempotencyConflict, message)
@@ -121,47 +130,37 @@ impl Shared {
     }
 
     /// The new job, and the batch that makes it durable if nothing that it names has changed.
-    async fn acceptance(
+    async fn new_job(
         &self,
         tenant: &Tenant,
         id: &JobId,
         submission: &Submission,
+        acceptance: &Acceptance,
         now: UnixMs,
     ) -> Result<(JobRecord, Batch), Refusal> {
+        if submission.deadline.is_some_and(|deadline| deadline <= now) {
+            let message = "the deadline has passed already: give a later one, or none";
+            return Err(Refusal::invalid("deadline_unix_ms", message));
+        }
         let mut spec = submission.spec.clone();
         let pins = self.pin(tenant, &mut spec).await?;
         let parents = self.parents(tenant, submission, &pins).await?;
-        let waits = parents.iter().any(|parent| parent.value.state() != JobState::Succeeded);
-        let task = Task::new(TaskId::new(id.clone(), 0), waits);
         let mut batch = Batch { checks: pins.checks, ..Batch::default() };
-        for parent in &parents {
-            adopt(&mut batch, parent, id);
-        }
-        let job = JobRecord {
-            id: id.clone(),
+        let job = NewJob {
             tenant: tenant.clone(),
-            kind: spec.kind(),
-            spec: spec.into(),
+            spec,
             dataset: pins.dataset,
             model: pins.model,
-            parents: parents.into_iter().map(|parent| parent.value.id).collect(),
+            parents,
             priority: submission.priority,
             lane: submission.lane,
             requirements: submission.requirements.clone(),
-            idempotency_key: submission.idempotency_key.clone(),
-            created: now,
-            started: None,
-            finished: None,
-            counts: TaskCounts::of_one((&task.state).into()),
-            failure: None,
-            output: None,
-            attempts: Vec::new(),
-            last_event: 1,
-            cancel_requested: false,
-            has_children: false,
-            shards: None,
+            not_before: submission.not_before,
+            deadline: submission.deadline,
+            retry_of: None,
+            checkpoint: None,
         };
-        create(&mut batch, &job, task, submission, now);
+        let job = job.enter(&mut batch, id, acceptance, now);
         Ok((job, batch))
     }
 
@@ -205,8 +204,72 @@ fn adopt(batch: &mut Batch, parent: &Versioned<JobRecord>, child: &JobId) {
     }
 }
 
+/// A job that is about to be accepted: its names are pinned and its parents are read.
+pub(super) struct NewJob {
+    pub(super) tenant: Tenant,
+    pub(super) spec: JobSpec,
+    pub(super) dataset: Option<Input>,
+    pub(super) model: Option<Input>,
+    pub(super) parents: Vec<Versioned<JobRecord>>,
+    pub(super) priority: i32,
+    pub(super) lane: Lane,
+    pub(super) requirements: Requirements,
+    pub(super) not_before: Option<UnixMs>,
+    pub(super) deadline: Option<UnixMs>,
+    pub(super) retry_of: Option<JobId>,
+    /// Where its first attempt goes on.
+    pub(super) checkpoint: Option<ObjectRef>,
+}
+
+impl NewJob {
+    /// Enters the job at its parents, and everything that makes it exist.
+    pub(super) fn enter(mut self, batch: &mut Batch, id: &JobId, acceptance: &Acceptance, now: UnixMs) -> JobRecord {
+        let waits = self.parents.iter().any(|parent| parent.value.state() != JobState::Succeeded);
+        let mut task = Task::new(TaskId::new(id.clone(), 0), waits).not_before(self.not_before, now);
+        task.checkpoint.clone_from(&self.checkpoint);
+        for parent in &self.parents {
+            adopt(batch, parent, id);
+            records::hand_over([&mut self.dataset, &mut self.model], &parent.value);
+        }
+        let job = self.into_record(id, &task, acceptance, now);
+        create(batch, &job, task, acceptance, now);
+        job
+    }
+
+    fn into_record(self, id: &JobId, task: &Task, acceptance: &Acceptance, now: UnixMs) -> JobRecord {
+        JobRecord {
+            id: id.clone(),
+            tenant: self.tenant,
+            kind: self.spec.kind(),
+            spec: self.spec.into(),
+            dataset: self.dataset,
+            model: self.model,
+            parents: self.parents.into_iter().map(|parent| parent.value.id).collect(),
+            priority: self.priority,
+            lane: self.lane,
+            requirements: self.requirements,
+            idempotency_key: acceptance.key.clone(),
+            created: now,
+            started: None,
+            finished: None,
+            counts: TaskCounts::of_one((&task.state).into()),
+            failure: None,
+            output: None,
+            attempts: Vec::new(),
+            last_event: 1,
+            cancel_requested: false,
+            has_children: false,
+            shards: None,
+            not_before: self.not_before,
+            deadline: self.deadline,
+            retry_of: self.retry_of,
+            retried_as: None,
+        }
+    }
+}
+
 /// The job's own records.
-fn create(batch: &mut Batch, job: &JobRecord, task: Task, submission: &Submission, now: UnixMs) {
+fn create(batch: &mut Batch, job: &JobRecord, task: Task, acceptance: &Acceptance, now: UnixMs) {
     let mut write = |key: String, value| {
         batch.checks.push((key.clone(), Expectation::Absent));
         batch.writes.push((key, value));
@@ -225,12 +288,14 @@ fn create(batch: &mut Batch, job: &JobRecord, task: Task, submission: &Submissio
         })),
     };
     write(keys::event(&job.id, 1), records::encode(&EventRecord(accepted)));
-    if !submission.idempotency_key.is_empty() {
-        let record = AcceptedRecord { job: job.id.clone(), submission: submission.digest() };
-        write(keys::idempotency(&job.tenant, &submission.idempotency_key), records::encode(&record));
+    if !acceptance.key.is_empty() {
+        let record = AcceptedRecord { job: job.id.clone(), submission: acceptance.digest.clone() };
+        write(keys::idempotency(&job.tenant, &acceptance.key), records::encode(&record));
     }
     batch.insertions.push((keys::jobs(&job.tenant), job.id.to_string()));
+    batch.insertions.extend(keys::job_entries(job));
     batch.insertions.extend(placement);
+    batch.increments.push((keys::jobs_in(&job.tenant, job.state()), 1));
     batch.increments.push((keys::tasks_in(phase), 1));
     if is_claimable {
         open_queue(batch, &rank.queue);

@@ -1,4 +1,5 @@
-//! The small loops that move time on: leases that ran out, retries that are due, children of jobs that ended.
+//! The small loops that move time on: leases that ran out, retries that are due, children of jobs that ended, deadlines, bulk
+//! cancellations, jobs that ended long ago.
 
 use std::{
     sync::{Mutex, MutexGuard},
@@ -25,16 +26,31 @@ const LEASES_TO_REMEMBER: u64 = 10;
 pub struct Swept {
     /// Leases that ran out.
     pub expired: usize,
-    /// Retries that became due.
+    /// Tasks that may be claimed from now on: a backoff is over, or the time has come before which they should not start.
     pub released: usize,
     /// Children that heard of their parents' end.
     pub told: usize,
+    /// Jobs whose deadline passed.
+    pub overdue: usize,
+    /// Jobs that a bulk cancellation reached.
+    pub cancelled: usize,
+    /// Jobs that were forgotten.
+    pub forgotten: usize,
+    /// Records that forgotten jobs had left, and that are gone now.
+    pub removed: usize,
     /// Ready queues that had been empty for long.
     pub closed: usize,
     /// Running tasks that were asked to give way.
     pub preempted: usize,
     /// Steps of divided jobs.
     pub settled: usize,
+}
+
+impl Swept {
+    /// There is probably more of what comes in large numbers, so that the next round should not wait.
+    fn has_more(&self) -> bool {
+        [self.overdue, self.cancelled, self.forgotten, self.removed].iter().any(|moved| *moved > 0)
+    }
 }
 
 /// Keeps leases from running out while workers could not be heard: after the start, and after an outage of the store.
@@ -79,7 +95,7 @@ impl Engine {
     pub async fn run_sweeps(&self, stop: CancellationToken) {
         let pause = Duration::from_millis(self.shared.settings.sweep_ms);
         let is_failing = |result: &Result<Swept, Refusal>| result.is_err();
-        let mut was_failing = false;
+        let (mut was_failing, mut has_more) = (false, false);
         let longest_wait = pause + Duration::from_millis(self.shared.rules.lease_ttl_ms / 2);
         let mut hints = self.shared.store.hints();
         while !stop.is_cancelled() {
@@ -87,7 +103,7 @@ impl Engine {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.shared.settle_when_hinted(&mut hints) => {}
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(if has_more { Duration::ZERO } else { pause }) => {}
             }
             // This process was stopped, or the store hung, for so long that workers could not renew: an outage as well.
             let answered = self.shared.store.now().await;
@@ -108,6 +124,7 @@ impl Engine {
                 Err(_) => {}
             }
             was_failing = is_failing(&result);
+            has_more = result.is_ok_and(|swept| swept.has_more());
         }
     }
 
@@ -134,6 +151,10 @@ impl Shared {
             released: self.release_due(now).await?,
             settled: self.settle_all().await?,
             told: self.tell_dependents(now).await?,
+            overdue: self.stop_overdue(now).await?,
+            cancelled: self.go_on_cancelling().await?,
+            forgotten: self.forget_jobs(now).await?,
+            removed: self.remove_remains().await?,
             closed: self.close_empty_queues(now).await?,
             preempted: self.preempt(now).await?,
         };
@@ -159,7 +180,7 @@ impl Shared {
         Ok(expired)
     }
 
-    /// Makes the tasks claimable whose backoff is over.
+    /// Makes the tasks claimable whose wait is over.
     async fn release_due(&self, now: UnixMs) -> Result<usize, Refusal> {
         let due = Range::first(keys::DELAYED, TASKS_PER_ROUND).until(keys::after_time(now));
         let released = self.sweep_tasks(due, now, |_| Event::Due).await?;

@@ -20,4 +20,4 @@ pub use job::{Phase, TaskCounts};
 pub use order::{ClaimOrder, Heads, Pick, Share, Turns};
 pub use retry::backoff_ms;
 pub use task::{Event, Lease, Outcome, Output, State, Task, Token};
-pub use transition::{Effect, Rejection, Rules, cancelled_by_user, transition};
+pub use transition::{Effect, Rejection, Rules, cancelled_by_user, deadline_passed, transition};

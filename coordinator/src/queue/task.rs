@@ -31,8 +31,14 @@ pub struct Task {
     pub reported_epoch: u64,
     /// The newest checkpoint of any attempt.
     pub checkpoint: Option<ObjectRef>,
-    /// Its user asked for its cancellation.
+    /// Its worker is told to stop it: its user wants that, or its deadline has passed.
     pub cancel_requested: bool,
+    /// Its user does not want it to start before.
+    #[serde(default)]
+    pub not_before: Option<UnixMs>,
+    /// Its deadline passed before anybody else wanted it stopped.
+    #[serde(default)]
+    pub overdue: bool,
 }
 
 /// Where a task stands.
@@ -165,6 +171,8 @@ pub enum Event {
     },
     /// Its user wants it stopped.
     Cancel,
+    /// Its job's deadline has passed.
+    Overdue,
     /// A more urgent task waits for its slot.
     Preempt,
 }
@@ -186,12 +194,29 @@ impl Task {
             reported_epoch: 0,
             checkpoint: None,
             cancel_requested: false,
+            not_before: None,
+            overdue: false,
         }
     }
 
     /// A worker may take it now.
     pub fn is_claimable(&self) -> bool {
         matches!(self.state, State::Ready { not_before: None })
+    }
+
+    /// The same new task, which may not be claimed before a time.
+    #[must_use]
+    pub fn not_before(mut self, not_before: Option<UnixMs>, now: UnixMs) -> Self {
+        self.not_before = not_before;
+        if matches!(self.state, State::Ready { .. }) {
+            self.state = self.when_ready(now);
+        }
+        self
+    }
+
+    /// The state of one that waits for nothing any more but its user's time, if that is to come.
+    pub(super) fn when_ready(&self, now: UnixMs) -> State {
+        State::Ready { not_before: self.not_before.filter(|at| *at > now) }
     }
 
     /// The lease that somebody holds.

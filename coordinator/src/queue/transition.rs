@@ -6,7 +6,7 @@ use sortinghat_proto::{
     v1::{AttemptOutcome, ErrorCode, Failure, FailureClass},
 };
 
-use super::{Event, Lease, Outcome, State, Task, Token, backoff_ms};
+use super::{Event, Lease, Outcome, Output, State, Task, Token, backoff_ms};
 
 /// How long a task that gave way is not claimed again, in milliseconds.
 const GIVE_WAY_MS: u64 = 5_000;
@@ -66,13 +66,17 @@ type Step = Result<(Task, Vec<Effect>), Rejection>;
 /// An event that has happened already (the same completion, checkpoint or cancellation again) returns the task unchanged.
 pub fn transition(task: &Task, event: &Event, now: UnixMs, rules: &Rules) -> Step {
     match (&task.state, event) {
-        (State::Blocked, Event::ParentsSucceeded) => moved(task, State::Ready { not_before: None }),
+        (State::Blocked, Event::ParentsSucceeded) => moved(task, task.when_ready(now)),
         (State::Blocked, Event::ParentFailed(parent)) => {
             moved(task, State::Cancelled { failure: parent_failed(parent) })
         }
         (State::Blocked | State::Ready { .. }, Event::Cancel) => {
             let task = Task { cancel_requested: true, ..task.clone() };
             moved(&task, State::Cancelled { failure: cancelled_by_user() })
+        }
+        (State::Blocked | State::Ready { .. }, Event::Overdue) => {
+            let task = Task { overdue: true, ..task.clone() };
+            moved(&task, State::Failed { failure: deadline_passed() })
         }
         (State::Ready { not_before: Some(at) }, Event::Due) if *at <= now => {
             moved(task, State::Ready { not_before: None })
@@ -107,11 +111,17 @@ pub fn transition(task: &Task, event: &Event, now: UnixMs, rules: &Rules) -> Ste
             let preempted = Some(lease.preempted.unwrap_or(now));
             moved(task, State::Leased(Lease { preempted, ..lease.clone() }))
         }
-        (state, Event::Cancel) if state.is_terminal() => unchanged(task),
+        // Whoever wanted it stopped first is the reason.
+        (State::Leased(_), Event::Overdue) if task.cancel_requested => unchanged(task),
+        (State::Leased(_), Event::Overdue) => {
+            Ok((Task { cancel_requested: true, overdue: true, ..task.clone() }, Vec::new()))
+        }
+        (state, Event::Cancel | Event::Overdue) if state.is_terminal() => unchanged(task),
         (state, Event::End(token, outcome)) if is_repetition(task, state, token, outcome) => unchanged(task),
         (_, Event::Renew { .. } | Event::Checkpoint(..) | Event::End(..)) => Err(Rejection::Stale),
         (_, Event::ParentsSucceeded | Event::ParentFailed(_) | Event::Due) => Err(Rejection::WrongState),
-        (_, Event::Claim(_) | Event::Expire { .. } | Event::Cancel | Event::Preempt) => Err(Rejection::WrongState),
+        (_, Event::Claim(_) | Event::Expire { .. }) => Err(Rejection::WrongState),
+        (_, Event::Cancel | Event::Overdue | Event::Preempt) => Err(Rejection::WrongState),
     }
 }
 
@@ -148,16 +158,18 @@ fn is_repetition(task: &Task, state: &State, token: &Token, outcome: &Outcome) -
 
 fn end(task: &Task, lease: &Lease, outcome: &Outcome, now: UnixMs, rules: &Rules) -> Step {
     let ended = |outcome, failure| Effect::AttemptEnded { lease: lease.clone(), outcome, failure };
+    let succeeded = |output: &Output| {
+        let state = State::Succeeded { epoch: lease.token.epoch, output: output.clone() };
+        Ok((Task { state, ..task.clone() }, vec![ended(AttemptOutcome::Succeeded, None)]))
+    };
     match outcome {
-        Outcome::Succeeded(output) => {
-            let state = State::Succeeded { epoch: lease.token.epoch, output: output.clone() };
-            Ok((Task { state, ..task.clone() }, vec![ended(AttemptOutcome::Succeeded, None)]))
-        }
+        Outcome::Succeeded(output @ Output::Made { .. }) => succeeded(output),
         _ if task.cancel_requested => {
-            let failure = cancelled_by_user();
-            let effect = ended(AttemptOutcome::Cancelled, Some(failure.clone()));
-            Ok((Task { state: State::Cancelled { failure }, ..task.clone() }, vec![effect]))
+            let (state, failure) = stopped(task);
+            Ok((Task { state, ..task.clone() }, vec![ended(AttemptOutcome::Cancelled, Some(failure))]))
         }
+        // After the guard above: the work would only begin with a count.
+        Outcome::Succeeded(output @ Output::Counted { .. }) => succeeded(output),
         Outcome::Failed(failure) => {
             let effect = ended(AttemptOutcome::Failed, Some(failure.clone()));
             let after = match failure.failure_class() {
@@ -193,13 +205,24 @@ fn expire(task: &Task, lease: &Lease, after_outage: bool, now: UnixMs, rules: &R
     let effect =
         Effect::AttemptEnded { lease: lease.clone(), outcome: AttemptOutcome::Lost, failure: Some(failure.clone()) };
     let after = if task.cancel_requested {
-        Task { state: State::Cancelled { failure: cancelled_by_user() }, ..task.clone() }
+        Task { state: stopped(task).0, ..task.clone() }
     } else if after_outage {
         transient(task, &failure, now, rules)
     } else {
         death(task, &failure, now)
     };
     Ok((after, vec![effect]))
+}
+
+/// The end of a task that was told to stop, and why.
+fn stopped(task: &Task) -> (State, Failure) {
+    if task.overdue {
+        let failure = deadline_passed();
+        (State::Failed { failure: failure.clone() }, failure)
+    } else {
+        let failure = cancelled_by_user();
+        (State::Cancelled { failure: failure.clone() }, failure)
+    }
 }
 
 /// Not the task's fault: again after a while, inside the time budget.
@@ -268,6 +291,12 @@ fn failure(failure_class: FailureClass, code: ErrorCode, message: String) -> Fai
 /// Why something ended that its user wanted stopped.
 pub fn cancelled_by_user() -> Failure {
     failure(FailureClass::User, ErrorCode::Cancelled, "cancelled by its user".to_owned())
+}
+
+/// Why something ended whose deadline has passed.
+pub fn deadline_passed() -> Failure {
+    let message = "not done by its deadline: `hat jobs retry` submits it again without one".to_owned();
+    failure(FailureClass::User, ErrorCode::DeadlineExceeded, message)
 }
 
 fn parent_failed(parent: &str) -> Failure {

@@ -33,7 +33,7 @@ pub struct Batch {
     pub removals: Vec<(String, String)>,
     /// Index entries to insert, as (index, entry).
     pub insertions: Vec<(String, String)>,
-    /// Counters to increment, as (key, amount).
+    /// Counters to increment, as (key, amount). One that is 0 then takes no room.
     pub increments: Vec<(String, i64)>,
     /// Topics to hint at once it is applied; each a line of text.
     pub topics: Vec<Arc<str>>,

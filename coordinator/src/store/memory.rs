@@ -70,9 +70,12 @@ impl Contents {
             self.indexes.entry(index).or_default().insert(entry);
         }
         let counters = batch.increments.into_iter().map(|(key, amount)| {
-            let counter = self.counters.entry(key).or_default();
-            *counter = counter.saturating_add(amount);
-            *counter
+            let before = self.counters.remove(&key).unwrap_or_default();
+            let after = before.saturating_add(amount);
+            if after != 0 {
+                self.counters.insert(key, after);
+            }
+            after
         });
         Verdict::Applied(counters.collect())
     }

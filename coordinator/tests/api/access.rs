@@ -1,8 +1,8 @@
 use sortinghat_proto::{
     Digest, failure_of_status,
     v1::{
-        CancelJobRequest, ErrorCode, FindMissingObjectsRequest, GetJobRequest, ListJobsRequest, ListWorkersRequest,
-        ReadObjectRequest, WatchJobRequest,
+        CancelJobRequest, CancelJobsRequest, ErrorCode, FindMissingObjectsRequest, GetJobRequest, GetQueueRequest,
+        ListJobsRequest, ListWorkersRequest, PauseQueueRequest, ReadObjectRequest, RetryJobRequest, WatchJobRequest,
     },
 };
 use tonic::{Code, Status};
@@ -43,6 +43,29 @@ async fn no_tenant_sees_anything_of_another() {
     let asked = FindMissingObjectsRequest { digests: vec![photo.clone()] };
     let missing = bob.artifacts.find_missing_objects(asked).await.expect("allowed").into_inner().missing;
     assert_eq!(missing, [photo]);
+}
+
+#[tokio::test]
+async fn nobody_pauses_counts_retries_or_cancels_for_another_tenant() {
+    let coordinator = coordinator().await;
+    let (mut alice, mut bob) = (coordinator.client_with("alice").await, coordinator.client_with("bob").await);
+    let job_id = alice.submit_ingest("stamps").await;
+
+    let named = CancelJobsRequest { job_ids: vec![job_id.clone()], ..CancelJobsRequest::default() };
+    assert_code(bob.jobs.cancel_jobs(named).await, Code::NotFound);
+    let all = bob.jobs.cancel_jobs(CancelJobsRequest::default()).await.expect("allowed").into_inner();
+    assert_eq!((all.matching, all.more), (0, false));
+    bob.jobs.pause_queue(PauseQueueRequest {}).await.expect("allowed");
+    let queue = bob.jobs.get_queue(GetQueueRequest {}).await.expect("allowed").into_inner().queue.expect("a queue");
+    assert!(queue.counts.is_empty() && queue.oldest_queued_unix_ms == 0, "{queue:?}");
+
+    let mut worker = ByHand::new(coordinator.client_with("worker").await);
+    let lease = worker.take().await;
+    assert_eq!(lease.assignment.expect("a new lease").job_id, job_id, "it waits for nothing of bob's");
+    alice.jobs.cancel_job(CancelJobRequest { job_id: job_id.clone() }).await.expect("it exists");
+    assert_code(bob.jobs.retry_job(RetryJobRequest { job_id, ..Default::default() }).await, Code::NotFound);
+    let mut machine = coordinator.client_with("worker").await;
+    assert_code(machine.jobs.pause_queue(PauseQueueRequest {}).await, Code::PermissionDenied);
 }
 
 #[tokio::test]

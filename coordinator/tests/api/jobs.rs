@@ -2,9 +2,9 @@ use futures::TryStreamExt as _;
 use sortinghat_proto::{
     ObjectRef, failure_of_status,
     v1::{
-        CancelJobRequest, ErrorCode, GetJobRequest, Job, JobState, ListJobsRequest, SubmitJobRequest,
-        SubmitJobsRequest, WatchJobRequest, WatchJobResponse, job_event::Event, job_spec::Kind,
-        submit_verdict::Verdict, watch_job_response::Update,
+        CancelJobRequest, CancelJobsRequest, ErrorCode, GetJobRequest, GetQueueRequest, Job, JobState, ListJobsRequest,
+        RetryJobRequest, StateCount, SubmitJobRequest, SubmitJobsRequest, WatchJobRequest, WatchJobResponse,
+        job_event::Event, job_spec::Kind, submit_verdict::Verdict, watch_job_response::Update,
     },
 };
 use tonic::{Code, Status};
@@ -36,6 +36,30 @@ async fn a_submitted_job_waits_for_a_worker_is_listed_and_can_be_cancelled() {
     client.jobs.cancel_job(cancel.clone()).await.expect("it exists");
     assert_eq!(get(&mut client, &id).await.state(), JobState::Cancelled);
     client.jobs.cancel_job(cancel).await.expect("cancelling twice changes nothing");
+}
+
+#[tokio::test]
+async fn jobs_that_are_cancelled_in_bulk_end_are_counted_and_can_be_retried() {
+    let coordinator = Coordinator::start().await;
+    let mut client = coordinator.client().await;
+    let ids = [client.submit_ingest("stamps").await, client.submit_ingest("coins").await];
+    let asked = client.jobs.cancel_jobs(CancelJobsRequest::default()).await.expect("allowed").into_inner();
+    assert_eq!((asked.matching, asked.more), (2, false));
+    for job_id in &ids {
+        let request = WatchJobRequest { job_id: job_id.clone(), after_sequence: 0 };
+        let watch = client.jobs.watch_job(request).await.expect("it exists").into_inner();
+        watch.try_collect::<Vec<_>>().await.expect("it ends with the job");
+        assert_eq!(get(&mut client, job_id).await.state(), JobState::Cancelled);
+    }
+    let queue = client.jobs.get_queue(GetQueueRequest {}).await.expect("allowed").into_inner().queue.expect("a queue");
+    assert_eq!(queue.counts, [StateCount { state: JobState::Cancelled.into(), jobs: 2 }]);
+    let again = RetryJobRequest { job_id: ids[0].clone(), idempotency_key: "again".to_owned() };
+    let first = client.jobs.retry_job(again.clone()).await.expect("it was cancelled").into_inner();
+    let second = client.jobs.retry_job(again).await.expect("the same").into_inner();
+    assert_eq!((first.existed, second.existed), (false, true));
+    let job = first.job.expect("a job");
+    assert_eq!((&job.retry_of, job.state()), (&ids[0], JobState::Queued));
+    assert_eq!(second.job.map(|job| job.id), Some(job.id));
 }
 
 #[tokio::test]

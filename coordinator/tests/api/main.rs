@@ -4,6 +4,7 @@ mod access;
 mod artifacts;
 mod harness;
 mod jobs;
+mod overload;
 mod process;
 mod serving;
 mod two_coordinators;

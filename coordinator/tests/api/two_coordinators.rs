@@ -8,7 +8,8 @@ use sortinghat_coordinator::{
     store::RedisServer,
 };
 use sortinghat_proto::v1::{
-    GetJobRequest, JobState, LeaseReport, WatchJobRequest, job_event::Event, watch_job_response::Update,
+    GetJobRequest, JobState, LeaseReport, PauseQueueRequest, ResumeQueueRequest, WatchJobRequest, job_event::Event,
+    watch_job_response::Update,
 };
 use tempfile::TempDir;
 
@@ -105,6 +106,23 @@ async fn each_job_is_claimed_once_whoever_asks_whom() {
     let claimed = tokio::time::timeout(PATIENCE, futures::future::join_all(workers)).await.expect("enough for all");
     let tasks: BTreeSet<String> = claimed.into_iter().flatten().collect();
     assert_eq!(tasks.len(), JOBS, "no task was claimed twice");
+}
+
+#[tokio::test]
+async fn a_queue_that_is_paused_at_one_starts_nothing_at_the_other_until_it_is_resumed() {
+    let pair = pair().await;
+    let (mut first, second) = (pair.first.client().await, pair.second.client().await);
+    first.jobs.pause_queue(PauseQueueRequest {}).await.expect("it answers");
+    first.submit_ingest("stamps").await;
+    let mut worker = ByHand::new(second);
+    let told = worker.synchronize(vec![], 1, 0).await.expect("a worker may call");
+    assert!(told.leases.is_empty());
+    let resume = async {
+        first.jobs.resume_queue(ResumeQueueRequest {}).await.expect("it answers");
+    };
+    let both = tokio::time::timeout(PATIENCE, futures::future::join(worker.take(), resume)).await;
+    let (lease, ()) = both.expect("a poll that is held hears of it");
+    worker.finish(&lease).await;
 }
 
 #[tokio::test]

@@ -102,3 +102,24 @@ async fn a_place_is_told_at_once_and_an_estimate_once_something_was_measured() {
     let waits = turn(reason);
     assert_eq!((waits.tenants, waits.estimated_wait_ms), (2, Some(10_000)), "the slot is shared with another tenant");
 }
+
+#[tokio::test]
+async fn a_job_of_a_paused_queue_says_since_when_it_is_paused_and_how_to_go_on() {
+    let world = World::new().await;
+    let id = world.submit(ingest()).await;
+    let paused = world.engine.pause_queue(&world.tenant).await.expect("it answers");
+    world.clock.advance_ms(240_000);
+    let (reason, sentence) = explain(&world, &id).await;
+    assert_eq!(reason, Reason::Paused(v1::QueuePaused { since_unix_ms: paused.paused_since_unix_ms }));
+    assert!(sentence.contains("4 min") && sentence.contains("hat queue resume"), "{sentence}");
+}
+
+#[tokio::test]
+async fn a_job_whose_time_is_to_come_says_when_it_may_start() {
+    let world = World::new().await;
+    let not_before_unix_ms = world.now().plus_ms(240_000).to_wire();
+    let job = world.accept(v1::SubmitJobRequest { not_before_unix_ms, ..request(ingest()) }).await.expect("accepted");
+    let (reason, sentence) = explain(&world, &job.id.parse().expect("an id")).await;
+    assert_eq!(reason, Reason::NotBefore(v1::WaitsForTime { not_before_unix_ms }));
+    assert!(sentence.contains("in 4 min"), "{sentence}");
+}

@@ -3,12 +3,16 @@
 mod explain;
 mod jobs;
 mod leases;
+mod many;
 mod preemption;
 mod preference;
+mod retention;
+mod retries;
 mod scheduling;
 mod shards;
 mod simulation;
 mod tenants;
+mod times;
 mod unsure;
 mod workers;
 mod world;

@@ -155,3 +155,13 @@ async fn another_tenant_keeps_its_fair_share_whatever_priority_is_claimed() {
         "greedy has none of one slot, and its job is more urgent"
     );
 }
+
+#[tokio::test]
+async fn a_job_of_a_paused_queue_asks_nobody_to_give_way() {
+    let (world, mut worker, _) = world_with_a_running_fine_tune(MIN_RUN_BEFORE_PREEMPTION_MS).await;
+    world.engine.pause_queue(&world.tenant).await.expect("it answers");
+    world.accept(of_priority(5)).await.expect("accepted");
+    assert!(!is_asked_within(&world, &mut worker, 20_000).await, "it could not start");
+    world.engine.resume_queue(&world.tenant).await.expect("it answers");
+    assert!(is_asked_within(&world, &mut worker, 20_000).await);
+}

@@ -11,8 +11,14 @@ use sortinghat_proto::{
 use crate::world::{LEASE_MS, Worker, World, crash, divided, finetune, ingest, log, settings, success};
 
 /// Submits an ingest and lets a worker find that it has this many shards.
-async fn divide(world: &World, worker: &mut Worker, shards: u64) -> JobId {
+pub(crate) async fn divide(world: &World, worker: &mut Worker, shards: u64) -> JobId {
     let id = world.submit(ingest()).await;
+    count(world, worker, shards).await;
+    id
+}
+
+/// Lets a worker start the next job and find that it has this many shards.
+pub(crate) async fn count(world: &World, worker: &mut Worker, shards: u64) {
     let whole = worker.start(&world.engine).await;
     assert_eq!(part(&whole), &Part::Whole(v1::WholePart { max_items: DEFAULT_SHARD_ITEMS }));
     worker.request.leases.last_mut().expect("it runs").outcome =
@@ -20,14 +26,13 @@ async fn divide(world: &World, worker: &mut Worker, shards: u64) -> JobId {
     worker.request.free_slots = 0;
     worker.poll_without_beats(&world.engine).await;
     world.sweep().await;
-    id
 }
 
-fn part(assignment: &v1::Assignment) -> &Part {
+pub(crate) fn part(assignment: &v1::Assignment) -> &Part {
     assignment.part.as_ref().and_then(|part| part.part.as_ref()).expect("every task is some part")
 }
 
-fn tasks(job: &v1::Job) -> v1::TaskProgress {
+pub(crate) fn tasks(job: &v1::Job) -> v1::TaskProgress {
     job.tasks.expect("a divided job")
 }
 
@@ -226,6 +231,26 @@ async fn one_shard_that_fails_ends_the_job_once_the_others_have_stopped() {
 }
 
 #[tokio::test]
+async fn why_a_divided_job_waits_is_told_of_its_shards() {
+    use v1::explain_job_response::Reason;
+    let world = World::new().await;
+    let mut worker = Worker::new("w1", 1);
+    let id = divide(&world, &mut worker, 2).await;
+    let why = async || world.engine.explain(&world.tenant, &id).await.expect("the job exists").reason;
+    assert!(matches!(why().await, Some(Reason::Turn(_))), "{:?}", why().await);
+    worker.start(&world.engine).await;
+    world.sweep().await;
+    let Some(Reason::Runs(runs)) = why().await else { panic!("{:?}", why().await) };
+    assert_eq!(runs.attempt.map(|attempt| attempt.task), Some(1));
+    worker.end(&world.engine, crash()).await;
+    worker.start(&world.engine).await;
+    worker.end(&world.engine, success(b"second")).await;
+    world.sweep().await;
+    let Some(Reason::Backoff(backoff)) = why().await else { panic!("{:?}", why().await) };
+    assert_eq!(backoff.last_attempt.map(|attempt| attempt.outcome()), Some(AttemptOutcome::Crashed));
+}
+
+#[tokio::test]
 async fn a_poison_shard_fails_its_job_after_three_deaths() {
     let world = World::new().await;
     let mut worker = Worker::new("w1", 1);
@@ -244,6 +269,13 @@ async fn cancelling_a_job_in_any_of_its_stages_ends_it() {
     let world = World::new().await;
     let cancel = async |id: &JobId| world.engine.cancel(&world.tenant, id).await.expect("it exists");
     let mut worker = Worker::new("w1", 1);
+    let counting = world.submit(ingest()).await;
+    worker.start(&world.engine).await;
+    assert!(cancel(&counting).await.cancel_requested);
+    worker.end(&world.engine, divided(7_000)).await;
+    let counted = world.job(&counting).await;
+    assert_eq!((counted.state(), counted.tasks), (JobState::Cancelled, None), "a count is no result");
+
     let waiting = divide(&world, &mut worker, 5).await;
     assert_eq!(cancel(&waiting).await.state(), JobState::Cancelled, "no shard runs");
 

@@ -1,8 +1,8 @@
-//! Random workers that crash, vanish, miss answers and come back late, against the invariants.
+//! Random workers that crash, vanish, miss answers and come back late, and users who cancel, pause and retry, against the invariants.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sortinghat_coordinator::engine::Engine;
+use sortinghat_coordinator::engine::{Engine, Settings};
 use sortinghat_proto::{
     JobId,
     v1::{self, AttemptOutcome, ErrorCode, FailureClass, JobState, job_event::Event, task_outcome::Outcome},
@@ -10,7 +10,7 @@ use sortinghat_proto::{
 
 use crate::{
     unsure::Dice,
-    world::{LEASE_MS, Worker, World, checkpoint, crash, divided, finetune, ingest, log, settings, success},
+    world::{LEASE_MS, Worker, World, checkpoint, crash, divided, finetune, ingest, log, request, settings, success},
 };
 
 const SEEDS: u64 = 150;
@@ -39,11 +39,13 @@ impl Simulation {
         let mut jobs: Vec<JobId> = Vec::new();
         for _ in 0..JOBS {
             let is_child = !jobs.is_empty() && dice.chance(40);
-            let id = if is_child {
-                world.submit(finetune(&format!("job:{}", jobs[0]))).await
-            } else {
-                world.submit(ingest()).await
+            let kind = if is_child { finetune(&format!("job:{}", jobs[0])) } else { ingest() };
+            let mut time = |chance: u64, ms: u64| {
+                if dice.chance(chance) { world.now().plus_ms(1 + ms + dice.below(ms)).to_wire() } else { 0 }
             };
+            let (not_before_unix_ms, deadline_unix_ms) = (time(20, 10_000), time(20, 60_000));
+            let job = v1::SubmitJobRequest { not_before_unix_ms, deadline_unix_ms, ..request(kind) };
+            let id = world.accept(job).await.expect("valid").id.parse().expect("a job id");
             if is_child { jobs.push(id) } else { jobs.insert(0, id) }
         }
         let mut simulation =
@@ -84,9 +86,33 @@ impl Simulation {
                 let job = self.dice.below(self.jobs.len() as u64) as usize;
                 self.engine().cancel(&self.world.tenant, &self.jobs[job]).await.expect("it exists");
             }
+            77 => self.use_a_verb().await,
             _ => {
                 let ms = self.dice.below(LEASE_MS / 2);
                 self.world.pass(ms).await;
+            }
+        }
+    }
+
+    /// Something that holds for many jobs, or for one that has ended.
+    async fn use_a_verb(&mut self) {
+        let (engine, tenant) = (self.engine(), self.world.tenant.clone());
+        match self.dice.below(12) {
+            0 => {
+                let states =
+                    vec![[JobState::Blocked, JobState::Queued, JobState::Running][self.dice.below(3) as usize].into()];
+                let some = v1::CancelJobsRequest { states, ..v1::CancelJobsRequest::default() };
+                engine.cancel_many(&tenant, some).await.expect("a valid filter");
+            }
+            1..4 => drop(engine.pause_queue(&tenant).await.expect("it answers")),
+            4..8 => drop(engine.resume_queue(&tenant).await.expect("it answers")),
+            _ => {
+                let job = &self.jobs[self.dice.below(self.jobs.len() as u64) as usize];
+                let again = v1::RetryJobRequest { job_id: job.to_string(), idempotency_key: String::new() };
+                match engine.retry(&tenant, again).await {
+                    Ok(accepted) => self.jobs.push(accepted.job.expect("a job").id.parse().expect("a job id")),
+                    Err(refused) => assert_eq!(refused.code, ErrorCode::WrongState, "{refused}"),
+                }
             }
         }
     }
@@ -142,6 +168,7 @@ impl Simulation {
 
     /// Healthy workers end everything.
     async fn finish(&mut self) {
+        self.world.engine.resume_queue(&self.world.tenant).await.expect("it answers");
         for _ in 0..LAST_ROUNDS {
             for worker in &mut self.workers {
                 worker.poll(&self.world.engine).await;
@@ -155,11 +182,12 @@ impl Simulation {
             for id in &self.jobs {
                 open += usize::from(!is_end(self.world.state(id).await));
             }
-            if open == 0 {
+            let queue = self.world.engine.queue(&self.world.tenant).await.expect("it answers");
+            if open == 0 && queue.cancellations == 0 {
                 return;
             }
         }
-        panic!("some job never ends");
+        panic!("some job or bulk cancellation never ends");
     }
 
     /// Checks everything that can be seen; returns how many jobs ended well in shards.
@@ -182,7 +210,32 @@ impl Simulation {
         let datasets = self.world.engine.list_datasets(&self.world.tenant, list).await.expect("a page").datasets;
         let committed = names.iter().filter(|name| name.contains('@')).count();
         assert_eq!(datasets.len(), committed, "every name belongs to a job that succeeded");
+        self.check_queue().await;
         in_shards
+    }
+
+    /// Checks that the queue counts each job where it ended, that nothing is left to do, and that nothing stays when all are forgotten.
+    async fn check_queue(&self) {
+        let queue = self.world.engine.queue(&self.world.tenant).await.expect("it answers");
+        let mut states = BTreeMap::new();
+        for id in &self.jobs {
+            *states.entry(self.world.state(id).await).or_default() += 1;
+        }
+        let counted: BTreeMap<JobState, u64> = queue.counts.iter().map(|count| (count.state(), count.jobs)).collect();
+        assert_eq!(counted, states);
+        assert_eq!((queue.paused_since_unix_ms, queue.cancellations), (0, 0));
+        let open =
+            v1::CancelJobsRequest { kind: "ingest".into(), count_only: true, ..v1::CancelJobsRequest::default() };
+        assert_eq!(self.world.engine.cancel_many(&self.world.tenant, open).await.expect("it answers").matching, 0);
+        assert_eq!(self.world.pass(3_600_000).await.overdue, 0, "no deadline is left");
+        self.world.forget_everything(Settings::default().retention_ms).await;
+        let indexes =
+            ["jobs:local", "open:local", "deadlines", "leases", "delayed", "unsettled", "ended-jobs", "ended-parents"];
+        for index in indexes.into_iter().chain(["cancelling", "remains"]) {
+            assert_eq!(self.world.index(index).await, [""; 0], "{index}");
+        }
+        let queue = self.world.engine.queue(&self.world.tenant).await.expect("it answers");
+        assert!(queue.counts.is_empty(), "{queue:?}");
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use sortinghat_coordinator::{
     engine::{Engine, ObjectPresence, Settings, Submission, Swept},
-    store::{Batch, EmbeddedStore, Expectation, ManualClock, MemoryStore, Store},
+    store::{Batch, EmbeddedStore, Expectation, ManualClock, MemoryStore, Range, Store},
 };
 use sortinghat_proto::{
     JobId, ObjectRef, Refusal, Tenant,
@@ -25,6 +25,8 @@ use crate::unsure::Unsure;
 
 /// Length of a lease in these tests, in milliseconds.
 pub(crate) const LEASE_MS: u64 = 9_000;
+/// Rounds of sweeps in which everything that is due must be done.
+const MAX_ROUNDS: usize = 1_000;
 pub(crate) const START: UnixMs = UnixMs(1_700_000_000_000);
 
 /// An object store that has everything, until it is told to have lost it or to be away.
@@ -102,6 +104,12 @@ impl World {
         self.engine.sweep().await.expect("the store answers")
     }
 
+    /// The time now.
+    pub(crate) fn now(&self) -> UnixMs {
+        use sortinghat_coordinator::store::Clock as _;
+        self.clock.now()
+    }
+
     /// Lets `ms` pass, and sweeps.
     pub(crate) async fn pass(&self, ms: u64) -> Swept {
         self.clock.advance_ms(ms);
@@ -137,6 +145,33 @@ impl World {
 
     pub(crate) async fn state(&self, id: &JobId) -> v1::JobState {
         self.job(id).await.state()
+    }
+
+    /// Whether a record exists.
+    pub(crate) async fn holds(&self, key: &str) -> bool {
+        self.store.read(&[key.to_owned()]).await.expect("the store answers")[0].is_some()
+    }
+
+    /// The entries of an index.
+    pub(crate) async fn index(&self, name: &str) -> Vec<String> {
+        self.store.range(Range::first(name, usize::MAX)).await.expect("the store answers")
+    }
+
+    /// The value of a counter.
+    pub(crate) async fn counter(&self, name: &str) -> i64 {
+        self.store.counters(&[name.to_owned()]).await.expect("the store answers")[0]
+    }
+
+    /// Lets so much time pass that every job which has ended is forgotten, with all that it leaves.
+    pub(crate) async fn forget_everything(&self, kept_ms: u64) {
+        self.clock.advance_ms(kept_ms);
+        for _ in 0..MAX_ROUNDS {
+            self.sweep().await;
+            if self.index("ended-jobs").await.is_empty() && self.index("remains").await.is_empty() {
+                return;
+            }
+        }
+        panic!("something is never forgotten");
     }
 
     /// How many records were ever written, this probe included: the version that it gets.

@@ -1,5 +1,5 @@
-//! A client that submits jobs, some of them twice and some of them after others, cancels a few, follows one, and looks at the end of
-//! all of them.
+//! A client that submits jobs, some of them twice, some after others and some with times; cancels a few alone and some in bulk, pauses
+//! the queue for a while, looks at the end of all of them, and retries what did not succeed.
 
 use std::time::Duration;
 
@@ -14,11 +14,13 @@ use sortinghat_proto::{
 use tokio::time::sleep;
 use tonic::{Code, Status};
 
-use crate::{COORDINATORS, ledger::Ledger, network::Clients};
+use crate::{COORDINATORS, ledger::Ledger, network::Clients, store::now};
 
 const JOBS: usize = 24;
 /// Jobs are submitted over this time, so that faults meet every part of their lives.
 const SUBMISSION: Duration = Duration::from_secs(18);
+/// How long a job with a deadline has, in milliseconds: more than any fault keeps it from being accepted.
+const TIME_MS: std::ops::Range<u64> = 25_000..40_000;
 
 struct Client {
     ledger: Ledger,
@@ -39,13 +41,21 @@ pub(crate) async fn run(ledger: Ledger, dice: StdRng) -> turmoil::Result {
             let job = jobs[client.dice.random_range(0..jobs.len())].clone();
             client.persist(async |mut coordinator| cancel(&mut coordinator, &job).await).await;
         }
+        match client.dice.random_range(0..24) {
+            0 => client.persist(cancel_blocked).await,
+            1 => client.pause_for_a_while().await,
+            _ => {}
+        }
         let pause = SUBMISSION.as_millis() as u64 * 2 / JOBS as u64;
         sleep(Duration::from_millis(client.dice.random_range(0..pause))).await;
     }
     for job in &jobs {
-        let history = client.follow(job).await;
-        let job = client.persist(async |mut coordinator| get(&mut coordinator, job).await).await;
-        client.ledger.check(&job, &history);
+        let job = client.check(job).await;
+        // A retry waits for its parents' retries, and these may not exist.
+        if job.state() != JobState::Succeeded && job.parents.is_empty() {
+            let retry = client.retry(&job.id).await;
+            client.check(&retry).await;
+        }
     }
     let datasets = client.persist(async |mut coordinator| {
         let request = v1::ListDatasetsRequest { page_size: 1_000, ..v1::ListDatasetsRequest::default() };
@@ -59,6 +69,11 @@ pub(crate) async fn run(ledger: Ledger, dice: StdRng) -> turmoil::Result {
 async fn cancel(coordinator: &mut Clients, job_id: &str) -> Result<(), Status> {
     let request = v1::CancelJobRequest { job_id: job_id.to_owned() };
     coordinator.jobs.cancel_job(request).await.map(drop)
+}
+
+async fn cancel_blocked(mut coordinator: Clients) -> Result<(), Status> {
+    let request = v1::CancelJobsRequest { states: vec![JobState::Blocked.into()], ..v1::CancelJobsRequest::default() };
+    coordinator.jobs.cancel_jobs(request).await.map(drop)
 }
 
 async fn get(coordinator: &mut Clients, job_id: &str) -> Result<v1::Job, Status> {
@@ -116,6 +131,12 @@ impl Client {
         if !jobs.is_empty() && self.dice.random_range(0..3) == 0 {
             request.parents = vec![jobs[self.dice.random_range(0..jobs.len())].clone()];
         }
+        if self.dice.random_range(0..6) == 0 {
+            request.not_before_unix_ms = now().plus_ms(self.dice.random_range(0..5_000)).to_wire();
+        }
+        if self.dice.random_range(0..6) == 0 {
+            request.deadline_unix_ms = now().plus_ms(self.dice.random_range(TIME_MS)).to_wire();
+        }
         let mut job = String::new();
         for _ in 0..1 + usize::from(self.dice.random_range(0..4) == 0) {
             let request = request.clone();
@@ -125,6 +146,35 @@ impl Client {
             job = accepted.await.id;
             self.ledger.accepted(&format!("job-{number}"), &job);
         }
+        job
+    }
+
+    /// Lets nothing start for a while.
+    async fn pause_for_a_while(&mut self) {
+        self.persist(async |mut coordinator| coordinator.jobs.pause_queue(v1::PauseQueueRequest {}).await.map(drop))
+            .await;
+        sleep(Duration::from_millis(self.dice.random_range(0..3_000))).await;
+        self.persist(async |mut coordinator| coordinator.jobs.resume_queue(v1::ResumeQueueRequest {}).await.map(drop))
+            .await;
+    }
+
+    /// Waits for the end of a job, and checks it.
+    async fn check(&mut self, job: &str) -> v1::Job {
+        let history = self.follow(job).await;
+        let job = self.persist(async |mut coordinator| get(&mut coordinator, job).await).await;
+        self.ledger.check(&job, &history);
+        job
+    }
+
+    /// Retries a job until that is acknowledged.
+    async fn retry(&mut self, job: &str) -> String {
+        let key = format!("retry-{job}");
+        let request = v1::RetryJobRequest { job_id: job.to_owned(), idempotency_key: key.clone() };
+        let accepted = self.persist(async |mut coordinator| {
+            Ok(coordinator.jobs.retry_job(request.clone()).await?.into_inner().job.expect("a job"))
+        });
+        let job = accepted.await.id;
+        self.ledger.accepted(&key, &job);
         job
     }
 

@@ -16,15 +16,20 @@ use tokio::sync::broadcast;
 
 const START: UnixMs = UnixMs(1_700_000_000_000);
 
-/// The time of the simulation.
+/// [`now`] as a clock.
 #[derive(Debug)]
 struct SimulatedClock;
 
 impl Clock for SimulatedClock {
     fn now(&self) -> UnixMs {
-        let elapsed = turmoil::sim_elapsed().unwrap_or_default();
-        START.plus_ms(u64::try_from(elapsed.as_millis()).expect("a simulation ends"))
+        now()
     }
+}
+
+/// The time of the simulation, as the store tells it.
+pub(crate) fn now() -> UnixMs {
+    let elapsed = turmoil::sim_elapsed().unwrap_or_default();
+    START.plus_ms(u64::try_from(elapsed.as_millis()).expect("a simulation ends"))
 }
 
 /// What outlives every coordinator.

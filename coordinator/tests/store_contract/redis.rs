@@ -125,3 +125,15 @@ async fn an_index_of_foreign_origin_spoils_no_batch_beside_it() {
     assert_eq!(exist, [true, false, true], "a batch is applied as a whole or not at all");
     assert!(store.range(Range::first("foreign", 9)).await.is_err());
 }
+
+#[tokio::test]
+async fn a_counter_that_is_0_again_takes_no_room() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = RedisServer::start(folder.path());
+    let store = connect(&server).await.expect("safe settings");
+    let add = |amount, record| Batch { increments: vec![("count".to_owned(), amount)], ..create(record) };
+    store.apply(vec![add(3, "a")]).await.expect("applied");
+    let keys = server.command(&["DBSIZE"]).expect("it answers");
+    assert_eq!(store.apply(vec![add(-3, "b")]).await.expect("applied"), [Verdict::Applied(vec![0])]);
+    assert_eq!(server.command(&["DBSIZE"]).expect("it answers"), keys, "a record more, a counter less");
+}

@@ -82,6 +82,8 @@ impl Ours {
         let folder = TempDir::with_prefix("sortinghat-bench-")?;
         let mut command = Command::new(binary("sortinghat-coordinator"));
         command.args(["--listen", "127.0.0.1:0", "--log-filter", "warn", "--data-dir"]).arg(folder.path());
+        // It may be filled to any depth.
+        command.args(["--max-waiting-jobs-per-tenant", "1000000000", "--max-waiting-tasks", "1000000000"]);
         let coordinator = Process::start(&mut command, &folder.path().join("coordinator.log"));
         let address: SocketAddr = wait_until("the coordinator to listen", || {
             fs::read_to_string(folder.path().join("coordinator.addr")).ok()?.trim().parse().ok()

@@ -37,14 +37,17 @@ pub(super) fn of(reason: &Reason, job: &JobRecord, now: UnixMs) -> String {
             format!("no worker has what it requires ({}): {}", job.requirements, list(workers.collect()))
         }
         Reason::Turn(turn) => waiting(turn, job),
+        Reason::Paused(paused) => {
+            let long = since(paused.since_unix_ms, now);
+            format!("its queue has been paused for {long}: `hat queue resume` lets jobs start again")
+        }
         Reason::NotBefore(waits) => format!("it may start {}", until(waits.not_before_unix_ms, now)),
     }
 }
 
 fn running(runs: &v1::JobRuns, now: UnixMs) -> String {
     let attempt = runs.attempt.clone().unwrap_or_default();
-    let since = UnixMs(u64::try_from(attempt.started_unix_ms).unwrap_or_default());
-    let span = span(now.ms_since(since));
+    let span = since(attempt.started_unix_ms, now);
     let gives_way = if runs.gives_way { ", and gives way to a more urgent job at its next checkpoint" } else { "" };
     format!("attempt {} has been running on {} for {span}{gives_way}", attempt.number, attempt.host)
 }
@@ -80,6 +83,11 @@ fn until(unix_ms: i64, now: UnixMs) -> String {
         0 => "at any moment".to_owned(),
         ms => format!("in {}", span(ms)),
     }
+}
+
+/// How long something has lasted.
+fn since(unix_ms: i64, now: UnixMs) -> String {
+    span(now.ms_since(UnixMs(u64::try_from(unix_ms).unwrap_or_default())))
 }
 
 /// "850 ms", "12 s", "4 min", "2 h 5 min": as exact as is of use.

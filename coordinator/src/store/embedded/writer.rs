@@ -142,7 +142,11 @@ impl Tables<'_> {
         for (key, amount) in &batch.increments {
             let before = self.counters.get(key.as_str())?.map_or(0, |guard| guard.value());
             let after = before.saturating_add(*amount);
-            self.counters.insert(key.as_str(), after)?;
+            if after == 0 {
+                self.counters.remove(key.as_str())?;
+            } else {
+                self.counters.insert(key.as_str(), after)?;
+            }
             counters.push(after);
         }
         Ok(Verdict::Applied(counters))

@@ -93,7 +93,9 @@ local function increment(counter, amount)
   if type(sum) == 'table' then
     redis.call('SET', counter, string.sub(amount, 1, 1) == '-' and LEAST or GREATEST)
   end
-  return redis.call('GET', counter)
+  local after = redis.call('GET', counter)
+  if after == '0' then redis.call('DEL', counter) end
+  return after
 end
 
 local hinted, topics = {}, {}

@@ -1,0 +1,138 @@
+//! Forgetting jobs that ended long ago: first a job goes, in one batch, then what it left, some records at a time.
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use sortinghat_proto::{JobId, Refusal, TaskId, time::UnixMs};
+
+use super::{
+    Shared, keys,
+    load::Versioned,
+    records::{self, AcceptedRecord, JobRecord, RemainsRecord, ShardsRecord},
+};
+use crate::store::{Batch, Expectation, Range, Verdict};
+
+/// Jobs that one round forgets.
+const JOBS_PER_ROUND: usize = 64;
+/// Forgotten jobs whose remains one round removes a part of.
+const REMAINS_PER_ROUND: usize = 16;
+/// Records that one batch removes.
+const RECORDS_PER_BATCH: usize = 500;
+
+impl Shared {
+    /// Forgets jobs that ended longer ago than they are kept, and returns how many. One with children that were not told of its end is
+    /// kept until they were.
+    pub(super) async fn forget_jobs(&self, now: UnixMs) -> Result<usize, Refusal> {
+        let Some(before) = now.0.checked_sub(self.settings.retention_ms) else { return Ok(0) };
+        let due = Range::first(keys::ENDED_JOBS, JOBS_PER_ROUND).until(keys::after_time(UnixMs(before)));
+        let due = self.store.range(due).await?;
+        if due.is_empty() {
+            return Ok(0);
+        }
+        let jobs = self.jobs(due.iter().filter_map(|entry| keys::job_of_entry(entry))).await?;
+        let batches: Vec<_> = jobs.iter().map(|job| self.oblivion(job)).collect();
+        let batches: Vec<Option<Batch>> = stream::iter(batches).buffered(JOBS_PER_ROUND).try_collect().await?;
+        let verdicts = self.store.apply(batches.into_iter().flatten().collect()).await?;
+        let forgotten = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Applied(_))).count();
+        metrics::counter!("sortinghat_jobs_forgotten_total").increment(forgotten as u64);
+        Ok(forgotten)
+    }
+
+    /// The batch that forgets a job, its key and what its shards shared, and notes what is left; `None` while the job is needed.
+    /// It does not apply if somebody has just named the job as a parent that they wait for.
+    async fn oblivion(&self, job: &Versioned<JobRecord>) -> Result<Option<Batch>, Refusal> {
+        let (version, job) = (job.version, &job.value);
+        let untold = Range::first(keys::children(&job.id), 1);
+        if job.has_children && !self.store.range(untold).await?.is_empty() {
+            return Ok(None);
+        }
+        let left = RemainsRecord {
+            tasks: 0..job.division().map_or(1, |division| division.finish_index() + 1),
+            events: 1..job.last_event + 1,
+        };
+        let (key, remains) = (keys::job(&job.id), keys::remains(&job.id));
+        let mut batch = Batch {
+            checks: vec![(key.clone(), Expectation::Version(version)), (remains.clone(), Expectation::Absent)],
+            writes: vec![(remains, records::encode(&left))],
+            deletes: vec![key],
+            removals: keys::job_entries(job),
+            insertions: vec![(keys::REMAINS.to_owned(), job.id.to_string())],
+            increments: vec![(keys::jobs_in(&job.tenant, job.state()), -1)],
+            ..Batch::default()
+        };
+        batch.removals.push((keys::jobs(&job.tenant), job.id.to_string()));
+        batch.removals.push((keys::ENDED_PARENTS.to_owned(), job.id.to_string()));
+        self.forget_key(job, &mut batch).await?;
+        self.forget_shards(job, &mut batch).await?;
+        Ok(Some(batch))
+    }
+
+    async fn forget_key(&self, job: &JobRecord, batch: &mut Batch) -> Result<(), Refusal> {
+        if job.idempotency_key.is_empty() {
+            return Ok(());
+        }
+        let key = keys::idempotency(&job.tenant, &job.idempotency_key);
+        let accepted = self.read::<AcceptedRecord>(key.clone()).await?;
+        if let Some(accepted) = accepted.filter(|accepted| accepted.value.job == job.id) {
+            batch.checks.push((key.clone(), Expectation::Version(accepted.version)));
+            batch.deletes.push(key);
+        }
+        Ok(())
+    }
+
+    /// Their counters do not move any more: the job has ended, and so they have.
+    async fn forget_shards(&self, job: &JobRecord, batch: &mut Batch) -> Result<(), Refusal> {
+        let key = keys::shards(&job.id);
+        let Some(go_by) = self.read::<ShardsRecord>(key.clone()).await? else { return Ok(()) };
+        batch.checks.push((key.clone(), Expectation::Version(go_by.version)));
+        batch.deletes.push(key);
+        let counters = keys::shard_counters(&job.id);
+        let counts = self.store.counters(&counters).await?;
+        batch.increments.extend(counters.into_iter().zip(counts).map(|(counter, count)| (counter, -count)));
+        Ok(())
+    }
+
+    /// Removes a part of what forgotten jobs have left; returns how many records.
+    pub(super) async fn remove_remains(&self) -> Result<usize, Refusal> {
+        let jobs = self.store.range(Range::first(keys::REMAINS, REMAINS_PER_ROUND)).await?;
+        let mut removed = 0;
+        for job in jobs.iter().filter_map(|job| job.parse().ok()) {
+            removed += self.remove_next(&job).await?;
+        }
+        Ok(removed)
+    }
+
+    /// Removes as much of what a forgotten job has left as a batch holds, and notes how far it came.
+    async fn remove_next(&self, job: &JobId) -> Result<usize, Refusal> {
+        let key = keys::remains(job);
+        let Some(left) = self.read::<RemainsRecord>(key.clone()).await? else { return Ok(0) };
+        let (next, rest) = left.value.split(job);
+        let mut batch = Batch { checks: vec![(key.clone(), Expectation::Version(left.version))], ..Batch::default() };
+        for (key, record) in next.iter().zip(self.store.read(&next).await?) {
+            if let Some(record) = record {
+                batch.checks.push((key.clone(), Expectation::Version(record.version)));
+                batch.deletes.push(key.clone());
+            }
+        }
+        let removed = batch.deletes.len();
+        match rest {
+            Some(rest) => batch.writes.push((key, records::encode(&rest))),
+            None => {
+                batch.deletes.push(key);
+                batch.removals.push((keys::REMAINS.to_owned(), job.to_string()));
+            }
+        }
+        Ok(if self.apply_one(batch).await? { removed } else { 0 })
+    }
+}
+
+impl RemainsRecord {
+    /// The names of the next records that may be left of a job, and what comes after these.
+    fn split(&self, job: &JobId) -> (Vec<String>, Option<Self>) {
+        let mut rest = self.clone();
+        let tasks = rest.tasks.by_ref().map(|index| keys::task(&TaskId::new(job.clone(), index)));
+        let mut next: Vec<String> = tasks.take(RECORDS_PER_BATCH).collect();
+        let events = rest.events.by_ref().map(|sequence| keys::event(job, sequence));
+        next.extend(events.take(RECORDS_PER_BATCH - next.len()));
+        let is_all = rest.tasks.is_empty() && rest.events.is_empty();
+        (next, (!is_all).then_some(rest))
+    }
+}

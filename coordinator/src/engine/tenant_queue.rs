@@ -1,0 +1,228 @@
+//! What holds for all of a tenant's queue: paused or not, and bulk cancellations. One record, which every claim checks in its
+//! batch: from the moment it is changed, no claim goes by what it said before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use sortinghat_proto::{
+    Refusal, Tenant,
+    time::UnixMs,
+    v1::{self, JobState},
+};
+
+use super::{
+    Engine, MAX_TRIES, Shared,
+    change::Change,
+    contended,
+    filter::JobFilter,
+    keys::{self, QueueName},
+    load::{Versioned, expectation},
+    records::{self, JobRecord},
+};
+use crate::store::{Batch, Expectation, Range};
+
+/// Every state that a job can be in.
+const STATES: [JobState; 6] = [
+    JobState::Blocked,
+    JobState::Queued,
+    JobState::Running,
+    JobState::Succeeded,
+    JobState::Failed,
+    JobState::Cancelled,
+];
+/// Jobs that are looked at to find the oldest that waits for a worker.
+const MAX_LOOKED_AT: usize = 2_000;
+/// Jobs that are read at a time.
+const READ_AT_A_TIME: usize = 200;
+
+/// A tenant's queue. Absent until it is first paused or bulk-cancelled.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct QueueRecord {
+    /// Since when no job starts; `None` if jobs do.
+    pub(super) paused: Option<UnixMs>,
+    /// Bulk cancellations that have not reached all of their jobs yet.
+    pub(super) cancellations: Vec<BulkCancellation>,
+}
+
+/// Jobs that shall be cancelled, and how far that has come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct BulkCancellation {
+    pub(super) filter: JobFilter,
+    /// The least entry of the tenant's open jobs that was not reached yet.
+    pub(super) cursor: String,
+}
+
+/// What a tenant's queue says to a job that a worker could have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// It may start.
+    Open,
+    /// Not now.
+    Paused,
+    /// Never: a bulk cancellation names it and has not reached it yet.
+    Cancelled,
+}
+
+impl QueueRecord {
+    /// What it says to this job.
+    fn gate(&self, job: &JobRecord) -> Gate {
+        match self.paused {
+            _ if self.cancels(job) => Gate::Cancelled,
+            Some(_) => Gate::Paused,
+            None => Gate::Open,
+        }
+    }
+
+    /// The first bulk cancellation has reached every open job before this entry, or all of them.
+    pub(super) fn reach(&mut self, next: Option<String>) {
+        match (self.cancellations.first_mut(), next) {
+            (Some(first), Some(next)) => first.cursor = next,
+            (Some(_), None) => drop(self.cancellations.remove(0)),
+            (None, _) => {}
+        }
+    }
+
+    /// Whether a bulk cancellation names this job.
+    pub(super) fn cancels(&self, job: &JobRecord) -> bool {
+        self.cancellations.iter().any(|cancellation| cancellation.filter.admits(job))
+    }
+}
+
+/// The queues of some tenants, as read.
+#[derive(Debug)]
+pub(super) struct Gates(BTreeMap<Tenant, Option<Versioned<QueueRecord>>>);
+
+impl Gates {
+    /// Whether no job of a tenant may start.
+    fn is_paused(&self, tenant: &Tenant) -> bool {
+        self.0.get(tenant).and_then(Option::as_ref).is_some_and(|queue| queue.value.paused.is_some())
+    }
+
+    /// What its tenant's queue says to the job of a change. The change is then applied only if it still says so.
+    pub(super) fn pass(&self, change: &mut Change<'_>) -> Gate {
+        let tenant = &change.job().tenant;
+        let queue = self.0.get(tenant).and_then(Option::as_ref);
+        let (key, gate) = (keys::queue(tenant), queue.map_or(Gate::Open, |queue| queue.value.gate(change.job())));
+        change.require(key, queue.map_or(Expectation::Absent, |queue| Expectation::Version(queue.version)));
+        gate
+    }
+}
+
+impl Shared {
+    /// The ready queues that may hold tasks and are not paused, and what holds for all tenants that have open ones.
+    pub(super) async fn unpaused_queues(&self) -> Result<(Vec<QueueName>, Gates), Refusal> {
+        let mut queues = self.open_queues().await?;
+        let gates = self.gates(queues.iter().map(|queue| &queue.tenant)).await?;
+        queues.retain(|queue| !gates.is_paused(&queue.tenant));
+        Ok((queues, gates))
+    }
+
+    /// A tenant's queue.
+    pub(super) async fn queue(&self, tenant: &Tenant) -> Result<QueueRecord, Refusal> {
+        let queue = self.read::<QueueRecord>(keys::queue(tenant)).await?;
+        Ok(queue.map(|queue| queue.value).unwrap_or_default())
+    }
+
+    /// Reads the queues of these tenants.
+    pub(super) async fn gates(&self, tenants: impl Iterator<Item = &Tenant>) -> Result<Gates, Refusal> {
+        let tenants: BTreeSet<Tenant> = tenants.cloned().collect();
+        let keys: Vec<String> = tenants.iter().map(keys::queue).collect();
+        let queues = self.read_all::<QueueRecord>(&keys).await?;
+        Ok(Gates(tenants.into_iter().zip(queues).collect()))
+    }
+
+    /// Changes a tenant's queue: `alter` says what it becomes, or refuses. Returns it as it is then.
+    pub(super) async fn alter_queue(
+        &self,
+        tenant: &Tenant,
+        alter: impl Fn(&mut QueueRecord, UnixMs) -> Result<(), Refusal> + Send + Sync,
+    ) -> Result<QueueRecord, Refusal> {
+        for _ in 0..MAX_TRIES {
+            let read = self.read::<QueueRecord>(keys::queue(tenant)).await?;
+            let before = read.as_ref().map(|queue| queue.value.clone()).unwrap_or_default();
+            let mut after = before.clone();
+            alter(&mut after, self.store.now().await?)?;
+            if after == before || self.apply_one(queue_batch(tenant, expectation(&read), &after)).await? {
+                return Ok(after);
+            }
+        }
+        Err(contended(format!("the queue of {tenant}")))
+    }
+}
+
+/// Writes a tenant's queue, enters it among those that cancel or takes it from them, and lets claims look again.
+pub(super) fn queue_batch(tenant: &Tenant, expected: Expectation, queue: &QueueRecord) -> Batch {
+    let key = keys::queue(tenant);
+    let entry = vec![(keys::CANCELLING.to_owned(), tenant.to_string())];
+    let (removals, insertions) = if queue.cancellations.is_empty() { (entry, Vec::new()) } else { (Vec::new(), entry) };
+    Batch {
+        checks: vec![(key.clone(), expected)],
+        writes: vec![(key, records::encode(queue))],
+        removals,
+        insertions,
+        topics: vec![keys::READY.into()],
+        ..Batch::default()
+    }
+}
+
+impl Engine {
+    /// How a tenant's queue stands.
+    pub async fn queue(&self, tenant: &Tenant) -> Result<v1::Queue, Refusal> {
+        self.shared.view_queue(tenant, self.shared.queue(tenant).await?).await
+    }
+
+    /// Lets no job of a tenant start any more; those that run go on.
+    pub async fn pause_queue(&self, tenant: &Tenant) -> Result<v1::Queue, Refusal> {
+        let pause = |queue: &mut QueueRecord, now| {
+            queue.paused.get_or_insert(now);
+            Ok(())
+        };
+        let queue = self.shared.alter_queue(tenant, pause).await?;
+        self.shared.view_queue(tenant, queue).await
+    }
+
+    /// Lets the jobs of a tenant start again.
+    pub async fn resume_queue(&self, tenant: &Tenant) -> Result<v1::Queue, Refusal> {
+        let resume = |queue: &mut QueueRecord, _| {
+            queue.paused = None;
+            Ok(())
+        };
+        let queue = self.shared.alter_queue(tenant, resume).await?;
+        self.shared.view_queue(tenant, queue).await
+    }
+}
+
+impl Shared {
+    async fn view_queue(&self, tenant: &Tenant, queue: QueueRecord) -> Result<v1::Queue, Refusal> {
+        let keys = STATES.map(|state| keys::jobs_in(tenant, state));
+        let counts = STATES.into_iter().zip(self.store.counters(&keys).await?);
+        let counts: Vec<v1::StateCount> = counts
+            .map(|(state, jobs)| v1::StateCount { state: state.into(), jobs: u64::try_from(jobs).unwrap_or_default() })
+            .filter(|count| count.jobs > 0)
+            .collect();
+        let is_any_queued = counts.iter().any(|count| count.state() == JobState::Queued);
+        let oldest = if is_any_queued { self.oldest_waiting(tenant).await? } else { None };
+        Ok(v1::Queue {
+            counts,
+            paused_since_unix_ms: queue.paused.map_or(0, UnixMs::to_wire),
+            oldest_queued_unix_ms: oldest.map_or(0, UnixMs::to_wire),
+            cancellations: queue.cancellations.len() as u32,
+        })
+    }
+
+    /// When the oldest job of a tenant that waits for a worker was accepted.
+    async fn oldest_waiting(&self, tenant: &Tenant) -> Result<Option<UnixMs>, Refusal> {
+        let now = self.store.now().await?;
+        let open = self.store.range(Range::first(keys::open_jobs(tenant), MAX_LOOKED_AT)).await?;
+        for ids in open.chunks(READ_AT_A_TIME) {
+            let jobs = self.jobs(ids.iter().filter_map(|id| id.parse().ok())).await?;
+            let waits = |job: &&Versioned<JobRecord>| {
+                job.value.state() == JobState::Queued && job.value.not_before.is_none_or(|at| at <= now)
+            };
+            if let Some(oldest) = jobs.iter().find(waits) {
+                return Ok(Some(oldest.value.created));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,95 @@
+//! Ten times as many calls as there is room for.
+
+use std::time::Duration;
+
+use futures::{StreamExt as _, stream};
+use sortinghat_proto::{
+    limits, retry_after,
+    v1::{GetJobRequest, SubmitJobRequest, SubmitJobResponse},
+};
+use tokio::{sync::watch, task::JoinHandle};
+use tonic::{Code, Request, Response, Status, client::Grpc, transport::Channel};
+use tonic_prost::ProstCodec;
+
+use crate::harness::{ByHand, Client, Coordinator};
+
+/// Calls of one connection; a server takes so many.
+const CALLS_PER_CONNECTION: usize = 900;
+
+/// A submission that keeps a place and is sent when `go` says so. Until it has a place it asks again: one of [`until_refused`] may
+/// take the last one for a moment.
+fn held(
+    channel: Channel,
+    request: SubmitJobRequest,
+    go: watch::Receiver<bool>,
+) -> JoinHandle<Result<Response<SubmitJobResponse>, Status>> {
+    tokio::spawn(async move {
+        let mut client = Grpc::new(channel);
+        loop {
+            let (mut go, request) = (go.clone(), request.clone());
+            let message = stream::once(async move {
+                go.wait_for(|go| *go).await.expect("the test goes on");
+                request
+            });
+            client.ready().await.expect("connected");
+            let path = http::uri::PathAndQuery::from_static("/sortinghat.v1.JobService/SubmitJob");
+            match client.client_streaming(Request::new(message), path, ProstCodec::default()).await {
+                Err(refused) if refused.code() == Code::ResourceExhausted => {}
+                answer => return answer,
+            }
+        }
+    })
+}
+
+/// Submits until it is refused, as it is once every place is taken, and returns the refusal.
+async fn until_refused(client: &mut Client, request: &SubmitJobRequest) -> Status {
+    loop {
+        if let Err(refused) = client.jobs.submit_job(request.clone()).await {
+            return refused;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_submissions_is_refused_and_everything_else_goes_on() {
+    let coordinator = Coordinator::start().await;
+    let mut client = coordinator.client().await;
+    let request = client.ingest_request("stamps").await;
+    client.jobs.submit_job(request.clone()).await.expect("there is room");
+    let (go, gone) = watch::channel(false);
+    let channel = coordinator.channel().await;
+    let accepted: Vec<_> =
+        (0..limits::MAX_SUBMITS_IN_FLIGHT).map(|_| held(channel.clone(), request.clone(), gone.clone())).collect();
+    let refused = until_refused(&mut client, &request).await;
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+
+    let mut flood = Vec::new();
+    for _ in 0..(9 * limits::MAX_SUBMITS_IN_FLIGHT).div_ceil(CALLS_PER_CONNECTION) {
+        let flooder = coordinator.client().await;
+        for _ in 0..CALLS_PER_CONNECTION {
+            let (mut flooder, request) = (flooder.clone(), request.clone());
+            flood.push(tokio::spawn(async move { flooder.jobs.submit_job(request).await }));
+        }
+    }
+    let mut worker = ByHand::new(coordinator.client().await);
+    let lease = worker.take().await;
+    worker.confirm(&lease).await;
+    for answer in flood {
+        let refused = answer.await.expect("no panic").expect_err("every place is taken");
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert!(retry_after(&refused).is_some_and(|pause| pause < Duration::from_secs(1)), "{refused:?}");
+    }
+
+    go.send(true).expect("they wait for it");
+    let ids: Vec<String> = stream::iter(accepted)
+        .then(|answer| async { answer.await.expect("no panic").expect("it had its place").into_inner() })
+        .map(|accepted| accepted.job.expect("a job").id)
+        .collect()
+        .await;
+    for job_id in ids {
+        client.jobs.get_job(GetJobRequest { job_id }).await.expect("it was accepted");
+    }
+    client.jobs.submit_job(request).await.expect("there is room again");
+    worker.finish(&lease).await;
+}

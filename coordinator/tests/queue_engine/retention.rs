@@ -1,0 +1,152 @@
+//! What is forgotten, when, and what is kept because something needs it.
+
+use sortinghat_coordinator::engine::Settings;
+use sortinghat_proto::v1::{self, ErrorCode, JobState};
+
+use crate::{
+    shards::divide,
+    world::{Worker, World, crash, evaluate, finetune, ingest, log, request, settings, success},
+};
+
+const KEPT_MS: u64 = 1_000_000;
+
+async fn world() -> World {
+    World::with(Settings { retention_ms: KEPT_MS, ..settings() }).await
+}
+
+/// Lets a job run to its good end.
+async fn run(world: &World, worker: &mut Worker, manifest: &[u8]) {
+    worker.start(&world.engine).await;
+    worker.end(&world.engine, success(manifest)).await;
+}
+
+#[tokio::test]
+async fn a_job_is_forgotten_with_its_history_and_its_key_and_what_it_made_stays() {
+    let world = world().await;
+    let keyed = v1::SubmitJobRequest { idempotency_key: "nightly".into(), ..request(ingest()) };
+    let id = world.accept(keyed.clone()).await.expect("accepted").id.parse().expect("a job id");
+    let mut worker = Worker::new("w1", 1);
+    worker.start(&world.engine).await;
+    for round in 0..20 {
+        worker.request.leases[0].events = (1..=100).map(|n| log(round * 100 + n, "a line")).collect();
+        worker.poll(&world.engine).await;
+    }
+    worker.end(&world.engine, success(b"m")).await;
+    assert_eq!(world.pass(KEPT_MS - 1).await.forgotten, 0);
+    assert_eq!(world.pass(1).await.forgotten, 1);
+    assert_eq!(world.engine.get(&world.tenant, &id).await.expect_err("forgotten").code, ErrorCode::NotFound);
+    let page = world.engine.list(&world.tenant, v1::ListJobsRequest::default()).await.expect("a page");
+    assert!(page.jobs.is_empty());
+    assert!(world.holds(&format!("event:{id}:{:012}", 2_000)).await, "in steps");
+    while world.sweep().await.removed > 0 {}
+    for sequence in [1, 500, 2_000] {
+        assert!(!world.holds(&format!("event:{id}:{sequence:012}")).await, "event {sequence}");
+    }
+    assert!(!world.holds(&format!("task:{id}.0")).await);
+    assert_ne!(world.accept(keyed).await.expect("a new job").id, id.to_string(), "the key is free");
+    world.engine.get_dataset(&world.tenant, "stamps@1").await.expect("names are not jobs");
+    let queue = world.engine.queue(&world.tenant).await.expect("it answers");
+    assert!(queue.counts.iter().all(|count| count.state() != JobState::Succeeded), "{queue:?}");
+}
+
+#[tokio::test]
+async fn a_child_has_taken_over_what_it_needs_before_its_parent_is_forgotten() {
+    let world = world().await;
+    let mut worker = Worker::new("w1", 1);
+    let dataset = world.submit(ingest()).await;
+    let model = world.submit(finetune(&format!("job:{dataset}"))).await;
+    run(&world, &mut worker, b"dataset").await;
+    assert_eq!(world.pass(0).await.told, 1);
+    worker.request.free_slots = 0;
+    world.engine.pause_queue(&world.tenant).await.expect("it answers");
+    assert_eq!(world.pass(KEPT_MS).await.forgotten, 1);
+    world.engine.resume_queue(&world.tenant).await.expect("it answers");
+    worker.request.free_slots = 1;
+    let assignment = worker.start(&world.engine).await;
+    assert_eq!((assignment.job_id.as_str(), assignment.dataset_name.as_str()), (model.as_str(), "stamps@1"));
+    assert_eq!(assignment.dataset, Some(sortinghat_proto::ObjectRef::of(b"dataset").into()));
+}
+
+#[tokio::test]
+async fn a_parent_whose_children_were_not_told_is_kept_until_they_were() {
+    let world = world().await;
+    let mut worker = Worker::new("w1", 1);
+    let parent = world.submit(ingest()).await;
+    for _ in 0..300 {
+        world.submit(finetune(&format!("job:{parent}"))).await;
+    }
+    run(&world, &mut worker, b"dataset").await;
+    world.engine.pause_queue(&world.tenant).await.expect("it answers");
+    assert_eq!(world.pass(KEPT_MS).await.forgotten, 0, "the first round tells a part of them");
+    while world.sweep().await.told > 0 {}
+    assert!(world.engine.get(&world.tenant, &parent).await.is_err());
+    let queued = v1::ListJobsRequest { states: vec![JobState::Queued.into()], page_size: 1000, ..Default::default() };
+    assert_eq!(world.engine.list(&world.tenant, queued).await.expect("a page").jobs.len(), 300);
+}
+
+#[tokio::test]
+async fn a_forgotten_job_can_be_nobodys_parent() {
+    let world = world().await;
+    let mut worker = Worker::new("w1", 1);
+    let dataset = world.submit(ingest()).await;
+    run(&world, &mut worker, b"dataset").await;
+    let model = world.submit(finetune(&format!("job:{dataset}"))).await;
+    run(&world, &mut worker, b"model").await;
+    world.pass(KEPT_MS).await;
+    let refused = world.accept(request(evaluate(&format!("job:{model}")))).await.expect_err("forgotten");
+    assert_eq!(refused.code, ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn of_a_divided_job_nothing_is_left() {
+    let world = world().await;
+    let mut worker = Worker::new("w1", 1);
+    let done = divide(&world, &mut worker, 1).await;
+    run(&world, &mut worker, b"shard").await;
+    run(&world, &mut worker, b"dataset").await;
+    let stopped = divide(&world, &mut worker, 600).await;
+    for _ in 0..3 {
+        worker.start(&world.engine).await;
+        worker.end(&world.engine, crash()).await;
+        world.pass(10_000).await;
+    }
+    world.engine.cancel(&world.tenant, &stopped).await.expect("it exists");
+    assert!(world.holds(&format!("task:{stopped}.600")).await && world.holds(&format!("shards:{stopped}")).await);
+    world.forget_everything(KEPT_MS).await;
+    for id in [done, stopped] {
+        for index in [0, 1, 2, 300, 600, 601] {
+            assert!(!world.holds(&format!("task:{id}.{index}")).await, "task {index}");
+        }
+        assert!(!world.holds(&format!("shards:{id}")).await);
+        assert!(!world.holds(&format!("remains:{id}")).await);
+        for counter in ["Leased", "Succeeded", "Failed", "Cancelled", "ended", "items"] {
+            assert_eq!(world.counter(&format!("shards:{id}:{counter}")).await, 0, "{counter}");
+        }
+    }
+    for index in ["remains", "ended-jobs", "unsettled", "jobs:local", "open:local"] {
+        assert_eq!(world.index(index).await, [""; 0], "{index}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_can_be_retried_after_the_parents_that_it_has_run_with_were_forgotten() {
+    let world = world().await;
+    let mut worker = Worker::new("w1", 1);
+    let dataset = world.submit(ingest()).await;
+    let model = world.submit(finetune(&format!("job:{dataset}"))).await;
+    run(&world, &mut worker, b"dataset").await;
+    world.sweep().await;
+    world.clock.advance_ms(KEPT_MS / 2);
+    worker.start(&world.engine).await;
+    world.engine.cancel(&world.tenant, &model).await.expect("it runs");
+    worker.end(&world.engine, v1::task_outcome::Outcome::Cancelled(v1::TaskCancelled {})).await;
+    assert_eq!(world.pass(KEPT_MS / 2).await.forgotten, 1);
+    assert!(world.engine.get(&world.tenant, &dataset).await.is_err(), "the older one");
+    let retry = async |id: &str| {
+        let request = v1::RetryJobRequest { job_id: id.to_owned(), idempotency_key: String::new() };
+        world.engine.retry(&world.tenant, request).await.map(|response| response.job.expect("a job"))
+    };
+    let again = retry(model.as_str()).await.expect("it was cancelled");
+    let assignment = worker.start(&world.engine).await;
+    assert_eq!((assignment.job_id, assignment.dataset_name.as_str()), (again.id, "stamps@1"));
+}
