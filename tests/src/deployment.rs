@@ -99,7 +99,7 @@ impl Deployment {
         match victim {
             Victim::Coordinator => {
                 self.coordinator.kill();
-                (self.coordinator, _) = start_coordinator(self.folder.path(), &self.options, &self.address);
+                self.start_coordinator_again();
             }
             Victim::Worker => {
                 self.worker.kill();
@@ -110,6 +110,19 @@ impl Deployment {
                 kill(executor, Signal::SIGKILL).expect("the executor is ours");
             }
         }
+    }
+
+    /// Lets a process end in an orderly way, and starts it again at the same place.
+    pub fn replace(&mut self, victim: Victim) {
+        assert!(self.terminate(victim), "{victim:?} exits with 0");
+        match victim {
+            Victim::Coordinator => self.start_coordinator_again(),
+            Victim::Worker | Victim::Executor => self.start_worker_again(),
+        }
+    }
+
+    fn start_coordinator_again(&mut self) {
+        (self.coordinator, _) = start_coordinator(self.folder.path(), &self.options, &self.address);
     }
 
     /// Starts a worker in the place of one that has ended.

@@ -30,14 +30,34 @@ use tonic::transport::Channel;
 use crate::{
     Failure, SLOTS,
     measure::{Latency, Throughput, cpu_of, memory_of_mib, own_cpu},
+    servers::{self, Sync},
 };
 
 /// How long the coordinator's idle CPU is measured.
 const IDLE: Duration = Duration::from_secs(10);
 
+/// What the coordinator keeps its queue in; both sync what they acknowledge.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Store {
+    Embedded,
+    Redis,
+}
+
+impl Store {
+    pub(crate) const ALL: [Self; 2] = [Self::Embedded, Self::Redis];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "sortinghat, embedded store",
+            Self::Redis => "sortinghat, appendfsync always",
+        }
+    }
+}
+
 /// A coordinator of our own.
 pub(crate) struct Ours {
     coordinator: Process,
+    redis: Option<Process>,
     address: SocketAddr,
     service: JobServiceClient<Channel>,
     /// A model, so that a classification can be submitted.
@@ -78,10 +98,19 @@ impl Craft {
 }
 
 impl Ours {
-    pub(crate) async fn start() -> Result<Self, Failure> {
+    pub(crate) async fn start(store: Store) -> Result<Self, Failure> {
         let folder = TempDir::with_prefix("sortinghat-bench-")?;
         let mut command = Command::new(binary("sortinghat-coordinator"));
         command.args(["--listen", "127.0.0.1:0", "--log-filter", "warn", "--data-dir"]).arg(folder.path());
+        let redis = match store {
+            Store::Embedded => None,
+            Store::Redis => {
+                let (redis, port) = servers::redis(folder.path(), Sync::Always)?;
+                let objects = format!("file://{}", folder.path().join("objects").display());
+                command.args(["--store", &format!("redis://127.0.0.1:{port}"), "--object-store", &objects]);
+                Some(redis)
+            }
+        };
         // It may be filled to any depth.
         command.args(["--max-waiting-jobs-per-tenant", "1000000000", "--max-waiting-tasks", "1000000000"]);
         let coordinator = Process::start(&mut command, &folder.path().join("coordinator.log"));
@@ -102,7 +131,8 @@ impl Ours {
         });
         let service = JobServiceClient::new(Channel::from_shared(url)?.tcp_nodelay(true).connect().await?);
         let classify = ClassifySpec { source: Some(source.into()), ..ClassifySpec::default() };
-        let mut ours = Self { coordinator, address, service, classify, craft, workers: Vec::new(), _folder: folder };
+        let mut ours =
+            Self { coordinator, redis, address, service, classify, craft, workers: Vec::new(), _folder: folder };
         ours.make_model(&client).await?;
         Ok(ours)
     }
@@ -194,8 +224,10 @@ impl Ours {
         memory_of_mib(self.coordinator.pid().as_raw())
     }
 
+    /// Of the coordinator and its Redis.
     fn cpu(&self) -> Result<Duration, Failure> {
-        cpu_of(self.coordinator.pid().as_raw())
+        let servers = [Some(&self.coordinator), self.redis.as_ref()];
+        servers.into_iter().flatten().map(|server| cpu_of(server.pid().as_raw())).sum()
     }
 
     /// Submits so many jobs in one call and returns their ids.
