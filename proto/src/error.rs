@@ -56,6 +56,7 @@ fn class_of(code: ErrorCode) -> FailureClass {
             FailureClass::Infrastructure
         }
         ErrorCode::ProcessDied | ErrorCode::Poison => FailureClass::Suspect,
+        ErrorCode::OutOfMemory => FailureClass::OutOfMemory,
         ErrorCode::InvalidArgument
         | ErrorCode::NotFound
         | ErrorCode::IdempotencyConflict
@@ -63,7 +64,6 @@ fn class_of(code: ErrorCode) -> FailureClass {
         | ErrorCode::UnusableData
         | ErrorCode::WeightsUnavailable
         | ErrorCode::Diverged
-        | ErrorCode::OutOfMemory
         | ErrorCode::CorruptObject
         | ErrorCode::Cancelled
         | ErrorCode::ParentFailed

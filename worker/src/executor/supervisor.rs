@@ -152,10 +152,21 @@ impl Supervisor {
                 }
                 Err(reason) => {
                     tracing::error!(slot = self.slot, reason, "no executor");
+                    self.refuse_waiting_tasks(&reason).await;
                     self.report(SlotReport::CannotStart(reason)).await;
                     sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
+            }
+        }
+    }
+
+    /// Gives back what was sent to an executor that had just died, and that no other can run now.
+    async fn refuse_waiting_tasks(&mut self, reason: &str) {
+        while let Ok(command) = self.commands.try_recv() {
+            if let SlotCommand::Start { .. } = command {
+                let outcome = Outcome::Returned(reason.to_owned());
+                self.report(SlotReport::Ended { outcome, executor_kept: false }).await;
             }
         }
     }

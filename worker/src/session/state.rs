@@ -207,14 +207,9 @@ impl State {
     /// Takes what a slot reported.
     pub(super) fn report(&mut self, slot: usize, report: SlotReport) -> Urgency {
         match report {
-            SlotReport::Ready(_) => {
-                self.slots[slot] = Slot::Free;
-                Urgency::Now
-            }
-            SlotReport::CannotStart(_) => {
-                self.slots[slot] = Slot::Empty;
-                Urgency::Now
-            }
+            // A task may have been sent to an executor that had just died: it waits for the next one.
+            SlotReport::Ready(_) => self.replace(slot, Slot::Empty, Slot::Free),
+            SlotReport::CannotStart(_) => self.replace(slot, Slot::Free, Slot::Empty),
             SlotReport::Progress(progress) => {
                 if let Some(held) = self.held(slot) {
                     held.beat += 1;
@@ -229,6 +224,14 @@ impl State {
                 Urgency::Now
             }
         }
+    }
+
+    fn replace(&mut self, slot: usize, before: Slot, after: Slot) -> Urgency {
+        if self.slots[slot] != before {
+            return Urgency::Later;
+        }
+        self.slots[slot] = after;
+        Urgency::Now
     }
 
     fn end(&mut self, slot: usize, outcome: Outcome) {

@@ -54,6 +54,17 @@ fn cancelled() -> Outcome {
 }
 
 #[test]
+fn a_task_sent_to_an_executor_that_had_just_died_runs_in_the_next_one() {
+    let mut state = running(7);
+    state.report(0, SlotReport::CannotStart("was killed by signal 9 (SIGKILL)".into()));
+    state.report(0, SlotReport::Ready(Ready::default()));
+    assert_eq!(state.request().free_slots, 0, "it runs the task");
+    end(&mut state, succeeded());
+    assert_eq!(outcomes(&state), [succeeded()]);
+    assert_eq!(state.request().free_slots, 1);
+}
+
+#[test]
 fn an_offer_starts_in_a_free_slot_with_an_end_before_the_leases_own() {
     let mut state = with_one_ready_slot();
     assert_eq!(state.request().free_slots, 1);
