@@ -42,6 +42,50 @@ impl Clock for SystemClock {
     }
 }
 
+/// A clock may be set back by so much, and the queue's time stands still until the clock has caught up.
+const STANDSTILL_MS: u64 = 1_000;
+/// A time that is ahead of its clock loses one millisecond in so many.
+const SLOWING: u64 = 10;
+
+/// The queue's time, which never goes back.
+///
+/// Where a clock was set back, the queue's time is ahead of it. Standing still until the clock has caught up would keep every
+/// lease from ending; staying ahead would put start times and deadlines off for ever. So it goes on a little slower than the
+/// clock until both agree.
+#[derive(Debug, Default)]
+pub(super) struct QueueTime {
+    /// The greatest time that was ever told.
+    told_ms: u64,
+    /// How far it was ahead when the clock showed `since_ms`.
+    lead_ms: u64,
+    since_ms: u64,
+}
+
+impl QueueTime {
+    /// The greatest time that was ever told, in milliseconds since 1970 UTC.
+    pub(super) fn told_ms(&self) -> u64 {
+        self.told_ms
+    }
+
+    /// Another process, or this one before its start, has told this time.
+    pub(super) fn note_told(&mut self, told_ms: u64) {
+        self.told_ms = self.told_ms.max(told_ms);
+    }
+
+    /// The time when the clock shows `clock_ms`.
+    pub(super) fn at(&mut self, clock_ms: u64) -> u64 {
+        if self.told_ms.saturating_sub(clock_ms) > self.lead_at(clock_ms) + STANDSTILL_MS {
+            (self.lead_ms, self.since_ms) = (self.told_ms - clock_ms, clock_ms);
+        }
+        self.note_told(clock_ms + self.lead_at(clock_ms));
+        self.told_ms
+    }
+
+    fn lead_at(&self, clock_ms: u64) -> u64 {
+        self.lead_ms.saturating_sub(clock_ms.saturating_sub(self.since_ms) / SLOWING)
+    }
+}
+
 /// A clock that moves only when it is told to, for tests and simulations.
 #[derive(Debug)]
 pub struct ManualClock(AtomicU64);
@@ -66,5 +110,33 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> UnixMs {
         UnixMs(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE_MS: u64 = 60_000;
+
+    #[test]
+    fn time_goes_on_slower_after_a_clock_was_set_back_until_both_agree() {
+        let mut time = QueueTime::default();
+        assert_eq!(time.at(100 * MINUTE_MS), 100 * MINUTE_MS);
+        assert_eq!(time.at(95 * MINUTE_MS), 100 * MINUTE_MS, "not back");
+        assert_eq!(time.at(105 * MINUTE_MS), 109 * MINUTE_MS, "nine minutes in ten");
+        // Set back once more while it is ahead.
+        assert_eq!(time.at(104 * MINUTE_MS), 109 * MINUTE_MS);
+        assert_eq!(time.at(154 * MINUTE_MS), 154 * MINUTE_MS);
+        assert_eq!(time.at(155 * MINUTE_MS), 155 * MINUTE_MS);
+    }
+
+    #[test]
+    fn what_another_process_told_a_moment_ago_is_no_clock_that_was_set_back() {
+        let mut time = QueueTime::default();
+        time.at(MINUTE_MS);
+        time.note_told(MINUTE_MS + STANDSTILL_MS);
+        assert_eq!(time.at(MINUTE_MS + 1), MINUTE_MS + STANDSTILL_MS);
+        assert_eq!(time.at(MINUTE_MS + STANDSTILL_MS + 1), MINUTE_MS + STANDSTILL_MS + 1);
     }
 }

@@ -12,11 +12,7 @@ use std::{
     fs::{self, File},
     io,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc,
-    },
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread::JoinHandle,
 };
 
@@ -25,7 +21,7 @@ use redb::{Database, ReadableDatabase as _, StorageBackend};
 use sortinghat_proto::time::UnixMs;
 use tokio::sync::{broadcast, oneshot};
 
-use super::{Batch, Clock, Range, Record, Store, StoreError, Verdict};
+use super::{Batch, Clock, Range, Record, Store, StoreError, Verdict, clock::QueueTime};
 use disk::Disk;
 use tables::{COUNTERS, INDEXES, META, RECORDS, TIME};
 
@@ -47,21 +43,19 @@ pub struct EmbeddedStore {
 #[derive(Debug)]
 struct MonotoneTime {
     clock: Arc<dyn Clock>,
-    /// What the clock was behind the greatest time when the store was opened. Without it, time would stand still until a clock
-    /// that was set back has caught up, and no lease would end until then.
-    lead_ms: u64,
-    greatest: AtomicU64,
+    time: Mutex<QueueTime>,
 }
 
 impl MonotoneTime {
     fn from(greatest: u64, clock: Arc<dyn Clock>) -> Self {
-        let lead_ms = greatest.saturating_sub(clock.now().0);
-        Self { clock, lead_ms, greatest: AtomicU64::new(greatest) }
+        let mut time = QueueTime::default();
+        time.note_told(greatest);
+        Self { clock, time: Mutex::new(time) }
     }
 
     fn now(&self) -> UnixMs {
-        let now = self.clock.now().plus_ms(self.lead_ms).0;
-        UnixMs(self.greatest.fetch_max(now, Ordering::SeqCst).max(now))
+        let mut time = self.time.lock().unwrap_or_else(PoisonError::into_inner);
+        UnixMs(time.at(self.clock.now().0))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -23,7 +23,7 @@ use super::{
     layout::{FORMAT_VERSION, Layout},
     writer,
 };
-use crate::store::StoreError;
+use crate::store::{StoreError, clock::QueueTime};
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -44,10 +44,7 @@ const MAX_REDIRECTIONS: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     version: AtomicU64,
-    time_ms: AtomicU64,
-    /// What the server's clock went back by. Without it, time would stand still until the clock has caught up, and no lease
-    /// would end until then.
-    lead_ms: AtomicU64,
+    time: Mutex<QueueTime>,
 }
 
 impl Seen {
@@ -60,16 +57,18 @@ impl Seen {
     }
 
     pub(super) fn time_ms(&self) -> u64 {
-        self.time_ms.load(Ordering::SeqCst)
+        self.time().told_ms()
     }
 
-    /// The time when the server's clock shows `clock_ms` and the greatest time that commits carried is `committed_ms`. The
-    /// caller is one loop, which asks for one time after the other.
+    /// The time when the server's clock shows `clock_ms` and the greatest time that commits carried is `committed_ms`.
     pub(super) fn time_at(&self, clock_ms: u64, committed_ms: u64) -> u64 {
-        let behind_ms = self.time_ms().max(committed_ms).saturating_sub(clock_ms);
-        let lead_ms = self.lead_ms.fetch_max(behind_ms, Ordering::SeqCst).max(behind_ms);
-        self.time_ms.store(clock_ms + lead_ms, Ordering::SeqCst);
-        clock_ms + lead_ms
+        let mut time = self.time();
+        time.note_told(committed_ms);
+        time.at(clock_ms)
+    }
+
+    fn time(&self) -> MutexGuard<'_, QueueTime> {
+        self.time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
