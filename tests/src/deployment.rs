@@ -28,7 +28,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lease_ttl: "2s", weights_dir: None, checkpoint_interval: "30s", shard_items: None, bucket: None }
+        Self { lease_ttl: "5s", weights_dir: None, checkpoint_interval: "30s", shard_items: None, bucket: None }
     }
 }
 
