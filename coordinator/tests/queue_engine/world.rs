@@ -174,14 +174,20 @@ impl World {
         panic!("something is never forgotten");
     }
 
-    /// How many records were ever written, this probe included: the version that it gets.
-    pub(crate) async fn writes(&self, probe: &str) -> u64 {
+    /// Writes a new record as it stands, with index entries beside it: what a defect or an older version has left.
+    pub(crate) async fn plant(&self, key: &str, record: &'static str, entries: Vec<(String, String)>) {
         let batch = Batch {
-            checks: vec![(probe.to_owned(), Expectation::Absent)],
-            writes: vec![(probe.to_owned(), bytes::Bytes::new())],
+            checks: vec![(key.to_owned(), Expectation::Absent)],
+            writes: vec![(key.to_owned(), record.into())],
+            insertions: entries,
             ..Batch::default()
         };
         self.store.apply(vec![batch]).await.expect("the store answers");
+    }
+
+    /// How many records were ever written, this probe included: the version that it gets.
+    pub(crate) async fn writes(&self, probe: &str) -> u64 {
+        self.plant(probe, "", Vec::new()).await;
         let records = self.store.read(&[probe.to_owned()]).await.expect("the store answers");
         records[0].as_ref().expect("just written").version
     }
