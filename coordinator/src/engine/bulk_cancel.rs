@@ -129,12 +129,17 @@ impl Shared {
         Ok(v1::CancelJobsResponse { matching, more: true })
     }
 
-    /// Cancels a part of what bulk cancellations name; returns how many jobs were told.
+    /// Cancels a part of what bulk cancellations name; returns how many jobs were told. A tenant whose jobs cannot be cancelled keeps
+    /// neither the others nor the sweeps that come after this one waiting.
     pub(super) async fn go_on_cancelling(&self) -> Result<usize, Refusal> {
         let tenants = self.store.range(Range::first(keys::CANCELLING, TENANTS_PER_ROUND)).await?;
         let mut told = 0;
         for tenant in tenants.iter().filter_map(|tenant| tenant.parse().ok()) {
-            told += self.cancel_next(&tenant).await?;
+            match self.cancel_next(&tenant).await {
+                Ok(reached) => told += reached,
+                Err(refusal) if refusal.code == ErrorCode::StorageUnavailable => return Err(refusal),
+                Err(refusal) => tracing::error!(%tenant, %refusal, "a bulk cancellation cannot go on"),
+            }
         }
         metrics::counter!("sortinghat_bulk_cancelled_jobs_total").increment(told as u64);
         Ok(told)

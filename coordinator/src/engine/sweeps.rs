@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use sortinghat_proto::{Refusal, TaskId, time::UnixMs};
+use sortinghat_proto::{Refusal, TaskId, time::UnixMs, v1::ErrorCode};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -132,9 +132,12 @@ impl Engine {
     pub async fn sweep(&self) -> Result<Swept, Refusal> {
         let shared = &self.shared;
         let result = shared.sweep().await;
-        if result.is_err() {
+        if let Err(refusal) = &result {
             metrics::counter!("sortinghat_sweep_failures_total").increment(1);
-            shared.expiry.outage();
+            // Of any other failure workers notice nothing. It may last, and leases must run out meanwhile.
+            if refusal.code == ErrorCode::StorageUnavailable {
+                shared.expiry.outage();
+            }
         }
         result
     }

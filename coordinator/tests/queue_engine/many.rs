@@ -242,3 +242,23 @@ async fn a_full_queue_refuses_every_tenant_and_tells_none_how_much_others_have()
     assert_eq!(refused.code, ErrorCode::ResourceExhausted);
     assert!(!refused.message.contains(|letter: char| letter.is_ascii_digit()), "{refused}");
 }
+
+#[tokio::test]
+async fn states_count_once_however_often_and_in_whichever_order_they_are_named() {
+    let world = World::new().await;
+    let (queued, running) = (JobState::Queued.into(), JobState::Running.into());
+    for states in [vec![queued, running], vec![running, queued], [queued, running].repeat(1_000)] {
+        cancel(&world, v1::CancelJobsRequest { states, ..Default::default() }).await;
+    }
+    assert_eq!(world.engine.queue(&world.tenant).await.expect("it answers").cancellations, 1);
+}
+
+#[tokio::test]
+async fn a_bulk_cancellation_that_cannot_go_on_keeps_no_other_tenant_waiting() {
+    let world = World::new().await;
+    world.plant("queue:broken", "unreadable", vec![("cancelling".into(), "broken".into())]).await;
+    let id = world.submit(ingest()).await;
+    cancel(&world, v1::CancelJobsRequest::default()).await;
+    assert_eq!(world.sweep().await.cancelled, 1);
+    assert_eq!(world.state(&id).await, JobState::Cancelled);
+}
