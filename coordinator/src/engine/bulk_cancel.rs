@@ -11,7 +11,7 @@ use super::{
     Engine, Shared,
     filter::JobFilter,
     keys,
-    load::{Versioned, expectation},
+    load::Versioned,
     stop::StopCause,
     submission::time,
     tenant_queue::{BulkCancellation, QueueRecord, queue_batch},
@@ -161,7 +161,7 @@ impl Shared {
         let mut after = queue.clone();
         after.reach(open.last().filter(|_| open.len() == JOBS_PER_ROUND).map(|last| keys::after_open_job(last)));
         // If another change came between, the next round reaches the same jobs again, which have ended or know it.
-        self.apply_one(queue_batch(tenant, expectation(&read), &after)).await?;
+        self.apply_one(queue_batch(tenant, &read, &after)).await?;
         Ok(jobs.len())
     }
 }

@@ -20,6 +20,7 @@ use sortinghat_proto::{
     time::UnixMs,
     v1::{self, ErrorCode, attempt_event, job_spec::Kind, task_outcome},
 };
+use tokio::sync::broadcast;
 
 use crate::unsure::Unsure;
 
@@ -155,6 +156,11 @@ impl World {
     /// The entries of an index.
     pub(crate) async fn index(&self, name: &str) -> Vec<String> {
         self.store.range(Range::first(name, usize::MAX)).await.expect("the store answers")
+    }
+
+    /// What the store hints at from now on.
+    pub(crate) fn hints(&self) -> broadcast::Receiver<Arc<str>> {
+        self.store.hints()
     }
 
     /// The value of a counter.
