@@ -11,7 +11,7 @@ use super::{
     Engine, Shared,
     filter::JobFilter,
     keys,
-    load::{Versioned, expectation},
+    load::Versioned,
     stop::StopCause,
     submission::time,
     tenant_queue::{BulkCancellation, QueueRecord, queue_batch},
@@ -28,6 +28,15 @@ const JOBS_PER_ROUND: usize = 200;
 const CANCELS_AT_A_TIME: usize = 64;
 /// The states in which a job can be cancelled.
 const OPEN_STATES: [JobState; 3] = [JobState::Blocked, JobState::Queued, JobState::Running];
+
+/// How far bulk cancellations came in one round.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Reached {
+    /// Jobs that were told.
+    pub(super) jobs: usize,
+    /// Pages of open jobs that a cursor has passed, whether or not a job of theirs matched.
+    pub(super) pages: usize,
+}
 
 impl Engine {
     /// Asks for every job of a tenant that matches to be cancelled. Durable when it returns: no matching job starts any more.
@@ -129,34 +138,42 @@ impl Shared {
         Ok(v1::CancelJobsResponse { matching, more: true })
     }
 
-    /// Cancels a part of what bulk cancellations name; returns how many jobs were told.
-    pub(super) async fn go_on_cancelling(&self) -> Result<usize, Refusal> {
+    /// Cancels a part of what bulk cancellations name; returns how far it came. A tenant whose jobs cannot be cancelled keeps
+    /// neither the others nor the sweeps that come after this one waiting.
+    pub(super) async fn go_on_cancelling(&self) -> Result<Reached, Refusal> {
         let tenants = self.store.range(Range::first(keys::CANCELLING, TENANTS_PER_ROUND)).await?;
-        let mut told = 0;
+        let mut all = Reached::default();
         for tenant in tenants.iter().filter_map(|tenant| tenant.parse().ok()) {
-            told += self.cancel_next(&tenant).await?;
+            match self.cancel_next(&tenant).await {
+                Ok(reached) => {
+                    all.jobs += reached.jobs;
+                    all.pages += reached.pages;
+                }
+                Err(refusal) if refusal.code == ErrorCode::StorageUnavailable => return Err(refusal),
+                Err(refusal) => tracing::error!(%tenant, %refusal, "a bulk cancellation cannot go on"),
+            }
         }
-        metrics::counter!("sortinghat_bulk_cancelled_jobs_total").increment(told as u64);
-        Ok(told)
+        metrics::counter!("sortinghat_bulk_cancelled_jobs_total").increment(all.jobs as u64);
+        Ok(all)
     }
 
     /// Reaches the next jobs of a tenant's first bulk cancellation. The cursor moves only once all of them were told, so that
     /// it may begin again anywhere.
-    async fn cancel_next(&self, tenant: &Tenant) -> Result<usize, Refusal> {
+    async fn cancel_next(&self, tenant: &Tenant) -> Result<Reached, Refusal> {
         let read = self.read::<QueueRecord>(keys::queue(tenant)).await?;
-        let Some(Versioned { value: queue, .. }) = &read else { return Ok(0) };
-        let Some(cancellation) = queue.cancellations.first() else { return Ok(0) };
+        let Some(Versioned { value: queue, .. }) = &read else { return Ok(Reached::default()) };
+        let Some(cancellation) = queue.cancellations.first() else { return Ok(Reached::default()) };
         let open = Range::first(keys::open_jobs(tenant), JOBS_PER_ROUND).from(cancellation.cursor.clone());
         let open = self.store.range(open).await?;
         let mut jobs = self.jobs(open.iter().filter_map(|id| id.parse().ok())).await?;
         jobs.retain(|job| !job.value.has_ended() && !job.value.cancel_requested && queue.cancels(&job.value));
         if self.stop_jobs(&jobs, StopCause::Cancelled).await?.contains(&false) {
-            return Ok(0);
+            return Ok(Reached::default());
         }
         let mut after = queue.clone();
         after.reach(open.last().filter(|_| open.len() == JOBS_PER_ROUND).map(|last| keys::after_open_job(last)));
         // If another change came between, the next round reaches the same jobs again, which have ended or know it.
-        self.apply_one(queue_batch(tenant, expectation(&read), &after)).await?;
-        Ok(jobs.len())
+        let is_passed = self.apply_one(queue_batch(tenant, &read, &after)).await?;
+        Ok(Reached { jobs: jobs.len(), pages: usize::from(is_passed) })
     }
 }

@@ -24,6 +24,8 @@ use crate::{
 const MAX_CLAIMS: usize = 64;
 /// Entries of one queue that a claim looks at, at most.
 const MAX_WINDOW: usize = 4 * MAX_CLAIMS;
+/// Tasks that one try of a claim cancels because they shall not run any more.
+const MAX_CANCELLED: usize = 64;
 /// Tasks that a claim leaves to better workers before it gives up for now.
 const MAX_LEFT: usize = 16;
 
@@ -62,6 +64,16 @@ struct Candidate {
     loaded: Loaded,
 }
 
+/// What a try has picked.
+#[derive(Default)]
+struct Picked {
+    /// Tasks that the worker shall have.
+    candidates: Vec<Candidate>,
+    /// Tasks that shall not run any more: they are cancelled on the way, so that they do not stand there again next time. None of
+    /// them takes the place of a candidate.
+    cancelled: Vec<Loaded>,
+}
+
 /// What became of a try.
 struct Claimed {
     /// How many tasks the worker has now.
@@ -88,6 +100,22 @@ impl Round<'_> {
         going.tasks.extend(picks.iter().map(|(task, pick)| (task.clone(), pick.tenant.clone())));
         self.reserved.extend(picks.iter().map(|(task, _)| task.clone()));
         picks
+    }
+}
+
+impl Picked {
+    fn is_empty(&self) -> bool {
+        self.candidates.is_empty() && self.cancelled.is_empty()
+    }
+
+    /// How many tasks may be picked next.
+    fn room(&self, capacity: usize) -> usize {
+        (capacity - self.candidates.len()).min(MAX_CANCELLED - self.cancelled.len())
+    }
+
+    fn cancel(&mut self, round: &mut Round<'_>, pick: &Pick, loaded: Loaded) {
+        round.order.pass_over(pick);
+        self.cancelled.push(loaded);
     }
 }
 
@@ -129,11 +157,11 @@ impl Shared {
             scatter(&mut queues, lost_races * capacity, &mut self.dice());
             let shares = self.shares(&queues).await?;
             let mut round = self.claims.begin(queues, shares);
-            let candidates = self.candidates(claimant, &mut round, capacity).await?;
-            if candidates.is_empty() && (is_all || round.left > 0) {
+            let picked = self.pick(claimant, &mut round, capacity, &gates).await?;
+            if picked.is_empty() && (is_all || round.left > 0) {
                 return Ok(0);
             }
-            let claimed = self.lease(claimant, &candidates, &gates).await?;
+            let claimed = self.lease(claimant, &picked, &gates).await?;
             if claimed.tasks > 0 {
                 self.sessions.gave(&claimant.id, claimed.tasks);
                 return Ok(claimed.tasks);
@@ -177,17 +205,20 @@ impl Shared {
         Ok(tenants.into_iter().zip(running).map(share).collect())
     }
 
-    /// Up to `capacity` tasks in their order, without those that should be left to a better worker.
-    async fn candidates(
+    /// Up to `capacity` tasks in their order, without those that should be left to a better worker, and those that are cancelled on
+    /// the way. A tenant whose next task is one of these is passed over: there may be thousands more, and other tenants shall not
+    /// wait until a sweep has reached them all.
+    async fn pick(
         &self,
         claimant: &Claimant,
         round: &mut Round<'_>,
         capacity: usize,
-    ) -> Result<Vec<Candidate>, Refusal> {
+        gates: &Gates,
+    ) -> Result<Picked, Refusal> {
         let now = self.store.now().await?;
-        let mut candidates = Vec::with_capacity(capacity);
-        while candidates.len() < capacity && round.left < MAX_LEFT {
-            let picks = round.reserve(capacity - candidates.len());
+        let mut picked = Picked::default();
+        while round.left < MAX_LEFT {
+            let picks = round.reserve(picked.room(capacity));
             if picks.is_empty() {
                 break;
             }
@@ -197,37 +228,39 @@ impl Shared {
             let mut picks: HashMap<TaskId, Pick> = picks.into_iter().collect();
             for (loaded, inputs) in loaded.into_iter().zip(inputs) {
                 let Some(pick) = picks.remove(&loaded.task.value.task.id) else { continue };
-                if self.is_left(claimant, &loaded, &inputs, now) {
-                    round.left += 1;
-                } else {
-                    candidates.push(Candidate { pick, loaded });
+                match gates.gate(&loaded.job.value) {
+                    _ if loaded.is_stopping() => picked.cancel(round, &pick, loaded),
+                    Gate::Cancelled => picked.cancel(round, &pick, loaded),
+                    Gate::Paused => {}
+                    Gate::Open if self.is_left(claimant, &loaded, &inputs, now) => round.left += 1,
+                    Gate::Open => picked.candidates.push(Candidate { pick, loaded }),
                 }
             }
         }
-        Ok(candidates)
+        Ok(picked)
     }
 
-    /// Leases these tasks, each only if its tenant's queue is still as it was read. Those that shall not run any more are cancelled
-    /// instead, so that they do not stand in the way of others.
-    async fn lease(&self, claimant: &Claimant, candidates: &[Candidate], gates: &Gates) -> Result<Claimed, Refusal> {
+    /// Leases the candidates and cancels what shall not run any more, each only if its tenant's queue is still as it was read.
+    async fn lease(&self, claimant: &Claimant, picked: &Picked, gates: &Gates) -> Result<Claimed, Refusal> {
         let now = self.store.now().await?;
-        let (mut changes, mut changed) = (Vec::with_capacity(candidates.len()), Vec::with_capacity(candidates.len()));
-        for candidate in candidates {
-            let mut change = Change::new(&candidate.loaded, now);
-            claimant.host.clone_into(&mut change.task.host);
-            let event = match gates.pass(&mut change) {
-                _ if candidate.loaded.is_stopping() => Event::Cancel,
-                Gate::Cancelled => Event::Cancel,
-                Gate::Open => Event::Claim(claimant.id.clone()),
-                Gate::Paused => continue,
+        let candidates = picked.candidates.iter().map(|candidate| (&candidate.loaded, Some(candidate)));
+        let cancelled = picked.cancelled.iter().map(|loaded| (loaded, None));
+        let (mut changes, mut changed) = (Vec::new(), Vec::new());
+        for (loaded, candidate) in candidates.chain(cancelled) {
+            let mut change = Change::new(loaded, now);
+            gates.hold(&mut change);
+            let event = if candidate.is_some() {
+                claimant.host.clone_into(&mut change.task.host);
+                Event::Claim(claimant.id.clone())
+            } else {
+                Event::Cancel
             };
-            let is_claim = event != Event::Cancel;
             // It may have been taken since the index was read; then a new read of the index does not show it.
             if change.happen(&event, &self.rules).is_ok()
                 && let Some(prepared) = change.prepare()?
             {
                 changes.push(prepared);
-                changed.push(is_claim.then_some(candidate));
+                changed.push(candidate);
             }
         }
         let applied = self.commit_all(changes).await?;

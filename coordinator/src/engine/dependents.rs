@@ -6,7 +6,7 @@ use super::{
     Shared,
     change::Change,
     keys,
-    load::Versioned,
+    load::{Loaded, Versioned},
     records::{self, JobRecord},
     reports::defect,
 };
@@ -38,18 +38,23 @@ impl Shared {
         if children.is_empty() {
             return self.finish(&record).await.map(|()| 0);
         }
-        let mut told = 0;
+        let (mut told, mut gone) = (0, Vec::new());
         for child in children.iter().filter_map(|id| id.parse::<JobId>().ok()) {
-            told += usize::from(self.tell(parent, &child, now).await?);
+            // One that is not there any more was forgotten: it needs no news, and must not keep its parent waiting.
+            match self.load(&[TaskId::new(child.clone(), 0)]).await?.first() {
+                Some(loaded) => told += usize::from(self.tell(parent, loaded, now).await?),
+                None => gone.push((keys::children(parent), child.to_string())),
+            }
+        }
+        if !gone.is_empty() {
+            self.strike_out(&record, gone).await?;
         }
         Ok(told)
     }
 
     /// Tells one child, and takes it from the parent's list in the same batch. `false` if another change came between; the
     /// next round tries again.
-    async fn tell(&self, parent: &JobId, child: &JobId, now: UnixMs) -> Result<bool, Refusal> {
-        let loaded = self.load(&[TaskId::new(child.clone(), 0)]).await?;
-        let Some(loaded) = loaded.first() else { return Ok(false) };
+    async fn tell(&self, parent: &JobId, loaded: &Loaded, now: UnixMs) -> Result<bool, Refusal> {
         let mut change = Change::new(loaded, now);
         if loaded.task.value.task.state == State::Blocked {
             let parents = self.jobs(loaded.job.value.parents.iter().cloned()).await?;
@@ -59,21 +64,26 @@ impl Shared {
                 change.happen(&event, &self.rules).map_err(defect)?;
             }
         }
-        change.remove(keys::children(parent), child.to_string());
+        change.remove(keys::children(parent), loaded.job.value.id.to_string());
         match change.prepare()? {
             Some(prepared) => self.commit(prepared).await,
             None => Ok(true),
         }
     }
 
-    /// Every child was told. The parent's record is written although it does not change, so that a child which is accepted at
-    /// the same moment and this batch exclude each other.
+    /// Every child was told.
     async fn finish(&self, parent: &Versioned<JobRecord>) -> Result<(), Refusal> {
+        self.strike_out(parent, vec![(keys::ENDED_PARENTS.to_owned(), parent.value.id.to_string())]).await
+    }
+
+    /// Removes index entries that the parent has no need of any more. Its record is written although it does not change, so that a
+    /// child which is accepted at the same moment and this batch exclude each other.
+    async fn strike_out(&self, parent: &Versioned<JobRecord>, entries: Vec<(String, String)>) -> Result<(), Refusal> {
         let key = keys::job(&parent.value.id);
         let batch = Batch {
             checks: vec![(key.clone(), Expectation::Version(parent.version))],
             writes: vec![(key, records::encode(&parent.value))],
-            removals: vec![(keys::ENDED_PARENTS.to_owned(), parent.value.id.to_string())],
+            removals: entries,
             ..Batch::default()
         };
         self.apply_one(batch).await.map(drop)

@@ -1,5 +1,7 @@
 //! Which jobs are meant: by state, kind and age.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use sortinghat_proto::{JobKind, Refusal, time::UnixMs, v1::JobState};
 
@@ -8,8 +10,9 @@ use super::records::JobRecord;
 /// Jobs that match every part that is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct JobFilter {
-    /// Only these states, as the contract numbers them; empty for all.
-    pub(super) states: Vec<i32>,
+    /// Only these states, as the contract numbers them; empty for all. A set, so that it is no longer than there are states,
+    /// however often a request names one: bulk cancellations keep it in a record that every claim reads.
+    pub(super) states: BTreeSet<i32>,
     /// Only this kind.
     pub(super) kind: Option<JobKind>,
     /// Only jobs that were accepted before.
@@ -19,12 +22,13 @@ pub(super) struct JobFilter {
 impl JobFilter {
     /// The filter of a request: states by number, and a kind or nothing.
     pub(super) fn parse(states: &[i32], kind: &str) -> Result<Self, Refusal> {
-        for state in states {
-            JobState::try_from(*state)
-                .map_err(|_| Refusal::invalid("states", format!("{state} is not a job state")))?;
-        }
+        let known = |state: &i32| match JobState::try_from(*state) {
+            Ok(state) => Ok(state.into()),
+            Err(_) => Err(Refusal::invalid("states", format!("{state} is not a job state"))),
+        };
+        let states = states.iter().map(known).collect::<Result<_, Refusal>>()?;
         let kind = if kind.is_empty() { None } else { Some(kind.parse()?) };
-        Ok(Self { states: states.to_vec(), kind, before: None })
+        Ok(Self { states, kind, before: None })
     }
 
     /// The states that it names; empty for all.
@@ -39,7 +43,7 @@ impl JobFilter {
 
     /// Whether a job in this state can match.
     pub(super) fn admits_state(&self, state: JobState) -> bool {
-        self.states.is_empty() || self.states.contains(&state.into())
+        self.states.is_empty() || self.states.contains(&i32::from(state))
     }
 
     /// Whether this job matches.

@@ -190,7 +190,8 @@ impl Shared {
             return Ok(());
         }
         let gates = self.gates(std::iter::once(&change.job().tenant)).await?;
-        if gates.pass(change) == Gate::Cancelled {
+        gates.hold(change);
+        if gates.gate(change.job()) == Gate::Cancelled {
             change.happen(&Event::Cancel, &self.rules).map_err(defect)?;
         }
         Ok(())

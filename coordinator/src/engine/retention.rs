@@ -60,6 +60,8 @@ impl Shared {
         };
         batch.removals.push((keys::jobs(&job.tenant), job.id.to_string()));
         batch.removals.push((keys::ENDED_PARENTS.to_owned(), job.id.to_string()));
+        // A job that ended before its parents is in their lists still, and nobody could tell it anything any more.
+        batch.removals.extend(job.parents.iter().map(|parent| (keys::children(parent), job.id.to_string())));
         self.forget_key(job, &mut batch).await?;
         self.forget_shards(job, &mut batch).await?;
         Ok(Some(batch))

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use sortinghat_proto::{Refusal, TaskId, time::UnixMs};
+use sortinghat_proto::{Refusal, TaskId, time::UnixMs, v1::ErrorCode};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,8 @@ pub struct Swept {
     pub overdue: usize,
     /// Jobs that a bulk cancellation reached.
     pub cancelled: usize,
+    /// Pages of open jobs that bulk cancellations have passed, whether or not a job of theirs matched.
+    pub passed: usize,
     /// Jobs that were forgotten.
     pub forgotten: usize,
     /// Records that forgotten jobs had left, and that are gone now.
@@ -49,7 +51,8 @@ pub struct Swept {
 impl Swept {
     /// There is probably more of what comes in large numbers, so that the next round should not wait.
     fn has_more(&self) -> bool {
-        [self.overdue, self.cancelled, self.forgotten, self.removed].iter().any(|moved| *moved > 0)
+        let moved = [self.told, self.overdue, self.cancelled, self.passed, self.forgotten, self.removed];
+        self.released >= TASKS_PER_ROUND || moved.iter().any(|moved| *moved > 0)
     }
 }
 
@@ -132,9 +135,12 @@ impl Engine {
     pub async fn sweep(&self) -> Result<Swept, Refusal> {
         let shared = &self.shared;
         let result = shared.sweep().await;
-        if result.is_err() {
+        if let Err(refusal) = &result {
             metrics::counter!("sortinghat_sweep_failures_total").increment(1);
-            shared.expiry.outage();
+            // Of any other failure workers notice nothing. It may last, and leases must run out meanwhile.
+            if refusal.code == ErrorCode::StorageUnavailable {
+                shared.expiry.outage();
+            }
         }
         result
     }
@@ -152,11 +158,17 @@ impl Shared {
             settled: self.settle_all().await?,
             told: self.tell_dependents(now).await?,
             overdue: self.stop_overdue(now).await?,
-            cancelled: self.go_on_cancelling().await?,
+            ..Swept::default()
+        };
+        let reached = self.go_on_cancelling().await?;
+        let swept = Swept {
+            cancelled: reached.jobs,
+            passed: reached.pages,
             forgotten: self.forget_jobs(now).await?,
             removed: self.remove_remains().await?,
             closed: self.close_empty_queues(now).await?,
             preempted: self.preempt(now).await?,
+            ..swept
         };
         self.measure_queue().await?;
         Ok(swept)

@@ -95,16 +95,24 @@ pub(super) struct Gates(BTreeMap<Tenant, Option<Versioned<QueueRecord>>>);
 impl Gates {
     /// Whether no job of a tenant may start.
     fn is_paused(&self, tenant: &Tenant) -> bool {
-        self.0.get(tenant).and_then(Option::as_ref).is_some_and(|queue| queue.value.paused.is_some())
+        self.of(tenant).is_some_and(|queue| queue.value.paused.is_some())
     }
 
-    /// What its tenant's queue says to the job of a change. The change is then applied only if it still says so.
-    pub(super) fn pass(&self, change: &mut Change<'_>) -> Gate {
+    /// What its tenant's queue says to a job.
+    pub(super) fn gate(&self, job: &JobRecord) -> Gate {
+        self.of(&job.tenant).map_or(Gate::Open, |queue| queue.value.gate(job))
+    }
+
+    /// Lets a change be applied only if its tenant's queue still says what it said.
+    pub(super) fn hold(&self, change: &mut Change<'_>) {
         let tenant = &change.job().tenant;
-        let queue = self.0.get(tenant).and_then(Option::as_ref);
-        let (key, gate) = (keys::queue(tenant), queue.map_or(Gate::Open, |queue| queue.value.gate(change.job())));
-        change.require(key, queue.map_or(Expectation::Absent, |queue| Expectation::Version(queue.version)));
-        gate
+        let queue = self.of(tenant);
+        let expected = queue.map_or(Expectation::Absent, |queue| Expectation::Version(queue.version));
+        change.require(keys::queue(tenant), expected);
+    }
+
+    fn of(&self, tenant: &Tenant) -> Option<&Versioned<QueueRecord>> {
+        self.0.get(tenant).and_then(Option::as_ref)
     }
 }
 
@@ -142,7 +150,7 @@ impl Shared {
             let before = read.as_ref().map(|queue| queue.value.clone()).unwrap_or_default();
             let mut after = before.clone();
             alter(&mut after, self.store.now().await?)?;
-            if after == before || self.apply_one(queue_batch(tenant, expectation(&read), &after)).await? {
+            if after == before || self.apply_one(queue_batch(tenant, &read, &after)).await? {
                 return Ok(after);
             }
         }
@@ -150,17 +158,20 @@ impl Shared {
     }
 }
 
-/// Writes a tenant's queue, enters it among those that cancel or takes it from them, and lets claims look again.
-pub(super) fn queue_batch(tenant: &Tenant, expected: Expectation, queue: &QueueRecord) -> Batch {
+/// Writes a tenant's queue, and enters it among those that cancel or takes it from them. Claims look again if it was resumed; a
+/// cancellation gives them nothing to look for, however often it moves on.
+pub(super) fn queue_batch(tenant: &Tenant, read: &Option<Versioned<QueueRecord>>, queue: &QueueRecord) -> Batch {
     let key = keys::queue(tenant);
     let entry = vec![(keys::CANCELLING.to_owned(), tenant.to_string())];
     let (removals, insertions) = if queue.cancellations.is_empty() { (entry, Vec::new()) } else { (Vec::new(), entry) };
+    let was_paused = read.as_ref().is_some_and(|read| read.value.paused.is_some());
+    let is_resumed = was_paused && queue.paused.is_none();
     Batch {
-        checks: vec![(key.clone(), expected)],
+        checks: vec![(key.clone(), expectation(read))],
         writes: vec![(key, records::encode(queue))],
         removals,
         insertions,
-        topics: vec![keys::READY.into()],
+        topics: is_resumed.then(|| keys::READY.into()).into_iter().collect(),
         ..Batch::default()
     }
 }

@@ -110,6 +110,12 @@ impl ClaimOrder {
         Self { queues, shares, turns }
     }
 
+    /// Leaves out the rest of what a picked task's tenant has in its lane, so that others come to their turn instead.
+    pub fn pass_over(&mut self, pick: &Pick) {
+        let is_passed = |queue: &&mut Heads| queue.lane == pick.lane && queue.tenant == pick.tenant;
+        self.queues.iter_mut().filter(is_passed).for_each(|queue| queue.entries.clear());
+    }
+
     fn share(&self, tenant: &Tenant) -> Share {
         self.shares.get(tenant).copied().unwrap_or_default()
     }
@@ -216,6 +222,21 @@ mod tests {
         let both = || vec![heads(Lane::Bulk, "a", 0..9), heads(Lane::Bulk, "b", 10..19)];
         let served: String = (0..6).map(|_| serve(both())).collect();
         assert_eq!(served, "bababa");
+    }
+
+    #[test]
+    fn who_is_passed_over_in_a_lane_gives_its_turns_there_to_others() {
+        let queues = vec![
+            heads(Lane::Interactive, "a", 0..9),
+            heads(Lane::Interactive, "a", 10..19),
+            heads(Lane::Interactive, "b", 20..21),
+            heads(Lane::Bulk, "a", 30..31),
+        ];
+        let mut order = ClaimOrder::new(queues, HashMap::new(), Turns::default());
+        let first = order.next().expect("tasks wait");
+        order.pass_over(&first);
+        let entries: Vec<String> = order.map(|pick| pick.entry).collect();
+        assert_eq!((first.entry.as_str(), entries), ("0000:a", vec!["0020:b".to_owned(), "0030:a".to_owned()]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use sortinghat_coordinator::store::{Clock as _, ManualClock};
 use sortinghat_proto::{
-    JobKind,
+    JobId, JobKind,
     v1::{self, AttemptOutcome, ErrorCode, JobState},
 };
 
@@ -175,4 +175,19 @@ async fn a_coordinator_that_restarts_in_the_middle_goes_on_with_everything() {
     let next = worker.start(&world.engine).await;
     assert_eq!(next.job_id, blocked.as_str(), "the child heard of it after the restart");
     assert_eq!(next.dataset_name, "stamps@1");
+}
+
+#[tokio::test]
+async fn leases_run_out_although_a_later_sweep_fails_again_and_again() {
+    let world = World::new().await;
+    world.submit(ingest()).await;
+    Worker::new("dead", 1).start(&world.engine).await;
+    let unreadable = JobId::new(1, 1).to_string();
+    world.plant(&format!("remains:{unreadable}"), "unreadable", vec![("remains".into(), unreadable)]).await;
+    for _ in 0..4 {
+        let refusal = world.engine.sweep().await.expect_err("it meets an unreadable record");
+        assert_eq!(refusal.code, ErrorCode::Internal);
+        world.clock.advance_ms(LEASE_MS);
+    }
+    assert_eq!(Worker::new("other", 1).start(&world.engine).await.attempt, 2);
 }

@@ -11,6 +11,7 @@ mod retries;
 mod scheduling;
 mod shards;
 mod simulation;
+mod sweeps;
 mod tenants;
 mod times;
 mod unsure;

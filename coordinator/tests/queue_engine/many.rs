@@ -242,3 +242,50 @@ async fn a_full_queue_refuses_every_tenant_and_tells_none_how_much_others_have()
     assert_eq!(refused.code, ErrorCode::ResourceExhausted);
     assert!(!refused.message.contains(|letter: char| letter.is_ascii_digit()), "{refused}");
 }
+
+#[tokio::test]
+async fn states_count_once_however_often_and_in_whichever_order_they_are_named() {
+    let world = World::new().await;
+    let (queued, running) = (JobState::Queued.into(), JobState::Running.into());
+    for states in [vec![queued, running], vec![running, queued], [queued, running].repeat(1_000)] {
+        cancel(&world, v1::CancelJobsRequest { states, ..Default::default() }).await;
+    }
+    assert_eq!(world.engine.queue(&world.tenant).await.expect("it answers").cancellations, 1);
+}
+
+#[tokio::test]
+async fn a_bulk_cancellation_that_cannot_go_on_keeps_no_other_tenant_waiting() {
+    let world = World::new().await;
+    world.plant("queue:broken", "unreadable", vec![("cancelling".into(), "broken".into())]).await;
+    let id = world.submit(ingest()).await;
+    cancel(&world, v1::CancelJobsRequest::default()).await;
+    assert_eq!(world.sweep().await.cancelled, 1);
+    assert_eq!(world.state(&id).await, JobState::Cancelled);
+}
+
+#[tokio::test]
+async fn while_a_bulk_cancellation_goes_on_other_tenants_get_their_turns() {
+    let world = World::new().await;
+    world.submit_many(&world.tenant, &request(ingest()), 200).await;
+    cancel(&world, v1::CancelJobsRequest::default()).await;
+    let other = "other".parse().expect("a tenant");
+    world.submit_many(&other, &request(ingest()), 3).await;
+    for name in ["w1", "w2", "w3"] {
+        assert_eq!(Worker::new(name, 1).start(&world.engine).await.tenant, "other");
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_for_tasks_is_woken_by_a_queue_that_is_resumed_and_by_no_cancellation() {
+    let world = World::new().await;
+    let id = world.submit(ingest()).await;
+    let mut hints = world.hints();
+    let mut is_woken = || std::iter::from_fn(|| hints.try_recv().ok()).any(|topic| &*topic == "ready");
+    cancel(&world, v1::CancelJobsRequest::default()).await;
+    world.engine.pause_queue(&world.tenant).await.expect("it answers");
+    world.sweep().await;
+    assert_eq!(world.state(&id).await, JobState::Cancelled);
+    assert!(!is_woken());
+    world.engine.resume_queue(&world.tenant).await.expect("it answers");
+    assert!(is_woken());
+}

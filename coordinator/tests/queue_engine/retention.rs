@@ -1,7 +1,10 @@
 //! What is forgotten, when, and what is kept because something needs it.
 
 use sortinghat_coordinator::engine::Settings;
-use sortinghat_proto::v1::{self, ErrorCode, JobState};
+use sortinghat_proto::{
+    JobId,
+    v1::{self, ErrorCode, JobState},
+};
 
 use crate::{
     shards::divide,
@@ -149,4 +152,35 @@ async fn a_job_can_be_retried_after_the_parents_that_it_has_run_with_were_forgot
     let again = retry(model.as_str()).await.expect("it was cancelled");
     let assignment = worker.start(&world.engine).await;
     assert_eq!((assignment.job_id, assignment.dataset_name.as_str()), (again.id, "stamps@1"));
+}
+
+#[tokio::test]
+async fn a_child_that_was_forgotten_before_its_parent_ended_does_not_keep_the_parent() {
+    let world = world().await;
+    let parent = world.submit(ingest()).await;
+    let child = world.submit(finetune(&format!("job:{parent}"))).await;
+    world.engine.cancel(&world.tenant, &child).await.expect("it waits");
+    assert_eq!(world.pass(KEPT_MS).await.forgotten, 1);
+    assert_eq!(world.index(&format!("children:{parent}")).await, [""; 0], "it takes its place in the list along");
+    run(&world, &mut Worker::new("w1", 1), b"dataset").await;
+    world.sweep().await;
+    assert_eq!(world.index("ended-parents").await, [""; 0]);
+    world.forget_everything(KEPT_MS).await;
+    assert!(world.engine.get(&world.tenant, &parent).await.is_err());
+}
+
+#[tokio::test]
+async fn children_that_are_listed_although_they_were_forgotten_are_struck_out() {
+    let world = world().await;
+    let parent = world.submit(ingest()).await;
+    let child = world.submit(finetune(&format!("job:{parent}"))).await;
+    let gone = |n| (format!("children:{parent}"), JobId::new(1, n).to_string());
+    world.plant("probe", "", vec![gone(1), gone(2)]).await;
+    run(&world, &mut Worker::new("w1", 1), b"dataset").await;
+    assert_eq!(world.sweep().await.told, 1);
+    assert_eq!(world.state(&child).await, JobState::Queued, "whoever is there hears of it");
+    world.sweep().await;
+    assert_eq!(world.index("ended-parents").await, [""; 0]);
+    world.forget_everything(KEPT_MS).await;
+    assert!(world.engine.get(&world.tenant, &parent).await.is_err());
 }

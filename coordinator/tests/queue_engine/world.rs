@@ -20,6 +20,7 @@ use sortinghat_proto::{
     time::UnixMs,
     v1::{self, ErrorCode, attempt_event, job_spec::Kind, task_outcome},
 };
+use tokio::sync::broadcast;
 
 use crate::unsure::Unsure;
 
@@ -157,6 +158,11 @@ impl World {
         self.store.range(Range::first(name, usize::MAX)).await.expect("the store answers")
     }
 
+    /// What the store hints at from now on.
+    pub(crate) fn hints(&self) -> broadcast::Receiver<Arc<str>> {
+        self.store.hints()
+    }
+
     /// The value of a counter.
     pub(crate) async fn counter(&self, name: &str) -> i64 {
         self.store.counters(&[name.to_owned()]).await.expect("the store answers")[0]
@@ -174,14 +180,20 @@ impl World {
         panic!("something is never forgotten");
     }
 
-    /// How many records were ever written, this probe included: the version that it gets.
-    pub(crate) async fn writes(&self, probe: &str) -> u64 {
+    /// Writes a new record as it stands, with index entries beside it: what a defect or an older version has left.
+    pub(crate) async fn plant(&self, key: &str, record: &'static str, entries: Vec<(String, String)>) {
         let batch = Batch {
-            checks: vec![(probe.to_owned(), Expectation::Absent)],
-            writes: vec![(probe.to_owned(), bytes::Bytes::new())],
+            checks: vec![(key.to_owned(), Expectation::Absent)],
+            writes: vec![(key.to_owned(), record.into())],
+            insertions: entries,
             ..Batch::default()
         };
         self.store.apply(vec![batch]).await.expect("the store answers");
+    }
+
+    /// How many records were ever written, this probe included: the version that it gets.
+    pub(crate) async fn writes(&self, probe: &str) -> u64 {
+        self.plant(probe, "", Vec::new()).await;
         let records = self.store.read(&[probe.to_owned()]).await.expect("the store answers");
         records[0].as_ref().expect("just written").version
     }
