@@ -112,15 +112,6 @@ impl Deployment {
         }
     }
 
-    /// Lets a process end in an orderly way, and starts it again at the same place.
-    pub fn replace(&mut self, victim: Victim) {
-        assert!(self.terminate(victim), "{victim:?} exits with 0");
-        match victim {
-            Victim::Coordinator => self.start_coordinator_again(),
-            Victim::Worker | Victim::Executor => self.start_worker_again(),
-        }
-    }
-
     fn start_coordinator_again(&mut self) {
         (self.coordinator, _) = start_coordinator(self.folder.path(), &self.options, &self.address);
     }

@@ -73,7 +73,8 @@ fn a_training_that_gets_somewhere_between_ten_deaths_ends_well_with_the_same_wei
 fn a_task_whose_executor_dies_three_times_gets_no_fourth_one_and_the_only_worker_lives_on() {
     let mut deployment = Deployment::start(Options::default());
     let folder = deployment.folder().join("photos");
-    photos::write_classes(&folder, 80, 1000);
+    // Seconds of work on any machine: a death comes about a second after a start.
+    photos::write_classes(&folder, 240, 1000);
     let submitted = deployment.hat().json(["--detach", "ingest", "poison", folder.to_str().expect("UTF-8")]);
     let job = submitted[0]["id"].as_str().expect("a submitted job has an id").to_owned();
     for death in 1..=3 {
