@@ -87,6 +87,17 @@ async fn an_executor_that_cannot_start_is_quoted() {
 }
 
 #[tokio::test]
+async fn a_task_that_no_executor_can_take_is_given_back_with_the_reason() {
+    let mut slot = Slot::with("echo 'no cuda:7: CUDA sees 1 GPUs' >&2; exit 1");
+    // Sent before anything has failed.
+    slot.start(HOUR);
+    let (outcome, kept) = slot.ended().await;
+    assert!(matches!(&outcome, Outcome::Returned(reason) if reason.contains("no cuda:7")), "{outcome:?}");
+    assert!(!kept);
+    slot.cannot_start().await;
+}
+
+#[tokio::test]
 async fn bytes_that_are_no_message_end_the_executor() {
     let mut slot = Slot::with("printf 'libtorch says hello' >&0; exec sleep 1000");
     let reason = slot.cannot_start().await;
