@@ -8,12 +8,18 @@ use sortinghat_proto::v1::{
 };
 use tonic::{Status, service::interceptor::InterceptedService, transport::Channel};
 
-use crate::{ClientError, Endpoint, endpoint::Bearer, retry::with_retries};
+use crate::{
+    ClientError, Endpoint,
+    endpoint::Bearer,
+    retry::{Backoff, with_retries},
+};
 
 type Authenticated = InterceptedService<Channel, Bearer>;
 
 /// How long a call is repeated while the server cannot be reached, unless [`Client::with_patience`] says otherwise.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a server that refuses connections is given to come back: a restart takes a moment, a supervisor's pause a second.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connection to a coordinator. Cheap to clone; reconnects by itself.
 #[derive(Clone)]
@@ -24,12 +30,20 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects.
+    /// Connects. A server that refuses connections may just be restarting: it is tried again for five seconds.
     ///
     /// # Errors
     /// [`ClientError::BadEndpoint`] if the address cannot be used, [`ClientError::Unreachable`] if nobody answers.
     pub async fn connect(endpoint: Endpoint) -> Result<Self, ClientError> {
-        let (channel, bearer) = endpoint.open().await?;
+        Self::connect_within(endpoint, CONNECT_PATIENCE).await
+    }
+
+    /// The same, with another time for which it is tried again; zero for one try.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_within(endpoint: Endpoint, patience: Duration) -> Result<Self, ClientError> {
+        let (channel, bearer) = endpoint.open(patience).await?;
         Ok(Self { channel, bearer, patience: PATIENCE })
     }
 
@@ -57,6 +71,11 @@ impl Client {
 
     pub(crate) fn artifacts(&self) -> ArtifactServiceClient<Authenticated> {
         ArtifactServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    /// Pauses between tries of what is more than one call.
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::within(self.patience)
     }
 
     pub(crate) async fn retry<T, F>(&self, call: impl FnMut() -> F) -> Result<T, ClientError>

@@ -1,6 +1,6 @@
 //! Where a coordinator is, and how to be let in.
 
-use std::{fmt, fs, time::Duration};
+use std::{error::Error, fmt, fs, io, iter, time::Duration};
 
 use tonic::{
     Request, Status,
@@ -10,7 +10,7 @@ use tonic::{
 };
 use url::{Host, Url};
 
-use crate::ClientError;
+use crate::{ClientError, retry::Backoff};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -36,8 +36,8 @@ impl Endpoint {
         Self { url: url.into(), token: None, ca: None }
     }
 
-    /// Connects, and the interceptor that shows the token.
-    pub(crate) async fn open(&self) -> Result<(Channel, Bearer), ClientError> {
+    /// Connects, again and again for `patience` while connections are refused; also returns the interceptor that shows the token.
+    pub(crate) async fn open(&self, patience: Duration) -> Result<(Channel, Bearer), ClientError> {
         let url = self.parse_url()?;
         let bearer = self.bearer(&url)?;
         let mut transport = Transport::from_shared(self.url.clone())
@@ -50,8 +50,16 @@ impl Endpoint {
             let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.certificates()?));
             transport = transport.tls_config(tls).map_err(|error| self.refuse(describe(&error)))?;
         }
-        let unreachable = |error| ClientError::Unreachable { url: self.url.clone(), reason: describe(&error) };
-        Ok((transport.connect().await.map_err(unreachable)?, bearer))
+        let mut backoff = Backoff::within(patience);
+        loop {
+            match transport.connect().await {
+                Ok(channel) => return Ok((channel, bearer)),
+                Err(error) if may_be_restarting(&error) && backoff.pause().await => {}
+                Err(error) => {
+                    return Err(ClientError::Unreachable { url: self.url.clone(), reason: describe(&error) });
+                }
+            }
+        }
     }
 
     fn parse_url(&self) -> Result<Url, ClientError> {
@@ -105,10 +113,21 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// An error with its causes; tonic's own text stops at "transport error".
-fn describe(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.last().map_or_else(|| error.to_string(), ToString::to_string)
+/// The root of an error; tonic's own text stops at "transport error".
+fn describe(error: &dyn Error) -> String {
+    causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// Whether the machine is there and nobody listens, or whoever did has just gone. A name that is unknown or a certificate that is
+/// not trusted stays so.
+fn may_be_restarting(error: &dyn Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
+    let gone = [ConnectionRefused, ConnectionReset, ConnectionAborted, BrokenPipe, UnexpectedEof];
+    causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|cause| gone.contains(&cause.kind()))
+}
+
+fn causes(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    iter::successors(error.source(), |cause| (**cause).source())
 }
 
 /// Shows the token with every call.
@@ -131,7 +150,7 @@ mod tests {
     #[tokio::test]
     async fn a_token_is_not_sent_in_plain_text_to_another_machine() {
         let endpoint = Endpoint { token: Some("secret".into()), ..Endpoint::local("http://192.0.2.1:7878") };
-        let error = endpoint.open().await.err().expect("refused before anything is sent");
+        let error = endpoint.open(Duration::ZERO).await.err().expect("refused before anything is sent");
         assert!(matches!(error, ClientError::BadEndpoint { .. }), "{error}");
         assert!(!format!("{endpoint:?}").contains("secret"));
     }
@@ -139,7 +158,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_address_is_refused_as_such_and_not_as_unreachable() {
         for url in ["", "nonsense", "ftp://a", "127.0.0.1:7878"] {
-            let error = Endpoint::local(url).open().await.err().expect(url);
+            let error = Endpoint::local(url).open(Duration::ZERO).await.err().expect(url);
             assert!(matches!(error, ClientError::BadEndpoint { .. }), "{url}: {error}");
         }
     }

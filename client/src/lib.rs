@@ -11,11 +11,12 @@
 //! # }
 //! ```
 //!
-//! Calls that may be repeated are, for a few seconds, when the coordinator cannot be reached; [`Client::watch`] goes on for
-//! longer, from the last event that it has seen.
+//! All calls may be repeated, and are for some seconds while the coordinator cannot be reached, so that its restart fails none;
+//! [`Client::watch`] goes on for longer, from the last event that it has seen.
 
 mod artifacts;
 mod client;
+mod downloads;
 mod endpoint;
 mod error;
 pub mod folder;

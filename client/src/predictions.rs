@@ -18,7 +18,7 @@ use sortinghat_proto::{
     manifest::{PREDICTION_COLUMNS, PredictionsManifest},
 };
 
-use crate::{Client, ClientError, artifacts::staged};
+use crate::{Client, ClientError, downloads::staged};
 
 /// What became of one photo: a prediction or an error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,6 +4,8 @@ use std::{
     fs,
     io::{IsTerminal as _, stderr},
     path::PathBuf,
+    pin::pin,
+    time::Duration,
 };
 
 use owo_colors::OwoColorize as _;
@@ -17,6 +19,17 @@ use crate::{
 };
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:7878";
+/// How long a server of which somebody said that it is there is tried while it refuses connections.
+const RESTART_PATIENCE: Duration = Duration::from_secs(5);
+/// Whoever waits for longer than this wants to know what for.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// A server's address.
+pub(crate) struct Server {
+    pub(crate) url: String,
+    /// How long it is tried while it refuses connections.
+    pub(crate) patience: Duration,
+}
 
 /// The settings of this run.
 pub(crate) struct Session {
@@ -54,18 +67,27 @@ impl Session {
         DataDir::find(self.global.data_dir.clone())
     }
 
-    /// The server's address: as given, else as `hat up` recorded it, else the usual one.
-    pub(crate) fn server(&self) -> String {
-        if let Some(url) = &self.global.server {
-            return url.clone();
+    /// The server: as given, else as `hat up` recorded it, else at the usual address, where perhaps nobody ever was.
+    pub(crate) fn server(&self) -> Server {
+        let recorded = || {
+            let record = Record::read(&self.data_dir().ok()?)?;
+            record.is_alive().then_some(record.url)
+        };
+        match self.global.server.clone().or_else(recorded) {
+            Some(url) => Server { url, patience: RESTART_PATIENCE },
+            None => Server { url: DEFAULT_SERVER.to_owned(), patience: Duration::ZERO },
         }
-        let recorded = self.data_dir().ok().and_then(|data_dir| Record::read(&data_dir));
-        recorded.filter(Record::is_alive).map_or_else(|| DEFAULT_SERVER.to_owned(), |record| record.url)
     }
 
     /// Connects to the server.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
-        Ok(Client::connect(self.endpoint(self.server())?).await?)
+        let Server { url, patience } = self.server();
+        let mut connecting = pin!(Client::connect_within(self.endpoint(url.clone())?, patience));
+        tokio::select! {
+            connected = &mut connecting => return Ok(connected?),
+            () = tokio::time::sleep(SILENCE) => self.hint(&format!("waiting for the server at {url} ...")),
+        }
+        Ok(connecting.await?)
     }
 
     /// How to be let in at `url`.

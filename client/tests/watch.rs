@@ -201,6 +201,20 @@ fn a_gap_in_the_history_is_an_error_and_never_passed_over() {
 fn nobody_listening_is_unreachable_and_says_where() {
     let runtime = Runtime::new().expect("threads");
     let address = Serving::start(script(8, Then::End), "127.0.0.1:0").kill();
-    let error = runtime.block_on(Client::connect(Endpoint::local(format!("http://{address}")))).err().expect("closed");
+    let once = Client::connect_within(Endpoint::local(format!("http://{address}")), Duration::ZERO);
+    let error = runtime.block_on(once).err().expect("closed");
     assert!(matches!(&error, ClientError::Unreachable { url, .. } if url.contains(&address)), "{error}");
+}
+
+#[test]
+fn a_server_that_refuses_connections_for_a_moment_is_waited_for() {
+    let runtime = Runtime::new().expect("threads");
+    let address = Serving::start(script(8, Then::End), "127.0.0.1:0").kill();
+    let endpoint = Endpoint::local(format!("http://{address}"));
+    let connecting = runtime.spawn(Client::connect(endpoint.clone()));
+    let refused = runtime.block_on(Client::connect_within(endpoint, Duration::ZERO));
+    assert!(matches!(refused.err(), Some(ClientError::Unreachable { .. })));
+    let server = Serving::start(script(8, Then::End), &address);
+    runtime.block_on(connecting).expect("no panic").expect("it is back");
+    server.kill();
 }

@@ -17,7 +17,7 @@ use crate::{
         binaries::{self, COORDINATOR, WORKER},
         data_dir::DataDir,
     },
-    session::{Session, print_line},
+    session::{Server, Session, print_line},
     show::numbers::{bytes, counted},
 };
 
@@ -154,8 +154,8 @@ fn space(data_dir: &DataDir) -> Check {
 
 /// The server, its workers, and whether an object can be stored and read back.
 async fn server(session: &Session) -> Result<Vec<Check>, Failure> {
-    let url = session.server();
-    let client = match Client::connect(session.endpoint(url.clone())?).await {
+    let Server { url, patience } = session.server();
+    let client = match Client::connect_within(session.endpoint(url.clone())?, patience).await {
         Ok(client) => client.with_patience(PATIENCE),
         Err(error) => return Ok(vec![Check::warn("server", format!("{error}: `hat up` starts one on this machine"))]),
     };

@@ -127,7 +127,7 @@ impl Supervisor {
             check_alive(&self.data_dir, COORDINATOR, &mut self.coordinator)?;
             check_alive(&self.data_dir, WORKER, &mut self.worker)?;
             let endpoint = Endpoint::local(format!("http://{}", self.address));
-            if let Ok(client) = Client::connect(endpoint).await
+            if let Ok(client) = Client::connect_within(endpoint, Duration::ZERO).await
                 && client.list_workers().await.is_ok_and(|workers| !workers.is_empty())
             {
                 return Ok(());
