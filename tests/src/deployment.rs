@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -47,11 +48,10 @@ pub enum Victim {
 #[derive(Debug)]
 pub struct Deployment {
     // The processes first: they must end before the folder that they write into.
-    worker: Process,
-    /// Workers beside the one that faults hit.
-    others: Vec<Process>,
+    /// The first is the one that faults hit.
+    workers: Vec<Process>,
     coordinator: Process,
-    address: String,
+    address: SocketAddr,
     options: Options,
     folder: TempDir,
 }
@@ -60,10 +60,10 @@ impl Deployment {
     /// Starts both and waits until the coordinator answers and the worker is known.
     pub fn start(options: Options) -> Self {
         let folder = TempDir::with_prefix("sortinghat-test-").expect("a temporary folder");
-        let (coordinator, address) = start_coordinator(folder.path(), &options, "127.0.0.1:0");
-        let worker = start_worker(folder.path(), &options, &address, "worker");
-        let deployment = Self { folder, options, address, coordinator, worker, others: Vec::new() };
-        wait_until("the worker to be known", || deployment.worker.child());
+        let (coordinator, address) = start_with(folder.path(), &options, "127.0.0.1:0");
+        let workers = vec![start_worker(folder.path(), &options, address, 0)];
+        let deployment = Self { folder, options, address, coordinator, workers };
+        wait_until("the worker to be known", || deployment.workers[0].child());
         deployment
     }
 
@@ -74,8 +74,24 @@ impl Deployment {
 
     /// Starts one more worker, with a cache of its own.
     pub fn add_worker(&mut self) {
-        let name = format!("worker-{}", self.others.len() + 2);
-        self.others.push(start_worker(self.folder.path(), &self.options, &self.address, &name));
+        self.workers.push(start_worker(self.folder.path(), &self.options, self.address, self.workers.len()));
+    }
+
+    /// Asks every process in turn to end in an orderly way, the workers first, and starts each again at its place before the next
+    /// one ends.
+    ///
+    /// # Panics
+    /// If one of them does not end with success.
+    pub fn roll(&mut self) {
+        for number in 0..self.workers.len() {
+            let ended = self.workers[number].terminate();
+            assert!(ended.success(), "worker {number} drains: {ended}");
+            self.workers[number] = start_worker(self.folder.path(), &self.options, self.address, number);
+            wait_until("the new worker to have an executor", || self.workers[number].child());
+        }
+        let ended = self.coordinator.terminate();
+        assert!(ended.success(), "the coordinator drains: {ended}");
+        self.start_coordinator_again();
     }
 
     /// Starts the coordinator again, which from now on divides jobs of more items than this.
@@ -90,8 +106,8 @@ impl Deployment {
     }
 
     /// The address that the coordinator listens on.
-    pub fn address(&self) -> &str {
-        &self.address
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Kills the victim with SIGKILL and, unless the worker replaces it by itself, starts it again at the same place.
@@ -102,30 +118,30 @@ impl Deployment {
                 self.start_coordinator_again();
             }
             Victim::Worker => {
-                self.worker.kill();
+                self.workers[0].kill();
                 self.start_worker_again();
             }
             Victim::Executor => {
-                let executor = self.worker.child().expect("an executor runs");
+                let executor = self.workers[0].child().expect("an executor runs");
                 kill(executor, Signal::SIGKILL).expect("the executor is ours");
             }
         }
     }
 
     fn start_coordinator_again(&mut self) {
-        (self.coordinator, _) = start_coordinator(self.folder.path(), &self.options, &self.address);
+        (self.coordinator, _) = start_with(self.folder.path(), &self.options, &self.address.to_string());
     }
 
     /// Starts a worker in the place of one that has ended.
     pub fn start_worker_again(&mut self) {
-        self.worker = start_worker(self.folder.path(), &self.options, &self.address, "worker");
+        self.workers[0] = start_worker(self.folder.path(), &self.options, self.address, 0);
     }
 
     /// Asks a process to end in an orderly way and returns whether it exited with 0.
     pub fn terminate(&mut self, victim: Victim) -> bool {
         let process = match victim {
             Victim::Coordinator => &mut self.coordinator,
-            Victim::Worker => &mut self.worker,
+            Victim::Worker => &mut self.workers[0],
             Victim::Executor => panic!("an executor ends with its worker"),
         };
         process.terminate().success()
@@ -145,30 +161,47 @@ impl Drop for Deployment {
     }
 }
 
-/// Starts a coordinator and waits until it serves; returns its address as well.
-fn start_coordinator(folder: &Path, options: &Options, listen: &str) -> (Process, String) {
-    let data_dir = folder.join("coordinator");
+/// Starts a coordinator and waits until it listens; also returns its address. What it needs beyond the folder for its data, the
+/// address to listen on and its log, `configure` adds to the command.
+///
+/// # Panics
+/// If it does not listen within [`PATIENCE`](crate::PATIENCE).
+pub fn start_coordinator(
+    data_dir: &Path,
+    listen: &str,
+    log: &Path,
+    configure: impl FnOnce(&mut Command),
+) -> (Process, SocketAddr) {
     let address_file = data_dir.join("coordinator.addr");
     // One that was killed leaves it behind.
     let _ = fs::remove_file(&address_file);
     let mut command = Command::new(binary("sortinghat-coordinator"));
-    if let Some(shard_items) = options.shard_items {
-        command.args(["--shard-items", &shard_items.to_string()]);
-    }
-    command.args(["--listen", listen, "--lease-ttl", options.lease_ttl, "--data-dir"]).arg(data_dir);
-    give_object_store(&mut command, folder, options);
-    let process = Process::start(&mut command, &folder.join("coordinator.log"));
+    command.args(["--listen", listen, "--data-dir"]).arg(data_dir);
+    configure(&mut command);
+    let process = Process::start(&mut command, log);
     let address = wait_until("the coordinator to write its address", || {
-        fs::read_to_string(&address_file).ok().map(|text| text.trim().to_owned())
+        fs::read_to_string(&address_file).ok()?.trim().parse().ok()
     });
     (process, address)
 }
 
-fn start_worker(folder: &Path, options: &Options, address: &str, name: &str) -> Process {
+fn start_with(folder: &Path, options: &Options, listen: &str) -> (Process, SocketAddr) {
+    start_coordinator(&folder.join("coordinator"), listen, &folder.join("coordinator.log"), |command| {
+        command.args(["--lease-ttl", options.lease_ttl]);
+        command.args(options.shard_items.iter().flat_map(|items| ["--shard-items".to_owned(), items.to_string()]));
+        give_object_store(command, folder, options);
+    })
+}
+
+fn start_worker(folder: &Path, options: &Options, address: SocketAddr, number: usize) -> Process {
+    let name = match number {
+        0 => "worker".to_owned(),
+        _ => format!("worker-{}", number + 1),
+    };
     let mut command = Command::new(binary("sortinghat-worker"));
     command.arg("run").arg("--coordinator").arg(format!("http://{address}"));
     give_object_store(&mut command, folder, options);
-    command.arg("--data-dir").arg(folder.join(name)).args(["--device", "cpu", "--threads", "2"]);
+    command.arg("--data-dir").arg(folder.join(&name)).args(["--device", "cpu", "--threads", "2"]);
     command.args(["--checkpoint-interval", options.checkpoint_interval]);
     if let Some(weights_dir) = &options.weights_dir {
         command.arg("--weights-dir").arg(weights_dir);

@@ -13,12 +13,12 @@ mod redis;
 mod s3;
 mod simulated;
 
-pub use deployment::{Deployment, Options, Victim};
+pub use deployment::{Deployment, Options, Victim, start_coordinator};
 pub use dice::Dice;
 pub use hat::{Answer, Hat};
 pub use process::Process;
 pub use proxy::{Proxy, Weather};
-pub use redis::redis_command;
+pub use redis::{redis_command, start_redis};
 pub use s3::{Bucket, S3Server};
 pub use simulated::{Identity, SIMULATED_HOST, SIMULATED_LABEL, SimulatedWorker, Work};
 

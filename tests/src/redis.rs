@@ -1,8 +1,26 @@
 //! The Redis server that `make test-deps` installs.
 
-use std::{path::Path, process::Command};
+use std::{
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::Command,
+};
 
-use crate::cache;
+use crate::{Process, cache, wait_until};
+
+/// Starts a server on a free port of loopback and waits until it listens; also returns its port. Settings are as for
+/// [`redis_command`].
+///
+/// # Panics
+/// If it does not listen within [`PATIENCE`](crate::PATIENCE).
+pub fn start_redis(folder: &Path, settings: &[&str]) -> (Process, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    let port = listener.local_addr().expect("it listens").port();
+    drop(listener);
+    let process = Process::start(redis_command(folder, port).args(settings), &folder.join("redis.log"));
+    wait_until("Redis to listen", || TcpStream::connect(("127.0.0.1", port)).ok());
+    (process, port)
+}
 
 /// A server on this port of loopback with its files in `folder`, which syncs every write and evicts nothing. Settings that are
 /// added win over these: `["--appendfsync", "everysec"]`.

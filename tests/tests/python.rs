@@ -7,7 +7,7 @@ use sortinghat_tests::{Deployment, Options, cache, photos};
 #[test]
 fn a_generated_python_client_submits_a_job() {
     let deployment = Deployment::start(Options::default());
-    python("client_roundtrip.py", &[deployment.address()]);
+    python("client_roundtrip.py", &[&deployment.address().to_string()]);
 }
 
 #[test]

@@ -6,14 +6,12 @@
 mod measure;
 mod ours;
 mod peers;
-mod servers;
 
 use clap::Parser;
 
 use measure::{Latency, Throughput, median};
 use ours::{Ours, Store};
-use peers::Peer;
-use servers::Sync;
+use peers::{Peer, Sync};
 
 type Failure = Box<dyn std::error::Error + Send + std::marker::Sync>;
 

@@ -2,9 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs,
     net::SocketAddr,
-    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -22,7 +20,7 @@ use sortinghat_proto::{
         task_outcome::Outcome,
     },
 };
-use sortinghat_tests::{Identity, Process, SimulatedWorker, Work, binary, wait_until};
+use sortinghat_tests::{Identity, Process, SimulatedWorker, Work, start_coordinator, start_redis};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tonic::transport::Channel;
@@ -30,7 +28,6 @@ use tonic::transport::Channel;
 use crate::{
     Failure, SLOTS,
     measure::{Latency, Throughput, cpu_of, memory_of_mib, own_cpu},
-    servers::{self, Sync},
 };
 
 /// How long the coordinator's idle CPU is measured.
@@ -100,22 +97,19 @@ impl Craft {
 impl Ours {
     pub(crate) async fn start(store: Store) -> Result<Self, Failure> {
         let folder = TempDir::with_prefix("sortinghat-bench-")?;
-        let mut command = Command::new(binary("sortinghat-coordinator"));
-        command.args(["--listen", "127.0.0.1:0", "--log-filter", "warn", "--data-dir"]).arg(folder.path());
         let redis = match store {
             Store::Embedded => None,
-            Store::Redis => {
-                let (redis, port) = servers::redis(folder.path(), Sync::Always)?;
+            Store::Redis => Some(start_redis(folder.path(), &[])),
+        };
+        let log = folder.path().join("coordinator.log");
+        let (coordinator, address) = start_coordinator(folder.path(), "127.0.0.1:0", &log, |command| {
+            command.args(["--log-filter", "warn"]);
+            // It may be filled to any depth.
+            command.args(["--max-waiting-jobs-per-tenant", "1000000000", "--max-waiting-tasks", "1000000000"]);
+            if let Some((_, port)) = &redis {
                 let objects = format!("file://{}", folder.path().join("objects").display());
                 command.args(["--store", &format!("redis://127.0.0.1:{port}"), "--object-store", &objects]);
-                Some(redis)
             }
-        };
-        // It may be filled to any depth.
-        command.args(["--max-waiting-jobs-per-tenant", "1000000000", "--max-waiting-tasks", "1000000000"]);
-        let coordinator = Process::start(&mut command, &folder.path().join("coordinator.log"));
-        let address: SocketAddr = wait_until("the coordinator to listen", || {
-            fs::read_to_string(folder.path().join("coordinator.addr")).ok()?.trim().parse().ok()
         });
         let url = format!("http://{address}");
         let client = Client::connect(Endpoint::local(url.clone())).await?;
@@ -131,8 +125,16 @@ impl Ours {
         });
         let service = JobServiceClient::new(Channel::from_shared(url)?.tcp_nodelay(true).connect().await?);
         let classify = ClassifySpec { source: Some(source.into()), ..ClassifySpec::default() };
-        let mut ours =
-            Self { coordinator, redis, address, service, classify, craft, workers: Vec::new(), _folder: folder };
+        let mut ours = Self {
+            coordinator,
+            redis: redis.map(|(redis, _)| redis),
+            address,
+            service,
+            classify,
+            craft,
+            workers: Vec::new(),
+            _folder: folder,
+        };
         ours.make_model(&client).await?;
         Ok(ours)
     }

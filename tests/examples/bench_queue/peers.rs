@@ -9,14 +9,20 @@ use std::{
 };
 
 use serde_json::Value;
-use sortinghat_tests::{Process, cache};
+use sortinghat_tests::{Process, cache, start_redis};
 use tempfile::TempDir;
 
 use crate::{
     Failure, PAYLOAD_BYTES, SLOTS, TRICKLE,
     measure::{Latency, Throughput, cpu_of},
-    servers::{self, Sync},
 };
+
+/// When Redis syncs what it acknowledges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sync {
+    Always,
+    EverySecond,
+}
 
 /// Another queue and its server.
 pub(crate) struct Peer {
@@ -44,7 +50,11 @@ impl Peer {
 
     fn start(program: Program, sync: Sync) -> Result<Self, Failure> {
         let folder = TempDir::with_prefix("sortinghat-bench-")?;
-        let (redis, port) = servers::redis(folder.path(), sync)?;
+        let sync = match sync {
+            Sync::Always => "always",
+            Sync::EverySecond => "everysec",
+        };
+        let (redis, port) = start_redis(folder.path(), &["--appendfsync", sync]);
         Ok(Self { redis, port, program, _folder: folder })
     }
 

@@ -55,7 +55,7 @@ enum Order {
     Work,
     /// Hear and say nothing.
     Freeze,
-    /// Take no new tasks, and end once every outcome is acknowledged.
+    /// Take no new tasks, give back those that run, and end once every outcome is acknowledged.
     Drain,
 }
 
@@ -104,7 +104,7 @@ impl SimulatedWorker {
         self.order.send_replace(Order::Work);
     }
 
-    /// Ends every task that it holds, then goes; returns once the coordinator knows.
+    /// Gives back every task that it has not ended, then goes; returns once the coordinator knows.
     pub async fn drain(mut self) {
         self.order.send_replace(Order::Drain);
         (&mut self.running).await.expect("a simulated worker does not panic");
@@ -138,7 +138,7 @@ impl Conversation {
                     let _ = self.order.changed().await;
                     continue;
                 }
-                Order::Drain if self.state.is_idle() => return,
+                Order::Drain if self.state.has_left() => return,
                 Order::Drain => self.state.drain(),
             }
             self.state.finish_due(Instant::now(), &*self.work);

@@ -32,26 +32,33 @@ pub(super) struct State {
     leases: BTreeMap<Key, Held>,
     lease_ttl: Duration,
     draining: bool,
+    /// The coordinator has answered a message that said so.
+    farewell_heard: bool,
 }
+
+const DRAINING: &str = "the worker drains";
 
 impl State {
     pub(super) fn new(slots: usize) -> Self {
-        Self { slots, leases: BTreeMap::new(), lease_ttl: Duration::ZERO, draining: false }
+        Self { slots, leases: BTreeMap::new(), lease_ttl: Duration::ZERO, draining: false, farewell_heard: false }
     }
 
-    /// Takes no new tasks from now on.
+    /// Takes no new tasks from now on, and gives back those that run.
     pub(super) fn drain(&mut self) {
         self.draining = true;
+        for held in self.leases.values_mut().filter(|held| held.outcome.is_none()) {
+            held.outcome = Some(Outcome::Returned(DRAINING.to_owned()));
+        }
     }
 
     /// There is nothing left to say.
-    pub(super) fn is_idle(&self) -> bool {
-        self.leases.is_empty()
+    pub(super) fn has_left(&self) -> bool {
+        self.farewell_heard && self.leases.is_empty()
     }
 
-    /// How long the next answer may be held; not at all until the length of a lease is known.
+    /// How long the next answer may be held; not at all until the length of a lease is known, and for a farewell.
     pub(super) fn patience(&self) -> Duration {
-        self.lease_ttl / 3
+        if self.draining { Duration::ZERO } else { self.lease_ttl / 3 }
     }
 
     /// When the next running task ends.
@@ -83,6 +90,8 @@ impl State {
     /// Takes an answer: forgets what is acknowledged or lost, starts what is new.
     pub(super) fn take(&mut self, response: SynchronizeResponse, now: Instant, work: &dyn Work) {
         self.lease_ttl = Duration::from_millis(response.lease_ttl_ms.into());
+        // An order to drain abandons the message that is under way: this answers one that said so.
+        self.farewell_heard = self.draining;
         for LeaseKey { task_id, epoch } in response.acknowledged {
             self.leases.remove(&(task_id, epoch));
         }
@@ -90,7 +99,11 @@ impl State {
         for lease in response.leases {
             let Some(LeaseKey { task_id, epoch }) = lease.key else { continue };
             let key = (task_id, epoch);
-            let held = self.leases.entry(key.clone()).or_insert_with(|| Held::start(lease.assignment, now, work));
+            let start = || match self.draining {
+                true => Held::refuse(now, DRAINING),
+                false => Held::start(lease.assignment, now, work),
+            };
+            let held = self.leases.entry(key.clone()).or_insert_with(start);
             if lease.cancel && held.outcome.is_none() {
                 held.outcome = Some(Outcome::Cancelled(TaskCancelled {}));
             }
@@ -102,11 +115,14 @@ impl State {
 
 impl Held {
     fn start(assignment: Option<Assignment>, now: Instant, work: &dyn Work) -> Self {
-        let (ends, outcome) = match &assignment {
-            Some(task) => (now + work.start(task), None),
-            None => (now, Some(Outcome::Returned("this worker does not know the lease".to_owned()))),
-        };
-        Self { assignment, ends, beat: 0, outcome }
+        match assignment {
+            Some(task) => Self { ends: now + work.start(&task), assignment: Some(task), beat: 0, outcome: None },
+            None => Self::refuse(now, "this worker does not know the lease"),
+        }
+    }
+
+    fn refuse(now: Instant, why: &str) -> Self {
+        Self { assignment: None, ends: now, beat: 0, outcome: Some(Outcome::Returned(why.to_owned())) }
     }
 
     fn report(&mut self, task_id: &str, epoch: u64) -> LeaseReport {
@@ -145,6 +161,11 @@ mod tests {
         Lease { key: Some(key), assignment: Some(Assignment::default()), ..Lease::default() }
     }
 
+    fn acknowledgement(epoch: u64) -> SynchronizeResponse {
+        let acknowledged = vec![LeaseKey { task_id: "task".to_owned(), epoch }];
+        SynchronizeResponse { acknowledged, ..Default::default() }
+    }
+
     #[test]
     fn a_completion_is_repeated_until_it_is_acknowledged_and_a_lost_lease_is_forgotten() {
         let mut state = State::new(2);
@@ -160,8 +181,27 @@ mod tests {
             state.take(SynchronizeResponse { leases: vec![lease(2)], ..Default::default() }, now, &Minute);
             assert!(state.request().leases[0].outcome.is_some(), "not acknowledged yet");
         }
-        let acknowledged = vec![LeaseKey { task_id: "task".to_owned(), epoch: 2 }];
-        state.take(SynchronizeResponse { acknowledged, ..Default::default() }, now, &Minute);
-        assert!(state.is_idle());
+        state.take(acknowledgement(2), now, &Minute);
+        assert!(state.leases.is_empty());
+    }
+
+    #[test]
+    fn a_worker_that_drains_gives_back_what_it_runs_and_what_it_is_given_meanwhile() {
+        let mut state = State::new(1);
+        let now = Instant::now();
+        state.take(SynchronizeResponse { leases: vec![lease(1)], ..Default::default() }, now, &Minute);
+        state.drain();
+        state.take(SynchronizeResponse { leases: vec![lease(1), lease(2)], ..Default::default() }, now, &Minute);
+        let told = state.request();
+        assert!(told.draining && told.free_slots == 0);
+        for (report, epoch) in told.leases.iter().zip(1..) {
+            let outcome = report.outcome.as_ref().and_then(|outcome| outcome.outcome.as_ref());
+            assert!(report.epoch == epoch && matches!(outcome, Some(Outcome::Returned(_))), "{report:?}");
+        }
+        for epoch in [1, 2] {
+            assert!(!state.has_left());
+            state.take(acknowledgement(epoch), now, &Minute);
+        }
+        assert!(state.has_left());
     }
 }

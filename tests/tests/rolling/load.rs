@@ -1,0 +1,166 @@
+//! Clients that call all the time, and what their jobs' workers do.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use sortinghat_client::{Client, ClientError, Endpoint, JobFilter, Submission};
+use sortinghat_proto::{
+    ObjectRef,
+    limits::MAX_PAGE_SIZE,
+    manifest::{self, UploadManifest, UploadedFile},
+    v1::{
+        Assignment, AttemptOutcome, IngestSpec, Job, JobSpec, JobState, TaskSucceeded, job_spec::Kind,
+        task_outcome::Outcome,
+    },
+};
+use sortinghat_tests::{Dice, PATIENCE, Work};
+use tokio::{sync::watch, task::JoinHandle};
+
+/// Clients that call at the same time.
+const CLIENTS: usize = 10;
+
+/// What simulated workers do: nothing, for a while.
+pub(crate) struct Craft {
+    manifest: ObjectRef,
+    /// Photos that nobody looks at.
+    pub(crate) source: ObjectRef,
+}
+
+impl Craft {
+    /// Uploads what jobs read and write.
+    pub(crate) async fn prepare(address: SocketAddr) -> Arc<Self> {
+        let client = connect(address).await.expect("it serves");
+        let upload = async |content: Vec<u8>| client.upload_bytes(content.into()).await.expect("there is room");
+        let manifest = upload(b"{\"format\":\"sortinghat.simulated/1\"}\n".to_vec()).await;
+        let files = vec![UploadedFile { path: "a/photo.png".to_owned(), object: upload(b"photo".to_vec()).await }];
+        let source = upload(manifest::encode(&UploadManifest { files })).await;
+        Arc::new(Self { manifest, source })
+    }
+}
+
+impl Work for Craft {
+    fn start(&self, task: &Assignment) -> Duration {
+        Duration::from_millis(Dice::of(task.epoch, &task.task_id, 0).within(50..=300))
+    }
+
+    fn finish(&self, _: &Assignment) -> Outcome {
+        Outcome::Succeeded(TaskSucceeded { manifest: Some(self.manifest.clone().into()), summary: String::new() })
+    }
+}
+
+/// Clients that call until they are told to stop.
+pub(crate) struct Load {
+    stop: watch::Sender<bool>,
+    clients: Vec<Running>,
+}
+
+struct Running {
+    /// How many jobs it has seen to their end.
+    turns: watch::Receiver<usize>,
+    /// All that it has submitted.
+    jobs: JoinHandle<Result<Vec<String>, ClientError>>,
+}
+
+impl Load {
+    pub(crate) async fn start(address: SocketAddr, source: ObjectRef) -> Self {
+        let stop = watch::Sender::new(false);
+        let clients = (0..CLIENTS).map(|number| {
+            let (turns, seen) = watch::channel(0);
+            let jobs = tokio::spawn(call(address, ingest(number, source.clone()), stop.subscribe(), turns));
+            Running { turns: seen, jobs }
+        });
+        let load = Self { clients: clients.collect(), stop };
+        load.go_on().await;
+        load
+    }
+
+    /// Returns when every client has been served from beginning to end since.
+    pub(crate) async fn go_on(&self) {
+        let served = self.clients.iter().map(|client| {
+            let mut turns = client.turns.clone();
+            async move {
+                // One may be under way.
+                let enough = *turns.borrow() + 2;
+                // A client that is gone has met an error, which the end tells.
+                let _ = turns.wait_for(|turns| *turns >= enough).await;
+            }
+        });
+        tokio::time::timeout(PATIENCE, join_all(served)).await.expect("every client is served");
+    }
+
+    /// Stops the clients, and looks at what has become of their jobs.
+    pub(crate) async fn end(self, address: SocketAddr) {
+        self.stop.send_replace(true);
+        let mut jobs = Vec::new();
+        for client in self.clients {
+            jobs.extend(client.jobs.await.expect("no panic").expect("no call fails"));
+        }
+        let client = connect(address).await.expect("it serves");
+        let mut handed_back = 0;
+        for id in &jobs {
+            handed_back += check(&client.get_job(id).await.expect("it was accepted"));
+        }
+        assert!(handed_back > 0, "workers were to be replaced while they had tasks");
+        assert_eq!(count_jobs(&client).await, jobs.len(), "no submission became two jobs");
+        println!("{} jobs, {handed_back} attempts handed back", jobs.len());
+    }
+}
+
+/// Checks that a job has succeeded and that workers which drained were the only reason for more than one attempt; returns how many
+/// they handed back.
+fn check(job: &Job) -> usize {
+    assert_eq!(job.state(), JobState::Succeeded, "{job:?}");
+    let (last, earlier) = job.attempts.split_last().expect("it was run");
+    assert_eq!(last.outcome(), AttemptOutcome::Succeeded, "{job:?}");
+    assert!(earlier.iter().all(|attempt| attempt.outcome() == AttemptOutcome::Returned), "{job:?}");
+    earlier.len()
+}
+
+async fn count_jobs(client: &Client) -> usize {
+    let (mut count, mut token) = (0, String::new());
+    loop {
+        let (jobs, next) = client.list_jobs(&JobFilter::default(), MAX_PAGE_SIZE, &token).await.expect("it answers");
+        count += jobs.len();
+        if next.is_empty() {
+            return count;
+        }
+        token = next;
+    }
+}
+
+/// Submits a job, follows it to its end and looks at it and around, again and again; returns the jobs.
+async fn call(
+    address: SocketAddr,
+    spec: JobSpec,
+    stop: watch::Receiver<bool>,
+    turns: watch::Sender<usize>,
+) -> Result<Vec<String>, ClientError> {
+    let mut client = connect(address).await?;
+    let mut jobs = Vec::new();
+    while !*stop.borrow() {
+        // In turns as a service, which keeps its connection, and as a command, which has just been started.
+        if jobs.len() % 2 == 1 {
+            client = connect(address).await?;
+        }
+        let spec = spec.clone().try_into().expect("well formed");
+        let id = client.submit(&Submission::new(spec)).await?.id;
+        let mut watch = client.watch(&id, 0);
+        while watch.next().await?.is_some() {}
+        client.get_job(&id).await?;
+        client.get_queue().await?;
+        client.list_workers().await?;
+        client.list_datasets().await?;
+        jobs.push(id);
+        turns.send_modify(|turns| *turns += 1);
+    }
+    Ok(jobs)
+}
+
+async fn connect(address: SocketAddr) -> Result<Client, ClientError> {
+    Client::connect(Endpoint::local(format!("http://{address}"))).await
+}
+
+fn ingest(client: usize, source: ObjectRef) -> JobSpec {
+    let dataset_name = format!("client-{client}");
+    JobSpec { kind: Some(Kind::Ingest(IngestSpec { dataset_name, source: Some(source.into()), ..Default::default() })) }
+}
