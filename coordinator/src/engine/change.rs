@@ -241,6 +241,8 @@ fn place(batch: &mut Batch, before: &Loaded, task: &TaskRecord, now: UnixMs) {
     batch.insertions.extend(new.into_iter().filter(|entry| !old.contains(entry)));
     if !was.is_claimable() && is.is_claimable() {
         open_queue(batch, &rank.queue);
+    } else if !was.waits() && is.waits() {
+        reserve_queue(batch, &rank.queue);
     }
     let (from, to) = (Phase::from(&was.state), Phase::from(&is.state));
     if from != to {
@@ -264,4 +266,11 @@ fn place(batch: &mut Batch, before: &Loaded, task: &TaskRecord, now: UnixMs) {
 pub(super) fn open_queue(batch: &mut Batch, queue: &QueueName) {
     batch.insertions.push((keys::OPEN_QUEUES.to_owned(), queue.to_string()));
     batch.topics.push(keys::READY.into());
+}
+
+/// Counts a queue among those of its tenant, in the batch that puts a task into it which cannot be claimed yet.
+pub(super) fn reserve_queue(batch: &mut Batch, queue: &QueueName) {
+    if queue.is_bounded() {
+        batch.insertions.push((keys::OPEN_QUEUES.to_owned(), queue.to_string()));
+    }
 }

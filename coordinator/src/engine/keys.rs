@@ -214,6 +214,16 @@ impl QueueName {
         format!("ready:{self}")
     }
 
+    /// Index of the tasks that will wait in it and cannot be claimed yet. They keep it open, and so counted among those of its tenant.
+    pub(super) fn reservations(&self) -> String {
+        format!("later:{self}")
+    }
+
+    /// Whether a tenant may have only so many like it.
+    pub(super) fn is_bounded(&self) -> bool {
+        !self.requirements.is_empty()
+    }
+
     /// The least name and the end of the names of a tenant's queues of one lane in [`OPEN_QUEUES`]. ';' follows ':'.
     pub(super) fn bounds(lane: Lane, tenant: &Tenant) -> (String, String) {
         (format!("{lane}:{tenant}:"), format!("{lane}:{tenant};"))
@@ -267,9 +277,13 @@ pub(super) fn tasks_in(phase: Phase) -> String {
 /// The index entries that a task has in its state.
 pub(super) fn placement(task: &Task, rank: &Rank) -> Vec<(String, String)> {
     let id = &task.id;
+    let reservation = || rank.queue.is_bounded().then(|| (rank.queue.reservations(), id.to_string()));
     match &task.state {
+        State::Blocked => reservation().into_iter().collect(),
         State::Ready { not_before: None } => vec![(rank.queue.index(), format!("{:020}:{id}", rank.order()))],
-        State::Ready { not_before: Some(at) } => vec![(DELAYED.to_owned(), at_time(*at, id))],
+        State::Ready { not_before: Some(at) } => {
+            [(DELAYED.to_owned(), at_time(*at, id))].into_iter().chain(reservation()).collect()
+        }
         State::Leased(lease) => {
             let urgency = match rank.queue.lane {
                 Lane::Interactive => 0,
@@ -280,7 +294,7 @@ pub(super) fn placement(task: &Task, rank: &Rank) -> Vec<(String, String)> {
             let leased = [(LEASES.to_owned(), at_time(lease.deadline, id)), held];
             leased.into_iter().chain(rank.kind.gives_way().then_some(gives_way)).collect()
         }
-        State::Blocked | State::Succeeded { .. } | State::Failed { .. } | State::Cancelled { .. } => Vec::new(),
+        State::Succeeded { .. } | State::Failed { .. } | State::Cancelled { .. } => Vec::new(),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The set of ready queues: opened with the first task, closed when they have been empty for a while.
+//! The set of ready queues: opened with the first task, closed when they have been empty for a while. One with requirements, of which
+//! a tenant may have only so many, is opened by tasks that cannot be claimed yet as well.
 //!
 //! Whoever makes a task ready enters its queue into the set in the same batch, without a look at what is there: that costs no
 //! contention. Closing must therefore be careful, since a task may come in just before: a closed queue is looked at once more
@@ -74,12 +75,14 @@ impl Shared {
     /// Refuses a queue that would be one too many for its tenant. Jobs that are accepted at the same moment may exceed the bound by
     /// as many; it is there to keep claims cheap.
     pub(super) async fn require_queue(&self, queue: &QueueName) -> Result<(), Refusal> {
-        if queue.requirements.is_empty() {
+        if !queue.is_bounded() {
             return Ok(());
         }
         let (from, until) = QueueName::bounds(queue.lane, &queue.tenant);
-        let open = Range::first(keys::OPEN_QUEUES, MAX_REQUIREMENT_CLASSES).from(from).until(until);
-        let open = self.store.range(open).await?;
+        // One more, for the queue of jobs that require nothing: the first name of all.
+        let open = Range::first(keys::OPEN_QUEUES, MAX_REQUIREMENT_CLASSES + 1).from(from.clone()).until(until);
+        let mut open = self.store.range(open).await?;
+        open.retain(|name| *name != from);
         if open.len() < MAX_REQUIREMENT_CLASSES || open.contains(&queue.to_string()) {
             return Ok(());
         }
@@ -129,14 +132,19 @@ impl Shared {
         self.apply_one(batch).await.map(drop)
     }
 
-    /// Queues that hold no task, and those that do.
+    /// Queues in which no task waits, now or later, and the others.
     async fn by_emptiness(&self, queues: Vec<String>) -> Result<(Vec<String>, Vec<String>), Refusal> {
-        let index = |name: &String| name.parse::<QueueName>().map(|queue| Range::first(queue.index(), 1));
-        let ranges = queues.iter().map(index).collect::<Result<_, Refusal>>()?;
+        let mut ranges = Vec::with_capacity(2 * queues.len());
+        for name in &queues {
+            let queue: QueueName = name.parse()?;
+            ranges.extend([queue.index(), queue.reservations()].map(|index| Range::first(index, 1)));
+        }
         let first = self.store.ranges(ranges).await?;
-        let (empty, filled): (Vec<_>, Vec<_>) = queues.into_iter().zip(first).partition(|(_, first)| first.is_empty());
-        let names = |queues: Vec<(String, _)>| queues.into_iter().map(|(name, _)| name).collect();
-        Ok((names(empty), names(filled)))
+        let (mut empty, mut filled) = (Vec::new(), Vec::new());
+        for (queue, first) in queues.into_iter().zip(first.chunks(2)) {
+            if first.iter().all(Vec::is_empty) { &mut empty } else { &mut filled }.push(queue);
+        }
+        Ok((empty, filled))
     }
 
     async fn closing_record(&self) -> Result<Option<Versioned<QueueClosingRecord>>, Refusal> {

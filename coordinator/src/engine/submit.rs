@@ -13,7 +13,7 @@ use sortinghat_proto::{
 
 use super::{
     Engine, MAX_TRIES, Shared, Submission,
-    change::open_queue,
+    change::{open_queue, reserve_queue},
     contended, keys,
     load::Versioned,
     pins::Pins,
@@ -297,7 +297,8 @@ fn create(batch: &mut Batch, job: &JobRecord, task: Task, acceptance: &Acceptanc
     batch.insertions.extend(placement);
     batch.increments.push((keys::jobs_in(&job.tenant, job.state()), 1));
     batch.increments.push((keys::tasks_in(phase), 1));
-    if is_claimable {
-        open_queue(batch, &rank.queue);
+    match is_claimable {
+        true => open_queue(batch, &rank.queue),
+        false => reserve_queue(batch, &rank.queue),
     }
 }

@@ -204,6 +204,11 @@ impl Task {
         matches!(self.state, State::Ready { not_before: None })
     }
 
+    /// Whether a worker may have it now or later, and none has.
+    pub fn waits(&self) -> bool {
+        matches!(self.state, State::Blocked | State::Ready { .. })
+    }
+
     /// The same new task, which may not be claimed before a time.
     #[must_use]
     pub fn not_before(mut self, not_before: Option<UnixMs>, now: UnixMs) -> Self {

@@ -9,7 +9,7 @@ use sortinghat_proto::{
     v1::{self, ErrorCode, JobState},
 };
 
-use crate::world::{Worker, World, ingest, request, settings, success};
+use crate::world::{START, Worker, World, ingest, request, settings, success};
 
 fn tenant(name: &str) -> Tenant {
     name.parse().expect("a tenant")
@@ -139,6 +139,32 @@ async fn different_requirements_are_bounded_so_that_claims_stay_cheap() {
     assert_eq!((refusal.code, refusal.field.as_str()), (ErrorCode::ResourceExhausted, "requirements"));
     world.accept(of_size(1)).await.expect("those that wait already may have company");
     world.accept(request(ingest())).await.expect("and nothing may always be required");
+}
+
+#[tokio::test]
+async fn requirements_of_jobs_that_cannot_start_yet_count_for_as_long_as_they_wait() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    let world = World::new().await;
+    let parent = world.submit(ingest()).await;
+    let of_size = |bytes| requiring(v1::Requirements { min_memory_bytes: bytes, ..v1::Requirements::default() });
+    let child = |bytes| v1::SubmitJobRequest { parents: vec![parent.to_string()], ..of_size(bytes) };
+    let not_before_unix_ms = START.plus_ms(DAY_MS).to_wire();
+    let delayed = |bytes| v1::SubmitJobRequest { not_before_unix_ms, ..of_size(bytes) };
+    let first = world.accept(delayed(1)).await.expect("accepted");
+    for bytes in 2..=MAX_REQUIREMENT_CLASSES as u64 {
+        world.accept(if bytes % 2 == 0 { child(bytes) } else { delayed(bytes) }).await.expect("accepted");
+    }
+    let linger_ms = settings().queue_linger_ms;
+    for _ in 0..3 {
+        assert_eq!(world.pass(linger_ms).await.closed, 0);
+    }
+    for request in [of_size(1 << 40), child(1 << 40), delayed(1 << 40)] {
+        assert_eq!(world.accept(request).await.expect_err("one too many").code, ErrorCode::ResourceExhausted);
+    }
+    world.engine.cancel(&world.tenant, &first.id.parse().expect("an id")).await.expect("it waits");
+    world.pass(linger_ms).await;
+    assert_eq!(world.pass(linger_ms).await.closed, 1);
+    world.accept(child(1 << 40)).await.expect("there is room again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
