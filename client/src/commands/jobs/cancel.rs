@@ -1,5 +1,6 @@
 use std::io::{IsTerminal as _, Write as _, stderr, stdin};
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 use sortinghat_client::JobFilter;
 use sortinghat_proto::v1::{CancelJobsResponse, Job, JobState};
@@ -13,16 +14,18 @@ use crate::{
     show::{json as to_json, numbers::counted},
 };
 
+/// Calls that are made side by side.
+const CALLS_AT_A_TIME: usize = 16;
+
 /// Cancels jobs by their ids.
 pub(super) async fn named(session: &Session, ids: &[String]) -> Result<Exit, Failure> {
     let client = session.connect().await?;
     // All are looked up before the first is cancelled: a mistyped id cancels nothing.
-    let mut jobs = Vec::with_capacity(ids.len());
-    for id in ids {
-        jobs.push(client.find_job(id).await?);
-    }
-    for job in jobs {
-        let job = client.cancel_job(&job.id).await?;
+    let found: Vec<_> = ids.iter().map(|id| client.find_job(id)).collect();
+    let jobs: Vec<Job> = stream::iter(found).buffered(CALLS_AT_A_TIME).try_collect().await?;
+    let cancelled: Vec<_> = jobs.iter().map(|job| client.cancel_job(&job.id)).collect();
+    let mut cancelled = stream::iter(cancelled).buffered(CALLS_AT_A_TIME);
+    while let Some(job) = cancelled.try_next().await? {
         match session.json() {
             true => session.print_json(&to_json::job(&job)),
             false => print_line(&told(&job)),
