@@ -12,14 +12,17 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::signal::Signal,
+};
 use sortinghat_tests::{Dice, Process};
 
 use crate::{
-    Failure,
+    Failure, PATIENCE,
     clock::{WallClock, compiler},
     cluster::Writer,
     settings::StoreKind,
@@ -263,7 +266,15 @@ impl Sabotage {
 impl Drop for Sabotage {
     fn drop(&mut self) {
         // Lets go of the traced process; killed, it might leave it stopped.
-        self.0.terminate();
+        self.0.signal(Signal::SIGTERM);
+        let asked = Instant::now();
+        while self.0.ended().is_none() {
+            if asked.elapsed() > PATIENCE {
+                println!("  strace does not let go of its process and is killed");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
