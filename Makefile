@@ -97,7 +97,7 @@ chaos: deps ## Faults against real processes, then a check of every job: FAULTS=
 bench: deps ## Photos a second on this machine, beside plain PyTorch settings
 	cargo run --package sortinghat-worker --example throughput -- $(CACHE)/photos
 
-# RUN takes options: --rounds, --jobs, --depths 1000,1000000, --workers, --alone.
+# RUN takes options: --rounds, --jobs, --depths 1000,1000000, --workers, --alone, --parts overload.
 bench-queue: test-deps ## Jobs a second through the queue, beside BullMQ and Celery: RUN="--depths 1000000"
 	@deploy/install.sh queue-peers
 	cargo build --release --package sortinghat-coordinator --bins

@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod guard;
+mod job_places;
 mod jobs;
 mod methods;
 mod places;
@@ -31,6 +32,7 @@ use crate::{
     objects::Objects,
 };
 use guard::GuardLayer;
+use job_places::JobPlaces;
 
 /// Calls at a time on one connection.
 const MAX_STREAMS_PER_CONNECTION: u32 = 1000;
@@ -55,7 +57,7 @@ pub(crate) fn router(
     objects: Objects,
     health: &HealthReporter,
 ) -> GuardedRouter {
-    let jobs = JobServiceServer::new(jobs::Jobs { engine: engine.clone() });
+    let jobs = JobServiceServer::new(jobs::Jobs { engine: engine.clone(), places: JobPlaces::default() });
     let artifacts = ArtifactServiceServer::new(artifacts::Artifacts { engine: engine.clone(), objects });
     let workers = WorkerServiceServer::new(workers::Workers { engine: engine.clone() });
     let health = tonic_health::server::HealthService::from_health_reporter(health.clone());

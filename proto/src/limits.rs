@@ -62,7 +62,9 @@ pub const DEFAULT_MAX_WAITING_JOBS_PER_TENANT: u64 = 1_000_000;
 /// Tasks of all tenants that may wait, unless configured otherwise.
 pub const DEFAULT_MAX_WAITING_TASKS: u64 = 4_000_000;
 /// Calls in flight that bring work: submissions. More would only wait for each other.
-pub const MAX_SUBMITS_IN_FLIGHT: usize = 256;
+pub const MAX_SUBMITS_IN_FLIGHT: usize = 128;
+/// Jobs that calls of many jobs may bring at the same time; one that brings more is alone. The store is busy with fewer.
+pub const MAX_BULK_JOBS_IN_FLIGHT: usize = 128;
 /// Other brief calls in flight.
 pub const MAX_BRIEF_CALLS_IN_FLIGHT: usize = 512;
 /// Uploads and downloads in flight; each upload may hold some 24 MiB.

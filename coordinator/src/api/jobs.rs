@@ -14,13 +14,14 @@ use sortinghat_proto::{
 use tonic::{Request, Response, Status};
 use tracing::Span;
 
-use super::caller;
+use super::{caller, job_places::JobPlaces};
 use crate::engine::{Engine, Submission};
 
 /// The service.
 #[derive(Clone)]
 pub(super) struct Jobs {
     pub(super) engine: Engine,
+    pub(super) places: JobPlaces,
 }
 
 /// Parses the id and lets the call's log lines carry it.
@@ -47,7 +48,9 @@ impl JobService for Jobs {
 
     async fn submit_jobs(&self, request: Request<SubmitJobsRequest>) -> Result<Response<SubmitJobsResponse>, Status> {
         let tenant = caller(&request).tenant;
-        Ok(Response::new(self.engine.submit_many(&tenant, request.into_inner().jobs).await?))
+        let jobs = request.into_inner().jobs;
+        let _places = self.places.take(jobs.len()).await?;
+        Ok(Response::new(self.engine.submit_many(&tenant, jobs).await?))
     }
 
     async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<GetJobResponse>, Status> {

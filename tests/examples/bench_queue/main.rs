@@ -5,9 +5,10 @@
 
 mod measure;
 mod ours;
+mod overload;
 mod peers;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use measure::{Latency, Throughput, median};
 use ours::{Ours, Store};
@@ -42,6 +43,24 @@ struct Settings {
     /// Leave the other queues out
     #[arg(long)]
     alone: bool,
+    /// What is measured
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Part::value_variants().to_vec())]
+    parts: Vec<Part>,
+}
+
+/// Something to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Full cycles beside other queues
+    Compare,
+    /// What a long queue holds of memory
+    Memory,
+    /// Many workers that wait
+    Workers,
+    /// Cycles before a long queue
+    Depths,
+    /// Ten times the nominal load
+    Overload,
 }
 
 /// Who is measured.
@@ -78,12 +97,24 @@ fn main() -> Result<(), Failure> {
     let settings = Settings::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        compare(&settings).await?;
+        if settings.parts.contains(&Part::Compare) {
+            compare(&settings).await?;
+        }
         for store in Store::ALL {
             println!("{}", store.name());
-            memory(store, 100_000).await?;
-            many_workers(store, settings.workers).await?;
-            depths(store, &settings.depths).await?;
+            for part in &settings.parts {
+                match part {
+                    Part::Compare => {}
+                    Part::Memory => memory(store, 100_000).await?,
+                    Part::Workers => many_workers(store, settings.workers).await?,
+                    Part::Depths => depths(store, &settings.depths).await?,
+                    Part::Overload => {
+                        for jobs_per_call in [10, 100] {
+                            overload::overload(store, jobs_per_call).await?;
+                        }
+                    }
+                }
+            }
         }
         Ok(())
     })

@@ -16,7 +16,7 @@ use sortinghat_proto::{
     manifest::{self, UploadManifest, UploadedFile},
     v1::{
         Assignment, ClassifySpec, FinetuneSpec, IngestSpec, JobSpec, SubmitJobRequest, SubmitJobsRequest,
-        TaskSucceeded, job_service_client::JobServiceClient, job_spec::Kind, submit_verdict::Verdict,
+        SubmitVerdict, TaskSucceeded, job_service_client::JobServiceClient, job_spec::Kind, submit_verdict::Verdict,
         task_outcome::Outcome,
     },
 };
@@ -232,18 +232,32 @@ impl Ours {
         servers.into_iter().flatten().map(|server| cpu_of(server.pid().as_raw())).sum()
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A job as all that are submitted.
+    pub(crate) fn job(&self) -> SubmitJobRequest {
+        let spec = JobSpec { kind: Some(Kind::Classify(self.classify.clone())) };
+        SubmitJobRequest { spec: Some(spec), ..SubmitJobRequest::default() }
+    }
+
     /// Submits so many jobs in one call and returns their ids.
     async fn submit(&mut self, count: usize) -> Result<Vec<String>, Failure> {
-        let spec = JobSpec { kind: Some(Kind::Classify(self.classify.clone())) };
-        let job = SubmitJobRequest { spec: Some(spec), ..SubmitJobRequest::default() };
-        let verdicts =
-            self.service.submit_jobs(SubmitJobsRequest { jobs: vec![job; count] }).await?.into_inner().verdicts;
+        let jobs = vec![self.job(); count];
+        let verdicts = self.service.submit_jobs(SubmitJobsRequest { jobs }).await?.into_inner().verdicts;
         let ids = verdicts.into_iter().map(|verdict| match verdict.verdict {
             Some(Verdict::Accepted(accepted)) => Ok(accepted.job.ok_or("a job is missing")?.id),
             other => Err(format!("a submission was refused: {other:?}").into()),
         });
         ids.collect()
     }
+}
+
+/// Whether a job was accepted.
+pub(crate) fn is_accepted(verdict: &SubmitVerdict) -> bool {
+    matches!(verdict.verdict, Some(Verdict::Accepted(_)))
 }
 
 fn submission(kind: Kind) -> Result<Submission, Failure> {
