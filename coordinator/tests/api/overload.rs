@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::{StreamExt as _, stream};
 use sortinghat_proto::{
     limits, retry_after,
-    v1::{GetJobRequest, SubmitJobRequest, SubmitJobResponse},
+    v1::{GetJobRequest, SubmitJobRequest, SubmitJobResponse, SubmitJobsRequest, submit_verdict::Verdict},
 };
 use tokio::{sync::watch, task::JoinHandle};
 use tonic::{Code, Request, Response, Status, client::Grpc, transport::Channel};
@@ -92,4 +92,37 @@ async fn a_flood_of_submissions_is_refused_and_everything_else_goes_on() {
     }
     client.jobs.submit_job(request).await.expect("there is room again");
     worker.finish(&lease).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_many_jobs_that_come_together_are_refused_as_a_whole_and_single_jobs_go_on() {
+    let coordinator = Coordinator::start().await;
+    let mut client = coordinator.client().await;
+    let request = client.ingest_request("stamps").await;
+    let many = SubmitJobsRequest { jobs: vec![request.clone(); limits::MAX_JOBS_PER_CALL] };
+    let flood: Vec<_> = (0..40)
+        .map(|_| {
+            let (mut client, many) = (client.clone(), many.clone());
+            tokio::spawn(async move { client.jobs.submit_jobs(many).await })
+        })
+        .collect();
+    for _ in 0..10 {
+        client.jobs.submit_job(request.clone()).await.expect("it has its own room");
+    }
+    let (mut accepted, mut refused) = (0, 0);
+    for answer in flood {
+        match answer.await.expect("no panic") {
+            Ok(answer) => {
+                let verdicts = answer.into_inner().verdicts;
+                assert!(verdicts.iter().all(|verdict| matches!(verdict.verdict, Some(Verdict::Accepted(_)))));
+                accepted += 1;
+            }
+            Err(status) => {
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+                assert!(retry_after(&status).is_some_and(|pause| pause < Duration::from_secs(1)), "{status:?}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(accepted > 0 && refused > 0, "{accepted} accepted, {refused} refused");
 }
