@@ -18,6 +18,8 @@ use tokio::{sync::watch, task::JoinHandle};
 
 /// Clients that call at the same time.
 const CLIENTS: usize = 10;
+/// How often each looks at the queue between two jobs.
+const COMMANDS: usize = 20;
 
 /// What simulated workers do: nothing, for a while.
 pub(crate) struct Craft {
@@ -138,18 +140,18 @@ async fn call(
     let mut client = connect(address).await?;
     let mut jobs = Vec::new();
     while !*stop.borrow() {
-        // In turns as a service, which keeps its connection, and as a command, which has just been started.
-        if jobs.len() % 2 == 1 {
-            client = connect(address).await?;
-        }
         let spec = spec.clone().try_into().expect("well formed");
         let id = client.submit(&Submission::new(spec)).await?.id;
         let mut watch = client.watch(&id, 0);
         while watch.next().await?.is_some() {}
         client.get_job(&id).await?;
-        client.get_queue().await?;
         client.list_workers().await?;
         client.list_datasets().await?;
+        // As commands do, each of which connects anew. The last one goes on as a service does, which keeps its connection.
+        for _ in 0..COMMANDS {
+            client = connect(address).await?;
+            client.get_queue().await?;
+        }
         jobs.push(id);
         turns.send_modify(|turns| *turns += 1);
     }
