@@ -10,7 +10,8 @@ use sortinghat_proto::{Refusal, TaskId, Tenant, WorkerId};
 
 use super::{
     MAX_TRIES, Shared,
-    change::Change,
+    change::{Change, Holding},
+    companions::Companions,
     keys::{self, QueueName},
     load::Loaded,
     tenant_queue::{Gate, Gates},
@@ -76,8 +77,8 @@ struct Picked {
 
 /// What became of a try.
 struct Claimed {
-    /// How many tasks the worker has now.
-    tasks: usize,
+    /// What the worker has now.
+    tasks: Vec<Holding>,
     /// Some changed between the read and the batch.
     raced: bool,
 }
@@ -141,12 +142,18 @@ impl Claims {
 }
 
 impl Shared {
-    /// Leases up to `capacity` tasks to a worker, in the order of [`ClaimOrder`], and returns how many. They are found in its
-    /// index of held tasks from then on, whether or not the answer reaches it.
-    pub(super) async fn claim(&self, claimant: &Claimant, capacity: usize) -> Result<usize, Refusal> {
+    /// Leases up to `capacity` tasks to a worker, in the order of [`ClaimOrder`], and returns them. They are found in its
+    /// index of held tasks from then on, whether or not the answer reaches it. The companions go along with the leases, if there
+    /// are any.
+    pub(super) async fn claim(
+        &self,
+        claimant: &Claimant,
+        capacity: usize,
+        companions: &mut Companions,
+    ) -> Result<Vec<Holding>, Refusal> {
         let capacity = capacity.min(MAX_CLAIMS);
         if capacity == 0 {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let mut lost_races = 0;
         for _ in 0..MAX_TRIES {
@@ -159,17 +166,17 @@ impl Shared {
             let mut round = self.claims.begin(queues, shares);
             let picked = self.pick(claimant, &mut round, capacity, &gates).await?;
             if picked.is_empty() && (is_all || round.left > 0) {
-                return Ok(0);
+                return Ok(Vec::new());
             }
-            let claimed = self.lease(claimant, &picked, &gates).await?;
-            if claimed.tasks > 0 {
-                self.sessions.gave(&claimant.id, claimed.tasks);
+            let claimed = self.lease(claimant, &picked, &gates, companions).await?;
+            if !claimed.tasks.is_empty() {
+                self.sessions.gave(&claimant.id, claimed.tasks.len());
                 return Ok(claimed.tasks);
             }
             lost_races += usize::from(claimed.raced);
         }
         // Others took them all, time and again; the next poll tries again.
-        Ok(0)
+        Ok(Vec::new())
     }
 
     /// The first tasks of the queues that this worker may serve, only of queues that have any; and what holds for their tenants.
@@ -241,7 +248,13 @@ impl Shared {
     }
 
     /// Leases the candidates and cancels what shall not run any more, each only if its tenant's queue is still as it was read.
-    async fn lease(&self, claimant: &Claimant, picked: &Picked, gates: &Gates) -> Result<Claimed, Refusal> {
+    async fn lease(
+        &self,
+        claimant: &Claimant,
+        picked: &Picked,
+        gates: &Gates,
+        companions: &mut Companions,
+    ) -> Result<Claimed, Refusal> {
         let now = self.store.now().await?;
         let candidates = picked.candidates.iter().map(|candidate| (&candidate.loaded, Some(candidate)));
         let cancelled = picked.cancelled.iter().map(|loaded| (loaded, None));
@@ -263,13 +276,13 @@ impl Shared {
                 changed.push(candidate);
             }
         }
-        let applied = self.commit_all(changes).await?;
-        let raced = applied.iter().any(|applied| !applied);
-        let taken = || changed.iter().zip(&applied).filter(|(_, applied)| **applied);
-        let leased = || taken().filter_map(|(candidate, _)| *candidate);
-        self.claims.served(leased().map(|candidate| &candidate.pick));
-        leased().for_each(|candidate| self.left.taken(&candidate.loaded.task.value.task.id));
-        Ok(Claimed { tasks: leased().count(), raced })
+        let applied = companions.commit_with(self, changes).await?;
+        let raced = applied.iter().any(Option::is_none);
+        let leased = changed.into_iter().zip(applied).filter_map(|(candidate, applied)| Some((candidate?, applied?)));
+        let (leased, tasks): (Vec<&Candidate>, Vec<Holding>) = leased.unzip();
+        self.claims.served(leased.iter().map(|candidate| &candidate.pick));
+        leased.iter().for_each(|candidate| self.left.taken(&candidate.loaded.task.value.task.id));
+        Ok(Claimed { tasks, raced })
     }
 }
 

@@ -7,7 +7,7 @@ use sortinghat_proto::{JobId, Refusal, TaskId, Tenant};
 
 use super::{
     Shared,
-    change::Prepared,
+    change::{Holding, Prepared},
     keys,
     records::{self, JobRecord, ShardsRecord, TaskRecord},
     shards::LastShard,
@@ -31,6 +31,12 @@ pub(super) struct Loaded {
     pub(super) task: Versioned<TaskRecord>,
     /// For a shard, and for no other task: what all shards of the job go by.
     pub(super) shards: Option<Versioned<ShardsRecord>>,
+}
+
+impl From<Loaded> for Holding {
+    fn from(loaded: Loaded) -> Self {
+        Self { job: loaded.job.value, task: loaded.task.value }
+    }
 }
 
 impl Loaded {
@@ -113,12 +119,12 @@ impl Shared {
 
     /// Applies a change; `true` if it is known to be applied, as with [`apply_one`](Self::apply_one).
     pub(super) async fn commit(&self, prepared: Prepared) -> Result<bool, Refusal> {
-        Ok(self.commit_all(vec![prepared]).await? == [true])
+        Ok(self.commit_all(vec![prepared]).await?.iter().all(Option::is_some))
     }
 
-    /// Applies independent changes, and tells of each whether it is known to be applied. Whoever ends the last shard of a job
-    /// goes on with the job; should that fail, a sweep does.
-    pub(super) async fn commit_all(&self, prepared: Vec<Prepared>) -> Result<Vec<bool>, Refusal> {
+    /// Applies independent changes, and tells of each what there is now if it is known to be applied. Whoever ends the last shard
+    /// of a job goes on with the job; should that fail, a sweep does.
+    pub(super) async fn commit_all(&self, prepared: Vec<Prepared>) -> Result<Vec<Option<Holding>>, Refusal> {
         let (applied, last_shards) = self.apply_all(prepared).await?;
         for last in last_shards {
             if let Err(refusal) = self.settle(&last.job).await {
@@ -128,17 +134,27 @@ impl Shared {
         Ok(applied)
     }
 
-    /// Applies independent changes; tells of each whether it is known to be applied, and which of them ended the last shard of
-    /// a job.
-    pub(super) async fn apply_all(&self, mut prepared: Vec<Prepared>) -> Result<(Vec<bool>, Vec<LastShard>), Refusal> {
+    /// Applies independent changes; tells of each what there is now if it is known to be applied, and which of them ended the last
+    /// shard of a job.
+    pub(super) async fn apply_all(
+        &self,
+        mut prepared: Vec<Prepared>,
+    ) -> Result<(Vec<Option<Holding>>, Vec<LastShard>), Refusal> {
+        if prepared.is_empty() {
+            return Ok((Vec::new(), Vec::new()));
+        }
         let batches = prepared.iter_mut().map(|prepared| std::mem::take(&mut prepared.batch)).collect();
         let verdicts = self.store.apply(batches).await?;
-        let applied = verdicts.iter().map(|verdict| matches!(verdict, Verdict::Applied(_))).collect();
-        let last_shards = prepared.into_iter().zip(verdicts).filter_map(|(prepared, verdict)| match verdict {
-            Verdict::Applied(counters) => prepared.applied(&counters),
+        let mut last_shards = Vec::new();
+        let applied = prepared.into_iter().zip(verdicts).map(|(prepared, verdict)| match verdict {
+            Verdict::Applied(counters) => {
+                let (after, last_shard) = prepared.applied(&counters);
+                last_shards.extend(last_shard);
+                Some(after)
+            }
             Verdict::Conflict | Verdict::Unknown => None,
         });
-        Ok((applied, last_shards.collect()))
+        Ok((applied.collect(), last_shards))
     }
 
     /// Applies one batch; `true` if it is known to be applied. After `false` the caller reads again: the rules make every
