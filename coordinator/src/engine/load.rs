@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     queue::Role,
-    store::{Batch, Expectation, Verdict},
+    store::{Batch, Expectation, Record, Verdict},
 };
 
 /// A record and the version that it was read with.
@@ -46,6 +46,17 @@ impl Loaded {
     }
 }
 
+/// Decodes records of one type that were read by these keys.
+fn decode_all<T: DeserializeOwned>(
+    keys: &[String],
+    records: Vec<Option<Record>>,
+) -> Result<Vec<Option<Versioned<T>>>, Refusal> {
+    let decoded = keys.iter().zip(records).map(|(key, record)| {
+        record.map(|record| Ok(Versioned { version: record.version, value: records::decode(key, &record.value)? }))
+    });
+    decoded.map(Option::transpose).collect()
+}
+
 /// What a batch must expect of a record that was read like this.
 pub(super) fn expectation<T>(read: &Option<Versioned<T>>) -> Expectation {
     read.as_ref().map_or(Expectation::Absent, |record| Expectation::Version(record.version))
@@ -57,11 +68,7 @@ impl Shared {
         &self,
         keys: &[String],
     ) -> Result<Vec<Option<Versioned<T>>>, Refusal> {
-        let records = self.store.read(keys).await?;
-        let decoded = keys.iter().zip(records).map(|(key, record)| {
-            record.map(|record| Ok(Versioned { version: record.version, value: records::decode(key, &record.value)? }))
-        });
-        decoded.map(Option::transpose).collect()
+        decode_all(keys, self.store.read(keys).await?)
     }
 
     /// Reads one record.
@@ -71,12 +78,12 @@ impl Shared {
 
     /// Reads tasks with their jobs; those that do not exist are left out.
     pub(super) async fn load(&self, ids: &[TaskId]) -> Result<Vec<Loaded>, Refusal> {
-        let task_keys: Vec<String> = ids.iter().map(keys::task).collect();
         // Many of them may be shards of one job.
         let jobs: BTreeSet<&JobId> = ids.iter().map(TaskId::job).collect();
-        let job_keys: Vec<String> = jobs.iter().map(|job| keys::job(job)).collect();
-        let tasks = self.read_all::<TaskRecord>(&task_keys).await?;
-        let records = self.read_all::<JobRecord>(&job_keys).await?;
+        let keys: Vec<String> = ids.iter().map(keys::task).chain(jobs.iter().map(|job| keys::job(job))).collect();
+        let mut tasks = self.store.read(&keys).await?;
+        let records = decode_all::<JobRecord>(&keys[ids.len()..], tasks.split_off(ids.len()))?;
+        let tasks = decode_all::<TaskRecord>(&keys, tasks)?;
         let jobs: BTreeMap<&JobId, Option<Versioned<JobRecord>>> = jobs.into_iter().zip(records).collect();
         let both = |(id, task): (&TaskId, Option<_>)| {
             let job = jobs.get(id.job()).cloned().flatten()?;

@@ -79,6 +79,7 @@ impl Engine {
         let until = Instant::now() + Duration::from_millis(held_ms);
         let message = Message::parse(worker, request, arrived, held_ms)?;
         let mut intaken = shared.take_in(&message).await?;
+        let mut now = arrived;
         loop {
             turn.check()?;
             let mut place = shared.waiting.enter(&message.worker, message.free_slots);
@@ -86,7 +87,7 @@ impl Engine {
                 Some(held) => held,
                 None => shared.held_with_claims(&message).await?,
             };
-            let (answer, is_news) = shared.answer(&message, &intaken, held).await?;
+            let (answer, is_news) = shared.answer(&message, &intaken, held, now).await?;
             if is_news || Instant::now() >= until || shared.draining.is_cancelled() {
                 return Ok(answer);
             }
@@ -97,6 +98,7 @@ impl Engine {
                 () = shared.draining.cancelled() => {}
                 () = tokio::time::sleep_until(until) => {}
             }
+            now = shared.store.now().await?;
         }
     }
 
@@ -197,6 +199,7 @@ impl Shared {
         message: &Message,
         intaken: &Intaken,
         held: Vec<Held>,
+        now: UnixMs,
     ) -> Result<(v1::SynchronizeResponse, bool), Refusal> {
         let mut instructions = HashSet::new();
         let mut leases = Vec::with_capacity(held.len());
@@ -216,7 +219,6 @@ impl Shared {
         let running = message.reports.iter().filter(|report| report.outcome.is_none()).map(LeaseReport::name);
         let lost = running.filter(|name| !held.iter().any(|held| held.name == *name));
         instructions.extend(lost.map(Instruction::Stop));
-        let now = self.store.now().await?;
         let is_news = self.sessions.is_news(&message.worker.id, &instructions, now, self.rules.lease_ttl_ms / 3)
             || !intaken.acknowledged.is_empty()
             || intaken.events_recorded;
