@@ -188,7 +188,7 @@ impl Background {
     fn start(engine: &Engine, metrics_listener: Option<TcpListener>) -> Self {
         let stop = CancellationToken::new();
         let (sweeper, sweeps_stop) = (engine.clone(), stop.clone());
-        let sweeps = tokio::spawn(async move { sweeper.run_sweeps(sweeps_stop).await });
+        let sweeps = tokio::spawn(async move { sweeper.run(sweeps_stop).await });
         let pages =
             metrics_listener.map(|listener| tokio::spawn(metrics::serve(listener, engine.clone(), stop.clone())));
         Self { stop, sweeps, pages }

@@ -7,8 +7,10 @@ use sortinghat_proto::{
 };
 
 use super::{
-    Shared, keys,
-    load::{Loaded, Versioned},
+    Shared,
+    change::Holding,
+    keys,
+    load::Versioned,
     records::{Input, JobRecord, TaskRecord},
 };
 use crate::queue::{Division, Lease, Output, Role, State};
@@ -25,25 +27,25 @@ impl Shared {
     /// it sent it, which was before, and so never believes that it holds the lease for longer than it does.
     pub(super) async fn told_lease(
         &self,
-        loaded: &Loaded,
+        held: &Holding,
         lease: &Lease,
         since: UnixMs,
         is_known: bool,
     ) -> Result<v1::Lease, Refusal> {
-        let assignment = if is_known { None } else { Some(self.assignment(loaded, lease).await?) };
+        let assignment = if is_known { None } else { Some(self.assignment(held, lease).await?) };
         Ok(v1::Lease {
-            key: Some(v1::LeaseKey { task_id: loaded.task.value.task.id.to_string(), epoch: lease.token.epoch }),
+            key: Some(v1::LeaseKey { task_id: held.task.task.id.to_string(), epoch: lease.token.epoch }),
             ttl_ms: u32::try_from(lease.deadline.ms_since(since)).unwrap_or(u32::MAX),
-            acknowledged_events: loaded.task.value.events.acknowledged,
-            cancel: loaded.task.value.task.cancel_requested,
+            acknowledged_events: held.task.events.acknowledged,
+            cancel: held.task.task.cancel_requested,
             preempt: lease.preempted.is_some(),
             assignment,
         })
     }
 
-    async fn assignment(&self, loaded: &Loaded, lease: &Lease) -> Result<v1::Assignment, Refusal> {
-        let job = &loaded.job.value;
-        let task = &loaded.task.value.task;
+    async fn assignment(&self, held: &Holding, lease: &Lease) -> Result<v1::Assignment, Refusal> {
+        let job = &held.job;
+        let task = &held.task.task;
         let dataset = self.resolve(job.dataset.as_ref()).await?;
         let model = self.resolve(job.model.as_ref()).await?;
         Ok(v1::Assignment {

@@ -47,15 +47,25 @@ pub(super) struct Change<'a> {
 /// A change that can be applied, and what follows once it was.
 pub(super) struct Prepared {
     pub(super) batch: Batch,
+    /// What there is once it is applied.
+    pub(super) after: Holding,
     counters: Vec<Counter>,
     last_shard: Option<LastShard>,
 }
 
+/// A task and its job.
+#[derive(Debug, Clone)]
+pub(super) struct Holding {
+    pub(super) job: JobRecord,
+    pub(super) task: TaskRecord,
+}
+
 impl Prepared {
-    /// The batch is known to be applied, with these counters. Returns the shard that was the last one of its job, if it was.
-    pub(super) fn applied(self, counters: &[i64]) -> Option<LastShard> {
+    /// The batch is known to be applied, with these counters. Returns what there is now, and the shard that was the last one of
+    /// its job, if it was.
+    pub(super) fn applied(self, counters: &[i64]) -> (Holding, Option<LastShard>) {
         self.counters.iter().for_each(|counter| counter.increment(1));
-        self.last_shard.filter(|last| last.is_last(counters))
+        (self.after, self.last_shard.filter(|last| last.is_last(counters)))
     }
 }
 
@@ -217,17 +227,20 @@ impl<'a> Change<'a> {
         }
         let mut last_shard = None;
         let (mut batch, mut counters) = (self.batch, self.counters);
-        if let Some(go_by) = &before.shards {
+        let job = if let Some(go_by) = &before.shards {
             last_shard = shards::move_shard(&mut batch, before, go_by, &self.task.task);
             shards::hand_over(&mut batch, &mut self.task, self.waiting, self.now);
+            self.ledger.job
         } else {
-            counters.extend(self.ledger.write_to(&mut batch));
-        }
+            let (job, counted) = self.ledger.write_to(&mut batch);
+            counters.extend(counted);
+            job
+        };
         let task_key = keys::task(&self.task.task.id);
         batch.checks.push((task_key.clone(), Expectation::Version(before.task.version)));
         batch.writes.push((task_key, records::encode(&self.task)));
         place(&mut batch, before, &self.task, self.now);
-        Ok(Some(Prepared { batch, counters, last_shard }))
+        Ok(Some(Prepared { batch, after: Holding { job, task: self.task }, counters, last_shard }))
     }
 }
 

@@ -5,12 +5,14 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use futures::future;
 use rand::{RngExt as _, rngs::StdRng};
-use sortinghat_proto::{Refusal, TaskId, Tenant, WorkerId};
+use sortinghat_proto::{Refusal, TaskId, Tenant, WorkerId, time::UnixMs};
 
 use super::{
     MAX_TRIES, Shared,
-    change::Change,
+    change::{Change, Holding},
+    companions::Companions,
     keys::{self, QueueName},
     load::Loaded,
     tenant_queue::{Gate, Gates},
@@ -76,8 +78,8 @@ struct Picked {
 
 /// What became of a try.
 struct Claimed {
-    /// How many tasks the worker has now.
-    tasks: usize,
+    /// What the worker has now.
+    tasks: Vec<Holding>,
     /// Some changed between the read and the batch.
     raced: bool,
 }
@@ -141,12 +143,18 @@ impl Claims {
 }
 
 impl Shared {
-    /// Leases up to `capacity` tasks to a worker, in the order of [`ClaimOrder`], and returns how many. They are found in its
-    /// index of held tasks from then on, whether or not the answer reaches it.
-    pub(super) async fn claim(&self, claimant: &Claimant, capacity: usize) -> Result<usize, Refusal> {
+    /// Leases up to `capacity` tasks to a worker, in the order of [`ClaimOrder`], and returns them. They are found in its
+    /// index of held tasks from then on, whether or not the answer reaches it. The companions go along with the leases, if there
+    /// are any.
+    pub(super) async fn claim(
+        &self,
+        claimant: &Claimant,
+        capacity: usize,
+        companions: &mut Companions,
+    ) -> Result<Vec<Holding>, Refusal> {
         let capacity = capacity.min(MAX_CLAIMS);
         if capacity == 0 {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let mut lost_races = 0;
         for _ in 0..MAX_TRIES {
@@ -155,40 +163,43 @@ impl Shared {
             let (mut queues, gates) = self.heads(claimant, window).await?;
             let is_all = queues.iter().all(|queue| queue.entries.len() < window);
             scatter(&mut queues, lost_races * capacity, &mut self.dice());
-            let shares = self.shares(&queues).await?;
+            let shares = self.shares(&queues, companions).await?;
             let mut round = self.claims.begin(queues, shares);
-            let picked = self.pick(claimant, &mut round, capacity, &gates).await?;
+            let now = self.store.now().await?;
+            let picked = self.pick(claimant, &mut round, capacity, &gates, now).await?;
             if picked.is_empty() && (is_all || round.left > 0) {
-                return Ok(0);
+                return Ok(Vec::new());
             }
-            let claimed = self.lease(claimant, &picked, &gates).await?;
-            if claimed.tasks > 0 {
-                self.sessions.gave(&claimant.id, claimed.tasks);
+            let claimed = self.lease(claimant, &picked, &gates, now, companions).await?;
+            if !claimed.tasks.is_empty() {
+                self.sessions.gave(&claimant.id, claimed.tasks.len());
                 return Ok(claimed.tasks);
             }
             lost_races += usize::from(claimed.raced);
         }
         // Others took them all, time and again; the next poll tries again.
-        Ok(0)
+        Ok(Vec::new())
     }
 
     /// The first tasks of the queues that this worker may serve, only of queues that have any; and what holds for their tenants.
     async fn heads(&self, claimant: &Claimant, window: usize) -> Result<(Vec<Heads>, Gates), Refusal> {
-        let (mut queues, gates) = self.unpaused_queues().await?;
+        let mut queues = self.open_queues().await?;
         queues.retain(|queue| may_serve(claimant, queue));
-        if queues.is_empty() {
-            return Ok((Vec::new(), gates));
-        }
-        let entries =
-            self.store.ranges(queues.iter().map(|queue| Range::first(queue.index(), window)).collect()).await?;
-        let heads = queues.into_iter().zip(entries).filter(|(_, entries)| !entries.is_empty());
-        let heads =
-            heads.map(|(queue, entries)| Heads { lane: queue.lane, tenant: queue.tenant, entries: entries.into() });
+        let entries = self.store.ranges(queues.iter().map(|queue| Range::first(queue.index(), window)).collect());
+        let entries = async { Ok(entries.await?) };
+        let (gates, entries) = future::try_join(self.gates(queues.iter().map(|queue| &queue.tenant)), entries).await?;
+        let has_tasks =
+            |(queue, entries): &(&QueueName, Vec<String>)| !entries.is_empty() && !gates.is_paused(&queue.tenant);
+        let heads = queues.iter().zip(entries).filter(has_tasks).map(|(queue, entries)| Heads {
+            lane: queue.lane,
+            tenant: queue.tenant.clone(),
+            entries: entries.into(),
+        });
         Ok((heads.collect(), gates))
     }
 
-    /// What the tenants of these queues run now. Only read where there is somebody to share with.
-    async fn shares(&self, queues: &[Heads]) -> Result<HashMap<Tenant, Share>, Refusal> {
+    /// What the tenants of these queues run once the companions are applied. Only read where there is somebody to share with.
+    async fn shares(&self, queues: &[Heads], companions: &Companions) -> Result<HashMap<Tenant, Share>, Refusal> {
         let tenants: HashSet<&Tenant> = queues.iter().map(|queue| &queue.tenant).collect();
         let tenants: Vec<&Tenant> = tenants.into_iter().collect();
         let running = match tenants.as_slice() {
@@ -202,7 +213,13 @@ impl Shared {
             let share = Share { running: u64::try_from(running).unwrap_or(0), weight: self.weight(tenant) };
             (tenant.clone(), share)
         };
-        Ok(tenants.into_iter().zip(running).map(share).collect())
+        let mut shares: HashMap<Tenant, Share> = tenants.into_iter().zip(running).map(share).collect();
+        for tenant in companions.freed_slots() {
+            if let Some(share) = shares.get_mut(tenant) {
+                share.running = share.running.saturating_sub(1);
+            }
+        }
+        Ok(shares)
     }
 
     /// Up to `capacity` tasks in their order, without those that should be left to a better worker, and those that are cancelled on
@@ -214,8 +231,8 @@ impl Shared {
         round: &mut Round<'_>,
         capacity: usize,
         gates: &Gates,
+        now: UnixMs,
     ) -> Result<Picked, Refusal> {
-        let now = self.store.now().await?;
         let mut picked = Picked::default();
         while round.left < MAX_LEFT {
             let picks = round.reserve(picked.room(capacity));
@@ -241,8 +258,14 @@ impl Shared {
     }
 
     /// Leases the candidates and cancels what shall not run any more, each only if its tenant's queue is still as it was read.
-    async fn lease(&self, claimant: &Claimant, picked: &Picked, gates: &Gates) -> Result<Claimed, Refusal> {
-        let now = self.store.now().await?;
+    async fn lease(
+        &self,
+        claimant: &Claimant,
+        picked: &Picked,
+        gates: &Gates,
+        now: UnixMs,
+        companions: &mut Companions,
+    ) -> Result<Claimed, Refusal> {
         let candidates = picked.candidates.iter().map(|candidate| (&candidate.loaded, Some(candidate)));
         let cancelled = picked.cancelled.iter().map(|loaded| (loaded, None));
         let (mut changes, mut changed) = (Vec::new(), Vec::new());
@@ -263,13 +286,13 @@ impl Shared {
                 changed.push(candidate);
             }
         }
-        let applied = self.commit_all(changes).await?;
-        let raced = applied.iter().any(|applied| !applied);
-        let taken = || changed.iter().zip(&applied).filter(|(_, applied)| **applied);
-        let leased = || taken().filter_map(|(candidate, _)| *candidate);
-        self.claims.served(leased().map(|candidate| &candidate.pick));
-        leased().for_each(|candidate| self.left.taken(&candidate.loaded.task.value.task.id));
-        Ok(Claimed { tasks: leased().count(), raced })
+        let applied = companions.commit_with(self, changes).await?;
+        let raced = applied.iter().any(Option::is_none);
+        let leased = changed.into_iter().zip(applied).filter_map(|(candidate, applied)| Some((candidate?, applied?)));
+        let (leased, tasks): (Vec<&Candidate>, Vec<Holding>) = leased.unzip();
+        self.claims.served(leased.iter().map(|candidate| &candidate.pick));
+        leased.iter().for_each(|candidate| self.left.taken(&candidate.loaded.task.value.task.id));
+        Ok(Claimed { tasks, raced })
     }
 }
 

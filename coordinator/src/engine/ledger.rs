@@ -71,12 +71,13 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Adds all of it to a batch, which then applies only if the job is still as it was read.
-    pub(super) fn write_to(self, batch: &mut Batch) -> Vec<Counter> {
+    /// Adds all of it to a batch, which then applies only if the job is still as it was read; returns the job as it is then, and
+    /// what to count.
+    pub(super) fn write_to(self, batch: &mut Batch) -> (JobRecord, Vec<Counter>) {
         let key = keys::job(&self.job.id);
         batch.checks.push((key.clone(), Expectation::Version(self.before.version)));
         if self.is_unchanged() {
-            return self.counters;
+            return (self.job, self.counters);
         }
         self.move_entries(batch);
         if self.job.has_ended() && !self.before.value.has_ended() && self.job.has_children {
@@ -89,7 +90,7 @@ impl<'a> Ledger<'a> {
             batch.checks.push((key.clone(), Expectation::Absent));
             batch.writes.push((key, records::encode(&EventRecord(event))));
         }
-        self.counters
+        (self.job, self.counters)
     }
 
     /// Moves the job's index entries, and counts it in the state that it now has.

@@ -7,14 +7,14 @@ use sortinghat_proto::{JobId, Refusal, TaskId, Tenant};
 
 use super::{
     Shared,
-    change::Prepared,
+    change::{Holding, Prepared},
     keys,
     records::{self, JobRecord, ShardsRecord, TaskRecord},
     shards::LastShard,
 };
 use crate::{
     queue::Role,
-    store::{Batch, Expectation, Verdict},
+    store::{Batch, Expectation, Record, Verdict},
 };
 
 /// A record and the version that it was read with.
@@ -33,11 +33,28 @@ pub(super) struct Loaded {
     pub(super) shards: Option<Versioned<ShardsRecord>>,
 }
 
+impl From<Loaded> for Holding {
+    fn from(loaded: Loaded) -> Self {
+        Self { job: loaded.job.value, task: loaded.task.value }
+    }
+}
+
 impl Loaded {
     /// Whether it is a shard that shall not run any more.
     pub(super) fn is_stopping(&self) -> bool {
         self.shards.as_ref().is_some_and(|shards| shards.value.stop.is_some())
     }
+}
+
+/// Decodes records of one type that were read by these keys.
+fn decode_all<T: DeserializeOwned>(
+    keys: &[String],
+    records: Vec<Option<Record>>,
+) -> Result<Vec<Option<Versioned<T>>>, Refusal> {
+    let decoded = keys.iter().zip(records).map(|(key, record)| {
+        record.map(|record| Ok(Versioned { version: record.version, value: records::decode(key, &record.value)? }))
+    });
+    decoded.map(Option::transpose).collect()
 }
 
 /// What a batch must expect of a record that was read like this.
@@ -51,11 +68,7 @@ impl Shared {
         &self,
         keys: &[String],
     ) -> Result<Vec<Option<Versioned<T>>>, Refusal> {
-        let records = self.store.read(keys).await?;
-        let decoded = keys.iter().zip(records).map(|(key, record)| {
-            record.map(|record| Ok(Versioned { version: record.version, value: records::decode(key, &record.value)? }))
-        });
-        decoded.map(Option::transpose).collect()
+        decode_all(keys, self.store.read(keys).await?)
     }
 
     /// Reads one record.
@@ -65,12 +78,12 @@ impl Shared {
 
     /// Reads tasks with their jobs; those that do not exist are left out.
     pub(super) async fn load(&self, ids: &[TaskId]) -> Result<Vec<Loaded>, Refusal> {
-        let task_keys: Vec<String> = ids.iter().map(keys::task).collect();
         // Many of them may be shards of one job.
         let jobs: BTreeSet<&JobId> = ids.iter().map(TaskId::job).collect();
-        let job_keys: Vec<String> = jobs.iter().map(|job| keys::job(job)).collect();
-        let tasks = self.read_all::<TaskRecord>(&task_keys).await?;
-        let records = self.read_all::<JobRecord>(&job_keys).await?;
+        let keys: Vec<String> = ids.iter().map(keys::task).chain(jobs.iter().map(|job| keys::job(job))).collect();
+        let mut tasks = self.store.read(&keys).await?;
+        let records = decode_all::<JobRecord>(&keys[ids.len()..], tasks.split_off(ids.len()))?;
+        let tasks = decode_all::<TaskRecord>(&keys, tasks)?;
         let jobs: BTreeMap<&JobId, Option<Versioned<JobRecord>>> = jobs.into_iter().zip(records).collect();
         let both = |(id, task): (&TaskId, Option<_>)| {
             let job = jobs.get(id.job()).cloned().flatten()?;
@@ -113,12 +126,12 @@ impl Shared {
 
     /// Applies a change; `true` if it is known to be applied, as with [`apply_one`](Self::apply_one).
     pub(super) async fn commit(&self, prepared: Prepared) -> Result<bool, Refusal> {
-        Ok(self.commit_all(vec![prepared]).await? == [true])
+        Ok(self.commit_all(vec![prepared]).await?.iter().all(Option::is_some))
     }
 
-    /// Applies independent changes, and tells of each whether it is known to be applied. Whoever ends the last shard of a job
-    /// goes on with the job; should that fail, a sweep does.
-    pub(super) async fn commit_all(&self, prepared: Vec<Prepared>) -> Result<Vec<bool>, Refusal> {
+    /// Applies independent changes, and tells of each what there is now if it is known to be applied. Whoever ends the last shard
+    /// of a job goes on with the job; should that fail, a sweep does.
+    pub(super) async fn commit_all(&self, prepared: Vec<Prepared>) -> Result<Vec<Option<Holding>>, Refusal> {
         let (applied, last_shards) = self.apply_all(prepared).await?;
         for last in last_shards {
             if let Err(refusal) = self.settle(&last.job).await {
@@ -128,17 +141,27 @@ impl Shared {
         Ok(applied)
     }
 
-    /// Applies independent changes; tells of each whether it is known to be applied, and which of them ended the last shard of
-    /// a job.
-    pub(super) async fn apply_all(&self, mut prepared: Vec<Prepared>) -> Result<(Vec<bool>, Vec<LastShard>), Refusal> {
+    /// Applies independent changes; tells of each what there is now if it is known to be applied, and which of them ended the last
+    /// shard of a job.
+    pub(super) async fn apply_all(
+        &self,
+        mut prepared: Vec<Prepared>,
+    ) -> Result<(Vec<Option<Holding>>, Vec<LastShard>), Refusal> {
+        if prepared.is_empty() {
+            return Ok((Vec::new(), Vec::new()));
+        }
         let batches = prepared.iter_mut().map(|prepared| std::mem::take(&mut prepared.batch)).collect();
         let verdicts = self.store.apply(batches).await?;
-        let applied = verdicts.iter().map(|verdict| matches!(verdict, Verdict::Applied(_))).collect();
-        let last_shards = prepared.into_iter().zip(verdicts).filter_map(|(prepared, verdict)| match verdict {
-            Verdict::Applied(counters) => prepared.applied(&counters),
+        let mut last_shards = Vec::new();
+        let applied = prepared.into_iter().zip(verdicts).map(|(prepared, verdict)| match verdict {
+            Verdict::Applied(counters) => {
+                let (after, last_shard) = prepared.applied(&counters);
+                last_shards.extend(last_shard);
+                Some(after)
+            }
             Verdict::Conflict | Verdict::Unknown => None,
         });
-        Ok((applied, last_shards.collect()))
+        Ok((applied.collect(), last_shards))
     }
 
     /// Applies one batch; `true` if it is known to be applied. After `false` the caller reads again: the rules make every

@@ -9,6 +9,7 @@ mod assignment;
 mod bulk_cancel;
 mod change;
 mod claim;
+mod companions;
 mod deadlines;
 mod dependents;
 mod explain;
@@ -38,6 +39,7 @@ mod submit;
 mod sweeps;
 mod synchronize;
 mod tenant_queue;
+mod waiting;
 mod watch;
 
 use std::{
@@ -140,6 +142,7 @@ struct Shared {
     empty_queues: ready::EmptyQueues,
     cached: preference::CacheBoard,
     left: preference::LeftTasks,
+    waiting: waiting::WaitingWorkers,
     waiting_heads: preemption::WaitingHeads,
     durations: rates::Durations,
     quota: quota::Quota,
@@ -154,7 +157,7 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine over a store. Nothing runs until it is called; see [`run_sweeps`](Self::run_sweeps).
+    /// An engine over a store. Nothing runs until it is called; see [`run`](Self::run).
     pub fn new(store: Arc<dyn Store>, objects: Arc<dyn ObjectPresence>, settings: Settings) -> Self {
         let rules = Rules {
             lease_ttl_ms: u64::from(settings.lease_ttl_ms),
@@ -176,6 +179,7 @@ impl Engine {
                 empty_queues: ready::EmptyQueues::default(),
                 cached: preference::CacheBoard::default(),
                 left: preference::LeftTasks::default(),
+                waiting: waiting::WaitingWorkers::default(),
                 waiting_heads: preemption::WaitingHeads::default(),
                 durations: rates::Durations::default(),
                 quota: quota::Quota::default(),

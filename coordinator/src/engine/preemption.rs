@@ -79,7 +79,7 @@ impl Shared {
             }
         }
         let applied = self.commit_all(asked).await?;
-        Ok(applied.into_iter().filter(|applied| *applied).count())
+        Ok(applied.into_iter().flatten().count())
     }
 
     /// The first tasks of the ready queues that have waited for long and find no idle worker, the most urgent first.

@@ -31,10 +31,12 @@ const REMEMBERED_MS: u64 = 600_000;
 pub(super) struct LeftTasks(Mutex<HashMap<TaskId, UnixMs>>);
 
 impl LeftTasks {
-    /// Whether a task may still be left, at most for `bound_ms` from the first time on.
-    fn may_leave(&self, task: &TaskId, now: UnixMs, bound_ms: u64) -> bool {
-        let since = *self.tasks().entry(task.clone()).or_insert(now);
-        now.ms_since(since) < bound_ms
+    /// Whether a task may still be left, at most for `bound_ms` from the first time on, and whether this is the first time.
+    fn may_leave(&self, task: &TaskId, now: UnixMs, bound_ms: u64) -> (bool, bool) {
+        let mut tasks = self.tasks();
+        let is_first = !tasks.contains_key(task);
+        let since = *tasks.entry(task.clone()).or_insert(now);
+        (now.ms_since(since) < bound_ms, is_first)
     }
 
     /// Forgets a task that somebody has taken.
@@ -84,16 +86,16 @@ impl CacheBoard {
         gone.iter().for_each(|worker| board.forget(worker));
     }
 
-    /// Whether some worker that has all of these passes a test; `None` if this one has them itself.
-    fn is_with_another(&self, own: &WorkerId, manifests: &[Digest], test: impl Fn(&WorkerId) -> bool) -> Option<bool> {
+    /// Another worker that has all of these and passes a test; `None` also if this one has them itself.
+    fn another_with(&self, own: &WorkerId, manifests: &[Digest], test: impl Fn(&WorkerId) -> bool) -> Option<WorkerId> {
         let board = self.board();
         let holders: Option<Vec<_>> = manifests.iter().map(|manifest| board.holders.get(manifest.as_str())).collect();
-        let Some([first, others @ ..]) = holders.as_deref() else { return Some(false) };
+        let [first, others @ ..] = holders.as_deref()? else { return None };
         let has_all = |worker: &WorkerId| others.iter().all(|holders| holders.contains(worker));
         if first.contains(own) && has_all(own) {
             return None;
         }
-        Some(first.iter().any(|worker| has_all(worker) && test(worker)))
+        first.iter().find(|worker| has_all(worker) && test(worker)).cloned()
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {
@@ -139,18 +141,30 @@ impl Shared {
         Ok(inputs.into_iter().map(|inputs| inputs.into_iter().filter_map(&mut manifest).collect()).collect())
     }
 
-    /// Whether a worker should leave a task that it could take, because a better one is there.
+    /// Whether a worker should leave a task that it could take, because a better one is there. That one is woken, but only once: two
+    /// workers may each hold the other for better.
     pub(super) fn is_left(&self, claimant: &Claimant, loaded: &Loaded, inputs: &Inputs, now: UnixMs) -> bool {
         let task = &loaded.task.value.task.id;
         let requirements = &loaded.job.value.requirements;
         let is_idle = |worker: &WorkerId| self.sessions.is_idle(worker, requirements, now, self.polling_ms());
-        let has_better = self.cached.is_with_another(&claimant.id, inputs, is_idle) == Some(true);
-        if has_better && self.left.may_leave(task, now, self.settings.affinity_ms) {
+        if let Some(better) = self.cached.another_with(&claimant.id, inputs, is_idle)
+            && let (true, is_first) = self.left.may_leave(task, now, self.settings.affinity_ms)
+        {
+            if is_first {
+                self.waiting.wake_worker(&better);
+            }
             return true;
         }
-        host_of_death(loaded).is_some_and(|host| host == claimant.host)
+        if host_of_death(loaded).is_some_and(|host| host == claimant.host)
             && self.sessions.runs_elsewhere(&claimant.host, requirements, now, self.polling_ms())
-            && self.left.may_leave(task, now, self.settings.other_machine_ms)
+            && let (true, is_first) = self.left.may_leave(task, now, self.settings.other_machine_ms)
+        {
+            if is_first {
+                self.waiting.wake_elsewhere(&claimant.host, requirements);
+            }
+            return true;
+        }
+        false
     }
 
     /// Whoever was heard of within this time polls, in milliseconds: a call is held for a third of a lease at most.

@@ -27,7 +27,7 @@ pub(super) struct Quota(Mutex<HashMap<Tenant, Counted>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Counted {
-    /// Jobs of the tenant that wait, with those that were accepted since.
+    /// Jobs of the tenant that wait, with those that were let in since.
     jobs: u64,
     /// Tasks of all tenants that wait.
     tasks: u64,
@@ -35,8 +35,8 @@ struct Counted {
 }
 
 impl Quota {
-    /// A job was accepted.
-    pub(super) fn accepted(&self, tenant: &Tenant) {
+    /// A job was let in.
+    fn let_in(&self, tenant: &Tenant) {
         if let Some(counted) = self.counted().get_mut(tenant) {
             counted.jobs += 1;
             counted.tasks += 1;
@@ -79,6 +79,7 @@ impl Shared {
             // Without a number: it would tell what others have.
             "the queue is full: try again when some jobs have started".to_owned()
         } else {
+            self.quota.let_in(tenant);
             return Ok(());
         };
         metrics::counter!("sortinghat_quota_refusals_total").increment(1);

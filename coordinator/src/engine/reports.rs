@@ -1,5 +1,8 @@
 //! Taking in what a worker says of its leases: events, progress, renewal, outcome.
 
+use std::collections::HashMap;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sortinghat_proto::{
     ArtifactKind, Name, ObjectRef, Refusal, TaskId, VersionedName, WorkerId,
     limits::MAX_EVENTS_PER_ATTEMPT,
@@ -9,17 +12,21 @@ use sortinghat_proto::{
 
 use super::{
     MAX_TRIES, Shared, bounded,
-    change::{Change, Reservation},
+    change::{Change, Holding, Prepared, Reservation},
+    companions::Companions,
     contended, keys,
     load::{Loaded, expectation},
     pins::output_name,
     records::{JobRecord, LastVersionRecord},
+    sessions::LeaseName,
     tenant_queue::Gate,
 };
 use crate::queue::{Division, Event, Outcome, Output, Rejection, Role, Token};
 
 /// Events that one batch records, so that it stays below its size limit with the longest texts.
 const EVENTS_PER_BATCH: usize = 32;
+/// Reports that are taken in side by side.
+const REPORTS_AT_A_TIME: usize = 32;
 
 /// What a worker says of one lease, parsed.
 #[derive(Debug)]
@@ -53,7 +60,41 @@ enum Entered {
     Stale,
 }
 
+/// A report on its way into the store.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Intake<'r> {
+    report: &'r LeaseReport,
+    /// When it arrived.
+    now: UnixMs,
+    /// For how long its answer may be held, in milliseconds.
+    held_ms: u64,
+    /// For how long the lease's beat has not moved, in milliseconds.
+    idle_ms: u64,
+    /// Events of it were entered.
+    events: bool,
+}
+
+/// As much of a report as one batch can hold, entered into its lease as it was read.
+struct Step<'r> {
+    intake: Intake<'r>,
+    entered: Entered,
+    prepared: Option<Prepared>,
+    outcome: Option<Outcome>,
+    /// The outcome could be verified, if there is one.
+    is_certain: bool,
+}
+
 impl LeaseReport {
+    /// The lease that it is about.
+    pub(super) fn name(&self) -> LeaseName {
+        (self.task.clone(), self.token.epoch)
+    }
+
+    /// The same on the wire.
+    pub(super) fn key(&self) -> v1::LeaseKey {
+        v1::LeaseKey { task_id: self.task.to_string(), epoch: self.token.epoch }
+    }
+
     /// Parses a report of `worker`.
     pub(super) fn parse(wire: v1::LeaseReport, worker: &WorkerId) -> Result<Self, Refusal> {
         let mut events = wire.events;
@@ -98,49 +139,95 @@ pub(super) fn defect(rejection: Rejection) -> Refusal {
 }
 
 impl Shared {
-    /// Takes in one report, whose answer may be held for `held_ms`. What it says twice is recorded once; what it says of a lease
-    /// that is not held changes nothing.
-    pub(super) async fn take(&self, report: &LeaseReport, now: UnixMs, held_ms: u64) -> Result<Taken, Refusal> {
-        let lease = (report.task.clone(), report.token.epoch);
-        let idle_ms = self.sessions.idle_ms(&report.token.worker, &lease, report.beat, now);
-        let mut recorded_events = false;
+    /// A report that arrived at `now`, and whose answer may be held for `held_ms`.
+    pub(super) fn intake<'r>(&self, report: &'r LeaseReport, now: UnixMs, held_ms: u64) -> Intake<'r> {
+        let idle_ms = self.sessions.idle_ms(&report.token.worker, &report.name(), report.beat, now);
+        Intake { report, now, held_ms, idle_ms, events: false }
+    }
+
+    /// Takes in the reports of one message, whose leases were read already, and claims. What a report says twice is recorded once;
+    /// what it says of a lease that is not held changes nothing. What one batch can hold of each goes along with what is claimed.
+    pub(super) async fn take_all(
+        &self,
+        intakes: Vec<Intake<'_>>,
+        loaded: &HashMap<TaskId, Loaded>,
+        claim: impl AsyncFnOnce(&mut Companions) -> Result<Vec<Holding>, Refusal>,
+    ) -> Result<(Vec<Taken>, Vec<Holding>), Refusal> {
+        let first: Vec<_> =
+            intakes.into_iter().map(|intake| self.step(intake, loaded.get(&intake.report.task))).collect();
+        let mut first: Vec<Step<'_>> = stream::iter(first).buffered(REPORTS_AT_A_TIME).try_collect().await?;
+        let mut companions = Companions::of(first.iter_mut().map(|step| step.prepared.take()).collect());
+        let claimed = claim(&mut companions).await?;
+        let applied = companions.outcomes(self).await?;
+        let rest = first.into_iter().zip(applied).map(|(step, applied)| async move {
+            match self.conclude(&step, loaded.get(&step.intake.report.task), applied) {
+                Some(taken) => Ok(taken),
+                None => self.take(step.intake).await,
+            }
+        });
+        let rest: Vec<_> = rest.collect();
+        let taken = stream::iter(rest).buffered(REPORTS_AT_A_TIME).try_collect().await?;
+        Ok((taken, claimed))
+    }
+
+    /// Takes in what is left of a report.
+    async fn take(&self, mut intake: Intake<'_>) -> Result<Taken, Refusal> {
         let mut tries = 0;
         while tries < MAX_TRIES {
-            let loaded = self.load(std::slice::from_ref(&report.task)).await?;
-            let Some(loaded) = loaded.first() else {
-                return Ok(Taken { outcome: report.outcome.is_some(), events: false });
-            };
-            let mut change = Change::new(loaded, now);
-            let verified = self.verified(report, loaded, &mut change).await;
-            if let Err(refusal) = &verified {
-                // It counts as running: its lease is renewed, its worker says again how it ended, and nothing that the same
-                // worker says of its other leases is held up.
-                tracing::warn!(task = %report.task, %refusal, "an outcome cannot be verified now");
-                metrics::counter!("sortinghat_unverified_outcomes_total").increment(1);
-            }
-            let is_certain = verified.is_ok();
-            let outcome = verified.unwrap_or_default();
-            if let Some(outcome) = &outcome {
-                self.heed_bulk_cancellation(&mut change, outcome).await?;
-            }
-            let entered = self.enter(&mut change, report, outcome.as_ref(), idle_ms, held_ms)?;
-            if entered == Entered::Stale {
-                return Ok(Taken { outcome: report.outcome.is_some(), events: false });
-            }
-            recorded_events |= change.task.events.acknowledged > loaded.task.value.events.acknowledged;
-            let applied = match change.prepare()? {
+            let loaded = self.load(std::slice::from_ref(&intake.report.task)).await?;
+            let mut step = self.step(intake, loaded.first()).await?;
+            let applied = match step.prepared.take() {
                 Some(prepared) => self.commit(prepared).await?,
                 None => true,
             };
-            if applied && entered == Entered::All {
-                self.note_progress(report, loaded);
-                self.note_duration(outcome.as_ref(), loaded, now);
-                return Ok(Taken { outcome: report.outcome.is_some() && is_certain, events: recorded_events });
+            if let Some(taken) = self.conclude(&step, loaded.first(), applied) {
+                return Ok(taken);
             }
             // Only a lost race is a try; a long report takes as many batches as it takes.
             tries += usize::from(!applied);
+            intake = step.intake;
         }
-        Err(contended(&report.task))
+        Err(contended(&intake.report.task))
+    }
+
+    /// Enters as much of a report as one batch can hold into its lease as it was read.
+    async fn step<'r>(&self, mut intake: Intake<'r>, loaded: Option<&Loaded>) -> Result<Step<'r>, Refusal> {
+        let report = intake.report;
+        let stale = Step { intake, entered: Entered::Stale, prepared: None, outcome: None, is_certain: true };
+        let Some(loaded) = loaded else { return Ok(stale) };
+        let mut change = Change::new(loaded, intake.now);
+        let verified = self.verified(report, loaded, &mut change).await;
+        if let Err(refusal) = &verified {
+            // It counts as running: its lease is renewed, its worker says again how it ended, and nothing that the same
+            // worker says of its other leases is held up.
+            tracing::warn!(task = %report.task, %refusal, "an outcome cannot be verified now");
+            metrics::counter!("sortinghat_unverified_outcomes_total").increment(1);
+        }
+        let is_certain = verified.is_ok();
+        let outcome = verified.unwrap_or_default();
+        if let Some(outcome) = &outcome {
+            self.heed_bulk_cancellation(&mut change, outcome).await?;
+        }
+        let entered = self.enter(&mut change, &intake, outcome.as_ref())?;
+        if entered == Entered::Stale {
+            return Ok(stale);
+        }
+        intake.events |= change.task.events.acknowledged > loaded.task.value.events.acknowledged;
+        Ok(Step { intake, entered, prepared: change.prepare()?, outcome, is_certain })
+    }
+
+    /// What became of a report; `None` while there is more to do.
+    fn conclude(&self, step: &Step<'_>, loaded: Option<&Loaded>, applied: bool) -> Option<Taken> {
+        let Intake { report, now, events, .. } = step.intake;
+        match (step.entered, loaded) {
+            (Entered::Stale, _) | (_, None) => Some(Taken { outcome: report.outcome.is_some(), events: false }),
+            (Entered::All, Some(loaded)) if applied => {
+                self.note_progress(report, loaded);
+                self.note_duration(step.outcome.as_ref(), loaded, now);
+                Some(Taken { outcome: report.outcome.is_some() && step.is_certain, events })
+            }
+            (Entered::All | Entered::Part, Some(_)) => None,
+        }
     }
 
     /// The outcome, once it is known that a committed pointer will name an object that exists; with the name that it commits, or
@@ -210,11 +297,10 @@ impl Shared {
     fn enter(
         &self,
         change: &mut Change<'_>,
-        report: &LeaseReport,
+        intake: &Intake<'_>,
         outcome: Option<&Outcome>,
-        idle_ms: u64,
-        held_ms: u64,
     ) -> Result<Entered, Refusal> {
+        let Intake { report, held_ms, idle_ms, .. } = *intake;
         let Some(lease) = change.task.task.lease().filter(|lease| lease.token == report.token).cloned() else {
             let repeated = outcome.is_some_and(|outcome| {
                 change.happen(&Event::End(report.token.clone(), outcome.clone()), &self.rules).is_ok()

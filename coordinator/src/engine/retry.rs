@@ -34,8 +34,9 @@ impl Engine {
         let acceptance = Acceptance { key: request.idempotency_key, digest };
         let now = shared.store.now().await?;
         let id = JobId::new(now.0, shared.dice().random());
-        for _ in 0..MAX_TRIES {
-            if let Some(known) = shared.accepted_before(tenant, &id, &acceptance).await? {
+        for tried in 0..MAX_TRIES {
+            let tried = (tried > 0).then_some(&id);
+            if let Some(known) = shared.accepted_before(tenant, tried, &acceptance).await? {
                 return Ok(v1::RetryJobResponse { job: known.job, existed: known.existed });
             }
             shared.admit(tenant).await?;

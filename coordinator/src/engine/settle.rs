@@ -4,10 +4,7 @@
 //! Any coordinator may do it at any time, in small steps; each is one batch that applies only if no other came between. A step
 //! that is not done by whoever caused it is done by a sweep.
 
-use std::sync::Arc;
-
 use sortinghat_proto::{JobId, Refusal, TaskId, time::UnixMs, v1};
-use tokio::sync::broadcast;
 
 use super::{
     Shared,
@@ -16,11 +13,10 @@ use super::{
     ledger::Ledger,
     load::Versioned,
     records::{self, EventRecord, JobRecord, ShardStage, ShardTally, ShardsRecord, TaskRecord},
-    synchronize::hinted,
 };
 use crate::{
     queue::{Event, Phase, Task},
-    store::{Batch, Expectation, Range},
+    store::{Batch, Expectation, Listener, Range},
 };
 
 /// Jobs that one round settles.
@@ -59,9 +55,9 @@ impl Shared {
     }
 
     /// Settles whenever there is something new; returns when that fails. Safe to drop at any moment.
-    pub(super) async fn settle_when_hinted(&self, hints: &mut broadcast::Receiver<Arc<str>>) {
+    pub(super) async fn settle_when_hinted(&self, hints: &mut Listener) {
         loop {
-            hinted(hints, |topic| topic == keys::UNSETTLED).await;
+            hints.heard().await;
             if self.settle_all().await.is_err() {
                 // The next sweep fails too, and says so.
                 return;
@@ -154,7 +150,7 @@ impl Shared {
         }
         let key = keys::shards(&unsettled.job.value.id);
         batch.checks.push((key, Expectation::Version(unsettled.go_by.version)));
-        let counters = ledger.write_to(&mut batch);
+        let (_, counters) = ledger.write_to(&mut batch);
         let applied = self.apply_one(batch).await?;
         if applied {
             counters.iter().for_each(|counter| counter.increment(1));
@@ -176,7 +172,7 @@ impl Shared {
         }
         let (applied, _) = self.apply_all(changes).await?;
         // Those that changed meanwhile are told again, and so are the others, to whom it is no news.
-        Ok(if applied.contains(&false) { 0 } else { next.end - next.start })
+        Ok(if applied.iter().any(Option::is_none) { 0 } else { next.end - next.start })
     }
 }
 

@@ -22,41 +22,42 @@ use super::{
 };
 use crate::{
     queue::{Phase, Task, TaskCounts},
-    store::{Batch, Expectation},
+    store::{self, Batch, Expectation},
 };
 
 /// Jobs of one call that are accepted side by side.
 const SUBMISSIONS_AT_A_TIME: usize = 64;
+
+/// A submission on its way into the store.
+struct Entry<'a> {
+    tenant: &'a Tenant,
+    submission: Submission,
+    acceptance: Acceptance,
+    /// The job that it becomes.
+    id: JobId,
+    now: UnixMs,
+    /// It has passed what is checked once.
+    is_admitted: bool,
+}
+
+/// What a submission is, as far as is known.
+enum Known {
+    /// A job that was accepted before.
+    Accepted(v1::SubmitJobResponse),
+    /// A new one, and the batch that makes it durable.
+    New(Box<JobRecord>, Batch),
+}
 
 impl Engine {
     /// Accepts a job; it is durable when this returns. With the same idempotency key and content, the same job.
     ///
     /// Refuses names that do not exist, uploads that are missing, and a key that was used for another submission.
     pub async fn submit(&self, tenant: &Tenant, submission: Submission) -> Result<v1::SubmitJobResponse, Refusal> {
-        let shared = &self.shared;
-        let now = shared.store.now().await?;
-        let id = JobId::new(now.0, shared.dice().random());
-        let acceptance = submission.acceptance();
-        let mut is_admitted = false;
-        for _ in 0..MAX_TRIES {
-            if let Some(existing) = shared.accepted_before(tenant, &id, &acceptance).await? {
-                return Ok(existing);
-            }
-            // After the key: a job that was accepted before is returned although its photos are gone since.
-            if !std::mem::replace(&mut is_admitted, true) {
-                shared.admit(tenant).await?;
-                shared.require_uploads(tenant, &submission.spec).await?;
-                shared.require_queue(&submission.queue(tenant)).await?;
-            }
-            let (job, batch) = shared.new_job(tenant, &id, &submission, &acceptance, now).await?;
-            if shared.apply_one(batch).await? {
-                return Ok(shared.accepted(&job));
-            }
-        }
-        Err(contended("what this job names"))
+        let now = self.shared.store.now().await?;
+        self.shared.submit(self.shared.entry(tenant, submission, now)).await
     }
 
-    /// Accepts many jobs, each with its own verdict, in order.
+    /// Accepts many jobs, each with its own verdict, in order. They share a sync of the store.
     pub async fn submit_many(
         &self,
         tenant: &Tenant,
@@ -66,28 +67,84 @@ impl Engine {
             let message = format!("{} jobs in one call are more than {MAX_JOBS_PER_CALL}", jobs.len());
             return Err(Refusal::invalid("jobs", message));
         }
-        // Side by side, so that they share the store's commits.
-        let submissions: Vec<_> = jobs.into_iter().map(|job| self.submit_one(tenant, job)).collect();
-        let verdicts = stream::iter(submissions).buffered(SUBMISSIONS_AT_A_TIME).map(|accepted| {
+        let shared = &self.shared;
+        let now = shared.store.now().await?;
+        let entries: Vec<_> = jobs
+            .into_iter()
+            .map(|job| async move { shared.prepare(shared.entry(tenant, job.try_into()?, now)).await })
+            .collect();
+        let mut entries: Vec<Result<_, Refusal>> =
+            stream::iter(entries).buffered(SUBMISSIONS_AT_A_TIME).collect().await;
+        let batches = entries.iter_mut().filter_map(|entry| match entry {
+            Ok((_, Known::New(_, batch))) => Some(std::mem::take(batch)),
+            Ok((_, Known::Accepted(_))) | Err(_) => None,
+        });
+        let mut applied = shared.store.apply(batches.collect()).await?.into_iter();
+        let responses = entries.into_iter().map(|entry| {
+            let is_applied =
+                matches!(&entry, Ok((_, Known::New(..))) if matches!(applied.next(), Some(store::Verdict::Applied(_))));
+            async move {
+                match entry? {
+                    (_, Known::Accepted(response)) => Ok(response),
+                    (_, Known::New(job, _)) if is_applied => Ok(shared.accepted(&job)),
+                    (entry, Known::New(..)) => shared.submit(entry).await,
+                }
+            }
+        });
+        let responses: Vec<_> = responses.collect();
+        let verdicts = stream::iter(responses).buffered(SUBMISSIONS_AT_A_TIME).map(|accepted| {
             let verdict = match accepted {
                 Ok(accepted) => Verdict::Accepted(accepted),
-                Err(refusal) => Verdict::Refused(refusal.into()),
+                Err(refusal) => Verdict::Refused(Refusal::into(refusal)),
             };
             v1::SubmitVerdict { verdict: Some(verdict) }
         });
         Ok(v1::SubmitJobsResponse { verdicts: verdicts.collect().await })
     }
-
-    async fn submit_one(&self, tenant: &Tenant, job: v1::SubmitJobRequest) -> Result<v1::SubmitJobResponse, Refusal> {
-        self.submit(tenant, job.try_into()?).await
-    }
 }
 
 impl Shared {
+    fn entry<'a>(&self, tenant: &'a Tenant, submission: Submission, now: UnixMs) -> Entry<'a> {
+        let (acceptance, id) = (submission.acceptance(), JobId::new(now.0, self.dice().random()));
+        Entry { tenant, submission, acceptance, id, now, is_admitted: false }
+    }
+
+    /// Accepts a submission by itself.
+    async fn submit(&self, mut entry: Entry<'_>) -> Result<v1::SubmitJobResponse, Refusal> {
+        for _ in 0..MAX_TRIES {
+            let known;
+            (entry, known) = self.prepare(entry).await?;
+            match known {
+                Known::Accepted(response) => return Ok(response),
+                Known::New(job, batch) => {
+                    if self.apply_one(batch).await? {
+                        return Ok(self.accepted(&job));
+                    }
+                }
+            }
+        }
+        Err(contended("what this job names"))
+    }
+
+    /// Finds out what a submission is.
+    async fn prepare<'a>(&self, mut entry: Entry<'a>) -> Result<(Entry<'a>, Known), Refusal> {
+        let Entry { tenant, submission, acceptance, id, now, is_admitted } = &mut entry;
+        if let Some(existing) = self.accepted_before(tenant, is_admitted.then_some(&*id), acceptance).await? {
+            return Ok((entry, Known::Accepted(existing)));
+        }
+        // After the key: a job that was accepted before is returned although its photos are gone since.
+        if !std::mem::replace(is_admitted, true) {
+            self.admit(tenant).await?;
+            self.require_uploads(tenant, &submission.spec).await?;
+            self.require_queue(&submission.queue(tenant)).await?;
+        }
+        let (job, batch) = self.new_job(tenant, id, submission, acceptance, *now).await?;
+        Ok((entry, Known::New(Box::new(job), batch)))
+    }
+
     /// Counts a job that is known to be accepted, and answers.
     pub(super) fn accepted(&self, job: &JobRecord) -> v1::SubmitJobResponse {
         metrics::counter!("sortinghat_jobs_submitted_total", "kind" => job.kind.as_str()).increment(1);
-        self.quota.accepted(&job.tenant);
         v1::SubmitJobResponse { job: Some(self.view(job)), existed: false }
     }
 
@@ -102,14 +159,16 @@ impl Shared {
         Ok(())
     }
 
-    /// The job that this submission has become already: under its key, or in a try whose verdict was lost.
+    /// The job that this submission has become already: under its key, or in a `tried` batch whose verdict may be lost.
     pub(super) async fn accepted_before(
         &self,
         tenant: &Tenant,
-        id: &JobId,
+        tried: Option<&JobId>,
         acceptance: &Acceptance,
     ) -> Result<Option<v1::SubmitJobResponse>, Refusal> {
-        if let Some(own) = self.read::<JobRecord>(keys::job(id)).await? {
+        if let Some(tried) = tried
+            && let Some(own) = self.read::<JobRecord>(keys::job(tried)).await?
+        {
             return Ok(Some(v1::SubmitJobResponse { job: Some(self.view(&own.value)), existed: false }));
         }
         if acceptance.key.is_empty() {

@@ -94,13 +94,17 @@ impl ExpiryGrace {
 }
 
 impl Engine {
-    /// Runs every sweep, again and again, until told to stop.
-    pub async fn run_sweeps(&self, stop: CancellationToken) {
+    /// Runs what happens by itself until told to stop: every sweep, again and again, and waking workers for which there are tasks.
+    pub async fn run(&self, stop: CancellationToken) {
+        tokio::join!(self.run_sweeps(&stop), self.shared.wake_workers(&stop));
+    }
+
+    async fn run_sweeps(&self, stop: &CancellationToken) {
         let pause = Duration::from_millis(self.shared.settings.sweep_ms);
         let is_failing = |result: &Result<Swept, Refusal>| result.is_err();
         let (mut was_failing, mut has_more) = (false, false);
         let longest_wait = pause + Duration::from_millis(self.shared.rules.lease_ttl_ms / 2);
-        let mut hints = self.shared.store.hints();
+        let mut hints = self.shared.store.hints().listen([keys::UNSETTLED]);
         while !stop.is_cancelled() {
             let waits_since = Instant::now();
             tokio::select! {
@@ -226,7 +230,7 @@ impl Shared {
             }
         }
         let applied = self.commit_all(changes).await?;
-        let applied = tasks.iter().zip(applied).filter(|(_, applied)| *applied);
+        let applied = tasks.iter().zip(applied).filter(|(_, applied)| applied.is_some());
         Ok(applied.inspect(|(task, _)| self.progress.clear(task)).count())
     }
 

@@ -1,43 +1,59 @@
 //! The one conversation with workers: they say what they are doing, the answer says what they should be doing.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use sortinghat_proto::{Refusal, WorkerId, limits::MAX_CACHED_MANIFESTS, time::UnixMs, v1};
-use tokio::{sync::broadcast, time::Instant};
+use sortinghat_proto::{Refusal, TaskId, WorkerId, limits::MAX_CACHED_MANIFESTS, time::UnixMs, v1};
+use tokio::time::Instant;
 
 use super::{
     Engine, Shared,
+    change::Holding,
     claim::Claimant,
+    companions::Companions,
     keys,
     load::Loaded,
     reports::LeaseReport,
-    sessions::{Instruction, LeaseName, Turn},
+    sessions::{Instruction, LeaseName},
 };
 use crate::{
     queue::{Capabilities, Lease},
-    store::{HINTS_LOST, Range},
+    store::Range,
 };
 
 /// Leases that one message may report, and that one worker may hold.
 const MAX_LEASES_PER_WORKER: usize = 1_000;
-/// Reports that are taken in side by side, to share the store's commits.
-const REPORTS_AT_A_TIME: usize = 32;
 
-/// A message, parsed, and what its reports led to.
+/// A message, parsed.
 struct Message {
     worker: Claimant,
     arrived: UnixMs,
+    /// For how long its answer may be held, in milliseconds.
+    held_ms: u64,
     /// Slots for new tasks; 0 for a worker that drains.
     free_slots: usize,
+    reports: Vec<LeaseReport>,
     /// Leases that it knows of.
     reported: HashSet<LeaseName>,
-    /// Those of them that it runs, as far as it knows.
-    running: HashSet<LeaseName>,
-    /// Outcomes that it need not report again.
+}
+
+/// What the reports of a message led to.
+struct Intaken {
+    /// Outcomes that need not be reported again.
     acknowledged: Vec<v1::LeaseKey>,
     /// Events became durable.
     events_recorded: bool,
+    /// What the worker holds now, if that is known already.
+    held: Option<Vec<Held>>,
+}
+
+/// A task that a worker holds.
+struct Held {
+    name: LeaseName,
+    lease: Lease,
+    holding: Holding,
 }
 
 impl Engine {
@@ -56,19 +72,33 @@ impl Engine {
         }
         let arrived = shared.store.now().await?;
         // Before the first read, so that no change between read and wait is missed.
-        let mut hints = shared.store.hints();
+        let mut hints = shared.store.hints().listen([keys::worker_topic(&worker).as_str()]);
         let mut turn = shared.sessions.enter(&worker, &request, arrived)?;
         shared.cached.note(&worker, &request.cached);
         let held_ms = u64::from(request.wait_ms).min(shared.rules.lease_ttl_ms / 3);
         let until = Instant::now() + Duration::from_millis(held_ms);
-        let message = shared.take_message(worker, request, arrived, held_ms).await?;
+        let message = Message::parse(worker, request, arrived, held_ms)?;
+        let mut intaken = shared.take_in(&message).await?;
+        let mut now = arrived;
         loop {
             turn.check()?;
-            let (answer, is_news) = shared.answer(&message).await?;
+            let mut place = shared.waiting.enter(&message.worker, message.free_slots);
+            let held = match intaken.held.take() {
+                Some(held) => held,
+                None => shared.held_with_claims(&message).await?,
+            };
+            let (answer, is_news) = shared.answer(&message, &intaken, held, now).await?;
             if is_news || Instant::now() >= until || shared.draining.is_cancelled() {
                 return Ok(answer);
             }
-            shared.wait(&message, &mut hints, &mut turn, until).await;
+            tokio::select! {
+                () = hints.heard() => {}
+                () = place.woken() => {}
+                () = turn.superseded() => {}
+                () = shared.draining.cancelled() => {}
+                () = tokio::time::sleep_until(until) => {}
+            }
+            now = shared.store.now().await?;
         }
     }
 
@@ -79,126 +109,130 @@ impl Engine {
     }
 }
 
-impl Shared {
-    /// Takes in what a message reports; its answer may be held for `held_ms`.
-    async fn take_message(
-        &self,
+impl Message {
+    fn parse(
         worker: WorkerId,
         request: v1::SynchronizeRequest,
         arrived: UnixMs,
         held_ms: u64,
-    ) -> Result<Message, Refusal> {
-        let reports: Result<Vec<LeaseReport>, Refusal> =
-            request.leases.into_iter().map(|report| LeaseReport::parse(report, &worker)).collect();
-        let reports = reports?;
-        let name = |report: &LeaseReport| (report.task.clone(), report.token.epoch);
-        let reported = reports.iter().map(name).collect();
-        let running = reports.iter().filter(|report| report.outcome.is_none()).map(name).collect();
-        self.sessions.keep_beats(&worker, &reported);
-        let takes: Vec<_> = reports.iter().map(|report| self.take(report, arrived, held_ms)).collect();
-        let taken: Vec<_> = stream::iter(takes).buffered(REPORTS_AT_A_TIME).try_collect().await?;
-        let acknowledged = reports
-            .iter()
-            .zip(&taken)
-            .filter(|(_, taken)| taken.outcome)
-            .map(|(report, _)| v1::LeaseKey { task_id: report.task.to_string(), epoch: report.token.epoch });
-        let acknowledged = acknowledged.collect();
+    ) -> Result<Self, Refusal> {
+        let reports = request.leases.into_iter().map(|report| LeaseReport::parse(report, &worker));
+        let reports = reports.collect::<Result<Vec<LeaseReport>, Refusal>>()?;
         let description = request.description.unwrap_or_default();
         let capabilities = Capabilities::from(&description);
-        Ok(Message {
-            acknowledged,
-            events_recorded: taken.iter().any(|taken| taken.events),
+        Ok(Self {
             free_slots: if request.draining { 0 } else { request.free_slots as usize },
             worker: Claimant { id: worker, host: super::bounded(description.host), capabilities },
             arrived,
-            reported,
-            running,
+            held_ms,
+            reported: reports.iter().map(LeaseReport::name).collect(),
+            reports,
         })
     }
 
-    /// Everything that the worker should be doing now, and whether it does not know that yet.
-    async fn answer(&self, message: &Message) -> Result<(v1::SynchronizeResponse, bool), Refusal> {
-        let mut held = self.held(&message.worker.id).await?;
-        let unknown = held.iter().filter(|(_, lease)| !message.reported.contains(&lease.0)).count();
-        let capacity = message.free_slots.saturating_sub(unknown);
-        if self.claim(&message.worker, capacity).await? > 0 {
-            held = self.held(&message.worker.id).await?;
+    /// How many tasks it takes beside those that it holds.
+    fn capacity(&self, held: &[Held]) -> usize {
+        let unknown = held.iter().filter(|held| !self.reported.contains(&held.name)).count();
+        self.free_slots.saturating_sub(unknown)
+    }
+}
+
+impl Held {
+    /// `None` if it is not this worker that holds it.
+    fn of(worker: &WorkerId, holding: Holding) -> Option<Self> {
+        let task = &holding.task.task;
+        let lease = task.lease().filter(|lease| lease.token.worker == *worker)?.clone();
+        Some(Self { name: (task.id.clone(), lease.token.epoch), lease, holding })
+    }
+}
+
+impl Shared {
+    /// Takes in what a message reports, and claims for its free slots at once: a worker that ends tasks gets the next ones with the
+    /// same sync of the store.
+    async fn take_in(&self, message: &Message) -> Result<Intaken, Refusal> {
+        let worker = &message.worker.id;
+        self.sessions.keep_beats(worker, &message.reported);
+        if message.reports.is_empty() {
+            return Ok(Intaken { acknowledged: Vec::new(), events_recorded: false, held: None });
         }
+        let intakes = message.reports.iter().map(|report| self.intake(report, message.arrived, message.held_ms));
+        let intakes = intakes.collect();
+        let mut tasks: BTreeSet<TaskId> = self.held_tasks(worker).await?.into_iter().collect();
+        tasks.extend(message.reports.iter().map(|report| report.task.clone()));
+        let tasks: Vec<TaskId> = tasks.into_iter().collect();
+        let loaded = self.load(&tasks).await?;
+        let loaded: HashMap<TaskId, Loaded> =
+            loaded.into_iter().map(|loaded| (loaded.task.value.task.id.clone(), loaded)).collect();
+        let held: Vec<Held> =
+            loaded.values().filter_map(|loaded| Held::of(worker, Holding::from(loaded.clone()))).collect();
+        let capacity = message.capacity(&held);
+        let claim = async |companions: &mut Companions| self.claim(&message.worker, capacity, companions).await;
+        let (taken, claimed) = self.take_all(intakes, &loaded, claim).await?;
+        let acknowledged: Vec<&LeaseReport> =
+            message.reports.iter().zip(&taken).filter(|(_, taken)| taken.outcome).map(|(report, _)| report).collect();
+        let ended: HashSet<LeaseName> = acknowledged.iter().map(|report| report.name()).collect();
+        // Of tasks that go on more has changed than is known here.
+        let all_ended = held.iter().all(|held| ended.contains(&held.name));
+        let held = || claimed.into_iter().filter_map(|holding| Held::of(worker, holding)).collect();
+        Ok(Intaken {
+            acknowledged: acknowledged.into_iter().map(LeaseReport::key).collect(),
+            events_recorded: taken.iter().any(|taken| taken.events),
+            held: all_ended.then(held),
+        })
+    }
+
+    /// What a worker holds after a claim for its free slots.
+    async fn held_with_claims(&self, message: &Message) -> Result<Vec<Held>, Refusal> {
+        let worker = &message.worker.id;
+        let tasks = self.held_tasks(worker).await?;
+        let held = if tasks.is_empty() { Vec::new() } else { self.load(&tasks).await? };
+        let held = held.into_iter().map(Holding::from);
+        let mut held: Vec<Held> = held.filter_map(|holding| Held::of(worker, holding)).collect();
+        let claimed = self.claim(&message.worker, message.capacity(&held), &mut Companions::default()).await?;
+        held.extend(claimed.into_iter().filter_map(|holding| Held::of(worker, holding)));
+        Ok(held)
+    }
+
+    /// Everything that the worker should be doing now, and whether it does not know that yet.
+    async fn answer(
+        &self,
+        message: &Message,
+        intaken: &Intaken,
+        held: Vec<Held>,
+        now: UnixMs,
+    ) -> Result<(v1::SynchronizeResponse, bool), Refusal> {
         let mut instructions = HashSet::new();
         let mut leases = Vec::with_capacity(held.len());
-        for (loaded, (name, lease)) in &held {
+        for Held { name, lease, holding } in &held {
             let is_known = message.reported.contains(name);
             if !is_known {
                 instructions.insert(Instruction::Start(name.clone()));
             }
-            if loaded.task.value.task.cancel_requested {
+            if holding.task.task.cancel_requested {
                 instructions.insert(Instruction::Cancel(name.clone()));
             }
             if lease.preempted.is_some() {
                 instructions.insert(Instruction::GiveWay(name.clone()));
             }
-            leases.push(self.told_lease(loaded, lease, message.arrived, is_known).await?);
+            leases.push(self.told_lease(holding, lease, message.arrived, is_known).await?);
         }
-        let is_held = |name: &&LeaseName| held.iter().any(|(_, (held, _))| held == *name);
-        let lost = message.running.iter().filter(|name| !is_held(name));
-        instructions.extend(lost.cloned().map(Instruction::Stop));
-        let now = self.store.now().await?;
+        let running = message.reports.iter().filter(|report| report.outcome.is_none()).map(LeaseReport::name);
+        let lost = running.filter(|name| !held.iter().any(|held| held.name == *name));
+        instructions.extend(lost.map(Instruction::Stop));
         let is_news = self.sessions.is_news(&message.worker.id, &instructions, now, self.rules.lease_ttl_ms / 3)
-            || !message.acknowledged.is_empty()
-            || message.events_recorded;
+            || !intaken.acknowledged.is_empty()
+            || intaken.events_recorded;
         let answer = v1::SynchronizeResponse {
             leases,
-            acknowledged: message.acknowledged.clone(),
+            acknowledged: intaken.acknowledged.clone(),
             lease_ttl_ms: self.settings.lease_ttl_ms,
         };
         Ok((answer, is_news))
     }
 
-    /// The leases that a worker holds.
-    async fn held(&self, worker: &WorkerId) -> Result<Vec<(Loaded, (LeaseName, Lease))>, Refusal> {
+    /// The tasks that a worker holds, as its index says.
+    async fn held_tasks(&self, worker: &WorkerId) -> Result<Vec<TaskId>, Refusal> {
         let entries = self.store.range(Range::first(keys::held(worker), MAX_LEASES_PER_WORKER)).await?;
-        if entries.is_empty() {
-            return Ok(Vec::new());
-        }
-        let ids: Vec<_> = entries.iter().filter_map(|entry| keys::task_of_entry(entry)).collect();
-        let with_lease = |loaded: Loaded| {
-            let task = &loaded.task.value.task;
-            let lease = task.lease().filter(|lease| lease.token.worker == *worker)?.clone();
-            let name = (task.id.clone(), lease.token.epoch);
-            Some((loaded, (name, lease)))
-        };
-        Ok(self.load(&ids).await?.into_iter().filter_map(with_lease).collect())
-    }
-
-    /// Returns when there may be something new for a worker.
-    async fn wait(
-        &self,
-        message: &Message,
-        hints: &mut broadcast::Receiver<Arc<str>>,
-        turn: &mut Turn,
-        until: Instant,
-    ) {
-        let own_topic = keys::worker_topic(&message.worker.id);
-        let takes_more = message.free_slots > 0;
-        let is_for_it = |topic: &str| topic == own_topic || takes_more && topic == keys::READY;
-        let poll = Instant::now() + Duration::from_millis(self.settings.poll_ms);
-        tokio::select! {
-            () = hinted(hints, is_for_it) => {}
-            () = turn.superseded() => {}
-            () = self.draining.cancelled() => {}
-            () = tokio::time::sleep_until(until.min(poll)) => {}
-        }
-    }
-}
-
-/// Returns at a hint of an interesting topic, or if hints were lost.
-pub(super) async fn hinted(hints: &mut broadcast::Receiver<Arc<str>>, is_interesting: impl Fn(&str) -> bool) {
-    loop {
-        match hints.recv().await {
-            Ok(topic) if &*topic != HINTS_LOST && !is_interesting(&topic) => {}
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
-            // The store is gone; polling will tell.
-            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-        }
+        Ok(entries.iter().filter_map(|entry| keys::task_of_entry(entry)).collect())
     }
 }

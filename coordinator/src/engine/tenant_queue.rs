@@ -94,7 +94,7 @@ pub(super) struct Gates(BTreeMap<Tenant, Option<Versioned<QueueRecord>>>);
 
 impl Gates {
     /// Whether no job of a tenant may start.
-    fn is_paused(&self, tenant: &Tenant) -> bool {
+    pub(super) fn is_paused(&self, tenant: &Tenant) -> bool {
         self.of(tenant).is_some_and(|queue| queue.value.paused.is_some())
     }
 

@@ -1,22 +1,19 @@
 //! Following a job: every durable event in order, progress in between, and signs of life.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use futures::stream::{self, BoxStream, StreamExt as _};
 use sortinghat_proto::{
     JobId, Refusal, Tenant,
     v1::{self, watch_job_response::Update},
 };
-use tokio::{
-    sync::{broadcast, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     Engine, keys,
     records::{EventRecord, JobRecord},
-    synchronize::hinted,
 };
+use crate::store::Listener;
 
 /// A job's events, progress and keepalives. Ends after the event that ended the job.
 pub type WatchStream = BoxStream<'static, Result<v1::WatchJobResponse, Refusal>>;
@@ -31,7 +28,7 @@ struct Watcher {
     /// The sequence of the last event that was queued.
     seen: u64,
     queue: VecDeque<Update>,
-    hints: broadcast::Receiver<Arc<str>>,
+    hints: Listener,
     progress_changes: watch::Receiver<u64>,
     last_progress: Option<v1::Progress>,
     keepalive_at: Instant,
@@ -45,7 +42,7 @@ impl Engine {
     /// read: it then ends with a refusal, and the watcher comes back with the last sequence that it has seen.
     pub async fn watch(&self, tenant: &Tenant, job: &JobId, after_sequence: u64) -> Result<WatchStream, Refusal> {
         let watcher = Watcher {
-            hints: self.shared.store.hints(),
+            hints: self.shared.store.hints().listen([keys::job(job).as_str()]),
             progress_changes: self.shared.progress.changes(),
             engine: self.clone(),
             tenant: tenant.clone(),
@@ -113,10 +110,9 @@ impl Watcher {
     }
 
     async fn wait(&mut self) {
-        let topic = keys::job(&self.job);
         let poll = Instant::now() + Duration::from_millis(self.engine.shared.settings.poll_ms);
         tokio::select! {
-            () = hinted(&mut self.hints, |hint| hint == topic) => {}
+            () = self.hints.heard() => {}
             // The board lives as long as the engine, which this watcher holds.
             _ = self.progress_changes.changed() => {}
             () = self.engine.shared.draining.cancelled() => {}

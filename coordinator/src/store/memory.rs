@@ -8,19 +8,15 @@ use std::{
 
 use async_trait::async_trait;
 use sortinghat_proto::time::UnixMs;
-use tokio::sync::broadcast;
 
-use super::{Batch, Clock, Expectation, Order, Range, Record, Store, StoreError, Verdict};
-
-/// Hints that a slow listener may fall behind before it loses some.
-const HINT_CAPACITY: usize = 1024;
+use super::{Batch, Clock, Expectation, Hints, Order, Range, Record, Store, StoreError, Verdict};
 
 /// Keeps everything in this process, until it ends.
 #[derive(Debug)]
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
     contents: Mutex<Contents>,
-    hints: broadcast::Sender<Arc<str>>,
+    hints: Arc<Hints>,
 }
 
 #[derive(Debug, Default)]
@@ -35,7 +31,7 @@ struct Contents {
 impl MemoryStore {
     /// An empty store that takes the time from `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, contents: Mutex::default(), hints: broadcast::channel(HINT_CAPACITY).0 }
+        Self { clock, contents: Mutex::default(), hints: Arc::<Hints>::default() }
     }
 
     fn contents(&self) -> MutexGuard<'_, Contents> {
@@ -120,17 +116,14 @@ impl Store for MemoryStore {
             let topics = std::mem::take(&mut batch.topics);
             let verdict = self.contents().apply(batch);
             if matches!(verdict, Verdict::Applied(_)) {
-                for topic in topics {
-                    // Nobody listening is no error.
-                    let _ = self.hints.send(topic);
-                }
+                topics.iter().for_each(|topic| self.hints.tell(topic));
             }
             verdicts.push(verdict);
         }
         Ok(verdicts)
     }
 
-    fn hints(&self) -> broadcast::Receiver<Arc<str>> {
-        self.hints.subscribe()
+    fn hints(&self) -> &Arc<Hints> {
+        &self.hints
     }
 }

@@ -7,6 +7,7 @@ mod batch;
 mod clock;
 pub mod conformance;
 mod embedded;
+mod hints;
 mod memory;
 mod redis;
 
@@ -15,16 +16,13 @@ use std::{fmt::Debug, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use sortinghat_proto::time::UnixMs;
-use tokio::sync::broadcast;
 
 pub use batch::{Batch, Expectation, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use embedded::EmbeddedStore;
+pub use hints::{Hints, Listener};
 pub use memory::MemoryStore;
 pub use redis::{RedisOptions, RedisServer, RedisStore};
-
-/// The hint that others were lost: whoever listens, for whatever topic, looks again.
-pub const HINTS_LOST: &str = "";
 
 /// A durable store of records, indexes and counters.
 ///
@@ -54,9 +52,9 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// A later batch sees what an earlier one of the same call did. An error means that none was tried.
     async fn apply(&self, batches: Vec<Batch>) -> Result<Vec<Verdict>, StoreError>;
 
-    /// Tells the topics of applied batches to whoever listens. Lossy: a listener also polls now and then. [`HINTS_LOST`] and a
-    /// lagging receiver say that some were lost.
-    fn hints(&self) -> broadcast::Receiver<Arc<str>>;
+    /// Where the topics of applied batches are told. A store that may lose some wakes every listener when it may have; whoever
+    /// listens looks now and then all the same.
+    fn hints(&self) -> &Arc<Hints>;
 }
 
 /// A record as it was read.

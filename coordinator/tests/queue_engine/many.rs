@@ -1,5 +1,6 @@
 //! What is done to many jobs at once: bulk cancellation, a paused queue, limits.
 
+use futures::FutureExt as _;
 use sortinghat_coordinator::engine::Settings;
 use sortinghat_proto::{
     JobId,
@@ -279,8 +280,8 @@ async fn while_a_bulk_cancellation_goes_on_other_tenants_get_their_turns() {
 async fn whoever_waits_for_tasks_is_woken_by_a_queue_that_is_resumed_and_by_no_cancellation() {
     let world = World::new().await;
     let id = world.submit(ingest()).await;
-    let mut hints = world.hints();
-    let mut is_woken = || std::iter::from_fn(|| hints.try_recv().ok()).any(|topic| &*topic == "ready");
+    let mut ready = world.listen("ready");
+    let mut is_woken = || ready.heard().now_or_never().is_some();
     cancel(&world, v1::CancelJobsRequest::default()).await;
     world.engine.pause_queue(&world.tenant).await.expect("it answers");
     world.sweep().await;

@@ -22,7 +22,7 @@ async fn pauses_until_empty(world: &World, index: &str) -> u64 {
     let stop = CancellationToken::new();
     let (engine, stopped) = (world.engine.clone(), stop.clone());
     let began = Instant::now();
-    let sweeps = tokio::spawn(async move { engine.run_sweeps(stopped).await });
+    let sweeps = tokio::spawn(async move { engine.run(stopped).await });
     while !world.index(index).await.is_empty() {
         tokio::time::sleep(PAUSE / 60).await;
     }

@@ -3,9 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use sortinghat_coordinator::store::{Batch, MemoryStore, Range, Record, Store, StoreError, Verdict};
+use sortinghat_coordinator::store::{Batch, Hints, MemoryStore, Range, Record, Store, StoreError, Verdict};
 use sortinghat_proto::time::UnixMs;
-use tokio::sync::broadcast;
 
 /// Decisions that a seed reproduces (SplitMix64).
 #[derive(Debug)]
@@ -71,7 +70,7 @@ impl Store for Unsure {
         Ok(verdicts)
     }
 
-    fn hints(&self) -> broadcast::Receiver<Arc<str>> {
+    fn hints(&self) -> &Arc<Hints> {
         self.store.hints()
     }
 }

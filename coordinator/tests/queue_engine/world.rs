@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use sortinghat_coordinator::{
     engine::{Engine, ObjectPresence, Settings, Submission, Swept},
-    store::{Batch, EmbeddedStore, Expectation, ManualClock, MemoryStore, Range, Store},
+    store::{Batch, EmbeddedStore, Expectation, Listener, ManualClock, MemoryStore, Range, Store},
 };
 use sortinghat_proto::{
     JobId, ObjectRef, Refusal, Tenant,
@@ -20,7 +20,6 @@ use sortinghat_proto::{
     time::UnixMs,
     v1::{self, ErrorCode, attempt_event, job_spec::Kind, task_outcome},
 };
-use tokio::sync::broadcast;
 
 use crate::unsure::Unsure;
 
@@ -158,9 +157,9 @@ impl World {
         self.store.range(Range::first(name, usize::MAX)).await.expect("the store answers")
     }
 
-    /// What the store hints at from now on.
-    pub(crate) fn hints(&self) -> broadcast::Receiver<Arc<str>> {
-        self.store.hints()
+    /// Listens for hints of a topic.
+    pub(crate) fn listen(&self, topic: &str) -> Listener {
+        self.store.hints().listen([topic])
     }
 
     /// The value of a counter.

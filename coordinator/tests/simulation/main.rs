@@ -59,7 +59,7 @@ async fn coordinator(store: SharedStore, objects: Objects, seed: u64) -> turmoil
     let store = Arc::new(store.faulty(seed));
     let engine = Engine::new(store, Arc::new(Present(objects.clone())), settings);
     let sweeper = engine.clone();
-    tokio::spawn(async move { sweeper.run_sweeps(CancellationToken::new()).await });
+    tokio::spawn(async move { sweeper.run(CancellationToken::new()).await });
     app::serve_connections(&engine, objects, network::connections().await?).await?;
     Ok(())
 }

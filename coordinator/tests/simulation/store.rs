@@ -10,9 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use sortinghat_coordinator::store::{Batch, Clock, MemoryStore, Range, Record, Store, StoreError, Verdict};
+use sortinghat_coordinator::store::{Batch, Clock, Hints, MemoryStore, Range, Record, Store, StoreError, Verdict};
 use sortinghat_proto::time::UnixMs;
-use tokio::sync::broadcast;
 
 const START: UnixMs = UnixMs(1_700_000_000_000);
 
@@ -125,7 +124,7 @@ impl Store for FaultyStore {
         Ok(if self.fails(10) { unknown } else { verdicts })
     }
 
-    fn hints(&self) -> broadcast::Receiver<Arc<str>> {
+    fn hints(&self) -> &Arc<Hints> {
         self.shared.contents.hints()
     }
 }

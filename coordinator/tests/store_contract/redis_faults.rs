@@ -10,9 +10,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use sortinghat_coordinator::store::{
-    Batch, Expectation, HINTS_LOST, Record, RedisServer, RedisStore, Store, StoreError, Verdict,
-};
+use sortinghat_coordinator::store::{Batch, Expectation, Record, RedisServer, RedisStore, Store, StoreError, Verdict};
 
 use crate::{connect, create, options, proxy::Proxy};
 
@@ -43,7 +41,7 @@ async fn a_redis_that_is_gone_is_reported_in_seconds_and_found_again_by_itself()
     let mut server = RedisServer::start(folder.path());
     let store = connect(&server).await.expect("safe settings");
     store.apply(vec![create("a")]).await.expect("applied");
-    let mut hints = store.hints();
+    let mut hints = store.hints().listen(["again"]);
     server.kill();
     let start = Instant::now();
     let mut verdicts = Ok(vec![Verdict::Unknown]);
@@ -62,12 +60,10 @@ async fn a_redis_that_is_gone_is_reported_in_seconds_and_found_again_by_itself()
     answers(&store).await;
     assert!(restarted.elapsed() < Duration::from_secs(3), "after {:?}", restarted.elapsed());
     assert!(record(&store, "a").await.is_some(), "what was acknowledged is there");
-    let woken = async { while &*hints.recv().await.expect("the store lives") != HINTS_LOST {} };
-    tokio::time::timeout(BOUND, woken).await.expect("listeners are woken, since hints were lost");
+    tokio::time::timeout(BOUND, hints.heard()).await.expect("listeners are woken, since hints were lost");
     let batch = Batch { topics: vec!["again".into()], ..create("c") };
     store.apply(vec![batch]).await.expect("applied");
-    let heard = async { while &*hints.recv().await.expect("the store lives") != "again" {} };
-    tokio::time::timeout(BOUND, heard).await.expect("hints arrive again");
+    tokio::time::timeout(BOUND, hints.heard()).await.expect("hints arrive again");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    sync::{PoisonError, RwLock},
+    sync::{PoisonError, RwLock, TryLockError},
 };
 
 use redb::Database;
@@ -36,6 +36,19 @@ impl Disk {
                 Err(redb::Error::Io(io::Error::other("the disk failed, and the file could not be opened again yet")))
             }
         }
+    }
+
+    /// The same, unless it would have to wait until the database is open again.
+    pub(super) fn try_with<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Option<Result<T, redb::Error>> {
+        let database = match self.database.try_read() {
+            Ok(database) => database,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        database.as_ref().map(work)
     }
 
     /// Opens the database again once nobody reads it. Nobody reads it meanwhile: the failed commit could appear after somebody

@@ -19,20 +19,20 @@ use std::{
 use async_trait::async_trait;
 use redb::{Database, ReadableDatabase as _, StorageBackend};
 use sortinghat_proto::time::UnixMs;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 
-use super::{Batch, Clock, Range, Record, Store, StoreError, Verdict, clock::QueueTime};
+use super::{Batch, Clock, Hints, Range, Record, Store, StoreError, Verdict, clock::QueueTime};
 use disk::Disk;
 use tables::{COUNTERS, INDEXES, META, RECORDS, TIME};
 
-/// Hints that a slow listener may fall behind before it loses some.
-const HINT_CAPACITY: usize = 4096;
+/// Records, or entries of one index, that are read where the caller is.
+const LITTLE: usize = 256;
 
 /// A store in one file. Dropping it finishes what was queued.
 pub struct EmbeddedStore {
     disk: Arc<Disk>,
     time: Arc<MonotoneTime>,
-    hints: broadcast::Sender<Arc<str>>,
+    hints: Arc<Hints>,
     /// `None` only while it is dropped.
     requests: Option<mpsc::Sender<writer::Request>>,
     writer: Option<JoinHandle<()>>,
@@ -87,7 +87,7 @@ impl EmbeddedStore {
         let disk = Arc::new(disk);
         let greatest = disk.with(tables::prepare).map_err(unavailable("prepare its tables"))?;
         let time = Arc::new(MonotoneTime::from(greatest, clock));
-        let hints = broadcast::channel(HINT_CAPACITY).0;
+        let hints = Arc::<Hints>::default();
         let (requests, queue) = mpsc::channel();
         let writer = writer::Writer { disk: disk.clone(), time: time.clone(), hints: hints.clone() };
         let writer = std::thread::Builder::new()
@@ -97,13 +97,28 @@ impl EmbeddedStore {
         Ok(Self { disk, time, hints, requests: Some(requests), writer: Some(writer) })
     }
 
-    /// Runs a read off the async threads: the page it needs may lie on the disk.
-    async fn reading<T: Send + 'static>(
+    /// Runs a read of little: at once and where the caller is, since what a queue reads is what was written lately and lies in
+    /// memory; off the async threads while the file is opened again.
+    async fn read_little<T: Send + 'static>(
+        &self,
+        read: impl Fn(&Database) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        match self.disk.try_with(&read) {
+            Some(result) => self.outcome(result),
+            None => self.read_much(read).await,
+        }
+    }
+
+    /// Runs a read off the async threads.
+    async fn read_much<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         let disk = self.disk.clone();
-        let result = tokio::task::spawn_blocking(move || disk.with(read)).await.map_err(|_| StoreError::Closed)?;
+        self.outcome(tokio::task::spawn_blocking(move || disk.with(read)).await.map_err(|_| StoreError::Closed)?)
+    }
+
+    fn outcome<T>(&self, result: Result<T, redb::Error>) -> Result<T, StoreError> {
         if result.is_err() {
             self.probe();
         }
@@ -158,18 +173,19 @@ impl Drop for EmbeddedStore {
 #[async_trait]
 impl Store for EmbeddedStore {
     async fn read(&self, keys: &[String]) -> Result<Vec<Option<Record>>, StoreError> {
+        let is_little = keys.len() <= LITTLE;
         let keys = keys.to_vec();
-        self.reading(move |database| {
+        let read = move |database: &Database| {
             let records = database.begin_read()?.open_table(RECORDS)?;
             let read = |key: &String| Ok(records.get(key.as_str())?.map(|guard| tables::record(guard.value())));
             keys.iter().map(read).collect()
-        })
-        .await
+        };
+        if is_little { self.read_little(read).await } else { self.read_much(read).await }
     }
 
     async fn counters(&self, keys: &[String]) -> Result<Vec<i64>, StoreError> {
         let keys = keys.to_vec();
-        self.reading(move |database| {
+        self.read_little(move |database| {
             let counters = database.begin_read()?.open_table(COUNTERS)?;
             let read = |key: &String| Ok(counters.get(key.as_str())?.map_or(0, |guard| guard.value()));
             keys.iter().map(read).collect()
@@ -182,11 +198,14 @@ impl Store for EmbeddedStore {
     }
 
     async fn ranges(&self, ranges: Vec<Range>) -> Result<Vec<Vec<String>>, StoreError> {
-        self.reading(move |database| {
-            let indexes = database.begin_read()?.open_table(INDEXES)?;
-            ranges.iter().map(|range| tables::entries(&indexes, range)).collect()
-        })
-        .await
+        let clipped = |range: Range| Range { limit: range.limit.min(LITTLE), ..range };
+        let first = tables::reader(ranges.iter().cloned().map(clipped).collect());
+        let entries = self.read_little(first).await?;
+        let has_more = |(entries, range): (&Vec<String>, &Range)| entries.len() == LITTLE && range.limit > LITTLE;
+        if !entries.iter().zip(&ranges).any(has_more) {
+            return Ok(entries);
+        }
+        self.read_much(tables::reader(ranges)).await
     }
 
     async fn now(&self) -> Result<UnixMs, StoreError> {
@@ -204,7 +223,7 @@ impl Store for EmbeddedStore {
         verdicts.await.map_err(|_| StoreError::Closed)
     }
 
-    fn hints(&self) -> broadcast::Receiver<Arc<str>> {
-        self.hints.subscribe()
+    fn hints(&self) -> &Arc<Hints> {
+        &self.hints
     }
 }

@@ -1,7 +1,7 @@
 //! What lies in the file.
 
 use bytes::Bytes;
-use redb::{AccessGuard, Database, ReadableTable, TableDefinition};
+use redb::{AccessGuard, Database, ReadableDatabase as _, ReadableTable, TableDefinition};
 
 use crate::store::{Order, Range, Record};
 
@@ -47,8 +47,16 @@ pub(super) fn record((version, value): (u64, &[u8])) -> Record {
     Record { version, value: Bytes::copy_from_slice(value) }
 }
 
+/// A read of parts of indexes, in the order of `ranges`, at one moment.
+pub(super) fn reader(ranges: Vec<Range>) -> impl Fn(&Database) -> Result<Vec<Vec<String>>, redb::Error> {
+    move |database| {
+        let indexes = database.begin_read()?.open_table(INDEXES)?;
+        ranges.iter().map(|range| entries(&indexes, range)).collect()
+    }
+}
+
 /// The entries of a part of an index.
-pub(super) fn entries(
+fn entries(
     indexes: &impl ReadableTable<(&'static str, &'static str), ()>,
     range: &Range,
 ) -> Result<Vec<String>, redb::Error> {

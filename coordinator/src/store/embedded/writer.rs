@@ -1,12 +1,15 @@
 //! The one thread that writes: it takes what has queued up meanwhile, applies it in one transaction, syncs, and answers all.
 
-use std::sync::{Arc, mpsc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, mpsc},
+};
 
 use redb::{Durability, ReadableTable as _, Table, WriteTransaction};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 
 use super::{COUNTERS, INDEXES, META, MonotoneTime, RECORDS, TIME, disk::Disk, tables::VERSION};
-use crate::store::{Batch, Expectation, Verdict};
+use crate::store::{Batch, Expectation, Hints, Verdict};
 
 /// Batches of one commit; more would only make the first ones wait.
 const MAX_GROUP_BATCHES: usize = 4096;
@@ -21,7 +24,7 @@ pub(super) struct Request {
 pub(super) struct Writer {
     pub(super) disk: Arc<Disk>,
     pub(super) time: Arc<MonotoneTime>,
-    pub(super) hints: broadcast::Sender<Arc<str>>,
+    pub(super) hints: Arc<Hints>,
 }
 
 impl Writer {
@@ -67,10 +70,7 @@ impl Writer {
 
     fn hint(&self, batches: &[Batch], verdicts: &[Verdict]) {
         let applied = batches.iter().zip(verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::Applied(_)));
-        for topic in applied.flat_map(|(batch, _)| &batch.topics) {
-            // Nobody listening is no error.
-            let _ = self.hints.send(topic.clone());
-        }
+        applied.flat_map(|(batch, _)| &batch.topics).for_each(|topic| self.hints.tell(topic));
     }
 
     fn write(&self, group: &[Request]) -> Result<Vec<Vec<Verdict>>, redb::Error> {
@@ -86,40 +86,58 @@ impl Writer {
     fn apply_all(&self, transaction: &WriteTransaction, group: &[Request]) -> Result<Vec<Vec<Verdict>>, redb::Error> {
         let mut meta = transaction.open_table(META)?;
         let last_version = meta.get(VERSION)?.map_or(0, |guard| guard.value());
-        let mut tables = Tables {
-            records: transaction.open_table(RECORDS)?,
-            indexes: transaction.open_table(INDEXES)?,
-            counters: transaction.open_table(COUNTERS)?,
-            last_version,
-        };
+        let mut changes = Changes::over(transaction, last_version)?;
         let mut verdicts = Vec::with_capacity(group.len());
         for request in group {
-            let of_request: Result<Vec<_>, _> = request.batches.iter().map(|batch| tables.apply(batch)).collect();
+            let of_request: Result<Vec<_>, _> = request.batches.iter().map(|batch| changes.apply(batch)).collect();
             verdicts.push(of_request?);
         }
-        meta.insert(VERSION, tables.last_version)?;
+        meta.insert(VERSION, changes.write()?)?;
         meta.insert(TIME, self.time.now().0)?;
         Ok(verdicts)
     }
+}
+
+/// What the batches of one commit change, in the order of the tables. What several of them change is written once.
+struct Changes<'t, 'b> {
+    tables: Tables<'t>,
+    /// `None` for records to delete.
+    records: BTreeMap<&'b str, Option<(u64, &'b [u8])>>,
+    /// Whether an index shall hold an entry.
+    entries: BTreeMap<(&'b str, &'b str), bool>,
+    counters: BTreeMap<&'b str, i64>,
+    last_version: u64,
 }
 
 struct Tables<'t> {
     records: Table<'t, &'static str, (u64, &'static [u8])>,
     indexes: Table<'t, (&'static str, &'static str), ()>,
     counters: Table<'t, &'static str, i64>,
-    last_version: u64,
 }
 
-impl Tables<'_> {
+impl<'t, 'b> Changes<'t, 'b> {
+    fn over(transaction: &'t WriteTransaction, last_version: u64) -> Result<Self, redb::Error> {
+        let tables = Tables {
+            records: transaction.open_table(RECORDS)?,
+            indexes: transaction.open_table(INDEXES)?,
+            counters: transaction.open_table(COUNTERS)?,
+        };
+        let (records, entries, counters) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Ok(Self { tables, records, entries, counters, last_version })
+    }
+
     fn holds(&self, key: &str, expected: Expectation) -> Result<bool, redb::Error> {
-        let found = self.records.get(key)?.map(|guard| guard.value().0);
+        let found = match self.records.get(key) {
+            Some(changed) => changed.map(|(version, _)| version),
+            None => self.tables.records.get(key)?.map(|guard| guard.value().0),
+        };
         Ok(match expected {
             Expectation::Absent => found.is_none(),
             Expectation::Version(version) => found == Some(version),
         })
     }
 
-    fn apply(&mut self, batch: &Batch) -> Result<Verdict, redb::Error> {
+    fn apply(&mut self, batch: &'b Batch) -> Result<Verdict, redb::Error> {
         for (key, expected) in &batch.checks {
             if !self.holds(key, *expected)? {
                 return Ok(Verdict::Conflict);
@@ -127,28 +145,56 @@ impl Tables<'_> {
         }
         for (key, value) in &batch.writes {
             self.last_version += 1;
-            self.records.insert(key.as_str(), (self.last_version, value.as_ref()))?;
+            self.records.insert(key, Some((self.last_version, value)));
         }
-        for key in &batch.deletes {
-            self.records.remove(key.as_str())?;
-        }
-        for (index, entry) in &batch.removals {
-            self.indexes.remove((index.as_str(), entry.as_str()))?;
-        }
-        for (index, entry) in &batch.insertions {
-            self.indexes.insert((index.as_str(), entry.as_str()), ())?;
-        }
-        let mut counters = Vec::with_capacity(batch.increments.len());
-        for (key, amount) in &batch.increments {
-            let before = self.counters.get(key.as_str())?.map_or(0, |guard| guard.value());
-            let after = before.saturating_add(*amount);
-            if after == 0 {
-                self.counters.remove(key.as_str())?;
-            } else {
-                self.counters.insert(key.as_str(), after)?;
+        self.records.extend(batch.deletes.iter().map(|key| (key.as_str(), None)));
+        let moves = |moved: &'b [(String, String)], holds| {
+            moved.iter().map(move |(index, entry)| ((index.as_str(), entry.as_str()), holds))
+        };
+        self.entries.extend(moves(&batch.removals, false));
+        self.entries.extend(moves(&batch.insertions, true));
+        batch
+            .increments
+            .iter()
+            .map(|(key, amount)| self.increment(key, *amount))
+            .collect::<Result<_, _>>()
+            .map(Verdict::Applied)
+    }
+
+    /// The counter after its increment.
+    fn increment(&mut self, key: &'b str, amount: i64) -> Result<i64, redb::Error> {
+        let before = match self.counters.get(key) {
+            Some(before) => *before,
+            None => self.tables.counters.get(key)?.map_or(0, |guard| guard.value()),
+        };
+        let after = before.saturating_add(amount);
+        self.counters.insert(key, after);
+        Ok(after)
+    }
+
+    /// Writes all of it; returns the last version that was given.
+    fn write(self) -> Result<u64, redb::Error> {
+        let Tables { mut records, mut indexes, mut counters } = self.tables;
+        for (key, record) in self.records {
+            match record {
+                Some(record) => drop(records.insert(key, record)?),
+                None => drop(records.remove(key)?),
             }
-            counters.push(after);
         }
-        Ok(Verdict::Applied(counters))
+        for (entry, holds) in self.entries {
+            if holds {
+                indexes.insert(entry, ())?
+            } else {
+                indexes.remove(entry)?
+            };
+        }
+        for (key, count) in self.counters {
+            if count == 0 {
+                counters.remove(key)?
+            } else {
+                counters.insert(key, count)?
+            };
+        }
+        Ok(self.last_version)
     }
 }

@@ -69,6 +69,9 @@ local function sections(at)
   return starts
 end
 
+-- Indexes and counters that were looked at: nothing but this script changes them while it runs.
+local sound = {}
+
 -- Nothing if the batch may be written; else 0 for a conflict, or what is wrong with the store.
 local function obstacle(starts)
   for at = starts[1], starts[2] - 1, 2 do
@@ -78,13 +81,21 @@ local function obstacle(starts)
     if not holds then return 0 end
   end
   for at = starts[4], starts[6] - 1, 2 do
-    local found = redis.pcall('ZCARD', ARGV[at])
-    if type(found) == 'table' then return found.err end
+    local index = ARGV[at]
+    if not sound[index] then
+      local found = redis.pcall('ZCARD', index)
+      if type(found) == 'table' then return found.err end
+      sound[index] = true
+    end
   end
   for at = starts[6], starts[7] - 1, 2 do
-    local found = redis.pcall('GET', ARGV[at])
-    if type(found) == 'table' then return found.err end
-    if found and not string.find(found, '^%-?%d+$') then return 'a counter is not a number' end
+    local counter = ARGV[at]
+    if not sound[counter] then
+      local found = redis.pcall('GET', counter)
+      if type(found) == 'table' then return found.err end
+      if found and not string.find(found, '^%-?%d+$') then return 'a counter is not a number' end
+      sound[counter] = true
+    end
   end
 end
 
@@ -92,10 +103,13 @@ local function increment(counter, amount)
   local sum = redis.pcall('INCRBY', counter, amount)
   if type(sum) == 'table' then
     redis.call('SET', counter, string.sub(amount, 1, 1) == '-' and LEAST or GREATEST)
+  elseif sum == 0 then
+    redis.call('DEL', counter)
+    return '0'
+  elseif math.abs(sum) < 1e15 then
+    return string.format('%.0f', sum)
   end
-  local after = redis.call('GET', counter)
-  if after == '0' then redis.call('DEL', counter) end
-  return after
+  return redis.call('GET', counter)
 end
 
 local hinted, topics = {}, {}

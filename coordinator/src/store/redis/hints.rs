@@ -4,13 +4,10 @@ use std::{io, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use redis::{Msg, RedisResult, aio::PubSub};
-use tokio::{
-    sync::broadcast,
-    time::{Instant, interval_at, timeout},
-};
+use tokio::time::{Instant, interval_at, timeout};
 
 use super::link::Link;
-use crate::store::HINTS_LOST;
+use crate::store::Hints;
 
 /// How long it may take to subscribe, or to answer.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -20,13 +17,13 @@ const PING_PERIOD: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Passes on what a subscription brings, and subscribes again after every failure, for ever.
-pub(super) async fn run(link: Arc<Link>, first: RedisResult<PubSub>, hints: broadcast::Sender<Arc<str>>) {
+pub(super) async fn run(link: Arc<Link>, first: RedisResult<PubSub>, hints: Arc<Hints>) {
     let mut subscribed = first;
     loop {
         match subscribed {
             Ok(subscription) => {
                 // What was published meanwhile went by unheard.
-                wake_all(&hints);
+                hints.tell_all();
                 let error = pass_on(subscription, &hints).await.err();
                 tracing::warn!(?error, "the subscription to hints was lost");
             }
@@ -48,7 +45,7 @@ pub(super) async fn subscribe(link: &Link) -> RedisResult<PubSub> {
 }
 
 /// Passes hints on until the connection ends or does not answer.
-async fn pass_on(subscription: PubSub, hints: &broadcast::Sender<Arc<str>>) -> RedisResult<()> {
+async fn pass_on(subscription: PubSub, hints: &Hints) -> RedisResult<()> {
     let (mut sink, mut messages) = subscription.split();
     let mut pings = interval_at(Instant::now() + PING_PERIOD, PING_PERIOD);
     loop {
@@ -62,15 +59,10 @@ async fn pass_on(subscription: PubSub, hints: &broadcast::Sender<Arc<str>>) -> R
     }
 }
 
-fn send(message: &Msg, hints: &broadcast::Sender<Arc<str>>) {
+fn send(message: &Msg, hints: &Hints) {
     for topic in String::from_utf8_lossy(message.get_payload_bytes()).lines() {
-        // Nobody listening is no error.
-        let _ = hints.send(topic.into());
+        hints.tell(topic);
     }
-}
-
-fn wake_all(hints: &broadcast::Sender<Arc<str>>) {
-    let _ = hints.send(HINTS_LOST.into());
 }
 
 async fn bounded<T>(answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {

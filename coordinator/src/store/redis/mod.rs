@@ -17,11 +17,11 @@ use async_trait::async_trait;
 use redis::RedisResult;
 use sortinghat_proto::{Name, time::UnixMs};
 use tokio::{
-    sync::{broadcast, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     task::JoinSet,
 };
 
-use super::{Batch, Order, Range, Record, Store, StoreError, Verdict};
+use super::{Batch, Hints, Order, Range, Record, Store, StoreError, Verdict};
 use crate::config::RedisUrl;
 use link::Link;
 
@@ -29,8 +29,6 @@ pub use server::RedisServer;
 
 /// How long the start waits for a Redis that cannot be reached or still loads its file.
 const OPEN_PATIENCE: Duration = Duration::from_secs(30);
-/// Hints that a slow listener may fall behind before it loses some.
-const HINT_CAPACITY: usize = 4096;
 
 /// Which Redis, and which deployment in it.
 #[derive(Clone)]
@@ -61,7 +59,7 @@ pub struct RedisStore {
     link: Arc<Link>,
     requests: mpsc::UnboundedSender<writer::Request>,
     askers: mpsc::UnboundedSender<clock::Asker>,
-    hints: broadcast::Sender<Arc<str>>,
+    hints: Arc<Hints>,
     /// The tasks behind it, which end with it.
     _tasks: JoinSet<()>,
 }
@@ -81,7 +79,7 @@ impl RedisStore {
         let link = Link::open(options, OPEN_PATIENCE).await?;
         let (requests, queue) = mpsc::unbounded_channel();
         let (askers, asked) = mpsc::unbounded_channel();
-        let hints = broadcast::channel(HINT_CAPACITY).0;
+        let hints = Arc::<Hints>::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(writer::run(link.clone(), queue));
         tasks.spawn(clock::run(link.clone(), asked));
@@ -178,7 +176,7 @@ impl Store for RedisStore {
         Ok(verdicts)
     }
 
-    fn hints(&self) -> broadcast::Receiver<Arc<str>> {
-        self.hints.subscribe()
+    fn hints(&self) -> &Arc<Hints> {
+        &self.hints
     }
 }
