@@ -5,9 +5,10 @@
 
 mod backend;
 mod download;
+mod inventory;
 mod upload;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, memory::InMemory, path::Path};
@@ -25,6 +26,8 @@ const CONCURRENT_CHECKS: usize = 32;
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
+    /// The folder that it is, if it is one.
+    local: Option<PathBuf>,
 }
 
 /// Why an object cannot be stored or read.
@@ -107,12 +110,12 @@ impl Objects {
     pub fn open(url: &ObjectStoreUrl, patience: Duration) -> Result<Self, ObjectError> {
         let (store, prefix) = backend::open(url.url(), patience)
             .map_err(|reason| ObjectError::Unopenable { url: url.clone(), reason })?;
-        Ok(Self { store, prefix })
+        Ok(Self { store, prefix, local: url.url().to_file_path().ok().filter(|_| url.url().scheme() == "file") })
     }
 
     /// Objects that are gone with the process: for simulations.
     pub fn in_memory() -> Self {
-        Self { store: Arc::new(InMemory::new()), prefix: Path::default() }
+        Self { store: Arc::new(InMemory::new()), prefix: Path::default(), local: None }
     }
 
     /// Writes and removes one small object, to find out at start whether the store can be written to and whether it honours
@@ -121,7 +124,7 @@ impl Objects {
     /// # Errors
     /// [`ObjectError::Store`] if it cannot be written to.
     pub async fn probe(&self) -> Result<CreateIfAbsent, ObjectError> {
-        let path = self.prefix.clone().join(format!("probe-{:032x}", rand::random::<u128>()));
+        let path = self.probe_path();
         let failed = |source| ObjectError::Store { operation: "store a probe object", source };
         self.store.put(&path, b"probe".as_slice().into()).await.map_err(failed)?;
         let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
@@ -166,6 +169,10 @@ impl Objects {
             .try_filter_map(|missing| async move { Ok(missing) })
             .try_collect()
             .await
+    }
+
+    fn probe_path(&self) -> Path {
+        self.prefix.clone().join(format!("probe-{:032x}", rand::random::<u128>()))
     }
 
     fn path(&self, tenant: &Tenant, digest: &Digest) -> Path {

@@ -138,7 +138,10 @@ impl Shared {
                 return Ok(Taken { outcome: report.outcome.is_some() && is_certain, events: recorded_events });
             }
             // Only a lost race is a try; a long report takes as many batches as it takes.
-            tries += usize::from(!applied);
+            if !applied {
+                self.collections.doubt(&loaded.job.value.tenant);
+                tries += 1;
+            }
         }
         Err(contended(&report.task))
     }
@@ -151,8 +154,8 @@ impl Shared {
         loaded: &Loaded,
         change: &mut Change<'_>,
     ) -> Result<Option<Outcome>, Refusal> {
-        let is_held = loaded.task.value.task.lease().is_some_and(|lease| lease.token == report.token);
-        let Some(Outcome::Succeeded(output)) = report.outcome.as_ref().filter(|_| is_held) else {
+        let held = loaded.task.value.task.lease().filter(|lease| lease.token == report.token);
+        let (Some(lease), Some(Outcome::Succeeded(output))) = (held, report.outcome.as_ref()) else {
             return Ok(report.outcome.clone());
         };
         let role = loaded.job.value.role(&report.task);
@@ -167,15 +170,16 @@ impl Shared {
                 return Ok(Some(Outcome::Crashed(cause)));
             }
         };
-        if !self.objects.holds(&loaded.job.value.tenant, manifest).await? {
-            let message = format!("manifest {} is not in the object store", manifest.digest);
+        let Some((key, expected)) = self.fence_output(&loaded.job.value.tenant, manifest, lease.started).await? else {
+            let message = format!("manifest {}, or a part of it, is not in the object store", manifest.digest);
             return Ok(Some(Outcome::Failed(v1::Failure {
                 failure_class: FailureClass::Infrastructure.into(),
                 code: ErrorCode::CorruptObject.into(),
                 message,
                 field: String::new(),
             })));
-        }
+        };
+        change.require(key, expected);
         if let Role::Whole | Role::Finish = role {
             change.reservation = self.reserve(&loaded.job.value).await?;
         }

@@ -14,6 +14,7 @@ use sortinghat_proto::{
 use super::{
     Engine, MAX_TRIES, Shared, Submission,
     change::open_queue,
+    collection::Fence,
     contended, keys,
     load::Versioned,
     pins::Pins,
@@ -45,13 +46,15 @@ impl Engine {
             // After the key: a job that was accepted before is returned although its photos are gone since.
             if !std::mem::replace(&mut is_admitted, true) {
                 shared.admit(tenant).await?;
-                shared.require_uploads(tenant, &submission.spec).await?;
                 shared.require_queue(&submission.queue(tenant)).await?;
             }
-            let (job, batch) = shared.new_job(tenant, &id, &submission, &acceptance, now).await?;
+            let fence = shared.require_uploads(tenant, &submission.spec).await?;
+            let (job, mut batch) = shared.new_job(tenant, &id, &submission, &acceptance, now).await?;
+            batch.checks.extend(fence);
             if shared.apply_one(batch).await? {
                 return Ok(shared.accepted(&job));
             }
+            shared.collections.doubt(tenant);
         }
         Err(contended("what this job names"))
     }
@@ -91,15 +94,22 @@ impl Shared {
         v1::SubmitJobResponse { job: Some(self.view(job)), existed: false }
     }
 
-    /// Refuses a spec whose uploads are not there.
-    pub(super) async fn require_uploads(&self, tenant: &Tenant, spec: &JobSpec) -> Result<(), Refusal> {
+    /// Refuses a spec whose uploads are not there. Returns the check under which they are there still when its job is accepted; `None`
+    /// if it has none.
+    pub(super) async fn require_uploads(&self, tenant: &Tenant, spec: &JobSpec) -> Result<Option<Fence>, Refusal> {
+        let weights = spec.uploaded_weights().into_iter().cloned();
+        let uploads: Vec<_> = spec.uploads().iter().map(|(_, upload)| upload.digest.clone()).chain(weights).collect();
+        if uploads.is_empty() {
+            return Ok(None);
+        }
+        let fence = self.fence(tenant, uploads).await?;
         for (field, upload) in spec.uploads() {
             if !self.objects.holds(tenant, upload).await? {
                 let message = format!("object {} of {} bytes was not uploaded", upload.digest, upload.size_bytes);
                 return Err(Refusal { field: field.to_owned(), ..Refusal::not_found(message) });
             }
         }
-        Ok(())
+        Ok(Some(fence))
     }
 
     /// The job that this submission has become already: under its key, or in a try whose verdict was lost.

@@ -1,9 +1,12 @@
+use std::time::{Duration, Instant};
+
 use futures::{TryStreamExt as _, stream};
+use sortinghat_coordinator::config::Settings;
 use sortinghat_proto::{
     Digest, ObjectRef, failure_of_status, limits,
     v1::{
-        DeleteDatasetRequest, FindMissingObjectsRequest, GetDatasetRequest, ListDatasetsRequest, ReadObjectRequest,
-        UploadObjectRequest,
+        DeleteDatasetRequest, FindMissingObjectsRequest, GetDatasetRequest, JobSpec, ListDatasetsRequest,
+        ReadObjectRequest, UploadObjectRequest, job_spec::Kind,
     },
 };
 use tonic::{Code, Status};
@@ -111,4 +114,54 @@ async fn a_dataset_has_a_name_from_its_job_on_until_the_name_is_deleted() {
     client.artifacts.delete_dataset(delete).await.expect("it exists");
     let status = client.artifacts.get_dataset(newest).await.expect_err("its name is gone");
     assert_eq!(status.code(), Code::NotFound);
+}
+
+/// Looks for an object, without counting on it, until it is gone.
+async fn await_removal(client: &mut Client, digest: &Digest) {
+    let begun = Instant::now();
+    while read(client, digest).await.is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it is never removed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_nothing_refers_to_any_more_is_removed_after_a_while_and_may_be_uploaded_again() {
+    let settings = Settings {
+        lease_ttl: "100ms".parse().ok(),
+        object_grace: "2s".parse().ok(),
+        retention: "0s".parse().ok(),
+        ..Settings::default()
+    };
+    let coordinator = Coordinator::start_with(settings).await;
+    let mut client = coordinator.client().await;
+    client.submit_ingest("stamps").await;
+    let mut worker = ByHand::new(coordinator.client().await);
+    let lease = worker.take().await;
+    let source = lease.assignment.as_ref().and_then(|assignment| assignment.spec.clone()).expect("a spec");
+    let shard = client.upload(b"shard").await;
+    let manifest = serde_json::json!({ "shards": [shard], "source": source_of(source) }).to_string();
+    worker.finish_with(&lease, manifest.as_bytes()).await;
+    let stray = client.upload(b"stray").await;
+    await_removal(&mut client, &stray.digest).await;
+    let photo = ObjectRef::of(b"photo").digest;
+    for digest in [&photo, &shard.digest] {
+        read(&mut client, digest).await.expect("the dataset needs it");
+    }
+
+    let delete = DeleteDatasetRequest { name: "stamps@1".to_owned() };
+    client.artifacts.delete_dataset(delete).await.expect("it exists");
+    await_removal(&mut client, &photo).await;
+    await_removal(&mut client, &shard.digest).await;
+    let request = FindMissingObjectsRequest { digests: vec![photo.to_string()] };
+    let response = client.artifacts.find_missing_objects(request).await.expect("allowed").into_inner();
+    assert_eq!(response.missing, [photo.to_string()]);
+    client.upload(b"photo").await;
+    read(&mut client, &photo).await.expect("it is there again");
+}
+
+/// The upload that an ingest reads.
+fn source_of(spec: JobSpec) -> ObjectRef {
+    let Some(Kind::Ingest(ingest)) = spec.kind else { panic!("no ingest") };
+    ingest.source.expect("it has one").try_into().expect("valid")
 }

@@ -230,8 +230,13 @@ impl ByHand {
 
     /// Reports the task as done, with an uploaded manifest, until that is acknowledged.
     pub(crate) async fn finish(&mut self, lease: &Lease) {
+        self.finish_with(lease, b"{}").await;
+    }
+
+    /// The same with this manifest.
+    pub(crate) async fn finish_with(&mut self, lease: &Lease, manifest: &[u8]) {
         let key = lease.key.clone().expect("a lease has a key");
-        let manifest = self.client.upload(b"{}").await;
+        let manifest = self.client.upload(manifest).await;
         let succeeded = TaskSucceeded { manifest: Some(manifest.into()), summary: "done".to_owned() };
         let report = LeaseReport {
             task_id: key.task_id.clone(),
