@@ -82,6 +82,9 @@ impl App {
             ..Settings::default()
         };
         let engine = Engine::new(open_store(&config).await?, Arc::new(objects.clone()), settings);
+        if !engine.own(&objects).await.map_err(AppError::Owner)? {
+            return Err(AppError::ForeignObjects { url: config.object_store });
+        }
         let listener = match listener {
             Some(listener) => listener,
             None => bind(config.listen).await?,

@@ -31,6 +31,9 @@ pub struct StoredObject {
 /// what was asked of it.
 #[async_trait]
 pub trait ObjectInventory: ObjectPresence {
+    /// Notes that the objects belong to the queue with this id, unless they belong to one already; returns the id of theirs.
+    async fn claim(&self, queue: &str) -> Result<String, Refusal>;
+
     /// The time by the clock of the object store.
     async fn now(&self) -> Result<UnixMs, Refusal>;
 

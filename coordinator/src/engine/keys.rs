@@ -40,6 +40,9 @@ pub(super) const CANCELLING: &str = "cancelling";
 /// Index of jobs that have ended and whose children were not all told.
 pub(super) const ENDED_PARENTS: &str = "ended-parents";
 
+/// Record of the queue's name for itself.
+pub(super) const QUEUE_ID: &str = "queue-id";
+
 /// Milliseconds that one step of priority is worth: a job of priority 1 goes before those up to a minute older.
 const PRIORITY_STEP_MS: i64 = 60_000;
 /// Keeps the ready key positive for every priority.

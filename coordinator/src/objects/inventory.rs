@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
-use object_store::{ObjectMeta, ObjectStoreExt as _, path::Path};
+use object_store::{ObjectMeta, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, path::Path};
 use sortinghat_proto::{Digest, ObjectRef, Refusal, Tenant, limits, time::UnixMs};
 
 use super::{ObjectError, Objects};
@@ -46,6 +46,23 @@ impl ObjectPresence for Objects {
 
 #[async_trait]
 impl ObjectInventory for Objects {
+    async fn claim(&self, queue: &str) -> Result<String, Refusal> {
+        let path = self.prefix.clone().join("queue-id");
+        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let content = || PutPayload::from(queue.to_owned().into_bytes());
+        match self.store.put_opts(&path, content(), create).await {
+            Ok(_) | Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
+            Err(object_store::Error::NotImplemented { .. }) if self.store.head(&path).await.is_err() => {
+                self.store.put(&path, content()).await.map_err(failed("store the queue's id"))?;
+            }
+            Err(object_store::Error::NotImplemented { .. }) => {}
+            Err(source) => return Err(failed("store the queue's id")(source)),
+        }
+        let read = async { self.store.get(&path).await?.bytes().await };
+        let owner = read.await.map_err(failed("read the queue's id"))?;
+        Ok(String::from_utf8_lossy(&owner).trim().to_owned())
+    }
+
     async fn now(&self) -> Result<UnixMs, Refusal> {
         let path = self.probe_path();
         self.store.put(&path, b"probe".as_slice().into()).await.map_err(failed("store a probe object"))?;

@@ -173,6 +173,16 @@ async fn objects_are_listed_by_tenant_and_removed_one_by_one() {
 }
 
 #[tokio::test]
+async fn the_first_queue_that_claims_a_store_has_it() {
+    let store = Store::open();
+    for queue in ["first", "second", "first"] {
+        assert_eq!(store.objects.claim(queue).await, Ok("first".to_owned()));
+    }
+    let listed: Vec<_> = store.objects.list(&Tenant::local()).try_collect().await.expect("readable");
+    assert_eq!(listed, [], "that is no object");
+}
+
+#[tokio::test]
 async fn what_an_unfinished_upload_left_is_removed_once_nothing_is_written_to_it_any_more() {
     let store = Store::open();
     let large = ObjectRef { digest: Digest::of(b"never sent"), size_bytes: 20 << 20 };

@@ -213,6 +213,16 @@ async fn no_job_is_forgotten_while_it_is_found_out_what_is_referred_to() {
 }
 
 #[tokio::test]
+async fn objects_belong_to_one_queue_whichever_coordinator_asks() {
+    let keeper = Keeper::new().await;
+    for coordinator in [&keeper.world.engine, &keeper.world.beside(collecting()).engine] {
+        assert_eq!(coordinator.own(&keeper.shelf).await, Ok(true));
+    }
+    let other = Keeper::new().await;
+    assert_eq!(other.world.engine.own(&keeper.shelf).await, Ok(false));
+}
+
+#[tokio::test]
 async fn nothing_is_removed_when_the_clocks_disagree_or_a_list_is_none() {
     let keeper = Keeper::new().await;
     let stray = keeper.shelf.put("stray");

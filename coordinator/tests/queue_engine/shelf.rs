@@ -42,6 +42,7 @@ type Happening = BoxFuture<'static, ()>;
 struct Contents {
     objects: BTreeMap<(Tenant, Digest), (Bytes, UnixMs)>,
     happenings: HashMap<Moment, Happening>,
+    owner: Option<String>,
 }
 
 /// The store. Cheap to clone; clones are the same one.
@@ -122,6 +123,10 @@ impl ObjectPresence for Shelf {
 
 #[async_trait]
 impl ObjectInventory for Shelf {
+    async fn claim(&self, queue: &str) -> Result<String, Refusal> {
+        Ok(self.contents(|contents| contents.owner.get_or_insert(queue.to_owned()).clone()))
+    }
+
     async fn now(&self) -> Result<UnixMs, Refusal> {
         Ok(self.clock.now().plus_ms(self.ahead_ms.load(Ordering::SeqCst)))
     }

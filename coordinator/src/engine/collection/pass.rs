@@ -5,14 +5,32 @@ use sortinghat_proto::{Digest, Refusal, Tenant, time::UnixMs, v1::ErrorCode};
 
 use super::{Collected, CollectionRecord, Stage};
 use crate::{
-    engine::{Shared, inventory::ObjectInventory, keys, load::Versioned, records},
-    store::{Batch, Expectation},
+    engine::{
+        Shared,
+        inventory::ObjectInventory,
+        keys,
+        load::{Versioned, expectation},
+        records,
+    },
+    store::{Batch, Expectation, Range},
 };
 
 /// How long a pass belongs to its coordinator from when that last said so, in milliseconds.
 pub(super) const HOLD_MS: u64 = 600_000;
+/// Records that are read at a time.
+pub(super) const RECORDS_PER_PAGE: usize = 256;
 /// The clocks of the queue's store and of the object store may differ by this part of half a grace.
 const SKEW_PART: u64 = 4;
+
+/// What became of a change of the tenant's record.
+enum Written {
+    /// It was made.
+    Applied,
+    /// It was not, and nobody else has changed the record.
+    Refused,
+    /// The record is another's.
+    Lost,
+}
 
 /// A pass that this coordinator has begun.
 pub(super) struct Pass<'a> {
@@ -49,7 +67,8 @@ impl<'a> Pass<'a> {
         };
         let Some(Versioned { version, value }) = read else {
             // A coordinator of an older version may be answering beside this one, and takes nothing off the suspects.
-            pass.end().await?;
+            let due = started.plus_ms(shared.half_grace_ms());
+            pass.write(Stage::Idle { due }, Batch::default()).await?;
             return Ok(None);
         };
         pass.expectation = Expectation::Version(version);
@@ -61,18 +80,25 @@ impl<'a> Pass<'a> {
             Stage::Busy { condemned, .. } if !condemned.is_empty() => pass.last_removal = started,
             Stage::Idle { .. } | Stage::Busy { .. } => {}
         }
-        Ok(pass.go_on(Vec::new(), Batch::default()).await?.then_some(pass))
+        pass.until = started.plus_ms(HOLD_MS);
+        let stage = Stage::Busy { pass: number, until: pass.until, condemned: Vec::new() };
+        Ok(matches!(pass.write(stage, Batch::default()).await?, Written::Applied).then_some(pass))
     }
 
     /// Does all of it.
     pub(super) async fn run(mut self) -> Result<Collected, Refusal> {
         self.require_clocks().await?;
         let marked = self.mark().await?;
-        let mut collected = self.remove_suspects(&marked).await?;
-        collected.suspected = self.suspect(&marked).await?;
+        let (mut collected, left) = self.remove_suspects(&marked).await?;
+        collected.suspected = self.suspect(&marked, left).await?;
         let abandoned = UnixMs(self.started.0.saturating_sub(self.shared.settings.object_grace_ms));
         collected.unfinished = self.inventory.remove_unfinished(self.tenant, abandoned).await?;
-        if self.end().await? { Ok(collected) } else { Err(self.lost()) }
+        // The next one comes when those that are suspects now have been for half a grace.
+        let due = self.shared.store.now().await?.plus_ms(self.shared.half_grace_ms());
+        match self.write(Stage::Idle { due }, Batch::default()).await? {
+            Written::Applied => Ok(collected),
+            Written::Refused | Written::Lost => Err(self.lost()),
+        }
     }
 
     /// Says that it goes on, before others may believe that it does not. Refuses if they may already.
@@ -89,11 +115,27 @@ impl<'a> Pass<'a> {
     /// this one's.
     pub(super) async fn go_on(&mut self, condemned: Vec<Digest>, batch: Batch) -> Result<bool, Refusal> {
         let until = self.shared.store.now().await?.plus_ms(HOLD_MS);
-        let applied = self.write(Stage::Busy { pass: self.number, until, condemned }, batch).await?;
-        if applied {
-            self.until = until;
+        match self.write(Stage::Busy { pass: self.number, until, condemned }, batch).await? {
+            Written::Applied => {
+                self.until = until;
+                Ok(true)
+            }
+            Written::Refused => Ok(false),
+            Written::Lost => Err(self.lost()),
         }
-        Ok(applied)
+    }
+
+    /// The next entries of an index from `from` on, and where those after them begin; `None` after the last one.
+    pub(super) async fn page(
+        &mut self,
+        index: &str,
+        from: &mut Option<String>,
+    ) -> Result<Option<Vec<String>>, Refusal> {
+        let Some(least) = from.take() else { return Ok(None) };
+        self.renew().await?;
+        let entries = self.shared.store.range(Range::first(index, RECORDS_PER_PAGE).from(least)).await?;
+        *from = entries.last().map(|last| keys::after_entry(last));
+        Ok(from.is_some().then_some(entries))
     }
 
     /// Notes that objects were removed until now.
@@ -102,29 +144,21 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// The next pass comes half a grace from now, when those that are suspects now have been for that long.
-    async fn end(&mut self) -> Result<bool, Refusal> {
-        let due = self.shared.store.now().await?.plus_ms(self.shared.half_grace_ms());
-        self.write(Stage::Idle { due }, Batch::default()).await
-    }
-
-    async fn write(&mut self, stage: Stage, mut batch: Batch) -> Result<bool, Refusal> {
+    async fn write(&mut self, stage: Stage, mut batch: Batch) -> Result<Written, Refusal> {
         let key = keys::collection(self.tenant);
         let record = CollectionRecord { stage, last_removal: self.last_removal };
         batch.checks.push((key.clone(), self.expectation));
         batch.writes.push((key.clone(), records::encode(&record)));
         let applied = self.shared.apply_one(batch).await?;
         self.shared.collections.doubt(self.tenant);
-        match self.shared.read::<CollectionRecord>(key).await? {
+        Ok(match self.shared.read::<CollectionRecord>(key).await? {
             Some(Versioned { version, value }) if value == record => {
                 self.expectation = Expectation::Version(version);
-                Ok(true)
+                Written::Applied
             }
-            Some(Versioned { version, .. }) if !applied && self.expectation == Expectation::Version(version) => {
-                Ok(false)
-            }
-            Some(_) | None => Err(self.lost()),
-        }
+            read if !applied && expectation(&read) == self.expectation => Written::Refused,
+            Some(_) | None => Written::Lost,
+        })
     }
 
     pub(super) fn lost(&self) -> Refusal {

@@ -12,18 +12,18 @@ use sortinghat_proto::{
     v1::JobState,
 };
 
-use super::{live::Live, pass::Pass};
+use super::{
+    live::Live,
+    pass::{Pass, RECORDS_PER_PAGE},
+};
 use crate::{
     engine::{
         keys,
         records::{ArtifactRecord, Input, JobRecord, TaskRecord},
     },
     queue::{Division, Output, State},
-    store::Range,
 };
 
-/// Records that are read at a time.
-const RECORDS_PER_PAGE: usize = 256;
 /// Documents that are in memory at a time, each of at most [`limits::MAX_MANIFEST_BYTES`].
 const DOCUMENTS_AT_A_TIME: usize = 4;
 /// Documents that are remembered so that they are not read again.
@@ -68,15 +68,6 @@ impl Pass<'_> {
         let young = self.started.0.saturating_sub(self.shared.half_grace_ms());
         let lease = marking.oldest_lease.map_or(u64::MAX, |lease| lease.0.saturating_sub(self.longest_skew_ms()));
         Ok(Marked { live: marking.live, written_before: UnixMs(young.min(lease)) })
-    }
-
-    /// The next entries of an index from `from` on, and where those after them begin; `None` after the last one.
-    async fn page(&mut self, index: &str, from: &mut Option<String>) -> Result<Option<Vec<String>>, Refusal> {
-        let Some(least) = from.take() else { return Ok(None) };
-        self.renew().await?;
-        let entries = self.shared.store.range(Range::first(index, RECORDS_PER_PAGE).from(least)).await?;
-        *from = entries.last().map(|last| keys::after_entry(last));
-        Ok(from.is_some().then_some(entries))
     }
 
     async fn mark_jobs(&mut self, marking: &mut Marking, ids: &[String]) -> Result<(), Refusal> {

@@ -9,16 +9,18 @@ use tokio::time::Instant;
 
 use super::{
     Collected,
-    pass::{HOLD_MS, Pass},
+    pass::{HOLD_MS, Pass, RECORDS_PER_PAGE},
     roots::Marked,
 };
 use crate::{
     engine::{inventory::StoredObject, keys, load::Versioned, records},
-    store::{Batch, Expectation, Range},
+    store::{Batch, Expectation},
 };
 
 /// Objects that are suspected, condemned or removed together.
-const OBJECTS_PER_STEP: usize = 256;
+const OBJECTS_PER_STEP: usize = RECORDS_PER_PAGE;
+/// Suspects of one tenant: each is a record in the queue's store. More become suspects when these are gone.
+const MAX_SUSPECTS: usize = 250_000;
 /// Objects that are removed side by side.
 const REMOVALS_AT_A_TIME: usize = 16;
 /// After this long no removal is begun any more, so that each has reached the object store, or never will, before another coordinator
@@ -59,26 +61,23 @@ enum Fate {
 }
 
 impl Pass<'_> {
-    /// Removes the suspects whose time has come, and clears those that something refers to.
-    pub(super) async fn remove_suspects(&mut self, marked: &Marked) -> Result<Collected, Refusal> {
-        let (mut collected, mut from) = (Collected::default(), String::new());
-        loop {
-            self.renew().await?;
-            let range = Range::first(keys::suspects(self.tenant), OBJECTS_PER_STEP).from(from);
-            let entries = self.shared.store.range(range).await?;
-            let Some(last) = entries.last() else { return Ok(collected) };
-            from = keys::after_entry(last);
+    /// Removes the suspects whose time has come, and clears those that something refers to. Returns how many are left beside what it did.
+    pub(super) async fn remove_suspects(&mut self, marked: &Marked) -> Result<(Collected, usize), Refusal> {
+        let (mut collected, mut left, mut from) = (Collected::default(), 0, Some(String::new()));
+        while let Some(entries) = self.page(&keys::suspects(self.tenant), &mut from).await? {
             let digests: Vec<Digest> = entries.iter().filter_map(|entry| keys::suspect_of_entry(entry)).collect();
             let (cleared, suspects) =
                 self.read_suspects(&digests).await?.into_iter().partition(|(digest, _)| marked.live.contains(digest));
             self.clear(cleared).await?;
             let is_due =
                 |(_, suspect): &Suspect| self.started.ms_since(suspect.value.since) >= self.shared.half_grace_ms();
-            let due: Vec<Suspect> = Vec::into_iter(suspects).filter(is_due).collect();
+            let (due, early): (Vec<Suspect>, Vec<Suspect>) = Vec::into_iter(suspects).partition(is_due);
+            left += early.len();
             if !due.is_empty() && self.condemn(&due).await? {
                 collected += self.remove_condemned(due, marked.written_before).await?;
             }
         }
+        Ok((collected, left))
     }
 
     async fn read_suspects(&self, digests: &[Digest]) -> Result<Vec<Suspect>, Refusal> {
@@ -141,8 +140,8 @@ impl Pass<'_> {
         if self.go_on(Vec::new(), batch).await? { Ok(collected) } else { Err(self.lost()) }
     }
 
-    /// Makes suspects of the objects that nothing refers to.
-    pub(super) async fn suspect(&mut self, marked: &Marked) -> Result<usize, Refusal> {
+    /// Makes suspects of the objects that nothing refers to, beside those that are left of earlier passes.
+    pub(super) async fn suspect(&mut self, marked: &Marked, left: usize) -> Result<usize, Refusal> {
         let mut suspected = 0;
         let is_stray =
             |object: &StoredObject| object.written < marked.written_before && !marked.live.contains(&object.digest);
@@ -150,6 +149,10 @@ impl Pass<'_> {
         let mut strays = strays.try_chunks(OBJECTS_PER_STEP);
         while let Some(some) = strays.next().await {
             let some = some.map_err(|failed| failed.1)?;
+            if left + suspected >= MAX_SUSPECTS {
+                tracing::info!(tenant = %self.tenant, suspected, "more objects that nothing refers to are left for later");
+                break;
+            }
             self.renew().await?;
             let since = self.shared.store.now().await?;
             let digests: Vec<Digest> = some.into_iter().map(|object| object.digest).collect();
