@@ -131,8 +131,8 @@ fn objects_are_not_collected_while_an_attempt_may_not_have_said_what_it_made() {
         object_grace: grace.parse().ok(),
         ..at("/data")
     };
-    let config = Config::resolve(settings("30s", "10m")).expect("20 leases");
+    let config = Config::resolve(settings("30s", "5m")).expect("10 leases");
     assert!(config.collect_objects);
-    assert!(refusal(settings("30s", "9m 59s")).contains("use 10m or more"));
-    assert!(refusal(settings("1h", "19h")).contains("use 20h or more"));
+    assert!(refusal(settings("30s", "4m 59s")).contains("use 5m or more"));
+    assert!(refusal(settings("1h", "9h")).contains("use 10h or more"));
 }

@@ -181,7 +181,7 @@ as_text!(Span);
 impl Span {
     const SHORTEST_LEASE: Duration = Duration::from_millis(100);
     const LONGEST_LEASE: Duration = Duration::from_secs(3600);
-    const LEASES_PER_OBJECT_GRACE: u32 = 20;
+    const LEASES_PER_OBJECT_GRACE: u32 = 10;
 
     /// This length of time.
     pub const fn new(duration: Duration) -> Self {
