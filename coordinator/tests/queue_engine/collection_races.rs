@@ -8,6 +8,7 @@ use sortinghat_proto::{
     Digest, ObjectRef,
     v1::{ErrorCode, JobState},
 };
+use tokio::sync::oneshot;
 
 use crate::{
     keeper::{GRACE_MS, KEPT_MS, Keeper, collecting, ingest, list, missing},
@@ -154,6 +155,26 @@ async fn an_output_waits_while_a_part_of_it_is_being_removed() {
     assert_eq!(keeper.world.index("datasets:local").await.len(), 1);
     keeper.collect_all().await;
     keeper.assert_has(&["shard"]);
+}
+
+#[tokio::test]
+async fn a_part_that_a_coordinator_removed_before_it_died_is_noticed_after_that() {
+    let keeper = Keeper::new().await;
+    let (mut worker, shard) = running(&keeper).await;
+    let outcome = keeper.made(json!({ "shards": [shard] }));
+    let shelf = keeper.shelf.clone();
+    keeper.shelf.at(Moment::Remove, async move { drop(shelf.put("shard")) });
+    keeper.shelf.removals_fail.store(true, Ordering::SeqCst);
+    keeper.world.engine.collect(&keeper.shelf).await.expect_err("the coordinator dies");
+    keeper.shelf.removals_fail.store(false, Ordering::SeqCst);
+    keeper.work(&mut worker, HOLD_MS).await;
+    let (world, (give_back, given_back)) = (keeper.world.clone(), oneshot::channel());
+    keeper.shelf.at(Moment::Document, async move {
+        worker.end(&world.engine, outcome).await;
+        assert!(give_back.send(worker).is_ok());
+    });
+    keeper.collect().await;
+    assert_repeated(&keeper, given_back.await.expect("it has ended"), shard).await;
 }
 
 #[tokio::test]

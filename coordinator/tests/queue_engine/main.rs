@@ -2,6 +2,7 @@
 
 mod collection;
 mod collection_races;
+mod collection_random;
 mod explain;
 mod interrupted;
 mod jobs;

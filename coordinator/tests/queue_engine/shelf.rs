@@ -71,6 +71,8 @@ impl Shelf {
     }
 
     async fn happen(&self, moment: Moment) {
+        // Others may go first.
+        tokio::task::yield_now().await;
         if let Some(happening) = self.contents(|contents| contents.happenings.remove(&moment)) {
             happening.await;
         }
@@ -92,6 +94,17 @@ impl Shelf {
 
     pub(crate) fn has(&self, object: &ObjectRef) -> bool {
         self.contents(|contents| contents.objects.contains_key(&(Tenant::local(), object.digest.clone())))
+    }
+
+    /// An object's content.
+    pub(crate) fn content(&self, object: &ObjectRef) -> Option<Bytes> {
+        let key = (Tenant::local(), object.digest.clone());
+        self.contents(|contents| contents.objects.get(&key).map(|(content, _)| content.clone()))
+    }
+
+    /// How many objects there are.
+    pub(crate) fn len(&self) -> usize {
+        self.contents(|contents| contents.objects.len())
     }
 
     fn stored(&self) -> Vec<(Tenant, StoredObject)> {
