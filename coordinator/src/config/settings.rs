@@ -44,8 +44,8 @@ pub struct Settings {
     /// stay [default: 30days]
     #[arg(long, env = "SORTINGHAT_RETENTION", value_name = "DURATION")]
     pub retention: Option<Span>,
-    /// How long a photo or another object is kept that no dataset, no model and no job refers to. Half of it is how long an upload may
-    /// take until its job is submitted; at least 10 leases. The same for all coordinators of one queue [default: 1day]
+    /// How long a photo or another object is kept that no dataset, no model and no job refers to. Half of it is how long an
+    /// upload may take until its job is submitted; at least 10 leases. The same for all coordinators of one queue [default: 1day]
     #[arg(long, env = "SORTINGHAT_OBJECT_GRACE", value_name = "DURATION")]
     pub object_grace: Option<Span>,
     /// Remove objects that nothing refers to, and what unfinished uploads have left, after that time [default: true]

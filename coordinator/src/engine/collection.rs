@@ -1,23 +1,24 @@
-//! Objects that nothing refers to any more are removed: mark, suspect, and half a grace later mark again and remove.
+//! Objects that nothing refers to any more are removed: marked, suspected, and half a grace later marked again and removed.
 //!
-//! What is referred to: the manifests of all names, and of every job that is kept its spec, inputs and output, and unless it has
-//! succeeded also its checkpoints and what its shards made; and whatever documents among these name, and so on.
+//! What is referred to: the manifests of all names; of every job that is kept its spec, inputs and output, and unless it has
+//! succeeded its checkpoints and what its shards made; and whatever documents among these name, and so on.
 //!
-//! A pass over a tenant's objects finds what is referred to, removes those suspects that still nothing refers to and that have been suspects
-//! for half a grace, and then makes suspects of the other objects which nothing refers to and which are older than half a grace. Why
-//! it never removes what somebody counts on:
+//! A pass over a tenant's objects finds what is referred to, removes those that have been suspects for half a grace and
+//! still nothing refers to, and makes suspects of the others to which nothing refers, if they are older than half a grace. Why it
+//! never removes what somebody counts on:
 //!
-//! - **Who is told that an object is there** (it need not be uploaded, or is) takes it off the suspects first. It is then kept for half a
-//!   grace, in which a job is to be submitted.
-//! - **Who commits a reference** checks the version of the tenant's [`CollectionRecord`] in the same batch. It changes before objects
-//!   are removed and after. So whatever was found to be there is still there at the commit, and a commit while no pass runs is
-//!   seen by the next one. While one runs, which may have gone by already, a job's uploads are taken off the suspects.
-//! - **A worker writes objects without a question**, perhaps one that is being removed. If any were removed since its lease began, its
-//!   output is looked for, part by part, before it is committed. Nothing that was written since the oldest lease began is removed.
+//! - **Whoever is told that an object is there** takes it off the suspects first, and so it is kept for half a grace. A job is to be
+//!   submitted in that time.
+//! - **Whoever commits a reference** checks the version of the tenant's [`CollectionRecord`] in the same batch. It changes before
+//!   objects are removed and after. So what was found to be there is there at the commit. A commit while no pass runs is seen by
+//!   the next one; one that runs may have gone by already, and then a job's uploads are taken off the suspects.
+//! - **A worker writes objects without asking**, perhaps one that is just being removed. If any were removed since its lease
+//!   began, its output is looked for, part by part, before it is committed. What was written since the oldest lease began is not
+//!   removed. (A checkpoint is not looked for: an attempt that finds none begins anew.)
 //! - **A reference that moves** while a pass reads cannot hide from it: names are read before jobs, and no job is forgotten
 //!   meanwhile.
-//! - **A coordinator that dies** leaves its pass to others, who wait until no request of it can be under way any more. What it was
-//!   removing are suspects as before.
+//! - **A coordinator that dies** leaves its pass to others, who wait until a removal that it has asked for is done or never will
+//!   be. What it was removing are suspects as before.
 //!
 //! Memory is bounded: what is referred to is a filter that may take an object for one that is referred to, never the reverse.
 

@@ -49,6 +49,7 @@ pub trait ObjectInventory: ObjectPresence {
     /// Removes an object. That there is none is no error.
     async fn remove(&self, tenant: &Tenant, digest: &Digest) -> Result<(), Refusal>;
 
-    /// Removes what unfinished uploads of the tenant have left, if nothing was written to it since `before`; returns how many files.
+    /// Removes what unfinished uploads of the tenant have left, if nothing was written to it since `before`; returns how many
+    /// files.
     async fn remove_unfinished(&self, tenant: &Tenant, before: UnixMs) -> Result<usize, Refusal>;
 }

@@ -40,8 +40,8 @@ impl Shared {
     }
 
     /// The batch that forgets a job, its key and what its shards shared, and notes what is left; `None` while the job is needed.
-    /// It does not apply if somebody has just named the job as a parent that they wait for. A job is needed also while it is found out which
-    /// objects are referred to, and by what.
+    /// It does not apply if somebody has just named the job as a parent that they wait for. While it is found out which objects are
+    /// referred to, every job is needed.
     async fn oblivion(&self, job: &Versioned<JobRecord>, now: UnixMs) -> Result<Option<Batch>, Refusal> {
         let (version, job) = (job.version, &job.value);
         let untold = Range::first(keys::children(&job.id), 1);

@@ -94,8 +94,8 @@ impl Shared {
         v1::SubmitJobResponse { job: Some(self.view(job)), existed: false }
     }
 
-    /// Refuses a spec whose uploads are not there. Returns the check under which they are there still when its job is accepted; `None`
-    /// if it has none.
+    /// Refuses a spec whose uploads are not there. Returns the check under which they still are when its job is accepted; `None` if
+    /// it has none.
     pub(super) async fn require_uploads(&self, tenant: &Tenant, spec: &JobSpec) -> Result<Option<Fence>, Refusal> {
         let weights = spec.uploaded_weights().into_iter().cloned();
         let uploads: Vec<_> = spec.uploads().iter().map(|(_, upload)| upload.digest.clone()).chain(weights).collect();

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use object_store::{ObjectMeta, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, path::Path};
+use sha2::{Digest as _, Sha256};
 use sortinghat_proto::{Digest, ObjectRef, Refusal, Tenant, limits, time::UnixMs};
 
 use super::{ObjectError, Objects};
@@ -27,20 +28,21 @@ impl ObjectPresence for Objects {
             Ok(_) | Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(source) => return Err(ObjectError::Store { operation: "read a document", source }.into()),
         };
-        let mut content = BytesMut::new();
+        let (mut content, mut hasher) = (BytesMut::new(), Sha256::new());
         let mut pieces = found.into_stream();
         while let Some(piece) = pieces.next().await {
-            content.extend_from_slice(&piece.map_err(failed("read a document"))?);
+            let piece = piece.map_err(failed("read a document"))?;
+            hasher.update(&piece);
+            content.extend_from_slice(&piece);
             // The first character tells a photo or a shard from a document, and the rest of it need not be read.
             if content.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| *byte != b'{') {
                 return Ok(None);
             }
         }
-        let content = content.freeze();
-        if Digest::of(&content) != *digest {
+        if Digest::from_hasher(hasher) != *digest {
             return Err(ObjectError::Corrupt { digest: digest.clone() }.into());
         }
-        Ok(Some(content))
+        Ok(Some(content.freeze()))
     }
 }
 

@@ -142,6 +142,18 @@ async fn a_job_keeps_what_it_reads_when_the_name_of_that_is_removed() {
 }
 
 #[tokio::test]
+async fn a_suspect_that_a_name_refers_to_again_is_none_any_more() {
+    let keeper = Keeper::new().await;
+    keeper.shelf.put("shard");
+    keeper.pass().await;
+    assert_eq!(keeper.pass().await.suspected, 1);
+    keeper.ingest(&mut Worker::new("w1", 1), "stamps", &["photo"], "shard").await;
+    assert_eq!(keeper.pass().await.removed, 0);
+    assert_eq!(keeper.world.index("suspects:local").await, [""; 0]);
+    keeper.assert_has(&["shard"]);
+}
+
+#[tokio::test]
 async fn whoever_hears_that_an_object_is_there_has_half_a_grace_to_submit_a_job_with_it() {
     let keeper = Keeper::new().await;
     let source = keeper.upload_set(&["photo"]).await;

@@ -1,5 +1,5 @@
-//! Clients, workers, coordinators that die, and time, all at once and in an order that a seed decides: no name and no job ever refers to
-//! what is not there, and in the end nothing is left over.
+//! Clients, workers, coordinators that die, and time, all at once and in an order that a seed decides: no name and no job ever
+//! refers to what is not there, and in the end nothing is left over.
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,7 +1,7 @@
 //! Which objects a document names, whatever its format.
 //!
-//! Nothing lists the fields of a format: every text that looks like a digest counts as one. A field that is added later, or a format
-//! that this software does not know, is heeded all the same, and an object that is named by chance is merely kept.
+//! Nothing lists the fields of a format: every text that looks like a digest counts as one. A field that is added later, or a
+//! format that this software does not know, is heeded all the same, and an object that is named by chance is merely kept.
 
 use std::fmt;
 

@@ -9,7 +9,8 @@ const BITS: u64 = 1 << 27;
 /// Bits of one digest. Ten million digests are confused with another one in 4 cases of 1000, and such an object is kept.
 const BITS_PER_DIGEST: u64 = 4;
 
-/// A Bloom filter of digests. Each filter is seeded anew, so that an object which one confuses with others is told apart by the next.
+/// A Bloom filter of digests. Each filter is seeded anew, so that an object which one confuses with others is told apart by the
+/// next.
 #[derive(Debug)]
 pub(super) struct Live {
     words: Vec<u64>,

@@ -84,7 +84,8 @@ impl Shared {
         Ok(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Applied(_))))
     }
 
-    /// The check under which a job may be accepted that reads these uploads; to be called before it is looked whether they are there.
+    /// The check under which a job may be accepted that reads these uploads; to be called before it is looked whether they are
+    /// there.
     pub(in crate::engine) async fn fence(&self, tenant: &Tenant, uploads: Vec<Digest>) -> Result<Fence, Refusal> {
         let collection = self.collection(tenant).await?;
         if collection.record.is_busy() {
@@ -98,7 +99,8 @@ impl Shared {
         Ok(collection.fence(tenant))
     }
 
-    /// The check under which an attempt that began at `since` may be committed with this output; `None` if something of it is missing.
+    /// The check under which an attempt that began at `since` may be committed with this output; `None` if something of it is
+    /// missing.
     pub(in crate::engine) async fn fence_output(
         &self,
         tenant: &Tenant,

@@ -147,8 +147,8 @@ impl JobRecord {
         named.iter().flat_map(|message| manifest::digests_in(message)).chain(inputs).collect()
     }
 
-    /// The names of its tasks' records, unless nobody needs their objects any more: what a job that has succeeded made is in its output, and it
-    /// cannot be retried.
+    /// The names of its tasks' records, unless nobody needs their objects any more: what a job that has succeeded made is in its
+    /// output, and it cannot be retried.
     fn tasks_with_objects(&self) -> Vec<String> {
         if self.state() == JobState::Succeeded {
             return Vec::new();

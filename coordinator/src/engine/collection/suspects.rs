@@ -23,8 +23,8 @@ const OBJECTS_PER_STEP: usize = RECORDS_PER_PAGE;
 const MAX_SUSPECTS: usize = 250_000;
 /// Objects that are removed side by side.
 const REMOVALS_AT_A_TIME: usize = 16;
-/// After this long no removal is begun any more, so that each has reached the object store, or never will, before another coordinator
-/// believes that the pass is over.
+/// After this long no removal is begun any more, so that each has reached the object store, or never will, before another
+/// coordinator believes that the pass is over.
 const REMOVAL_WINDOW: Duration = Duration::from_millis(HOLD_MS / 2);
 
 /// An object that nothing was seen to refer to. Removed when somebody counts on it.
@@ -61,7 +61,8 @@ enum Fate {
 }
 
 impl Pass<'_> {
-    /// Removes the suspects whose time has come, and clears those that something refers to. Returns how many are left beside what it did.
+    /// Removes the suspects whose time has come, and clears those that something refers to. Returns how many are left beside what
+    /// it did.
     pub(super) async fn remove_suspects(&mut self, marked: &Marked) -> Result<(Collected, usize), Refusal> {
         let (mut collected, mut left, mut from) = (Collected::default(), 0, Some(String::new()));
         while let Some(entries) = self.page(&keys::suspects(self.tenant), &mut from).await? {
@@ -109,8 +110,8 @@ impl Pass<'_> {
         self.go_on(condemned, batch).await
     }
 
-    /// Removes them, unless they were written again. After a failure it is not known what may still happen to them, and so they stay
-    /// condemned until nothing can.
+    /// Removes them, unless they were written again. After a failure it is not known what may still happen to them, and so they
+    /// stay condemned until nothing can.
     async fn remove_condemned(&mut self, suspects: Vec<Suspect>, before: UnixMs) -> Result<Collected, Refusal> {
         let begun = Instant::now();
         let (inventory, tenant) = (self.inventory, self.tenant);
