@@ -8,7 +8,6 @@ pub mod signals;
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use futures::Stream;
-use sortinghat_proto::{ObjectRef, Refusal, Tenant};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -25,7 +24,7 @@ use crate::{
     api,
     auth::{Authenticator, Credentials},
     config::{Config, StoreUrl, TlsFiles},
-    engine::{Engine, ObjectPresence, Settings},
+    engine::{Engine, Settings},
     metrics,
     objects::{CreateIfAbsent, Objects},
     store::{EmbeddedStore, MemoryStore, RedisOptions, RedisStore, Store, SystemClock},
@@ -77,11 +76,15 @@ impl App {
             weights: authenticator.weights(),
             shard_items: config.shard_items,
             retention_ms: config.retention.as_ms(),
+            object_grace_ms: config.object_grace.as_ms(),
             max_waiting_jobs_per_tenant: config.max_waiting_jobs_per_tenant.get(),
             max_waiting_tasks: config.max_waiting_tasks.get(),
             ..Settings::default()
         };
         let engine = Engine::new(open_store(&config).await?, Arc::new(objects.clone()), settings);
+        if !engine.own(&objects).await.map_err(AppError::Owner)? {
+            return Err(AppError::ForeignObjects { url: config.object_store });
+        }
         let listener = match listener {
             Some(listener) => listener,
             None => bind(config.listen).await?,
@@ -118,7 +121,8 @@ impl App {
     /// [`AppError::Serve`] if the server ends by itself.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<Drained, AppError> {
         let address = self.address()?;
-        let background = Background::start(&self.engine, self.metrics_listener);
+        let collected = self.config.collect_objects.then(|| self.objects.clone());
+        let background = Background::start(&self.engine, collected, self.metrics_listener);
         let health = HealthReporter::new();
         api::report_health(&health, ServingStatus::Serving).await;
         let router = api::router(self.server, self.authenticator, &self.engine, self.objects, &health);
@@ -181,23 +185,32 @@ async fn drain(mut served: JoinHandle<Result<(), tonic::transport::Error>>, grac
 struct Background {
     stop: CancellationToken,
     sweeps: JoinHandle<()>,
+    collection: Option<JoinHandle<()>>,
     pages: Option<JoinHandle<std::io::Result<()>>>,
 }
 
 impl Background {
-    fn start(engine: &Engine, metrics_listener: Option<TcpListener>) -> Self {
+    fn start(engine: &Engine, collected: Option<Objects>, metrics_listener: Option<TcpListener>) -> Self {
         let stop = CancellationToken::new();
         let (sweeper, sweeps_stop) = (engine.clone(), stop.clone());
         let sweeps = tokio::spawn(async move { sweeper.run(sweeps_stop).await });
+        let collection = collected.map(|objects| {
+            let (collector, stop) = (engine.clone(), stop.clone());
+            tokio::spawn(async move { collector.run_collection(Arc::new(objects), stop).await })
+        });
         let pages =
             metrics_listener.map(|listener| tokio::spawn(metrics::serve(listener, engine.clone(), stop.clone())));
-        Self { stop, sweeps, pages }
+        Self { stop, sweeps, collection, pages }
     }
 
     async fn stop(self) {
         self.stop.cancel();
-        if let Err(error) = self.sweeps.await {
-            tracing::error!(%error, "the sweeps ended with a defect");
+        for (name, ended) in [("sweeps", Some(self.sweeps)), ("collection of objects", self.collection)] {
+            if let Some(ended) = ended
+                && let Err(error) = ended.await
+            {
+                tracing::error!(%error, "the {name} ended with a defect");
+            }
         }
         if let Some(pages) = self.pages
             && let Ok(Err(error)) = pages.await
@@ -263,11 +276,4 @@ async fn open_objects(config: &Config) -> Result<Objects, AppError> {
         }
     }
     Ok(objects)
-}
-
-#[async_trait::async_trait]
-impl ObjectPresence for Objects {
-    async fn holds(&self, tenant: &Tenant, object: &ObjectRef) -> Result<bool, Refusal> {
-        Ok(self.contains(tenant, object).await?)
-    }
 }

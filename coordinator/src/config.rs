@@ -35,6 +35,10 @@ pub struct Config {
     pub shard_items: NonZeroU64,
     /// How long a job is kept after its end.
     pub retention: Span,
+    /// How long an object is kept that nothing refers to.
+    pub object_grace: Span,
+    /// Whether such objects are removed by this coordinator.
+    pub collect_objects: bool,
     /// Jobs of one tenant that may wait.
     pub max_waiting_jobs_per_tenant: NonZeroU64,
     /// Tasks of all tenants that may wait.
@@ -142,6 +146,7 @@ const DEFAULT_DEPLOYMENT: &str = "sortinghat";
 const DEFAULT_LEASE_TTL: Duration = Duration::from_secs(30);
 const DEFAULT_SHARD_ITEMS: NonZeroU64 = NonZeroU64::new(limits::DEFAULT_SHARD_ITEMS).expect("not 0");
 const DEFAULT_RETENTION: Duration = Duration::from_secs(30 * 24 * 3_600);
+const DEFAULT_OBJECT_GRACE: Duration = Duration::from_secs(24 * 3_600);
 const DEFAULT_MAX_WAITING_JOBS_PER_TENANT: NonZeroU64 =
     NonZeroU64::new(limits::DEFAULT_MAX_WAITING_JOBS_PER_TENANT).expect("not 0");
 const DEFAULT_MAX_WAITING_TASKS: NonZeroU64 = NonZeroU64::new(limits::DEFAULT_MAX_WAITING_TASKS).expect("not 0");
@@ -177,14 +182,18 @@ impl Config {
             None => ObjectStoreUrl::folder(&data_dir.join("objects"))?,
         };
         let redis = redis(&store, settings.store_password_file, settings.store_deployment, settings.allow_data_loss)?;
+        let lease_ttl = settings.lease_ttl.map_or(Ok(Span::new(DEFAULT_LEASE_TTL)), Span::checked_as_lease)?;
+        let object_grace = settings.object_grace.unwrap_or(Span::new(DEFAULT_OBJECT_GRACE));
         let config = Self {
             redis,
             listen: settings.listen.unwrap_or(DEFAULT_LISTEN),
             store,
             object_store,
-            lease_ttl: settings.lease_ttl.map_or(Ok(Span::new(DEFAULT_LEASE_TTL)), Span::checked_as_lease)?,
+            lease_ttl,
             shard_items: settings.shard_items.unwrap_or(DEFAULT_SHARD_ITEMS),
             retention: settings.retention.unwrap_or(Span::new(DEFAULT_RETENTION)),
+            object_grace: object_grace.checked_as_object_grace(lease_ttl)?,
+            collect_objects: settings.collect_objects.unwrap_or(true),
             max_waiting_jobs_per_tenant: settings
                 .max_waiting_jobs_per_tenant
                 .unwrap_or(DEFAULT_MAX_WAITING_JOBS_PER_TENANT),

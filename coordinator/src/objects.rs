@@ -5,14 +5,13 @@
 
 mod backend;
 mod download;
+mod inventory;
 mod upload;
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use object_store::{
-    ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, local::LocalFileSystem, memory::InMemory, path::Path,
-};
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, memory::InMemory, path::Path};
 use sortinghat_proto::{Digest, ObjectRef, Refusal, Tenant, v1::ErrorCode};
 
 use crate::config::ObjectStoreUrl;
@@ -27,8 +26,8 @@ const CONCURRENT_CHECKS: usize = 32;
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
-    /// The same store, if it is a folder of this machine.
-    folder: Option<Arc<LocalFileSystem>>,
+    /// The folder that it is, if it is one.
+    local: Option<PathBuf>,
 }
 
 /// Why an object cannot be stored or read.
@@ -109,12 +108,14 @@ impl Objects {
     /// # Errors
     /// [`ObjectError::Unopenable`].
     pub fn open(url: &ObjectStoreUrl, patience: Duration) -> Result<Self, ObjectError> {
-        backend::open(url.url(), patience).map_err(|reason| ObjectError::Unopenable { url: url.clone(), reason })
+        let (store, prefix) = backend::open(url.url(), patience)
+            .map_err(|reason| ObjectError::Unopenable { url: url.clone(), reason })?;
+        Ok(Self { store, prefix, local: url.url().to_file_path().ok().filter(|_| url.url().scheme() == "file") })
     }
 
     /// Objects that are gone with the process: for simulations.
     pub fn in_memory() -> Self {
-        Self { store: Arc::new(InMemory::new()), prefix: Path::default(), folder: None }
+        Self { store: Arc::new(InMemory::new()), prefix: Path::default(), local: None }
     }
 
     /// Writes and removes one small object, to find out at start whether the store can be written to and whether it honours
@@ -123,7 +124,7 @@ impl Objects {
     /// # Errors
     /// [`ObjectError::Store`] if it cannot be written to.
     pub async fn probe(&self) -> Result<CreateIfAbsent, ObjectError> {
-        let path = self.prefix.clone().join(format!("probe-{:032x}", rand::random::<u128>()));
+        let path = self.probe_path();
         let failed = |source| ObjectError::Store { operation: "store a probe object", source };
         self.store.put(&path, b"probe".as_slice().into()).await.map_err(failed)?;
         let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
@@ -144,8 +145,8 @@ impl Objects {
     pub async fn size(&self, tenant: &Tenant, digest: &Digest) -> Result<Option<u64>, ObjectError> {
         let path = self.path(tenant, digest);
         // Every job and every result asks: one look at a folder takes less time than a change of thread.
-        if let Some(file) = self.folder.as_ref().and_then(|folder| folder.path_to_filesystem(&path).ok())
-            && let Ok(found) = fs::metadata(file)
+        if let Some(folder) = &self.local
+            && let Ok(found) = fs::metadata(folder.join(path.as_ref()))
             && found.is_file()
         {
             return Ok(Some(found.len()));
@@ -176,6 +177,10 @@ impl Objects {
             .try_filter_map(|missing| async move { Ok(missing) })
             .try_collect()
             .await
+    }
+
+    fn probe_path(&self) -> Path {
+        self.prefix.clone().join(format!("probe-{:032x}", rand::random::<u128>()))
     }
 
     fn path(&self, tenant: &Tenant, digest: &Digest) -> Path {

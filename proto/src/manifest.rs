@@ -9,6 +9,7 @@ mod decisions;
 mod evaluation;
 mod model;
 mod predictions;
+mod references;
 mod upload;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -21,6 +22,7 @@ pub use evaluation::{
 };
 pub use model::{DatasetProvenance, EpochRecord, ModelManifest, RateSearch, WeightsProvenance};
 pub use predictions::{PREDICTION_COLUMNS, PredictionCounts, PredictionsManifest};
+pub use references::{References, digests_in, references};
 pub use upload::{UploadManifest, UploadedFile};
 
 /// A document that is stored as an object.

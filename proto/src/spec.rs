@@ -116,6 +116,14 @@ impl JobSpec {
         }
     }
 
+    /// The uploaded weights that the job begins with, if it does.
+    pub fn uploaded_weights(&self) -> Option<&Digest> {
+        match self {
+            Self::Finetune(FinetuneSpec { weights: WeightsSource::Object(digest), .. }) => Some(digest),
+            Self::Finetune(_) | Self::Ingest(_) | Self::Evaluate(_) | Self::Classify(_) => None,
+        }
+    }
+
     /// The uploaded objects that the job reads, each with its field; they must exist at submission.
     pub fn uploads(&self) -> Vec<(&'static str, &ObjectRef)> {
         match self {

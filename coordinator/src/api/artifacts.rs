@@ -1,6 +1,6 @@
 //! `ArtifactService`.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
@@ -95,8 +95,12 @@ impl ArtifactService for Artifacts {
             return Err(Refusal::invalid("digests", message).into());
         }
         let digests = digests.iter().map(|digest| digest.parse()).collect::<Result<Vec<Digest>, _>>()?;
-        let missing = self.objects.missing(&tenant, digests).await.map_err(status)?;
-        Ok(Response::new(FindMissingObjectsResponse { missing: missing.into_iter().map(String::from).collect() }))
+        // Whoever is told that an object is there counts on it from now on.
+        let leaving = self.engine.reuse(&tenant, &digests).await?;
+        let gone = self.objects.missing(&tenant, digests.clone()).await.map_err(status)?;
+        let gone: HashSet<Digest> = gone.into_iter().chain(leaving).collect();
+        let missing = digests.into_iter().filter(|digest| gone.contains(digest));
+        Ok(Response::new(FindMissingObjectsResponse { missing: missing.map(String::from).collect() }))
     }
 
     async fn upload_object(
@@ -106,8 +110,13 @@ impl ArtifactService for Artifacts {
         let tenant = caller(&request).tenant;
         let mut parts = request.into_inner();
         let announced = header(&mut parts).await?;
+        // It may be there already, and then it stays.
+        self.engine.reuse_one(&tenant, &announced.digest).await?;
         let mut upload = self.objects.upload(&tenant, announced).await.map_err(status)?;
-        if let Err(refused) = receive(&mut parts, &mut upload).await {
+        let received = tokio::time::timeout(self.engine.longest_upload(), receive(&mut parts, &mut upload)).await;
+        let received =
+            received.unwrap_or_else(|_| Err(Status::deadline_exceeded("the upload of one object took too long")));
+        if let Err(refused) = received {
             upload.abort().await;
             return Err(refused);
         }

@@ -2,9 +2,10 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
+use sortinghat_proto::Refusal;
 use tokio::task::JoinError;
 
-use crate::{auth::CredentialsError, objects::ObjectError, store::StoreError};
+use crate::{auth::CredentialsError, config::ObjectStoreUrl, objects::ObjectError, store::StoreError};
 
 /// Why the coordinator cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,18 @@ pub enum AppError {
     /// The object store.
     #[error(transparent)]
     Objects(#[from] ObjectError),
+    /// The objects are another queue's, and would be removed: that one refers to others.
+    #[error(
+        "the objects in {url} belong to another queue, which would remove what only this one refers to: use another \
+         --object-store, or remove the object `queue-id` from this one if the other queue is gone for good"
+    )]
+    ForeignObjects {
+        /// Where they are.
+        url: ObjectStoreUrl,
+    },
+    /// A store answered a question at the start with an error.
+    #[error("failed to find out which queue the objects belong to: {0}")]
+    Owner(Refusal),
     /// The address cannot be listened on.
     #[error("failed to listen on {address}: {source}")]
     Listen {

@@ -44,6 +44,13 @@ pub struct Settings {
     /// stay [default: 30days]
     #[arg(long, env = "SORTINGHAT_RETENTION", value_name = "DURATION")]
     pub retention: Option<Span>,
+    /// How long a photo or another object is kept that no dataset, no model and no job refers to. Half of it is how long an
+    /// upload may take until its job is submitted; at least 10 leases. The same for all coordinators of one queue [default: 1day]
+    #[arg(long, env = "SORTINGHAT_OBJECT_GRACE", value_name = "DURATION")]
+    pub object_grace: Option<Span>,
+    /// Remove objects that nothing refers to, and what unfinished uploads have left, after that time [default: true]
+    #[arg(long, env = "SORTINGHAT_COLLECT_OBJECTS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub collect_objects: Option<bool>,
     /// Jobs of one tenant that may wait; more are refused until some have started [default: 1000000]
     #[arg(long, env = "SORTINGHAT_MAX_WAITING_JOBS_PER_TENANT", value_name = "COUNT")]
     pub max_waiting_jobs_per_tenant: Option<NonZeroU64>,
@@ -100,6 +107,8 @@ impl Settings {
             lease_ttl: self.lease_ttl.or(lower.lease_ttl),
             shard_items: self.shard_items.or(lower.shard_items),
             retention: self.retention.or(lower.retention),
+            object_grace: self.object_grace.or(lower.object_grace),
+            collect_objects: self.collect_objects.or(lower.collect_objects),
             max_waiting_jobs_per_tenant: self.max_waiting_jobs_per_tenant.or(lower.max_waiting_jobs_per_tenant),
             max_waiting_tasks: self.max_waiting_tasks.or(lower.max_waiting_tasks),
             drain_grace: self.drain_grace.or(lower.drain_grace),
@@ -128,6 +137,8 @@ impl From<Config> for Settings {
             lease_ttl: Some(config.lease_ttl),
             shard_items: Some(config.shard_items),
             retention: Some(config.retention),
+            object_grace: Some(config.object_grace),
+            collect_objects: Some(config.collect_objects),
             max_waiting_jobs_per_tenant: Some(config.max_waiting_jobs_per_tenant),
             max_waiting_tasks: Some(config.max_waiting_tasks),
             drain_grace: Some(config.drain_grace),

@@ -46,6 +46,8 @@ fn a_dumped_configuration_read_back_is_the_same() {
         metrics_listen: "127.0.0.1:9000".parse().ok(),
         shard_items: "7".parse().ok(),
         retention: "6days".parse().ok(),
+        object_grace: "7h".parse().ok(),
+        collect_objects: Some(false),
         max_waiting_jobs_per_tenant: "8".parse().ok(),
         max_waiting_tasks: "9".parse().ok(),
         ..at("/data")
@@ -120,4 +122,17 @@ fn a_lease_of_no_time_or_of_a_day_is_refused() {
     for ttl in ["0s", "99ms", "1day"] {
         assert!(refusal(Settings { lease_ttl: ttl.parse().ok(), ..at("/data") }).contains("100ms to 1h"), "{ttl}");
     }
+}
+
+#[test]
+fn objects_are_not_collected_while_an_attempt_may_not_have_said_what_it_made() {
+    let settings = |lease: &str, grace: &str| Settings {
+        lease_ttl: lease.parse().ok(),
+        object_grace: grace.parse().ok(),
+        ..at("/data")
+    };
+    let config = Config::resolve(settings("30s", "5m")).expect("10 leases");
+    assert!(config.collect_objects);
+    assert!(refusal(settings("30s", "4m 59s")).contains("use 5m or more"));
+    assert!(refusal(settings("1h", "9h")).contains("use 10h or more"));
 }

@@ -172,7 +172,7 @@ impl fmt::Display for ObjectStoreUrl {
 }
 
 /// A length of time with its unit, such as `30s` or `1m 30s`; whole milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Span(Duration);
 
@@ -181,6 +181,7 @@ as_text!(Span);
 impl Span {
     const SHORTEST_LEASE: Duration = Duration::from_millis(100);
     const LONGEST_LEASE: Duration = Duration::from_secs(3600);
+    const LEASES_PER_OBJECT_GRACE: u32 = 10;
 
     /// This length of time.
     pub const fn new(duration: Duration) -> Self {
@@ -203,6 +204,15 @@ impl Span {
             return Ok(self);
         }
         refuse(self, "is not a useful length of a lease: use 100ms to 1h")
+    }
+
+    /// Itself, if objects that nothing refers to can be kept for as little beside leases of this length.
+    pub(super) fn checked_as_object_grace(self, lease: Self) -> Result<Self, ValueError> {
+        let least = Self(lease.0 * Self::LEASES_PER_OBJECT_GRACE);
+        if self >= least {
+            return Ok(self);
+        }
+        refuse(self, format!("is too short to keep objects that nothing refers to yet: use {least} or more"))
     }
 }
 

@@ -131,7 +131,7 @@ impl Shared {
             matching += open.filter(|job| filter.admits(&job.value)).count() as u64;
             scanned += ids.len();
             match ids.last().filter(|_| ids.len() == COUNT_STEP) {
-                Some(last) => from = keys::after_open_job(last),
+                Some(last) => from = keys::after_entry(last),
                 None => return Ok(v1::CancelJobsResponse { matching, more: false }),
             }
         }
@@ -171,7 +171,7 @@ impl Shared {
             return Ok(Reached::default());
         }
         let mut after = queue.clone();
-        after.reach(open.last().filter(|_| open.len() == JOBS_PER_ROUND).map(|last| keys::after_open_job(last)));
+        after.reach(open.last().filter(|_| open.len() == JOBS_PER_ROUND).map(|last| keys::after_entry(last)));
         // If another change came between, the next round reaches the same jobs again, which have ended or know it.
         let is_passed = self.apply_one(queue_batch(tenant, &read, &after)).await?;
         Ok(Reached { jobs: jobs.len(), pages: usize::from(is_passed) })

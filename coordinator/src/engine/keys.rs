@@ -5,7 +5,7 @@
 use std::{fmt, str::FromStr};
 
 use sortinghat_proto::{
-    ArtifactKind, JobId, JobKind, Lane, Name, Refusal, Requirements, TaskId, Tenant, VersionedName, WorkerId,
+    ArtifactKind, Digest, JobId, JobKind, Lane, Name, Refusal, Requirements, TaskId, Tenant, VersionedName, WorkerId,
     time::UnixMs, v1::JobState,
 };
 
@@ -39,6 +39,9 @@ pub(super) const REMAINS: &str = "remains";
 pub(super) const CANCELLING: &str = "cancelling";
 /// Index of jobs that have ended and whose children were not all told.
 pub(super) const ENDED_PARENTS: &str = "ended-parents";
+
+/// Record of the queue's name for itself.
+pub(super) const QUEUE_ID: &str = "queue-id";
 
 /// Milliseconds that one step of priority is worth: a job of priority 1 goes before those up to a minute older.
 const PRIORITY_STEP_MS: i64 = 60_000;
@@ -165,14 +168,39 @@ pub(super) fn open_jobs(tenant: &Tenant) -> String {
     format!("open:{tenant}")
 }
 
-/// Sorts after an entry of [`open_jobs`], and before every greater one. '!' sorts before every character of an id.
-pub(super) fn after_open_job(entry: &str) -> String {
-    format!("{entry}!")
-}
-
 /// Counter of a tenant's jobs in a state.
 pub(super) fn jobs_in(tenant: &Tenant, state: JobState) -> String {
     format!("jobs:{tenant}:{}", state.as_str_name())
+}
+
+/// Record of whether a tenant's objects are being collected, and of those that are being removed.
+pub(super) fn collection(tenant: &Tenant) -> String {
+    format!("collection:{tenant}")
+}
+
+/// Record of an object that nothing was seen to refer to.
+pub(super) fn suspect(tenant: &Tenant, digest: &Digest) -> String {
+    format!("suspect:{tenant}:{digest}")
+}
+
+/// Index of such objects of a tenant, by the time since when.
+pub(super) fn suspects(tenant: &Tenant) -> String {
+    format!("suspects:{tenant}")
+}
+
+/// Entry of [`suspects`].
+pub(super) fn suspect_entry(since: UnixMs, digest: &Digest) -> String {
+    at_time(since, digest)
+}
+
+/// The object of an entry of [`suspects`].
+pub(super) fn suspect_of_entry(entry: &str) -> Option<Digest> {
+    entry.split_once(':')?.1.parse().ok()
+}
+
+/// Sorts after an entry of any index, and before every greater one. '!' sorts before every character of an id or a digest.
+pub(super) fn after_entry(entry: &str) -> String {
+    format!("{entry}!")
 }
 
 /// Record of what holds for all of a tenant's queue.

@@ -9,12 +9,14 @@ mod assignment;
 mod bulk_cancel;
 mod change;
 mod claim;
+mod collection;
 mod companions;
 mod deadlines;
 mod dependents;
 mod explain;
 mod filter;
 mod history;
+mod inventory;
 mod jobs;
 mod keys;
 mod ledger;
@@ -49,9 +51,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use async_trait::async_trait;
 use rand::{SeedableRng as _, rngs::StdRng};
-use sortinghat_proto::{ObjectRef, Refusal, Tenant, limits, v1::ErrorCode};
+use sortinghat_proto::{Refusal, Tenant, limits, v1::ErrorCode};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -59,16 +60,11 @@ use crate::{
     store::{Store, StoreError},
 };
 
+pub use collection::Collected;
+pub use inventory::{ObjectInventory, ObjectPresence, StoredObject};
 pub use submission::Submission;
 pub use sweeps::Swept;
 pub use watch::WatchStream;
-
-/// Says which objects exist, so that no job is accepted without its photos and no name points at nothing.
-#[async_trait]
-pub trait ObjectPresence: Send + Sync + 'static {
-    /// Whether the tenant has this object with this size. An error means that the object store could not be asked.
-    async fn holds(&self, tenant: &Tenant, object: &ObjectRef) -> Result<bool, Refusal>;
-}
 
 /// The lengths of time and the weights that the engine works with.
 #[derive(Debug, Clone)]
@@ -97,6 +93,9 @@ pub struct Settings {
     pub shard_items: NonZeroU64,
     /// How long a job is kept after its end, in milliseconds.
     pub retention_ms: u64,
+    /// How long an object is kept that nothing refers to, in milliseconds; half of it is how long an upload may take until its job is
+    /// submitted. Others that serve the same queue go by the same time.
+    pub object_grace_ms: u64,
     /// Jobs of one tenant that may wait.
     pub max_waiting_jobs_per_tenant: u64,
     /// Tasks of all tenants that may wait.
@@ -118,6 +117,7 @@ impl Default for Settings {
             seed: None,
             shard_items: NonZeroU64::new(limits::DEFAULT_SHARD_ITEMS).expect("not 0"),
             retention_ms: 30 * 24 * 3_600_000,
+            object_grace_ms: 24 * 3_600_000,
             max_waiting_jobs_per_tenant: limits::DEFAULT_MAX_WAITING_JOBS_PER_TENANT,
             max_waiting_tasks: limits::DEFAULT_MAX_WAITING_TASKS,
         }
@@ -146,6 +146,7 @@ struct Shared {
     waiting_heads: preemption::WaitingHeads,
     durations: rates::Durations,
     quota: quota::Quota,
+    collections: collection::Collections,
     dice: Mutex<StdRng>,
     draining: CancellationToken,
 }
@@ -183,6 +184,7 @@ impl Engine {
                 waiting_heads: preemption::WaitingHeads::default(),
                 durations: rates::Durations::default(),
                 quota: quota::Quota::default(),
+                collections: collection::Collections::default(),
                 draining: CancellationToken::new(),
             }),
         }

@@ -226,7 +226,12 @@ impl Shared {
                 self.note_duration(step.outcome.as_ref(), loaded, now);
                 Some(Taken { outcome: report.outcome.is_some() && step.is_certain, events })
             }
-            (Entered::All | Entered::Part, Some(_)) => None,
+            (Entered::All | Entered::Part, Some(loaded)) => {
+                if !applied {
+                    self.collections.doubt(&loaded.job.value.tenant);
+                }
+                None
+            }
         }
     }
 
@@ -238,8 +243,8 @@ impl Shared {
         loaded: &Loaded,
         change: &mut Change<'_>,
     ) -> Result<Option<Outcome>, Refusal> {
-        let is_held = loaded.task.value.task.lease().is_some_and(|lease| lease.token == report.token);
-        let Some(Outcome::Succeeded(output)) = report.outcome.as_ref().filter(|_| is_held) else {
+        let held = loaded.task.value.task.lease().filter(|lease| lease.token == report.token);
+        let (Some(lease), Some(Outcome::Succeeded(output))) = (held, report.outcome.as_ref()) else {
             return Ok(report.outcome.clone());
         };
         let role = loaded.job.value.role(&report.task);
@@ -254,15 +259,16 @@ impl Shared {
                 return Ok(Some(Outcome::Crashed(cause)));
             }
         };
-        if !self.objects.holds(&loaded.job.value.tenant, manifest).await? {
-            let message = format!("manifest {} is not in the object store", manifest.digest);
+        let Some((key, expected)) = self.fence_output(&loaded.job.value.tenant, manifest, lease.started).await? else {
+            let message = format!("manifest {}, or a part of it, is not in the object store", manifest.digest);
             return Ok(Some(Outcome::Failed(v1::Failure {
                 failure_class: FailureClass::Infrastructure.into(),
                 code: ErrorCode::CorruptObject.into(),
                 message,
                 field: String::new(),
             })));
-        }
+        };
+        change.require(key, expected);
         if let Role::Whole | Role::Finish = role {
             change.reservation = self.reserve(&loaded.job.value).await?;
         }

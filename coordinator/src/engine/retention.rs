@@ -28,29 +28,34 @@ impl Shared {
             return Ok(0);
         }
         let jobs = self.jobs(due.iter().filter_map(|entry| keys::job_of_entry(entry))).await?;
-        let batches: Vec<_> = jobs.iter().map(|job| self.oblivion(job)).collect();
+        let batches: Vec<_> = jobs.iter().map(|job| self.oblivion(job, now)).collect();
         let batches: Vec<Option<Batch>> = stream::iter(batches).buffered(JOBS_PER_ROUND).try_collect().await?;
         let verdicts = self.store.apply(batches.into_iter().flatten().collect()).await?;
+        if verdicts.iter().any(|verdict| !matches!(verdict, Verdict::Applied(_))) {
+            jobs.iter().for_each(|job| self.collections.doubt(&job.value.tenant));
+        }
         let forgotten = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Applied(_))).count();
         metrics::counter!("sortinghat_jobs_forgotten_total").increment(forgotten as u64);
         Ok(forgotten)
     }
 
     /// The batch that forgets a job, its key and what its shards shared, and notes what is left; `None` while the job is needed.
-    /// It does not apply if somebody has just named the job as a parent that they wait for.
-    async fn oblivion(&self, job: &Versioned<JobRecord>) -> Result<Option<Batch>, Refusal> {
+    /// It does not apply if somebody has just named the job as a parent that they wait for. While it is found out which objects are
+    /// referred to, every job is needed.
+    async fn oblivion(&self, job: &Versioned<JobRecord>, now: UnixMs) -> Result<Option<Batch>, Refusal> {
         let (version, job) = (job.version, &job.value);
         let untold = Range::first(keys::children(&job.id), 1);
         if job.has_children && !self.store.range(untold).await?.is_empty() {
             return Ok(None);
         }
+        let Some(fence) = self.fence_forgetting(&job.tenant, now).await? else { return Ok(None) };
         let left = RemainsRecord {
             tasks: 0..job.division().map_or(1, |division| division.finish_index() + 1),
             events: 1..job.last_event + 1,
         };
         let (key, remains) = (keys::job(&job.id), keys::remains(&job.id));
         let mut batch = Batch {
-            checks: vec![(key.clone(), Expectation::Version(version)), (remains.clone(), Expectation::Absent)],
+            checks: vec![(key.clone(), Expectation::Version(version)), (remains.clone(), Expectation::Absent), fence],
             writes: vec![(remains, records::encode(&left))],
             deletes: vec![key],
             removals: keys::job_entries(job),

@@ -44,6 +44,7 @@ impl Engine {
             if shared.apply_one(batch).await? {
                 return Ok(v1::RetryJobResponse { job: shared.accepted(&job).job, existed: false });
             }
+            shared.collections.doubt(tenant);
         }
         Err(contended(format!("job {old}")))
     }
@@ -67,13 +68,13 @@ impl Shared {
                 wait_for(&mut job, parent, newest);
             }
         }
-        self.require_uploads(tenant, &job.spec).await?;
+        let fence = self.require_uploads(tenant, &job.spec).await?;
         self.require_queue(&old.value.rank().queue).await?;
         // A divided job has none, and one of other inputs is not this job's.
         if old.value.shards.is_none() && (&job.dataset, &job.model) == (&old.value.dataset, &old.value.model) {
             job.checkpoint = self.checkpoint(&old.value).await?;
         }
-        let mut batch = Batch::default();
+        let mut batch = Batch { checks: fence.into_iter().collect(), ..Batch::default() };
         let job = job.enter(&mut batch, id, acceptance, now);
         let key = keys::job(&old.value.id);
         batch.checks.push((key.clone(), Expectation::Version(old.version)));

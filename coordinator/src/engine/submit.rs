@@ -14,6 +14,7 @@ use sortinghat_proto::{
 use super::{
     Engine, MAX_TRIES, Shared, Submission,
     change::{open_queue, reserve_queue},
+    collection::Fence,
     contended, keys,
     load::Versioned,
     pins::Pins,
@@ -43,7 +44,7 @@ struct Entry<'a> {
 /// What a submission is, as far as is known.
 enum Known {
     /// A job that was accepted before.
-    Accepted(v1::SubmitJobResponse),
+    Accepted(Box<v1::SubmitJobResponse>),
     /// A new one, and the batch that makes it durable.
     New(Box<JobRecord>, Batch),
 }
@@ -85,9 +86,12 @@ impl Engine {
                 matches!(&entry, Ok((_, Known::New(..))) if matches!(applied.next(), Some(store::Verdict::Applied(_))));
             async move {
                 match entry? {
-                    (_, Known::Accepted(response)) => Ok(response),
+                    (_, Known::Accepted(response)) => Ok(*response),
                     (_, Known::New(job, _)) if is_applied => Ok(shared.accepted(&job)),
-                    (entry, Known::New(..)) => shared.submit(entry).await,
+                    (entry, Known::New(..)) => {
+                        shared.collections.doubt(entry.tenant);
+                        shared.submit(entry).await
+                    }
                 }
             }
         });
@@ -115,11 +119,12 @@ impl Shared {
             let known;
             (entry, known) = self.prepare(entry).await?;
             match known {
-                Known::Accepted(response) => return Ok(response),
+                Known::Accepted(response) => return Ok(*response),
                 Known::New(job, batch) => {
                     if self.apply_one(batch).await? {
                         return Ok(self.accepted(&job));
                     }
+                    self.collections.doubt(entry.tenant);
                 }
             }
         }
@@ -130,15 +135,16 @@ impl Shared {
     async fn prepare<'a>(&self, mut entry: Entry<'a>) -> Result<(Entry<'a>, Known), Refusal> {
         let Entry { tenant, submission, acceptance, id, now, is_admitted } = &mut entry;
         if let Some(existing) = self.accepted_before(tenant, is_admitted.then_some(&*id), acceptance).await? {
-            return Ok((entry, Known::Accepted(existing)));
+            return Ok((entry, Known::Accepted(Box::new(existing))));
         }
         // After the key: a job that was accepted before is returned although its photos are gone since.
         if !std::mem::replace(is_admitted, true) {
             self.admit(tenant).await?;
-            self.require_uploads(tenant, &submission.spec).await?;
             self.require_queue(&submission.queue(tenant)).await?;
         }
-        let (job, batch) = self.new_job(tenant, id, submission, acceptance, *now).await?;
+        let fence = self.require_uploads(tenant, &submission.spec).await?;
+        let (job, mut batch) = self.new_job(tenant, id, submission, acceptance, *now).await?;
+        batch.checks.extend(fence);
         Ok((entry, Known::New(Box::new(job), batch)))
     }
 
@@ -148,15 +154,22 @@ impl Shared {
         v1::SubmitJobResponse { job: Some(self.view(job)), existed: false }
     }
 
-    /// Refuses a spec whose uploads are not there.
-    pub(super) async fn require_uploads(&self, tenant: &Tenant, spec: &JobSpec) -> Result<(), Refusal> {
+    /// Refuses a spec whose uploads are not there. Returns the check under which they still are when its job is accepted; `None` if
+    /// it has none.
+    pub(super) async fn require_uploads(&self, tenant: &Tenant, spec: &JobSpec) -> Result<Option<Fence>, Refusal> {
+        let weights = spec.uploaded_weights().into_iter().cloned();
+        let uploads: Vec<_> = spec.uploads().iter().map(|(_, upload)| upload.digest.clone()).chain(weights).collect();
+        if uploads.is_empty() {
+            return Ok(None);
+        }
+        let fence = self.fence(tenant, uploads).await?;
         for (field, upload) in spec.uploads() {
             if !self.objects.holds(tenant, upload).await? {
                 let message = format!("object {} of {} bytes was not uploaded", upload.digest, upload.size_bytes);
                 return Err(Refusal { field: field.to_owned(), ..Refusal::not_found(message) });
             }
         }
-        Ok(())
+        Ok(Some(fence))
     }
 
     /// The job that this submission has become already: under its key, or in a `tried` batch whose verdict may be lost.

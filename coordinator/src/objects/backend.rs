@@ -7,33 +7,27 @@ use object_store::{
 };
 use url::Url;
 
-use super::Objects;
-
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes may flow for this long in one request: a piece of an upload over a slow line.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Opens the store below the prefix at which objects lie; the error is the reason, for people.
-pub(super) fn open(url: &Url, patience: Duration) -> Result<Objects, String> {
+/// Opens the store and returns it with the prefix below which objects lie; the error is the reason, for people.
+pub(super) fn open(url: &Url, patience: Duration) -> Result<(Arc<dyn ObjectStore>, Path), String> {
     match url.scheme() {
-        "file" => {
-            let folder = Arc::new(folder(url)?);
-            Ok(Objects { store: folder.clone(), prefix: Path::default(), folder: Some(folder) })
-        }
+        "file" => Ok((folder(url)?, Path::default())),
         "s3" => {
             let store = s3(url, patience).map_err(|error| error.to_string())?;
-            let prefix = Path::from_url_path(url.path()).map_err(|error| error.to_string())?;
-            Ok(Objects { store, prefix, folder: None })
+            Ok((store, Path::from_url_path(url.path()).map_err(|error| error.to_string())?))
         }
         scheme => Err(format!("{scheme}:// is not supported")),
     }
 }
 
-fn folder(url: &Url) -> Result<LocalFileSystem, String> {
+fn folder(url: &Url) -> Result<Arc<dyn ObjectStore>, String> {
     let folder = url.to_file_path().map_err(|()| "not a path on this machine".to_owned())?;
     fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     let store = LocalFileSystem::new_with_prefix(&folder).map_err(|error| error.to_string())?;
-    Ok(store.with_fsync(true))
+    Ok(Arc::new(store.with_fsync(true)))
 }
 
 /// Credentials, region and endpoint come from the usual `AWS_*` variables.

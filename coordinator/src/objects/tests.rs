@@ -2,10 +2,11 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use sortinghat_proto::limits;
+use sortinghat_proto::{limits, time::UnixMs};
 use tempfile::TempDir;
 
 use super::*;
+use crate::engine::{ObjectInventory as _, ObjectPresence as _, StoredObject};
 
 struct Store {
     folder: TempDir,
@@ -123,4 +124,82 @@ async fn a_local_folder_honours_create_if_absent_and_the_probe_leaves_nothing() 
     let store = Store::open();
     assert_eq!(store.objects.probe().await.expect("writable"), CreateIfAbsent::Honoured);
     assert_eq!(store.files(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn documents_are_read_whole_and_photos_are_not_taken_for_any() {
+    let store = Store::open();
+    let read = async |content: &'static [u8]| {
+        let object = store.objects.put(&Tenant::local(), Bytes::from_static(content)).await.expect("stored");
+        store.objects.document(&Tenant::local(), &object.digest).await
+    };
+    for document in [&b"{}"[..], b" \n{\"files\":[]}"] {
+        assert_eq!(read(document).await, Ok(Some(Bytes::from_static(document))));
+    }
+    for other in [&b"\x89PNG"[..], b"", b"[]"] {
+        assert!(read(other).await.expect("stored").is_none_or(|content| content.is_empty()));
+    }
+    assert_eq!(store.objects.document(&Tenant::local(), &Digest::of(b"absent")).await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_document_that_rotted_is_an_error_since_nobody_knows_what_it_named() {
+    let store = Store::open();
+    let object = store.objects.put(&Tenant::local(), Bytes::from_static(b"{\"a\":1}")).await.expect("stored");
+    std::fs::write(&store.files()[0], b"{\"a\":2}").expect("writable");
+    let refused = store.objects.document(&Tenant::local(), &object.digest).await.expect_err("it is another one");
+    assert_eq!(refused.code, ErrorCode::CorruptObject);
+}
+
+#[tokio::test]
+async fn objects_are_listed_by_tenant_and_removed_one_by_one() {
+    let store = Store::open();
+    let other: Tenant = "other".parse().expect("a tenant");
+    assert_eq!(store.objects.tenants().await, Ok(vec![]));
+    let before = store.objects.now().await.expect("writable");
+    let object = store.objects.put(&Tenant::local(), Bytes::from_static(b"photo")).await.expect("stored");
+    store.objects.put(&other, Bytes::from_static(b"another photo")).await.expect("stored");
+    assert_eq!(store.objects.tenants().await, Ok(vec![Tenant::local(), other.clone()]));
+    let listed: Vec<StoredObject> = store.objects.list(&Tenant::local()).try_collect().await.expect("readable");
+    let [stored] = listed.as_slice() else { panic!("{listed:?} is not one object") };
+    assert_eq!((&stored.digest, stored.size_bytes), (&object.digest, 5));
+    assert!(stored.written >= before && stored.written <= store.objects.now().await.expect("writable"));
+    assert_eq!(store.objects.find(&Tenant::local(), &object.digest).await, Ok(Some(stored.clone())));
+    for _ in 0..2 {
+        store.objects.remove(&Tenant::local(), &object.digest).await.expect("gone");
+        assert_eq!(store.objects.find(&Tenant::local(), &object.digest).await, Ok(None));
+    }
+    assert_eq!(store.files().len(), 1, "the other's, and nothing of a probe");
+}
+
+#[tokio::test]
+async fn the_first_queue_that_claims_a_store_has_it() {
+    let store = Store::open();
+    for queue in ["first", "second", "first"] {
+        assert_eq!(store.objects.claim(queue).await, Ok("first".to_owned()));
+    }
+    let listed: Vec<_> = store.objects.list(&Tenant::local()).try_collect().await.expect("readable");
+    assert_eq!(listed, [], "that is no object");
+}
+
+#[tokio::test]
+async fn what_an_unfinished_upload_left_is_removed_once_nothing_is_written_to_it_any_more() {
+    let store = Store::open();
+    let large = ObjectRef { digest: Digest::of(b"never sent"), size_bytes: 20 << 20 };
+    let mut dying = store.objects.upload(&Tenant::local(), large).await.expect("begun");
+    for piece in mebibytes(9) {
+        dying.write(piece).await.expect("written");
+    }
+    std::mem::forget(dying);
+    store.objects.put(&Tenant::local(), Bytes::from_static(b"photo")).await.expect("stored");
+    let stranger = store.folder.path().join("t/local/notes#1");
+    std::fs::write(&stranger, "not ours").expect("writable");
+    assert_eq!(store.files().len(), 3);
+    let remove = async |before| store.objects.remove_unfinished(&Tenant::local(), before).await;
+    assert_eq!(remove(UnixMs(0)).await, Ok(0), "it may go on");
+    assert_eq!(remove(UnixMs(u64::MAX)).await, Ok(1));
+    assert_eq!(remove(UnixMs(u64::MAX)).await, Ok(0));
+    assert!(stranger.exists() && store.files().len() == 2);
+    let nobody: Tenant = "nobody".parse().expect("a tenant");
+    assert_eq!(store.objects.remove_unfinished(&nobody, UnixMs(u64::MAX)).await, Ok(0));
 }

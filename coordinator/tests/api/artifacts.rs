@@ -1,20 +1,13 @@
-use futures::{TryStreamExt as _, stream};
+use futures::stream;
 use sortinghat_proto::{
     Digest, ObjectRef, failure_of_status, limits,
     v1::{
-        DeleteDatasetRequest, FindMissingObjectsRequest, GetDatasetRequest, ListDatasetsRequest, ReadObjectRequest,
-        UploadObjectRequest,
+        DeleteDatasetRequest, FindMissingObjectsRequest, GetDatasetRequest, ListDatasetsRequest, UploadObjectRequest,
     },
 };
 use tonic::{Code, Status};
 
-use crate::harness::{ByHand, Client, Coordinator, upload_messages};
-
-async fn read(client: &mut Client, digest: &Digest) -> Result<Vec<Vec<u8>>, Status> {
-    let request = ReadObjectRequest { digest: digest.to_string() };
-    let pieces = client.artifacts.read_object(request).await?.into_inner();
-    pieces.map_ok(|piece| piece.data.to_vec()).try_collect().await
-}
+use crate::harness::{ByHand, Client, Coordinator, collecting, upload_messages};
 
 async fn refused(client: &mut Client, messages: Vec<UploadObjectRequest>) -> Status {
     client.artifacts.upload_object(stream::iter(messages)).await.expect_err("must be refused")
@@ -33,7 +26,7 @@ async fn an_uploaded_object_reads_back_in_pieces_and_uploading_it_again_is_fine(
         let content = content(len);
         let object = client.upload(&content).await;
         client.upload(&content).await;
-        let pieces = read(&mut client, &object.digest).await.expect("stored");
+        let pieces = client.read(&object.digest).await.expect("stored");
         assert!(pieces.iter().all(|piece| piece.len() <= limits::MAX_PIECE_BYTES));
         assert_eq!(pieces.concat(), content);
     }
@@ -48,7 +41,7 @@ async fn content_that_differs_from_its_header_is_refused_and_stays_missing() {
     let status = refused(&mut client, upload_messages(announced.clone(), &content, 1 << 20)).await;
     assert_eq!(status.code(), Code::InvalidArgument);
     assert!(status.message().contains("digest"), "{}", status.message());
-    let status = read(&mut client, &announced.digest).await.expect_err("nothing was stored");
+    let status = client.read(&announced.digest).await.expect_err("nothing was stored");
     assert_eq!(status.code(), Code::NotFound);
 }
 
@@ -111,4 +104,30 @@ async fn a_dataset_has_a_name_from_its_job_on_until_the_name_is_deleted() {
     client.artifacts.delete_dataset(delete).await.expect("it exists");
     let status = client.artifacts.get_dataset(newest).await.expect_err("its name is gone");
     assert_eq!(status.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn what_nothing_refers_to_any_more_is_removed_after_a_while_and_may_be_uploaded_again() {
+    let coordinator = Coordinator::start_with(collecting()).await;
+    let mut client = coordinator.client().await;
+    client.submit_ingest("stamps").await;
+    let mut worker = ByHand::new(coordinator.client().await);
+    let lease = worker.take().await;
+    let shard = worker.finish_dataset(&lease).await;
+    let stray = client.upload(b"stray").await;
+    client.await_removal(&stray.digest).await;
+    let photo = ObjectRef::of(b"photo").digest;
+    for digest in [&photo, &shard] {
+        client.read(digest).await.expect("the dataset needs it");
+    }
+
+    let delete = DeleteDatasetRequest { name: "stamps@1".to_owned() };
+    client.artifacts.delete_dataset(delete).await.expect("it exists");
+    client.await_removal(&photo).await;
+    client.await_removal(&shard).await;
+    let request = FindMissingObjectsRequest { digests: vec![photo.to_string()] };
+    let response = client.artifacts.find_missing_objects(request).await.expect("allowed").into_inner();
+    assert_eq!(response.missing, [photo.to_string()]);
+    client.upload(b"photo").await;
+    client.read(&photo).await.expect("it is there again");
 }

@@ -1,17 +1,21 @@
 //! A coordinator on a free port of loopback, and its clients.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
+use futures::TryStreamExt as _;
 use sortinghat_coordinator::{
     app::{App, AppError, Drained},
     config::{Config, Settings, StoreUrl},
 };
 use sortinghat_proto::{
-    ObjectRef,
+    Digest, ObjectRef,
     manifest::{self, UploadManifest, UploadedFile},
     v1::{
-        IngestSpec, JobSpec, Lease, LeaseReport, SubmitJobRequest, SynchronizeRequest, SynchronizeResponse,
-        TaskOutcome, TaskSucceeded, UploadObjectRequest, WorkerDescription,
+        IngestSpec, JobSpec, Lease, LeaseReport, ReadObjectRequest, SubmitJobRequest, SynchronizeRequest,
+        SynchronizeResponse, TaskOutcome, TaskSucceeded, UploadObjectRequest, WorkerDescription,
         artifact_service_client::ArtifactServiceClient, job_service_client::JobServiceClient, job_spec::Kind,
         task_outcome::Outcome, upload_object_request::Part, worker_service_client::WorkerServiceClient,
     },
@@ -113,6 +117,16 @@ impl Coordinator {
     }
 }
 
+/// Settings with which objects that nothing refers to are soon removed, and jobs soon forgotten.
+pub(crate) fn collecting() -> Settings {
+    Settings {
+        lease_ttl: "300ms".parse().ok(),
+        object_grace: "3s".parse().ok(),
+        retention: "0s".parse().ok(),
+        ..Settings::default()
+    }
+}
+
 async fn channel(address: SocketAddr) -> Channel {
     let endpoint = Channel::from_shared(format!("http://{address}")).expect("an address makes a URL");
     endpoint.connect().await.expect("the coordinator listens")
@@ -143,6 +157,22 @@ impl Client {
         let stored = self.artifacts.upload_object(futures::stream::iter(messages)).await.expect("accepted");
         assert_eq!(stored.into_inner().object, Some(object.clone().into()));
         object
+    }
+
+    /// An object's content, in the pieces in which it comes.
+    pub(crate) async fn read(&mut self, digest: &Digest) -> Result<Vec<Vec<u8>>, Status> {
+        let request = ReadObjectRequest { digest: digest.to_string() };
+        let pieces = self.artifacts.read_object(request).await?.into_inner();
+        pieces.map_ok(|piece| piece.data.to_vec()).try_collect().await
+    }
+
+    /// Reads an object, which is not to count on it, until it is gone.
+    pub(crate) async fn await_removal(&mut self, digest: &Digest) {
+        let begun = Instant::now();
+        while self.read(digest).await.is_ok() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it is never removed");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// A request to ingest one uploaded photo as the dataset `name`.
@@ -230,8 +260,24 @@ impl ByHand {
 
     /// Reports the task as done, with an uploaded manifest, until that is acknowledged.
     pub(crate) async fn finish(&mut self, lease: &Lease) {
+        self.finish_with(lease, b"{}").await;
+    }
+
+    /// The same for an ingest, with a dataset in one shard; returns the shard.
+    pub(crate) async fn finish_dataset(&mut self, lease: &Lease) -> Digest {
+        let spec = lease.assignment.as_ref().and_then(|assignment| assignment.spec.clone()).expect("a spec");
+        let Some(Kind::Ingest(ingest)) = spec.kind else { panic!("no ingest") };
+        let source: ObjectRef = ingest.source.expect("it has one").try_into().expect("valid");
+        let shard = self.client.upload(b"shard").await;
+        let manifest = serde_json::json!({ "shards": [shard], "source": source }).to_string();
+        self.finish_with(lease, manifest.as_bytes()).await;
+        shard.digest
+    }
+
+    /// The same with this manifest.
+    async fn finish_with(&mut self, lease: &Lease, manifest: &[u8]) {
         let key = lease.key.clone().expect("a lease has a key");
-        let manifest = self.client.upload(b"{}").await;
+        let manifest = self.client.upload(manifest).await;
         let succeeded = TaskSucceeded { manifest: Some(manifest.into()), summary: "done".to_owned() };
         let report = LeaseReport {
             task_id: key.task_id.clone(),

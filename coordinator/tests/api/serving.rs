@@ -1,7 +1,10 @@
 use std::path::Path;
 
 use futures::{StreamExt as _, stream};
-use sortinghat_coordinator::{app::Drained, config::Settings};
+use sortinghat_coordinator::{
+    app::{App, Drained},
+    config::{Config, ObjectStoreUrl, Settings},
+};
 use sortinghat_proto::v1::{ListJobsRequest, WatchJobRequest};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -133,4 +136,23 @@ async fn operators_see_that_it_is_well_and_how_many_calls_there_were() {
     let metrics = page(pages, "/metrics").await;
     let line = "sortinghat_grpc_calls_total{method=\"JobService/ListJobs\",code=\"OK\"} ";
     assert!(metrics.contains(line), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_queue_with_the_objects_of_another_one_is_not_served() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let settings = |name: &str| Settings {
+        listen: "127.0.0.1:0".parse().ok(),
+        data_dir: Some(folder.path().join(name)),
+        object_store: ObjectStoreUrl::folder(&folder.path().join("objects")).ok(),
+        ..Settings::default()
+    };
+    let build = async |name| App::build(Config::resolve(settings(name)).expect("valid"), None).await;
+    for _ in 0..2 {
+        drop(build("first").await.expect("its own objects"));
+    }
+    let refused = build("second").await.err().expect("they are the first one's").to_string();
+    assert!(refused.contains("another queue") && refused.contains("--object-store"), "{refused}");
+    std::fs::remove_file(folder.path().join("objects/queue-id")).expect("it is as the message says");
+    drop(build("second").await.expect("its own objects now"));
 }

@@ -7,13 +7,16 @@ use sortinghat_coordinator::{
     config::{ObjectStoreUrl, Settings},
     store::RedisServer,
 };
-use sortinghat_proto::v1::{
-    GetJobRequest, JobState, LeaseReport, PauseQueueRequest, ResumeQueueRequest, WatchJobRequest, job_event::Event,
-    watch_job_response::Update,
+use sortinghat_proto::{
+    ObjectRef,
+    v1::{
+        FindMissingObjectsRequest, GetJobRequest, JobState, LeaseReport, PauseQueueRequest, ResumeQueueRequest,
+        WatchJobRequest, job_event::Event, watch_job_response::Update,
+    },
 };
 use tempfile::TempDir;
 
-use crate::harness::{ByHand, Coordinator};
+use crate::harness::{ByHand, Coordinator, collecting};
 
 /// How long anything may take that needs no fault and no wait.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,12 +30,17 @@ struct Pair {
 
 /// Both with the same Redis and the same objects, and nothing else in common.
 async fn pair() -> Pair {
+    pair_with(Settings::default()).await
+}
+
+/// The same with these settings.
+async fn pair_with(settings: Settings) -> Pair {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let redis = RedisServer::start(folder.path());
     let settings = Settings {
         store: redis.url().parse().ok(),
         object_store: ObjectStoreUrl::folder(&folder.path().join("objects")).ok(),
-        ..Settings::default()
+        ..settings
     };
     let (first, second) =
         tokio::join!(Coordinator::start_with(settings.clone()), Coordinator::start_with(settings.clone()));
@@ -146,4 +154,28 @@ async fn a_watch_on_one_hears_what_happens_at_the_other() {
     };
     tokio::time::timeout(PATIENCE, watched).await.expect("it ends with the job");
     assert_eq!(states, [JobState::Queued, JobState::Running, JobState::Succeeded]);
+}
+
+#[tokio::test]
+async fn objects_are_collected_and_what_either_coordinator_was_asked_for_is_kept() {
+    let pair = pair_with(collecting()).await;
+    let (mut first, mut second) = (pair.first.client().await, pair.second.client().await);
+    first.submit_ingest("stamps").await;
+    let mut worker = ByHand::new(second.clone());
+    let lease = worker.take().await;
+    let shard = worker.finish_dataset(&lease).await;
+    let (stray, reused) = (first.upload(b"stray").await, second.upload(b"reused").await);
+    let digests = vec![reused.digest.to_string()];
+    let begun = tokio::time::Instant::now();
+    while first.read(&stray.digest).await.is_ok() {
+        assert!(begun.elapsed() < PATIENCE, "it is never removed");
+        let request = FindMissingObjectsRequest { digests: digests.clone() };
+        let found = second.artifacts.find_missing_objects(request).await.expect("allowed").into_inner();
+        assert_eq!(found.missing, [""; 0], "although it is asked for all the time");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for digest in [&shard, &ObjectRef::of(b"photo").digest, &reused.digest] {
+        second.read(digest).await.expect("somebody counts on it");
+    }
+    first.await_removal(&reused.digest).await;
 }

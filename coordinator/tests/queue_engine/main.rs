@@ -1,7 +1,12 @@
 //! The engine over real stores: jobs from submission to their end, workers that die, and what nobody may see.
 
+mod collection;
+mod collection_races;
+mod collection_random;
 mod explain;
+mod interrupted;
 mod jobs;
+mod keeper;
 mod leases;
 mod many;
 mod preemption;
@@ -10,6 +15,7 @@ mod retention;
 mod retries;
 mod scheduling;
 mod shards;
+mod shelf;
 mod simulation;
 mod sweeps;
 mod tenants;

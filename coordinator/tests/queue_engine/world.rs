@@ -10,12 +10,13 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sortinghat_coordinator::{
     engine::{Engine, ObjectPresence, Settings, Submission, Swept},
     store::{Batch, EmbeddedStore, Expectation, Listener, ManualClock, MemoryStore, Range, Store},
 };
 use sortinghat_proto::{
-    JobId, ObjectRef, Refusal, Tenant,
+    Digest, JobId, ObjectRef, Refusal, Tenant,
     limits::MAX_JOBS_PER_CALL,
     time::UnixMs,
     v1::{self, ErrorCode, attempt_event, job_spec::Kind, task_outcome},
@@ -44,13 +45,19 @@ impl ObjectPresence for Objects {
         }
         Ok(!self.lost.load(Ordering::SeqCst))
     }
+
+    async fn document(&self, _: &Tenant, _: &Digest) -> Result<Option<Bytes>, Refusal> {
+        Ok(None)
+    }
 }
 
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) engine: Engine,
     store: Arc<dyn Store>,
+    /// What the engine looks for objects in, unless it was told otherwise.
     pub(crate) objects: Arc<Objects>,
+    presence: Arc<dyn ObjectPresence>,
     pub(crate) tenant: Tenant,
 }
 
@@ -64,6 +71,18 @@ impl World {
     pub(crate) async fn with(settings: Settings) -> Self {
         let clock = Arc::new(ManualClock::new(START));
         let world = Self::over(Arc::new(MemoryStore::new(clock.clone())), clock, settings);
+        world.settle().await;
+        world
+    }
+
+    /// The same over stores that go by this clock.
+    pub(crate) async fn keeping(
+        store: Arc<dyn Store>,
+        clock: Arc<ManualClock>,
+        presence: Arc<dyn ObjectPresence>,
+        settings: Settings,
+    ) -> Self {
+        let world = Self::over_both(store, clock, Arc::default(), presence, settings);
         world.settle().await;
         world
     }
@@ -84,13 +103,24 @@ impl World {
 
     /// Another coordinator over the same store, right after its start.
     pub(crate) fn beside(&self, settings: Settings) -> Self {
-        Self::over(self.store.clone(), self.clock.clone(), settings)
+        let (objects, presence) = (self.objects.clone(), self.presence.clone());
+        Self::over_both(self.store.clone(), self.clock.clone(), objects, presence, settings)
     }
 
     fn over(store: Arc<dyn Store>, clock: Arc<ManualClock>, settings: Settings) -> Self {
         let objects = Arc::new(Objects::default());
-        let engine = Engine::new(store.clone(), objects.clone(), settings);
-        Self { clock, engine, store, objects, tenant: Tenant::local() }
+        Self::over_both(store, clock, objects.clone(), objects, settings)
+    }
+
+    fn over_both(
+        store: Arc<dyn Store>,
+        clock: Arc<ManualClock>,
+        objects: Arc<Objects>,
+        presence: Arc<dyn ObjectPresence>,
+        settings: Settings,
+    ) -> Self {
+        let engine = Engine::new(store.clone(), presence.clone(), settings);
+        Self { clock, engine, store, objects, presence, tenant: Tenant::local() }
     }
 
     /// Lets the time pass in which nothing expires after a start.

@@ -18,13 +18,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use rand::{SeedableRng as _, rngs::StdRng};
 use sortinghat_coordinator::{
     app,
     engine::{Engine, ObjectPresence, Settings},
     objects::Objects,
 };
-use sortinghat_proto::{ObjectRef, Refusal, Tenant};
+use sortinghat_proto::{Digest, ObjectRef, Refusal, Tenant};
 use tokio_util::sync::CancellationToken;
 
 use ledger::Ledger;
@@ -49,7 +50,11 @@ struct Present(Objects);
 #[async_trait::async_trait]
 impl ObjectPresence for Present {
     async fn holds(&self, tenant: &Tenant, object: &ObjectRef) -> Result<bool, Refusal> {
-        Ok(self.0.contains(tenant, object).await?)
+        self.0.holds(tenant, object).await
+    }
+
+    async fn document(&self, tenant: &Tenant, digest: &Digest) -> Result<Option<Bytes>, Refusal> {
+        self.0.document(tenant, digest).await
     }
 }
 

@@ -1,0 +1,187 @@
+//! One pass over a tenant's objects, by one coordinator at a time.
+
+use rand::RngExt as _;
+use sortinghat_proto::{Digest, Refusal, Tenant, time::UnixMs, v1::ErrorCode};
+
+use super::{Collected, CollectionRecord, Stage};
+use crate::{
+    engine::{
+        Shared,
+        inventory::ObjectInventory,
+        keys,
+        load::{Versioned, expectation},
+        records,
+    },
+    store::{Batch, Expectation, Range},
+};
+
+/// How long a pass belongs to its coordinator from when that last said so, in milliseconds.
+pub(super) const HOLD_MS: u64 = 600_000;
+/// Records that are read at a time.
+pub(super) const RECORDS_PER_PAGE: usize = 256;
+/// The clocks of the queue's store and of the object store may differ by this part of half a grace.
+const SKEW_PART: u64 = 4;
+
+/// What became of a change of the tenant's record.
+enum Written {
+    /// It was made.
+    Applied,
+    /// It was not, and nobody else has changed the record.
+    Refused,
+    /// The record is another's.
+    Lost,
+}
+
+/// A pass that this coordinator has begun.
+pub(super) struct Pass<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) inventory: &'a dyn ObjectInventory,
+    pub(super) tenant: &'a Tenant,
+    /// By the queue's store, as everything here but what the object store says.
+    pub(super) started: UnixMs,
+    number: u64,
+    until: UnixMs,
+    last_removal: UnixMs,
+    expectation: Expectation,
+}
+
+impl<'a> Pass<'a> {
+    /// Begins the next pass, if it is due and no other coordinator is at it.
+    pub(super) async fn begin(
+        shared: &'a Shared,
+        inventory: &'a dyn ObjectInventory,
+        tenant: &'a Tenant,
+    ) -> Result<Option<Self>, Refusal> {
+        let read = shared.read::<CollectionRecord>(keys::collection(tenant)).await?;
+        let started = shared.store.now().await?;
+        let number = shared.dice().random();
+        let mut pass = Self {
+            shared,
+            inventory,
+            tenant,
+            started,
+            number,
+            until: started,
+            last_removal: UnixMs::default(),
+            expectation: Expectation::Absent,
+        };
+        let Some(Versioned { version, value }) = read else {
+            // A coordinator of an older version may be answering beside this one, and takes nothing off the suspects.
+            let due = started.plus_ms(shared.half_grace_ms());
+            pass.write(Stage::Idle { due }, Batch::default()).await?;
+            return Ok(None);
+        };
+        pass.expectation = Expectation::Version(version);
+        pass.last_removal = value.last_removal;
+        match &value.stage {
+            Stage::Idle { due } if *due > started => return Ok(None),
+            Stage::Busy { until, .. } if *until > started => return Ok(None),
+            // Whoever condemned these did not live to say what became of them.
+            Stage::Busy { condemned, .. } if !condemned.is_empty() => pass.last_removal = started,
+            Stage::Idle { .. } | Stage::Busy { .. } => {}
+        }
+        pass.until = started.plus_ms(HOLD_MS);
+        let stage = Stage::Busy { pass: number, until: pass.until, condemned: Vec::new() };
+        Ok(matches!(pass.write(stage, Batch::default()).await?, Written::Applied).then_some(pass))
+    }
+
+    /// Does all of it.
+    pub(super) async fn run(mut self) -> Result<Collected, Refusal> {
+        self.require_clocks().await?;
+        let marked = self.mark().await?;
+        let (mut collected, left) = self.remove_suspects(&marked).await?;
+        collected.suspected = self.suspect(&marked, left).await?;
+        let abandoned = UnixMs(self.started.0.saturating_sub(self.shared.settings.object_grace_ms));
+        collected.unfinished = self.inventory.remove_unfinished(self.tenant, abandoned).await?;
+        // The next one comes when those that are suspects now have been for half a grace.
+        let due = self.shared.store.now().await?.plus_ms(self.shared.half_grace_ms());
+        match self.write(Stage::Idle { due }, Batch::default()).await? {
+            Written::Applied => Ok(collected),
+            Written::Refused | Written::Lost => Err(self.lost()),
+        }
+    }
+
+    /// Says that it goes on, before others may believe that it does not. Refuses if they may already.
+    pub(super) async fn renew(&mut self) -> Result<(), Refusal> {
+        let now = self.shared.store.now().await?;
+        if now >= self.until {
+            return Err(self.lost());
+        }
+        let is_early = self.until.ms_since(now) > HOLD_MS / 2;
+        if is_early || self.go_on(Vec::new(), Batch::default()).await? { Ok(()) } else { Err(self.lost()) }
+    }
+
+    /// Goes on with these objects being removed, and `batch` beside it; `false` if that would not apply although the pass is still
+    /// this one's.
+    pub(super) async fn go_on(&mut self, condemned: Vec<Digest>, batch: Batch) -> Result<bool, Refusal> {
+        let until = self.shared.store.now().await?.plus_ms(HOLD_MS);
+        match self.write(Stage::Busy { pass: self.number, until, condemned }, batch).await? {
+            Written::Applied => {
+                self.until = until;
+                Ok(true)
+            }
+            Written::Refused => Ok(false),
+            Written::Lost => Err(self.lost()),
+        }
+    }
+
+    /// The next entries of an index from `from` on, and where those after them begin; `None` after the last one.
+    pub(super) async fn page(
+        &mut self,
+        index: &str,
+        from: &mut Option<String>,
+    ) -> Result<Option<Vec<String>>, Refusal> {
+        let Some(least) = from.take() else { return Ok(None) };
+        self.renew().await?;
+        let entries = self.shared.store.range(Range::first(index, RECORDS_PER_PAGE).from(least)).await?;
+        *from = entries.last().map(|last| keys::after_entry(last));
+        Ok(from.is_some().then_some(entries))
+    }
+
+    /// Notes that objects were removed until now.
+    pub(super) async fn note_removal(&mut self) -> Result<(), Refusal> {
+        self.last_removal = self.shared.store.now().await?;
+        Ok(())
+    }
+
+    async fn write(&mut self, stage: Stage, mut batch: Batch) -> Result<Written, Refusal> {
+        let key = keys::collection(self.tenant);
+        let record = CollectionRecord { stage, last_removal: self.last_removal };
+        batch.checks.push((key.clone(), self.expectation));
+        batch.writes.push((key.clone(), records::encode(&record)));
+        let applied = self.shared.apply_one(batch).await?;
+        self.shared.collections.doubt(self.tenant);
+        Ok(match self.shared.read::<CollectionRecord>(key).await? {
+            Some(Versioned { version, value }) if value == record => {
+                self.expectation = Expectation::Version(version);
+                Written::Applied
+            }
+            read if !applied && expectation(&read) == self.expectation => Written::Refused,
+            Some(_) | None => Written::Lost,
+        })
+    }
+
+    pub(super) fn lost(&self) -> Refusal {
+        let message = "another coordinator goes on with collecting, since this one was too slow";
+        Refusal::new(ErrorCode::StorageUnavailable, message)
+    }
+
+    /// Refuses to go by the times of the object store if they say something else than the queue's.
+    async fn require_clocks(&self) -> Result<(), Refusal> {
+        let before = self.shared.store.now().await?;
+        let theirs = self.inventory.now().await?;
+        let after = self.shared.store.now().await?;
+        let skew_ms = before.ms_since(theirs).max(theirs.ms_since(after));
+        if skew_ms > self.longest_skew_ms() {
+            let message =
+                format!("the clocks of the queue's store and the object store differ by {skew_ms} ms: set them");
+            return Err(Refusal::new(ErrorCode::WrongState, message));
+        }
+        Ok(())
+    }
+
+    /// How much later than it was something may seem to have been written.
+    pub(super) fn longest_skew_ms(&self) -> u64 {
+        self.shared.half_grace_ms() / SKEW_PART
+    }
+}

@@ -1,0 +1,157 @@
+//! Objects that somebody counts on although nothing may refer to them yet, and commits that make something refer to them.
+
+use std::collections::{BTreeSet, HashSet};
+
+use sortinghat_proto::{Digest, ObjectRef, Refusal, Tenant, limits::MAX_DIGESTS_PER_CALL, time::UnixMs, v1::ErrorCode};
+
+use super::{CollectionRecord, Fence, Seen, Stage, roots::references, suspects::SuspectRecord};
+use crate::{
+    engine::{Engine, MAX_TRIES, Shared, contended, keys, load::Versioned, records},
+    store::{Batch, Expectation, Verdict},
+};
+
+/// Objects that one batch takes off the suspects.
+const OBJECTS_PER_BATCH: usize = 500;
+
+impl Engine {
+    /// Keeps these objects for half a grace although nothing may refer to them; to be called before it is looked whether they are
+    /// there. Returns those that are being removed at this moment, which are as good as gone.
+    pub async fn reuse(&self, tenant: &Tenant, digests: &[Digest]) -> Result<HashSet<Digest>, Refusal> {
+        self.shared.reuse(tenant, digests).await
+    }
+
+    /// The same for one object that is about to be uploaded: refuses if it is being removed, for the moment.
+    pub async fn reuse_one(&self, tenant: &Tenant, digest: &Digest) -> Result<(), Refusal> {
+        self.shared.reuse_all(tenant, std::slice::from_ref(digest)).await
+    }
+}
+
+impl Shared {
+    async fn reuse(&self, tenant: &Tenant, digests: &[Digest]) -> Result<HashSet<Digest>, Refusal> {
+        let digests: BTreeSet<&Digest> = digests.iter().collect();
+        let record_keys = digests.iter().map(|digest| keys::suspect(tenant, digest));
+        let record_keys: Vec<String> = std::iter::once(keys::collection(tenant)).chain(record_keys).collect();
+        for _ in 0..MAX_TRIES {
+            // All at one moment: what is no suspect then was not removed before, or is seen to be gone.
+            let mut found = record_keys.iter().zip(self.store.read(&record_keys).await?);
+            let collection = match found.next() {
+                Some((key, Some(record))) => {
+                    let value: CollectionRecord = records::decode(key, &record.value)?;
+                    Seen::from(Some(Versioned { version: record.version, value }))
+                }
+                Some((_, None)) | None => Seen::from(None),
+            };
+            let condemned: HashSet<&Digest> = collection.record.condemned().iter().collect();
+            let mut suspects = Vec::new();
+            for (digest, (key, record)) in digests.iter().zip(found) {
+                if let Some(record) = record.filter(|_| !condemned.contains(digest)) {
+                    let value: SuspectRecord = records::decode(key, &record.value)?;
+                    suspects.push((*digest, Versioned { version: record.version, value }));
+                }
+            }
+            if self.clear(tenant, &collection, &suspects).await? {
+                return Ok(digests.into_iter().filter(|digest| condemned.contains(digest)).cloned().collect());
+            }
+        }
+        Err(contended("what is uploaded"))
+    }
+
+    /// The same, but refuses if one of them is being removed.
+    async fn reuse_all(&self, tenant: &Tenant, digests: &[Digest]) -> Result<(), Refusal> {
+        for some in digests.chunks(MAX_DIGESTS_PER_CALL) {
+            if let Some(digest) = self.reuse(tenant, some).await?.iter().next() {
+                return Err(being_removed(digest));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes objects off the suspects, unless objects were condemned meanwhile; `false` if something came between.
+    async fn clear(
+        &self,
+        tenant: &Tenant,
+        collection: &Seen,
+        suspects: &[(&Digest, Versioned<SuspectRecord>)],
+    ) -> Result<bool, Refusal> {
+        let batches = suspects.chunks(OBJECTS_PER_BATCH).map(|some| {
+            let mut batch = Batch { checks: vec![collection.fence(tenant)], ..Batch::default() };
+            for (digest, suspect) in some {
+                suspect.value.remove(&mut batch, tenant, digest, Expectation::Version(suspect.version));
+            }
+            batch
+        });
+        let verdicts = self.store.apply(batches.collect()).await?;
+        Ok(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Applied(_))))
+    }
+
+    /// The check under which a job may be accepted that reads these uploads; to be called before it is looked whether they are
+    /// there.
+    pub(in crate::engine) async fn fence(&self, tenant: &Tenant, uploads: Vec<Digest>) -> Result<Fence, Refusal> {
+        let collection = self.collection(tenant).await?;
+        if collection.record.is_busy() {
+            let mut read = uploads;
+            for place in 0..read.len() {
+                let parts = self.parts(tenant, &read[place]).await?;
+                read.extend(parts.into_iter().map(|part| part.digest));
+            }
+            self.reuse_all(tenant, &read).await?;
+        }
+        Ok(collection.fence(tenant))
+    }
+
+    /// The check under which an attempt that began at `since` may be committed with this output; `None` if something of it is
+    /// missing.
+    pub(in crate::engine) async fn fence_output(
+        &self,
+        tenant: &Tenant,
+        manifest: &ObjectRef,
+        since: UnixMs,
+    ) -> Result<Option<Fence>, Refusal> {
+        // Before it is looked what is there: a commit that applies knows that nothing was removed since.
+        let collection = self.collection(tenant).await?;
+        if !self.objects.holds(tenant, manifest).await? {
+            return Ok(None);
+        }
+        if collection.record.has_removed_since(since) {
+            let parts = self.parts(tenant, &manifest.digest).await?;
+            for part in std::iter::once(manifest).chain(&parts) {
+                if collection.record.condemned().contains(&part.digest) {
+                    self.collections.doubt(tenant);
+                    return Err(being_removed(&part.digest));
+                }
+                if !self.objects.holds(tenant, part).await? {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(collection.fence(tenant)))
+    }
+
+    /// The objects that a document names; none if it is no document.
+    async fn parts(&self, tenant: &Tenant, document: &Digest) -> Result<Vec<ObjectRef>, Refusal> {
+        let Some(content) = self.objects.document(tenant, document).await? else { return Ok(Vec::new()) };
+        Ok(references(content).await.map(|found| found.objects).unwrap_or_default())
+    }
+
+    /// The check under which a job may be forgotten; `None` while its objects are being collected.
+    pub(in crate::engine) async fn fence_forgetting(
+        &self,
+        tenant: &Tenant,
+        now: UnixMs,
+    ) -> Result<Option<Fence>, Refusal> {
+        let collection = self.collection(tenant).await?;
+        let is_collected = matches!(collection.record.stage, Stage::Busy { until, .. } if until > now);
+        Ok((!is_collected).then(|| collection.fence(tenant)))
+    }
+}
+
+impl Seen {
+    fn fence(&self, tenant: &Tenant) -> Fence {
+        (keys::collection(tenant), self.expectation)
+    }
+}
+
+fn being_removed(digest: &Digest) -> Refusal {
+    let message = format!("object {digest}, which nothing referred to, is being removed at this moment: try again");
+    Refusal::new(ErrorCode::StorageUnavailable, message)
+}

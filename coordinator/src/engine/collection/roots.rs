@@ -1,0 +1,159 @@
+//! What is referred to: from names and jobs along every document.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use prost::Message as _;
+use sortinghat_proto::{
+    ArtifactKind, Digest, Refusal, limits,
+    manifest::{self, References},
+    time::UnixMs,
+    v1::JobState,
+};
+
+use super::{
+    live::Live,
+    pass::{Pass, RECORDS_PER_PAGE},
+};
+use crate::{
+    engine::{
+        keys,
+        records::{ArtifactRecord, Input, JobRecord, TaskRecord},
+    },
+    queue::{Division, Output, State},
+};
+
+/// Documents that are in memory at a time, each of at most [`limits::MAX_MANIFEST_BYTES`].
+const DOCUMENTS_AT_A_TIME: usize = 4;
+/// Documents that are remembered so that they are not read again.
+const MAX_REMEMBERED_DOCUMENTS: usize = 1 << 18;
+
+/// What a pass goes by.
+pub(super) struct Marked {
+    pub(super) live: Live,
+    /// What was written later is left alone, by the clock of the object store: it may belong to an attempt that has not ended.
+    pub(super) written_before: UnixMs,
+}
+
+/// What was found so far.
+struct Marking {
+    live: Live,
+    /// Documents whose content was seen.
+    read: HashSet<Digest>,
+    oldest_lease: Option<UnixMs>,
+}
+
+impl Pass<'_> {
+    /// Finds everything that is referred to. Names come before jobs: a job takes what it reads from a name, and no job is forgotten
+    /// while this goes on.
+    pub(super) async fn mark(&mut self) -> Result<Marked, Refusal> {
+        let mut marking = Marking { live: Live::new(), read: HashSet::new(), oldest_lease: None };
+        for kind in [ArtifactKind::Dataset, ArtifactKind::Model] {
+            let mut from = Some(String::new());
+            while let Some(entries) = self.page(&keys::artifacts(self.tenant, kind), &mut from).await? {
+                let names = entries.iter().filter_map(|entry| keys::artifact_of_entry(kind, entry));
+                let names: Vec<String> = names.map(|name| keys::artifact(self.tenant, &name)).collect();
+                let artifacts = self.shared.read_all::<ArtifactRecord>(&names).await?;
+                let manifests = artifacts.into_iter().flatten().map(|artifact| artifact.value.manifest.digest);
+                self.follow(&mut marking, manifests.collect()).await?;
+            }
+        }
+        let mut from = Some(String::new());
+        while let Some(entries) = self.page(&keys::jobs(self.tenant), &mut from).await? {
+            self.mark_jobs(&mut marking, &entries).await?;
+        }
+        // What was found holds if no job was forgotten until now.
+        self.renew().await?;
+        let young = self.started.0.saturating_sub(self.shared.half_grace_ms());
+        let lease = marking.oldest_lease.map_or(u64::MAX, |lease| lease.0.saturating_sub(self.longest_skew_ms()));
+        Ok(Marked { live: marking.live, written_before: UnixMs(young.min(lease)) })
+    }
+
+    async fn mark_jobs(&mut self, marking: &mut Marking, ids: &[String]) -> Result<(), Refusal> {
+        let jobs = self.shared.jobs(ids.iter().filter_map(|id| id.parse().ok())).await?;
+        self.follow(marking, jobs.iter().flat_map(|job| job.value.referred()).collect()).await?;
+        // Jobs before their tasks: an attempt that ends meanwhile is seen in its task at least.
+        let tasks: Vec<String> = jobs.iter().flat_map(|job| job.value.tasks_with_objects()).collect();
+        for some in tasks.chunks(RECORDS_PER_PAGE) {
+            let tasks = self.shared.read_all::<TaskRecord>(some).await?;
+            let mut made = Vec::new();
+            for task in tasks.into_iter().flatten().map(|task| task.value.task) {
+                task.checkpoint.iter().for_each(|checkpoint| marking.live.insert(&checkpoint.digest));
+                match task.state {
+                    State::Leased(lease) => {
+                        let oldest = marking.oldest_lease.get_or_insert(lease.started);
+                        *oldest = lease.started.min(*oldest);
+                    }
+                    State::Succeeded { output: Output::Made { manifest, .. }, .. } => made.push(manifest.digest),
+                    State::Succeeded { output: Output::Counted { .. }, .. } => {}
+                    State::Blocked | State::Ready { .. } | State::Failed { .. } | State::Cancelled { .. } => {}
+                }
+            }
+            self.follow(marking, made).await?;
+        }
+        Ok(())
+    }
+
+    /// Marks objects, and what they name if they are documents.
+    async fn follow(&mut self, marking: &mut Marking, mut next: Vec<Digest>) -> Result<(), Refusal> {
+        while !next.is_empty() {
+            self.renew().await?;
+            let mut some = next.split_off(next.len().saturating_sub(DOCUMENTS_AT_A_TIME));
+            some.retain(|digest| marking.enter(digest));
+            let contents = some.iter().map(|digest| self.inventory.document(self.tenant, digest));
+            for content in try_join_all(contents).await?.into_iter().flatten() {
+                let Some(found) = references(content).await else { continue };
+                let may_be_documents = found.may_be_documents();
+                found.mentions.iter().for_each(|digest| marking.live.insert(digest));
+                for part in found.objects {
+                    marking.live.insert(&part.digest);
+                    if may_be_documents && part.size_bytes <= limits::MAX_MANIFEST_BYTES {
+                        next.push(part.digest);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a document names; a long one takes a moment.
+pub(super) async fn references(content: Bytes) -> Option<References> {
+    let found = tokio::task::spawn_blocking(move || manifest::references(&content)).await;
+    found.expect("looking for digests does not panic")
+}
+
+impl Marking {
+    /// Marks an object; `true` if its content was not seen yet.
+    fn enter(&mut self, digest: &Digest) -> bool {
+        self.live.insert(digest);
+        if self.read.len() >= MAX_REMEMBERED_DOCUMENTS {
+            self.read.clear();
+        }
+        self.read.insert(digest.clone())
+    }
+}
+
+impl JobRecord {
+    /// What the job's own record refers to.
+    fn referred(&self) -> Vec<Digest> {
+        let output = self.output.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default();
+        let named = [self.spec.encode_to_vec(), output];
+        let inputs = self.dataset.iter().chain(&self.model).filter_map(|input| match input {
+            Input::Artifact { manifest, .. } => Some(manifest.digest.clone()),
+            Input::Parent(_) => None,
+        });
+        named.iter().flat_map(|message| manifest::digests_in(message)).chain(inputs).collect()
+    }
+
+    /// The names of its tasks' records, unless nobody needs their objects any more: what a job that has succeeded made is in its
+    /// output, and it cannot be retried.
+    fn tasks_with_objects(&self) -> Vec<String> {
+        if self.state() == JobState::Succeeded {
+            return Vec::new();
+        }
+        let last = self.division().map_or(0, Division::finish_index);
+        (0..=last).map(|index| keys::task(&sortinghat_proto::TaskId::new(self.id.clone(), index))).collect()
+    }
+}

@@ -1,0 +1,172 @@
+//! Objects that nothing was seen to refer to: they become suspects, and half a grace later they are removed.
+
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde::{Deserialize, Serialize};
+use sortinghat_proto::{Digest, Refusal, Tenant, time::UnixMs, v1::ErrorCode};
+use tokio::time::Instant;
+
+use super::{
+    Collected,
+    pass::{HOLD_MS, Pass, RECORDS_PER_PAGE},
+    roots::Marked,
+};
+use crate::{
+    engine::{inventory::StoredObject, keys, load::Versioned, records},
+    store::{Batch, Expectation},
+};
+
+/// Objects that are suspected, condemned or removed together.
+const OBJECTS_PER_STEP: usize = RECORDS_PER_PAGE;
+/// Suspects of one tenant: each is a record in the queue's store. More become suspects when these are gone.
+const MAX_SUSPECTS: usize = 250_000;
+/// Objects that are removed side by side.
+const REMOVALS_AT_A_TIME: usize = 16;
+/// After this long no removal is begun any more, so that each has reached the object store, or never will, before another
+/// coordinator believes that the pass is over.
+const REMOVAL_WINDOW: Duration = Duration::from_millis(HOLD_MS / 2);
+
+/// An object that nothing was seen to refer to. Removed when somebody counts on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SuspectRecord {
+    since: UnixMs,
+}
+
+impl SuspectRecord {
+    fn insert(self, batch: &mut Batch, tenant: &Tenant, digest: &Digest) {
+        let key = keys::suspect(tenant, digest);
+        batch.checks.push((key.clone(), Expectation::Absent));
+        batch.writes.push((key, records::encode(&self)));
+        batch.insertions.push((keys::suspects(tenant), keys::suspect_entry(self.since, digest)));
+    }
+
+    pub(super) fn remove(self, batch: &mut Batch, tenant: &Tenant, digest: &Digest, expected: Expectation) {
+        let key = keys::suspect(tenant, digest);
+        batch.checks.push((key.clone(), expected));
+        batch.deletes.push(key);
+        batch.removals.push((keys::suspects(tenant), keys::suspect_entry(self.since, digest)));
+    }
+}
+
+/// A suspect as read.
+type Suspect = (Digest, Versioned<SuspectRecord>);
+
+/// What became of a condemned object.
+enum Fate {
+    /// It was removed; its bytes.
+    Removed(u64),
+    /// It was written again meanwhile, or was gone.
+    Spared,
+}
+
+impl Pass<'_> {
+    /// Removes the suspects whose time has come, and clears those that something refers to. Returns how many are left beside what
+    /// it did.
+    pub(super) async fn remove_suspects(&mut self, marked: &Marked) -> Result<(Collected, usize), Refusal> {
+        let (mut collected, mut left, mut from) = (Collected::default(), 0, Some(String::new()));
+        while let Some(entries) = self.page(&keys::suspects(self.tenant), &mut from).await? {
+            let digests: Vec<Digest> = entries.iter().filter_map(|entry| keys::suspect_of_entry(entry)).collect();
+            let (cleared, suspects) =
+                self.read_suspects(&digests).await?.into_iter().partition(|(digest, _)| marked.live.contains(digest));
+            self.clear(cleared).await?;
+            let is_due =
+                |(_, suspect): &Suspect| self.started.ms_since(suspect.value.since) >= self.shared.half_grace_ms();
+            let (due, early): (Vec<Suspect>, Vec<Suspect>) = Vec::into_iter(suspects).partition(is_due);
+            left += early.len();
+            if !due.is_empty() && self.condemn(&due).await? {
+                collected += self.remove_condemned(due, marked.written_before).await?;
+            }
+        }
+        Ok((collected, left))
+    }
+
+    async fn read_suspects(&self, digests: &[Digest]) -> Result<Vec<Suspect>, Refusal> {
+        let record_keys: Vec<String> = digests.iter().map(|digest| keys::suspect(self.tenant, digest)).collect();
+        let records = self.shared.read_all::<SuspectRecord>(&record_keys).await?;
+        Ok(digests.iter().cloned().zip(records).filter_map(|(digest, record)| Some((digest, record?))).collect())
+    }
+
+    /// Something refers to these; one that somebody else clears at the same time is left to the next pass.
+    async fn clear(&self, suspects: Vec<Suspect>) -> Result<(), Refusal> {
+        if suspects.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        for (digest, suspect) in suspects {
+            suspect.value.remove(&mut batch, self.tenant, &digest, Expectation::Version(suspect.version));
+        }
+        self.shared.apply_one(batch).await?;
+        Ok(())
+    }
+
+    /// From now on nobody counts on these; `false` if somebody does, and then they are left to the next pass.
+    async fn condemn(&mut self, suspects: &[Suspect]) -> Result<bool, Refusal> {
+        let checks = suspects
+            .iter()
+            .map(|(digest, suspect)| (keys::suspect(self.tenant, digest), Expectation::Version(suspect.version)));
+        let batch = Batch { checks: checks.collect(), ..Batch::default() };
+        let condemned = suspects.iter().map(|(digest, _)| digest.clone()).collect();
+        self.go_on(condemned, batch).await
+    }
+
+    /// Removes them, unless they were written again. After a failure it is not known what may still happen to them, and so they
+    /// stay condemned until nothing can.
+    async fn remove_condemned(&mut self, suspects: Vec<Suspect>, before: UnixMs) -> Result<Collected, Refusal> {
+        let begun = Instant::now();
+        let (inventory, tenant) = (self.inventory, self.tenant);
+        let digests: Vec<Digest> = suspects.iter().map(|(digest, _)| digest.clone()).collect();
+        let removals = digests.into_iter().map(|digest| async move {
+            let found = inventory.find(tenant, &digest).await?;
+            let Some(object) = found.filter(|object| object.written < before) else { return Ok(Fate::Spared) };
+            if begun.elapsed() > REMOVAL_WINDOW {
+                return Err(Refusal::new(ErrorCode::StorageUnavailable, "removing objects takes too long"));
+            }
+            inventory.remove(tenant, &digest).await?;
+            Ok(Fate::Removed(object.size_bytes))
+        });
+        let fates: Vec<Fate> = stream::iter(removals).buffer_unordered(REMOVALS_AT_A_TIME).try_collect().await?;
+        let mut collected = Collected::default();
+        for fate in fates {
+            if let Fate::Removed(bytes) = fate {
+                collected.removed += 1;
+                collected.removed_bytes += bytes;
+            }
+        }
+        let mut batch = Batch::default();
+        for (digest, suspect) in &suspects {
+            suspect.value.remove(&mut batch, tenant, digest, Expectation::Version(suspect.version));
+        }
+        self.note_removal().await?;
+        if self.go_on(Vec::new(), batch).await? { Ok(collected) } else { Err(self.lost()) }
+    }
+
+    /// Makes suspects of the objects that nothing refers to, beside those that are left of earlier passes.
+    pub(super) async fn suspect(&mut self, marked: &Marked, left: usize) -> Result<usize, Refusal> {
+        let mut suspected = 0;
+        let is_stray =
+            |object: &StoredObject| object.written < marked.written_before && !marked.live.contains(&object.digest);
+        let strays = self.inventory.list(self.tenant).try_filter(|object| std::future::ready(is_stray(object)));
+        let mut strays = strays.try_chunks(OBJECTS_PER_STEP);
+        while let Some(some) = strays.next().await {
+            let some = some.map_err(|failed| failed.1)?;
+            if left + suspected >= MAX_SUSPECTS {
+                tracing::info!(tenant = %self.tenant, suspected, "more objects that nothing refers to are left for later");
+                break;
+            }
+            self.renew().await?;
+            let since = self.shared.store.now().await?;
+            let digests: Vec<Digest> = some.into_iter().map(|object| object.digest).collect();
+            let known = self.read_suspects(&digests).await?;
+            let mut batch = Batch::default();
+            for digest in digests.iter().filter(|digest| !known.iter().any(|(known, _)| known == *digest)) {
+                SuspectRecord { since }.insert(&mut batch, self.tenant, digest);
+            }
+            let count = batch.writes.len();
+            if count > 0 && self.shared.apply_one(batch).await? {
+                suspected += count;
+            }
+        }
+        Ok(suspected)
+    }
+}

@@ -1,0 +1,212 @@
+//! Objects that nothing refers to go, and whatever somebody counts on stays.
+
+use serde_json::json;
+use sortinghat_proto::{
+    Digest, ObjectRef,
+    v1::{self, ErrorCode, job_spec::Kind},
+};
+
+use crate::{
+    keeper::{GRACE_MS, KEPT_MS, Keeper, ingest, list, missing},
+    shelf::Moment,
+    world::{Worker, checkpoint, crash, divided, evaluate, finetune, request},
+};
+
+#[tokio::test]
+async fn what_nothing_refers_to_is_kept_for_a_grace_and_what_a_name_refers_to_for_ever() {
+    let keeper = Keeper::new().await;
+    let mut worker = Worker::new("w1", 1);
+    keeper.ingest(&mut worker, "stamps", &["photo 1", "photo 2"], "shard").await;
+    keeper.collect().await;
+    keeper.shelf.put("stray");
+    let mut removed_after = 0;
+    while keeper.shelf.has(&ObjectRef::of(b"stray")) {
+        keeper.world.clock.advance_ms(GRACE_MS / 20);
+        removed_after += GRACE_MS / 20;
+        assert!(removed_after <= 3 * GRACE_MS, "it is never removed");
+        let collected = keeper.collect().await;
+        assert!(collected.removed == 0 || (collected.removed, collected.removed_bytes) == (1, 5), "{collected:?}");
+    }
+    assert!(removed_after >= GRACE_MS, "after {removed_after} ms");
+    keeper.world.forget_everything(KEPT_MS).await;
+    keeper.collect_all().await;
+    keeper.assert_has(&["photo 1", "photo 2", "shard"]);
+    assert_eq!(keeper.world.index("suspects:local").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn the_objects_of_a_dataset_go_with_its_name_but_for_those_that_another_shares() {
+    let keeper = Keeper::new().await;
+    let mut worker = Worker::new("w1", 1);
+    keeper.ingest(&mut worker, "stamps", &["shared photo", "stamp"], "shared shard").await;
+    keeper.ingest(&mut worker, "coins", &["shared photo", "coin"], "shared shard").await;
+    keeper.ingest(&mut worker, "notes", &["note"], "shard of notes").await;
+    keeper.world.engine.delete_dataset(&keeper.world.tenant, "stamps@1").await.expect("it exists");
+    keeper.collect_all().await;
+    keeper.assert_has(&["stamp"]);
+    keeper.world.forget_everything(KEPT_MS).await;
+    keeper.collect_all().await;
+    keeper.assert_lacks(&["stamp"]);
+    keeper.assert_has(&["shared photo", "shared shard", "coin", "note", "shard of notes"]);
+    assert!(!keeper.shelf.has(&ObjectRef::of(&list(&["shared photo", "stamp"]))), "the list of the upload");
+}
+
+#[tokio::test]
+async fn what_a_job_without_a_name_made_goes_when_the_job_is_forgotten() {
+    let keeper = Keeper::new().await;
+    let mut worker = Worker::new("w1", 1);
+    let source = keeper.upload_set(&["photo"]).await;
+    let dataset = keeper.ingest(&mut worker, "stamps", &["stamp"], "shard").await;
+    keeper.world.submit(finetune(&format!("job:{dataset}"))).await;
+    worker.start(&keeper.world.engine).await;
+    worker.end(&keeper.world.engine, keeper.made(json!({ "weights": keeper.shelf.put("weights") }))).await;
+    let on = v1::evaluate_spec::On::Source(source.into());
+    let Kind::Evaluate(spec) = evaluate("stamps") else { unreachable!() };
+    keeper.world.submit(Kind::Evaluate(v1::EvaluateSpec { on: Some(on), ..spec })).await;
+    worker.start(&keeper.world.engine).await;
+    worker.end(&keeper.world.engine, keeper.made(json!({ "report": keeper.shelf.put("report") }))).await;
+    keeper.collect_all().await;
+    keeper.assert_has(&["photo", "report", "weights", "stamp"]);
+    keeper.world.forget_everything(KEPT_MS).await;
+    keeper.collect_all().await;
+    keeper.assert_lacks(&["photo", "report"]);
+    keeper.assert_has(&["weights", "shard", "stamp"]);
+}
+
+#[tokio::test]
+async fn what_an_open_job_reads_and_what_its_tasks_made_stays() {
+    let keeper = Keeper::new().await;
+    let mut worker = Worker::new("w1", 1);
+    let source = keeper.upload_set(&["photo"]).await;
+    let id = keeper.world.submit(ingest("stamps", &source)).await;
+    worker.start(&keeper.world.engine).await;
+    worker.request.leases[0].events = vec![checkpoint(1, b"old checkpoint"), checkpoint(2, b"checkpoint")];
+    for content in ["old checkpoint", "checkpoint"] {
+        keeper.shelf.put(content);
+    }
+    worker.end(&keeper.world.engine, crash()).await;
+    keeper.collect_all().await;
+    keeper.assert_has(&["photo", "checkpoint"]);
+    keeper.assert_lacks(&["old checkpoint"]);
+
+    keeper.world.sweep().await;
+    worker.start(&keeper.world.engine).await;
+    worker.request.leases.last_mut().expect("it runs").outcome =
+        Some(v1::TaskOutcome { outcome: Some(divided(2_000)) });
+    worker.request.free_slots = 0;
+    worker.poll_without_beats(&keeper.world.engine).await;
+    keeper.world.sweep().await;
+    worker.start(&keeper.world.engine).await;
+    worker.request.free_slots = 0;
+    let part = keeper.made(json!({ "pictures": [keeper.shelf.put("pictures")] }));
+    worker.request.leases[0].outcome = Some(v1::TaskOutcome { outcome: Some(part) });
+    worker.poll_without_beats(&keeper.world.engine).await;
+    keeper.collect_all().await;
+    keeper.assert_has(&["photo", "pictures"]);
+    keeper.world.engine.cancel(&keeper.world.tenant, &id).await.expect("it exists");
+    keeper.world.forget_everything(KEPT_MS + GRACE_MS).await;
+    keeper.collect_all().await;
+    keeper.assert_lacks(&["photo", "pictures", "checkpoint"]);
+}
+
+#[tokio::test]
+async fn what_an_attempt_wrote_stays_until_it_says_so_however_long_that_takes() {
+    let keeper = Keeper::new().await;
+    let mut worker = Worker::new("w1", 1);
+    let source = keeper.upload_set(&["photo"]).await;
+    keeper.world.submit(ingest("stamps", &source)).await;
+    keeper.shelf.put("stray");
+    keeper.world.clock.advance_ms(GRACE_MS);
+    worker.start(&keeper.world.engine).await;
+    let shard = keeper.shelf.put("shard");
+    for _ in 0..6 {
+        keeper.work(&mut worker, GRACE_MS / 2).await;
+        keeper.collect().await;
+    }
+    keeper.assert_lacks(&["stray"]);
+    worker.end(&keeper.world.engine, keeper.made(json!({ "shards": [shard], "source": source }))).await;
+    keeper.collect_all().await;
+    keeper.assert_has(&["photo", "shard"]);
+}
+
+#[tokio::test]
+async fn a_job_keeps_what_it_reads_when_the_name_of_that_is_removed() {
+    let keeper = Keeper::new().await;
+    let mut worker = Worker::new("w1", 1);
+    keeper.ingest(&mut worker, "stamps", &["photo"], "shard").await;
+    keeper.world.forget_everything(KEPT_MS).await;
+    keeper.world.submit(finetune("stamps@1")).await;
+    keeper.world.engine.delete_dataset(&keeper.world.tenant, "stamps@1").await.expect("it exists");
+    keeper.collect_all().await;
+    keeper.assert_has(&["photo", "shard"]);
+}
+
+#[tokio::test]
+async fn a_suspect_that_a_name_refers_to_again_is_none_any_more() {
+    let keeper = Keeper::new().await;
+    keeper.shelf.put("shard");
+    keeper.pass().await;
+    assert_eq!(keeper.pass().await.suspected, 1);
+    keeper.ingest(&mut Worker::new("w1", 1), "stamps", &["photo"], "shard").await;
+    assert_eq!(keeper.pass().await.removed, 0);
+    assert_eq!(keeper.world.index("suspects:local").await, [""; 0]);
+    keeper.assert_has(&["shard"]);
+}
+
+#[tokio::test]
+async fn whoever_hears_that_an_object_is_there_has_half_a_grace_to_submit_a_job_with_it() {
+    let keeper = Keeper::new().await;
+    let source = keeper.upload_set(&["photo"]).await;
+    keeper.ripen().await;
+    let photo = ObjectRef::of(b"photo");
+    assert_eq!(keeper.missing(&[&photo, &source]).await, [] as [Digest; 0]);
+    keeper.collect().await;
+    keeper.world.clock.advance_ms(GRACE_MS / 2 - 1);
+    keeper.collect().await;
+    keeper.world.submit(ingest("stamps", &source)).await;
+    keeper.collect_all().await;
+    keeper.assert_has(&["photo"]);
+}
+
+#[tokio::test]
+async fn an_object_that_is_asked_for_while_a_pass_reads_is_not_removed_by_it() {
+    let keeper = Keeper::new().await;
+    let mut worker = Worker::new("w1", 1);
+    keeper.ingest(&mut worker, "stamps", &["stamp"], "shard").await;
+    let photo = keeper.shelf.put("photo");
+    keeper.ripen().await;
+    let (world, shelf) = (keeper.world.clone(), keeper.shelf.clone());
+    keeper.shelf.at(Moment::Document, async move {
+        assert_eq!(missing(&world, &shelf, &[&photo]).await, [] as [Digest; 0]);
+    });
+    assert_eq!(keeper.collect().await.removed, 0);
+    assert!(keeper.shelf.is_calm());
+    keeper.assert_has(&["photo"]);
+    keeper.collect_all().await;
+    keeper.assert_lacks(&["photo"]);
+}
+
+#[tokio::test]
+async fn an_object_that_is_being_removed_counts_as_missing_and_is_uploaded_again_after_that() {
+    let keeper = Keeper::new().await;
+    let source = keeper.upload_set(&["photo"]).await;
+    keeper.ripen().await;
+    let (world, shelf) = (keeper.world.clone(), keeper.shelf.clone());
+    let list = source.clone();
+    keeper.shelf.at(Moment::Find, async move {
+        let photo = ObjectRef::of(b"photo");
+        assert_eq!(missing(&world, &shelf, &[&photo]).await, std::slice::from_ref(&photo.digest));
+        let refused = world.engine.reuse_one(&world.tenant, &photo.digest).await.expect_err("not now");
+        assert_eq!(refused.code, ErrorCode::StorageUnavailable);
+        let refused = world.accept(request(ingest("stamps", &list))).await.expect_err("not now");
+        assert_eq!(refused.code, ErrorCode::StorageUnavailable, "{refused}");
+    });
+    assert_eq!(keeper.collect().await.removed, 2);
+    assert!(keeper.shelf.is_calm());
+    let refused = keeper.world.accept(request(ingest("stamps", &source))).await.expect_err("it is gone");
+    assert_eq!(refused.code, ErrorCode::NotFound);
+    assert_eq!(keeper.upload_set(&["photo"]).await, source);
+    keeper.world.submit(ingest("stamps", &source)).await;
+    keeper.collect_all().await;
+    keeper.assert_has(&["photo"]);
+}

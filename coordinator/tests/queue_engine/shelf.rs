@@ -1,0 +1,181 @@
+//! An object store in memory that goes by the tests' clock, and lets something happen in the midst of what it is asked.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{
+    StreamExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use sortinghat_coordinator::{
+    engine::{ObjectInventory, ObjectPresence, StoredObject},
+    store::{Clock as _, ManualClock},
+};
+use sortinghat_proto::{Digest, ObjectRef, Refusal, Tenant, time::UnixMs, v1::ErrorCode};
+
+/// A question, before it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Moment {
+    /// Whether an object is there is asked.
+    Holds,
+    /// What is in a document is asked.
+    Document,
+    /// What there is is asked.
+    List,
+    /// Whether a condemned object is to be removed is asked.
+    Find,
+    /// It is decided that it is.
+    Remove,
+}
+
+type Happening = BoxFuture<'static, ()>;
+
+#[derive(Default)]
+struct Contents {
+    objects: BTreeMap<(Tenant, Digest), (Bytes, UnixMs)>,
+    happenings: HashMap<Moment, Happening>,
+    owner: Option<String>,
+}
+
+/// The store. Cheap to clone; clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Shelf {
+    clock: Arc<ManualClock>,
+    contents: Arc<Mutex<Contents>>,
+    /// Whoever removes an object dies before they hear that it was.
+    pub(crate) removals_fail: Arc<AtomicBool>,
+    /// By how much its clock is ahead, in milliseconds.
+    pub(crate) ahead_ms: Arc<AtomicU64>,
+}
+
+impl Shelf {
+    pub(crate) fn new(clock: Arc<ManualClock>) -> Self {
+        Self { clock, contents: Arc::default(), removals_fail: Arc::default(), ahead_ms: Arc::default() }
+    }
+
+    fn contents<T>(&self, look: impl FnOnce(&mut Contents) -> T) -> T {
+        look(&mut self.contents.lock().expect("no holder of the contents panics"))
+    }
+
+    /// Lets something happen the next time that this is asked.
+    pub(crate) fn at(&self, moment: Moment, happening: impl Future<Output = ()> + Send + 'static) {
+        self.contents(|contents| contents.happenings.insert(moment, Box::pin(happening)));
+    }
+
+    async fn happen(&self, moment: Moment) {
+        // Others may go first.
+        tokio::task::yield_now().await;
+        if let Some(happening) = self.contents(|contents| contents.happenings.remove(&moment)) {
+            happening.await;
+        }
+    }
+
+    /// Whether everything that was to happen has happened.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.contents(|contents| contents.happenings.is_empty())
+    }
+
+    /// Writes an object without a question, as workers do.
+    pub(crate) fn put(&self, content: impl Into<Bytes>) -> ObjectRef {
+        let (content, now) = (content.into(), self.clock.now());
+        let object = ObjectRef::of(&content);
+        let key = (Tenant::local(), object.digest.clone());
+        self.contents(|contents| contents.objects.insert(key, (content, now)));
+        object
+    }
+
+    pub(crate) fn has(&self, object: &ObjectRef) -> bool {
+        self.contents(|contents| contents.objects.contains_key(&(Tenant::local(), object.digest.clone())))
+    }
+
+    /// An object's content.
+    pub(crate) fn content(&self, object: &ObjectRef) -> Option<Bytes> {
+        let key = (Tenant::local(), object.digest.clone());
+        self.contents(|contents| contents.objects.get(&key).map(|(content, _)| content.clone()))
+    }
+
+    /// How many objects there are.
+    pub(crate) fn len(&self) -> usize {
+        self.contents(|contents| contents.objects.len())
+    }
+
+    fn stored(&self) -> Vec<(Tenant, StoredObject)> {
+        let stored = |((tenant, digest), (content, written)): (&(Tenant, Digest), &(Bytes, UnixMs))| {
+            let object = StoredObject {
+                digest: digest.clone(),
+                size_bytes: content.len() as u64,
+                written: written.plus_ms(self.ahead_ms.load(Ordering::SeqCst)),
+            };
+            (tenant.clone(), object)
+        };
+        self.contents(|contents| contents.objects.iter().map(stored).collect())
+    }
+}
+
+#[async_trait]
+impl ObjectPresence for Shelf {
+    async fn holds(&self, _: &Tenant, object: &ObjectRef) -> Result<bool, Refusal> {
+        self.happen(Moment::Holds).await;
+        Ok(self.has(object))
+    }
+
+    async fn document(&self, tenant: &Tenant, digest: &Digest) -> Result<Option<Bytes>, Refusal> {
+        self.happen(Moment::Document).await;
+        let found = self.contents(|contents| contents.objects.get(&(tenant.clone(), digest.clone())).cloned());
+        Ok(found.map(|(content, _)| content))
+    }
+}
+
+#[async_trait]
+impl ObjectInventory for Shelf {
+    async fn claim(&self, queue: &str) -> Result<String, Refusal> {
+        Ok(self.contents(|contents| contents.owner.get_or_insert(queue.to_owned()).clone()))
+    }
+
+    async fn now(&self) -> Result<UnixMs, Refusal> {
+        Ok(self.clock.now().plus_ms(self.ahead_ms.load(Ordering::SeqCst)))
+    }
+
+    async fn tenants(&self) -> Result<Vec<Tenant>, Refusal> {
+        let mut tenants: Vec<Tenant> = self.stored().into_iter().map(|(tenant, _)| tenant).collect();
+        tenants.dedup();
+        Ok(tenants)
+    }
+
+    fn list(&self, tenant: &Tenant) -> BoxStream<'static, Result<StoredObject, Refusal>> {
+        let (shelf, tenant) = (self.clone(), tenant.clone());
+        let listed = async move {
+            shelf.happen(Moment::List).await;
+            let own = shelf.stored().into_iter().filter(move |(owner, _)| *owner == tenant);
+            stream::iter(own.map(|(_, object)| Ok(object)))
+        };
+        stream::once(listed).flatten().boxed()
+    }
+
+    async fn find(&self, tenant: &Tenant, digest: &Digest) -> Result<Option<StoredObject>, Refusal> {
+        self.happen(Moment::Find).await;
+        let found = |(owner, object): &(Tenant, StoredObject)| owner == tenant && object.digest == *digest;
+        Ok(self.stored().into_iter().find(found).map(|(_, object)| object))
+    }
+
+    async fn remove(&self, tenant: &Tenant, digest: &Digest) -> Result<(), Refusal> {
+        self.happen(Moment::Remove).await;
+        self.contents(|contents| contents.objects.remove(&(tenant.clone(), digest.clone())));
+        if self.removals_fail.load(Ordering::SeqCst) {
+            return Err(Refusal::new(ErrorCode::StorageUnavailable, "the answer is lost"));
+        }
+        Ok(())
+    }
+
+    async fn remove_unfinished(&self, _: &Tenant, _: UnixMs) -> Result<usize, Refusal> {
+        Ok(0)
+    }
+}
