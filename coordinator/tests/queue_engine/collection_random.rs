@@ -18,7 +18,7 @@ use sortinghat_proto::{
     time::UnixMs,
     v1::{self, ErrorCode, job_spec::Kind, task_outcome::Outcome},
 };
-use tokio::{sync::broadcast, task::yield_now};
+use tokio::task::yield_now;
 
 use crate::{
     keeper::{GRACE_MS, collecting, ingest, list, missing},
