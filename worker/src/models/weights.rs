@@ -189,6 +189,11 @@ impl HostTensors {
         copies.collect::<Result<Vec<_>, WeightsError>>().map(Self)
     }
 
+    /// The name of the first one with NaN or an infinity in it.
+    pub(crate) fn not_a_number(&self) -> Option<&str> {
+        self.0.iter().find(|(_, tensor)| !tensor.is_finite()).map(|(name, _)| name.as_str())
+    }
+
     /// A safetensors file of them, f32, with notes in its header.
     ///
     /// # Errors
@@ -217,6 +222,11 @@ impl HostTensor {
         let bytes = copy().map_err(|source| WeightsError::Tch { name: name.to_owned(), source })?;
         let extent = |extent| usize::try_from(extent).expect("a tensor's extents are not negative");
         Ok(Self { shape: tensor.size().into_iter().map(extent).collect(), bytes })
+    }
+
+    fn is_finite(&self) -> bool {
+        let (values, _) = self.bytes.as_chunks();
+        values.iter().all(|value| f32::from_ne_bytes(*value).is_finite())
     }
 }
 

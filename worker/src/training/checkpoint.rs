@@ -58,6 +58,12 @@ pub enum CheckpointError {
         /// What differs.
         field: &'static str,
     },
+    /// It would be one of a run that is lost: its next loss is no number.
+    #[error("{tensor} has values that are no numbers")]
+    NotANumber {
+        /// The first such tensor.
+        tensor: String,
+    },
     /// A tensor is missing, misshapen or cannot be copied.
     #[error("checkpoint does not fit the model: {0}")]
     Weights(#[from] WeightsError),
@@ -129,8 +135,11 @@ impl Checkpoint {
     /// The file; see [`Trainer::restore`].
     ///
     /// # Errors
-    /// When it cannot be laid out.
+    /// [`CheckpointError::NotANumber`], or when it cannot be laid out.
     pub fn into_bytes(self) -> Result<Vec<u8>, CheckpointError> {
+        if let Some(tensor) = self.tensors.not_a_number() {
+            return Err(CheckpointError::NotANumber { tensor: tensor.to_owned() });
+        }
         // Not JSON: serde_json may read a float back one unit in the last place off.
         let text = toml::to_string(&self.state).expect("plain data with string keys is always TOML");
         Ok(self.tensors.into_safetensors(HashMap::from([(KEY.to_owned(), text)]))?)

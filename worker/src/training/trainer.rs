@@ -226,6 +226,12 @@ impl Trainer {
                 return Ok(Outcome::Stopped);
             }
             let metrics = self.validate(schedule.phase, source, started)?;
+            if !metrics.valid_loss.is_finite() {
+                // The epoch's last step has spoiled the weights, and no step comes after it that would notice.
+                let (phase, epoch, loss) = (schedule.phase, self.position.epoch, metrics.valid_loss);
+                let step = (epoch as usize + 1) * schedule.batches - 1;
+                return Err(TrainError::NotANumber { loss, phase, epoch, step });
+            }
             self.history.push(metrics.clone());
             self.position.next_epoch(schedule.epochs);
             if observer.epoch(&metrics, &self.snapshot()) == Flow::Stop {

@@ -98,15 +98,35 @@ fn a_checkpoint_of_another_run_is_refused_by_what_differs() {
     assert!(message.contains("not a training checkpoint"), "{message}");
 }
 
+/// A safetensors file in which no value is a number any more.
+fn spoil(file: &mut [u8]) {
+    let header = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    for value in file[8 + header..].chunks_exact_mut(4) {
+        value.copy_from_slice(&f32::NAN.to_le_bytes());
+    }
+}
+
+#[test]
+fn a_last_step_that_spoils_the_weights_fails_the_run_and_leaves_no_checkpoint() {
+    // Three steps in the frozen epoch: validation is what remains of it.
+    let mut killed = DiesAfter { step: 3, checkpoint: Vec::new() };
+    let died = catch_unwind(AssertUnwindSafe(|| trainer(1).run(&Noise { size: SIZE }, &mut killed)));
+    assert!(died.is_err());
+    spoil(&mut killed.checkpoint);
+    let mut spoiled = trainer(1);
+    spoiled.restore(&killed.checkpoint).unwrap();
+    let error = spoiled.snapshot().copy().unwrap().into_bytes().unwrap_err().to_string();
+    assert!(error.contains("no numbers"), "{error}");
+    let error = spoiled.run(&Noise { size: SIZE }, &mut Losses::default()).unwrap_err();
+    assert!(matches!(error, TrainError::NotANumber { epoch: 0, step: 2, .. }), "{error}");
+}
+
 #[test]
 fn a_diverging_loss_stops_the_run_and_names_the_step() {
     let trainer = trainer(1);
     let mut classifier = trainer.into_classifier();
     let mut weights = classifier.to_safetensors().unwrap();
-    let header = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
-    for value in weights[8 + header..].chunks_exact_mut(4) {
-        value.copy_from_slice(&f32::NAN.to_le_bytes());
-    }
+    spoil(&mut weights);
     classifier.load(&StateDict::from_safetensors(&weights).unwrap()).unwrap();
     let recipe = Recipe { batch_size: 4, ..Recipe::fastai2(1, 1) };
     let mut spoiled = Trainer::new(classifier, recipe, examples(8, 2, 0), examples(4, 2, 1)).unwrap();
