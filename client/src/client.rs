@@ -19,7 +19,7 @@ type Authenticated = InterceptedService<Channel, Bearer>;
 /// How long a call is repeated while the server cannot be reached, unless [`Client::with_patience`] says otherwise.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long a server that refuses connections is given to come back: a restart takes a moment, a supervisor's pause a second.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+pub const RESTART_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connection to a coordinator. Cheap to clone; reconnects by itself.
 #[derive(Clone)]
@@ -30,12 +30,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects. A server that refuses connections may just be restarting: it is tried again for five seconds.
+    /// Connects. A server that refuses connections may just be restarting: it is tried again for [`RESTART_PATIENCE`].
     ///
     /// # Errors
     /// [`ClientError::BadEndpoint`] if the address cannot be used, [`ClientError::Unreachable`] if nobody answers.
     pub async fn connect(endpoint: Endpoint) -> Result<Self, ClientError> {
-        Self::connect_within(endpoint, CONNECT_PATIENCE).await
+        Self::connect_within(endpoint, RESTART_PATIENCE).await
     }
 
     /// The same, with another time for which it is tried again; zero for one try.

@@ -27,7 +27,7 @@ mod retry;
 mod uploads;
 mod watch;
 
-pub use client::Client;
+pub use client::{Client, RESTART_PATIENCE};
 pub use endpoint::Endpoint;
 pub use error::ClientError;
 pub use jobs::{JobFilter, Submission, idempotency_key};

@@ -10,7 +10,7 @@ use std::{
 
 use owo_colors::OwoColorize as _;
 use serde_json::Value;
-use sortinghat_client::{Client, Endpoint};
+use sortinghat_client::{Client, Endpoint, RESTART_PATIENCE};
 
 use crate::{
     args::Global,
@@ -19,8 +19,6 @@ use crate::{
 };
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:7878";
-/// How long a server of which somebody said that it is there is tried while it refuses connections.
-const RESTART_PATIENCE: Duration = Duration::from_secs(5);
 /// Whoever waits for longer than this wants to know what for.
 const SILENCE: Duration = Duration::from_secs(1);
 
