@@ -171,13 +171,14 @@ impl Shared {
         let acknowledged: Vec<&LeaseReport> =
             message.reports.iter().zip(&taken).filter(|(_, taken)| taken.outcome).map(|(report, _)| report).collect();
         let ended: HashSet<LeaseName> = acknowledged.iter().map(|report| report.name()).collect();
-        // Of tasks that go on more has changed than is known here.
-        let all_ended = held.iter().all(|held| ended.contains(&held.name));
+        // Of tasks that go on more has changed than is known here; and what is not answered at once is looked at again once the
+        // worker waits, so that it misses no task.
+        let is_known = !ended.is_empty() && held.iter().all(|held| ended.contains(&held.name));
         let held = || claimed.into_iter().filter_map(|holding| Held::of(worker, holding)).collect();
         Ok(Intaken {
             acknowledged: acknowledged.into_iter().map(LeaseReport::key).collect(),
             events_recorded: taken.iter().any(|taken| taken.events),
-            held: all_ended.then(held),
+            held: is_known.then(held),
         })
     }
 
