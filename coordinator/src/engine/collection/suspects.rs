@@ -1,6 +1,6 @@
 //! Objects that nothing was seen to refer to: they become suspects, and half a grace later they are removed.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,8 @@ use crate::{
 
 /// Objects that are suspected, condemned or removed together.
 const OBJECTS_PER_STEP: usize = RECORDS_PER_PAGE;
+/// Objects that are listed between two looks at the clock.
+const LISTED_AT_A_TIME: usize = 1_000;
 /// Suspects of one tenant: each is a record in the queue's store. More become suspects when these are gone.
 const MAX_SUSPECTS: usize = 250_000;
 /// Objects that are removed side by side.
@@ -144,29 +146,33 @@ impl Pass<'_> {
     /// Makes suspects of the objects that nothing refers to, beside those that are left of earlier passes.
     pub(super) async fn suspect(&mut self, marked: &Marked, left: usize) -> Result<usize, Refusal> {
         let mut suspected = 0;
-        let is_stray =
-            |object: &StoredObject| object.written < marked.written_before && !marked.live.contains(&object.digest);
-        let strays = self.inventory.list(self.tenant).try_filter(|object| std::future::ready(is_stray(object)));
-        let mut strays = strays.try_chunks(OBJECTS_PER_STEP);
-        while let Some(some) = strays.next().await {
-            let some = some.map_err(|failed| failed.1)?;
-            if left + suspected >= MAX_SUSPECTS {
-                tracing::info!(tenant = %self.tenant, suspected, "more objects that nothing refers to are left for later");
-                break;
-            }
+        let mut listed = self.inventory.list(self.tenant).try_chunks(LISTED_AT_A_TIME);
+        while let Some(some) = listed.next().await {
             self.renew().await?;
-            let since = self.shared.store.now().await?;
-            let digests: Vec<Digest> = some.into_iter().map(|object| object.digest).collect();
-            let known = self.read_suspects(&digests).await?;
-            let mut batch = Batch::default();
-            for digest in digests.iter().filter(|digest| !known.iter().any(|(known, _)| known == *digest)) {
-                SuspectRecord { since }.insert(&mut batch, self.tenant, digest);
-            }
-            let count = batch.writes.len();
-            if count > 0 && self.shared.apply_one(batch).await? {
-                suspected += count;
+            let mut strays = some.map_err(|failed| failed.1)?;
+            strays.retain(|object| object.written < marked.written_before && !marked.live.contains(&object.digest));
+            for some in strays.chunks(OBJECTS_PER_STEP) {
+                if left + suspected >= MAX_SUSPECTS {
+                    tracing::info!(tenant = %self.tenant, "more objects that nothing refers to are left for later");
+                    return Ok(suspected);
+                }
+                suspected += self.suspect_these(some).await?;
             }
         }
         Ok(suspected)
+    }
+
+    /// Makes suspects of objects that are none yet; returns of how many.
+    async fn suspect_these(&self, strays: &[StoredObject]) -> Result<usize, Refusal> {
+        let since = self.shared.store.now().await?;
+        let digests: Vec<Digest> = strays.iter().map(|object| object.digest.clone()).collect();
+        let known: HashSet<Digest> =
+            self.read_suspects(&digests).await?.into_iter().map(|(digest, _)| digest).collect();
+        let mut batch = Batch::default();
+        for digest in digests.iter().filter(|digest| !known.contains(digest)) {
+            SuspectRecord { since }.insert(&mut batch, self.tenant, digest);
+        }
+        let count = batch.writes.len();
+        Ok(if count > 0 && self.shared.apply_one(batch).await? { count } else { 0 })
     }
 }
