@@ -22,7 +22,6 @@
 //!
 //! Memory is bounded: what is referred to is a filter that may take an object for one that is referred to, never the reverse.
 
-mod live;
 mod owner;
 mod pass;
 mod reuse;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
+use fastbloom::BloomFilter;
 use futures::future::try_join_all;
 use prost::Message as _;
 use sortinghat_proto::{
@@ -12,10 +13,7 @@ use sortinghat_proto::{
     v1::JobState,
 };
 
-use super::{
-    live::Live,
-    pass::{Pass, RECORDS_PER_PAGE},
-};
+use super::pass::{Pass, RECORDS_PER_PAGE};
 use crate::{
     engine::{
         keys,
@@ -29,16 +27,23 @@ const DOCUMENTS_AT_A_TIME: usize = 4;
 /// Documents that are remembered so that they are not read again.
 const MAX_REMEMBERED_DOCUMENTS: usize = 1 << 18;
 
+/// Bits of the filter of what is referred to: 16 MiB, of which the system gives only what is used.
+const FILTER_BITS: usize = 1 << 27;
+/// Bits of one digest. Ten million digests are confused with another one in 4 cases of 1000, and such an object is kept. Each filter is
+/// seeded anew, so that the next one tells them apart.
+const BITS_PER_DIGEST: u32 = 4;
+
 /// What a pass goes by.
 pub(super) struct Marked {
-    pub(super) live: Live,
+    /// What is referred to, and perhaps a little else.
+    pub(super) live: BloomFilter,
     /// What was written later is left alone, by the clock of the object store: it may belong to an attempt that has not ended.
     pub(super) written_before: UnixMs,
 }
 
 /// What was found so far.
 struct Marking {
-    live: Live,
+    live: BloomFilter,
     /// Documents whose content was seen.
     read: HashSet<Digest>,
     oldest_lease: Option<UnixMs>,
@@ -48,7 +53,11 @@ impl Pass<'_> {
     /// Finds everything that is referred to. Names come before jobs: a job takes what it reads from a name, and no job is forgotten
     /// while this goes on.
     pub(super) async fn mark(&mut self) -> Result<Marked, Refusal> {
-        let mut marking = Marking { live: Live::new(), read: HashSet::new(), oldest_lease: None };
+        let mut marking = Marking {
+            live: BloomFilter::with_num_bits(FILTER_BITS).hashes(BITS_PER_DIGEST),
+            read: HashSet::new(),
+            oldest_lease: None,
+        };
         for kind in [ArtifactKind::Dataset, ArtifactKind::Model] {
             let mut from = Some(String::new());
             while let Some(entries) = self.page(&keys::artifacts(self.tenant, kind), &mut from).await? {
@@ -79,7 +88,7 @@ impl Pass<'_> {
             let tasks = self.shared.read_all::<TaskRecord>(some).await?;
             let mut made = Vec::new();
             for task in tasks.into_iter().flatten().map(|task| task.value.task) {
-                task.checkpoint.iter().for_each(|checkpoint| marking.live.insert(&checkpoint.digest));
+                marking.live.insert_all(task.checkpoint.iter().map(|checkpoint| &checkpoint.digest));
                 match task.state {
                     State::Leased(lease) => {
                         let oldest = marking.oldest_lease.get_or_insert(lease.started);
@@ -105,7 +114,7 @@ impl Pass<'_> {
             for content in try_join_all(contents).await?.into_iter().flatten() {
                 let Some(found) = references(content).await else { continue };
                 let may_be_documents = found.may_be_documents();
-                found.mentions.iter().for_each(|digest| marking.live.insert(digest));
+                marking.live.insert_all(&found.mentions);
                 for part in found.objects {
                     marking.live.insert(&part.digest);
                     if may_be_documents && part.size_bytes <= limits::MAX_MANIFEST_BYTES {
