@@ -50,13 +50,13 @@ async fn an_object_that_is_asked_for_just_before_it_would_be_condemned_is_spared
     // The pass begins, knows which suspects are due, and is about to condemn them.
     let (world, shelf, store, asked) =
         (keeper.world.clone(), keeper.shelf.clone(), keeper.store.clone(), photo.clone());
-    keeper.store.before("collection:", async move {
-        store.before("collection:", async move {
+    keeper.store.applying.before("collection:", async move {
+        store.applying.before("collection:", async move {
             assert_eq!(missing(&world, &shelf, &[&asked]).await, [] as [Digest; 0]);
         });
     });
     assert_eq!(keeper.collect().await.removed, 0);
-    assert!(keeper.store.is_calm() && keeper.shelf.has(&photo));
+    assert!(keeper.store.applying.is_calm() && keeper.shelf.has(&photo));
 }
 
 #[tokio::test]
@@ -66,12 +66,12 @@ async fn an_object_that_is_condemned_just_before_it_would_be_spared_is_missing()
     keeper.ripen().await;
     let (world, shelf) = (keeper.world.clone(), keeper.shelf.clone());
     shelf.removals_fail.store(true, Ordering::SeqCst);
-    keeper.store.before("suspect:", async move {
+    keeper.store.applying.before("suspect:", async move {
         world.engine.collect(&shelf).await.expect_err("the coordinator dies");
         shelf.put("photo");
     });
     assert_eq!(keeper.missing(&[&photo]).await, [photo.digest]);
-    assert!(keeper.store.is_calm());
+    assert!(keeper.store.applying.is_calm());
 }
 
 #[tokio::test]
@@ -80,12 +80,12 @@ async fn a_job_whose_photos_are_removed_just_before_it_would_be_accepted_is_refu
     let source = keeper.shelf.put("a list");
     keeper.ripen().await;
     let (world, shelf) = (keeper.world.clone(), keeper.shelf.clone());
-    keeper.store.before("job:", async move {
+    keeper.store.applying.before("job:", async move {
         assert_eq!(world.engine.collect(&shelf).await.expect("both stores answer").removed, 1);
     });
     let refused = keeper.world.accept(request(ingest("stamps", &source))).await.expect_err("it would find nothing");
     assert_eq!(refused.code, ErrorCode::NotFound, "{refused}");
-    assert!(keeper.store.is_calm());
+    assert!(keeper.store.applying.is_calm());
 }
 
 /// A worker runs a job and has not stored its shard yet; one with the same content will be removed by the next pass.

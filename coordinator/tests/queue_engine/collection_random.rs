@@ -23,7 +23,7 @@ use tokio::task::yield_now;
 use crate::{
     keeper::{GRACE_MS, collecting, ingest, list, missing},
     shelf::Shelf,
-    unsure::{Dice, Unsure},
+    unsure::{Dice, Odd, Unsure},
     world::{START, Worker, World, request},
 };
 
@@ -39,7 +39,7 @@ const PATIENCE_MS: u64 = GRACE_MS / 3;
 /// A store that often does not know what it did, and lets others go first.
 #[derive(Debug)]
 struct Slow {
-    store: Unsure,
+    store: Odd<Unsure>,
     dice: Mutex<Dice>,
 }
 
@@ -99,7 +99,7 @@ impl Town {
     async fn new(seed: u64) -> Self {
         let clock = Arc::new(ManualClock::new(START));
         let shelf = Shelf::new(clock.clone());
-        let store = Unsure::new(MemoryStore::new(clock.clone()), seed);
+        let store = Unsure::over(MemoryStore::new(clock.clone()), seed);
         let store = Arc::new(Slow { store, dice: Mutex::new(Dice(seed ^ 0x510e)) });
         let settings = || Settings { retention_ms: KEPT_MS, seed: Some(seed), ..collecting() };
         let world = World::keeping(store, clock, Arc::new(shelf.clone()), settings()).await;

@@ -16,6 +16,7 @@ use sortinghat_proto::{
 use crate::{
     interrupted::Interrupted,
     shelf::Shelf,
+    unsure::Odd,
     world::{LEASE_MS, START, Worker, World, settings},
 };
 
@@ -28,14 +29,14 @@ pub(crate) const KEPT_MS: u64 = 10 * GRACE_MS;
 pub(crate) struct Keeper {
     pub(crate) world: Arc<World>,
     pub(crate) shelf: Shelf,
-    pub(crate) store: Arc<Interrupted>,
+    pub(crate) store: Arc<Odd<Interrupted>>,
 }
 
 impl Keeper {
     pub(crate) async fn new() -> Self {
         let clock = Arc::new(ManualClock::new(START));
         let shelf = Shelf::new(clock.clone());
-        let store = Arc::new(Interrupted::new(MemoryStore::new(clock.clone())));
+        let store = Arc::new(Odd::new(MemoryStore::new(clock.clone()), Interrupted::default()));
         let world = World::keeping(store.clone(), clock, Arc::new(shelf.clone()), collecting()).await;
         Self { world: Arc::new(world), shelf, store }
     }

@@ -1,6 +1,9 @@
 //! A store whose answers get lost: every command must be safe to repeat.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    fmt::Debug,
+    sync::{Arc, Mutex},
+};
 
 use async_trait::async_trait;
 use sortinghat_coordinator::store::{Batch, Hints, MemoryStore, Range, Record, Store, StoreError, Verdict};
@@ -26,21 +29,28 @@ impl Dice {
     }
 }
 
-/// Does not know of every tenth batch whether it is applied; half of those are.
-#[derive(Debug)]
-pub(crate) struct Unsure {
-    store: MemoryStore,
-    dice: Mutex<Dice>,
+/// Does something of its own when batches are to be applied.
+#[async_trait]
+pub(crate) trait Applying: Debug + Send + Sync + 'static {
+    /// Applies batches to the store, or not.
+    async fn apply(&self, store: &MemoryStore, batches: Vec<Batch>) -> Result<Vec<Verdict>, StoreError>;
 }
 
-impl Unsure {
-    pub(crate) fn new(store: MemoryStore, seed: u64) -> Self {
-        Self { store, dice: Mutex::new(Dice(seed ^ 0x5eed)) }
+/// A store that applies batches in a way of its own, and does everything else as it should.
+#[derive(Debug)]
+pub(crate) struct Odd<A> {
+    store: MemoryStore,
+    pub(crate) applying: A,
+}
+
+impl<A> Odd<A> {
+    pub(crate) fn new(store: MemoryStore, applying: A) -> Self {
+        Self { store, applying }
     }
 }
 
 #[async_trait]
-impl Store for Unsure {
+impl<A: Applying> Store for Odd<A> {
     async fn read(&self, keys: &[String]) -> Result<Vec<Option<Record>>, StoreError> {
         self.store.read(keys).await
     }
@@ -58,19 +68,37 @@ impl Store for Unsure {
     }
 
     async fn apply(&self, batches: Vec<Batch>) -> Result<Vec<Verdict>, StoreError> {
-        let mut verdicts = Vec::with_capacity(batches.len());
-        for batch in batches {
-            let thrown = self.dice.lock().expect("no holder panics").below(20);
-            let verdict = match thrown {
-                0 => None,
-                _ => self.store.apply(vec![batch]).await?.pop(),
-            };
-            verdicts.push(verdict.filter(|_| thrown > 1).unwrap_or(Verdict::Unknown));
-        }
-        Ok(verdicts)
+        self.applying.apply(&self.store, batches).await
     }
 
     fn hints(&self) -> &Arc<Hints> {
         self.store.hints()
+    }
+}
+
+/// Does not know of every tenth batch whether it is applied; half of those are.
+#[derive(Debug)]
+pub(crate) struct Unsure(Mutex<Dice>);
+
+impl Unsure {
+    /// A store like that over this one.
+    pub(crate) fn over(store: MemoryStore, seed: u64) -> Odd<Self> {
+        Odd::new(store, Self(Mutex::new(Dice(seed ^ 0x5eed))))
+    }
+}
+
+#[async_trait]
+impl Applying for Unsure {
+    async fn apply(&self, store: &MemoryStore, batches: Vec<Batch>) -> Result<Vec<Verdict>, StoreError> {
+        let mut verdicts = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let thrown = self.0.lock().expect("no holder panics").below(20);
+            let verdict = match thrown {
+                0 => None,
+                _ => store.apply(vec![batch]).await?.pop(),
+            };
+            verdicts.push(verdict.filter(|_| thrown > 1).unwrap_or(Verdict::Unknown));
+        }
+        Ok(verdicts)
     }
 }
