@@ -10,7 +10,7 @@ use std::{
 use nix::sys::signal::{Signal, kill};
 use tempfile::TempDir;
 
-use crate::{Bucket, Hat, Process, binary, wait_until};
+use crate::{Bucket, Hat, Process, binary, lasting_address, wait_until};
 
 /// What a deployment is started with.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ impl Deployment {
     /// Starts both and waits until the coordinator answers and the worker is known.
     pub fn start(options: Options) -> Self {
         let folder = TempDir::with_prefix("sortinghat-test-").expect("a temporary folder");
-        let (coordinator, address) = start_with(folder.path(), &options, "127.0.0.1:0");
+        let (coordinator, address) = start_with(folder.path(), &options, lasting_address());
         let workers = vec![start_worker(folder.path(), &options, address, 0)];
         let deployment = Self { folder, options, address, coordinator, workers };
         wait_until("the worker to be known", || deployment.workers[0].child());
@@ -129,7 +129,7 @@ impl Deployment {
     }
 
     fn start_coordinator_again(&mut self) {
-        (self.coordinator, _) = start_with(self.folder.path(), &self.options, &self.address.to_string());
+        (self.coordinator, _) = start_with(self.folder.path(), &self.options, self.address);
     }
 
     /// Starts a worker in the place of one that has ended.
@@ -168,7 +168,7 @@ impl Drop for Deployment {
 /// If it does not listen within [`PATIENCE`](crate::PATIENCE).
 pub fn start_coordinator(
     data_dir: &Path,
-    listen: &str,
+    listen: SocketAddr,
     log: &Path,
     configure: impl FnOnce(&mut Command),
 ) -> (Process, SocketAddr) {
@@ -176,7 +176,7 @@ pub fn start_coordinator(
     // One that was killed leaves it behind.
     let _ = fs::remove_file(&address_file);
     let mut command = Command::new(binary("sortinghat-coordinator"));
-    command.args(["--listen", listen, "--data-dir"]).arg(data_dir);
+    command.args(["--listen", &listen.to_string(), "--data-dir"]).arg(data_dir);
     configure(&mut command);
     let process = Process::start(&mut command, log);
     let address = wait_until("the coordinator to write its address", || {
@@ -185,7 +185,7 @@ pub fn start_coordinator(
     (process, address)
 }
 
-fn start_with(folder: &Path, options: &Options, listen: &str) -> (Process, SocketAddr) {
+fn start_with(folder: &Path, options: &Options, listen: SocketAddr) -> (Process, SocketAddr) {
     start_coordinator(&folder.join("coordinator"), listen, &folder.join("coordinator.log"), |command| {
         command.args(["--lease-ttl", options.lease_ttl]);
         command.args(options.shard_items.iter().flat_map(|items| ["--shard-items".to_owned(), items.to_string()]));

@@ -1,12 +1,8 @@
 //! The Redis server that `make test-deps` installs.
 
-use std::{
-    net::{TcpListener, TcpStream},
-    path::Path,
-    process::Command,
-};
+use std::{net::TcpStream, path::Path, process::Command};
 
-use crate::{Process, cache, wait_until};
+use crate::{Process, cache, lasting_address, wait_until};
 
 /// Starts a server on a free port of loopback and waits until it listens; also returns its port. Settings are as for
 /// [`redis_command`].
@@ -14,9 +10,7 @@ use crate::{Process, cache, wait_until};
 /// # Panics
 /// If it does not listen within [`PATIENCE`](crate::PATIENCE).
 pub fn start_redis(folder: &Path, settings: &[&str]) -> (Process, u16) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-    let port = listener.local_addr().expect("it listens").port();
-    drop(listener);
+    let port = lasting_address().port();
     let process = Process::start(redis_command(folder, port).args(settings), &folder.join("redis.log"));
     wait_until("Redis to listen", || TcpStream::connect(("127.0.0.1", port)).ok());
     (process, port)

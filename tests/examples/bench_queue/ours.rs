@@ -20,7 +20,7 @@ use sortinghat_proto::{
         task_outcome::Outcome,
     },
 };
-use sortinghat_tests::{Identity, Process, SimulatedWorker, Work, start_coordinator, start_redis};
+use sortinghat_tests::{Identity, Process, SimulatedWorker, Work, lasting_address, start_coordinator, start_redis};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tonic::transport::Channel;
@@ -102,7 +102,7 @@ impl Ours {
             Store::Redis => Some(start_redis(folder.path(), &[])),
         };
         let log = folder.path().join("coordinator.log");
-        let (coordinator, address) = start_coordinator(folder.path(), "127.0.0.1:0", &log, |command| {
+        let (coordinator, address) = start_coordinator(folder.path(), lasting_address(), &log, |command| {
             command.args(["--log-filter", "warn"]);
             // It may be filled to any depth.
             command.args(["--max-waiting-jobs-per-tenant", "1000000000", "--max-waiting-tasks", "1000000000"]);

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     rc::Rc,
@@ -11,7 +11,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 use sortinghat_proto::v1::{ListJobsRequest, job_service_client::JobServiceClient};
-use sortinghat_tests::{Process, Proxy, binary};
+use sortinghat_tests::{Process, Proxy, binary, lasting_address};
 use tonic::transport::Channel;
 
 use crate::{Failure, PATIENCE, clock::WallClock, meters::Meter, redis::Redis, settings::StoreKind};
@@ -211,7 +211,7 @@ fn has_ended(process: &mut Option<Process>) -> bool {
 
 impl Coordinator {
     fn new(name: String) -> Result<Self, Failure> {
-        let (address, metrics) = (free_address()?, free_address()?);
+        let (address, metrics) = (lasting_address(), lasting_address());
         Ok(Self { name, address, metrics, process: None, meter: Meter::start(metrics) })
     }
 
@@ -271,11 +271,6 @@ async fn terminate(name: &str, process: Option<Process>) -> Result<Duration, Fai
 
 fn objects_url(folder: &Path) -> String {
     format!("file://{}", folder.join("objects").display())
-}
-
-/// An address of loopback that was free a moment ago; a coordinator must come back at the same one.
-pub(crate) fn free_address() -> Result<SocketAddr, Failure> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 async fn answers(address: SocketAddr) -> bool {

@@ -8,13 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sortinghat_tests::{Process, redis_command};
+use sortinghat_tests::{Process, lasting_address, redis_command};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
-use crate::{Failure, PATIENCE, clock::WallClock, cluster::free_address};
+use crate::{Failure, PATIENCE, clock::WallClock};
 
 /// A server, which may be down.
 pub(crate) struct Redis {
@@ -28,7 +28,7 @@ impl Redis {
     /// Starts a server with its files in `folder`, and waits until it answers.
     pub(crate) async fn start(folder: PathBuf, clock: Option<Rc<WallClock>>) -> Result<Self, Failure> {
         fs::create_dir_all(&folder)?;
-        let mut redis = Self { folder, address: free_address()?, clock, process: None };
+        let mut redis = Self { folder, address: lasting_address(), clock, process: None };
         redis.restart().await?;
         Ok(redis)
     }

@@ -12,8 +12,8 @@ use std::{
 
 use sortinghat_client::{Client, Endpoint};
 use sortinghat_tests::{
-    Deployment, Identity, Options, PATIENCE, Process, Proxy, SimulatedWorker, Weather, photos, start_coordinator,
-    start_redis, wait_until,
+    Deployment, Identity, Options, PATIENCE, Process, Proxy, SimulatedWorker, Weather, lasting_address, photos,
+    start_coordinator, start_redis, wait_until,
 };
 use tempfile::TempDir;
 
@@ -127,7 +127,7 @@ struct Coordinator {
 impl Coordinator {
     fn start(folder: &Path, name: &str, arguments: &[String]) -> Self {
         let (data_dir, arguments) = (folder.join(name), arguments.to_vec());
-        let (process, address) = spawn(&data_dir, &arguments, "127.0.0.1:0");
+        let (process, address) = spawn(&data_dir, &arguments, lasting_address());
         Self { data_dir, arguments, address, process }
     }
 
@@ -135,11 +135,11 @@ impl Coordinator {
     fn replace(&mut self) {
         let ended = self.process.terminate();
         assert!(ended.success(), "a coordinator drains: {ended}");
-        (self.process, _) = spawn(&self.data_dir, &self.arguments, &self.address.to_string());
+        (self.process, _) = spawn(&self.data_dir, &self.arguments, self.address);
     }
 }
 
-fn spawn(data_dir: &Path, arguments: &[String], listen: &str) -> (Process, SocketAddr) {
+fn spawn(data_dir: &Path, arguments: &[String], listen: SocketAddr) -> (Process, SocketAddr) {
     start_coordinator(data_dir, listen, &data_dir.with_extension("log"), |command| {
         command.args(["--lease-ttl", "5s"]).args(arguments);
     })
