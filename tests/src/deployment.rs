@@ -121,11 +121,14 @@ impl Deployment {
                 self.workers[0].kill();
                 self.start_worker_again();
             }
-            Victim::Executor => {
-                let executor = self.workers[0].child().expect("an executor runs");
-                kill(executor, Signal::SIGKILL).expect("the executor is ours");
-            }
+            Victim::Executor => self.signal_executor(Signal::SIGKILL),
         }
+    }
+
+    /// Sends a signal to the worker's executor.
+    pub fn signal_executor(&self, signal: Signal) {
+        let executor = self.workers[0].child().expect("an executor runs");
+        kill(executor, signal).expect("the executor is ours");
     }
 
     fn start_coordinator_again(&mut self) {

@@ -1,21 +1,30 @@
 //! Trainings whose process dies or whose worker leaves: they go on from their last checkpoint to the weights of an undisturbed run.
 //! And tasks that only ever die: they end, and the worker lives on.
 
-use std::{fs, path::Path, time::Instant};
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::Read as _,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use sortinghat_tests::{Deployment, Options, Victim, photos, wait_until};
 
 /// Bytes of the smallest object that can only be a checkpoint or a model.
 const LARGE_BYTES: u64 = 10 << 20;
+/// Steps of an epoch.
+const EPOCH: u64 = 12;
 /// Epochs of a training that is disturbed once, and of one that is disturbed ten times.
 const SHORT: &str = "5";
 const LONG: &str = "15";
 
-/// A deployment with a dataset, whose trainings keep a checkpoint several times in an epoch of 12 steps.
+/// A deployment with a dataset, whose trainings keep checkpoints within an epoch as well.
 fn deployment() -> Deployment {
     // A lease that a starved machine can renew: nothing but the test ends an attempt.
-    let options = Options { checkpoint_interval: "300ms", lease_ttl: "15s", ..Options::default() };
+    let options = Options { checkpoint_interval: "100ms", lease_ttl: "15s", ..Options::default() };
     let deployment = Deployment::start(options);
     let folder = deployment.folder().join("photos");
     photos::write_classes(&folder, 40, 96);
@@ -28,7 +37,7 @@ fn a_killed_executor_costs_a_training_the_steps_since_its_last_checkpoint_and_ch
     let mut deployment = deployment();
     let calm = weights(&deployment, &ended(&deployment, &train(&deployment, SHORT)));
     let job = train(&deployment, SHORT);
-    wait_for_checkpoint(&deployment, &job);
+    stop_past_a_step(&deployment, &job);
     deployment.kill_and_replace(Victim::Executor);
     let disturbed = ended(&deployment, &job);
     assert_eq!(outcomes(&disturbed), ["crashed", "succeeded"]);
@@ -101,19 +110,45 @@ fn train(deployment: &Deployment, epochs: &str) -> String {
     lines[0]["id"].as_str().expect("a submitted job has an id").to_owned()
 }
 
-/// Waits until the running attempt has stored a checkpoint in the middle of an epoch, and has told of a step after it.
-fn wait_for_checkpoint(deployment: &Deployment, job: &str) {
+/// Stops the executor where the last checkpoint that it told of was taken within an epoch, and so was any that it did not tell of yet.
+fn stop_past_a_step(deployment: &Deployment, job: &str) {
+    loop {
+        let before = wait_for_checkpoint(deployment, job);
+        deployment.signal_executor(Signal::SIGSTOP);
+        let mut kept =
+            large_objects(&deployment.folder().join("objects")).into_iter().filter(|file| !before.contains(file));
+        if kept.all(|file| !batches_done(&file).is_multiple_of(EPOCH)) {
+            return;
+        }
+        deployment.signal_executor(Signal::SIGCONT);
+    }
+}
+
+/// Waits until the running attempt has stored a checkpoint, and has told of a step after it; returns the large objects before that.
+fn wait_for_checkpoint(deployment: &Deployment, job: &str) -> BTreeSet<PathBuf> {
     let objects = deployment.folder().join("objects");
     let in_training = |job: &Value| job["progress"]["phase"] == "train" && progress(job) > 0;
     wait_until("training to begin", || in_training(&show(deployment, job)).then_some(()));
     let before = large_objects(&objects);
-    wait_until("a checkpoint", || (large_objects(&objects) > before).then_some(()));
+    wait_until("a checkpoint", || (large_objects(&objects).len() > before.len()).then_some(()));
     let step = progress(&show(deployment, job));
     wait_until("a step after it", || {
         let job = show(deployment, job);
         assert_eq!(job["state"], "running", "the training was too short to be disturbed: {job}");
-        (in_training(&job) && progress(&job) > step && progress(&job) % 12 > 1).then_some(())
+        (in_training(&job) && progress(&job) > step).then_some(())
     });
+    before
+}
+
+/// Batches of its epoch that a checkpoint has behind it. Its file begins with the length of a header of JSON.
+fn batches_done(checkpoint: &Path) -> u64 {
+    let mut file = File::open(checkpoint).expect("a checkpoint opens");
+    let mut length = [0; 8];
+    file.read_exact(&mut length).expect("a length");
+    let header: Value = serde_json::from_reader(file.take(u64::from_le_bytes(length))).expect("a header");
+    let state = header["__metadata__"]["sortinghat.checkpoint"].as_str().expect("a checkpoint's state");
+    let (_, batch) = state.split_once("batch = ").expect("a position");
+    batch.lines().next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
 /// Follows the job to its end, which must be good, and returns it.
@@ -153,14 +188,14 @@ fn weights(deployment: &Deployment, job: &Value) -> String {
 }
 
 /// Checkpoints and models in a folder and those below it. A file that vanishes meanwhile was being written.
-fn large_objects(folder: &Path) -> usize {
+fn large_objects(folder: &Path) -> BTreeSet<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let count = |entry: fs::DirEntry| match entry.metadata() {
+    let large = |entry: fs::DirEntry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => large_objects(&entry.path()),
-        Ok(metadata) => {
-            usize::from(metadata.len() >= LARGE_BYTES && !entry.file_name().to_string_lossy().contains('#'))
+        Ok(metadata) if metadata.len() >= LARGE_BYTES && !entry.file_name().to_string_lossy().contains('#') => {
+            BTreeSet::from([entry.path()])
         }
-        Err(_) => 0,
+        _ => BTreeSet::new(),
     };
-    entries.map(count).sum()
+    entries.flat_map(large).collect()
 }

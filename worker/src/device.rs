@@ -157,8 +157,8 @@ fn cpu(threads: usize, why: &str) -> Compute {
 }
 
 fn gpu(index: usize, threads: usize, why: &str) -> Compute {
-    if let Err(error) = aten::deterministic_cudnn() {
-        tracing::warn!(%error, "two runs on this GPU may differ in their last bits");
+    if let Err(error) = aten::strict_cudnn() {
+        tracing::warn!(%error, "two runs on this GPU may differ in more than their last bits");
     }
     let reason = format!("cuda:{index} computes ({why})");
     Compute { device: Device::Cuda(index), has_bf16: true, threads, reason }

@@ -5,10 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Whether an error says so: libtorch's of a GPU, of the host, or of oneDNN.
+/// Whether an error says so: libtorch's of a GPU, of the host, or of oneDNN, or a status of cuBLAS or cuDNN.
 pub(crate) fn is_said_in(error: &str) -> bool {
     let error = error.to_lowercase();
-    ["out of memory", "not enough memory", "can't allocate memory"].iter().any(|sign| error.contains(sign))
+    ["out of memory", "not enough memory", "can't allocate memory", "alloc_failed", "allocation_failed"]
+        .iter()
+        .any(|sign| error.contains(sign))
 }
 
 /// Whether a process that printed this line before it died did so because an allocation had failed: C++'s, libtorch's or Rust's words.

@@ -1,9 +1,21 @@
 //! Weights and pixels that Python (`golden/formula.py`) and Rust compute alike.
 
+use std::sync::LazyLock;
+
 use serde_json::Value;
 use sortinghat_proto::Backbone;
+use sortinghat_worker::device::{DeviceRequest, choose};
 use sortinghat_worker::models::{Classifier, ModelConfig};
 use tch::{Device, Kind, Tensor, no_grad};
+
+/// What is compared with the references: the CPU, or what `SORTINGHAT_TEST_DEVICE` names, such as `cuda:0`.
+pub(crate) fn device() -> Device {
+    static DEVICE: LazyLock<Device> = LazyLock::new(|| {
+        let asked = std::env::var("SORTINGHAT_TEST_DEVICE").map_or(DeviceRequest::Cpu, |name| name.parse().unwrap());
+        choose(asked, None).unwrap().device
+    });
+    *DEVICE
+}
 
 /// `count` values in [-1, 1), a function of the name alone.
 pub(crate) fn uniform(name: &str, count: usize) -> Vec<f64> {
@@ -21,7 +33,7 @@ pub(crate) fn uniform(name: &str, count: usize) -> Vec<f64> {
 
 pub(crate) fn tensor(name: &str, shape: &[i64]) -> Tensor {
     let count = shape.iter().product::<i64>() as usize;
-    Tensor::from_slice(&uniform(name, count)).view(shape).to_kind(Kind::Float)
+    Tensor::from_slice(&uniform(name, count)).view(shape).to_kind(Kind::Float).to_device(device())
 }
 
 fn weight(name: &str, shape: &[i64]) -> Tensor {
@@ -42,7 +54,7 @@ fn weight(name: &str, shape: &[i64]) -> Tensor {
 pub(crate) fn classifier(backbone: Backbone, classes: usize, size: u32) -> Classifier {
     let names = (0..classes).map(|class| format!("class {class:02}")).collect();
     let config = ModelConfig { dropout: 0.0, ..ModelConfig::new(backbone, names, size) };
-    let classifier = Classifier::new(config, Device::Cpu, 0).unwrap();
+    let classifier = Classifier::new(config, device(), 0).unwrap();
     for (name, tensor) in classifier.state() {
         no_grad(|| tensor.shallow_clone().copy_(&weight(name, &tensor.size())));
     }
@@ -51,7 +63,7 @@ pub(crate) fn classifier(backbone: Backbone, classes: usize, size: u32) -> Class
 
 /// A tensor's norm, and its product with a fixed direction.
 fn summary(name: &str, tensor: &Tensor) -> (f64, f64) {
-    let flat = tensor.detach().to_kind(Kind::Double).contiguous().view(-1);
+    let flat = tensor.detach().to_device(Device::Cpu).to_kind(Kind::Double).contiguous().view(-1);
     let probe = Tensor::from_slice(&uniform(&format!("{name}#probe"), flat.numel()));
     (flat.norm().double_value(&[]), flat.dot(&probe).double_value(&[]))
 }

@@ -8,6 +8,8 @@ use sortinghat_proto::Backbone;
 use sortinghat_worker::models::{Classifier, Mode, ModelConfig, StateDict};
 use tch::{Device, Kind, Tensor, no_grad};
 
+use crate::formula::{device, values};
+
 /// A file that `make deps` installs.
 fn installed(path: &str) -> PathBuf {
     let home = std::env::var_os("HOME").expect("HOME is set");
@@ -43,14 +45,15 @@ fn imagenet_probabilities(name: &str) -> Vec<f64> {
     let bytes = std::fs::read(installed("weights/efficientnet_lite0.safetensors")).unwrap();
     let weights = StateDict::from_safetensors(&bytes).unwrap();
     let config = ModelConfig::new(Backbone::EfficientnetLite0, vec!["a".into(), "b".into()], 224);
-    let mut classifier = Classifier::new(config, Device::Cpu, 0).unwrap();
+    let mut classifier = Classifier::new(config, device(), 0).unwrap();
     classifier.load_backbone(&weights).unwrap();
     let features = no_grad(|| {
-        let images = classifier.normalise(&photo(name)).unwrap();
+        let images = classifier.normalise(&photo(name).to_device(device())).unwrap();
         classifier.features(&images, Mode::Eval).unwrap().mean_dim([2, 3].as_slice(), false, Kind::Float)
     });
+    let features = features.to_device(Device::Cpu);
     let logits = features.linear(weights.get("_fc.weight").unwrap(), weights.get("_fc.bias"));
-    crate::formula::values(&logits.softmax(-1, Kind::Float))
+    values(&logits.softmax(-1, Kind::Float))
 }
 
 fn best(probabilities: &[f64]) -> usize {

@@ -4,7 +4,7 @@ use serde_json::Value;
 use sortinghat_worker::training::mixing::{Blend, PastedBox};
 use tch::{Kind, Tensor};
 
-use crate::formula::{assert_near, flat, golden, tensor, values};
+use crate::formula::{assert_near, device, flat, golden, tensor, values};
 
 fn assert_blends(golden: &Value, name: &str, pasted: Option<PastedBox>) {
     let partners = flat(&golden["shuffle"]).into_iter().map(|index| index as usize).collect();
@@ -14,7 +14,7 @@ fn assert_blends(golden: &Value, name: &str, pasted: Option<PastedBox>) {
     assert_near(name, &values(&blended), &flat(&expected["images"]), 1e-6, 1e-6);
 
     let smoothing = if name.ends_with("smoothed") { golden["eps"].as_f64().unwrap() } else { 0.0 };
-    let labels = Tensor::from_slice(&flat(&golden["targets"])).to_kind(Kind::Int64);
+    let labels = Tensor::from_slice(&flat(&golden["targets"])).to_kind(Kind::Int64).to_device(device());
     let loss = blend.targets(labels).unwrap().loss(&tensor("logits", &[3, 4]), smoothing).unwrap();
     assert_near(name, &[loss.double_value(&[])], &flat(&expected["loss"]), 0.0, 1e-6);
 }

@@ -6,7 +6,7 @@ use sortinghat_worker::models::{Classifier, Mode};
 use sortinghat_worker::training::loss::cross_entropy;
 use tch::{Kind, Tensor, no_grad};
 
-use crate::formula::{assert_near, classifier, deviation, flat, golden, tensor, values};
+use crate::formula::{assert_near, classifier, deviation, device, flat, golden, tensor, values};
 
 /// Largest deviations that are allowed.
 struct Allowed {
@@ -33,7 +33,7 @@ fn follows_the_reference(backbone: Backbone, classifier: &Classifier, kind: Kind
     let size = network["size"].as_i64().unwrap();
     let targets = flat(&golden["targets"]);
     let images = tensor("images", &[targets.len() as i64, 3, size, size]).to_kind(kind);
-    let targets = Tensor::from_slice(&targets).to_kind(Kind::Int64);
+    let targets = Tensor::from_slice(&targets).to_kind(Kind::Int64).to_device(device());
     let logits = classifier.forward(&images, Mode::Eval, Precision::F32).unwrap();
     assert_near("logits", &values(&logits.detach()), &flat(&network["logits"]), allowed.logits, allowed.logits);
     let loss = cross_entropy(&logits, &targets, 0.0).unwrap();

@@ -9,7 +9,7 @@ use sortinghat_worker::training::trainer::{
 };
 
 use crate::fine_tune::{Losses, Noise, examples};
-use crate::formula::classifier;
+use crate::formula::{classifier, device};
 
 const SIZE: usize = 32;
 
@@ -18,7 +18,7 @@ fn trainer(seed: u64) -> Trainer {
     let recipe = Recipe { batch_size: 4, ..Recipe::fastai2(2, seed) };
     let config =
         ModelConfig { dropout: 0.5, ..classifier(Backbone::EfficientnetLite0, 2, SIZE as u32).config().clone() };
-    let classifier = Classifier::new(config, tch::Device::Cpu, 3).unwrap();
+    let classifier = Classifier::new(config, device(), 3).unwrap();
     Trainer::new(classifier, recipe, examples(13, 2, 0), examples(5, 2, 1)).unwrap()
 }
 
