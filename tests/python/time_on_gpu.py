@@ -49,15 +49,14 @@ def build_learner(rows, photos, weights):
 
 def time_fastai(options):
     rows = read_folds(options.folds, None)
-    for _ in range(ROUNDS):
-        for precision in ("f32", "bf16"):
-            learner = build_learner(rows, Path(options.photos), options.weights)
-            if precision == "bf16":
-                learner.to_bf16()
-            started = time.monotonic()
-            with learner.no_bar():
-                learner.fine_tune(5)
-            print(f"fastai {precision}: fine_tune(5) took {time.monotonic() - started:.1f} s", flush=True)
+    for precision in ("f32", "bf16"):
+        learner = build_learner(rows, Path(options.photos), options.weights)
+        if precision == "bf16":
+            learner.to_bf16()
+        started = time.monotonic()
+        with learner.no_bar():
+            learner.fine_tune(5)
+        print(f"fastai {precision}: fine_tune(5) took {time.monotonic() - started:.1f} s", flush=True)
 
 
 def rate(work, name, tuned):
