@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
 /// How long a call waits for its places. Without a wait, a caller that comes back at once would take them from all who come back later.
-const LONGEST_WAIT: Duration = Duration::from_millis(10);
+const LONGEST_WAIT: Duration = Duration::from_millis(2);
 /// When to come back, on average.
 const PAUSE: Duration = Duration::from_millis(100);
 

@@ -22,6 +22,9 @@ const SLOTS: u32 = 8;
 const BULK: usize = 500;
 /// Bytes of a job's payload; a classification's spec has about as many.
 const PAYLOAD_BYTES: usize = 150;
+/// How often jobs are taken from a long queue, and how many each time.
+const DRAINS: usize = 5;
+const DRAINED: usize = 2_000;
 /// Jobs sent one at a time to see how soon each starts.
 const TRICKLE: usize = 300;
 
@@ -175,15 +178,21 @@ async fn many_workers(store: Store, count: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a cycle costs with so many jobs queued before it.
+/// What a cycle costs beside so many jobs that stay queued.
 async fn depths(store: Store, depths: &[usize]) -> Result<(), Failure> {
     for depth in depths {
         let mut ours = Ours::start(store).await?;
         ours.fill(*depth).await?;
-        let drained = ours.drain_some(2_000.min(*depth)).await?;
+        let mut turns = Vec::with_capacity(DRAINS);
+        for _ in 0..DRAINS {
+            ours.fill(DRAINED).await?;
+            ours.until_redis_rewrites_nothing().await?;
+            turns.push(ours.drain_some(DRAINED).await?);
+        }
         println!(
             "{depth:>8} queued: {:.0} claims and completions a second, {:.0} us of CPU of the servers each",
-            drained.cycles_per_s, drained.server_cpu_us
+            median(turns.iter().map(|turn| turn.cycles_per_s)),
+            median(turns.iter().map(|turn| turn.server_cpu_us)),
         );
     }
     Ok(())

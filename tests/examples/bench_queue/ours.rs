@@ -22,7 +22,11 @@ use sortinghat_proto::{
 };
 use sortinghat_tests::{Identity, Process, SimulatedWorker, Work, lasting_address, start_coordinator, start_redis};
 use tempfile::TempDir;
-use tokio::sync::Notify;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::Notify,
+};
 use tonic::transport::Channel;
 
 use crate::{
@@ -54,7 +58,8 @@ impl Store {
 /// A coordinator of our own.
 pub(crate) struct Ours {
     coordinator: Process,
-    redis: Option<Process>,
+    /// With its port.
+    redis: Option<(Process, u16)>,
     address: SocketAddr,
     service: JobServiceClient<Channel>,
     /// A model, so that a classification can be submitted.
@@ -125,16 +130,8 @@ impl Ours {
         });
         let service = JobServiceClient::new(Channel::from_shared(url)?.tcp_nodelay(true).connect().await?);
         let classify = ClassifySpec { source: Some(source.into()), ..ClassifySpec::default() };
-        let mut ours = Self {
-            coordinator,
-            redis: redis.map(|(redis, _)| redis),
-            address,
-            service,
-            classify,
-            craft,
-            workers: Vec::new(),
-            _folder: folder,
-        };
+        let mut ours =
+            Self { coordinator, redis, address, service, classify, craft, workers: Vec::new(), _folder: folder };
         ours.make_model(&client).await?;
         Ok(ours)
     }
@@ -201,14 +198,31 @@ impl Ours {
         Ok(())
     }
 
+    /// Waits until Redis does not rewrite its file, which it does whenever that has doubled, beside its other work.
+    pub(crate) async fn until_redis_rewrites_nothing(&self) -> Result<(), Failure> {
+        let Some((_, port)) = &self.redis else { return Ok(()) };
+        let mut connection = TcpStream::connect(("127.0.0.1", *port)).await?;
+        loop {
+            connection.write_all(b"INFO persistence\r\n").await?;
+            let mut reply = vec![0; 4096];
+            let length = connection.read(&mut reply).await?;
+            let reply = String::from_utf8_lossy(&reply[..length]);
+            if ["aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"].iter().all(|sign| reply.contains(sign)) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Takes and completes some of the queued jobs.
     pub(crate) async fn drain_some(&mut self, jobs: usize) -> Result<Throughput, Failure> {
         let target = self.craft.finished.load(Ordering::Relaxed) + jobs as u64;
         let (began, server, own) = (Instant::now(), self.cpu()?, own_cpu()?);
-        let worker = self.worker(3);
+        // Each is an incarnation of its own.
+        let worker = self.worker(1_000_000 + target as usize);
         self.craft.until_finished(target).await;
         let cost = Throughput::of(jobs, began.elapsed(), self.cpu()? - server, own_cpu()? - own);
-        drop(worker);
+        worker.drain().await;
         Ok(cost)
     }
 
@@ -228,7 +242,7 @@ impl Ours {
 
     /// Of the coordinator and its Redis.
     fn cpu(&self) -> Result<Duration, Failure> {
-        let servers = [Some(&self.coordinator), self.redis.as_ref()];
+        let servers = [Some(&self.coordinator), self.redis.as_ref().map(|(redis, _)| redis)];
         servers.into_iter().flatten().map(|server| cpu_of(server.pid().as_raw())).sum()
     }
 

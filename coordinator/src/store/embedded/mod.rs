@@ -25,6 +25,8 @@ use super::{Batch, Clock, Hints, Range, Record, Store, StoreError, Verdict, cloc
 use disk::Disk;
 use tables::{COUNTERS, INDEXES, META, RECORDS, TIME};
 
+/// Of the file, kept in memory. What is read often was written lately, and the system keeps the rest as long as there is room.
+const CACHE_BYTES: usize = 256 << 20;
 /// Records, or entries of one index, that are read where the caller is.
 const LITTLE: usize = 256;
 
@@ -70,7 +72,7 @@ impl EmbeddedStore {
             make(path).map_err(named)?;
         }
         let file = path.to_owned();
-        Self::start(Disk::open(move || Ok(Database::open(&file)?)).map_err(named)?, clock)
+        Self::start(Disk::open(move || Ok(builder().open(&file)?)).map_err(named)?, clock)
     }
 
     /// The same over another place than a file, which is empty or was made by this: memory, or storage that loses its power.
@@ -79,7 +81,7 @@ impl EmbeddedStore {
         place: impl Fn() -> P + Send + Sync + 'static,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StoreError> {
-        let disk = Disk::open(move || Ok(Database::builder().create_with_backend(place())?));
+        let disk = Disk::open(move || Ok(builder().create_with_backend(place())?));
         Self::start(disk.map_err(unavailable("open its storage"))?, clock)
     }
 
@@ -133,6 +135,12 @@ impl EmbeddedStore {
             let _ = requests.send(writer::Request { batches: Vec::new(), reply: oneshot::channel().0 });
         }
     }
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
 }
 
 /// Makes a file under another name first, so that none which lost its power half made is ever opened, and makes its name last.
