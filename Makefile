@@ -1,4 +1,4 @@
-# Every target works from a fresh clone; `make help` lists them.
+# `make help` lists the targets. Those that check one thing (lint, doc, deny, proto-lint, unit) need `make test-deps` first.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -103,7 +103,7 @@ bench-queue: test-deps ## Jobs a second through the queue, beside BullMQ and Cel
 	cargo build --release --package sortinghat-coordinator --bins
 	cargo run --release --package sortinghat-tests --example bench_queue -- $(RUN)
 
-compare: test-deps ## Accuracy beside fastai on the same folds; hours on two cores, see docs/parity.md
+compare: test-deps build ## Accuracy beside fastai on the same folds; about two hours, see docs/parity.md
 	tests/python/compare.sh
 
 clean: ## Remove build outputs; the cache stays

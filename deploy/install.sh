@@ -20,7 +20,8 @@ usage() {
 Usage: deploy/install.sh [WHAT...]
 
 Installs into $SORTINGHAT_CACHE (default ~/.cache/sortinghat). What is already there is left alone; an interrupted run
-is simply started again. Every download is checked against a digest kept in deploy/pins or in this script.
+is simply started again. Every download is checked against a digest kept in deploy/pins or in this script, except
+the photos (by apt's signature; another version is noted) and fastai.
 
   demo           libtorch, weights and photos (default)
   test           everything that make test needs

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Predicts every photo of a folder once with sortinghat and once with fastai, on the same group-aware folds, and compares
-# the two photo by photo. Hours on two cores; what it has already done it does not do again.
+# the two photo by photo. About two hours on two cores; what it has already done it does not do again.
 #
 #   tests/python/compare.sh [PHOTOS] [OUT]      defaults: the installed stamps, target/compare
 set -euo pipefail
