@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -32,16 +32,9 @@ impl Client {
     /// # Errors
     /// [`ClientError::CorruptObject`] if it is not what the digest says, [`ClientError::File`] if it cannot be written.
     pub async fn save_object(&self, object: &ObjectRef, path: &Path) -> Result<(), ClientError> {
-        let staged = staged(path);
-        let mut file = fs::File::create(&staged).map_err(ClientError::writing(path))?;
-        match self.receive_object(object, &mut file, path).await {
-            Ok(()) => fs::rename(&staged, path).map_err(ClientError::writing(path)),
-            Err(error) => {
-                // What is half is of no use to anyone; the error says what happened.
-                let _ = fs::remove_file(&staged);
-                Err(error)
-            }
-        }
+        let (staged, mut file) = Staged::create(path).map_err(ClientError::writing(path))?;
+        self.receive_object(object, &mut file, path).await?;
+        staged.finish().map_err(ClientError::writing(path))
     }
 
     /// A stored document.
@@ -60,8 +53,12 @@ impl Client {
             async move { service.read_object(request).await }
         };
         let mut received = Received { sink, path, hasher: Sha256::new(), bytes: 0 };
-        let mut backoff = self.backoff();
+        let (mut backoff, mut bytes) = (self.backoff(), 0);
         while let Some(broken) = received.take(self.retry(call).await?.into_inner()).await? {
+            if received.bytes > bytes {
+                bytes = received.bytes;
+                backoff.reset();
+            }
             if !is_transient(&broken) || !backoff.pause_after(&broken).await {
                 return Err(ClientError::of(broken));
             }
@@ -107,9 +104,29 @@ impl<W: Write> Received<'_, W> {
     }
 }
 
-/// Where a file is written before it appears under its own name.
-pub(crate) fn staged(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
+/// A file that appears under its own name once it is whole. Dropped before, it leaves nothing behind.
+pub(crate) struct Staged {
+    part: PathBuf,
+    path: PathBuf,
+}
+
+impl Staged {
+    pub(crate) fn create(path: &Path) -> io::Result<(Self, fs::File)> {
+        let mut part = path.as_os_str().to_owned();
+        part.push(".part");
+        let staged = Self { part: part.into(), path: path.to_owned() };
+        let file = fs::File::create(&staged.part)?;
+        Ok((staged, file))
+    }
+
+    pub(crate) fn finish(self) -> io::Result<()> {
+        fs::rename(&self.part, &self.path)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // A finished one has another name by now; what is half is of no use to anyone.
+        let _ = fs::remove_file(&self.part);
+    }
 }

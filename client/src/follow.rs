@@ -77,7 +77,12 @@ pub(crate) async fn follow(session: &Session, client: &Client, job: Job) -> Resu
         }
     }
     screen.clear();
-    Ok(Followed::Ended { job: Box::new(client.get_job(&job.id).await?), last_epoch: screen.last_epoch })
+    tokio::select! {
+        _ = &mut interrupt => Ok(Followed::Left(Exit::Detached)),
+        ended = client.get_job(&job.id) => {
+            Ok(Followed::Ended { job: Box::new(ended?), last_epoch: screen.last_epoch })
+        }
+    }
 }
 
 /// An object with a "type" in front.

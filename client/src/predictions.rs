@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, BufWriter, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use arrow_array::{Array as _, RecordBatch, cast::AsArray as _, types::Float32Type};
@@ -18,7 +18,7 @@ use sortinghat_proto::{
     manifest::{PREDICTION_COLUMNS, PredictionsManifest},
 };
 
-use crate::{Client, ClientError, downloads::staged};
+use crate::{Client, ClientError, downloads::Staged};
 
 /// What became of one photo: a prediction or an error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ pub enum Format {
     Csv,
     /// A JSON object a line.
     JsonLines,
-    /// As the worker wrote it.
+    /// A row for each photo, `top` as a list.
     Parquet,
 }
 
@@ -157,8 +157,7 @@ fn most_probable(list: &dyn arrow_array::Array) -> Option<Vec<ClassProbability>>
 /// Writes batches to a file of some format.
 struct Writer {
     target: Target,
-    staged: PathBuf,
-    path: PathBuf,
+    staged: Staged,
 }
 
 enum Target {
@@ -171,8 +170,7 @@ enum Target {
 
 impl Writer {
     fn create(format: Format, path: &Path) -> Result<Self, ClientError> {
-        let staged = staged(path);
-        let file = fs::File::create(&staged).map_err(ClientError::writing(path))?;
+        let (staged, file) = Staged::create(path).map_err(ClientError::writing(path))?;
         let target = match format {
             Format::Csv => {
                 let mut writer = csv::Writer::from_writer(file);
@@ -182,7 +180,7 @@ impl Writer {
             Format::JsonLines => Target::JsonLines(BufWriter::new(file)),
             Format::Parquet => Target::ParquetToBegin(file),
         };
-        Ok(Self { target, staged, path: path.to_owned() })
+        Ok(Self { target, staged })
     }
 
     fn write(&mut self, batch: &RecordBatch) -> io::Result<()> {
@@ -211,7 +209,7 @@ impl Writer {
             Target::ParquetToBegin(_) => {}
             Target::Parquet(writer) => drop(writer.close().map_err(io::Error::other)?),
         }
-        fs::rename(&self.staged, &self.path)
+        self.staged.finish()
     }
 }
 
@@ -230,7 +228,7 @@ fn csv_fields(row: &Prediction) -> [String; 6] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
+    use std::{path::PathBuf, sync::Arc};
 
     use arrow_schema::{DataType, Field, Fields};
 

@@ -1,11 +1,9 @@
 //! Calls again while the server cannot be reached, or is busy and says when to come back.
 
-use std::{
-    future::Future,
-    time::{Duration, Instant},
-};
+use std::{future::Future, time::Duration};
 
 use sortinghat_proto::retry_after;
+use tokio::time::Instant;
 use tonic::Status;
 
 use crate::{ClientError, error::is_transient};
@@ -17,14 +15,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Backoff {
     budget: Duration,
-    since: Instant,
+    /// When the first call failed.
+    since: Option<Instant>,
     pause: Duration,
 }
 
 impl Backoff {
-    /// Pauses until `budget` is spent.
+    /// Pauses until `budget` is spent, counted from the first pause on: what went well before costs nothing.
     pub(crate) fn within(budget: Duration) -> Self {
-        Self { budget, since: Instant::now(), pause: FIRST_PAUSE }
+        Self { budget, since: None, pause: FIRST_PAUSE }
     }
 
     /// The server answered: the budget starts anew.
@@ -56,8 +55,8 @@ impl Backoff {
         std::mem::replace(&mut self.pause, next)
     }
 
-    async fn pause_for(&self, pause: Duration) -> bool {
-        if self.since.elapsed() >= self.budget {
+    async fn pause_for(&mut self, pause: Duration) -> bool {
+        if self.since.get_or_insert_with(Instant::now).elapsed() >= self.budget {
             return false;
         }
         tokio::time::sleep(pause).await;
@@ -98,6 +97,15 @@ mod tests {
         let mut answers = vec![Ok(()), Err(busy(asked)), Err(busy(asked))];
         with_retries(BUDGET, || std::future::ready(answers.pop().expect("asked three times"))).await.expect("at last");
         assert!(since.elapsed() >= asked * 2, "{:?}", since.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_all_went_well_is_not_taken_from_the_budget() {
+        let mut backoff = Backoff::within(BUDGET);
+        tokio::time::advance(BUDGET * 2).await;
+        assert!(backoff.pause().await, "the first failure of a long transfer");
+        tokio::time::advance(BUDGET).await;
+        assert!(!backoff.pause().await);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,8 +1,9 @@
 //! What every command needs: where the server is and how to talk to the person.
 
 use std::{
+    fmt::Display,
     fs,
-    io::{IsTerminal as _, stderr},
+    io::{ErrorKind, IsTerminal as _, Write as _, stderr, stdout},
     path::PathBuf,
     pin::pin,
     time::Duration,
@@ -14,8 +15,10 @@ use sortinghat_client::{Client, Endpoint, RESTART_PATIENCE};
 
 use crate::{
     args::Global,
+    exit::Exit,
     failure::Failure,
     local::{data_dir::DataDir, record::Record},
+    show::plain,
 };
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:7878";
@@ -106,7 +109,7 @@ impl Session {
     /// A line on standard error that is no error: what goes on, what to do next.
     pub(crate) fn hint(&self, text: &str) {
         if !self.global.quiet {
-            eprintln!("{text}");
+            say(plain::text(text));
         }
     }
 
@@ -116,31 +119,47 @@ impl Session {
             return;
         }
         match self.colours() {
-            true => eprintln!("{} {text}", "warning:".yellow().bold()),
-            false => eprintln!("warning: {text}"),
+            true => say(format_args!("{} {}", "warning:".yellow().bold(), plain::text(text))),
+            false => say(format_args!("warning: {}", plain::text(text))),
         }
     }
 
     /// Says what did not work.
     pub(crate) fn report(&self, failure: &Failure) {
         if self.json() {
-            eprintln!("{}", failure.to_json());
+            say(failure.to_json());
             return;
         }
+        let message = failure.to_string();
         match self.colours() {
-            true => eprintln!("{} {failure}", "error:".red().bold()),
-            false => eprintln!("error: {failure}"),
+            true => say(format_args!("{} {}", "error:".red().bold(), plain::text(&message))),
+            false => say(format_args!("error: {}", plain::text(&message))),
         }
         if let Some(hint) = failure.hint() {
-            eprintln!("  {hint}");
+            say(format_args!("  {hint}"));
         }
     }
 }
 
-/// Prints a line of data. Ends the process quietly when nobody reads any more, as in `hat jobs | head`.
+/// A line on standard error. That nobody reads it any more is no reason to stop.
+fn say(line: impl Display) {
+    let _ = writeln!(stderr(), "{line}");
+}
+
+/// Prints a line of data.
 pub(crate) fn print_line(line: &str) {
-    use std::io::Write as _;
-    if writeln!(std::io::stdout(), "{line}").is_err() {
-        std::process::exit(0);
+    print_styled(&plain::text(line));
+}
+
+/// Prints a line of our own making, which may have colours. Ends the process where it cannot be written: quietly when nobody reads any
+/// more, as in `hat jobs | head`.
+pub(crate) fn print_styled(line: &str) {
+    match writeln!(stdout(), "{line}") {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(Exit::Ok as i32),
+        Err(error) => {
+            say(format_args!("error: failed to write to standard output: {error}"));
+            std::process::exit(Exit::Local as i32);
+        }
     }
 }

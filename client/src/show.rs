@@ -3,4 +3,5 @@
 pub(crate) mod evaluation;
 pub(crate) mod json;
 pub(crate) mod numbers;
+pub(crate) mod plain;
 pub(crate) mod table;

@@ -234,6 +234,18 @@ pub enum TtaRecipe {
     Max,
 }
 
+impl TtaRecipe {
+    /// Its name on a command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fastai2 => "fastai2",
+            Self::Fastai07 => "fastai07",
+            Self::Max => "max",
+        }
+    }
+}
+
 /// Predicts the classes of photos.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClassifySpec {

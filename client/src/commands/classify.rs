@@ -12,7 +12,7 @@ use crate::{
     session::{Session, print_line},
     show::{
         numbers::{count, counted},
-        table,
+        plain, table,
     },
 };
 
@@ -54,16 +54,19 @@ pub(super) async fn tell(
     client
         .for_each_prediction(&found, |prediction| {
             summary.add(&prediction);
+            if let Some(error) = prediction.error.as_ref().filter(|_| single) {
+                failed = Some(format!("{}: {error}", prediction.path));
+            }
             match (session.json(), single) {
                 (true, _) if listed => {
                     let row = serde_json::to_value(&prediction).expect("strings and finite numbers");
                     session.print_json(&tagged("prediction", row));
                 }
                 (true, _) => {}
-                (false, true) => match &prediction.error {
-                    Some(error) => failed = Some(format!("{}: {error}", prediction.path)),
-                    None => sentence(&prediction).iter().for_each(|line| print_line(line)),
-                },
+                (false, true) if prediction.error.is_none() => {
+                    sentence(&prediction).iter().for_each(|line| print_line(line));
+                }
+                (false, true) => {}
                 (false, false) if listed => print_line(&row(&prediction)),
                 (false, false) => {}
             }
@@ -93,9 +96,10 @@ fn sentence(prediction: &Prediction) -> Vec<String> {
 
 /// A photo of several: tab-separated, for `cut` and `sort`.
 fn row(prediction: &Prediction) -> String {
+    let path = plain::cell(&prediction.path);
     match (&prediction.predicted, prediction.probability) {
-        (Some(class), Some(probability)) => format!("{}\t{class}\t{probability:.3}", prediction.path),
-        _ => format!("{}\terror\t{}", prediction.path, prediction.error.as_deref().unwrap_or_default()),
+        (Some(class), Some(probability)) => format!("{path}\t{}\t{probability:.3}", plain::cell(class)),
+        _ => format!("{path}\terror\t{}", plain::cell(prediction.error.as_deref().unwrap_or_default())),
     }
 }
 

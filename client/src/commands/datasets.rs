@@ -17,7 +17,7 @@ use crate::{
     show::{
         json as to_json,
         numbers::{count, counted, time},
-        table,
+        plain, table,
     },
 };
 
@@ -74,7 +74,10 @@ async fn show(session: &Session, name: &str, rejected: bool) -> Result<Exit, Fai
         for rejection in rejections(&client, &manifest).await? {
             match session.json() {
                 true => session.print_json(&serde_json::to_value(&rejection).expect("strings")),
-                false => print_line(&format!("{}\t{}\t{}", rejection.path, word(rejection.reason), rejection.message)),
+                false => {
+                    let [path, message] = [&rejection.path, &rejection.message].map(|text| plain::cell(text));
+                    print_line(&format!("{path}\t{}\t{message}", word(rejection.reason)));
+                }
             }
         }
         return Ok(Exit::Ok);

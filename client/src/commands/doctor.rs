@@ -17,8 +17,11 @@ use crate::{
         binaries::{self, COORDINATOR, WORKER},
         data_dir::DataDir,
     },
-    session::{Server, Session, print_line},
-    show::numbers::{bytes, counted},
+    session::{Server, Session, print_styled},
+    show::{
+        numbers::{bytes, counted},
+        plain,
+    },
 };
 
 /// Less than this is soon full: a dataset of ten thousand photos takes about so much.
@@ -86,7 +89,7 @@ fn print(session: &Session, check: &Check) {
         Verdict::Warn => padded.yellow().to_string(),
         Verdict::Fail => padded.red().bold().to_string(),
     };
-    print_line(&format!("{padded}  {:<13} {}", check.what, check.found));
+    print_styled(&format!("{padded}  {:<13} {}", check.what, plain::text(&check.found)));
 }
 
 fn binary(what: &'static str, name: &str) -> Check {

@@ -188,6 +188,11 @@ async fn why(session: &Session, id: &str) -> Result<Exit, Failure> {
 async fn watch(session: &Session, id: &str, out: Option<&Path>) -> Result<Exit, Failure> {
     let client = session.connect().await?;
     let job = client.find_job(id).await?;
+    match (json::kind_word(&job), out) {
+        ("classify", Some(path)) => drop(result::format_of(path)?),
+        ("evaluate", _) | (_, None) => {}
+        (kind, Some(_)) => return Err(Failure::usage(format!("--out: job {id}, a job of kind {kind}, makes no file"))),
+    }
     let followed = follow::follow(session, &client, job).await?;
     result::finish(session, &client, followed, out).await
 }

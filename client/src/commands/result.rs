@@ -34,7 +34,13 @@ pub(super) async fn finish(
         }
         return Err(Failure::of_job(&job));
     }
-    tell(session, client, &job, last_epoch, out).await
+    tokio::select! {
+        told = tell(session, client, &job, last_epoch, out) => told,
+        _ = tokio::signal::ctrl_c() => {
+            session.hint(&format!("the job has ended; hat jobs watch {} tells of it again", job.id));
+            Ok(Exit::Detached)
+        }
+    }
 }
 
 async fn tell(
@@ -45,19 +51,22 @@ async fn tell(
     out: Option<&Path>,
 ) -> Result<Exit, Failure> {
     let manifest = manifest_of(job)?;
-    match json::kind_word(job) {
-        "ingest" => ingest::tell(session, client, job, &manifest).await?,
-        "finetune" => finetune::tell(session, job, last_epoch),
-        "evaluate" => evaluate::tell(session, client, &manifest, out).await?,
-        "classify" => classify::tell(session, client, &manifest, out).await?,
-        _ => {}
-    }
+    let told = match json::kind_word(job) {
+        "ingest" => ingest::tell(session, client, job, &manifest).await,
+        "finetune" => {
+            finetune::tell(session, job, last_epoch);
+            Ok(())
+        }
+        "evaluate" => evaluate::tell(session, client, &manifest, out).await,
+        "classify" => classify::tell(session, client, &manifest, out).await,
+        _ => Ok(()),
+    };
     if session.json() {
         let mut result = tagged("result", json::job(job));
         result["manifest"] = document(client, &manifest).await?;
         session.print_json(&result);
     }
-    Ok(Exit::Ok)
+    told.map(|()| Exit::Ok)
 }
 
 /// A stored document as it is, for programs.

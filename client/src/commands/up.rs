@@ -29,7 +29,7 @@ pub(super) async fn run(session: &Session, args: Up) -> Result<Exit, Failure> {
     }
 }
 
-/// Serves until Ctrl-C or SIGTERM, then drains.
+/// Serves until Ctrl-C, SIGTERM or the end of the terminal, then drains.
 async fn serve(session: &Session, data_dir: DataDir, args: Up) -> Result<Exit, Failure> {
     let Some(_lock) = data_dir.try_lock()? else { return already_runs(session, &data_dir) };
     if args.daemon {
@@ -39,12 +39,14 @@ async fn serve(session: &Session, data_dir: DataDir, args: Up) -> Result<Exit, F
     let failed = |error| Failure::local(format!("failed to listen for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
     let settings = Settings { listen: args.listen, device: args.device, weights_dir: args.weights_dir };
     session.hint("starting a server and a worker ...");
     let mut supervisor = tokio::select! {
         started = Supervisor::start(data_dir.clone(), settings) => started?,
         _ = terminate.recv() => return Ok(Exit::Ok),
         _ = interrupt.recv() => return Ok(Exit::Ok),
+        _ = hangup.recv() => return Ok(Exit::Ok),
     };
     if !args.daemon {
         supervisor.record().print(&data_dir, session.json());
@@ -54,6 +56,7 @@ async fn serve(session: &Session, data_dir: DataDir, args: Up) -> Result<Exit, F
         failure = supervisor.keep_running(|what| session.warn(what)) => Some(failure),
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
+        _ = hangup.recv() => None,
     };
     session.hint("stopping: the worker gives its tasks back, then the server ends ...");
     tokio::select! {

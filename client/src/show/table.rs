@@ -2,9 +2,13 @@
 
 use sortinghat_proto::v1::EpochMetrics;
 
+use super::plain;
+
 /// Lines with aligned columns, two spaces apart; the header in capitals as `ps` has it.
 pub(crate) fn columns<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> Vec<String> {
     let header = header.map(str::to_uppercase);
+    let rows: Vec<[String; N]> =
+        rows.iter().map(|row| row.each_ref().map(|cell| plain::cell(cell).into_owned())).collect();
     let width = |column: usize| {
         let cells = rows.iter().map(|row| &row[column]).chain(std::iter::once(&header[column]));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
