@@ -39,7 +39,7 @@ fn main() -> Result<(), Failure> {
     let options = IntakeOptions { limits: DecodeLimits::default(), short_side_px: DEFAULT_SHORT_SIDE };
     let read = |file: &UploadedFile| Ok::<_, Failure>(fs::read(root.join(&file.path))?.into());
     let intake = take_in(&files, options, read, |_| Ok(()), |_, _| ())?;
-    let plan = Plan::new(&intake, Split::Folds(folds), seed)?;
+    let plan = Plan::new(&intake, Split::Folds(folds), seed, &|_, _| {})?;
 
     let mut rows: Vec<usize> = (0..intake.accepted.len()).collect();
     rows.sort_by_key(|row| Path::new(&intake.accepted[*row].path));

@@ -33,17 +33,18 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Groups near-duplicates and places them as `split` asks; folders named train and valid decide for themselves.
+    /// Groups near-duplicates and places them as `split` asks; folders named train and valid decide for themselves. `grouped` is told
+    /// how far the grouping is, as in [`Grouping::of`].
     ///
     /// # Errors
     /// [`SplitError`], where a class is too small or the split makes no sense.
-    pub fn new<P>(intake: &Intake<P>, split: Split, seed: u64) -> Result<Self, SplitError> {
+    pub fn new<P>(intake: &Intake<P>, split: Split, seed: u64, grouped: &dyn Fn(u64, u64)) -> Result<Self, SplitError> {
         let classes: Vec<String> = intake.class_photos.keys().cloned().collect();
         let label = |class: &String| classes.binary_search(class).expect("every accepted photo's class was counted");
         let labels: Vec<usize> = intake.accepted.iter().map(|accepted| label(&accepted.label.class)).collect();
         let fingerprints: Vec<Fingerprint> =
             intake.accepted.iter().map(|accepted| accepted.photo.fingerprint.clone()).collect();
-        let groups = Grouping::of(&fingerprints).groups;
+        let groups = Grouping::of(&fingerprints, grouped).groups;
         let items: Vec<Item> = intake
             .accepted
             .iter()

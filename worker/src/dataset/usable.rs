@@ -1,5 +1,7 @@
 //! Whether what was taken in can be learned from.
 
+use std::collections::BTreeMap;
+
 use sortinghat_proto::{Refusal, limits, v1::ErrorCode};
 
 use super::{
@@ -46,7 +48,11 @@ fn check_classes<P>(intake: &Intake<P>) -> Result<(), Refusal> {
     if let Some(long) = classes.keys().find(|name| name.len() > limits::MAX_CLASS_NAME_BYTES) {
         return Err(unusable(format!("the class name {long} is longer than {} bytes", limits::MAX_CLASS_NAME_BYTES)));
     }
-    let lacking: Vec<String> = classes.keys().filter_map(|class| lack(intake, class)).collect();
+    let mut photos: BTreeMap<&Label, usize> = BTreeMap::new();
+    for accepted in &intake.accepted {
+        *photos.entry(&accepted.label).or_default() += 1;
+    }
+    let lacking: Vec<String> = classes.keys().filter_map(|class| lack(intake, &photos, class)).collect();
     if lacking.is_empty() {
         return Ok(());
     }
@@ -58,7 +64,7 @@ fn check_classes<P>(intake: &Intake<P>) -> Result<(), Refusal> {
 }
 
 /// What a class lacks, if anything: "cats has 1".
-fn lack<P>(intake: &Intake<P>, class: &str) -> Option<String> {
+fn lack<P>(intake: &Intake<P>, photos: &BTreeMap<&Label, usize>, class: &str) -> Option<String> {
     match intake.layout {
         Layout::ClassFolders => {
             let photos = intake.class_photos[class];
@@ -67,7 +73,7 @@ fn lack<P>(intake: &Intake<P>, class: &str) -> Option<String> {
         Layout::TrainAndValid => {
             let on = |side| {
                 let label = Label { class: class.to_owned(), given: Some(side) };
-                intake.accepted.iter().filter(|accepted| accepted.label == label).count()
+                photos.get(&label).copied().unwrap_or_default()
             };
             let (train, valid) = (on(Side::Train), on(Side::Valid));
             (train == 0 || valid == 0).then(|| format!("{class} has {train} and {valid}"))

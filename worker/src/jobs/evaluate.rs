@@ -7,7 +7,7 @@ mod table;
 use std::{ops::Range, sync::Arc};
 
 use sortinghat_proto::{
-    Digest, EvaluateOn, EvaluateSpec, ObjectRef, Precision, Refusal,
+    Digest, EvaluateOn, EvaluateSpec, ObjectRef, Precision, Refusal, Tta,
     manifest::{Decisions, EvaluationManifest, Findings, ModelManifest},
 };
 
@@ -177,7 +177,9 @@ fn command(spec: &EvaluateSpec, model: &str) -> String {
         EvaluateOn::Dataset(dataset) => format!(" --on {dataset}"),
         EvaluateOn::Source(_) => " --on FOLDER".to_owned(),
     };
-    let tta = if spec.tta.is_some() { " --tta" } else { "" };
+    let tta = spec.tta.map_or_else(String::new, |Tta { recipe, passes }| {
+        format!(" --tta={} --passes {passes} --seed {}", recipe.as_str(), spec.seed)
+    });
     let precision = match spec.precision {
         Precision::Auto => "",
         Precision::F32 => " --precision f32",

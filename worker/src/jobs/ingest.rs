@@ -27,7 +27,7 @@ use part::StoredPictures;
 /// Pictures in one Parquet file, in bytes; also what an ingest holds of them in memory.
 const SHARD_BYTES: usize = 128 << 20;
 /// Photos of a class below which training is a gamble.
-const FEW_PHOTOS: usize = 20;
+const FEW_PHOTOS: u64 = 20;
 
 /// Decodes photos, splits them and writes the dataset; or the part of this that the task is.
 pub(crate) fn run(spec: &IngestSpec, context: &JobContext) -> Result<Done, JobError> {
@@ -90,7 +90,8 @@ fn publish<P>(
 ) -> Result<JobOutput, JobError> {
     tell(intake, context);
     usable::check(intake, spec.allow_failures)?;
-    let plan = Plan::new(intake, spec.split, spec.seed).map_err(unusable_split)?;
+    let grouped = |done, total| context.progress("group", done, total, "looks");
+    let plan = Plan::new(intake, spec.split, spec.seed, &grouped).map_err(unusable_split)?;
     tell_plan(&plan, context);
     let shards = write_shards(intake, &plan, context, read)?;
     let manifest = DatasetManifest {
@@ -121,8 +122,9 @@ fn tell_plan(plan: &Plan, context: &JobContext) {
     if across > 0 && plan.split == SplitKind::Given {
         context.warn(format!("{across} photos have near-duplicates on the other side of the given split"));
     }
+    let counts = plan.class_counts();
     let few: Vec<&str> = (0..plan.classes.len())
-        .filter(|class| plan.labels.iter().filter(|label| *label == class).count() < FEW_PHOTOS)
+        .filter(|class| counts[*class].train + counts[*class].valid < FEW_PHOTOS)
         .map(|class| plan.classes[class].as_str())
         .collect();
     if !few.is_empty() {

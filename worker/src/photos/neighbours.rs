@@ -13,6 +13,8 @@ const BANDS: u32 = 4;
 const BAND_BITS: u32 = 64 / BANDS;
 /// Bits in which the closest band of two near hashes may differ.
 const BAND_DISTANCE: u32 = MAX_HASH_DISTANCE / BANDS;
+/// Looks at the table between two words about how far it has come.
+const LOOKS_BETWEEN_WORDS: usize = 1_000;
 
 /// Which pictures belong together, and what it took to find out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,14 +27,18 @@ pub struct Grouping {
 
 impl Grouping {
     /// Groups near-duplicates. Which pictures belong together does not depend on their order, which index names a group does.
-    pub fn of(fingerprints: &[Fingerprint]) -> Self {
+    /// `looked` is told now and then how many looks at the table are done, of how many: a million pictures take minutes.
+    pub fn of(fingerprints: &[Fingerprint], looked: &dyn Fn(u64, u64)) -> Self {
         let mut groups = UnionFind::new(fingerprints.len());
         let distinct = join_equal(fingerprints, &mut groups);
         let masks: Vec<u16> = (0..=u16::MAX).filter(|mask| mask.count_ones() <= BAND_DISTANCE).collect();
         let mut comparisons = 0;
         for band in 0..BANDS {
             let table = BandTable::new(fingerprints, &distinct, band);
-            for first in &distinct {
+            for (number, first) in distinct.iter().enumerate() {
+                if number % LOOKS_BETWEEN_WORDS == 0 {
+                    looked((band as usize * distinct.len() + number) as u64, (BANDS as usize * distinct.len()) as u64);
+                }
                 let fingerprint = &fingerprints[*first];
                 for hash in [fingerprint.hash, fingerprint.mirrored_hash] {
                     let value = band_of(hash, band);
@@ -134,7 +140,7 @@ mod tests {
     }
 
     fn groups(fingerprints: &[Fingerprint]) -> Vec<usize> {
-        Grouping::of(fingerprints).groups
+        Grouping::of(fingerprints, &|_, _| {}).groups
     }
 
     #[test]
@@ -169,7 +175,7 @@ mod tests {
                 fingerprint(state ^ (state >> 29))
             })
             .collect();
-        let grouping = Grouping::of(&fingerprints);
+        let grouping = Grouping::of(&fingerprints, &|_, _| {});
         // Everything with everything would be 5 * 10^9.
         assert!(grouping.comparisons < 250_000_000, "{}", grouping.comparisons);
         assert!(grouping.groups.iter().enumerate().filter(|(index, group)| index != *group).count() < 100);
@@ -177,7 +183,7 @@ mod tests {
 
     #[test]
     fn equal_pictures_cost_nothing() {
-        let grouping = Grouping::of(&vec![fingerprint(7); 50_000]);
+        let grouping = Grouping::of(&vec![fingerprint(7); 50_000], &|_, _| {});
         assert!(grouping.groups.iter().all(|group| *group == 0));
         assert!(grouping.comparisons < 10, "{}", grouping.comparisons);
     }

@@ -10,10 +10,10 @@ use crate::{
         JobContext, JobError,
         network::{is_lost, whole},
     },
-    models::Classifier,
+    models::{Classifier, WeightsError},
     training::{
         batch::Set,
-        checkpoint::Position,
+        checkpoint::{CheckpointError, Position},
         trainer::{EpochMetrics, Flow, Observer, Outcome, Phase, Recipe, Snapshot, StepReport, TrainError, Trainer},
     },
 };
@@ -125,6 +125,10 @@ impl<'a> Learner<'a> {
                 Ok(()) => {
                     self.context.inform(resumed(&trainer));
                     return Ok(trainer);
+                }
+                // The checkpoint is good: the next attempt may have the room.
+                Err(TrainError::Checkpoint(CheckpointError::Weights(WeightsError::Tch { source, .. }))) => {
+                    return Err(JobError::torch("going on from a checkpoint", &source));
                 }
                 // Part of it may have been copied: this trainer is of no use.
                 Err(error) => {
