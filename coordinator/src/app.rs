@@ -122,7 +122,7 @@ impl App {
     pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<Drained, AppError> {
         let address = self.address()?;
         let collected = self.config.collect_objects.then(|| self.objects.clone());
-        let background = Background::start(&self.engine, collected, self.metrics_listener);
+        let mut background = Background::start(&self.engine, collected, self.metrics_listener);
         let health = HealthReporter::new();
         api::report_health(&health, ServingStatus::Serving).await;
         let router = api::router(self.server, self.authenticator, &self.engine, self.objects, &health);
@@ -135,6 +135,7 @@ impl App {
 
         tokio::select! {
             ended = &mut served => return Err(AppError::ended_early(ended)),
+            ended = &mut background.sweeps => return Err(AppError::sweeps_ended(ended)),
             () = stop => {}
         }
         tracing::info!(grace = %self.config.drain_grace, "draining");

@@ -75,6 +75,14 @@ pub enum AppError {
 }
 
 impl AppError {
+    /// What happens by itself has ended although nobody asked it to: no lease would ever run out any more.
+    pub(super) fn sweeps_ended(ended: Result<(), JoinError>) -> Self {
+        Self::Serve(match ended {
+            Ok(()) => "its sweeps ended".to_owned(),
+            Err(error) => format!("its sweeps ended with a defect: {error}"),
+        })
+    }
+
     /// The server ended although nobody asked it to.
     pub(super) fn ended_early(ended: Result<Result<(), tonic::transport::Error>, JoinError>) -> Self {
         Self::Serve(match ended {

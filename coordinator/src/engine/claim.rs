@@ -7,7 +7,7 @@ use std::{
 
 use futures::future;
 use rand::{RngExt as _, rngs::StdRng};
-use sortinghat_proto::{Refusal, TaskId, Tenant, WorkerId, time::UnixMs};
+use sortinghat_proto::{Refusal, TaskId, Tenant, WorkerId, time::UnixMs, v1::ErrorCode};
 
 use super::{
     MAX_TRIES, Shared,
@@ -143,10 +143,28 @@ impl Claims {
 }
 
 impl Shared {
+    /// [`claim`](Self::claim), which gives nothing where it fails for another reason than the store: one ready task that cannot be read
+    /// is no reason to refuse what a worker says of those that it holds.
+    pub(super) async fn claim_if_possible(
+        &self,
+        claimant: &Claimant,
+        capacity: usize,
+        companions: &mut Companions,
+    ) -> Result<Vec<Holding>, Refusal> {
+        match self.claim(claimant, capacity, companions).await {
+            Err(refusal) if refusal.code != ErrorCode::StorageUnavailable => {
+                metrics::counter!("sortinghat_claim_failures_total").increment(1);
+                tracing::error!(worker = %claimant.id, %refusal, "no task can be claimed");
+                Ok(Vec::new())
+            }
+            result => result,
+        }
+    }
+
     /// Leases up to `capacity` tasks to a worker, in the order of [`ClaimOrder`], and returns them. They are found in its
     /// index of held tasks from then on, whether or not the answer reaches it. The companions go along with the leases, if there
     /// are any.
-    pub(super) async fn claim(
+    async fn claim(
         &self,
         claimant: &Claimant,
         capacity: usize,

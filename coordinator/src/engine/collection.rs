@@ -31,7 +31,7 @@ mod suspects;
 use std::{
     collections::HashMap,
     ops::AddAssign,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -128,15 +128,15 @@ pub(super) struct Collections(Mutex<HashMap<Tenant, Seen>>);
 impl Collections {
     /// A commit that went by the tenant's record did not apply, and so it is read again.
     pub(super) fn doubt(&self, tenant: &Tenant) {
-        self.0.lock().expect("no holder of the records panics").remove(tenant);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant);
     }
 
     fn known(&self, tenant: &Tenant) -> Option<Seen> {
-        self.0.lock().expect("no holder of the records panics").get(tenant).cloned()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned()
     }
 
     fn note(&self, tenant: &Tenant, seen: Seen) {
-        self.0.lock().expect("no holder of the records panics").insert(tenant.clone(), seen);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone(), seen);
     }
 }
 

@@ -1,5 +1,8 @@
 //! Telling the children of a job that it has ended. Chunked, and safe to begin again anywhere.
 
+use std::collections::HashSet;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sortinghat_proto::{JobId, Refusal, TaskId, time::UnixMs, v1::JobState};
 
 use super::{
@@ -9,6 +12,7 @@ use super::{
     load::{Loaded, Versioned},
     records::{self, JobRecord},
     reports::defect,
+    sweeps::Failures,
 };
 use crate::{
     queue::{Event, State},
@@ -19,16 +23,18 @@ use crate::{
 const PARENTS_PER_ROUND: usize = 32;
 /// Children of one parent in one round.
 const CHILDREN_PER_ROUND: usize = 128;
+/// Children that are told side by side, so that they share the store's commits.
+const CHILDREN_AT_A_TIME: usize = 64;
 
 impl Shared {
     /// Unblocks or cancels children of jobs that have ended; returns how many were told.
     pub(super) async fn tell_dependents(&self, now: UnixMs) -> Result<usize, Refusal> {
         let parents = self.store.range(Range::first(keys::ENDED_PARENTS, PARENTS_PER_ROUND)).await?;
-        let mut told = 0;
+        let (mut told, mut failures) = (0, Failures::default());
         for parent in parents.iter().filter_map(|id| id.parse::<JobId>().ok()) {
-            told += self.tell_children(&parent, now).await?;
+            told += failures.pass(self.tell_children(&parent, now).await)?;
         }
-        Ok(told)
+        failures.or(told)
     }
 
     async fn tell_children(&self, parent: &JobId, now: UnixMs) -> Result<usize, Refusal> {
@@ -38,18 +44,19 @@ impl Shared {
         if children.is_empty() {
             return self.finish(&record).await.map(|()| 0);
         }
-        let (mut told, mut gone) = (0, Vec::new());
-        for child in children.iter().filter_map(|id| id.parse::<JobId>().ok()) {
-            // One that is not there any more was forgotten: it needs no news, and must not keep its parent waiting.
-            match self.load(&[TaskId::new(child.clone(), 0)]).await?.first() {
-                Some(loaded) => told += usize::from(self.tell(parent, loaded, now).await?),
-                None => gone.push((keys::children(parent), child.to_string())),
-            }
-        }
+        let tasks = children.iter().filter_map(|id| Some(TaskId::new(id.parse().ok()?, 0)));
+        let loaded = self.load(&tasks.collect::<Vec<_>>()).await?;
+        // Each changes its child alone.
+        let told: Vec<_> = loaded.iter().map(|child| self.tell(parent, child, now)).collect();
+        let told: Vec<bool> = stream::iter(told).buffered(CHILDREN_AT_A_TIME).try_collect().await?;
+        // One that is not there any more was forgotten: it needs no news, and must not keep its parent waiting.
+        let there: HashSet<String> = loaded.iter().map(|child| child.job.value.id.to_string()).collect();
+        let gone = children.into_iter().filter(|child| !there.contains(child));
+        let gone: Vec<_> = gone.map(|child| (keys::children(parent), child)).collect();
         if !gone.is_empty() {
             self.strike_out(&record, gone).await?;
         }
-        Ok(told)
+        Ok(told.into_iter().filter(|told| *told).count())
     }
 
     /// Tells one child, and takes it from the parent's list in the same batch. `false` if another change came between; the

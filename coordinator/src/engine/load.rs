@@ -134,9 +134,7 @@ impl Shared {
     pub(super) async fn commit_all(&self, prepared: Vec<Prepared>) -> Result<Vec<Option<Holding>>, Refusal> {
         let (applied, last_shards) = self.apply_all(prepared).await?;
         for last in last_shards {
-            if let Err(refusal) = self.settle(&last.job).await {
-                tracing::warn!(job = %last.job, %refusal, "the end of the last shard is left to a sweep");
-            }
+            self.settle_briefly(&last.job).await;
         }
         Ok(applied)
     }

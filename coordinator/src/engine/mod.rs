@@ -48,7 +48,7 @@ use std::{
     collections::HashMap,
     fmt,
     num::NonZeroU64,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rand::{SeedableRng as _, rngs::StdRng};
@@ -142,6 +142,7 @@ struct Shared {
     empty_queues: ready::EmptyQueues,
     cached: preference::CacheBoard,
     left: preference::LeftTasks,
+    failing_cancellations: bulk_cancel::FailingCancellations,
     waiting: waiting::WaitingWorkers,
     waiting_heads: preemption::WaitingHeads,
     durations: rates::Durations,
@@ -180,6 +181,7 @@ impl Engine {
                 empty_queues: ready::EmptyQueues::default(),
                 cached: preference::CacheBoard::default(),
                 left: preference::LeftTasks::default(),
+                failing_cancellations: bulk_cancel::FailingCancellations::default(),
                 waiting: waiting::WaitingWorkers::default(),
                 waiting_heads: preemption::WaitingHeads::default(),
                 durations: rates::Durations::default(),
@@ -205,7 +207,7 @@ impl Engine {
 impl Shared {
     /// Where ids and choices among equals come from.
     fn dice(&self) -> MutexGuard<'_, StdRng> {
-        self.dice.lock().expect("no holder of the dice panics")
+        self.dice.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

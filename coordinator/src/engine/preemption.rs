@@ -4,7 +4,10 @@
 //! whole step when ageing is counted. Of another tenant's slots it takes only those beyond that tenant's fair share. Only kinds
 //! that can go on from a checkpoint give way, the least urgent first, and none before it has run for a while.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
 
 use sortinghat_proto::{
     Lane, Refusal, TaskId, Tenant,
@@ -39,7 +42,7 @@ pub(super) struct WaitingHeads(Mutex<HashMap<TaskId, UnixMs>>);
 impl WaitingHeads {
     /// Of the tasks that are first now, those that have been for long.
     fn long(&self, heads: Vec<TaskId>, now: UnixMs) -> Vec<TaskId> {
-        let mut seen = self.0.lock().expect("no holder of the heads panics");
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let since = heads.into_iter().map(|task| (seen.get(&task).copied().unwrap_or(now), task));
         let since: Vec<(UnixMs, TaskId)> = since.collect();
         *seen = since.iter().map(|(since, task)| (task.clone(), *since)).collect();

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use sortinghat_proto::{
@@ -50,7 +50,7 @@ impl LeftTasks {
     }
 
     fn tasks(&self) -> MutexGuard<'_, HashMap<TaskId, UnixMs>> {
-        self.0.lock().expect("no holder of the left tasks panics")
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -99,7 +99,7 @@ impl CacheBoard {
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {
-        self.0.lock().expect("no holder of the board panics")
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

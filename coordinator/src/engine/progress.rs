@@ -2,20 +2,22 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Mutex, MutexGuard},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use sortinghat_proto::{JobId, TaskId, v1};
+use sortinghat_proto::{JobId, TaskId, time::UnixMs, v1};
 use tokio::sync::watch;
 
 use super::records::{JobRecord, ShardStage};
 use crate::queue::Role;
 
+/// By job, and by the task's index; with the time at which it was said.
+type Tasks = HashMap<JobId, BTreeMap<u32, (v1::Progress, UnixMs)>>;
+
 /// The newest progress of each running task.
 #[derive(Debug)]
 pub(super) struct ProgressBoard {
-    /// By job, and by the task's index.
-    tasks: Mutex<HashMap<JobId, BTreeMap<u32, v1::Progress>>>,
+    tasks: Mutex<Tasks>,
     /// Counts changes, so that watchers wake.
     changes: watch::Sender<u64>,
 }
@@ -28,9 +30,10 @@ impl Default for ProgressBoard {
 
 impl ProgressBoard {
     /// Replaces a task's progress.
-    pub(super) fn set(&self, task: &TaskId, progress: v1::Progress) {
-        let before = self.tasks().entry(task.job().clone()).or_default().insert(task.index(), progress.clone());
-        if before.as_ref() != Some(&progress) {
+    pub(super) fn set(&self, task: &TaskId, progress: v1::Progress, now: UnixMs) {
+        let said = (progress.clone(), now);
+        let before = self.tasks().entry(task.job().clone()).or_default().insert(task.index(), said);
+        if before.is_none_or(|(before, _)| before != progress) {
             self.changes.send_modify(|count| *count += 1);
         }
     }
@@ -46,13 +49,21 @@ impl ProgressBoard {
         }
     }
 
+    /// Forgets tasks of which nothing was heard for so long: another coordinator knows what became of them.
+    pub(super) fn forget(&self, now: UnixMs, silence_ms: u64) {
+        self.tasks().retain(|_, of_job| {
+            of_job.retain(|_, (_, said)| now.ms_since(*said) < silence_ms);
+            !of_job.is_empty()
+        });
+    }
+
     /// A job's newest progress: that of its running task, or the sum over its shards.
     pub(super) fn of(&self, job: &JobRecord) -> Option<v1::Progress> {
         let tasks = self.tasks();
         let running = tasks.get(&job.id)?;
         match job.open_shards() {
             Some(stage) => sum(stage, running),
-            None => running.get(&job.deciding_task().index()).cloned(),
+            None => running.get(&job.deciding_task().index()).map(|(progress, _)| progress.clone()),
         }
     }
 
@@ -61,13 +72,13 @@ impl ProgressBoard {
         self.changes.subscribe()
     }
 
-    fn tasks(&self) -> MutexGuard<'_, HashMap<JobId, BTreeMap<u32, v1::Progress>>> {
-        self.tasks.lock().expect("no holder of the progress panics")
+    fn tasks(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Items of all shards that are done: those of shards that have succeeded, and of shards that run and count items just now.
-fn sum(stage: &ShardStage, running: &BTreeMap<u32, v1::Progress>) -> Option<v1::Progress> {
+fn sum(stage: &ShardStage, running: &BTreeMap<u32, (v1::Progress, UnixMs)>) -> Option<v1::Progress> {
     let counts_items = |(index, progress): &(&u32, &v1::Progress)| match Role::of(**index, Some(stage.division)) {
         Role::Shard(shard) => {
             let items = stage.division.range(shard);
@@ -75,9 +86,10 @@ fn sum(stage: &ShardStage, running: &BTreeMap<u32, v1::Progress>) -> Option<v1::
         }
         Role::Whole | Role::Finish => false,
     };
-    let counting: Vec<&v1::Progress> = running.iter().filter(counts_items).map(|(_, progress)| progress).collect();
+    let running = running.iter().map(|(index, (progress, _))| (index, progress));
+    let counting: Vec<&v1::Progress> = running.filter(counts_items).map(|(_, progress)| progress).collect();
     let newest = counting.last()?;
     let total = stage.division.items();
-    let done = stage.tally.items + counting.iter().map(|progress| progress.done).sum::<u64>();
+    let done = counting.iter().fold(stage.tally.items, |sum, progress| sum.saturating_add(progress.done));
     Some(v1::Progress { phase: newest.phase.clone(), done: done.min(total), total, unit: newest.unit.clone() })
 }

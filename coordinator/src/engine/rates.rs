@@ -1,6 +1,9 @@
 //! How long tasks take, as this process has measured it: for estimates, and lost with it.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
 
 use sortinghat_proto::JobKind;
 
@@ -14,14 +17,14 @@ pub(super) struct Durations(Mutex<HashMap<JobKind, f64>>);
 impl Durations {
     /// An attempt succeeded after `ms`.
     pub(super) fn note(&self, kind: JobKind, ms: u64) {
-        let mut durations = self.0.lock().expect("no holder of the durations panics");
+        let mut durations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let average = durations.entry(kind).or_insert(ms as f64);
         *average += NEWEST * (ms as f64 - *average);
     }
 
     /// About how long a task of this kind takes, in milliseconds; `None` before the first one was measured.
     pub(super) fn of(&self, kind: JobKind) -> Option<f64> {
-        self.0.lock().expect("no holder of the durations panics").get(&kind).copied()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&kind).copied()
     }
 }
 

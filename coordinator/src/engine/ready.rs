@@ -7,7 +7,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Mutex,
+    sync::{Mutex, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
@@ -45,7 +45,7 @@ struct Seen {
 impl EmptyQueues {
     /// Whether it is time to look again: four times in the time for which a queue lingers.
     fn is_due(&self, now: UnixMs, linger_ms: u64) -> bool {
-        let mut seen = self.0.lock().expect("no holder of the queues panics");
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = seen.looked.is_none_or(|looked| now.ms_since(looked) >= linger_ms / 4);
         if is_due {
             seen.looked = Some(now);
@@ -55,7 +55,7 @@ impl EmptyQueues {
 
     /// Of the queues that are empty now, those that have been for long enough.
     fn lingered(&self, empty: &[String], now: UnixMs, linger_ms: u64) -> Vec<String> {
-        let mut seen = self.0.lock().expect("no holder of the queues panics");
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let still: HashSet<&String> = empty.iter().collect();
         seen.empty_since.retain(|queue, _| still.contains(queue));
         let since = |queue: &String| *seen.empty_since.entry(queue.clone()).or_insert(now);

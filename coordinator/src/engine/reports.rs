@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sortinghat_proto::{
     ArtifactKind, Name, ObjectRef, Refusal, TaskId, VersionedName, WorkerId,
-    limits::MAX_EVENTS_PER_ATTEMPT,
+    limits::{MAX_EVENTS_PER_ATTEMPT, MAX_UPLOAD_FILES},
     time::UnixMs,
     v1::{self, ErrorCode, FailureClass, attempt_event, job_event, task_outcome},
 };
@@ -27,6 +27,8 @@ use crate::queue::{Division, Event, Outcome, Output, Rejection, Role, Token};
 const EVENTS_PER_BATCH: usize = 32;
 /// Reports that are taken in side by side.
 const REPORTS_AT_A_TIME: usize = 32;
+/// Items of one job: files of its upload.
+const MAX_ITEMS: u64 = MAX_UPLOAD_FILES as u64;
 
 /// What a worker says of one lease, parsed.
 #[derive(Debug)]
@@ -222,7 +224,7 @@ impl Shared {
         match (step.entered, loaded) {
             (Entered::Stale, _) | (_, None) => Some(Taken { outcome: report.outcome.is_some(), events: false }),
             (Entered::All, Some(loaded)) if applied => {
-                self.note_progress(report, loaded);
+                self.note_progress(report, loaded, now);
                 self.note_duration(step.outcome.as_ref(), loaded, now);
                 Some(Taken { outcome: report.outcome.is_some() && step.is_certain, events })
             }
@@ -250,12 +252,12 @@ impl Shared {
         let role = loaded.job.value.role(&report.task);
         let manifest = match output {
             Output::Made { manifest, .. } => manifest,
-            Output::Counted { items } if role == Role::Whole && *items > 0 => {
+            Output::Counted { items } if role == Role::Whole && (1..=MAX_ITEMS).contains(items) => {
                 change.division = Some(Division::new(*items, self.settings.shard_items));
                 return Ok(report.outcome.clone());
             }
             Output::Counted { items } => {
-                let cause = format!("the worker counted {items} items, which nobody had asked it to");
+                let cause = format!("the worker counted {items} items, which no job has or nobody had asked it to");
                 return Ok(Some(Outcome::Crashed(cause)));
             }
         };
@@ -368,11 +370,11 @@ impl Shared {
         }
     }
 
-    fn note_progress(&self, report: &LeaseReport, loaded: &Loaded) {
+    fn note_progress(&self, report: &LeaseReport, loaded: &Loaded, now: UnixMs) {
         let task = &loaded.task.value.task.id;
         match &report.progress {
             _ if report.outcome.is_some() => self.progress.clear(task),
-            Some(progress) => self.progress.set(task, progress.clone()),
+            Some(progress) => self.progress.set(task, progress.clone(), now),
             None => {}
         }
     }

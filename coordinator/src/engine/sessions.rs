@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use sortinghat_proto::{
@@ -231,7 +231,7 @@ impl Sessions {
     }
 
     fn workers(&self) -> MutexGuard<'_, HashMap<WorkerId, Session>> {
-        self.workers.lock().expect("no holder of the sessions panics")
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

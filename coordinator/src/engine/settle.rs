@@ -4,6 +4,8 @@
 //! Any coordinator may do it at any time, in small steps; each is one batch that applies only if no other came between. A step
 //! that is not done by whoever caused it is done by a sweep.
 
+use std::time::Duration;
+
 use sortinghat_proto::{JobId, Refusal, TaskId, time::UnixMs, v1};
 
 use super::{
@@ -13,6 +15,7 @@ use super::{
     ledger::Ledger,
     load::Versioned,
     records::{self, EventRecord, JobRecord, ShardStage, ShardTally, ShardsRecord, TaskRecord},
+    sweeps::Failures,
 };
 use crate::{
     queue::{Event, Phase, Task},
@@ -44,14 +47,14 @@ struct Unsettled {
 impl Shared {
     /// Settles jobs, each a bit; returns how many steps that took.
     pub(super) async fn settle_all(&self) -> Result<usize, Refusal> {
-        let (mut steps, mut from) = (0, String::new());
+        let (mut steps, mut from, mut failures) = (0, String::new(), Failures::default());
         for _ in 0..JOBS_PER_ROUND {
             let next = self.store.range(Range::first(keys::UNSETTLED, 1).from(from)).await?;
             let Some(job) = next.first().and_then(|entry| keys::job_of_unsettled(entry)) else { break };
-            steps += self.settle(&job).await?;
+            steps += failures.pass(self.settle(&job).await)?;
             from = keys::after_unsettled(&job);
         }
-        Ok(steps)
+        failures.or(steps)
     }
 
     /// Settles whenever there is something new; returns when that fails. Safe to drop at any moment.
@@ -62,6 +65,14 @@ impl Shared {
                 // The next sweep fails too, and says so.
                 return;
             }
+        }
+    }
+
+    /// Settles a job as far as that goes in a moment, for somebody who waits for another answer; a sweep does the rest.
+    pub(super) async fn settle_briefly(&self, job: &JobId) {
+        let moment = Duration::from_millis(self.rules.lease_ttl_ms / 10);
+        if let Ok(Err(refusal)) = tokio::time::timeout(moment, self.settle(job)).await {
+            tracing::warn!(%job, %refusal, "the shards of a job are left to a sweep");
         }
     }
 
@@ -93,7 +104,7 @@ impl Shared {
         }
         let applied = self.apply_one(batch).await?;
         if applied {
-            self.settle(id).await?;
+            self.settle_briefly(id).await;
         }
         Ok(applied)
     }

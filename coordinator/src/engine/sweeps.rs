@@ -2,7 +2,7 @@
 //! cancellations, jobs that ended long ago.
 
 use std::{
-    sync::{Mutex, MutexGuard},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -89,7 +89,32 @@ impl ExpiryGrace {
     }
 
     fn grace(&self) -> MutexGuard<'_, Grace> {
-        self.0.lock().expect("no holder of the grace panics")
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What went wrong with independent things that are done in turn.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    first: Option<Refusal>,
+}
+
+impl Failures {
+    /// The result of one of them, and nothing if it failed: that keeps none of the others from being done. Only without the store no
+    /// other would work either.
+    pub(super) fn pass<T: Default>(&mut self, result: Result<T, Refusal>) -> Result<T, Refusal> {
+        match result {
+            Err(refusal) if refusal.code != ErrorCode::StorageUnavailable => {
+                self.first.get_or_insert(refusal);
+                Ok(T::default())
+            }
+            result => result,
+        }
+    }
+
+    /// The first failure, or else what all of them came to.
+    pub(super) fn or<T>(self, all: T) -> Result<T, Refusal> {
+        self.first.map_or(Ok(all), Err)
     }
 }
 
@@ -156,26 +181,28 @@ impl Shared {
         self.sessions.forget(now, self.rules.lease_ttl_ms * LEASES_TO_REMEMBER);
         self.cached.keep(|worker| self.sessions.knows(worker));
         self.left.forget(now);
+        self.progress.forget(now, self.rules.lease_ttl_ms * LEASES_TO_REMEMBER);
+        let mut failures = Failures::default();
         let swept = Swept {
-            expired: self.expire_leases(now).await?,
-            released: self.release_due(now).await?,
-            settled: self.settle_all().await?,
-            told: self.tell_dependents(now).await?,
-            overdue: self.stop_overdue(now).await?,
+            expired: failures.pass(self.expire_leases(now).await)?,
+            released: failures.pass(self.release_due(now).await)?,
+            settled: failures.pass(self.settle_all().await)?,
+            told: failures.pass(self.tell_dependents(now).await)?,
+            overdue: failures.pass(self.stop_overdue(now).await)?,
             ..Swept::default()
         };
-        let reached = self.go_on_cancelling().await?;
+        let reached = failures.pass(self.go_on_cancelling().await)?;
         let swept = Swept {
             cancelled: reached.jobs,
             passed: reached.pages,
-            forgotten: self.forget_jobs(now).await?,
-            removed: self.remove_remains().await?,
-            closed: self.close_empty_queues(now).await?,
-            preempted: self.preempt(now).await?,
+            forgotten: failures.pass(self.forget_jobs(now).await)?,
+            removed: failures.pass(self.remove_remains().await)?,
+            closed: failures.pass(self.close_empty_queues(now).await)?,
+            preempted: failures.pass(self.preempt(now).await)?,
             ..swept
         };
-        self.measure_queue().await?;
-        Ok(swept)
+        failures.pass(self.measure_queue().await)?;
+        failures.or(swept)
     }
 
     /// Ends the leases whose deadline has passed.

@@ -166,7 +166,8 @@ impl Shared {
         let held: Vec<Held> =
             loaded.values().filter_map(|loaded| Held::of(worker, Holding::from(loaded.clone()))).collect();
         let capacity = message.capacity(&held);
-        let claim = async |companions: &mut Companions| self.claim(&message.worker, capacity, companions).await;
+        let claim =
+            async |companions: &mut Companions| self.claim_if_possible(&message.worker, capacity, companions).await;
         let (taken, claimed) = self.take_all(intakes, &loaded, claim).await?;
         let acknowledged: Vec<&LeaseReport> =
             message.reports.iter().zip(&taken).filter(|(_, taken)| taken.outcome).map(|(report, _)| report).collect();
@@ -189,7 +190,8 @@ impl Shared {
         let held = if tasks.is_empty() { Vec::new() } else { self.load(&tasks).await? };
         let held = held.into_iter().map(Holding::from);
         let mut held: Vec<Held> = held.filter_map(|holding| Held::of(worker, holding)).collect();
-        let claimed = self.claim(&message.worker, message.capacity(&held), &mut Companions::default()).await?;
+        let capacity = message.capacity(&held);
+        let claimed = self.claim_if_possible(&message.worker, capacity, &mut Companions::default()).await?;
         held.extend(claimed.into_iter().filter_map(|holding| Held::of(worker, holding)));
         Ok(held)
     }

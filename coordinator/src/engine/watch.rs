@@ -85,7 +85,8 @@ impl Watcher {
         self.progress_changes.mark_unchanged();
         let job = self.engine.shared.job(&self.tenant, &self.job).await?.value;
         let until = job.last_event.min(self.seen.saturating_add(EVENTS_PER_READ));
-        let keys: Vec<String> = (self.seen + 1..=until).map(|sequence| keys::event(&self.job, sequence)).collect();
+        let keys: Vec<String> =
+            (self.seen.saturating_add(1)..=until).map(|sequence| keys::event(&self.job, sequence)).collect();
         for event in self.engine.shared.read_all::<EventRecord>(&keys).await? {
             self.queue.extend(event.map(|event| Update::Event(event.value.0)));
         }

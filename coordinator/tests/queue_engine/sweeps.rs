@@ -7,7 +7,7 @@ use sortinghat_proto::v1;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{Worker, World, finetune, ingest, request, settings, success};
+use crate::world::{LEASE_MS, Worker, World, finetune, ingest, request, settings, success};
 
 const PAUSE: Duration = Duration::from_secs(3_600);
 
@@ -60,4 +60,20 @@ async fn a_bulk_cancellation_passes_jobs_that_it_does_not_name_without_a_pause()
     let named = v1::CancelJobsRequest { kind: "finetune".into(), ..Default::default() };
     world.engine.cancel_many(&world.tenant, named).await.expect("a valid filter");
     assert_eq!(pauses_until_empty(&world, "cancelling").await, 1, "the one before the first round");
+}
+
+#[tokio::test]
+async fn a_lease_that_cannot_be_read_keeps_no_other_sweep_from_its_work() {
+    let world = World::new().await;
+    let mut worker = Worker::new("w1", 1);
+    let unreadable = world.submit(ingest()).await;
+    worker.start(&world.engine).await;
+    world.spoil(&format!("task:{unreadable}.0")).await;
+    let not_before_unix_ms = world.now().plus_ms(1).to_wire();
+    world.accept(v1::SubmitJobRequest { not_before_unix_ms, ..request(ingest()) }).await.expect("accepted");
+    assert_eq!(world.index("delayed").await.len(), 1);
+    world.clock.advance_ms(LEASE_MS + 1);
+    let refusal = world.engine.sweep().await.expect_err("something is wrong");
+    assert!(refusal.message.contains("cannot be read"), "{refusal:?}");
+    assert!(world.index("delayed").await.is_empty(), "it was released all the same");
 }

@@ -166,3 +166,16 @@ async fn a_worker_that_is_silent_for_a_lease_is_not_listed() {
     world.clock.advance_ms(LEASE_MS + 1);
     assert!(hosts(world.engine.list_workers().await.expect("answered")).is_empty());
 }
+
+#[tokio::test]
+async fn a_ready_task_that_cannot_be_read_costs_no_worker_what_it_has_done() {
+    let world = World::new().await;
+    let done = world.submit(ingest()).await;
+    let mut worker = Worker::new("w1", 1);
+    worker.start(&world.engine).await;
+    let unreadable = world.submit(ingest()).await;
+    world.spoil(&format!("task:{unreadable}.0")).await;
+    worker.end(&world.engine, success(b"dataset")).await;
+    assert_eq!(world.state(&done).await, JobState::Succeeded);
+    assert!(worker.request.leases.is_empty(), "it was acknowledged");
+}

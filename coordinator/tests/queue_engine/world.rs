@@ -220,6 +220,18 @@ impl World {
         self.store.apply(vec![batch]).await.expect("the store answers");
     }
 
+    /// Makes a record unreadable.
+    pub(crate) async fn spoil(&self, key: &str) {
+        let records = self.store.read(&[key.to_owned()]).await.expect("the store answers");
+        let version = records[0].as_ref().expect("there is such a record").version;
+        let batch = Batch {
+            checks: vec![(key.to_owned(), Expectation::Version(version))],
+            writes: vec![(key.to_owned(), "spoiled".into())],
+            ..Batch::default()
+        };
+        self.store.apply(vec![batch]).await.expect("the store answers");
+    }
+
     /// How many records were ever written, this probe included: the version that it gets.
     pub(crate) async fn writes(&self, probe: &str) -> u64 {
         self.plant(probe, "", Vec::new()).await;

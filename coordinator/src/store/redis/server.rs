@@ -95,15 +95,16 @@ impl RedisServer {
         Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
     }
 
-    /// Waits until it has loaded its files; `false` if it ends instead.
+    /// Waits until it has loaded its files; `false` if it ends instead. Another server at its port is not it.
     fn answers(&mut self) -> bool {
-        let start = Instant::now();
+        let (start, own) = (Instant::now(), format!("process_id:{}\r", self.child.id()));
         while start.elapsed() < PATIENCE {
-            if self.command(&["PING"]).is_ok_and(|answer| answer.starts_with("+PONG")) {
-                return true;
-            }
             if matches!(self.child.try_wait(), Ok(Some(_))) {
                 return false;
+            }
+            let is_it = || self.command(&["INFO", "server"]).is_ok_and(|info| info.contains(&own));
+            if self.command(&["PING"]).is_ok_and(|answer| answer.starts_with("+PONG")) && is_it() {
+                return true;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
