@@ -179,6 +179,8 @@ impl Strike<'_> {
         let sabotage = Sabotage::start(&writer, calls, error, &self.folder.join("strace.log"));
         self.live_for_ms(500..=1_500).await;
         tokio::task::block_in_place(|| drop(sabotage));
+        // Whoever has died of it at the last moment is started again before somebody waits for it.
+        self.live_for_ms(200..=200).await;
         Ok(())
     }
 
