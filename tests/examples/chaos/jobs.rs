@@ -158,12 +158,13 @@ impl Jobs {
     }
 
     /// Submits a job, and returns how many milliseconds the queue's time is ahead of the machine's.
-    pub(crate) async fn submit_probe(&mut self, step: u32) -> Result<i64, Failure> {
+    pub(crate) async fn submit_probe(&mut self, step: u32) -> Result<Probe, Failure> {
         let key = format!("probe-{}-{step}", self.round);
         let request = self.simulated(key, self.ingest("probe"));
         let now = unix_ms();
         let job = self.submit(vec![request], Sort::Simulated).await?.remove(0);
-        Ok(self.client.get_job(&job).await?.created_unix_ms - now)
+        let job = self.client.get_job(&job).await?;
+        Ok(Probe { lead_ms: job.created_unix_ms - now, has_ended: job.finished_unix_ms > 0 })
     }
 
     /// Submits jobs that no worker may take, and does not keep them in the ledger.
@@ -217,6 +218,14 @@ impl Jobs {
     fn classify(&self, model: String, source: &ObjectRef) -> Kind {
         Kind::Classify(ClassifySpec { model, source: Some(source.clone().into()), ..ClassifySpec::default() })
     }
+}
+
+/// A job that was submitted after a fault.
+pub(crate) struct Probe {
+    /// By how much the queue's clock is ahead, in milliseconds.
+    pub(crate) lead_ms: i64,
+    /// It had ended already when it was looked at.
+    pub(crate) has_ended: bool,
 }
 
 /// A job for workers with executors: simulated ones have no device that computes.

@@ -18,7 +18,7 @@ use crate::{
     check::{self, Findings},
     cluster::{Cluster, LEASE, REAL_WORKERS},
     faults::{Abilities, Fault},
-    jobs::{Jobs, Sort, list_all},
+    jobs::{Jobs, Probe, Sort, list_all},
     settings::{Progress, Round, Settings, StoreKind},
     strike::{AFTER_DEATH, Death, Strike},
     watching::Vigil,
@@ -119,10 +119,11 @@ impl Run {
         let (struck, submitted) = tokio::join!(strike.happen(fault), jobs.submit_simulated(step, left));
         submitted?;
         let healed = struck?;
-        let lead_ms = self.jobs.submit_probe(step).await?;
-        self.deaths[deaths_before..].iter_mut().for_each(|death| death.at_unix_ms += lead_ms);
-        if let Some(next_start) = healed.next_start {
-            let started = dispatched(next_start).await?;
+        let probe = self.jobs.submit_probe(step).await?;
+        self.deaths[deaths_before..].iter_mut().for_each(|death| death.at_unix_ms += probe.lead_ms);
+        if let Some(next_start) = healed.next_start
+            && let Some(started) = dispatched(next_start, &probe).await?
+        {
             progress.recovery.redis_start_to_dispatching.add(started.saturating_duration_since(healed.at));
         }
         if let Some(vigil) = vigil {
@@ -257,9 +258,16 @@ impl Run {
 }
 
 /// When a task was started after an outage.
-async fn dispatched(next_start: JoinHandle<Instant>) -> Result<Instant, Failure> {
-    match tokio::time::timeout(PATIENCE, next_start).await {
-        Ok(started) => Ok(started.expect("nothing panics that waits for a start")),
+async fn dispatched(next_start: JoinHandle<Instant>, probe: &Probe) -> Result<Option<Instant>, Failure> {
+    // A probe that has ended was started before, or else it is one of this run's former life, which nobody starts any more.
+    let patience = if probe.has_ended { Duration::from_secs(1) } else { PATIENCE };
+    let waiting = next_start.abort_handle();
+    match tokio::time::timeout(patience, next_start).await {
+        Ok(started) => Ok(Some(started.expect("nothing panics that waits for a start"))),
+        Err(_) if probe.has_ended => {
+            waiting.abort();
+            Ok(None)
+        }
         Err(_) => Err("nothing is dispatched after an outage".into()),
     }
 }
