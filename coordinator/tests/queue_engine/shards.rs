@@ -1,5 +1,8 @@
 //! Jobs of many tasks: from the count of their items over shards to the finish, once, whatever comes between.
 
+use std::num::NonZeroU64;
+
+use sortinghat_coordinator::engine::Settings;
 use sortinghat_proto::{
     JobId, ObjectRef,
     limits::DEFAULT_SHARD_ITEMS,
@@ -119,23 +122,35 @@ async fn a_small_job_stays_one_task() {
 
 #[tokio::test]
 async fn thousands_of_shards_are_created_in_chunks_and_shown_as_one_sum() {
-    let world = World::new().await;
+    let shard_items = NonZeroU64::new(100).expect("not 0");
+    let world = World::with(Settings { shard_items, ..settings() }).await;
     let mut worker = Worker::new("w1", 2);
     let id = world.submit(ingest()).await;
     worker.start(&world.engine).await;
-    worker.end(&world.engine, divided(10_000_000)).await;
+    worker.end(&world.engine, divided(4096 * 244)).await;
     world.sweep().await;
     assert_eq!(tasks(&world.job(&id).await).total, 4096, "shards grow instead of becoming more");
     worker.poll(&world.engine).await;
     for lease in &mut worker.request.leases {
-        lease.progress = Some(v1::Progress { phase: "decode".into(), done: 100, total: 2442, unit: "photos".into() });
+        lease.progress = Some(v1::Progress { phase: "decode".into(), done: 100, total: 244, unit: "photos".into() });
     }
     worker.poll(&world.engine).await;
     let progress = world.job(&id).await.progress.expect("two shards run");
-    assert_eq!((progress.done, progress.total, progress.unit.as_str()), (200, 10_000_000, "photos"));
+    assert_eq!((progress.done, progress.total, progress.unit.as_str()), (200, 4096 * 244, "photos"));
     let cancelled = world.engine.cancel(&world.tenant, &id).await.expect("it exists");
     let waiting = tasks(&cancelled);
     assert_eq!((cancelled.state(), waiting.cancelled), (JobState::Running, 4094), "two still run");
+}
+
+#[tokio::test]
+async fn more_items_than_any_job_has_are_no_division() {
+    let world = World::new().await;
+    let mut worker = Worker::new("w1", 1);
+    let id = world.submit(ingest()).await;
+    worker.start(&world.engine).await;
+    worker.end(&world.engine, divided(u64::MAX)).await;
+    let job = world.job(&id).await;
+    assert_eq!((job.attempts[0].outcome(), job.state()), (AttemptOutcome::Crashed, JobState::Queued));
 }
 
 #[tokio::test(flavor = "multi_thread")]
