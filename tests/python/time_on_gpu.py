@@ -97,11 +97,11 @@ def main():
     parser.add_argument("--photos", required=True, help="folder that the paths are relative to")
     parser.add_argument("--weights", required=True, help="EfficientNet-Lite0 as safetensors")
     options = parser.parse_args()
+    time_fastai(options)
     for work, name in (("train", BACKBONE), ("predict", BACKBONE), ("predict", "resnet34")):
         for tuned in (False, True):
             median = statistics.median(rate(work, name, tuned) for _ in range(ROUNDS))
             print(f"PyTorch {'tuned' if tuned else 'stock'}: {work} {name} {median:.0f} photos/s", flush=True)
-    time_fastai(options)
 
 
 if __name__ == "__main__":

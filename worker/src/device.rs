@@ -158,7 +158,7 @@ fn cpu(threads: usize, why: &str) -> Compute {
 
 fn gpu(index: usize, threads: usize, why: &str) -> Compute {
     if let Err(error) = aten::strict_cudnn() {
-        tracing::warn!(%error, "two runs on this GPU may differ in more than their last bits");
+        tracing::warn!(%error, "two runs on this GPU may differ in their last bits, and it may round more than a CPU does");
     }
     let reason = format!("cuda:{index} computes ({why})");
     Compute { device: Device::Cuda(index), has_bf16: true, threads, reason }

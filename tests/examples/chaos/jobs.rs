@@ -157,7 +157,7 @@ impl Jobs {
         Ok(self.submit(vec![request], Sort::Simulated).await?.remove(0))
     }
 
-    /// Submits a job, and returns how many milliseconds the queue's time is ahead of the machine's.
+    /// Submits a job to see that the queue works.
     pub(crate) async fn submit_probe(&mut self, step: u32) -> Result<Probe, Failure> {
         let key = format!("probe-{}-{step}", self.round);
         let request = self.simulated(key, self.ingest("probe"));

@@ -21,6 +21,9 @@ use crate::{
 /// How long after a worker's death nothing else goes wrong, so that the time to run again is that of this fault alone.
 pub(crate) const AFTER_DEATH: Duration = Duration::from_millis(LEASE.as_millis() as u64 + 2_000);
 
+/// How long somebody who has written to a broken disk takes to end at most.
+const AFTER_SABOTAGE: Duration = Duration::from_millis(200);
+
 /// How far a clock is set from the right time: past every lease, and short of what a job may fail for lack of infrastructure.
 const FARTHEST_JUMP_S: u64 = 300;
 
@@ -180,7 +183,7 @@ impl Strike<'_> {
         self.live_for_ms(500..=1_500).await;
         tokio::task::block_in_place(|| drop(sabotage));
         // Whoever has died of it at the last moment is started again before somebody waits for it.
-        self.live_for_ms(200..=200).await;
+        self.cluster.live_for(AFTER_SABOTAGE).await;
         Ok(())
     }
 
