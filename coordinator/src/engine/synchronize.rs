@@ -19,7 +19,7 @@ use super::{
     sessions::{Instruction, LeaseName},
 };
 use crate::{
-    queue::{Capabilities, Lease},
+    queue::{Capabilities, Lease, Task},
     store::Range,
 };
 
@@ -131,8 +131,8 @@ impl Message {
     }
 
     /// How many tasks it takes beside those that it holds.
-    fn capacity(&self, held: &[Held]) -> usize {
-        let unknown = held.iter().filter(|held| !self.reported.contains(&held.name)).count();
+    fn capacity<'h>(&self, held: impl Iterator<Item = &'h LeaseName>) -> usize {
+        let unknown = held.filter(|name| !self.reported.contains(name)).count();
         self.free_slots.saturating_sub(unknown)
     }
 }
@@ -140,10 +140,14 @@ impl Message {
 impl Held {
     /// `None` if it is not this worker that holds it.
     fn of(worker: &WorkerId, holding: Holding) -> Option<Self> {
-        let task = &holding.task.task;
-        let lease = task.lease().filter(|lease| lease.token.worker == *worker)?.clone();
-        Some(Self { name: (task.id.clone(), lease.token.epoch), lease, holding })
+        let lease = lease_of(worker, &holding.task.task)?.clone();
+        Some(Self { name: (holding.task.task.id.clone(), lease.token.epoch), lease, holding })
     }
+}
+
+/// The lease of this worker on a task.
+fn lease_of<'t>(worker: &WorkerId, task: &'t Task) -> Option<&'t Lease> {
+    task.lease().filter(|lease| lease.token.worker == *worker)
 }
 
 impl Shared {
@@ -163,9 +167,11 @@ impl Shared {
         let loaded = self.load(&tasks).await?;
         let loaded: HashMap<TaskId, Loaded> =
             loaded.into_iter().map(|loaded| (loaded.task.value.task.id.clone(), loaded)).collect();
-        let held: Vec<Held> =
-            loaded.values().filter_map(|loaded| Held::of(worker, Holding::from(loaded.clone()))).collect();
-        let capacity = message.capacity(&held);
+        let name = |(id, loaded): (&TaskId, &Loaded)| {
+            lease_of(worker, &loaded.task.value.task).map(|lease| (id.clone(), lease.token.epoch))
+        };
+        let held: Vec<LeaseName> = loaded.iter().filter_map(name).collect();
+        let capacity = message.capacity(held.iter());
         let claim =
             async |companions: &mut Companions| self.claim_if_possible(&message.worker, capacity, companions).await;
         let (taken, claimed) = self.take_all(intakes, &loaded, claim).await?;
@@ -174,7 +180,7 @@ impl Shared {
         let ended: HashSet<LeaseName> = acknowledged.iter().map(|report| report.name()).collect();
         // Of tasks that go on more has changed than is known here; and what is not answered at once is looked at again once the
         // worker waits, so that it misses no task.
-        let is_known = !ended.is_empty() && held.iter().all(|held| ended.contains(&held.name));
+        let is_known = !ended.is_empty() && held.iter().all(|name| ended.contains(name));
         let held = || claimed.into_iter().filter_map(|holding| Held::of(worker, holding)).collect();
         Ok(Intaken {
             acknowledged: acknowledged.into_iter().map(LeaseReport::key).collect(),
@@ -190,7 +196,7 @@ impl Shared {
         let held = if tasks.is_empty() { Vec::new() } else { self.load(&tasks).await? };
         let held = held.into_iter().map(Holding::from);
         let mut held: Vec<Held> = held.filter_map(|holding| Held::of(worker, holding)).collect();
-        let capacity = message.capacity(&held);
+        let capacity = message.capacity(held.iter().map(|held| &held.name));
         let claimed = self.claim_if_possible(&message.worker, capacity, &mut Companions::default()).await?;
         held.extend(claimed.into_iter().filter_map(|holding| Held::of(worker, holding)));
         Ok(held)

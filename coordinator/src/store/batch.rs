@@ -43,8 +43,8 @@ impl Batch {
     /// Checks the rules that every store relies on.
     ///
     /// At least one checked record is written or deleted, so that a batch which is sent again cannot apply twice. Every record
-    /// that is written or deleted is checked. No record is named twice among writes and deletions. A topic is one line. The limits
-    /// hold.
+    /// that is written or deleted is checked. No record is named twice among writes and deletions. No index has the character 0 in its
+    /// name, and a topic is one line. The limits hold.
     pub fn validate(&self) -> Result<(), StoreError> {
         let malformed = |reason: String| Err(StoreError::Malformed { reason });
         let checked: BTreeSet<&str> = self.checks.iter().map(|(key, _)| key.as_str()).collect();
@@ -59,6 +59,9 @@ impl Batch {
         }
         if changed.is_empty() {
             return malformed("no checked record is changed, so it could be applied twice".to_owned());
+        }
+        if let Some((index, _)) = self.removals.iter().chain(&self.insertions).find(|(index, _)| index.contains('\0')) {
+            return malformed(format!("the index {index:?} has the character 0 in its name"));
         }
         if let Some(topic) = self.topics.iter().find(|topic| topic.is_empty() || topic.contains(char::is_control)) {
             return malformed(format!("the topic {topic:?} is not a line of text"));
@@ -120,6 +123,13 @@ mod tests {
         assert!(blind.validate().is_err());
         let double = Batch { deletes: vec!["a".into()], ..write_of("a") };
         assert!(double.validate().is_err());
+    }
+
+    #[test]
+    fn an_index_whose_name_could_end_early_is_malformed() {
+        let index = vec![("a\0b".to_owned(), "entry".to_owned())];
+        assert!(Batch { insertions: index.clone(), ..write_of("a") }.validate().is_err());
+        assert!(Batch { removals: index, ..write_of("a") }.validate().is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use redb::backends::InMemoryBackend;
 use sortinghat_coordinator::store::{
     Batch, EmbeddedStore, ManualClock, Range, Store, SystemClock, Verdict, conformance,
 };
@@ -72,6 +73,73 @@ async fn a_file_that_another_store_has_open_is_refused() {
     let _first = embedded(&path);
     let second = EmbeddedStore::open(&path, Arc::new(SystemClock::new()));
     assert!(second.expect_err("one process at a time").to_string().contains("queue.redb"));
+}
+
+#[tokio::test]
+async fn a_file_without_its_logs_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("queue.redb");
+    drop(embedded(&path));
+    std::fs::remove_file(folder.path().join("queue.redb.log1")).expect("it is there");
+    let opened = EmbeddedStore::open(&path, Arc::new(SystemClock::new()));
+    assert!(opened.expect_err("what was acknowledged last may be lost").to_string().contains("queue.redb.log1"));
+}
+
+#[tokio::test]
+async fn a_file_from_before_there_were_logs_opens() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("queue.redb");
+    let database = redb::Database::create(&path).expect("a new file");
+    let transaction = database.begin_write().expect("it is writable");
+    {
+        let numbers = redb::TableDefinition::<&str, u64>::new("meta");
+        let mut numbers = transaction.open_table(numbers).expect("a table");
+        [("format", 1), ("version", 7), ("time", 5_000)].iter().for_each(|(name, number)| {
+            numbers.insert(name, number).expect("it is writable");
+        });
+        let records = redb::TableDefinition::<&str, (u64, &[u8])>::new("records");
+        transaction.open_table(records).expect("a table").insert("old", (7, &b"old"[..])).expect("it is writable");
+    }
+    transaction.commit().expect("it is writable");
+    drop(database);
+    let store = EmbeddedStore::open(&path, Arc::new(ManualClock::new(UnixMs(1_000)))).expect("it opens");
+    assert_eq!(store.now().await.expect("the store answers"), UnixMs(5_000));
+    store.apply(vec![create("new")]).await.expect("the store answers");
+    let records = store.read(&["old".into(), "new".into()]).await.expect("the store answers");
+    let versions: Vec<u64> = records.iter().flatten().map(|record| record.version).collect();
+    assert_eq!(versions, [7, 8]);
+}
+
+/// The length of a log from which it is written into the tables: each call's.
+const SHORT_LOG: u64 = 1;
+
+#[tokio::test]
+async fn a_queue_that_is_emptied_from_its_front_shows_what_is_left() {
+    let places = || std::array::from_fn(|_| InMemoryBackend::new());
+    let store = EmbeddedStore::over(places, SHORT_LOG, Arc::new(SystemClock::new())).expect("it is empty");
+    let entry = |number: usize| ("queue".to_owned(), format!("{number:04}"));
+    let mut left: BTreeSet<String> = (0..1_000).map(|number| entry(number).1).collect();
+    store
+        .apply(vec![Batch { insertions: (0..1_000).map(entry).collect(), ..create("filled") }])
+        .await
+        .expect("applied");
+    for number in 0..1_000 {
+        let mut batch = Batch { removals: vec![entry(number)], ..create(&number.to_string()) };
+        left.remove(&entry(number).1);
+        // Now and then one comes back to the very front.
+        if number % 100 == 99 {
+            batch.insertions.push(entry(number / 2));
+            left.insert(entry(number / 2).1);
+        }
+        store.apply(vec![batch]).await.expect("applied");
+        for from in ["", "0300", "0700"] {
+            let found = store.range(Range::first("queue", 12).from(from)).await.expect("the store answers");
+            let expected: Vec<&String> = left.range(from.to_owned()..).take(12).collect();
+            assert_eq!(found.iter().collect::<Vec<_>>(), expected, "from {from:?} after {number}");
+        }
+        let found = store.range(Range::first("queue", 12).descending()).await.expect("the store answers");
+        assert_eq!(found.iter().collect::<Vec<_>>(), left.iter().rev().take(12).collect::<Vec<_>>());
+    }
 }
 
 /// Set for the child process of the test below: the file that it shall write until it is killed.

@@ -17,27 +17,40 @@ use crate::create;
 /// How long the store may take to notice that its disk works.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A disk in memory that fails while it is told to.
-#[derive(Debug, Clone, Default)]
-struct Fragile(Arc<Platter>);
+/// The length of a log from which it is written into the tables: any.
+const LOG_BYTES: u64 = 1;
 
-#[derive(Debug, Default)]
-struct Platter {
-    bytes: Mutex<Vec<u8>>,
-    is_failing: AtomicBool,
+/// A place in memory that fails while it is told to.
+#[derive(Debug, Clone, Default)]
+struct Fragile {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    is_failing: Arc<AtomicBool>,
 }
 
 impl Fragile {
     fn fail(&self, is_failing: bool) {
-        self.0.is_failing.store(is_failing, Ordering::SeqCst);
+        self.is_failing.store(is_failing, Ordering::SeqCst);
     }
 
     fn operate<T>(&self, work: impl FnOnce(&mut Vec<u8>) -> T) -> io::Result<T> {
-        if self.0.is_failing.load(Ordering::SeqCst) {
+        if self.is_failing.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        Ok(work(&mut self.0.bytes.lock().expect("no holder panics")))
+        Ok(work(&mut self.bytes.lock().expect("no holder panics")))
     }
+}
+
+/// A store in three such places.
+fn open() -> ([Fragile; 3], EmbeddedStore) {
+    let disk: [Fragile; 3] = Default::default();
+    let places = disk.clone();
+    let store = EmbeddedStore::over(move || places.clone(), LOG_BYTES, Arc::new(SystemClock::new()));
+    (disk, store.expect("it opens"))
+}
+
+/// Makes the whole disk fail, or work again.
+fn fail(disk: &[Fragile; 3], is_failing: bool) {
+    disk.iter().for_each(|place| place.fail(is_failing));
 }
 
 impl StorageBackend for Fragile {
@@ -70,18 +83,15 @@ async fn write(store: &EmbeddedStore, key: &str) -> Verdict {
 
 #[tokio::test]
 async fn a_store_whose_disk_failed_goes_on_when_the_disk_does() {
-    let fragile = Fragile::default();
-    let disk = fragile.clone();
-    let place = move || disk.clone();
-    let store = EmbeddedStore::over(place, Arc::new(SystemClock::new())).expect("it opens");
+    let (disk, store) = open();
     assert_eq!(write(&store, "before").await, Verdict::Applied(Vec::new()));
 
-    fragile.fail(true);
+    fail(&disk, true);
     assert_eq!(write(&store, "meanwhile").await, Verdict::Unknown);
     assert_eq!(write(&store, "meanwhile").await, Verdict::Unknown, "the writer lives on");
     store.read(&["before".to_owned()]).await.expect_err("nothing can be said for certain");
 
-    fragile.fail(false);
+    fail(&disk, false);
     // The first writer to come finds the disk working, or opens it for the next.
     while write(&store, "after").await == Verdict::Unknown {}
     let keys = ["before", "after"].map(str::to_owned);
@@ -91,15 +101,13 @@ async fn a_store_whose_disk_failed_goes_on_when_the_disk_does() {
 
 #[tokio::test]
 async fn reads_alone_find_out_that_the_disk_works_again() {
-    let fragile = Fragile::default();
-    let disk = fragile.clone();
-    let store = EmbeddedStore::over(move || disk.clone(), Arc::new(SystemClock::new())).expect("it opens");
+    let (disk, store) = open();
     assert_eq!(write(&store, "before").await, Verdict::Applied(Vec::new()));
 
-    fragile.fail(true);
+    fail(&disk, true);
     assert_eq!(write(&store, "meanwhile").await, Verdict::Unknown);
 
-    fragile.fail(false);
+    fail(&disk, false);
     let keys = ["before".to_owned()];
     let recovered = async {
         loop {
@@ -110,4 +118,22 @@ async fn reads_alone_find_out_that_the_disk_works_again() {
     };
     let records = tokio::time::timeout(PATIENCE, recovered).await.expect("no write comes to open the file again");
     assert!(records[0].is_some(), "what was acknowledged is there");
+}
+
+#[tokio::test]
+async fn what_the_tables_cannot_take_is_kept_in_the_logs() {
+    let (disk, store) = open();
+    let [tables, ..] = &disk;
+    tables.fail(true);
+    let mut applied = Vec::new();
+    for number in 0..50 {
+        let key = format!("key{number}");
+        if write(&store, &key).await == Verdict::Applied(Vec::new()) {
+            applied.push(key);
+        }
+    }
+    tables.fail(false);
+    while write(&store, "after").await == Verdict::Unknown {}
+    let records = store.read(&applied).await.expect("it reads again");
+    assert!(!applied.is_empty() && records.iter().all(Option::is_some), "what was acknowledged is there: {records:?}");
 }

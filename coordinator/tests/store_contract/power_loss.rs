@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use redb::StorageBackend;
 use sortinghat_coordinator::store::{
-    Batch, EmbeddedStore, Expectation, Range, Store, SystemClock, Verdict, conformance,
+    Batch, EmbeddedStore, Expectation, Range, Store, StoreError, SystemClock, Verdict, conformance,
 };
 
 use crate::{create, number_from};
@@ -21,16 +21,29 @@ const CUTS: u64 = 2_000;
 const LIVES: u64 = 20;
 /// Operations on the storage before a cut, at most.
 const MAX_OPERATIONS: u64 = 120;
+/// The length of a log from which it is written into the tables: a few calls.
+const LOG_BYTES: u64 = 64 << 10;
+/// The disk of the tables; the others have the logs.
+const TABLES: usize = 0;
 /// The least piece of a write that a disk keeps or loses.
 const SECTOR_BYTES: usize = 512;
 /// The suite is run after every so many cuts.
 const CUTS_PER_CONFORMANCE: u64 = 50;
 
-/// A disk whose cache is lost with its power.
+/// A machine whose disk caches are lost with its power: one disk for each place of the store.
 #[derive(Debug, Clone)]
-struct Disk(Arc<Mutex<Platter>>);
+struct Machine(Arc<Mutex<Hardware>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
+struct Hardware {
+    platters: [Platter; 3],
+    /// Operations on all of them until the power goes.
+    operations_left: u64,
+    /// Syncs of a log until one fails.
+    log_syncs_left: u64,
+}
+
+#[derive(Debug, Clone, Default)]
 struct Platter {
     /// What survives.
     synced: Vec<u8>,
@@ -38,11 +51,16 @@ struct Platter {
     current: Vec<u8>,
     /// Since the last sync, in order.
     unsynced: Vec<Change>,
-    /// Operations until the power goes.
-    operations_left: u64,
 }
 
+/// One of the disks of a machine.
 #[derive(Debug)]
+struct Disk {
+    machine: Machine,
+    number: usize,
+}
+
+#[derive(Debug, Clone)]
 enum Change {
     Length(usize),
     Sector(usize, Vec<u8>),
@@ -63,82 +81,117 @@ impl Change {
     }
 }
 
-impl Disk {
+impl Platter {
+    fn change(&mut self, change: Change) {
+        change.happen(&mut self.current);
+        self.unsynced.push(change);
+    }
+}
+
+impl Machine {
     fn new() -> Self {
         Self(Arc::default())
     }
 
-    fn platter(&self) -> MutexGuard<'_, Platter> {
-        self.0.lock().expect("no holder of the platter panics")
+    fn hardware(&self) -> MutexGuard<'_, Hardware> {
+        self.0.lock().expect("no holder of the hardware panics")
     }
 
-    /// Switches it on; the power goes after so many operations.
-    fn switch_on(&self, operations: u64) {
-        let mut platter = self.platter();
-        platter.operations_left = operations;
-        platter.current = platter.synced.clone();
-        platter.unsynced.clear();
+    /// Lets whoever runs on it live for so many operations.
+    fn run_for(&self, operations: u64) {
+        let mut hardware = self.hardware();
+        hardware.operations_left = operations;
+        hardware.log_syncs_left = u64::MAX;
     }
 
-    /// What is on it after the power went: all that was synced, and of the rest whatever had been written by chance.
+    /// Lets the sync of a log fail after so many others.
+    fn fail_a_sync_after(&self, log_syncs: u64) {
+        self.hardware().log_syncs_left = log_syncs;
+    }
+
+    /// Leaves on the disks what was synced, and of the rest whatever had been written by chance.
     fn lose_power(&self, dice: &mut StdRng) {
-        let mut platter = self.platter();
         let kept_of_100 = dice.random_range(0..=100);
-        for change in std::mem::take(&mut platter.unsynced) {
-            if dice.random_range(0..100) < kept_of_100 {
-                change.happen(&mut platter.synced);
+        for platter in &mut self.hardware().platters {
+            for change in std::mem::take(&mut platter.unsynced) {
+                if dice.random_range(0..100) < kept_of_100 {
+                    change.happen(&mut platter.synced);
+                }
             }
+            platter.current = platter.synced.clone();
         }
     }
 
+    /// Another one with the same on its disks.
+    fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.hardware().clone())))
+    }
+
+    fn disks(&self) -> [Disk; 3] {
+        [0, 1, 2].map(|number| Disk { machine: self.clone(), number })
+    }
+}
+
+impl Disk {
     /// One operation more; an error once the power is gone.
-    fn operate(&self) -> Result<MutexGuard<'_, Platter>, io::Error> {
-        let mut platter = self.platter();
-        let Some(left) = platter.operations_left.checked_sub(1) else {
+    fn operate<T>(&self, work: impl FnOnce(&mut Platter) -> T) -> Result<T, io::Error> {
+        let mut hardware = self.machine.hardware();
+        let Some(left) = hardware.operations_left.checked_sub(1) else {
             return Err(io::Error::other("the power is gone"));
         };
-        platter.operations_left = left;
-        Ok(platter)
+        hardware.operations_left = left;
+        Ok(work(&mut hardware.platters[self.number]))
+    }
+
+    /// Whether this sync shall fail.
+    fn fails_to_sync(&self) -> bool {
+        let mut hardware = self.machine.hardware();
+        if self.number == TABLES {
+            return false;
+        }
+        let left = hardware.log_syncs_left.checked_sub(1);
+        hardware.log_syncs_left = left.unwrap_or(u64::MAX);
+        left.is_none()
     }
 }
 
 impl StorageBackend for Disk {
     fn len(&self) -> Result<u64, io::Error> {
-        Ok(self.operate()?.current.len() as u64)
+        self.operate(|platter| platter.current.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        let platter = self.operate()?;
         let offset = offset as usize;
-        let Some(bytes) = platter.current.get(offset..offset + out.len()) else {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        };
-        out.copy_from_slice(bytes);
-        Ok(())
+        self.operate(|platter| match platter.current.get(offset..offset + out.len()) {
+            Some(bytes) => {
+                out.copy_from_slice(bytes);
+                Ok(())
+            }
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        })?
     }
 
     fn set_len(&self, len: u64) -> Result<(), io::Error> {
-        let mut platter = self.operate()?;
-        platter.current.resize(len as usize, 0);
-        platter.unsynced.push(Change::Length(len as usize));
-        Ok(())
+        self.operate(|platter| platter.change(Change::Length(len as usize)))
     }
 
     fn sync_data(&self) -> Result<(), io::Error> {
-        let mut platter = self.operate()?;
-        platter.synced = platter.current.clone();
-        platter.unsynced.clear();
-        Ok(())
+        if self.fails_to_sync() {
+            // As Linux does: readers see what was written, no later sync writes it, and so it goes with the power.
+            self.operate(|platter| platter.unsynced.clear())?;
+            return Err(io::Error::other("the disk failed"));
+        }
+        self.operate(|platter| {
+            std::mem::take(&mut platter.unsynced).iter().for_each(|change| change.happen(&mut platter.synced));
+        })
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
-        let mut platter = self.operate()?;
-        for (number, sector) in data.chunks(SECTOR_BYTES).enumerate() {
-            let change = Change::Sector(offset as usize + number * SECTOR_BYTES, sector.to_vec());
-            change.happen(&mut platter.current);
-            platter.unsynced.push(change);
-        }
-        Ok(())
+        self.operate(|platter| {
+            for (number, sector) in data.chunks(SECTOR_BYTES).enumerate() {
+                platter.change(Change::Sector(offset as usize + number * SECTOR_BYTES, sector.to_vec()));
+            }
+        })
     }
 }
 
@@ -164,8 +217,9 @@ impl Known {
         }
     }
 
-    /// Checks the store after a cut, and forgets what did not survive and was never acknowledged.
-    async fn check(&mut self, store: &EmbeddedStore) {
+    /// Checks the store after a cut. What is on the disk after a cut of the power stays as it is: then whatever survived has to be there
+    /// from now on, and what did not and was never acknowledged is forgotten.
+    async fn check(&mut self, store: &EmbeddedStore, is_settled: bool) {
         let keys: Vec<String> = self.acknowledged.keys().chain(self.unknown.keys()).cloned().collect();
         let records = store.read(&keys).await.expect("the file opens and can be read");
         let mut survived = 0;
@@ -181,6 +235,9 @@ impl Known {
         assert_eq!(entries.len() as i64, survived, "a batch is there as a whole or not at all");
         let counted = store.counters(&["count".into()]).await.expect("the file can be read");
         assert_eq!(counted, [survived]);
+        if !is_settled {
+            return;
+        }
         for (key, value) in std::mem::take(&mut self.unknown) {
             if entries.contains(&key) {
                 self.acknowledged.insert(key, value);
@@ -205,43 +262,51 @@ fn batch(key: &str, dice: &mut StdRng) -> Batch {
 }
 
 /// Writes until the power goes.
-async fn write(store: &EmbeddedStore, life: u64, known: &mut Known, dice: &mut StdRng) {
+async fn write(store: &EmbeddedStore, machine: &Machine, life: u64, known: &mut Known, dice: &mut StdRng) {
     for call in 0_u64.. {
         let batches: Vec<Batch> =
             (0..dice.random_range(1..8)).map(|number| batch(&format!("{life}-{call}-{number}"), dice)).collect();
         let verdicts = store.apply(batches.clone()).await.expect("the writer lives");
         batches.iter().zip(&verdicts).for_each(|(batch, verdict)| known.note(batch, verdict));
-        if verdicts.contains(&Verdict::Unknown) {
+        if machine.hardware().operations_left == 0 {
             return;
         }
     }
 }
 
-fn open(disk: &Disk) -> Result<EmbeddedStore, sortinghat_coordinator::store::StoreError> {
-    let disk = disk.clone();
-    EmbeddedStore::over(move || disk.clone(), Arc::new(SystemClock::new()))
+fn open(machine: &Machine) -> Result<EmbeddedStore, StoreError> {
+    let machine = machine.clone();
+    EmbeddedStore::over(move || machine.disks(), LOG_BYTES, Arc::new(SystemClock::new()))
 }
 
-/// One file through many cuts, some of them while it is repaired after the one before.
+/// One store through many cuts, some of them while it recovers from the one before. Now and then only the process dies, and the
+/// system keeps what it had in memory; until the power goes too.
 async fn live(seed: u64, lives: u64) {
     let mut dice = StdRng::seed_from_u64(seed);
-    let disk = Disk::new();
+    let machine = Machine::new();
     let mut known = Known::default();
     // A file is made under another name, and so never found half made.
-    disk.switch_on(u64::MAX);
-    drop(open(&disk).expect("it is made"));
+    machine.run_for(u64::MAX);
+    drop(open(&machine).expect("it is made"));
     for life in 0..lives {
-        disk.switch_on(dice.random_range(1..MAX_OPERATIONS));
-        if let Ok(store) = open(&disk) {
-            write(&store, life, &mut known, &mut dice).await;
+        machine.run_for(dice.random_range(1..MAX_OPERATIONS));
+        if dice.random_ratio(1, 3) {
+            machine.fail_a_sync_after(dice.random_range(0..10));
         }
-        disk.lose_power(&mut dice);
-        disk.switch_on(u64::MAX);
-        known.check(&open(&disk).expect("the file opens after every cut")).await;
+        if let Ok(store) = open(&machine) {
+            write(&store, &machine, life, &mut known, &mut dice).await;
+        }
+        let loses_power = dice.random_ratio(2, 3);
+        if loses_power {
+            machine.lose_power(&mut dice);
+        }
         // Nothing of this look is kept, so that the next life begins where the cut ended.
+        let copy = machine.copy();
+        copy.run_for(u64::MAX);
+        known.check(&open(&copy).expect("the store opens after every cut"), loses_power).await;
     }
-    disk.switch_on(u64::MAX);
-    let store = open(&disk).expect("the file opens");
+    machine.run_for(u64::MAX);
+    let store = open(&machine).expect("the store opens");
     assert_eq!(store.apply(vec![create("last")]).await.expect("the writer lives"), [Verdict::Applied(vec![])]);
     if seed.is_multiple_of(CUTS_PER_CONFORMANCE / LIVES + 1) {
         conformance::check(Arc::new(store)).await;

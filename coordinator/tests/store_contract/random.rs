@@ -13,6 +13,8 @@ use crate::{number_from, options};
 
 /// Commands in one run; another number by `SORTINGHAT_RANDOM_COMMANDS`. A batch is a command, and so is a read.
 const COMMANDS: u64 = 100_000;
+/// The length of a log from which the embedded store writes it into its tables: some calls.
+const LOG_BYTES: u64 = 256 << 10;
 const MAX_BATCHES_PER_CALL: u64 = 64;
 const KEYS: u64 = 12;
 const INDEXES: u64 = 4;
@@ -186,7 +188,12 @@ async fn memory_embedded_and_redis_answer_a_hundred_thousand_random_commands_ali
     let server = RedisServer::start_with(folder.path(), &["--appendonly", "no"]);
     let mut unsafe_options = options(&server.url());
     unsafe_options.allow_data_loss = true;
-    let embedded = EmbeddedStore::over(InMemoryBackend::new, Arc::new(SystemClock::new())).expect("it is empty");
+    let embedded = EmbeddedStore::over(
+        || std::array::from_fn(|_| InMemoryBackend::new()),
+        LOG_BYTES,
+        Arc::new(SystemClock::new()),
+    )
+    .expect("it is empty");
     let contestants = vec![
         Contestant::new("memory", MemoryStore::new(Arc::new(SystemClock::new()))),
         Contestant::new("embedded", embedded),
