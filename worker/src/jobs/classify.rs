@@ -23,21 +23,24 @@ use crate::{
 use join::join;
 use table::{Row, Table};
 
-/// Rows of one Parquet file; the last one has fewer.
+/// Rows of one Parquet file, at most.
 const PART_ROWS: usize = 50_000;
+/// Classes with their probabilities that the rows of one Parquet file name together, at most: a file is made in memory.
+const PART_PREDICTIONS: usize = 250_000;
 
 pub(crate) fn run(spec: &ClassifySpec, context: &JobContext, warm: &mut WarmModel) -> Result<Done, JobError> {
     let artifact = context.model()?;
     let model: ModelManifest = context.objects().document(&artifact.manifest)?;
     let upload: UploadManifest = context.objects().document(&spec.source)?;
     let files = upload.files;
+    let top_k = (spec.top_k as usize).min(model.classes.len());
     let (files, (parts, counts)) = match context.scope(files.len())? {
         Scope::TooLarge { items } => return Ok(Done::Counted { items }),
         Scope::Items(range) => {
             let files = &files[range];
-            (files, classify(spec, context, warm, &model, files)?)
+            (files, classify(spec, context, warm, &model, files, top_k)?)
         }
-        Scope::Join(shards) => (files.as_slice(), join(context, &files, shards)?),
+        Scope::Join(shards) => (files.as_slice(), join(context, &files, shards, part_rows(top_k))?),
     };
     if counts.inputs != files.len() as u64 || counts.inputs != counts.results + counts.errors {
         return Err(JobError::Internal(format!("{counts:?} do not account for {} files", files.len())));
@@ -61,6 +64,7 @@ fn classify(
     warm: &mut WarmModel,
     model: &ModelManifest,
     files: &[UploadedFile],
+    top_k: usize,
 ) -> Result<(Vec<ObjectRef>, PredictionCounts), JobError> {
     let short_side_px = derivative_short_side(context, model)?;
     let network = warm.get(&context.model()?.manifest.digest, || network::load(context, model))?;
@@ -73,7 +77,7 @@ fn classify(
         seed: spec.seed,
         precision: spec.precision,
     };
-    let mut writer = Writer::new(context, &model.classes, spec.top_k as usize);
+    let mut writer = Writer::new(context, &model.classes, top_k);
     let mut waiting = files.iter();
     predict(context, question, |answers| writer.add(waiting.by_ref(), &answers))?;
     writer.finish()
@@ -98,6 +102,11 @@ fn summary(model: &str, counts: PredictionCounts) -> String {
     }
 }
 
+/// Rows of each Parquet file but the last, which has fewer, where a row names so many classes.
+fn part_rows(top_k: usize) -> usize {
+    PART_ROWS.min(PART_PREDICTIONS / top_k.max(1)).max(1)
+}
+
 /// Turns answers into rows, and rows into stored Parquet files.
 struct Writer<'a> {
     context: &'a JobContext,
@@ -111,7 +120,7 @@ struct Writer<'a> {
 impl<'a> Writer<'a> {
     fn new(context: &'a JobContext, classes: &'a [String], top_k: usize) -> Self {
         let (parts, counts) = (Vec::new(), PredictionCounts::default());
-        Self { context, classes, top_k: top_k.min(classes.len()), table: Table::default(), parts, counts }
+        Self { context, classes, top_k, table: Table::default(), parts, counts }
     }
 
     /// Adds the answers about the next of `files`.
@@ -138,7 +147,7 @@ impl<'a> Writer<'a> {
             self.counts.inputs += 1;
             let digest = file.object.digest.as_str();
             self.table.push(Row { path: &file.path, digest, top, classes: self.classes });
-            if self.table.rows() == PART_ROWS {
+            if self.table.rows() == part_rows(self.top_k) {
                 self.store_part()?;
             }
         }
@@ -181,6 +190,12 @@ mod tests {
     fn the_most_probable_come_first_and_equal_ones_by_name() {
         let rows = Probabilities::new(vec![1.0, 0.0, 0.0, 0.0, 0.1, 0.4, 0.1, 0.4], 4);
         assert_eq!(top(&rows, 1, 3), [(1, 0.4), (3, 0.4), (0, 0.1)]);
+    }
+
+    #[test]
+    fn a_part_names_as_many_classes_at_most_whatever_is_asked_of_a_photo() {
+        assert_eq!([1, 5].map(part_rows), [PART_ROWS; 2]);
+        assert_eq!([6, 1_000, usize::MAX].map(part_rows), [41_666, 250, 1]);
     }
 
     #[test]

@@ -8,12 +8,12 @@ use sortinghat_proto::{
 };
 
 use super::{
-    PART_ROWS, failed_to_write,
+    failed_to_write,
     table::{from_parquet, to_parquet},
 };
 use crate::jobs::{JobContext, JobError};
 
-/// Joins what shards have predicted of `files`. Holds one part in memory; the same rows give the same parts, however they
+/// Joins what shards have predicted of `files` into parts of so many rows. Holds one part in memory; the same rows give the same parts, however they
 /// were divided.
 ///
 /// # Errors
@@ -22,9 +22,10 @@ pub(super) fn join(
     context: &JobContext,
     files: &[UploadedFile],
     shards: &[ObjectRef],
+    part_rows: usize,
 ) -> Result<(Vec<ObjectRef>, PredictionCounts), JobError> {
-    let mut joined =
-        Joined { context, files, waiting: Vec::new(), parts: Vec::new(), counts: PredictionCounts::default() };
+    let (waiting, parts, counts) = (Vec::new(), Vec::new(), PredictionCounts::default());
+    let mut joined = Joined { context, files, part_rows, waiting, parts, counts };
     for shard in shards {
         let predictions: PredictionsManifest = context.objects().document(shard)?;
         for part in &predictions.parts {
@@ -43,6 +44,7 @@ fn unreadable(error: parquet::errors::ParquetError) -> JobError {
 struct Joined<'a> {
     context: &'a JobContext,
     files: &'a [UploadedFile],
+    part_rows: usize,
     /// Rows for the next part.
     waiting: Vec<RecordBatch>,
     parts: Vec<ObjectRef>,
@@ -54,8 +56,8 @@ impl Joined<'_> {
         self.context.check_cancelled()?;
         self.count(&rows)?;
         self.context.progress("join", self.counts.inputs, self.files.len() as u64, "photos");
-        while self.waiting_rows() + rows.num_rows() >= PART_ROWS {
-            let fitting = PART_ROWS - self.waiting_rows();
+        while self.waiting_rows() + rows.num_rows() >= self.part_rows {
+            let fitting = self.part_rows - self.waiting_rows();
             self.waiting.push(rows.slice(0, fitting));
             rows = rows.slice(fitting, rows.num_rows() - fitting);
             self.store_part()?;
