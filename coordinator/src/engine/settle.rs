@@ -6,7 +6,12 @@
 
 use std::time::Duration;
 
-use sortinghat_proto::{JobId, Refusal, TaskId, time::UnixMs, v1};
+use sortinghat_proto::{
+    JobId, Refusal, TaskId,
+    limits::{MAX_SHOWN_ATTEMPTS, MAX_TEXT_BYTES},
+    time::UnixMs,
+    v1,
+};
 
 use super::{
     Shared,
@@ -19,15 +24,19 @@ use super::{
 };
 use crate::{
     queue::{Event, Phase, Task},
-    store::{Batch, Expectation, Listener, Range},
+    store::{Batch, Expectation, Listener, MAX_BATCH_BYTES, Range},
 };
 
 /// Jobs that one round settles.
 const JOBS_PER_ROUND: usize = 256;
 /// Steps that a job takes before it is another one's turn.
 const STEPS_PER_JOB: usize = 64;
-/// Events that one step enters, so that its batch stays below its size limit with the longest texts.
-const EVENTS_PER_STEP: usize = 24;
+/// Events that one step enters.
+const EVENTS_PER_STEP: usize = 16;
+/// Of the longest event or attempt: a message, a field and a host, each byte stored as two hexadecimal digits.
+const MAX_EVENT_BYTES: usize = 3 * 2 * MAX_TEXT_BYTES;
+// The batch of a step fits, with the attempts that the job shows and something for the rest.
+const _: () = assert!((EVENTS_PER_STEP + MAX_SHOWN_ATTEMPTS) * MAX_EVENT_BYTES <= MAX_BATCH_BYTES / 16 * 15);
 /// Shards that one step creates or tells to stop.
 const SHARDS_PER_STEP: u32 = 256;
 

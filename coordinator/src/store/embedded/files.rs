@@ -1,6 +1,10 @@
 //! The files of an open store: the tables, and two logs that take turns.
 
-use std::{mem, sync::Arc, thread::JoinHandle};
+use std::{
+    mem,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
 
 use redb::{Database, Durability, StorageBackend};
 
@@ -52,7 +56,7 @@ impl Files {
         let next_seed = files.seed_of(generation + 1);
         let next = files.log_of(generation + 1).resume(next_seed)?;
         if !next.is_empty() {
-            files.freeze();
+            files.freeze()?;
             files.resume()?;
         }
         Ok(files)
@@ -88,7 +92,7 @@ impl Files {
         if bytes >= self.log_bytes {
             self.take_written(bytes >= MOST_LOG_LENGTHS * self.log_bytes)?;
             if self.writing.is_none() {
-                self.freeze();
+                self.freeze()?;
                 let seed = self.seed_of(self.generation);
                 self.log_of(self.generation).begin(seed);
             }
@@ -97,16 +101,18 @@ impl Files {
     }
 
     /// Begins a generation, and to write the one before into the tables, beside everything else.
-    fn freeze(&mut self) {
+    fn freeze(&mut self) -> Result<(), redb::Error> {
         let layer = self.view.recent.clone();
         self.view.recent = layer.next();
         self.view.frozen = Arc::new(layer.clone().into());
         let (database, generation) = (self.database.clone(), self.generation);
         self.generation += 1;
-        self.writing = Some(std::thread::spawn(move || {
+        let write = move || {
             tables::write(&database, &layer, generation)?;
             Tables::of(&database)
-        }));
+        };
+        self.writing = Some(thread::Builder::new().name("store-tables".to_owned()).spawn(write)?);
+        Ok(())
     }
 
     /// Goes on with the new tables if they are written; waits for that if so told.
