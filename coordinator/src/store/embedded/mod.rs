@@ -34,7 +34,7 @@ use view::View;
 /// The length from which a log is written into the tables. What many commits have changed is then written once; memory has it meanwhile.
 const LOG_BYTES: u64 = 2 << 20;
 /// Of the file, kept in memory. What is read often was written lately, and the system keeps the rest as long as there is room.
-const CACHE_BYTES: usize = 256 << 20;
+const CACHE_BYTES: usize = 128 << 20;
 /// Records, or entries of one index, that are read where the caller is.
 const LITTLE: usize = 256;
 
