@@ -148,6 +148,7 @@ struct Shared {
     durations: rates::Durations,
     quota: quota::Quota,
     collections: collection::Collections,
+    next_look: retention::NextLook,
     dice: Mutex<StdRng>,
     draining: CancellationToken,
 }
@@ -187,6 +188,7 @@ impl Engine {
                 durations: rates::Durations::default(),
                 quota: quota::Quota::default(),
                 collections: collection::Collections::default(),
+                next_look: retention::NextLook::default(),
                 draining: CancellationToken::new(),
             }),
         }

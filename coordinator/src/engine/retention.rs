@@ -1,5 +1,7 @@
 //! Forgetting jobs that ended long ago: first a job goes, in one batch, then what it left, some records at a time.
 
+use std::sync::{Mutex, PoisonError};
+
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sortinghat_proto::{JobId, Refusal, TaskId, time::UnixMs};
 
@@ -10,20 +12,36 @@ use super::{
 };
 use crate::store::{Batch, Expectation, Range, Verdict};
 
-/// Jobs that one round forgets.
+/// Jobs that one round looks at.
 const JOBS_PER_ROUND: usize = 64;
 /// Forgotten jobs whose remains one round removes a part of.
 const REMAINS_PER_ROUND: usize = 16;
 /// Records that one batch removes.
 const RECORDS_PER_BATCH: usize = 500;
 
+/// Where the next round looks on, as this process remembers it: jobs that are kept for a reason must not hide those behind them.
+#[derive(Debug, Default)]
+pub(super) struct NextLook(Mutex<String>);
+
+impl NextLook {
+    fn get(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, from: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = from;
+    }
+}
+
 impl Shared {
     /// Forgets jobs that ended longer ago than they are kept, and returns how many. One with children that were not told of its end is
-    /// kept until they were.
+    /// kept until they were. Rounds look at all of them in turn, and then begin again with the oldest.
     pub(super) async fn forget_jobs(&self, now: UnixMs) -> Result<usize, Refusal> {
         let Some(before) = now.0.checked_sub(self.settings.retention_ms) else { return Ok(0) };
-        let due = Range::first(keys::ENDED_JOBS, JOBS_PER_ROUND).until(keys::after_time(UnixMs(before)));
-        let due = self.store.range(due).await?;
+        let due = Range::first(keys::ENDED_JOBS, JOBS_PER_ROUND).from(self.next_look.get());
+        let due = self.store.range(due.until(keys::after_time(UnixMs(before)))).await?;
+        let is_last = due.len() < JOBS_PER_ROUND;
+        self.next_look.set(due.last().filter(|_| !is_last).map(|last| keys::after_entry(last)).unwrap_or_default());
         if due.is_empty() {
             return Ok(0);
         }

@@ -2,7 +2,7 @@
 
 use sortinghat_coordinator::engine::Settings;
 use sortinghat_proto::{
-    JobId,
+    JobId, Tenant,
     v1::{self, ErrorCode, JobState},
 };
 
@@ -85,6 +85,26 @@ async fn a_parent_whose_children_were_not_told_is_kept_until_they_were() {
     assert!(world.engine.get(&world.tenant, &parent).await.is_err());
     let queued = v1::ListJobsRequest { states: vec![JobState::Queued.into()], page_size: 1000, ..Default::default() };
     assert_eq!(world.engine.list(&world.tenant, queued).await.expect("a page").jobs.len(), 300);
+}
+
+#[tokio::test]
+async fn jobs_that_are_kept_do_not_hide_those_that_ended_later() {
+    let world = world().await;
+    let collected: Tenant = "collected".parse().expect("a tenant");
+    world.submit_many(&collected, &request(ingest()), 100).await;
+    let all = world.engine.list(&collected, v1::ListJobsRequest { page_size: 1000, ..Default::default() }).await;
+    for job in all.expect("a page").jobs {
+        world.engine.cancel(&collected, &job.id.parse().expect("an id")).await.expect("it exists");
+    }
+    world.clock.advance_ms(1);
+    let later = world.submit(ingest()).await;
+    world.engine.cancel(&world.tenant, &later).await.expect("it exists");
+    let pass_without_end =
+        r#"{"v":1,"record":{"stage":{"busy":{"pass":1,"until":9000000000000000,"condemned":[]}},"last_removal":0}}"#;
+    world.plant("collection:collected", pass_without_end, Vec::new()).await;
+    assert_eq!(world.pass(KEPT_MS).await.forgotten, 0, "one round looks at as many as are kept");
+    assert_eq!(world.sweep().await.forgotten, 1);
+    assert!(world.engine.get(&world.tenant, &later).await.is_err());
 }
 
 #[tokio::test]
