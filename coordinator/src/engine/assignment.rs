@@ -34,10 +34,10 @@ impl Shared {
     ) -> Result<v1::Lease, Refusal> {
         let assignment = if is_known { None } else { Some(self.assignment(held, lease).await?) };
         Ok(v1::Lease {
-            key: Some(v1::LeaseKey { task_id: held.task.task.id.to_string(), epoch: lease.token.epoch }),
+            key: Some(v1::LeaseKey { task_id: held.task().task.id.to_string(), epoch: lease.token.epoch }),
             ttl_ms: u32::try_from(lease.deadline.ms_since(since)).unwrap_or(u32::MAX),
-            acknowledged_events: held.task.events.acknowledged,
-            cancel: held.task.task.cancel_requested,
+            acknowledged_events: held.task().events.acknowledged,
+            cancel: held.task().task.cancel_requested,
             preempt: lease.preempted.is_some(),
             assignment,
         })
@@ -45,7 +45,7 @@ impl Shared {
 
     async fn assignment(&self, held: &Holding, lease: &Lease) -> Result<v1::Assignment, Refusal> {
         let job = &held.job;
-        let task = &held.task.task;
+        let task = &held.task().task;
         let dataset = self.resolve(job.dataset.as_ref()).await?;
         let model = self.resolve(job.model.as_ref()).await?;
         Ok(v1::Assignment {
@@ -85,7 +85,7 @@ impl Shared {
     async fn made(&self, job: &JobRecord, division: Division) -> Result<Vec<v1::ObjectRef>, Refusal> {
         let indexes = (0..division.shards()).map(|shard| division.shard_index(shard));
         let tasks: Vec<TaskId> = indexes.map(|index| TaskId::new(job.id.clone(), index)).collect();
-        let keys: Vec<String> = tasks.iter().map(keys::task).collect();
+        let keys: Vec<String> = tasks.iter().map(keys::shard).collect();
         let made = |(task, record): (TaskId, Option<Versioned<TaskRecord>>)| match record
             .map(|record| record.value.task.state)
         {

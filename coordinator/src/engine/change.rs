@@ -11,12 +11,12 @@ use super::{
     history,
     keys::{self, QueueName},
     ledger::Ledger,
-    load::Loaded,
+    load::{Loaded, LoadedShard},
     records::{self, ArtifactRecord, AttemptEvents, JobRecord, LastVersionRecord, TaskRecord},
     shards::{self, LastShard},
 };
 use crate::{
-    queue::{Division, Event, Output, Phase, Rejection, Rules, State, check_step, transition},
+    queue::{Division, Event, Output, Phase, Rejection, Rules, State, Task, check_step, transition},
     store::{Batch, Expectation},
 };
 
@@ -33,15 +33,21 @@ pub(super) struct Change<'a> {
     before: &'a Loaded,
     now: UnixMs,
     ledger: Ledger<'a>,
-    pub(super) task: TaskRecord,
-    /// Events of a shard, which its job will enter.
-    waiting: Vec<job_event::Event>,
+    /// If the task is a shard; else it changes with its job.
+    shard: Option<ChangedShard<'a>>,
     /// Set before an attempt that may commit is ended.
     pub(super) reservation: Option<Reservation>,
     /// Set before an attempt is ended that may find its job too large for one task.
     pub(super) division: Option<Division>,
     batch: Batch,
     counters: Vec<Counter>,
+}
+
+/// A shard, and events that its job will enter.
+struct ChangedShard<'a> {
+    before: &'a LoadedShard,
+    task: TaskRecord,
+    waiting: Vec<job_event::Event>,
 }
 
 /// A change that can be applied, and what follows once it was.
@@ -57,7 +63,15 @@ pub(super) struct Prepared {
 #[derive(Debug, Clone)]
 pub(super) struct Holding {
     pub(super) job: JobRecord,
-    pub(super) task: TaskRecord,
+    /// If the task is a shard; else it is the one in the job's record.
+    pub(super) shard: Option<TaskRecord>,
+}
+
+impl Holding {
+    /// The task.
+    pub(super) fn task(&self) -> &TaskRecord {
+        self.shard.as_ref().unwrap_or(&self.job.task)
+    }
 }
 
 impl Prepared {
@@ -72,12 +86,13 @@ impl Prepared {
 impl<'a> Change<'a> {
     /// No change yet.
     pub(super) fn new(before: &'a Loaded, now: UnixMs) -> Self {
+        let shard = before.shard.as_ref();
+        let shard = shard.map(|before| ChangedShard { before, task: before.task.value.clone(), waiting: Vec::new() });
         Self {
             before,
             now,
             ledger: Ledger::new(&before.job, now),
-            task: before.task.value.clone(),
-            waiting: Vec::new(),
+            shard,
             reservation: None,
             division: None,
             batch: Batch::default(),
@@ -95,36 +110,38 @@ impl<'a> Change<'a> {
         &self.ledger.job
     }
 
-    fn is_shard(&self) -> bool {
-        self.before.shards.is_some()
+    /// The task as it will be.
+    pub(super) fn task(&self) -> &TaskRecord {
+        self.shard.as_ref().map_or(&self.ledger.job.task, |shard| &shard.task)
+    }
+
+    /// The task, to be changed.
+    pub(super) fn task_mut(&mut self) -> &mut TaskRecord {
+        self.shard.as_mut().map_or(&mut self.ledger.job.task, |shard| &mut shard.task)
     }
 
     /// Lets an event happen, by the rules.
     pub(super) fn happen(&mut self, event: &Event, rules: &Rules) -> Result<(), Rejection> {
-        let (after, effects) = transition(&self.task.task, event, self.now, rules)?;
-        let before = std::mem::replace(&mut self.task.task, after);
-        if before.last_epoch != self.task.task.last_epoch {
-            self.task.events = AttemptEvents::default();
+        let (after, effects) = transition(&self.task().task, event, self.now, rules)?;
+        let record = self.task_mut();
+        let before = std::mem::replace(&mut record.task, after);
+        if before.last_epoch != record.task.last_epoch {
+            record.events = AttemptEvents::default();
         }
         for effect in effects {
-            let entry = history::event(effect, &self.task.task.id, &self.task.host, self.now);
+            let record = self.task();
+            let entry = history::event(effect, &record.task.id, &record.host, self.now);
             self.count(&entry);
             self.record(entry);
         }
-        if !self.is_shard() {
-            let (from, to) = (Phase::from(&before.state), Phase::from(&self.task.task.state));
-            let has_ended = !before.state.is_terminal() && self.task.task.state.is_terminal();
-            self.move_job(from, to, has_ended)?;
-        }
-        Ok(())
+        if self.shard.is_some() { Ok(()) } else { self.move_job(&before) }
     }
 
     /// Appends an event to the job's history; a shard leaves it for its job to enter.
     pub(super) fn record(&mut self, event: job_event::Event) {
-        if self.is_shard() {
-            self.waiting.push(event);
-        } else {
-            self.ledger.record(event);
+        match &mut self.shard {
+            Some(shard) => shard.waiting.push(event),
+            None => self.ledger.record(event),
         }
     }
 
@@ -163,20 +180,22 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Moves the job along with the task that alone decides what becomes of it.
-    fn move_job(&mut self, from: Phase, to: Phase, has_ended: bool) -> Result<(), Rejection> {
-        let mut job = self.ledger.job.clone();
-        job.cancel_requested |= self.task.task.cancel_requested;
-        job.counts = job.counts.moved(from, to);
-        if has_ended {
-            self.take_result(&mut job)?;
+    /// Moves the job along with its task, which alone decides what becomes of it.
+    fn move_job(&mut self, task_before: &Task) -> Result<(), Rejection> {
+        let job = &mut self.ledger.job;
+        let (was, task) = (job.state(), &job.task.task);
+        job.cancel_requested |= task.cancel_requested;
+        job.counts = job.counts.moved(Phase::from(&task_before.state), Phase::from(&task.state));
+        if !task_before.state.is_terminal() && task.state.is_terminal() {
+            self.take_result()?;
         }
-        self.ledger.become_job(job);
+        self.ledger.enter_state(was);
         Ok(())
     }
 
-    fn take_result(&mut self, job: &mut JobRecord) -> Result<(), Rejection> {
-        match self.task.task.state.clone() {
+    fn take_result(&mut self) -> Result<(), Rejection> {
+        let job = &mut self.ledger.job;
+        match job.task.task.state.clone() {
             State::Succeeded { output: Output::Made { manifest, summary }, .. } => {
                 let reserved = self.reservation.take();
                 job.output = Some(v1::JobOutput {
@@ -216,38 +235,37 @@ impl<'a> Change<'a> {
     /// become durable.
     pub(super) fn prepare(mut self) -> Result<Option<Prepared>, Refusal> {
         let before = self.before;
-        let unchanged = self.ledger.is_unchanged() && self.task == before.task.value;
-        if unchanged && self.batch.removals.is_empty() {
+        let is_shard_unchanged = self.shard.as_ref().is_none_or(|shard| shard.task == shard.before.task.value);
+        if self.ledger.is_unchanged() && is_shard_unchanged && self.batch.removals.is_empty() {
             return Ok(None);
         }
-        if let Err(violation) = check_step(&before.task.value.task, &self.task.task, self.now) {
+        let mut batch = std::mem::take(&mut self.batch);
+        let (was, is) = (&before.task().task, &self.task().task);
+        if let Err(violation) = check_step(was, is, self.now) {
             metrics::counter!("sortinghat_invariant_violations_total").increment(1);
-            tracing::error!(task = %self.task.task.id, %violation, "refused a step that breaks an invariant");
+            tracing::error!(task = %is.id, %violation, "refused a step that breaks an invariant");
             return Err(Refusal::new(ErrorCode::Internal, violation.to_string()));
         }
-        let mut last_shard = None;
-        let (mut batch, mut counters) = (self.batch, self.counters);
-        let job = if let Some(go_by) = &before.shards {
-            last_shard = shards::move_shard(&mut batch, before, go_by, &self.task.task);
-            shards::hand_over(&mut batch, &mut self.task, self.waiting, self.now);
-            self.ledger.job
-        } else {
-            let (job, counted) = self.ledger.write_to(&mut batch);
-            counters.extend(counted);
-            job
+        place(&mut batch, &before.job.value, was, is, self.now);
+        let (mut counters, mut last_shard) = (self.counters, None);
+        let after = match self.shard {
+            Some(ChangedShard { before: shard, task, waiting }) => {
+                last_shard = shards::move_shard(&mut batch, &before.job.value, shard, &task.task);
+                let task = shards::write(&mut batch, shard, task, waiting, self.now);
+                Holding { job: self.ledger.job, shard: Some(task) }
+            }
+            None => {
+                let (job, counted) = self.ledger.write_to(&mut batch);
+                counters.extend(counted);
+                Holding { job, shard: None }
+            }
         };
-        let task_key = keys::task(&self.task.task.id);
-        batch.checks.push((task_key.clone(), Expectation::Version(before.task.version)));
-        batch.writes.push((task_key, records::encode(&self.task)));
-        place(&mut batch, before, &self.task, self.now);
-        Ok(Some(Prepared { batch, after: Holding { job, task: self.task }, counters, last_shard }))
+        Ok(Some(Prepared { batch, after, counters, last_shard }))
     }
 }
 
 /// Moves the task's index entries, counts it where it now is, and hints whoever waits for that.
-fn place(batch: &mut Batch, before: &Loaded, task: &TaskRecord, now: UnixMs) {
-    let (was, is) = (&before.task.value.task, &task.task);
-    let job = &before.job.value;
+fn place(batch: &mut Batch, job: &JobRecord, was: &Task, is: &Task, now: UnixMs) {
     let rank = job.rank();
     let (old, new) = (keys::placement(was, &rank), keys::placement(is, &rank));
     batch.removals.extend(old.iter().filter(|entry| !new.contains(entry)).cloned());

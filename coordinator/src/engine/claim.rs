@@ -262,7 +262,7 @@ impl Shared {
             let inputs = self.inputs(&loaded).await?;
             let mut picks: HashMap<TaskId, Pick> = picks.into_iter().collect();
             for (loaded, inputs) in loaded.into_iter().zip(inputs) {
-                let Some(pick) = picks.remove(&loaded.task.value.task.id) else { continue };
+                let Some(pick) = picks.remove(loaded.id()) else { continue };
                 match gates.gate(&loaded.job.value) {
                     _ if loaded.is_stopping() => picked.cancel(round, &pick, loaded),
                     Gate::Cancelled => picked.cancel(round, &pick, loaded),
@@ -291,7 +291,7 @@ impl Shared {
             let mut change = Change::new(loaded, now);
             gates.hold(&mut change);
             let event = if candidate.is_some() {
-                claimant.host.clone_into(&mut change.task.host);
+                claimant.host.clone_into(&mut change.task_mut().host);
                 Event::Claim(claimant.id.clone())
             } else {
                 Event::Cancel
@@ -309,7 +309,7 @@ impl Shared {
         let leased = changed.into_iter().zip(applied).filter_map(|(candidate, applied)| Some((candidate?, applied?)));
         let (leased, tasks): (Vec<&Candidate>, Vec<Holding>) = leased.unzip();
         self.claims.served(leased.iter().map(|candidate| &candidate.pick));
-        leased.iter().for_each(|candidate| self.left.taken(&candidate.loaded.task.value.task.id));
+        leased.iter().for_each(|candidate| self.left.taken(candidate.loaded.id()));
         Ok(Claimed { tasks, raced })
     }
 }

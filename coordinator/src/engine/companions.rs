@@ -25,7 +25,7 @@ impl Companions {
 
     /// Whose slots become free with those that wait, each as often as one does.
     pub(super) fn freed_slots(&self) -> impl Iterator<Item = &Tenant> {
-        let ends = |after: &&Holding| after.task.task.lease().is_none();
+        let ends = |after: &&Holding| after.task().task.lease().is_none();
         self.waiting.iter().map(|(_, change)| &change.after).filter(ends).map(|after| &after.job.tenant)
     }
 

@@ -63,7 +63,7 @@ impl Shared {
     /// next round tries again.
     async fn tell(&self, parent: &JobId, loaded: &Loaded, now: UnixMs) -> Result<bool, Refusal> {
         let mut change = Change::new(loaded, now);
-        if loaded.task.value.task.state == State::Blocked {
+        if loaded.task().task.state == State::Blocked {
             let parents = self.jobs(loaded.job.value.parents.iter().cloned()).await?;
             // Now, and not when it runs: by then a parent may have been forgotten.
             parents.iter().for_each(|parent| change.take_over(&parent.value));

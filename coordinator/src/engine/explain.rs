@@ -70,15 +70,13 @@ impl Shared {
     /// started last, else the first that has not ended. `None` while the job goes from one to the other.
     async fn telling_task(&self, job: &JobRecord) -> Result<Option<Task>, Refusal> {
         let running = job.attempts.iter().rfind(|attempt| attempt.0.outcome() == AttemptOutcome::Unspecified);
-        let tasks = match (job.open_shards(), running) {
-            (None, _) => vec![job.deciding_task()],
-            (Some(_), Some(attempt)) => vec![TaskId::new(job.id.clone(), attempt.0.task)],
-            (Some(stage), None) => {
-                let indexes = (0..stage.created).map(|shard| stage.division.shard_index(shard));
-                indexes.map(|index| TaskId::new(job.id.clone(), index)).collect()
-            }
+        let indexes = match (job.open_shards(), running) {
+            (None, _) => return Ok(Some(job.task.task.clone()).filter(|task| !task.state.is_terminal())),
+            (Some(_), Some(attempt)) => vec![attempt.0.task],
+            (Some(stage), None) => (0..stage.created).map(|shard| stage.division.shard_index(shard)).collect(),
         };
-        let keys: Vec<String> = tasks.iter().map(keys::task).collect();
+        let keys = indexes.into_iter().map(|index| keys::shard(&TaskId::new(job.id.clone(), index)));
+        let keys: Vec<String> = keys.collect();
         let mut records = self.read_all::<TaskRecord>(&keys).await?.into_iter().flatten();
         Ok(records.find(|task| !task.value.task.state.is_terminal()).map(|task| task.value.task))
     }

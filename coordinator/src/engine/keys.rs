@@ -53,8 +53,8 @@ pub(super) fn job(id: &JobId) -> String {
     format!("job:{id}")
 }
 
-/// Record of a task.
-pub(super) fn task(id: &TaskId) -> String {
+/// Record of a shard's task; every other task is a part of its job's record.
+pub(super) fn shard(id: &TaskId) -> String {
     format!("task:{id}")
 }
 
@@ -116,9 +116,9 @@ pub(super) fn after_unsettled(job: &JobId) -> String {
     format!("{job};")
 }
 
-/// Record of one event of a job's history.
-pub(super) fn event(job: &JobId, sequence: u64) -> String {
-    format!("event:{job}:{sequence:012}")
+/// Record of successive events of a job's history that end with this one.
+pub(super) fn history(job: &JobId, last: u64) -> String {
+    format!("history:{job}:{last:012}")
 }
 
 /// Record of the job that was accepted under an idempotency key.

@@ -1,6 +1,7 @@
 //! A job's record and history as a change will leave them.
 
 use metrics::Counter;
+use prost::Message as _;
 use sortinghat_proto::{
     time::UnixMs,
     v1::{self, JobState, job_event},
@@ -9,16 +10,20 @@ use sortinghat_proto::{
 use super::{
     history, keys,
     load::Versioned,
-    records::{self, EventRecord, JobRecord},
+    records::{self, EventRecord, HistoryPage, JobRecord},
 };
 use crate::store::{Batch, Expectation};
+
+/// Events that a job's record holds itself: all of a job that meets with nothing unusual, and they are short.
+const MAX_RECENT_EVENTS: usize = 8;
+/// Bytes of these.
+const MAX_RECENT_BYTES: usize = 4096;
 
 /// What a change enters in a job, not applied yet.
 pub(super) struct Ledger<'a> {
     before: &'a Versioned<JobRecord>,
     now: UnixMs,
     pub(super) job: JobRecord,
-    history: Vec<v1::JobEvent>,
     /// Counts of what is known once it is applied.
     pub(super) counters: Vec<Counter>,
 }
@@ -26,7 +31,7 @@ pub(super) struct Ledger<'a> {
 impl<'a> Ledger<'a> {
     /// Nothing entered yet.
     pub(super) fn new(before: &'a Versioned<JobRecord>, now: UnixMs) -> Self {
-        Self { before, now, job: before.value.clone(), history: Vec::new(), counters: Vec::new() }
+        Self { before, now, job: before.value.clone(), counters: Vec::new() }
     }
 
     /// Whether nothing was entered.
@@ -43,19 +48,16 @@ impl<'a> Ledger<'a> {
     pub(super) fn record_at(&mut self, time_unix_ms: i64, event: job_event::Event) {
         history::enter(&mut self.job, &event);
         self.job.last_event += 1;
-        self.history.push(v1::JobEvent { sequence: self.job.last_event, time_unix_ms, event: Some(event) });
+        let event = v1::JobEvent { sequence: self.job.last_event, time_unix_ms, event: Some(event) };
+        self.job.recent_events.push(EventRecord(event));
     }
 
-    /// Changes what the job's state follows from, and enters the state if it is another one then.
-    pub(super) fn become_job(&mut self, job: JobRecord) {
-        let before = std::mem::replace(&mut self.job, job);
-        if self.job.state() != before.state() {
-            self.enter_state();
-        }
-    }
-
-    fn enter_state(&mut self) {
+    /// Enters the job's state if it is not what it `was` any more, after what it follows from has changed.
+    pub(super) fn enter_state(&mut self, was: JobState) {
         let state = self.job.state();
+        if state == was {
+            return;
+        }
         let (failure, output) = match state {
             JobState::Failed | JobState::Cancelled => (self.job.failure.clone(), None),
             JobState::Succeeded => (None, self.job.output.clone()),
@@ -73,24 +75,29 @@ impl<'a> Ledger<'a> {
 
     /// Adds all of it to a batch, which then applies only if the job is still as it was read; returns the job as it is then, and
     /// what to count.
-    pub(super) fn write_to(self, batch: &mut Batch) -> (JobRecord, Vec<Counter>) {
+    pub(super) fn write_to(mut self, batch: &mut Batch) -> (JobRecord, Vec<Counter>) {
         let key = keys::job(&self.job.id);
         batch.checks.push((key.clone(), Expectation::Version(self.before.version)));
-        if self.is_unchanged() {
-            return (self.job, self.counters);
-        }
+        self.turn_page(batch);
         self.move_entries(batch);
         if self.job.has_ended() && !self.before.value.has_ended() && self.job.has_children {
             batch.insertions.push((keys::ENDED_PARENTS.to_owned(), self.job.id.to_string()));
         }
         batch.topics.push(key.as_str().into());
         batch.writes.push((key, records::encode(&self.job)));
-        for event in self.history {
-            let key = keys::event(&self.job.id, event.sequence);
-            batch.checks.push((key.clone(), Expectation::Absent));
-            batch.writes.push((key, records::encode(&EventRecord(event))));
-        }
         (self.job, self.counters)
+    }
+
+    /// Moves the newest events into a page once they are too many for the job's record.
+    fn turn_page(&mut self, batch: &mut Batch) {
+        let recent = &mut self.job.recent_events;
+        let bytes: usize = recent.iter().map(|event| event.0.encoded_len()).sum();
+        if recent.len() <= MAX_RECENT_EVENTS && bytes <= MAX_RECENT_BYTES {
+            return;
+        }
+        let (key, page) = (keys::history(&self.job.id, self.job.last_event), HistoryPage(std::mem::take(recent)));
+        batch.checks.push((key.clone(), Expectation::Absent));
+        batch.writes.push((key, records::encode(&page)));
     }
 
     /// Moves the job's index entries, and counts it in the state that it now has.

@@ -28,21 +28,38 @@ pub(super) struct Versioned<T> {
 #[derive(Debug, Clone)]
 pub(super) struct Loaded {
     pub(super) job: Versioned<JobRecord>,
+    /// If the task is a shard; else it is the one in the job's record.
+    pub(super) shard: Option<LoadedShard>,
+}
+
+/// A shard, as read.
+#[derive(Debug, Clone)]
+pub(super) struct LoadedShard {
     pub(super) task: Versioned<TaskRecord>,
-    /// For a shard, and for no other task: what all shards of the job go by.
-    pub(super) shards: Option<Versioned<ShardsRecord>>,
+    /// What all shards of the job go by.
+    pub(super) go_by: Versioned<ShardsRecord>,
 }
 
 impl From<Loaded> for Holding {
     fn from(loaded: Loaded) -> Self {
-        Self { job: loaded.job.value, task: loaded.task.value }
+        Self { job: loaded.job.value, shard: loaded.shard.map(|shard| shard.task.value) }
     }
 }
 
 impl Loaded {
+    /// The task.
+    pub(super) fn task(&self) -> &TaskRecord {
+        self.shard.as_ref().map_or(&self.job.value.task, |shard| &shard.task.value)
+    }
+
+    /// The task's id.
+    pub(super) fn id(&self) -> &TaskId {
+        &self.task().task.id
+    }
+
     /// Whether it is a shard that shall not run any more.
     pub(super) fn is_stopping(&self) -> bool {
-        self.shards.as_ref().is_some_and(|shards| shards.value.stop.is_some())
+        self.shard.as_ref().is_some_and(|shard| shard.go_by.value.stop.is_some())
     }
 }
 
@@ -76,39 +93,45 @@ impl Shared {
         Ok(self.read_all(&[key]).await?.pop().flatten())
     }
 
-    /// Reads tasks with their jobs; those that do not exist are left out.
+    /// Reads tasks with their jobs, in this order and each once; those that do not exist are left out.
     pub(super) async fn load(&self, ids: &[TaskId]) -> Result<Vec<Loaded>, Refusal> {
         // Many of them may be shards of one job.
         let jobs: BTreeSet<&JobId> = ids.iter().map(TaskId::job).collect();
-        let keys: Vec<String> = ids.iter().map(keys::task).chain(jobs.iter().map(|job| keys::job(job))).collect();
-        let mut tasks = self.store.read(&keys).await?;
-        let records = decode_all::<JobRecord>(&keys[ids.len()..], tasks.split_off(ids.len()))?;
-        let tasks = decode_all::<TaskRecord>(&keys, tasks)?;
-        let jobs: BTreeMap<&JobId, Option<Versioned<JobRecord>>> = jobs.into_iter().zip(records).collect();
-        let both = |(id, task): (&TaskId, Option<_>)| {
-            let job = jobs.get(id.job()).cloned().flatten()?;
-            Some(Loaded { job, task: task?, shards: None })
-        };
-        let loaded = ids.iter().zip(tasks).filter_map(both).collect();
-        self.with_shards(loaded).await
+        let keys: Vec<String> = jobs.iter().map(|job| keys::job(job)).collect();
+        let records = self.read_all::<JobRecord>(&keys).await?;
+        let jobs = jobs.into_iter().zip(records).filter_map(|(id, job)| Some((id, job?)));
+        let mut jobs: BTreeMap<&JobId, Versioned<JobRecord>> = jobs.collect();
+        let is_shard =
+            |id: &&TaskId| jobs.get(id.job()).is_some_and(|job| matches!(job.value.role(id), Role::Shard(_)));
+        let mut shards = self.load_shards(ids.iter().filter(is_shard).collect()).await?;
+        let loaded = ids.iter().filter_map(|id| {
+            let job = jobs.get(id.job())?;
+            match shards.remove(id) {
+                Some(shard) => Some(Loaded { job: job.clone(), shard: Some(shard) }),
+                None if job.value.task.task.id != *id => None,
+                None if job.value.shards.is_some() => Some(Loaded { job: job.clone(), shard: None }),
+                None => Some(Loaded { job: jobs.remove(id.job())?, shard: None }),
+            }
+        });
+        Ok(loaded.collect())
     }
 
-    /// Adds to shards what they go by.
-    async fn with_shards(&self, loaded: Vec<Loaded>) -> Result<Vec<Loaded>, Refusal> {
-        let is_shard = |loaded: &Loaded| {
-            matches!(loaded.job.value.role(&loaded.task.value.task.id), Role::Shard(_))
-                .then(|| keys::shards(&loaded.job.value.id))
-        };
-        let keys: Vec<String> = loaded.iter().filter_map(is_shard).collect();
-        if keys.is_empty() {
-            return Ok(loaded);
+    async fn load_shards<'i>(&self, ids: Vec<&'i TaskId>) -> Result<BTreeMap<&'i TaskId, LoadedShard>, Refusal> {
+        if ids.is_empty() {
+            return Ok(BTreeMap::new());
         }
-        let mut records = self.read_all::<ShardsRecord>(&keys).await?.into_iter();
-        let add = |task: Loaded| match is_shard(&task) {
-            Some(_) => records.next().flatten().map(|shards| Loaded { shards: Some(shards), ..task }),
-            None => Some(task),
+        let jobs: BTreeSet<&JobId> = ids.iter().map(|id| id.job()).collect();
+        let keys = ids.iter().map(|id| keys::shard(id)).chain(jobs.iter().map(|job| keys::shards(job)));
+        let keys: Vec<String> = keys.collect();
+        let mut tasks = self.store.read(&keys).await?;
+        let go_by = decode_all::<ShardsRecord>(&keys[ids.len()..], tasks.split_off(ids.len()))?;
+        let go_by: BTreeMap<&JobId, Option<Versioned<ShardsRecord>>> = jobs.into_iter().zip(go_by).collect();
+        let tasks = decode_all::<TaskRecord>(&keys, tasks)?;
+        let both = |(id, task): (&'i TaskId, Option<_>)| {
+            let go_by = go_by.get(id.job()).cloned().flatten()?;
+            Some((id, LoadedShard { task: task?, go_by }))
         };
-        Ok(loaded.into_iter().filter_map(add).collect())
+        Ok(ids.into_iter().zip(tasks).filter_map(both).collect())
     }
 
     /// Reads jobs, whoever they belong to; those that do not exist are left out.

@@ -70,7 +70,7 @@ impl Shared {
         }
         let ids: Vec<TaskId> = entries.iter().filter_map(|entry| keys::task_of_entry(entry)).collect();
         let running = |loaded: Loaded| {
-            let lease = loaded.task.value.task.lease()?.clone();
+            let lease = loaded.task().task.lease()?.clone();
             Some(Running { lease, rank: loaded.job.value.rank(), loaded })
         };
         let mut running: Vec<Running> = self.load(&ids).await?.into_iter().filter_map(running).collect();
@@ -127,7 +127,7 @@ impl Shared {
         }
         running.iter().position(|running| {
             running.lease.preempted.is_none()
-                && !running.loaded.task.value.task.cancel_requested
+                && !running.loaded.task().task.cancel_requested
                 && now.ms_since(running.lease.started) >= MIN_RUN_BEFORE_PREEMPTION_MS
                 && is_more_urgent(waiting, &running.rank)
                 && self.is_fair(&waiting.queue.tenant, &running.rank.queue.tenant, slots)

@@ -144,7 +144,7 @@ impl Shared {
     /// Whether a worker should leave a task that it could take, because a better one is there. That one is woken, but only once: two
     /// workers may each hold the other for better.
     pub(super) fn is_left(&self, claimant: &Claimant, loaded: &Loaded, inputs: &Inputs, now: UnixMs) -> bool {
-        let task = &loaded.task.value.task.id;
+        let task = loaded.id();
         let requirements = &loaded.job.value.requirements;
         let is_idle = |worker: &WorkerId| self.sessions.is_idle(worker, requirements, now, self.polling_ms());
         if let Some(better) = self.cached.another_with(&claimant.id, inputs, is_idle)
@@ -175,7 +175,7 @@ impl Shared {
 
 /// The machine on which a task's last attempt died, if that is how it ended.
 fn host_of_death(loaded: &Loaded) -> Option<&str> {
-    let epoch = loaded.task.value.task.last_epoch;
+    let epoch = loaded.task().task.last_epoch;
     let attempts = &loaded.job.value.attempts;
     let last: &v1::Attempt = &attempts.iter().rfind(|attempt| attempt.0.epoch == epoch)?.0;
     let died = matches!(last.outcome(), AttemptOutcome::Crashed | AttemptOutcome::Lost);

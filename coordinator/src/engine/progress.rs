@@ -63,7 +63,7 @@ impl ProgressBoard {
         let running = tasks.get(&job.id)?;
         match job.open_shards() {
             Some(stage) => sum(stage, running),
-            None => running.get(&job.deciding_task().index()).map(|(progress, _)| progress.clone()),
+            None => running.get(&job.task.task.id.index()).map(|(progress, _)| progress.clone()),
         }
     }
 

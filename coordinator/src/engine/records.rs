@@ -50,7 +50,7 @@ pub(super) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, 
     }
 }
 
-/// A job. Changes with every event of its history.
+/// A job and, as nearly all jobs are one task, that task. Changes with every event of its history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct JobRecord {
     pub(super) id: JobId,
@@ -78,6 +78,8 @@ pub(super) struct JobRecord {
     pub(super) finished: Option<UnixMs>,
     /// Its tasks by phase; the shards of a divided job, once all have ended badly, as one.
     pub(super) counts: TaskCounts,
+    /// The task that alone decides what becomes of it. While shards do, the one that has counted its items.
+    pub(super) task: TaskRecord,
     #[serde(with = "wire::optional")]
     pub(super) failure: Option<v1::Failure>,
     #[serde(with = "wire::optional")]
@@ -86,6 +88,8 @@ pub(super) struct JobRecord {
     pub(super) attempts: Vec<StoredAttempt>,
     /// The sequence of the newest event.
     pub(super) last_event: u64,
+    /// The newest events, oldest first; those before are in pages of their own.
+    pub(super) recent_events: Vec<EventRecord>,
     /// It is being stopped: its user wants that, or its deadline has passed.
     pub(super) cancel_requested: bool,
     /// Some job named it as a parent.
@@ -126,14 +130,19 @@ impl JobRecord {
         self.shards.as_ref().map(|stage| stage.division)
     }
 
+    /// The indexes of its shards' tasks, whether or not they exist yet.
+    pub(super) fn shard_indexes(&self) -> Range<u32> {
+        self.division().map_or(0..0, |division| division.shard_index(0)..division.finish_index())
+    }
+
     /// What a task of it does.
     pub(super) fn role(&self, task: &TaskId) -> Role {
         Role::of(task.index(), self.division())
     }
 
-    /// The task that alone decides what becomes of it, unless shards do.
-    pub(super) fn deciding_task(&self) -> TaskId {
-        TaskId::new(self.id.clone(), self.division().map_or(0, Division::finish_index))
+    /// The sequence of the newest event that is in a page; 0 if none is.
+    pub(super) fn last_paged_event(&self) -> u64 {
+        self.last_event - self.recent_events.len() as u64
     }
 
     /// Where its ready tasks wait.
@@ -232,7 +241,7 @@ impl Stop {
     }
 }
 
-/// A task, and what is known of its newest attempt.
+/// A task, and what is known of its newest attempt. A record of its own for shards, else a part of its job's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct TaskRecord {
     pub(super) task: Task,
@@ -278,6 +287,10 @@ pub(super) struct AttemptEvents {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct EventRecord(#[serde(with = "wire")] pub(super) v1::JobEvent);
 
+/// Successive events of a job's history, known by the sequence of the last one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct HistoryPage(pub(super) Vec<EventRecord>);
+
 /// What was accepted under an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AcceptedRecord {
@@ -289,10 +302,10 @@ pub(super) struct AcceptedRecord {
 /// What may be left of a forgotten job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct RemainsRecord {
-    /// Its tasks, by index.
-    pub(super) tasks: Range<u32>,
-    /// Its history, by sequence.
-    pub(super) events: Range<u64>,
+    /// Its shards, by the index of the task.
+    pub(super) shards: Range<u32>,
+    /// Pages of its history, by the sequence of the last event.
+    pub(super) history: Range<u64>,
 }
 
 /// An immutable artifact.

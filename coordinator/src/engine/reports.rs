@@ -214,7 +214,7 @@ impl Shared {
         if entered == Entered::Stale {
             return Ok(stale);
         }
-        intake.events |= change.task.events.acknowledged > loaded.task.value.events.acknowledged;
+        intake.events |= change.task().events.acknowledged > loaded.task().events.acknowledged;
         Ok(Step { intake, entered, prepared: change.prepare()?, outcome, is_certain })
     }
 
@@ -245,7 +245,7 @@ impl Shared {
         loaded: &Loaded,
         change: &mut Change<'_>,
     ) -> Result<Option<Outcome>, Refusal> {
-        let held = loaded.task.value.task.lease().filter(|lease| lease.token == report.token);
+        let held = loaded.task().task.lease().filter(|lease| lease.token == report.token);
         let (Some(lease), Some(Outcome::Succeeded(output))) = (held, report.outcome.as_ref()) else {
             return Ok(report.outcome.clone());
         };
@@ -281,7 +281,7 @@ impl Shared {
     /// another.
     async fn heed_bulk_cancellation(&self, change: &mut Change<'_>, outcome: &Outcome) -> Result<(), Refusal> {
         let is_result = matches!(outcome, Outcome::Succeeded(Output::Made { .. }));
-        if is_result || change.task.task.cancel_requested {
+        if is_result || change.task().task.cancel_requested {
             return Ok(());
         }
         let gates = self.gates(std::iter::once(&change.job().tenant)).await?;
@@ -309,7 +309,7 @@ impl Shared {
         outcome: Option<&Outcome>,
     ) -> Result<Entered, Refusal> {
         let Intake { report, held_ms, idle_ms, .. } = *intake;
-        let Some(lease) = change.task.task.lease().filter(|lease| lease.token == report.token).cloned() else {
+        let Some(lease) = change.task().task.lease().filter(|lease| lease.token == report.token).cloned() else {
             let repeated = outcome.is_some_and(|outcome| {
                 change.happen(&Event::End(report.token.clone(), outcome.clone()), &self.rules).is_ok()
             });
@@ -318,7 +318,7 @@ impl Shared {
             }
             return Ok(Entered::Stale);
         };
-        let acknowledged = change.task.events.acknowledged;
+        let acknowledged = change.task().events.acknowledged;
         let mut new_events = report.events.iter().filter(|event| event.sequence > acknowledged);
         for event in new_events.by_ref().take(EVENTS_PER_BATCH) {
             self.enter_event(change, &report.token, event)?;
@@ -342,7 +342,7 @@ impl Shared {
 
     fn enter_event(&self, change: &mut Change<'_>, token: &Token, event: &v1::AttemptEvent) -> Result<(), Refusal> {
         use attempt_event::Event as Wire;
-        change.task.events.acknowledged = event.sequence;
+        change.task_mut().events.acknowledged = event.sequence;
         match event.event.clone() {
             Some(Wire::EpochFinished(metrics)) => change.record_of_attempt(job_event::Event::EpochFinished(metrics)),
             Some(Wire::Notice(notice)) => {
@@ -358,20 +358,20 @@ impl Shared {
                 }
                 Err(refusal) => tracing::warn!(%refusal, "ignored a checkpoint"),
             },
-            None => tracing::warn!(task = %change.task.task.id, "ignored an event of an unknown kind"),
+            None => tracing::warn!(task = %change.task().task.id, "ignored an event of an unknown kind"),
         }
         Ok(())
     }
 
     /// How long a successful attempt took, for estimates.
     fn note_duration(&self, outcome: Option<&Outcome>, loaded: &Loaded, now: UnixMs) {
-        if let (Some(Outcome::Succeeded(_)), Some(lease)) = (outcome, loaded.task.value.task.lease()) {
+        if let (Some(Outcome::Succeeded(_)), Some(lease)) = (outcome, loaded.task().task.lease()) {
             self.durations.note(loaded.job.value.kind, now.ms_since(lease.started));
         }
     }
 
     fn note_progress(&self, report: &LeaseReport, loaded: &Loaded, now: UnixMs) {
-        let task = &loaded.task.value.task.id;
+        let task = loaded.id();
         match &report.progress {
             _ if report.outcome.is_some() => self.progress.clear(task),
             Some(progress) => self.progress.set(task, progress.clone(), now),
@@ -384,7 +384,7 @@ impl Change<'_> {
     /// Appends an attempt's event to the job's history, within the limits of one attempt; beyond them it is only counted.
     fn record_of_attempt(&mut self, event: job_event::Event) {
         let is_log = matches!(event, job_event::Event::Log(_));
-        let events = &mut self.task.events;
+        let events = &mut self.task_mut().events;
         let is_full = events.recorded >= MAX_EVENTS_PER_ATTEMPT;
         let is_log_full = is_log && events.log_lines >= MAX_EVENTS_PER_ATTEMPT / 4;
         if is_full || is_log_full {

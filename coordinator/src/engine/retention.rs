@@ -67,17 +67,11 @@ impl Shared {
             return Ok(None);
         }
         let Some(fence) = self.fence_forgetting(&job.tenant, now).await? else { return Ok(None) };
-        let left = RemainsRecord {
-            tasks: 0..job.division().map_or(1, |division| division.finish_index() + 1),
-            events: 1..job.last_event + 1,
-        };
-        let (key, remains) = (keys::job(&job.id), keys::remains(&job.id));
+        let key = keys::job(&job.id);
         let mut batch = Batch {
-            checks: vec![(key.clone(), Expectation::Version(version)), (remains.clone(), Expectation::Absent), fence],
-            writes: vec![(remains, records::encode(&left))],
+            checks: vec![(key.clone(), Expectation::Version(version)), fence],
             deletes: vec![key],
             removals: keys::job_entries(job),
-            insertions: vec![(keys::REMAINS.to_owned(), job.id.to_string())],
             increments: vec![(keys::jobs_in(&job.tenant, job.state()), -1)],
             ..Batch::default()
         };
@@ -87,6 +81,13 @@ impl Shared {
         batch.removals.extend(job.parents.iter().map(|parent| (keys::children(parent), job.id.to_string())));
         self.forget_key(job, &mut batch).await?;
         self.forget_shards(job, &mut batch).await?;
+        let left = RemainsRecord::of(job);
+        if !left.is_nothing() {
+            let remains = keys::remains(&job.id);
+            batch.checks.push((remains.clone(), Expectation::Absent));
+            batch.writes.push((remains, records::encode(&left)));
+            batch.insertions.push((keys::REMAINS.to_owned(), job.id.to_string()));
+        }
         Ok(Some(batch))
     }
 
@@ -150,14 +151,23 @@ impl Shared {
 }
 
 impl RemainsRecord {
+    /// What there may be of a job beside its own record.
+    fn of(job: &JobRecord) -> Self {
+        Self { shards: job.shard_indexes(), history: 1..job.last_paged_event() + 1 }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.shards.is_empty() && self.history.is_empty()
+    }
+
     /// The names of the next records that may be left of a job, and what comes after these.
     fn split(&self, job: &JobId) -> (Vec<String>, Option<Self>) {
         let mut rest = self.clone();
-        let tasks = rest.tasks.by_ref().map(|index| keys::task(&TaskId::new(job.clone(), index)));
-        let mut next: Vec<String> = tasks.take(RECORDS_PER_BATCH).collect();
-        let events = rest.events.by_ref().map(|sequence| keys::event(job, sequence));
-        next.extend(events.take(RECORDS_PER_BATCH - next.len()));
-        let is_all = rest.tasks.is_empty() && rest.events.is_empty();
+        let shards = rest.shards.by_ref().map(|index| keys::shard(&TaskId::new(job.clone(), index)));
+        let mut next: Vec<String> = shards.take(RECORDS_PER_BATCH).collect();
+        let pages = rest.history.by_ref().map(|last| keys::history(job, last));
+        next.extend(pages.take(RECORDS_PER_BATCH - next.len()));
+        let is_all = rest.is_nothing();
         (next, (!is_all).then_some(rest))
     }
 }

@@ -3,7 +3,7 @@
 use prost::Message as _;
 use rand::RngExt as _;
 use sortinghat_proto::{
-    DatasetRef, Digest, JobId, JobSpec, ModelRef, ObjectRef, Refusal, Tenant,
+    DatasetRef, Digest, JobId, JobSpec, ModelRef, Refusal, Tenant,
     time::UnixMs,
     v1::{self, ErrorCode, JobState},
 };
@@ -11,7 +11,7 @@ use sortinghat_proto::{
 use super::{
     Engine, MAX_TRIES, Shared, contended, keys,
     load::Versioned,
-    records::{self, Input, JobRecord, TaskRecord},
+    records::{self, Input, JobRecord},
     submission::{Acceptance, check_key},
     submit::NewJob,
 };
@@ -72,7 +72,7 @@ impl Shared {
         self.require_queue(&old.value.rank().queue).await?;
         // A divided job has none, and one of other inputs is not this job's.
         if old.value.shards.is_none() && (&job.dataset, &job.model) == (&old.value.dataset, &old.value.model) {
-            job.checkpoint = self.checkpoint(&old.value).await?;
+            job.checkpoint.clone_from(&old.value.task.task.checkpoint);
         }
         let mut batch = Batch { checks: fence.into_iter().collect(), ..Batch::default() };
         let job = job.enter(&mut batch, id, acceptance, now);
@@ -80,11 +80,6 @@ impl Shared {
         batch.checks.push((key.clone(), Expectation::Version(old.version)));
         batch.writes.push((key, records::encode(&JobRecord { retried_as: Some(id.clone()), ..old.value })));
         Ok((job, batch))
-    }
-
-    async fn checkpoint(&self, job: &JobRecord) -> Result<Option<ObjectRef>, Refusal> {
-        let task = self.read::<TaskRecord>(keys::task(&job.deciding_task())).await?;
-        Ok(task.and_then(|task| task.value.task.checkpoint))
     }
 
     /// A parent of a job, or the newest retry of one that did not succeed; `None` for one that has succeeded and was forgotten since.

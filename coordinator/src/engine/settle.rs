@@ -33,7 +33,7 @@ const JOBS_PER_ROUND: usize = 256;
 const STEPS_PER_JOB: usize = 64;
 /// Events that one step enters.
 const EVENTS_PER_STEP: usize = 16;
-/// Of the longest event or attempt: a message, a field and a host, each byte stored as two hexadecimal digits.
+/// Of the longest event or attempt: a message, a field and a host, each byte stored as less than two.
 const MAX_EVENT_BYTES: usize = 3 * 2 * MAX_TEXT_BYTES;
 // The batch of a step fits, with the attempts that the job shows and something for the rest.
 const _: () = assert!((EVENTS_PER_STEP + MAX_SHOWN_ATTEMPTS) * MAX_EVENT_BYTES <= MAX_BATCH_BYTES / 16 * 15);
@@ -107,10 +107,10 @@ impl Shared {
         if go_by.value.stop.is_none() {
             super::shards::stop(&mut batch, id, &go_by, stop);
         }
-        ledger.write_to(&mut batch);
-        if batch.writes.is_empty() {
+        if ledger.is_unchanged() && batch.writes.is_empty() {
             return Ok(true);
         }
+        ledger.write_to(&mut batch);
         let applied = self.apply_one(batch).await?;
         if applied {
             self.settle_briefly(id).await;
@@ -161,10 +161,10 @@ impl Shared {
         let mut batch = Batch::default();
         let mut ledger = Ledger::new(&unsettled.job, now);
         unsettled.enter_events(&mut ledger, &mut batch);
-        let mut job = ledger.job.clone();
+        let was = ledger.job.state();
         let told = self.tell_next(unsettled, now).await?;
-        unsettled.advance(&mut job, &mut batch, told);
-        ledger.become_job(job);
+        unsettled.advance(&mut ledger.job, &mut batch, told);
+        ledger.enter_state(was);
         if ledger.is_unchanged() {
             return Ok(false);
         }
@@ -232,8 +232,13 @@ impl Unsettled {
             let next = stage.created..shards.min(stage.created + SHARDS_PER_STEP);
             stage.created = next.end;
             let indexes = next.map(|shard| stage.division.shard_index(shard));
-            let tasks = indexes.map(|index| self.task(index)).collect();
-            create(batch, job, tasks);
+            let shards: Vec<Task> = indexes.map(|index| Task::new(self.task(index), false)).collect();
+            make_ready(batch, job, &shards);
+            for shard in shards {
+                let key = keys::shard(&shard.id);
+                batch.checks.push((key.clone(), Expectation::Absent));
+                batch.writes.push((key, records::encode(&TaskRecord::new(shard))));
+            }
         } else if has_ended {
             stage.over = true;
             match &self.go_by.value.stop {
@@ -242,8 +247,10 @@ impl Unsettled {
                     job.counts = job.counts.and_one(stop.phase());
                 }
                 None => {
+                    let finish = Task::new(self.task(stage.division.finish_index()), false);
                     job.counts = job.counts.and_one(Phase::Ready);
-                    create(batch, job, vec![job.deciding_task()]);
+                    make_ready(batch, job, std::slice::from_ref(&finish));
+                    job.task = TaskRecord::new(finish);
                 }
             }
         }
@@ -254,15 +261,10 @@ impl Unsettled {
     }
 }
 
-/// Tasks of a divided job, which workers may claim at once.
-fn create(batch: &mut Batch, job: &JobRecord, ids: Vec<TaskId>) {
+/// Lets workers claim new tasks of a divided job at once.
+fn make_ready(batch: &mut Batch, job: &JobRecord, tasks: &[Task]) {
     let rank = job.rank();
-    batch.increments.push((keys::tasks_in(Phase::Ready), ids.len() as i64));
+    batch.increments.push((keys::tasks_in(Phase::Ready), tasks.len() as i64));
     open_queue(batch, &rank.queue);
-    for task in ids.into_iter().map(|id| Task::new(id, false)) {
-        let key = keys::task(&task.id);
-        batch.insertions.extend(keys::placement(&task, &rank));
-        batch.checks.push((key.clone(), Expectation::Absent));
-        batch.writes.push((key, records::encode(&TaskRecord::new(task))));
-    }
+    batch.insertions.extend(tasks.iter().flat_map(|task| keys::placement(task, &rank)));
 }

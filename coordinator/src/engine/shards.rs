@@ -6,7 +6,7 @@ use v1::job_event;
 
 use super::{
     keys,
-    load::{Loaded, Versioned},
+    load::{LoadedShard, Versioned},
     records::{self, EventRecord, JobRecord, ShardStage, ShardTally, ShardsRecord, Stop, TaskRecord},
 };
 use crate::{
@@ -40,14 +40,8 @@ pub(super) fn begin(batch: &mut Batch, job: &mut JobRecord, division: Division) 
 }
 
 /// Counts a shard where it now is, and stops the others if it has ended badly. Returns it if it has ended.
-pub(super) fn move_shard(
-    batch: &mut Batch,
-    before: &Loaded,
-    go_by: &Versioned<ShardsRecord>,
-    task: &Task,
-) -> Option<LastShard> {
-    let job = &before.job.value;
-    let key = keys::shards(&job.id);
+pub(super) fn move_shard(batch: &mut Batch, job: &JobRecord, before: &LoadedShard, task: &Task) -> Option<LastShard> {
+    let (key, go_by) = (keys::shards(&job.id), &before.go_by);
     batch.checks.push((key.clone(), Expectation::Version(go_by.version)));
     let (from, to) = (Phase::from(&before.task.value.task.state), Phase::from(&task.state));
     if from == to {
@@ -80,8 +74,14 @@ pub(super) fn move_shard(
     Some(LastShard { job: job.id.clone(), increment: batch.increments.len() - 1, shards: division.shards() })
 }
 
-/// Leaves a shard's events for its job to enter in its history.
-pub(super) fn hand_over(batch: &mut Batch, shard: &mut TaskRecord, events: Vec<job_event::Event>, now: UnixMs) {
+/// Writes a shard as it is now, and leaves its events for its job to enter in its history.
+pub(super) fn write(
+    batch: &mut Batch,
+    before: &LoadedShard,
+    mut shard: TaskRecord,
+    events: Vec<job_event::Event>,
+    now: UnixMs,
+) -> TaskRecord {
     for event in events {
         let handed_over = &mut shard.handed_over;
         handed_over.number += 1;
@@ -93,6 +93,10 @@ pub(super) fn hand_over(batch: &mut Batch, shard: &mut TaskRecord, events: Vec<j
         batch.writes.push((key, records::encode(&EventRecord(event))));
         to_be_settled(batch, entry);
     }
+    let key = keys::shard(&shard.task.id);
+    batch.checks.push((key.clone(), Expectation::Version(before.task.version)));
+    batch.writes.push((key, records::encode(&shard)));
+    shard
 }
 
 /// Lets all shards of a job stop, and the job end for this reason.

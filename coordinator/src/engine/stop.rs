@@ -6,7 +6,7 @@ use sortinghat_proto::{Refusal, v1};
 use super::{
     Shared,
     change::Change,
-    load::Versioned,
+    load::{Loaded, Versioned},
     records::{JobRecord, Stop},
     reports::defect,
 };
@@ -47,7 +47,7 @@ impl Shared {
     pub(super) async fn stop_job(&self, job: &Versioned<JobRecord>, cause: StopCause) -> Result<bool, Refusal> {
         match job.value.open_shards() {
             Some(_) => self.stop_shards(job, Stop(cause.failure())).await,
-            None => self.stop_deciding_task(job, cause).await,
+            None => self.stop_task(job, cause).await,
         }
     }
 
@@ -61,15 +61,9 @@ impl Shared {
         stream::iter(told).buffered(AT_A_TIME).try_collect().await
     }
 
-    async fn stop_deciding_task(&self, job: &Versioned<JobRecord>, cause: StopCause) -> Result<bool, Refusal> {
-        let loaded = self.load(&[job.value.deciding_task()]).await?;
-        // A job that ended with its shards has no task that decides.
-        let Some(loaded) = loaded.first() else { return Ok(true) };
-        if loaded.job.value.division() != job.value.division() {
-            // It was divided meanwhile: other tasks decide now.
-            return Ok(false);
-        }
-        let mut change = Change::new(loaded, self.store.now().await?);
+    async fn stop_task(&self, job: &Versioned<JobRecord>, cause: StopCause) -> Result<bool, Refusal> {
+        let loaded = Loaded { job: job.clone(), shard: None };
+        let mut change = Change::new(&loaded, self.store.now().await?);
         change.happen(&cause.event(), &self.rules).map_err(defect)?;
         match change.prepare()? {
             Some(prepared) => self.commit(prepared).await,

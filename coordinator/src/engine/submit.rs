@@ -303,12 +303,21 @@ impl NewJob {
             adopt(batch, parent, id);
             records::hand_over([&mut self.dataset, &mut self.model], &parent.value);
         }
-        let job = self.into_record(id, &task, acceptance, now);
-        create(batch, &job, task, acceptance, now);
+        let job = self.into_record(id, task, acceptance, now);
+        create(batch, &job, acceptance);
         job
     }
 
-    fn into_record(self, id: &JobId, task: &Task, acceptance: &Acceptance, now: UnixMs) -> JobRecord {
+    fn into_record(self, id: &JobId, task: Task, acceptance: &Acceptance, now: UnixMs) -> JobRecord {
+        let counts = TaskCounts::of_one((&task.state).into());
+        let accepted = v1::JobEvent {
+            sequence: 1,
+            time_unix_ms: now.to_wire(),
+            event: Some(job_event::Event::StateChanged(v1::StateChanged {
+                state: counts.job_state().into(),
+                ..v1::StateChanged::default()
+            })),
+        };
         JobRecord {
             id: id.clone(),
             tenant: self.tenant,
@@ -324,11 +333,13 @@ impl NewJob {
             created: now,
             started: None,
             finished: None,
-            counts: TaskCounts::of_one((&task.state).into()),
+            counts,
+            task: TaskRecord::new(task),
             failure: None,
             output: None,
             attempts: Vec::new(),
             last_event: 1,
+            recent_events: vec![EventRecord(accepted)],
             cancel_requested: false,
             has_children: false,
             shards: None,
@@ -341,35 +352,23 @@ impl NewJob {
 }
 
 /// The job's own records.
-fn create(batch: &mut Batch, job: &JobRecord, task: Task, acceptance: &Acceptance, now: UnixMs) {
+fn create(batch: &mut Batch, job: &JobRecord, acceptance: &Acceptance) {
     let mut write = |key: String, value| {
         batch.checks.push((key.clone(), Expectation::Absent));
         batch.writes.push((key, value));
     };
     write(keys::job(&job.id), records::encode(job));
-    let rank = job.rank();
-    let (placement, is_claimable) = (keys::placement(&task, &rank), task.is_claimable());
-    let phase = Phase::from(&task.state);
-    write(keys::task(&task.id), records::encode(&TaskRecord::new(task)));
-    let accepted = v1::JobEvent {
-        sequence: 1,
-        time_unix_ms: now.to_wire(),
-        event: Some(job_event::Event::StateChanged(v1::StateChanged {
-            state: job.state().into(),
-            ..v1::StateChanged::default()
-        })),
-    };
-    write(keys::event(&job.id, 1), records::encode(&EventRecord(accepted)));
     if !acceptance.key.is_empty() {
         let record = AcceptedRecord { job: job.id.clone(), submission: acceptance.digest.clone() };
         write(keys::idempotency(&job.tenant, &acceptance.key), records::encode(&record));
     }
     batch.insertions.push((keys::jobs(&job.tenant), job.id.to_string()));
     batch.insertions.extend(keys::job_entries(job));
-    batch.insertions.extend(placement);
+    let (task, rank) = (&job.task.task, job.rank());
+    batch.insertions.extend(keys::placement(task, &rank));
     batch.increments.push((keys::jobs_in(&job.tenant, job.state()), 1));
-    batch.increments.push((keys::tasks_in(phase), 1));
-    match is_claimable {
+    batch.increments.push((keys::tasks_in(Phase::from(&task.state)), 1));
+    match task.is_claimable() {
         true => open_queue(batch, &rank.queue),
         false => reserve_queue(batch, &rank.queue),
     }

@@ -214,7 +214,7 @@ impl Shared {
         let due = Range::first(keys::LEASES, TASKS_PER_ROUND).until(keys::after_time(now));
         let expired = self
             .sweep_tasks(due, now, |change| {
-                let deadline = change.task.task.lease().map(|lease| lease.deadline);
+                let deadline = change.task().task.lease().map(|lease| lease.deadline);
                 let after_outage = deadline.is_some_and(|deadline| deadline <= grace_until);
                 Event::Expire { after_outage }
             })
@@ -252,7 +252,7 @@ impl Shared {
             if change.happen(&event, &self.rules).is_ok()
                 && let Some(prepared) = change.prepare()?
             {
-                tasks.push(&loaded.task.value.task.id);
+                tasks.push(loaded.id());
                 changes.push(prepared);
             }
         }

@@ -140,8 +140,9 @@ impl Message {
 impl Held {
     /// `None` if it is not this worker that holds it.
     fn of(worker: &WorkerId, holding: Holding) -> Option<Self> {
-        let lease = lease_of(worker, &holding.task.task)?.clone();
-        Some(Self { name: (holding.task.task.id.clone(), lease.token.epoch), lease, holding })
+        let task = &holding.task().task;
+        let lease = lease_of(worker, task)?.clone();
+        Some(Self { name: (task.id.clone(), lease.token.epoch), lease, holding })
     }
 }
 
@@ -165,10 +166,9 @@ impl Shared {
         tasks.extend(message.reports.iter().map(|report| report.task.clone()));
         let tasks: Vec<TaskId> = tasks.into_iter().collect();
         let loaded = self.load(&tasks).await?;
-        let loaded: HashMap<TaskId, Loaded> =
-            loaded.into_iter().map(|loaded| (loaded.task.value.task.id.clone(), loaded)).collect();
+        let loaded: HashMap<TaskId, Loaded> = loaded.into_iter().map(|loaded| (loaded.id().clone(), loaded)).collect();
         let name = |(id, loaded): (&TaskId, &Loaded)| {
-            lease_of(worker, &loaded.task.value.task).map(|lease| (id.clone(), lease.token.epoch))
+            lease_of(worker, &loaded.task().task).map(|lease| (id.clone(), lease.token.epoch))
         };
         let held: Vec<LeaseName> = loaded.iter().filter_map(name).collect();
         let capacity = message.capacity(held.iter());
@@ -217,7 +217,7 @@ impl Shared {
             if !is_known {
                 instructions.insert(Instruction::Start(name.clone()));
             }
-            if holding.task.task.cancel_requested {
+            if holding.task().task.cancel_requested {
                 instructions.insert(Instruction::Cancel(name.clone()));
             }
             if lease.preempted.is_some() {

@@ -11,14 +11,14 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     Engine, keys,
-    records::{EventRecord, JobRecord},
+    records::{EventRecord, HistoryPage, JobRecord},
 };
 use crate::store::Listener;
 
 /// A job's events, progress and keepalives. Ends after the event that ended the job.
 pub type WatchStream = BoxStream<'static, Result<v1::WatchJobResponse, Refusal>>;
 
-/// Events that are read at a time.
+/// Events that are looked for at a time in pages.
 const EVENTS_PER_READ: u64 = 256;
 
 struct Watcher {
@@ -84,13 +84,12 @@ impl Watcher {
     async fn fill(&mut self) -> Result<(), Refusal> {
         self.progress_changes.mark_unchanged();
         let job = self.engine.shared.job(&self.tenant, &self.job).await?.value;
-        let until = job.last_event.min(self.seen.saturating_add(EVENTS_PER_READ));
-        let keys: Vec<String> =
-            (self.seen.saturating_add(1)..=until).map(|sequence| keys::event(&self.job, sequence)).collect();
-        for event in self.engine.shared.read_all::<EventRecord>(&keys).await? {
-            self.queue.extend(event.map(|event| Update::Event(event.value.0)));
+        if self.seen < job.last_paged_event() {
+            self.read_pages(job.last_paged_event()).await?;
         }
-        self.seen = self.seen.max(until);
+        if self.seen >= job.last_paged_event() {
+            self.queue_events(&job.recent_events);
+        }
         self.is_over = job.has_ended() && self.seen >= job.last_event;
         self.queue_progress(&job);
         let caught_up = !self.is_up_to_date && self.seen >= job.last_event;
@@ -100,6 +99,27 @@ impl Watcher {
             self.queue.push_back(Update::Keepalive(v1::Keepalive {}));
         }
         Ok(())
+    }
+
+    /// Queues events of the next pages.
+    async fn read_pages(&mut self, last_paged: u64) -> Result<(), Refusal> {
+        // Only where a page ends there is one; no page is as long as that.
+        let until = last_paged.min(self.seen.saturating_add(EVENTS_PER_READ));
+        let keys: Vec<String> = (self.seen + 1..=until).map(|last| keys::history(&self.job, last)).collect();
+        let pages = self.engine.shared.read_all::<HistoryPage>(&keys).await?;
+        let seen = self.seen;
+        pages.iter().flatten().for_each(|page| self.queue_events(&page.value.0));
+        if self.seen == seen {
+            tracing::error!(job = %self.job, after = seen, "a page of a job's history is missing");
+            self.seen = until;
+        }
+        Ok(())
+    }
+
+    fn queue_events(&mut self, events: &[EventRecord]) {
+        let new = events.iter().map(|event| &event.0).filter(|event| event.sequence > self.seen);
+        self.queue.extend(new.cloned().map(Update::Event));
+        self.seen = events.last().map_or(self.seen, |last| last.0.sequence.max(self.seen));
     }
 
     fn queue_progress(&mut self, job: &JobRecord) {

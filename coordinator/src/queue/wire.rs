@@ -1,17 +1,36 @@
-//! Protobuf messages inside stored JSON, as hexadecimal text: they keep protobuf's own rules for old readers and new fields.
+//! Protobuf messages inside stored JSON, as base64: they keep protobuf's own rules for old readers and new fields.
 
+use std::{fmt, marker::PhantomData};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use prost::Message;
-use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+use serde::{
+    Deserializer, Serializer,
+    de::{Error, Visitor},
+};
 
 /// Writes a message.
 pub fn serialize<M: Message, S: Serializer>(message: &M, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&hex::encode(message.encode_to_vec()))
+    serializer.serialize_str(&STANDARD_NO_PAD.encode(message.encode_to_vec()))
 }
 
 /// Reads a message.
 pub fn deserialize<'de, M: Message + Default, D: Deserializer<'de>>(deserializer: D) -> Result<M, D::Error> {
-    let bytes = hex::decode(String::deserialize(deserializer)?).map_err(D::Error::custom)?;
-    M::decode(bytes.as_slice()).map_err(D::Error::custom)
+    deserializer.deserialize_str(Text(PhantomData))
+}
+
+struct Text<M>(PhantomData<M>);
+
+impl<M: Message + Default> Visitor<'_> for Text<M> {
+    type Value = M;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a protobuf message in base64")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<M, E> {
+        M::decode(STANDARD_NO_PAD.decode(text).map_err(E::custom)?.as_slice()).map_err(E::custom)
+    }
 }
 
 /// The same for a message that may be missing.
@@ -19,22 +38,27 @@ pub mod optional {
     use prost::Message;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    #[derive(Serialize, Deserialize)]
+    #[derive(Serialize)]
+    #[serde(bound = "M: Message")]
+    struct Written<'m, M>(#[serde(serialize_with = "write")] &'m M);
+
+    #[derive(Deserialize)]
     #[serde(bound = "M: Message + Default")]
-    struct Present<M>(#[serde(with = "super")] M);
+    struct Read<M>(#[serde(with = "super")] M);
+
+    fn write<M: Message, S: Serializer>(message: &&M, serializer: S) -> Result<S::Ok, S::Error> {
+        super::serialize(*message, serializer)
+    }
 
     /// Writes a message, or nothing.
-    pub fn serialize<M: Message + Default + Clone, S: Serializer>(
-        message: &Option<M>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        message.clone().map(Present).serialize(serializer)
+    pub fn serialize<M: Message, S: Serializer>(message: &Option<M>, serializer: S) -> Result<S::Ok, S::Error> {
+        message.as_ref().map(Written).serialize(serializer)
     }
 
     /// Reads a message, or nothing.
     pub fn deserialize<'de, M: Message + Default, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<M>, D::Error> {
-        Ok(Option::<Present<M>>::deserialize(deserializer)?.map(|present| present.0))
+        Ok(Option::<Read<M>>::deserialize(deserializer)?.map(|read| read.0))
     }
 }

@@ -256,17 +256,21 @@ async fn a_watcher_that_comes_back_misses_nothing_and_sees_nothing_twice() {
     drop(watch);
     let mut worker = Worker::new("w1", 1);
     worker.start(&world.engine).await;
-    worker.request.leases[0].events = vec![log(1, "one"), log(2, "two")];
+    // More than the job's own record holds.
+    worker.request.leases[0].events = (1..=20).map(|n| log(n, "a line")).collect();
     worker.end(&world.engine, crash()).await;
     world.pass(1_000).await;
     worker.start(&world.engine).await;
     worker.end(&world.engine, success(b"m")).await;
     let all = world.history(&id).await;
-    let rest = world.engine.watch(&world.tenant, &id, 1).await.expect("it exists");
-    let rest: Vec<_> = rest.map(|update| update.expect("the store answers").update).collect().await;
-    let expected: Vec<_> =
-        all[1..].iter().cloned().map(|event| Some(v1::watch_job_response::Update::Event(event))).collect();
-    assert_eq!(rest, expected, "from the second event on, to the end");
+    assert!(all.iter().map(|event| event.sequence).eq(1..=all.len() as u64), "{all:?}");
+    for seen in 0..all.len() {
+        let rest = world.engine.watch(&world.tenant, &id, seen as u64).await.expect("it exists");
+        let rest: Vec<_> = rest.map(|update| update.expect("the store answers").update).collect().await;
+        let expected: Vec<_> =
+            all[seen..].iter().cloned().map(|event| Some(v1::watch_job_response::Update::Event(event))).collect();
+        assert_eq!(rest, expected, "after event {seen}, to the end");
+    }
 }
 
 #[tokio::test]

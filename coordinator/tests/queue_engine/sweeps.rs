@@ -68,7 +68,7 @@ async fn a_lease_that_cannot_be_read_keeps_no_other_sweep_from_its_work() {
     let mut worker = Worker::new("w1", 1);
     let unreadable = world.submit(ingest()).await;
     worker.start(&world.engine).await;
-    world.spoil(&format!("task:{unreadable}.0")).await;
+    world.spoil(&format!("job:{unreadable}")).await;
     let not_before_unix_ms = world.now().plus_ms(1).to_wire();
     world.accept(v1::SubmitJobRequest { not_before_unix_ms, ..request(ingest()) }).await.expect("accepted");
     assert_eq!(world.index("delayed").await.len(), 1);

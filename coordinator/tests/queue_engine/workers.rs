@@ -174,7 +174,7 @@ async fn a_ready_task_that_cannot_be_read_costs_no_worker_what_it_has_done() {
     let mut worker = Worker::new("w1", 1);
     worker.start(&world.engine).await;
     let unreadable = world.submit(ingest()).await;
-    world.spoil(&format!("task:{unreadable}.0")).await;
+    world.spoil(&format!("job:{unreadable}")).await;
     worker.end(&world.engine, success(b"dataset")).await;
     assert_eq!(world.state(&done).await, JobState::Succeeded);
     assert!(worker.request.leases.is_empty(), "it was acknowledged");

@@ -98,7 +98,7 @@ impl Contender {
 
 fn main() -> Result<(), Failure> {
     let settings = Settings::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         if settings.parts.contains(&Part::Compare) {
             compare(&settings).await?;

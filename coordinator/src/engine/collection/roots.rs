@@ -7,7 +7,7 @@ use fastbloom::BloomFilter;
 use futures::future::try_join_all;
 use prost::Message as _;
 use sortinghat_proto::{
-    ArtifactKind, Digest, Refusal, limits,
+    ArtifactKind, Digest, Refusal, TaskId, limits,
     manifest::{self, References},
     time::UnixMs,
     v1::JobState,
@@ -19,7 +19,7 @@ use crate::{
         keys,
         records::{ArtifactRecord, Input, JobRecord, TaskRecord},
     },
-    queue::{Division, Output, State},
+    queue::{Output, State, Task},
 };
 
 /// Documents that are in memory at a time, each of at most [`limits::MAX_MANIFEST_BYTES`].
@@ -82,23 +82,15 @@ impl Pass<'_> {
     async fn mark_jobs(&mut self, marking: &mut Marking, ids: &[String]) -> Result<(), Refusal> {
         let jobs = self.shared.jobs(ids.iter().filter_map(|id| id.parse().ok())).await?;
         self.follow(marking, jobs.iter().flat_map(|job| job.value.referred()).collect()).await?;
-        // Jobs before their tasks: an attempt that ends meanwhile is seen in its task at least.
-        let tasks: Vec<String> = jobs.iter().flat_map(|job| job.value.tasks_with_objects()).collect();
-        for some in tasks.chunks(RECORDS_PER_PAGE) {
-            let tasks = self.shared.read_all::<TaskRecord>(some).await?;
-            let mut made = Vec::new();
-            for task in tasks.into_iter().flatten().map(|task| task.value.task) {
-                marking.live.insert_all(task.checkpoint.iter().map(|checkpoint| &checkpoint.digest));
-                match task.state {
-                    State::Leased(lease) => {
-                        let oldest = marking.oldest_lease.get_or_insert(lease.started);
-                        *oldest = lease.started.min(*oldest);
-                    }
-                    State::Succeeded { output: Output::Made { manifest, .. }, .. } => made.push(manifest.digest),
-                    State::Succeeded { output: Output::Counted { .. }, .. } => {}
-                    State::Blocked | State::Ready { .. } | State::Failed { .. } | State::Cancelled { .. } => {}
-                }
-            }
+        // What a job that has succeeded made is in its output, and it cannot be retried: nobody needs its tasks' objects any more.
+        let others = || jobs.iter().map(|job| &job.value).filter(|job| job.state() != JobState::Succeeded);
+        let made = others().filter_map(|job| marking.enter_task(&job.task.task)).collect();
+        self.follow(marking, made).await?;
+        // Jobs before their shards: an attempt that ends meanwhile is seen in its task at least.
+        let shards: Vec<String> = others().flat_map(JobRecord::shard_keys).collect();
+        for some in shards.chunks(RECORDS_PER_PAGE) {
+            let shards = self.shared.read_all::<TaskRecord>(some).await?;
+            let made = shards.iter().flatten().filter_map(|shard| marking.enter_task(&shard.value.task)).collect();
             self.follow(marking, made).await?;
         }
         Ok(())
@@ -142,6 +134,21 @@ impl Marking {
         }
         self.read.insert(digest.clone())
     }
+
+    /// Marks what a task goes on from, and returns what it has made.
+    fn enter_task(&mut self, task: &Task) -> Option<Digest> {
+        self.live.insert_all(task.checkpoint.iter().map(|checkpoint| &checkpoint.digest));
+        match &task.state {
+            State::Leased(lease) => {
+                let oldest = self.oldest_lease.get_or_insert(lease.started);
+                *oldest = lease.started.min(*oldest);
+                None
+            }
+            State::Succeeded { output: Output::Made { manifest, .. }, .. } => Some(manifest.digest.clone()),
+            State::Succeeded { output: Output::Counted { .. }, .. } => None,
+            State::Blocked | State::Ready { .. } | State::Failed { .. } | State::Cancelled { .. } => None,
+        }
+    }
 }
 
 impl JobRecord {
@@ -156,13 +163,8 @@ impl JobRecord {
         named.iter().flat_map(|message| manifest::digests_in(message)).chain(inputs).collect()
     }
 
-    /// The names of its tasks' records, unless nobody needs their objects any more: what a job that has succeeded made is in its
-    /// output, and it cannot be retried.
-    fn tasks_with_objects(&self) -> Vec<String> {
-        if self.state() == JobState::Succeeded {
-            return Vec::new();
-        }
-        let last = self.division().map_or(0, Division::finish_index);
-        (0..=last).map(|index| keys::task(&sortinghat_proto::TaskId::new(self.id.clone(), index))).collect()
+    /// The names of its shards' records.
+    fn shard_keys(&self) -> Vec<String> {
+        self.shard_indexes().map(|index| keys::shard(&TaskId::new(self.id.clone(), index))).collect()
     }
 }

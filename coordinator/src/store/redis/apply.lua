@@ -69,47 +69,58 @@ local function sections(at)
   return starts
 end
 
--- Indexes and counters that were looked at: nothing but this script changes them while it runs.
-local sound = {}
+-- What the indexes and counters will be, written once after the last batch: nothing but this script changes them while it runs.
+local moves, counts = {}, {}
 
 -- Nothing if the batch may be written; else 0 for a conflict, or what is wrong with the store.
 local function obstacle(starts)
+  local absent = {}
   for at = starts[1], starts[2] - 1, 2 do
-    local found, expected = redis.pcall('GETRANGE', ARGV[at], 0, 20), ARGV[at + 1]
-    if type(found) == 'table' then return found.err end
-    local holds = expected == '' and found == '' or expected ~= '' and string.sub(found, 1, #expected) == expected
-    if not holds then return 0 end
+    local expected = ARGV[at + 1]
+    if expected == '' then
+      absent[#absent + 1] = ARGV[at]
+    else
+      local found = redis.pcall('GETRANGE', ARGV[at], 0, #expected - 1)
+      if type(found) == 'table' then return found.err end
+      if found ~= expected then return 0 end
+    end
   end
+  if #absent > 0 and redis.call('EXISTS', unpack(absent)) > 0 then return 0 end
   for at = starts[4], starts[6] - 1, 2 do
     local index = ARGV[at]
-    if not sound[index] then
+    if not moves[index] then
       local found = redis.pcall('ZCARD', index)
       if type(found) == 'table' then return found.err end
-      sound[index] = true
+      moves[index] = {}
     end
   end
   for at = starts[6], starts[7] - 1, 2 do
     local counter = ARGV[at]
-    if not sound[counter] then
+    if not counts[counter] then
       local found = redis.pcall('GET', counter)
       if type(found) == 'table' then return found.err end
       if found and not string.find(found, '^%-?%d+$') then return 'a counter is not a number' end
-      sound[counter] = true
+      counts[counter] = found or '0'
     end
   end
 end
 
+-- The counter after its increment. What a Lua number does not hold exactly is left to Redis.
 local function increment(counter, amount)
-  local sum = redis.pcall('INCRBY', counter, amount)
-  if type(sum) == 'table' then
-    redis.call('SET', counter, string.sub(amount, 1, 1) == '-' and LEAST or GREATEST)
-  elseif sum == 0 then
-    redis.call('DEL', counter)
-    return '0'
-  elseif math.abs(sum) < 1e15 then
-    return string.format('%.0f', sum)
+  local count = counts[counter]
+  local sum
+  if #count <= 15 and #amount <= 15 then
+    sum = string.format('%.0f', count + amount)
+  else
+    redis.call('SET', counter, count)
+    if type(redis.pcall('INCRBY', counter, amount)) == 'table' then
+      sum = string.sub(amount, 1, 1) == '-' and LEAST or GREATEST
+    else
+      sum = redis.call('GET', counter)
+    end
   end
-  return redis.call('GET', counter)
+  counts[counter] = sum
+  return sum
 end
 
 local hinted, topics = {}, {}
@@ -123,12 +134,15 @@ end
 
 local function write(starts)
   reserve()
+  local records = {}
   for at = starts[2], starts[3] - 1, 2 do
-    redis.call('SET', ARGV[at], next_version() .. ':' .. ARGV[at + 1])
+    records[#records + 1] = ARGV[at]
+    records[#records + 1] = next_version() .. ':' .. ARGV[at + 1]
   end
-  for at = starts[3], starts[4] - 1 do redis.call('DEL', ARGV[at]) end
-  for at = starts[4], starts[5] - 1, 2 do redis.call('ZREM', ARGV[at], ARGV[at + 1]) end
-  for at = starts[5], starts[6] - 1, 2 do redis.call('ZADD', ARGV[at], 0, ARGV[at + 1]) end
+  if #records > 0 then redis.call('MSET', unpack(records)) end
+  if starts[3] < starts[4] then redis.call('DEL', unpack(ARGV, starts[3], starts[4] - 1)) end
+  for at = starts[4], starts[5] - 1, 2 do moves[ARGV[at]][ARGV[at + 1]] = 'ZREM' end
+  for at = starts[5], starts[6] - 1, 2 do moves[ARGV[at]][ARGV[at + 1]] = 'ZADD' end
   local counters = {}
   for at = starts[6], starts[7] - 1, 2 do
     counters[#counters + 1] = increment(ARGV[at], ARGV[at + 1])
@@ -137,11 +151,54 @@ local function write(starts)
   return counters
 end
 
+-- Arguments of one command.
+local MANY = 2000
+
+local function move(index, entries)
+  local removed, inserted = {}, {}
+  for entry, command in pairs(entries) do
+    if command == 'ZREM' then
+      removed[#removed + 1] = entry
+    else
+      inserted[#inserted + 1] = 0
+      inserted[#inserted + 1] = entry
+    end
+  end
+  for first = 1, #removed, MANY do
+    redis.call('ZREM', index, unpack(removed, first, math.min(first + MANY - 1, #removed)))
+  end
+  for first = 1, #inserted, MANY do
+    redis.call('ZADD', index, unpack(inserted, first, math.min(first + MANY - 1, #inserted)))
+  end
+end
+
+local function count()
+  local kept, gone = {}, {}
+  for counter, count in pairs(counts) do
+    if count == '0' then
+      gone[#gone + 1] = counter
+    else
+      kept[#kept + 1] = counter
+      kept[#kept + 1] = count
+    end
+  end
+  for first = 1, #gone, MANY do
+    redis.call('DEL', unpack(gone, first, math.min(first + MANY - 1, #gone)))
+  end
+  for first = 1, #kept, MANY do
+    redis.call('MSET', unpack(kept, first, math.min(first + MANY - 1, #kept)))
+  end
+end
+
 local replies, at = {}, 6
 for batch = 1, tonumber(ARGV[5]) do
   local starts = sections(at)
   replies[batch + 1] = obstacle(starts) or write(starts)
   at = starts[8]
+end
+if is_reserved then
+  for index, entries in pairs(moves) do move(index, entries) end
+  count()
 end
 if #topics > 0 then redis.call('PUBLISH', ARGV[4], table.concat(topics, '\n')) end
 replies[1] = is_reserved and plus(last_version, tonumber(ARGV[3])) or last_version
