@@ -49,7 +49,8 @@ impl Shared {
         // Each changes its child alone.
         let told: Vec<_> = loaded.iter().map(|child| self.tell(parent, child, now)).collect();
         let told: Vec<bool> = stream::iter(told).buffered(CHILDREN_AT_A_TIME).try_collect().await?;
-        // One that is not there any more was forgotten: it needs no news, and must not keep its parent waiting.
+        // One whose first task is not there any more was forgotten or is in its finish: it needs no news, and must not keep its
+        // parent waiting.
         let there: HashSet<String> = loaded.iter().map(|child| child.job.value.id.to_string()).collect();
         let gone = children.into_iter().filter(|child| !there.contains(child));
         let gone: Vec<_> = gone.map(|child| (keys::children(parent), child)).collect();

@@ -72,6 +72,20 @@ end
 -- What the indexes and counters will be, written once after the last batch: nothing but this script changes them while it runs.
 local moves, counts = {}, {}
 
+-- How records begin that many batches check.
+local beginnings = {}
+
+-- How a record begins, with its version; nothing and why if it is none.
+local function beginning(key)
+  local found = beginnings[key]
+  if not found then
+    found = redis.pcall('GETRANGE', key, 0, 20)
+    if type(found) == 'table' then return nil, found.err end
+    beginnings[key] = found
+  end
+  return found
+end
+
 -- Nothing if the batch may be written; else 0 for a conflict, or what is wrong with the store.
 local function obstacle(starts)
   local absent = {}
@@ -80,9 +94,9 @@ local function obstacle(starts)
     if expected == '' then
       absent[#absent + 1] = ARGV[at]
     else
-      local found = redis.pcall('GETRANGE', ARGV[at], 0, #expected - 1)
-      if type(found) == 'table' then return found.err end
-      if found ~= expected then return 0 end
+      local found, reason = beginning(ARGV[at])
+      if not found then return reason end
+      if string.sub(found, 1, #expected) ~= expected then return 0 end
     end
   end
   if #absent > 0 and redis.call('EXISTS', unpack(absent)) > 0 then return 0 end
@@ -138,7 +152,9 @@ local function write(starts)
   for at = starts[2], starts[3] - 1, 2 do
     records[#records + 1] = ARGV[at]
     records[#records + 1] = next_version() .. ':' .. ARGV[at + 1]
+    beginnings[ARGV[at]] = nil
   end
+  for at = starts[3], starts[4] - 1 do beginnings[ARGV[at]] = nil end
   if #records > 0 then redis.call('MSET', unpack(records)) end
   if starts[3] < starts[4] then redis.call('DEL', unpack(ARGV, starts[3], starts[4] - 1)) end
   for at = starts[4], starts[5] - 1, 2 do moves[ARGV[at]][ARGV[at + 1]] = 'ZREM' end
@@ -154,6 +170,13 @@ end
 -- Arguments of one command.
 local MANY = 2000
 
+-- Lets a command have all arguments of a list, as many at a time as it may.
+local function in_parts(list, command)
+  for first = 1, #list, MANY do
+    command(unpack(list, first, math.min(first + MANY - 1, #list)))
+  end
+end
+
 local function move(index, entries)
   local removed, inserted = {}, {}
   for entry, command in pairs(entries) do
@@ -164,12 +187,8 @@ local function move(index, entries)
       inserted[#inserted + 1] = entry
     end
   end
-  for first = 1, #removed, MANY do
-    redis.call('ZREM', index, unpack(removed, first, math.min(first + MANY - 1, #removed)))
-  end
-  for first = 1, #inserted, MANY do
-    redis.call('ZADD', index, unpack(inserted, first, math.min(first + MANY - 1, #inserted)))
-  end
+  in_parts(removed, function(...) redis.call('ZREM', index, ...) end)
+  in_parts(inserted, function(...) redis.call('ZADD', index, ...) end)
 end
 
 local function count()
@@ -182,12 +201,8 @@ local function count()
       kept[#kept + 1] = count
     end
   end
-  for first = 1, #gone, MANY do
-    redis.call('DEL', unpack(gone, first, math.min(first + MANY - 1, #gone)))
-  end
-  for first = 1, #kept, MANY do
-    redis.call('MSET', unpack(kept, first, math.min(first + MANY - 1, #kept)))
-  end
+  in_parts(gone, function(...) redis.call('DEL', ...) end)
+  in_parts(kept, function(...) redis.call('MSET', ...) end)
 end
 
 local replies, at = {}, 6
