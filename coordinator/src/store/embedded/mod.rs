@@ -1,5 +1,4 @@
-//! The durable store of one machine: tables in a redb file, and logs beside it, written by one thread that commits many batches at
-//! once.
+//! The durable store of one machine: tables in a redb file, and logs beside it, in which one commit holds the batches of many callers.
 //!
 //! A batch is acknowledged after a log that holds it was synced. Until the tables have it, memory has it too: a layer of all that one log
 //! has changed. A log that has grown enough is written into the tables beside everything else, while the other log grows. Reads
@@ -18,18 +17,18 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, mpsc},
-    thread::JoinHandle,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
 use redb::{Database, StorageBackend, backends::FileBackend};
 use sortinghat_proto::time::UnixMs;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::{Batch, Clock, Hints, Range, Record, Store, StoreError, Verdict, clock::QueueTime};
 use files::Files;
 use view::View;
+use writer::{Commits, Writer};
 
 /// The length from which a log is written into the tables. What many commits have changed is then written once; memory has it meanwhile.
 const LOG_BYTES: u64 = 2 << 20;
@@ -56,9 +55,7 @@ pub struct EmbeddedStore {
     state: watch::Receiver<State>,
     time: Arc<MonotoneTime>,
     hints: Arc<Hints>,
-    /// `None` only while it is dropped.
-    requests: Option<mpsc::Sender<writer::Request>>,
-    writer: Option<JoinHandle<()>>,
+    commits: Commits,
 }
 
 /// The greatest time that was told, so that it never goes back. Each commit stores it: a time that no commit followed has had
@@ -121,15 +118,12 @@ impl EmbeddedStore {
         let view = files.view().clone();
         let time = Arc::new(MonotoneTime::from(view.recent.time, clock));
         let hints = Arc::<Hints>::default();
-        let (requests, queue) = mpsc::channel();
         let (sender, state) = watch::channel(State::Open(Arc::new(view)));
         let files = Some(files);
-        let writer = writer::Writer { open, files, state: sender, time: time.clone(), hints: hints.clone() };
-        let writer = std::thread::Builder::new()
-            .name("store-writer".to_owned())
-            .spawn(move || writer.run(&queue))
+        let writer = Writer { open, files, state: sender, time: time.clone(), hints: hints.clone() };
+        let commits = Commits::start(writer)
             .map_err(|source| StoreError::Unavailable { action: "start its writer", reason: source.to_string() })?;
-        Ok(Self { state, time, hints, requests: Some(requests), writer: Some(writer) })
+        Ok(Self { state, time, hints, commits })
     }
 
     /// The store after the last commit; waits while the files are opened again.
@@ -142,7 +136,7 @@ impl EmbeddedStore {
         match &*state {
             State::Open(view) => Ok(view.clone()),
             State::Opening | State::Failed => {
-                self.probe();
+                self.commits.probe();
                 let reason = "the disk failed, and the files could not be opened again yet".to_owned();
                 Err(StoreError::Unavailable { action: "read", reason })
             }
@@ -165,18 +159,10 @@ impl EmbeddedStore {
 
     fn outcome<T>(&self, result: Result<T, redb::Error>) -> Result<T, StoreError> {
         if result.is_err() {
-            self.probe();
+            // Callers read before they write: while reads fail, no other commit may ever come that would find the disk working again.
+            self.commits.probe();
         }
         result.map_err(unavailable("read"))
-    }
-
-    /// Lets the writer commit nothing, which opens the file again if the disk has failed. Callers read before they write: while
-    /// reads fail, no other commit may ever come that would find the disk working again.
-    fn probe(&self) {
-        if let Some(requests) = &self.requests {
-            // Nobody waits for the answer, and a writer that is gone opens nothing.
-            let _ = requests.send(writer::Request { batches: Vec::new(), reply: oneshot::channel().0 });
-        }
     }
 }
 
@@ -235,17 +221,6 @@ impl fmt::Debug for EmbeddedStore {
     }
 }
 
-impl Drop for EmbeddedStore {
-    fn drop(&mut self) {
-        // Closing the queue ends the writer after its last commit; the file's lock goes with it.
-        self.requests = None;
-        if let Some(writer) = self.writer.take() {
-            // A writer that panicked has nothing left to finish.
-            let _ = writer.join();
-        }
-    }
-}
-
 #[async_trait]
 impl Store for EmbeddedStore {
     async fn read(&self, keys: &[String]) -> Result<Vec<Option<Record>>, StoreError> {
@@ -284,10 +259,7 @@ impl Store for EmbeddedStore {
         if batches.is_empty() {
             return Ok(Vec::new());
         }
-        let (reply, verdicts) = oneshot::channel();
-        let requests = self.requests.as_ref().ok_or(StoreError::Closed)?;
-        requests.send(writer::Request { batches, reply }).map_err(|_| StoreError::Closed)?;
-        verdicts.await.map_err(|_| StoreError::Closed)
+        self.commits.commit(batches).await
     }
 
     fn hints(&self) -> &Arc<Hints> {
