@@ -1,5 +1,6 @@
 //! One change of a task and its job: the rules' answer turned into one batch.
 
+use bytes::Bytes;
 use metrics::Counter;
 use sortinghat_proto::{
     Refusal, VersionedName,
@@ -10,7 +11,7 @@ use sortinghat_proto::{
 use super::{
     history,
     keys::{self, QueueName},
-    ledger::Ledger,
+    ledger::{Ledger, Written},
     load::{Loaded, LoadedShard},
     records::{self, ArtifactRecord, AttemptEvents, JobRecord, LastVersionRecord, TaskRecord},
     shards::{self, LastShard},
@@ -55,8 +56,11 @@ pub(super) struct Prepared {
     pub(super) batch: Batch,
     /// What there is once it is applied.
     pub(super) after: Holding,
+    /// The job's record then, if it is written.
+    pub(super) written: Option<Bytes>,
     counters: Vec<Counter>,
-    last_shard: Option<LastShard>,
+    /// A shard that may be the last one of its job to end.
+    pub(super) last_shard: Option<LastShard>,
 }
 
 /// A task and its job.
@@ -75,11 +79,11 @@ impl Holding {
 }
 
 impl Prepared {
-    /// The batch is known to be applied, with these counters. Returns what there is now, and the shard that was the last one of
-    /// its job, if it was.
-    pub(super) fn applied(self, counters: &[i64]) -> (Holding, Option<LastShard>) {
+    /// The batch is known to be applied, with these counters: counts it, and names the last shard only if it was the last one.
+    pub(super) fn applied(mut self, counters: &[i64]) -> Self {
         self.counters.iter().for_each(|counter| counter.increment(1));
-        (self.after, self.last_shard.filter(|last| last.is_last(counters)))
+        self.last_shard = self.last_shard.filter(|last| last.is_last(counters));
+        self
     }
 }
 
@@ -247,7 +251,7 @@ impl<'a> Change<'a> {
             return Err(Refusal::new(ErrorCode::Internal, violation.to_string()));
         }
         place(&mut batch, &before.job.value, was, is, self.now);
-        let (mut counters, mut last_shard) = (self.counters, None);
+        let (mut counters, mut written, mut last_shard) = (self.counters, None, None);
         let after = match self.shard {
             Some(ChangedShard { before: shard, task, waiting }) => {
                 last_shard = shards::move_shard(&mut batch, &before.job.value, shard, &task.task);
@@ -255,12 +259,13 @@ impl<'a> Change<'a> {
                 Holding { job: self.ledger.job, shard: Some(task) }
             }
             None => {
-                let (job, counted) = self.ledger.write_to(&mut batch);
+                let Written { job, bytes, counters: counted } = self.ledger.write_to(&mut batch);
                 counters.extend(counted);
+                written = Some(bytes);
                 Holding { job, shard: None }
             }
         };
-        Ok(Some(Prepared { batch, after, counters, last_shard }))
+        Ok(Some(Prepared { batch, after, written, counters, last_shard }))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A job's record and history as a change will leave them.
 
+use bytes::Bytes;
 use metrics::Counter;
 use prost::Message as _;
 use sortinghat_proto::{
@@ -24,6 +25,14 @@ pub(super) struct Ledger<'a> {
     before: &'a Versioned<JobRecord>,
     now: UnixMs,
     pub(super) job: JobRecord,
+    /// Counts of what is known once it is applied.
+    counters: Vec<Counter>,
+}
+
+/// A job as a batch writes it.
+pub(super) struct Written {
+    pub(super) job: JobRecord,
+    pub(super) bytes: Bytes,
     /// Counts of what is known once it is applied.
     pub(super) counters: Vec<Counter>,
 }
@@ -73,9 +82,8 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Adds all of it to a batch, which then applies only if the job is still as it was read; returns the job as it is then, and
-    /// what to count.
-    pub(super) fn write_to(mut self, batch: &mut Batch) -> (JobRecord, Vec<Counter>) {
+    /// Adds all of it to a batch, which then applies only if the job is still as it was read.
+    pub(super) fn write_to(mut self, batch: &mut Batch) -> Written {
         let key = keys::job(&self.job.id);
         batch.checks.push((key.clone(), Expectation::Version(self.before.version)));
         self.turn_page(batch);
@@ -84,8 +92,9 @@ impl<'a> Ledger<'a> {
             batch.insertions.push((keys::ENDED_PARENTS.to_owned(), self.job.id.to_string()));
         }
         batch.topics.push(key.as_str().into());
-        batch.writes.push((key, records::encode(&self.job)));
-        (self.job, self.counters)
+        let bytes = records::encode(&self.job);
+        batch.writes.push((key, bytes.clone()));
+        Written { job: self.job, bytes, counters: self.counters }
     }
 
     /// Moves the newest events into a page once they are too many for the job's record.

@@ -96,11 +96,15 @@ impl Shared {
     /// Reads tasks with their jobs, in this order and each once; those that do not exist are left out.
     pub(super) async fn load(&self, ids: &[TaskId]) -> Result<Vec<Loaded>, Refusal> {
         // Many of them may be shards of one job.
-        let jobs: BTreeSet<&JobId> = ids.iter().map(TaskId::job).collect();
-        let keys: Vec<String> = jobs.iter().map(|job| keys::job(job)).collect();
-        let records = self.read_all::<JobRecord>(&keys).await?;
-        let jobs = jobs.into_iter().zip(records).filter_map(|(id, job)| Some((id, job?)));
-        let mut jobs: BTreeMap<&JobId, Versioned<JobRecord>> = jobs.collect();
+        let named: BTreeSet<&JobId> = ids.iter().map(TaskId::job).collect();
+        let keys: Vec<String> = named.iter().map(|job| keys::job(job)).collect();
+        let found = self.store.read(&keys).await?;
+        let mut jobs: BTreeMap<&JobId, Versioned<JobRecord>> = BTreeMap::new();
+        for (id, (key, record)) in named.into_iter().zip(keys.iter().zip(found)) {
+            let Some(Record { version, value }) = record else { continue };
+            let job = self.written.take(id, &value).map_or_else(|| records::decode(key, &value), Ok)?;
+            jobs.insert(id, Versioned { version, value: job });
+        }
         let is_shard =
             |id: &&TaskId| jobs.get(id.job()).is_some_and(|job| matches!(job.value.role(id), Role::Shard(_)));
         let mut shards = self.load_shards(ids.iter().filter(is_shard).collect()).await?;
@@ -176,9 +180,12 @@ impl Shared {
         let mut last_shards = Vec::new();
         let applied = prepared.into_iter().zip(verdicts).map(|(prepared, verdict)| match verdict {
             Verdict::Applied(counters) => {
-                let (after, last_shard) = prepared.applied(&counters);
-                last_shards.extend(last_shard);
-                Some(after)
+                let applied = prepared.applied(&counters);
+                last_shards.extend(applied.last_shard);
+                if let Some(bytes) = applied.written.filter(|_| applied.after.task().task.lease().is_some()) {
+                    self.written.note(bytes, applied.after.job.clone());
+                }
+                Some(applied.after)
             }
             Verdict::Conflict | Verdict::Unknown => None,
         });

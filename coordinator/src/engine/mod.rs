@@ -43,6 +43,7 @@ mod synchronize;
 mod tenant_queue;
 mod waiting;
 mod watch;
+mod written;
 
 use std::{
     collections::HashMap,
@@ -149,6 +150,7 @@ struct Shared {
     quota: quota::Quota,
     collections: collection::Collections,
     next_look: retention::NextLook,
+    written: written::WrittenJobs,
     dice: Mutex<StdRng>,
     draining: CancellationToken,
 }
@@ -189,6 +191,7 @@ impl Engine {
                 quota: quota::Quota::default(),
                 collections: collection::Collections::default(),
                 next_look: retention::NextLook::default(),
+                written: written::WrittenJobs::default(),
                 draining: CancellationToken::new(),
             }),
         }

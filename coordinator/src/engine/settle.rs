@@ -170,7 +170,7 @@ impl Shared {
         }
         let key = keys::shards(&unsettled.job.value.id);
         batch.checks.push((key, Expectation::Version(unsettled.go_by.version)));
-        let (_, counters) = ledger.write_to(&mut batch);
+        let counters = ledger.write_to(&mut batch).counters;
         let applied = self.apply_one(batch).await?;
         if applied {
             counters.iter().for_each(|counter| counter.increment(1));

@@ -98,29 +98,29 @@ impl Contender {
 
 fn main() -> Result<(), Failure> {
     let settings = Settings::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        if settings.parts.contains(&Part::Compare) {
-            compare(&settings).await?;
-        }
-        for store in Store::ALL {
-            println!("{}", store.name());
-            for part in &settings.parts {
-                match part {
-                    Part::Compare => {}
-                    Part::Memory => memory(store, 100_000).await?,
-                    Part::Workers => many_workers(store, settings.workers).await?,
-                    Part::Depths => depths(store, &settings.depths).await?,
-                    Part::Overload => {
-                        for jobs_per_call in [10, 100] {
-                            overload::overload(store, jobs_per_call).await?;
-                        }
+    // One thread, as the producers and workers of the others have.
+    let one = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let all = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if settings.parts.contains(&Part::Compare) {
+        one.block_on(compare(&settings))?;
+    }
+    for store in Store::ALL {
+        println!("{}", store.name());
+        for part in &settings.parts {
+            match part {
+                Part::Compare => {}
+                Part::Memory => one.block_on(memory(store, 100_000))?,
+                Part::Workers => one.block_on(many_workers(store, settings.workers))?,
+                Part::Depths => one.block_on(depths(store, &settings.depths))?,
+                Part::Overload => {
+                    for jobs_per_call in [10, 100] {
+                        all.block_on(overload::overload(store, jobs_per_call))?;
                     }
                 }
             }
         }
-        Ok(())
-    })
+    }
+    Ok(())
 }
 
 async fn compare(settings: &Settings) -> Result<(), Failure> {

@@ -1,7 +1,11 @@
 //! Objects that somebody counts on although nothing may refer to them yet, and commits that make something refer to them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    iter,
+};
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sortinghat_proto::{Digest, ObjectRef, Refusal, Tenant, limits::MAX_DIGESTS_PER_CALL, time::UnixMs, v1::ErrorCode};
 
 use super::{CollectionRecord, Fence, Seen, Stage, roots::references, suspects::SuspectRecord};
@@ -10,6 +14,8 @@ use crate::{
     store::{Batch, Expectation, Verdict},
 };
 
+/// Objects that are looked for side by side.
+const OBJECTS_AT_A_TIME: usize = 16;
 /// Objects that one batch takes off the suspects.
 const OBJECTS_PER_BATCH: usize = 500;
 
@@ -114,17 +120,27 @@ impl Shared {
         }
         if collection.record.has_removed_since(since) {
             let parts = self.parts(tenant, &manifest.digest).await?;
-            for part in std::iter::once(manifest).chain(&parts) {
-                if collection.record.condemned().contains(&part.digest) {
-                    self.collections.doubt(tenant);
-                    return Err(being_removed(&part.digest));
-                }
-                if !self.objects.holds(tenant, part).await? {
-                    return Ok(None);
-                }
+            let condemned = collection.record.condemned();
+            if let Some(part) = iter::once(manifest).chain(&parts).find(|part| condemned.contains(&part.digest)) {
+                self.collections.doubt(tenant);
+                return Err(being_removed(&part.digest));
+            }
+            if !self.holds_all(tenant, &parts).await? {
+                return Ok(None);
             }
         }
         Ok(Some(collection.fence(tenant)))
+    }
+
+    async fn holds_all(&self, tenant: &Tenant, objects: &[ObjectRef]) -> Result<bool, Refusal> {
+        let found: Vec<_> = objects.iter().map(|object| self.objects.holds(tenant, object)).collect();
+        let mut found = stream::iter(found).buffer_unordered(OBJECTS_AT_A_TIME);
+        while let Some(is_held) = found.try_next().await? {
+            if !is_held {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The objects that a document names; none if it is no document.
