@@ -2,7 +2,7 @@
 
 use sortinghat_proto::v1::{self, AttemptOutcome, JobState, job_event::Event};
 
-use crate::world::{LEASE_MS, Worker, World, ingest, log, request, settings, success};
+use crate::world::{LEASE_MS, Worker, World, finetune, ingest, log, request, settings, success};
 
 #[tokio::test]
 async fn a_worker_gets_no_more_than_it_has_slots_and_the_more_urgent_first() {
@@ -181,13 +181,14 @@ async fn a_ready_task_that_cannot_be_read_costs_no_worker_what_it_has_done() {
 }
 
 #[tokio::test]
-async fn a_running_job_is_seen_as_another_coordinator_has_left_it() {
+async fn what_another_coordinator_has_changed_of_a_running_job_is_not_undone() {
     let world = World::new().await;
     let other = world.beside(settings());
-    let id = world.submit(ingest()).await;
+    let parent = world.submit(ingest()).await;
     let mut worker = Worker::new("w1", 1);
-    worker.start(&world.engine).await;
-    other.engine.cancel(&world.tenant, &id).await.expect("it exists");
-    let answer = worker.poll(&world.engine).await;
-    assert!(answer.leases[0].cancel, "{answer:?}");
+    worker.poll(&world.engine).await;
+    let child = other.submit(finetune(&format!("job:{parent}"))).await;
+    worker.end(&world.engine, success(b"dataset")).await;
+    world.sweep().await;
+    assert_eq!(world.state(&child).await, JobState::Queued, "its parent knows of it");
 }

@@ -1,5 +1,5 @@
-//! Commits, one after the other. A caller who finds nobody else at it commits where it is: to wake another thread takes longer than
-//! most syncs. What queues up meanwhile one thread commits together.
+//! Commits, one after the other. A caller who finds nobody else at it commits where it is: to wake another thread, and to be
+//! woken by it, takes nearly as long as a sync. What queues up meanwhile one thread commits together.
 
 use std::{
     io,
@@ -75,7 +75,7 @@ impl Commits {
         let _ = self.send(Vec::new());
     }
 
-    /// The same where the caller is, unless others wait or are at it.
+    /// Commits batches where the caller is; `None` if others wait or are at it.
     fn commit_here(&self, batches: &[Batch]) -> Option<Vec<Verdict>> {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             return None;
