@@ -5,13 +5,14 @@ use std::{
     time::Duration,
 };
 
+use futures::future;
 use sortinghat_proto::{Refusal, TaskId, WorkerId, limits::MAX_CACHED_MANIFESTS, time::UnixMs, v1};
 use tokio::time::Instant;
 
 use super::{
     Engine, Shared,
     change::Holding,
-    claim::Claimant,
+    claim::{Claimant, Vacancies},
     companions::Companions,
     keys,
     load::Loaded,
@@ -70,15 +71,18 @@ impl Engine {
             let message = format!("{} cached manifests are more than {MAX_CACHED_MANIFESTS}", request.cached.len());
             return Err(Refusal::invalid("cached", message));
         }
-        let arrived = shared.store.now().await?;
+        let reported = request.leases.iter().map(|report| Ok(report.task_id.parse()?));
+        let reported = reported.collect::<Result<BTreeSet<TaskId>, Refusal>>()?;
         // Before the first read, so that no change between read and wait is missed.
         let mut hints = shared.store.hints().listen([keys::worker_topic(&worker).as_str()]);
+        let arrived = async { Ok(shared.store.now().await?) };
+        let (arrived, leases) = future::try_join(arrived, shared.leases(&worker, reported)).await?;
         let mut turn = shared.sessions.enter(&worker, &request, arrived)?;
         shared.cached.note(&worker, &request.cached);
         let held_ms = u64::from(request.wait_ms).min(shared.rules.lease_ttl_ms / 3);
         let until = Instant::now() + Duration::from_millis(held_ms);
         let message = Message::parse(worker, request, arrived, held_ms)?;
-        let mut intaken = shared.take_in(&message).await?;
+        let mut intaken = shared.take_in(&message, leases).await?;
         let mut now = arrived;
         loop {
             turn.check()?;
@@ -152,9 +156,21 @@ fn lease_of<'t>(worker: &WorkerId, task: &'t Task) -> Option<&'t Lease> {
 }
 
 impl Shared {
-    /// Takes in what a message reports, and claims for its free slots at once: a worker that ends tasks gets the next ones with the
-    /// same sync of the store.
-    async fn take_in(&self, message: &Message) -> Result<Intaken, Refusal> {
+    /// The tasks that a message reports and all others that its worker holds; none for one that reports nothing.
+    async fn leases(&self, worker: &WorkerId, reported: BTreeSet<TaskId>) -> Result<HashMap<TaskId, Loaded>, Refusal> {
+        if reported.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let reported: Vec<TaskId> = reported.into_iter().collect();
+        let (mut loaded, held) = future::try_join(self.load(&reported), self.held_tasks(worker)).await?;
+        let others: Vec<TaskId> = held.into_iter().filter(|task| reported.binary_search(task).is_err()).collect();
+        loaded.extend(self.load(&others).await?);
+        Ok(loaded.into_iter().map(|loaded| (loaded.id().clone(), loaded)).collect())
+    }
+
+    /// Takes in what a message reports of these tasks, and claims for its free slots at once: a worker that ends tasks gets the next
+    /// ones with the same sync of the store.
+    async fn take_in(&self, message: &Message, leases: HashMap<TaskId, Loaded>) -> Result<Intaken, Refusal> {
         let worker = &message.worker.id;
         self.sessions.keep_beats(worker, &message.reported);
         if message.reports.is_empty() {
@@ -162,19 +178,19 @@ impl Shared {
         }
         let intakes = message.reports.iter().map(|report| self.intake(report, message.arrived, message.held_ms));
         let intakes = intakes.collect();
-        let mut tasks: BTreeSet<TaskId> = self.held_tasks(worker).await?.into_iter().collect();
-        tasks.extend(message.reports.iter().map(|report| report.task.clone()));
-        let tasks: Vec<TaskId> = tasks.into_iter().collect();
-        let loaded = self.load(&tasks).await?;
-        let loaded: HashMap<TaskId, Loaded> = loaded.into_iter().map(|loaded| (loaded.id().clone(), loaded)).collect();
         let name = |(id, loaded): (&TaskId, &Loaded)| {
             lease_of(worker, &loaded.task().task).map(|lease| (id.clone(), lease.token.epoch))
         };
-        let held: Vec<LeaseName> = loaded.iter().filter_map(name).collect();
-        let capacity = message.capacity(held.iter());
-        let claim =
-            async |companions: &mut Companions| self.claim_if_possible(&message.worker, capacity, companions).await;
-        let (taken, claimed) = self.take_all(intakes, &loaded, claim).await?;
+        let held: Vec<LeaseName> = leases.iter().filter_map(name).collect();
+        let ended = message.reports.iter().filter(|report| report.outcome.is_some() && held.contains(&report.name()));
+        let left_by = ended.map(|report| leases[&report.task].job.value.tenant.clone()).collect();
+        let vacancies = Vacancies { slots: message.capacity(held.iter()), left_by };
+        // Tasks are looked for while the outputs of those that have ended are.
+        let (entered, proposal) =
+            future::join(self.enter_all(intakes, &leases), self.propose(&message.worker, &vacancies, 0)).await;
+        let (steps, mut companions) = entered?;
+        let claimed = self.claim(&message.worker, &vacancies, proposal, &mut companions).await?;
+        let taken = self.conclude_all(steps, &leases, companions.outcomes(self).await?).await?;
         let acknowledged: Vec<&LeaseReport> =
             message.reports.iter().zip(&taken).filter(|(_, taken)| taken.outcome).map(|(report, _)| report).collect();
         let ended: HashSet<LeaseName> = acknowledged.iter().map(|report| report.name()).collect();
@@ -196,8 +212,10 @@ impl Shared {
         let held = if tasks.is_empty() { Vec::new() } else { self.load(&tasks).await? };
         let held = held.into_iter().map(Holding::from);
         let mut held: Vec<Held> = held.filter_map(|holding| Held::of(worker, holding)).collect();
-        let capacity = message.capacity(held.iter().map(|held| &held.name));
-        let claimed = self.claim_if_possible(&message.worker, capacity, &mut Companions::default()).await?;
+        let slots = message.capacity(held.iter().map(|held| &held.name));
+        let vacancies = Vacancies { slots, left_by: Vec::new() };
+        let proposal = self.propose(&message.worker, &vacancies, 0).await;
+        let claimed = self.claim(&message.worker, &vacancies, proposal, &mut Companions::default()).await?;
         held.extend(claimed.into_iter().filter_map(|holding| Held::of(worker, holding)));
         Ok(held)
     }
