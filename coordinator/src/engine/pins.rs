@@ -1,8 +1,15 @@
 //! Names in a spec become versions when a job is accepted: what it reads cannot change while it waits.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use sortinghat_proto::{
     ArtifactKind, DatasetRef, JobId, JobKind, JobSpec, ModelRef, Name, Refusal, Tenant, VersionedName, v1,
 };
+
+use tokio::sync::OnceCell;
 
 use super::{
     Shared, keys,
@@ -20,6 +27,18 @@ pub(super) struct Pins {
     pub(super) checks: Vec<(String, Expectation)>,
 }
 
+/// Artifacts that the jobs of one call name, each looked up once. A job is accepted only if its are still as they were read.
+#[derive(Debug, Default)]
+pub(super) struct Lookups(Mutex<HashMap<(ArtifactKind, String), Arc<Lookup>>>);
+
+type Lookup = OnceCell<Versioned<ArtifactRecord>>;
+
+impl Lookups {
+    fn of(&self, kind: ArtifactKind, name: String) -> Arc<Lookup> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry((kind, name)).or_default().clone()
+    }
+}
+
 /// A name that was looked up.
 enum Found {
     Artifact(Versioned<ArtifactRecord>),
@@ -35,7 +54,7 @@ enum Reference {
 
 impl Shared {
     /// Replaces names by versions in `spec`, fills in the model's name, and says where the inputs come from.
-    pub(super) async fn pin(&self, tenant: &Tenant, spec: &mut JobSpec) -> Result<Pins, Refusal> {
+    pub(super) async fn pin(&self, tenant: &Tenant, spec: &mut JobSpec, lookups: &Lookups) -> Result<Pins, Refusal> {
         let mut pins = Pins::default();
         let kind = spec.kind();
         if let Some(dataset) = spec.dataset_mut() {
@@ -44,7 +63,8 @@ impl Shared {
                 DatasetRef::Version(name) => Reference::Version(name),
                 DatasetRef::Job(job) => Reference::Job(job),
             };
-            let found = self.find(tenant, ArtifactKind::Dataset, reference, &format!("{kind}.dataset")).await?;
+            let found = self.find(tenant, lookups, ArtifactKind::Dataset, reference).await;
+            let found = found.map_err(|refusal| Refusal { field: format!("{kind}.dataset"), ..refusal })?;
             if let Found::Artifact(artifact) = &found {
                 *dataset = DatasetRef::Version(artifact.value.name.clone());
             }
@@ -57,7 +77,8 @@ impl Shared {
                 ModelRef::Version(name) => Reference::Version(name),
                 ModelRef::Job(job) => Reference::Job(job),
             };
-            let found = self.find(tenant, ArtifactKind::Model, reference, &format!("{kind}.model")).await?;
+            let found = self.find(tenant, lookups, ArtifactKind::Model, reference).await;
+            let found = found.map_err(|refusal| Refusal { field: format!("{kind}.model"), ..refusal })?;
             if let Found::Artifact(artifact) = &found {
                 *model = ModelRef::Version(artifact.value.name.clone());
             }
@@ -69,23 +90,29 @@ impl Shared {
     async fn find(
         &self,
         tenant: &Tenant,
+        lookups: &Lookups,
         kind: ArtifactKind,
         reference: Reference,
-        field: &str,
     ) -> Result<Found, Refusal> {
-        let at_field = |refusal: Refusal| Refusal { field: field.to_owned(), ..refusal };
-        match reference {
-            Reference::Newest(name) => self.newest(tenant, kind, &name).await.map(Found::Artifact).map_err(at_field),
-            Reference::Version(name) => self.artifact(tenant, &name).await.map(Found::Artifact).map_err(at_field),
+        let artifact = match reference {
+            Reference::Newest(name) => {
+                let lookup = lookups.of(kind, name.to_string());
+                lookup.get_or_try_init(|| self.newest(tenant, kind, &name)).await?.clone()
+            }
+            Reference::Version(name) => {
+                let lookup = lookups.of(kind, name.to_string());
+                lookup.get_or_try_init(|| self.artifact(tenant, &name)).await?.clone()
+            }
             Reference::Job(id) => {
-                let job = self.job(tenant, &id).await.map_err(at_field)?;
+                let job = self.job(tenant, &id).await?;
                 if artifact_kind(job.value.kind) != Some(kind) {
                     let message = format!("job {id} is a {}, which makes no {kind}", job.value.kind);
-                    return Err(Refusal::invalid(field, message));
+                    return Err(Refusal::invalid("", message));
                 }
-                Ok(Found::Job(Box::new(job)))
+                return Ok(Found::Job(Box::new(job)));
             }
-        }
+        };
+        Ok(Found::Artifact(artifact))
     }
 }
 

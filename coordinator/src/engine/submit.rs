@@ -17,7 +17,7 @@ use super::{
     collection::Fence,
     contended, keys,
     load::Versioned,
-    pins::Pins,
+    pins::{Lookups, Pins},
     records::{self, AcceptedRecord, EventRecord, Input, JobRecord, TaskRecord},
     submission::Acceptance,
 };
@@ -70,9 +70,10 @@ impl Engine {
         }
         let shared = &self.shared;
         let now = shared.store.now().await?;
+        let lookups = &Lookups::default();
         let entries: Vec<_> = jobs
             .into_iter()
-            .map(|job| async move { shared.prepare(shared.entry(tenant, job.try_into()?, now)).await })
+            .map(|job| async move { shared.prepare(shared.entry(tenant, job.try_into()?, now), lookups).await })
             .collect();
         let mut entries: Vec<Result<_, Refusal>> =
             stream::iter(entries).buffered(SUBMISSIONS_AT_A_TIME).collect().await;
@@ -117,7 +118,7 @@ impl Shared {
     async fn submit(&self, mut entry: Entry<'_>) -> Result<v1::SubmitJobResponse, Refusal> {
         for _ in 0..MAX_TRIES {
             let known;
-            (entry, known) = self.prepare(entry).await?;
+            (entry, known) = self.prepare(entry, &Lookups::default()).await?;
             match known {
                 Known::Accepted(response) => return Ok(*response),
                 Known::New(job, batch) => {
@@ -132,7 +133,7 @@ impl Shared {
     }
 
     /// Finds out what a submission is.
-    async fn prepare<'a>(&self, mut entry: Entry<'a>) -> Result<(Entry<'a>, Known), Refusal> {
+    async fn prepare<'a>(&self, mut entry: Entry<'a>, lookups: &Lookups) -> Result<(Entry<'a>, Known), Refusal> {
         let Entry { tenant, submission, acceptance, id, now, is_admitted } = &mut entry;
         if let Some(existing) = self.accepted_before(tenant, is_admitted.then_some(&*id), acceptance).await? {
             return Ok((entry, Known::Accepted(Box::new(existing))));
@@ -143,7 +144,7 @@ impl Shared {
             self.require_queue(&submission.queue(tenant)).await?;
         }
         let fence = self.require_uploads(tenant, &submission.spec).await?;
-        let (job, mut batch) = self.new_job(tenant, id, submission, acceptance, *now).await?;
+        let (job, mut batch) = self.new_job(tenant, id, submission, acceptance, *now, lookups).await?;
         batch.checks.extend(fence);
         Ok((entry, Known::New(Box::new(job), batch)))
     }
@@ -209,13 +210,14 @@ impl Shared {
         submission: &Submission,
         acceptance: &Acceptance,
         now: UnixMs,
+        lookups: &Lookups,
     ) -> Result<(JobRecord, Batch), Refusal> {
         if submission.deadline.is_some_and(|deadline| deadline <= now) {
             let message = "the deadline has passed already: give a later one, or none";
             return Err(Refusal::invalid("deadline_unix_ms", message));
         }
         let mut spec = submission.spec.clone();
-        let pins = self.pin(tenant, &mut spec).await?;
+        let pins = self.pin(tenant, &mut spec, lookups).await?;
         let parents = self.parents(tenant, submission, &pins).await?;
         let mut batch = Batch { checks: pins.checks, ..Batch::default() };
         let job = NewJob {
