@@ -1,8 +1,8 @@
 //! What is stored, and in which format.
 //!
 //! Records are JSON with a version in front: they can be read by a person in the middle of an incident, an old reader ignores
-//! fields that it does not know, and a new field has a default. Messages of the contract lie inside as protobuf, which has
-//! the same property.
+//! fields that it does not know, and a new field has a default. What has its default is not written, which halves most jobs.
+//! Messages of the contract lie inside as protobuf, which has the same properties.
 
 use std::ops::Range;
 
@@ -51,12 +51,17 @@ pub(super) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, 
 }
 
 /// A job and, as nearly all jobs are one task, that task. Changes with every event of its history.
+#[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct JobRecord {
+    #[serde_with(skip_apply)]
     pub(super) id: JobId,
+    #[serde_with(skip_apply)]
     pub(super) tenant: Tenant,
+    #[serde_with(skip_apply)]
     pub(super) kind: JobKind,
     /// With defaults filled in and names pinned.
+    #[serde_with(skip_apply)]
     #[serde(with = "wire")]
     pub(super) spec: v1::JobSpec,
     /// Where the dataset that the spec names comes from.
@@ -66,19 +71,20 @@ pub(super) struct JobRecord {
     pub(super) parents: Vec<JobId>,
     pub(super) priority: i32,
     /// Bulk for jobs that were stored before there were lanes.
-    #[serde(default)]
     pub(super) lane: Lane,
     /// None for jobs that were stored before there were any.
-    #[serde(default)]
     pub(super) requirements: Requirements,
     pub(super) idempotency_key: String,
+    #[serde_with(skip_apply)]
     pub(super) created: UnixMs,
     /// When the first attempt started.
     pub(super) started: Option<UnixMs>,
     pub(super) finished: Option<UnixMs>,
     /// Its tasks by phase; the shards of a divided job, once all have ended badly, as one.
+    #[serde_with(skip_apply)]
     pub(super) counts: TaskCounts,
     /// The task that alone decides what becomes of it. While shards do, the one that has counted its items.
+    #[serde_with(skip_apply)]
     pub(super) task: TaskRecord,
     #[serde(with = "wire::optional")]
     pub(super) failure: Option<v1::Failure>,
@@ -87,6 +93,7 @@ pub(super) struct JobRecord {
     /// The newest attempts, oldest first.
     pub(super) attempts: Vec<StoredAttempt>,
     /// The sequence of the newest event.
+    #[serde_with(skip_apply)]
     pub(super) last_event: u64,
     /// The newest events, oldest first; those before are in pages of their own.
     pub(super) recent_events: Vec<EventRecord>,
@@ -95,19 +102,14 @@ pub(super) struct JobRecord {
     /// Some job named it as a parent.
     pub(super) has_children: bool,
     /// Its shards, if it was too large for one task.
-    #[serde(default)]
     pub(super) shards: Option<ShardStage>,
     /// It shall not start before.
-    #[serde(default)]
     pub(super) not_before: Option<UnixMs>,
     /// It fails if it has not ended by then.
-    #[serde(default)]
     pub(super) deadline: Option<UnixMs>,
     /// The job that it is a retry of.
-    #[serde(default)]
     pub(super) retry_of: Option<JobId>,
     /// The newest retry of it.
-    #[serde(default)]
     pub(super) retried_as: Option<JobId>,
 }
 
@@ -242,15 +244,15 @@ impl Stop {
 }
 
 /// A task, and what is known of its newest attempt. A record of its own for shards, else a part of its job's.
+#[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct TaskRecord {
+    #[serde_with(skip_apply)]
     pub(super) task: Task,
     pub(super) events: AttemptEvents,
     /// The host that the newest attempt was given to.
-    #[serde(default)]
     pub(super) host: String,
     /// Of a shard: its newest event that was handed over to the job.
-    #[serde(default)]
     pub(super) handed_over: HandedOver,
 }
 
@@ -262,6 +264,7 @@ impl TaskRecord {
 }
 
 /// Which of a shard's events were handed over to the job.
+#[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct HandedOver {
     /// How many.
@@ -271,6 +274,7 @@ pub(super) struct HandedOver {
 }
 
 /// Which events of the newest attempt are durable.
+#[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AttemptEvents {
     /// Those up to this sequence are.

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 use sortinghat_proto::v1::JobState;
 
-use super::State;
+use super::{State, wire};
 
 /// How many tasks of a job are in each phase. Moves with the tasks, in the same batch.
+#[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskCounts {
     /// Waiting for parents.

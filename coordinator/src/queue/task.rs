@@ -6,11 +6,14 @@ use sortinghat_proto::{ObjectRef, TaskId, WorkerId, time::UnixMs, v1};
 use super::wire;
 
 /// A schedulable part of a job, as it is stored.
+#[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// Which.
+    #[serde_with(skip_apply)]
     pub id: TaskId,
     /// Where it stands.
+    #[serde_with(skip_apply)]
     pub state: State,
     /// The greatest epoch that any lease of it had; 0 before the first.
     pub last_epoch: u64,
@@ -19,7 +22,6 @@ pub struct Task {
     /// Attempts that died since it last made progress.
     pub deaths: u32,
     /// Attempts that ran out of memory since it last made progress.
-    #[serde(default)]
     pub memory_failures: u32,
     /// Attempts that failed through infrastructure since it last made progress.
     pub transient_failures: u32,
@@ -34,10 +36,8 @@ pub struct Task {
     /// Its worker is told to stop it: its user wants that, or its deadline has passed.
     pub cancel_requested: bool,
     /// Its user does not want it to start before.
-    #[serde(default)]
     pub not_before: Option<UnixMs>,
     /// Its deadline passed before anybody else wanted it stopped.
-    #[serde(default)]
     pub overdue: bool,
 }
 
@@ -50,6 +50,7 @@ pub enum State {
     /// Waits for a worker.
     Ready {
         /// May not be claimed before; `None` once it may.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         not_before: Option<UnixMs>,
     },
     /// A worker may run it.
@@ -94,7 +95,7 @@ pub struct Lease {
     /// When it was given.
     pub started: UnixMs,
     /// When its worker was asked to checkpoint and to give the task back; `None` if it was not.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preempted: Option<UnixMs>,
 }
 

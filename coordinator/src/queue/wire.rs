@@ -1,4 +1,5 @@
-//! Protobuf messages inside stored JSON, as base64: they keep protobuf's own rules for old readers and new fields.
+//! How parts of stored JSON are written. Protobuf messages lie in it as base64: they keep protobuf's own rules for old readers and new
+//! fields.
 
 use std::{fmt, marker::PhantomData};
 
@@ -8,6 +9,11 @@ use serde::{
     Deserializer, Serializer,
     de::{Error, Visitor},
 };
+
+/// Whether a value need not be written, as it is read where nothing is.
+pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
 
 /// Writes a message.
 pub fn serialize<M: Message, S: Serializer>(message: &M, serializer: S) -> Result<S::Ok, S::Error> {

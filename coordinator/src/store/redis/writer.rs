@@ -131,40 +131,71 @@ fn was_not_tried(error: &RedisError) -> bool {
 /// The call of the script, as its head describes it.
 fn call<'a>(layout: &Layout, seen: &Seen, batches: impl Iterator<Item = &'a Batch> + Clone, count: usize) -> Cmd {
     let versions: usize = batches.clone().map(|batch| batch.writes.len()).sum();
-    let arguments = batches.clone().map(|batch| 7 + 2 * batch.operations() + batch.topics.len()).sum::<usize>();
-    let bytes = batches.clone().map(Batch::bytes).sum::<usize>();
-    let mut call = Cmd::with_capacity(arguments + 10, bytes + arguments * KEY_OVERHEAD_BYTES);
-    call.arg("EVALSHA").arg(SCRIPT.get_hash()).arg(2).arg(layout.version()).arg(layout.time());
-    call.arg(seen.version()).arg(seen.time_ms()).arg(versions).arg(layout.hints()).arg(count);
-    batches.for_each(|batch| add(&mut call, layout, batch));
+    let mut packed = Packed::default();
+    packed.list(count);
+    batches.for_each(|batch| packed.batch(layout, batch));
+    let mut call = redis::cmd("EVALSHA");
+    call.arg(SCRIPT.get_hash()).arg(2).arg(layout.version()).arg(layout.time());
+    call.arg(seen.version()).arg(seen.time_ms()).arg(versions).arg(layout.hints()).arg(packed.0);
     call
 }
 
-/// The prefix of a key, or a number: a guess that saves growing the buffer.
-const KEY_OVERHEAD_BYTES: usize = 20;
+/// MessagePack.
+#[derive(Default)]
+struct Packed(Vec<u8>);
 
-fn add(call: &mut Cmd, layout: &Layout, batch: &Batch) {
-    call.arg(batch.checks.len()).arg(batch.writes.len()).arg(batch.deletes.len()).arg(batch.removals.len());
-    call.arg(batch.insertions.len()).arg(batch.increments.len()).arg(batch.topics.len());
-    for (key, expectation) in &batch.checks {
-        call.arg(layout.record(key)).arg(layout::expected(*expectation));
+impl Packed {
+    fn batch(&mut self, layout: &Layout, batch: &Batch) {
+        self.list(7);
+        self.list(2 * batch.checks.len());
+        for (key, expectation) in &batch.checks {
+            self.text(&layout.record(key)).text(&layout::expected(*expectation));
+        }
+        self.list(2 * batch.writes.len());
+        for (key, value) in &batch.writes {
+            self.text(&layout.record(key)).bytes(value);
+        }
+        self.list(batch.deletes.len());
+        for key in &batch.deletes {
+            self.text(&layout.record(key));
+        }
+        for moved in [&batch.removals, &batch.insertions] {
+            self.list(2 * moved.len());
+            for (index, entry) in moved {
+                self.text(&layout.index(index)).text(entry);
+            }
+        }
+        self.list(2 * batch.increments.len());
+        for (key, amount) in &batch.increments {
+            self.text(&layout.counter(key)).text(&amount.to_string());
+        }
+        self.list(batch.topics.len());
+        for topic in &batch.topics {
+            self.text(topic);
+        }
     }
-    for (key, value) in &batch.writes {
-        call.arg(layout.record(key)).arg(value.as_ref());
+
+    /// Begins a list of so many items.
+    fn list(&mut self, items: usize) {
+        let items = items.try_into().expect("a call and its batches are bounded");
+        rmp::encode::write_array_len(&mut self.0, items).expect(IN_MEMORY);
     }
-    for key in &batch.deletes {
-        call.arg(layout.record(key));
+
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.bytes(text.as_bytes())
     }
-    for (index, entry) in batch.removals.iter().chain(&batch.insertions) {
-        call.arg(layout.index(index)).arg(entry);
-    }
-    for (key, amount) in &batch.increments {
-        call.arg(layout.counter(key)).arg(*amount);
-    }
-    for topic in &batch.topics {
-        call.arg(topic.as_ref());
+
+    /// As text, which need not be UTF-8: the decoder of scripts knows no other bytes.
+    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        let length = bytes.len().try_into().expect("a batch is bounded");
+        rmp::encode::write_str_len(&mut self.0, length).expect(IN_MEMORY);
+        self.0.extend_from_slice(bytes);
+        self
     }
 }
+
+/// Why nothing fails to be packed.
+const IN_MEMORY: &str = "a vector takes any length";
 
 fn verdicts(seen: &Seen, reply: Vec<Value>, count: usize) -> Vec<Verdict> {
     let mut reply = reply.into_iter();
