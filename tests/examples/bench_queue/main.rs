@@ -60,6 +60,8 @@ enum Part {
     Memory,
     /// Many workers that wait
     Workers,
+    /// Full cycles with several workers
+    Scale,
     /// Cycles before a long queue
     Depths,
     /// Ten times the nominal load
@@ -88,7 +90,7 @@ impl Contender {
         match self {
             Self::Ours(store) => {
                 let mut ours = Ours::start(store).await?;
-                Ok((ours.cycles(settings.jobs, BULK).await?, ours.trickle(TRICKLE).await?))
+                Ok((ours.cycles(settings.jobs, BULK, 1).await?, ours.trickle(TRICKLE).await?))
             }
             Self::BullMq(sync) => Peer::bullmq(sync)?.turn(settings.jobs, BULK),
             Self::Celery => Peer::celery()?.turn(settings.jobs / 10, BULK),
@@ -111,6 +113,7 @@ fn main() -> Result<(), Failure> {
                 Part::Compare => {}
                 Part::Memory => one.block_on(memory(store, 100_000))?,
                 Part::Workers => one.block_on(many_workers(store, settings.workers))?,
+                Part::Scale => one.block_on(scale(store, settings.jobs))?,
                 Part::Depths => one.block_on(depths(store, &settings.depths))?,
                 Part::Overload => {
                     for jobs_per_call in [10, 100] {
@@ -175,6 +178,15 @@ async fn many_workers(store: Store, count: usize) -> Result<(), Failure> {
         "{count} workers waiting: {idle:.1}% of a core while idle; submit to start p50 {:.2} ms, p99 {:.2} ms",
         latency.p50_ms, latency.p99_ms
     );
+    Ok(())
+}
+
+/// Full cycles with several workers of [`SLOTS`] slots each.
+async fn scale(store: Store, jobs: usize) -> Result<(), Failure> {
+    for workers in [1, 2, 4, 8] {
+        let cycles = Ours::start(store).await?.cycles(jobs, BULK, workers).await?;
+        println!("{workers} workers of {SLOTS} slots: {:.0} cycles a second", cycles.cycles_per_s);
+    }
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::join_all;
 use sortinghat_client::{Client, Endpoint, Submission};
 use sortinghat_proto::{
     ObjectRef,
@@ -155,9 +156,9 @@ impl Ours {
         SimulatedWorker::start(self.address, identity, self.craft.clone())
     }
 
-    /// Submits jobs in bulks while one worker takes and completes them.
-    pub(crate) async fn cycles(&mut self, jobs: usize, bulk: usize) -> Result<Throughput, Failure> {
-        let worker = self.worker(1);
+    /// Submits jobs in bulks while workers take and complete them.
+    pub(crate) async fn cycles(&mut self, jobs: usize, bulk: usize, workers: usize) -> Result<Throughput, Failure> {
+        let workers: Vec<SimulatedWorker> = (1..=workers).map(|number| self.worker(number)).collect();
         let target = self.craft.finished.load(Ordering::Relaxed) + jobs as u64;
         let (began, server, own) = (Instant::now(), self.cpu()?, own_cpu()?);
         let mut left = jobs;
@@ -166,7 +167,7 @@ impl Ours {
             left -= left.min(bulk);
         }
         self.craft.until_finished(target).await;
-        worker.drain().await;
+        join_all(workers.into_iter().map(SimulatedWorker::drain)).await;
         Ok(Throughput::of(jobs, began.elapsed(), self.cpu()? - server, own_cpu()? - own))
     }
 
