@@ -11,7 +11,7 @@ use sortinghat_proto::{Refusal, TaskId, Tenant, WorkerId, time::UnixMs, v1::Erro
 
 use super::{
     MAX_TRIES, Shared,
-    change::{Change, Holding, Prepared},
+    change::{Change, Holding},
     companions::Companions,
     keys::{self, QueueName},
     load::Loaded,
@@ -51,15 +51,6 @@ struct Going {
     tasks: HashMap<TaskId, Tenant>,
 }
 
-/// What a claim may fill.
-#[derive(Debug, Default)]
-pub(super) struct Vacancies {
-    /// Slots that are free once the companions are applied.
-    pub(super) slots: usize,
-    /// Whose tasks leave slots with the companions, each as often as it has such tasks.
-    pub(super) left_by: Vec<Tenant>,
-}
-
 /// One try of a claim: the order of the tasks, and those that nobody else of this process claims meanwhile.
 struct Round<'a> {
     claims: &'a Claims,
@@ -67,14 +58,6 @@ struct Round<'a> {
     reserved: Vec<TaskId>,
     /// Tasks that were left to better workers.
     left: usize,
-}
-
-/// What a try would change, if nothing of it changes before.
-pub(super) struct Proposal<'a> {
-    round: Round<'a>,
-    changes: Vec<Prepared>,
-    /// The task that each change leases; `None` if it cancels one.
-    picks: Vec<Option<Pick>>,
 }
 
 /// A task that is picked and read.
@@ -91,6 +74,14 @@ struct Picked {
     /// Tasks that shall not run any more: they are cancelled on the way, so that they do not stand there again next time. None of
     /// them takes the place of a candidate.
     cancelled: Vec<Loaded>,
+}
+
+/// What became of a try.
+struct Claimed {
+    /// What the worker has now.
+    tasks: Vec<Holding>,
+    /// Some changed between the read and the batch.
+    raced: bool,
 }
 
 impl Drop for Round<'_> {
@@ -152,60 +143,60 @@ impl Claims {
 }
 
 impl Shared {
-    /// Leases up to as many tasks to a worker as there are vacancies, in the order of [`ClaimOrder`], and returns them. They are found
-    /// in its index of held tasks from then on, whether or not the answer reaches it. Begins with a proposal that was made before,
-    /// with which the companions go along, if there are any.
-    pub(super) async fn claim(
+    /// [`claim`](Self::claim), which gives nothing where it fails for another reason than the store: one ready task that cannot be read
+    /// is no reason to refuse what a worker says of those that it holds.
+    pub(super) async fn claim_if_possible(
         &self,
         claimant: &Claimant,
-        vacancies: &Vacancies,
-        mut proposal: Result<Option<Proposal<'_>>, Refusal>,
+        capacity: usize,
         companions: &mut Companions,
     ) -> Result<Vec<Holding>, Refusal> {
-        let mut lost_races = 0;
-        for _ in 0..MAX_TRIES {
-            let Some(Proposal { round, changes, picks }) = if_possible(claimant, proposal)? else { break };
-            let applied = companions.commit_with(self, changes).await?;
-            lost_races += usize::from(applied.iter().any(Option::is_none));
-            let leased = picks.iter().zip(applied).filter_map(|(pick, applied)| Some((pick.as_ref()?, applied?)));
-            let (leased, tasks): (Vec<&Pick>, Vec<Holding>) = leased.unzip();
-            self.claims.served(leased.into_iter());
-            tasks.iter().for_each(|task| self.left.taken(&task.task().task.id));
-            drop(round);
-            if !tasks.is_empty() {
-                self.sessions.gave(&claimant.id, tasks.len());
-                return Ok(tasks);
+        match self.claim(claimant, capacity, companions).await {
+            Err(refusal) if refusal.code != ErrorCode::StorageUnavailable => {
+                metrics::counter!("sortinghat_claim_failures_total").increment(1);
+                tracing::error!(worker = %claimant.id, %refusal, "no task can be claimed");
+                Ok(Vec::new())
             }
-            proposal = self.propose(claimant, vacancies, lost_races).await;
+            result => result,
         }
-        // Nothing waits for this worker, or others took them all, time and again; the next poll tries again.
-        Ok(Vec::new())
     }
 
-    /// Looks for what a claim would lease; `None` if there is nothing for this worker. The more races were lost, the further it looks.
-    pub(super) async fn propose(
+    /// Leases up to `capacity` tasks to a worker, in the order of [`ClaimOrder`], and returns them. They are found in its
+    /// index of held tasks from then on, whether or not the answer reaches it. The companions go along with the leases, if there
+    /// are any.
+    async fn claim(
         &self,
         claimant: &Claimant,
-        vacancies: &Vacancies,
-        lost_races: usize,
-    ) -> Result<Option<Proposal<'_>>, Refusal> {
-        let capacity = vacancies.slots.min(MAX_CLAIMS);
+        capacity: usize,
+        companions: &mut Companions,
+    ) -> Result<Vec<Holding>, Refusal> {
+        let capacity = capacity.min(MAX_CLAIMS);
         if capacity == 0 {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let window = capacity * (lost_races + 1) + self.claims.going().tasks.len() + MAX_LEFT;
-        let window = window.min(MAX_WINDOW);
-        let now = async { Ok(self.store.now().await?) };
-        let ((mut queues, gates), now) = future::try_join(self.heads(claimant, window), now).await?;
-        let is_all = queues.iter().all(|queue| queue.entries.len() < window);
-        scatter(&mut queues, lost_races * capacity, &mut self.dice());
-        let shares = self.shares(&queues, &vacancies.left_by).await?;
-        let mut round = self.claims.begin(queues, shares);
-        let picked = self.pick(claimant, &mut round, capacity, &gates, now).await?;
-        if picked.is_empty() && (is_all || round.left > 0) {
-            return Ok(None);
+        let mut lost_races = 0;
+        for _ in 0..MAX_TRIES {
+            let window = capacity * (lost_races + 1) + self.claims.going().tasks.len() + MAX_LEFT;
+            let window = window.min(MAX_WINDOW);
+            let now = async { Ok(self.store.now().await?) };
+            let ((mut queues, gates), now) = future::try_join(self.heads(claimant, window), now).await?;
+            let is_all = queues.iter().all(|queue| queue.entries.len() < window);
+            scatter(&mut queues, lost_races * capacity, &mut self.dice());
+            let shares = self.shares(&queues, companions).await?;
+            let mut round = self.claims.begin(queues, shares);
+            let picked = self.pick(claimant, &mut round, capacity, &gates, now).await?;
+            if picked.is_empty() && (is_all || round.left > 0) {
+                return Ok(Vec::new());
+            }
+            let claimed = self.lease(claimant, &picked, &gates, now, companions).await?;
+            if !claimed.tasks.is_empty() {
+                self.sessions.gave(&claimant.id, claimed.tasks.len());
+                return Ok(claimed.tasks);
+            }
+            lost_races += usize::from(claimed.raced);
         }
-        self.proposal(claimant, round, picked, &gates, now).map(Some)
+        // Others took them all, time and again; the next poll tries again.
+        Ok(Vec::new())
     }
 
     /// The first tasks of the queues that this worker may serve, only of queues that have any; and what holds for their tenants.
@@ -225,8 +216,8 @@ impl Shared {
         Ok((heads.collect(), gates))
     }
 
-    /// What the tenants of these queues run without the slots that some leave. Only read where there is somebody to share with.
-    async fn shares(&self, queues: &[Heads], left_by: &[Tenant]) -> Result<HashMap<Tenant, Share>, Refusal> {
+    /// What the tenants of these queues run once the companions are applied. Only read where there is somebody to share with.
+    async fn shares(&self, queues: &[Heads], companions: &Companions) -> Result<HashMap<Tenant, Share>, Refusal> {
         let tenants: HashSet<&Tenant> = queues.iter().map(|queue| &queue.tenant).collect();
         let tenants: Vec<&Tenant> = tenants.into_iter().collect();
         let running = match tenants.as_slice() {
@@ -241,7 +232,7 @@ impl Shared {
             (tenant.clone(), share)
         };
         let mut shares: HashMap<Tenant, Share> = tenants.into_iter().zip(running).map(share).collect();
-        for tenant in left_by {
+        for tenant in companions.freed_slots() {
             if let Some(share) = shares.get_mut(tenant) {
                 share.running = share.running.saturating_sub(1);
             }
@@ -285,21 +276,21 @@ impl Shared {
     }
 
     /// Leases the candidates and cancels what shall not run any more, each only if its tenant's queue is still as it was read.
-    fn proposal<'a>(
+    async fn lease(
         &self,
         claimant: &Claimant,
-        round: Round<'a>,
-        picked: Picked,
+        picked: &Picked,
         gates: &Gates,
         now: UnixMs,
-    ) -> Result<Proposal<'a>, Refusal> {
-        let candidates = picked.candidates.into_iter().map(|candidate| (candidate.loaded, Some(candidate.pick)));
-        let cancelled = picked.cancelled.into_iter().map(|loaded| (loaded, None));
-        let (mut changes, mut picks) = (Vec::new(), Vec::new());
-        for (loaded, pick) in candidates.chain(cancelled) {
-            let mut change = Change::new(&loaded, now);
+        companions: &mut Companions,
+    ) -> Result<Claimed, Refusal> {
+        let candidates = picked.candidates.iter().map(|candidate| (&candidate.loaded, Some(candidate)));
+        let cancelled = picked.cancelled.iter().map(|loaded| (loaded, None));
+        let (mut changes, mut changed) = (Vec::new(), Vec::new());
+        for (loaded, candidate) in candidates.chain(cancelled) {
+            let mut change = Change::new(loaded, now);
             gates.hold(&mut change);
-            let event = if pick.is_some() {
+            let event = if candidate.is_some() {
                 claimant.host.clone_into(&mut change.task_mut().host);
                 Event::Claim(claimant.id.clone())
             } else {
@@ -310,26 +301,16 @@ impl Shared {
                 && let Some(prepared) = change.prepare()?
             {
                 changes.push(prepared);
-                picks.push(pick);
+                changed.push(candidate);
             }
         }
-        Ok(Proposal { round, changes, picks })
-    }
-}
-
-/// What is proposed. A claim gives nothing where it fails for another reason than the store: one ready task that cannot be read is no
-/// reason to refuse what a worker says of those that it holds.
-fn if_possible<'a>(
-    claimant: &Claimant,
-    proposal: Result<Option<Proposal<'a>>, Refusal>,
-) -> Result<Option<Proposal<'a>>, Refusal> {
-    match proposal {
-        Err(refusal) if refusal.code != ErrorCode::StorageUnavailable => {
-            metrics::counter!("sortinghat_claim_failures_total").increment(1);
-            tracing::error!(worker = %claimant.id, %refusal, "no task can be claimed");
-            Ok(None)
-        }
-        proposal => proposal,
+        let applied = companions.commit_with(self, changes).await?;
+        let raced = applied.iter().any(Option::is_none);
+        let leased = changed.into_iter().zip(applied).filter_map(|(candidate, applied)| Some((candidate?, applied?)));
+        let (leased, tasks): (Vec<&Candidate>, Vec<Holding>) = leased.unzip();
+        self.claims.served(leased.iter().map(|candidate| &candidate.pick));
+        leased.iter().for_each(|candidate| self.left.taken(candidate.loaded.id()));
+        Ok(Claimed { tasks, raced })
     }
 }
 

@@ -12,7 +12,7 @@ use sortinghat_proto::{
 
 use super::{
     MAX_TRIES, Shared, bounded,
-    change::{Change, Prepared, Reservation},
+    change::{Change, Holding, Prepared, Reservation},
     companions::Companions,
     contended, keys,
     load::{Loaded, expectation},
@@ -77,7 +77,7 @@ pub(super) struct Intake<'r> {
 }
 
 /// As much of a report as one batch can hold, entered into its lease as it was read.
-pub(super) struct Step<'r> {
+struct Step<'r> {
     intake: Intake<'r>,
     entered: Entered,
     prepared: Option<Prepared>,
@@ -147,35 +147,29 @@ impl Shared {
         Intake { report, now, held_ms, idle_ms, events: false }
     }
 
-    /// Enters as much of each report as one batch can hold into its lease as it was read, as changes that go along with a claim.
-    /// What a report says twice is entered once; what it says of a lease that is not held changes nothing.
-    pub(super) async fn enter_all<'r>(
+    /// Takes in the reports of one message, whose leases were read already, and claims. What a report says twice is recorded once;
+    /// what it says of a lease that is not held changes nothing. What one batch can hold of each goes along with what is claimed.
+    pub(super) async fn take_all(
         &self,
-        intakes: Vec<Intake<'r>>,
+        intakes: Vec<Intake<'_>>,
         loaded: &HashMap<TaskId, Loaded>,
-    ) -> Result<(Vec<Step<'r>>, Companions), Refusal> {
-        let steps: Vec<_> =
+        claim: impl AsyncFnOnce(&mut Companions) -> Result<Vec<Holding>, Refusal>,
+    ) -> Result<(Vec<Taken>, Vec<Holding>), Refusal> {
+        let first: Vec<_> =
             intakes.into_iter().map(|intake| self.step(intake, loaded.get(&intake.report.task))).collect();
-        let mut steps: Vec<Step<'_>> = stream::iter(steps).buffered(REPORTS_AT_A_TIME).try_collect().await?;
-        let companions = Companions::of(steps.iter_mut().map(|step| step.prepared.take()).collect());
-        Ok((steps, companions))
-    }
-
-    /// Takes in what is left of the reports, of each of which it is told whether its first step is known to be applied.
-    pub(super) async fn conclude_all(
-        &self,
-        steps: Vec<Step<'_>>,
-        loaded: &HashMap<TaskId, Loaded>,
-        applied: Vec<bool>,
-    ) -> Result<Vec<Taken>, Refusal> {
-        let rest = steps.into_iter().zip(applied).map(|(step, applied)| async move {
+        let mut first: Vec<Step<'_>> = stream::iter(first).buffered(REPORTS_AT_A_TIME).try_collect().await?;
+        let mut companions = Companions::of(first.iter_mut().map(|step| step.prepared.take()).collect());
+        let claimed = claim(&mut companions).await?;
+        let applied = companions.outcomes(self).await?;
+        let rest = first.into_iter().zip(applied).map(|(step, applied)| async move {
             match self.conclude(&step, loaded.get(&step.intake.report.task), applied) {
                 Some(taken) => Ok(taken),
                 None => self.take(step.intake).await,
             }
         });
         let rest: Vec<_> = rest.collect();
-        stream::iter(rest).buffered(REPORTS_AT_A_TIME).try_collect().await
+        let taken = stream::iter(rest).buffered(REPORTS_AT_A_TIME).try_collect().await?;
+        Ok((taken, claimed))
     }
 
     /// Takes in what is left of a report.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     Engine, Shared,
     change::Holding,
-    claim::{Claimant, Vacancies},
+    claim::Claimant,
     companions::Companions,
     keys,
     load::Loaded,
@@ -182,15 +182,10 @@ impl Shared {
             lease_of(worker, &loaded.task().task).map(|lease| (id.clone(), lease.token.epoch))
         };
         let held: Vec<LeaseName> = leases.iter().filter_map(name).collect();
-        let ended = message.reports.iter().filter(|report| report.outcome.is_some() && held.contains(&report.name()));
-        let left_by = ended.map(|report| leases[&report.task].job.value.tenant.clone()).collect();
-        let vacancies = Vacancies { slots: message.capacity(held.iter()), left_by };
-        // Tasks are looked for while the outputs of those that have ended are.
-        let (entered, proposal) =
-            future::join(self.enter_all(intakes, &leases), self.propose(&message.worker, &vacancies, 0)).await;
-        let (steps, mut companions) = entered?;
-        let claimed = self.claim(&message.worker, &vacancies, proposal, &mut companions).await?;
-        let taken = self.conclude_all(steps, &leases, companions.outcomes(self).await?).await?;
+        let capacity = message.capacity(held.iter());
+        let claim =
+            async |companions: &mut Companions| self.claim_if_possible(&message.worker, capacity, companions).await;
+        let (taken, claimed) = self.take_all(intakes, &leases, claim).await?;
         let acknowledged: Vec<&LeaseReport> =
             message.reports.iter().zip(&taken).filter(|(_, taken)| taken.outcome).map(|(report, _)| report).collect();
         let ended: HashSet<LeaseName> = acknowledged.iter().map(|report| report.name()).collect();
@@ -212,10 +207,8 @@ impl Shared {
         let held = if tasks.is_empty() { Vec::new() } else { self.load(&tasks).await? };
         let held = held.into_iter().map(Holding::from);
         let mut held: Vec<Held> = held.filter_map(|holding| Held::of(worker, holding)).collect();
-        let slots = message.capacity(held.iter().map(|held| &held.name));
-        let vacancies = Vacancies { slots, left_by: Vec::new() };
-        let proposal = self.propose(&message.worker, &vacancies, 0).await;
-        let claimed = self.claim(&message.worker, &vacancies, proposal, &mut Companions::default()).await?;
+        let capacity = message.capacity(held.iter().map(|held| &held.name));
+        let claimed = self.claim_if_possible(&message.worker, capacity, &mut Companions::default()).await?;
         held.extend(claimed.into_iter().filter_map(|holding| Held::of(worker, holding)));
         Ok(held)
     }
