@@ -71,7 +71,7 @@ impl Engine {
             let message = format!("{} cached manifests are more than {MAX_CACHED_MANIFESTS}", request.cached.len());
             return Err(Refusal::invalid("cached", message));
         }
-        let reported = request.leases.iter().map(|report| Ok(report.task_id.parse()?));
+        let reported = request.leases.iter().map(|report| report.task_id.parse());
         let reported = reported.collect::<Result<BTreeSet<TaskId>, Refusal>>()?;
         // Before the first read, so that no change between read and wait is missed.
         let mut hints = shared.store.hints().listen([keys::worker_topic(&worker).as_str()]);
