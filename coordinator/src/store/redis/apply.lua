@@ -63,7 +63,7 @@ end
 -- runs. A record that is deleted is false.
 local records, moves, counts = {}, {}, {}
 
--- How records begin that many batches check, with their versions; false for those that do not exist.
+-- How the records began that were checked, with their versions; false for those that did not exist. Whatever is written was checked.
 local beginnings = {}
 
 -- How a record begins, or false; nothing and why if it is none.
@@ -84,7 +84,7 @@ local function obstacle(batch)
   local checks, new = batch[CHECKS], {}
   for at = 1, #checks, 2 do
     local key, expected = checks[at], checks[at + 1]
-    if expected == '' and records[key] == nil and beginnings[key] == nil then
+    if expected == '' and beginnings[key] == nil then
       new[#new + 1] = key
     else
       local found, reason = beginning(key)
