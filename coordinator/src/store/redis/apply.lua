@@ -21,7 +21,6 @@ local GREATEST, LEAST = '9223372036854775807', '-9223372036854775808'
 
 -- Decimal digits plus a small number.
 local function plus(digits, amount)
-  if #digits < 15 then return string.format('%.0f', digits + amount) end
   local low = tonumber(string.sub(digits, -12)) + amount
   local high = tonumber(string.sub(digits, 1, -13)) or 0
   if low >= 1e12 then
