@@ -8,7 +8,6 @@ use std::{
 use sortinghat_proto::{
     ArtifactKind, DatasetRef, JobId, JobKind, JobSpec, ModelRef, Name, Refusal, Tenant, VersionedName, v1,
 };
-
 use tokio::sync::OnceCell;
 
 use super::{
@@ -27,7 +26,7 @@ pub(super) struct Pins {
     pub(super) checks: Vec<(String, Expectation)>,
 }
 
-/// Artifacts that the jobs of one call name, each looked up once. A job is accepted only if its are still as they were read.
+/// Artifacts that the jobs of one call name, each looked up once. A job is accepted only if those that it names have not changed since.
 #[derive(Debug, Default)]
 pub(super) struct Lookups(Mutex<HashMap<(ArtifactKind, String), Arc<Lookup>>>);
 

@@ -1,7 +1,7 @@
 //! What is stored, and in which format.
 //!
 //! Records are JSON with a version in front: they can be read by a person in the middle of an incident, an old reader ignores
-//! fields that it does not know, and a new field has a default. What has its default is not written, which halves most jobs.
+//! fields that it does not know, and a new field has a default. What has its default is not written, which more than halves a queued job.
 //! Messages of the contract lie inside as protobuf, which has the same properties.
 
 use std::ops::Range;
@@ -337,6 +337,20 @@ mod tests {
         let read: LastVersionRecord =
             decode("k", br#"{"v":1,"record":{"version":3,"added_later":true}}"#).expect("readable");
         assert_eq!(read.version, 3);
+    }
+
+    #[test]
+    fn what_has_its_default_is_not_written_and_read_whether_or_not_it_is() {
+        let record = TaskRecord::new(Task::new("01m8dn5s3363va110ctm0zmhvr.0".parse().expect("a task id"), false));
+        let written = br#"{"v":1,"record":{"task":{"id":"01m8dn5s3363va110ctm0zmhvr.0","state":{"ready":{}}}}}"#;
+        assert_eq!(encode(&record), written.as_slice());
+        assert_eq!(decode::<TaskRecord>("k", written).expect("readable"), record);
+        let in_full = br#"{"v":1,"record":{"task":{"id":"01m8dn5s3363va110ctm0zmhvr.0","state":{"ready":{"not_before":null}},
+            "last_epoch":0,"attempts":0,"deaths":0,"memory_failures":0,"transient_failures":0,"failing_since":null,"returns":0,
+            "reported_epoch":0,"checkpoint":null,"cancel_requested":false,"not_before":null,"overdue":false},
+            "events":{"acknowledged":0,"recorded":0,"log_lines":0,"dropped":0},"host":"","handed_over":{"number":0,"time":0}}}"#;
+        assert_eq!(decode::<TaskRecord>("k", in_full).expect("readable"), record);
+        decode::<TaskRecord>("k", br#"{"v":1,"record":{"host":"a"}}"#).expect_err("what has no default must be there");
     }
 
     #[test]
