@@ -8,6 +8,7 @@ mod random;
 mod redis;
 mod redis_checks;
 mod redis_faults;
+mod stalling_disk;
 
 use std::{path::Path, sync::Arc};
 

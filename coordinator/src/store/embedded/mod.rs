@@ -4,6 +4,7 @@
 //! has changed. A log that has grown enough is written into the tables beside everything else, while the other log grows. Reads
 //! take a snapshot of the last commit and never wait for the writer.
 
+mod blocking;
 mod changes;
 mod files;
 mod layer;

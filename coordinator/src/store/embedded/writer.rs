@@ -11,12 +11,9 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use tokio::{
-    runtime::{Handle, RuntimeFlavor},
-    sync::{oneshot, watch},
-};
+use tokio::sync::{oneshot, watch};
 
-use super::{MonotoneTime, Open, State, changes::Changes, files::Files, view::View};
+use super::{MonotoneTime, Open, State, blocking::Blocking, changes::Changes, files::Files, view::View};
 use crate::store::{Batch, Hints, StoreError, Verdict};
 
 /// Batches of one commit; more would only make the first ones wait.
@@ -25,6 +22,7 @@ const MAX_GROUP_BATCHES: usize = 4096;
 /// Who commits next, and what waits for that.
 pub(super) struct Commits {
     writer: Arc<Mutex<Writer>>,
+    blocking: Blocking,
     /// Requests that wait.
     waiting: Arc<AtomicUsize>,
     /// `None` only while it is dropped.
@@ -57,8 +55,9 @@ impl Commits {
             let (writer, waiting) = (writer.clone(), waiting.clone());
             move || run(&writer, &waiting, &queue)
         };
+        let blocking = Blocking::start()?;
         let thread = thread::Builder::new().name("store-writer".to_owned()).spawn(run)?;
-        Ok(Self { writer, waiting, requests: Some(requests), thread: Some(thread) })
+        Ok(Self { writer, blocking, waiting, requests: Some(requests), thread: Some(thread) })
     }
 
     /// The verdicts on batches, once they are durable.
@@ -81,7 +80,7 @@ impl Commits {
             return None;
         }
         let mut writer = self.writer.try_lock().ok()?;
-        blocking(|| writer.commit(&[batches])).pop()
+        self.blocking.run(|| writer.commit(&[batches])).pop()
     }
 
     fn send(&self, batches: Vec<Batch>) -> Result<oneshot::Receiver<Vec<Verdict>>, StoreError> {
@@ -102,12 +101,6 @@ impl Drop for Commits {
             let _ = thread.join();
         }
     }
-}
-
-/// Lets the caller's thread wait for the disk, and its runtime's other tasks go on elsewhere if they can.
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
-    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
-    if matches!(flavor, Ok(RuntimeFlavor::MultiThread)) { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// Commits what waits until every sender is gone, and then closes the files. Ends at once if a commit has panicked.
