@@ -100,7 +100,7 @@ impl Contender {
 
 fn main() -> Result<(), Failure> {
     let settings = Settings::parse();
-    // One thread, as the producers and workers of the others have.
+    // One thread, as the workers of the others have.
     let one = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let all = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if settings.parts.contains(&Part::Compare) {

@@ -26,6 +26,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    runtime::Builder,
     sync::Notify,
 };
 use tonic::transport::Channel;
@@ -62,13 +63,18 @@ pub(crate) struct Ours {
     /// With its port.
     redis: Option<(Process, u16)>,
     address: SocketAddr,
-    service: JobServiceClient<Channel>,
-    /// A model, so that a classification can be submitted.
-    classify: ClassifySpec,
+    producer: Producer,
     craft: Arc<Craft>,
     workers: Vec<SimulatedWorker>,
     // After the coordinator that writes into it.
     _folder: TempDir,
+}
+
+/// Submits jobs over a connection of its own.
+#[derive(Clone)]
+struct Producer {
+    service: JobServiceClient<Channel>,
+    job: SubmitJobRequest,
 }
 
 /// Finishes every task at once with the same manifest, and notes when each started.
@@ -129,43 +135,27 @@ impl Ours {
             finished: AtomicU64::new(0),
             progress: Notify::new(),
         });
-        let service = JobServiceClient::new(Channel::from_shared(url)?.tcp_nodelay(true).connect().await?);
-        let classify = ClassifySpec { source: Some(source.into()), ..ClassifySpec::default() };
-        let mut ours =
-            Self { coordinator, redis, address, service, classify, craft, workers: Vec::new(), _folder: folder };
-        ours.make_model(&client).await?;
-        Ok(ours)
-    }
-
-    async fn make_model(&mut self, client: &Client) -> Result<(), Failure> {
-        let worker = self.worker(0);
-        let source = self.classify.source.clone();
-        let ingest = IngestSpec { dataset_name: "bench".to_owned(), source, ..IngestSpec::default() };
-        let dataset = client.submit(&submission(Kind::Ingest(ingest))?).await?.id;
-        let finetune = FinetuneSpec { dataset: format!("job:{dataset}"), ..FinetuneSpec::default() };
-        let model = client.submit(&submission(Kind::Finetune(finetune))?).await?.id;
-        let mut watch = client.watch(&model, 0);
-        while watch.next().await?.is_some() {}
-        self.classify.model = client.get_job(&model).await?.output.ok_or("no model was made")?.name;
+        let worker = worker(address, 0, &craft);
+        let model = make_model(&client, source.clone()).await?;
         worker.drain().await;
-        Ok(())
+        let classify = ClassifySpec { source: Some(source.into()), model, ..ClassifySpec::default() };
+        let spec = JobSpec { kind: Some(Kind::Classify(classify)) };
+        let job = SubmitJobRequest { spec: Some(spec), ..SubmitJobRequest::default() };
+        let producer = Producer::connect(address, job).await?;
+        Ok(Self { coordinator, redis, address, producer, craft, workers: Vec::new(), _folder: folder })
     }
 
-    fn worker(&self, number: usize) -> SimulatedWorker {
-        let identity = Identity { id: format!("bench-{number}"), slots: SLOTS };
-        SimulatedWorker::start(self.address, identity, self.craft.clone())
-    }
-
-    /// Submits jobs in bulks while workers take and complete them.
+    /// Submits jobs in bulks while workers take and complete them. The producer has a thread of its own, as those of the others have
+    /// a process.
     pub(crate) async fn cycles(&mut self, jobs: usize, bulk: usize, workers: usize) -> Result<Throughput, Failure> {
-        let workers: Vec<SimulatedWorker> = (1..=workers).map(|number| self.worker(number)).collect();
+        let workers: Vec<SimulatedWorker> =
+            (1..=workers).map(|number| worker(self.address, number, &self.craft)).collect();
+        let (address, job) = (self.address, self.job());
+        let produce = async move { Producer::connect(address, job).await?.submit_all(jobs, bulk).await };
         let target = self.craft.finished.load(Ordering::Relaxed) + jobs as u64;
         let (began, server, own) = (Instant::now(), self.cpu()?, own_cpu()?);
-        let mut left = jobs;
-        while left > 0 {
-            self.submit(left.min(bulk)).await?;
-            left -= left.min(bulk);
-        }
+        tokio::task::spawn_blocking(move || Builder::new_current_thread().enable_all().build()?.block_on(produce))
+            .await??;
         self.craft.until_finished(target).await;
         join_all(workers.into_iter().map(SimulatedWorker::drain)).await;
         Ok(Throughput::of(jobs, began.elapsed(), self.cpu()? - server, own_cpu()? - own))
@@ -174,13 +164,13 @@ impl Ours {
     /// Submits one job every 20 ms and sees how soon each starts.
     pub(crate) async fn trickle(&mut self, jobs: usize) -> Result<Latency, Failure> {
         if self.workers.is_empty() {
-            self.workers.push(self.worker(2));
+            self.workers.push(worker(self.address, 2, &self.craft));
         }
         let target = self.craft.finished.load(Ordering::Relaxed) + jobs as u64;
         let mut sent = Vec::with_capacity(jobs);
         for _ in 0..jobs {
             let at = Instant::now();
-            sent.extend(self.submit(1).await?.into_iter().map(|id| (id, at)));
+            sent.extend(self.producer.submit(1).await?.into_iter().map(|id| (id, at)));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.craft.until_finished(target).await;
@@ -191,12 +181,7 @@ impl Ours {
 
     /// Queues jobs that nobody takes yet.
     pub(crate) async fn fill(&mut self, jobs: usize) -> Result<(), Failure> {
-        let mut left = jobs;
-        while left > 0 {
-            self.submit(left.min(1_000)).await?;
-            left -= left.min(1_000);
-        }
-        Ok(())
+        self.producer.submit_all(jobs, 1_000).await
     }
 
     /// Waits until Redis does not rewrite its file, which it does whenever that has doubled, beside its other work.
@@ -220,7 +205,7 @@ impl Ours {
         let target = self.craft.finished.load(Ordering::Relaxed) + jobs as u64;
         let (began, server, own) = (Instant::now(), self.cpu()?, own_cpu()?);
         // Each is an incarnation of its own.
-        let worker = self.worker(1_000_000 + target as usize);
+        let worker = worker(self.address, 1_000_000 + target as usize, &self.craft);
         self.craft.until_finished(target).await;
         let cost = Throughput::of(jobs, began.elapsed(), self.cpu()? - server, own_cpu()? - own);
         worker.drain().await;
@@ -229,7 +214,7 @@ impl Ours {
 
     /// Lets so many workers wait for work, and returns what that costs the coordinator, in percent of one core.
     pub(crate) async fn idle_cpu_percent(&mut self, count: usize) -> Result<f64, Failure> {
-        self.workers = (0..count).map(|number| self.worker(1_000 + number)).collect();
+        self.workers = (0..count).map(|number| worker(self.address, 1_000 + number, &self.craft)).collect();
         // Until all have connected and wait.
         tokio::time::sleep(IDLE / 2).await;
         let before = self.cpu()?;
@@ -254,13 +239,28 @@ impl Ours {
 
     /// A job as all that are submitted.
     pub(crate) fn job(&self) -> SubmitJobRequest {
-        let spec = JobSpec { kind: Some(Kind::Classify(self.classify.clone())) };
-        SubmitJobRequest { spec: Some(spec), ..SubmitJobRequest::default() }
+        self.producer.job.clone()
+    }
+}
+
+impl Producer {
+    async fn connect(address: SocketAddr, job: SubmitJobRequest) -> Result<Self, Failure> {
+        let endpoint = Channel::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
+        Ok(Self { service: JobServiceClient::new(endpoint.connect().await?), job })
+    }
+
+    async fn submit_all(&mut self, jobs: usize, bulk: usize) -> Result<(), Failure> {
+        let mut left = jobs;
+        while left > 0 {
+            self.submit(left.min(bulk)).await?;
+            left -= left.min(bulk);
+        }
+        Ok(())
     }
 
     /// Submits so many jobs in one call and returns their ids.
     async fn submit(&mut self, count: usize) -> Result<Vec<String>, Failure> {
-        let jobs = vec![self.job(); count];
+        let jobs = vec![self.job.clone(); count];
         let verdicts = self.service.submit_jobs(SubmitJobsRequest { jobs }).await?.into_inner().verdicts;
         let ids = verdicts.into_iter().map(|verdict| match verdict.verdict {
             Some(Verdict::Accepted(accepted)) => Ok(accepted.job.ok_or("a job is missing")?.id),
@@ -268,6 +268,22 @@ impl Ours {
         });
         ids.collect()
     }
+}
+
+fn worker(address: SocketAddr, number: usize, craft: &Arc<Craft>) -> SimulatedWorker {
+    let identity = Identity { id: format!("bench-{number}"), slots: SLOTS };
+    SimulatedWorker::start(address, identity, craft.clone())
+}
+
+/// Makes a model, so that a classification can be submitted, and returns its name.
+async fn make_model(client: &Client, source: ObjectRef) -> Result<String, Failure> {
+    let ingest = IngestSpec { dataset_name: "bench".to_owned(), source: Some(source.into()), ..IngestSpec::default() };
+    let dataset = client.submit(&submission(Kind::Ingest(ingest))?).await?.id;
+    let finetune = FinetuneSpec { dataset: format!("job:{dataset}"), ..FinetuneSpec::default() };
+    let model = client.submit(&submission(Kind::Finetune(finetune))?).await?.id;
+    let mut watch = client.watch(&model, 0);
+    while watch.next().await?.is_some() {}
+    Ok(client.get_job(&model).await?.output.ok_or("no model was made")?.name)
 }
 
 /// Whether a job was accepted.
