@@ -71,7 +71,7 @@ async fn chaos(settings: &Settings, able: Abilities) -> Result<(), Failure> {
     run.finish().await?;
     run.restart_beside_backlog(settings.backlog, &mut progress).await?;
     print(&progress);
-    drop(run);
+    run.end().await?;
     able.clean_up(&objects)?;
     Ok(std::fs::remove_dir_all(folder)?)
 }

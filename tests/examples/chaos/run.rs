@@ -255,6 +255,14 @@ impl Run {
         }
         Ok(())
     }
+
+    /// Ends it, its workers in good order: the executor of one that is killed may still write for a moment.
+    pub(crate) async fn end(mut self) -> Result<(), Failure> {
+        for worker in &mut self.cluster.workers {
+            worker.terminate().await?;
+        }
+        Ok(())
+    }
 }
 
 /// When a task was started after an outage.

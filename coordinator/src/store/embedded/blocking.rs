@@ -2,7 +2,8 @@
 //!
 //! To hand the thread's other tasks over first, as `block_in_place` does, and to have another thread send the answer, takes longer than
 //! a quick disk takes to sync. So that is only done where the disk was slow the last time. One that turns slow is noticed by a watch,
-//! which lets another thread look after the sockets and timers: the one that did may be the one that waits.
+//! which lets another thread look after the sockets and timers: the one that did may be the one that waits. Only a task that this thread
+//! has just woken waits along, once.
 
 use std::{
     io,
