@@ -71,7 +71,6 @@ pub(crate) struct Ours {
 }
 
 /// Submits jobs over a connection of its own.
-#[derive(Clone)]
 struct Producer {
     service: JobServiceClient<Channel>,
     job: SubmitJobRequest,
