@@ -35,7 +35,7 @@ fn deployment() -> Deployment {
 #[test]
 fn a_killed_executor_costs_a_training_the_steps_since_its_last_checkpoint_and_changes_no_bit() {
     let mut deployment = deployment();
-    let calm = weights(&deployment, &ended(&deployment, &train(&deployment, SHORT)));
+    let calm = learned(&deployment, &ended(&deployment, &train(&deployment, SHORT)));
     let job = train(&deployment, SHORT);
     stop_past_a_step(&deployment, &job);
     deployment.kill_and_replace(Victim::Executor);
@@ -43,13 +43,13 @@ fn a_killed_executor_costs_a_training_the_steps_since_its_last_checkpoint_and_ch
     assert_eq!(outcomes(&disturbed), ["crashed", "succeeded"]);
     let places = places_of_resumption(&deployment, &job);
     assert!(places.len() == 1 && !places[0].ends_with(" 0"), "went on past a step of an epoch: {places:?}");
-    assert_eq!(weights(&deployment, &disturbed), calm);
+    assert_eq!(learned(&deployment, &disturbed), calm);
 }
 
 #[test]
 fn a_terminated_worker_hands_its_training_over_and_the_next_one_goes_on_at_the_same_step() {
     let mut deployment = deployment();
-    let calm = weights(&deployment, &ended(&deployment, &train(&deployment, SHORT)));
+    let calm = learned(&deployment, &ended(&deployment, &train(&deployment, SHORT)));
     let job = train(&deployment, SHORT);
     wait_for_checkpoint(&deployment, &job);
     let asked = Instant::now();
@@ -60,13 +60,13 @@ fn a_terminated_worker_hands_its_training_over_and_the_next_one_goes_on_at_the_s
     let disturbed = ended(&deployment, &job);
     assert_eq!(outcomes(&disturbed), ["returned", "succeeded"]);
     assert_eq!(places_of_resumption(&deployment, &job).len(), 1);
-    assert_eq!(weights(&deployment, &disturbed), calm);
+    assert_eq!(learned(&deployment, &disturbed), calm);
 }
 
 #[test]
 fn a_training_that_gets_somewhere_between_ten_deaths_ends_well_with_the_same_weights() {
     let mut deployment = deployment();
-    let calm = weights(&deployment, &ended(&deployment, &train(&deployment, LONG)));
+    let calm = learned(&deployment, &ended(&deployment, &train(&deployment, LONG)));
     let job = train(&deployment, LONG);
     for _ in 0..10 {
         wait_for_checkpoint(&deployment, &job);
@@ -75,7 +75,7 @@ fn a_training_that_gets_somewhere_between_ten_deaths_ends_well_with_the_same_wei
     }
     let disturbed = ended(&deployment, &job);
     assert_eq!(outcomes(&disturbed).iter().filter(|outcome| *outcome == "crashed").count(), 10);
-    assert_eq!(weights(&deployment, &disturbed), calm);
+    assert_eq!(learned(&deployment, &disturbed), calm);
 }
 
 #[test]
@@ -180,11 +180,14 @@ fn places_of_resumption(deployment: &Deployment, job: &str) -> Vec<String> {
     notices.filter(|message| message.starts_with("resumed from ")).map(str::to_owned).collect()
 }
 
-/// The digest of the weights of the model that the job made.
-fn weights(deployment: &Deployment, job: &Value) -> String {
+/// The losses of every epoch of the training, and the digest of the weights that it made: where two trainings differ, the losses say since
+/// when.
+fn learned(deployment: &Deployment, job: &Value) -> Vec<String> {
     let name = job["output"]["name"].as_str().expect("a model has a name");
-    let model = deployment.hat().json(["models", "show", name]).remove(0);
-    model["manifest"]["weights"]["digest"].as_str().expect("a model has weights").to_owned()
+    let manifest = deployment.hat().json(["models", "show", name]).remove(0)["manifest"].take();
+    let epochs = manifest["history"].as_array().expect("a model has a history").iter();
+    let losses = epochs.map(|epoch| format!("{} {}", epoch["train_loss"], epoch["valid_loss"]));
+    losses.chain([manifest["weights"]["digest"].to_string()]).collect()
 }
 
 /// Checkpoints and models in a folder and those below it. A file that vanishes meanwhile was being written.
