@@ -180,14 +180,15 @@ fn places_of_resumption(deployment: &Deployment, job: &str) -> Vec<String> {
     notices.filter(|message| message.starts_with("resumed from ")).map(str::to_owned).collect()
 }
 
-/// The losses of every epoch of the training, and the digest of the weights that it made: where two trainings differ, the losses say since
-/// when.
+/// The losses of every epoch, by which two trainings that differ tell since when, and the digest of the weights.
 fn learned(deployment: &Deployment, job: &Value) -> Vec<String> {
     let name = job["output"]["name"].as_str().expect("a model has a name");
     let manifest = deployment.hat().json(["models", "show", name]).remove(0)["manifest"].take();
     let epochs = manifest["history"].as_array().expect("a model has a history").iter();
-    let losses = epochs.map(|epoch| format!("{} {}", epoch["train_loss"], epoch["valid_loss"]));
-    losses.chain([manifest["weights"]["digest"].to_string()]).collect()
+    let loss = |epoch: &Value, of: &str| epoch[of].as_f64().expect("an epoch has losses").to_string();
+    let losses = epochs.map(|epoch| loss(epoch, "train_loss") + " " + &loss(epoch, "valid_loss"));
+    let digest = manifest["weights"]["digest"].as_str().expect("a model has weights").to_owned();
+    losses.chain([digest]).collect()
 }
 
 /// Checkpoints and models in a folder and those below it. A file that vanishes meanwhile was being written.
