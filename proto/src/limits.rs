@@ -61,8 +61,10 @@ pub const MAX_COUNTED_JOBS: usize = 10_000;
 pub const DEFAULT_MAX_WAITING_JOBS_PER_TENANT: u64 = 1_000_000;
 /// Tasks of all tenants that may wait, unless configured otherwise.
 pub const DEFAULT_MAX_WAITING_TASKS: u64 = 4_000_000;
-/// Calls in flight that bring work: submissions. More would only wait for each other.
+/// Calls in flight that bring a job. More would only wait for each other.
 pub const MAX_SUBMITS_IN_FLIGHT: usize = 128;
+/// Calls in flight that bring many jobs each: those whose jobs are being accepted, and as many again that are read or wait a moment.
+pub const MAX_BULK_SUBMITS_IN_FLIGHT: usize = 32;
 /// Jobs that calls of many jobs may bring at the same time; one that brings more is alone. The store is busy with fewer.
 pub const MAX_BULK_JOBS_IN_FLIGHT: usize = 128;
 /// Other brief calls in flight.

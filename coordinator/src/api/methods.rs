@@ -26,8 +26,10 @@ enum Access {
 /// Calls that share places, so that a flood of one class takes nothing from the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// Brings work.
+    /// Brings a job.
     Submit,
+    /// Brings many jobs.
+    BulkSubmit,
     /// Lasts as long as a few reads and writes of the store.
     Brief,
     /// Moves bytes.
@@ -57,8 +59,8 @@ impl Method {
 /// How the paths of our own services begin; other services are health and reflection, open to everyone.
 pub(super) const PACKAGE: &str = "/sortinghat.v1.";
 
-const fn submit(path: &'static str) -> Method {
-    Method { path, access: Access::Users, class: Class::Submit }
+const fn submit(path: &'static str, class: Class) -> Method {
+    Method { path, access: Access::Users, class }
 }
 
 const fn brief(path: &'static str, access: Access) -> Method {
@@ -75,15 +77,15 @@ pub(super) fn find(path: &str) -> Option<&'static Method> {
 }
 
 static METHODS: [Method; 23] = [
-    submit("/sortinghat.v1.JobService/SubmitJob"),
-    submit("/sortinghat.v1.JobService/SubmitJobs"),
+    submit("/sortinghat.v1.JobService/SubmitJob", Class::Submit),
+    submit("/sortinghat.v1.JobService/SubmitJobs", Class::BulkSubmit),
     brief("/sortinghat.v1.JobService/GetJob", Access::Anyone),
     brief("/sortinghat.v1.JobService/ListJobs", Access::Anyone),
     Method { path: "/sortinghat.v1.JobService/WatchJob", access: Access::Anyone, class: Class::Watch },
     brief("/sortinghat.v1.JobService/CancelJob", Access::Users),
     brief("/sortinghat.v1.JobService/ExplainJob", Access::Anyone),
     brief("/sortinghat.v1.JobService/CancelJobs", Access::Users),
-    submit("/sortinghat.v1.JobService/RetryJob"),
+    submit("/sortinghat.v1.JobService/RetryJob", Class::Submit),
     brief("/sortinghat.v1.JobService/GetQueue", Access::Users),
     brief("/sortinghat.v1.JobService/PauseQueue", Access::Users),
     brief("/sortinghat.v1.JobService/ResumeQueue", Access::Users),

@@ -25,6 +25,7 @@ impl Room {
 #[derive(Debug)]
 pub(super) struct Places {
     submits: Room,
+    bulk_submits: Room,
     brief: Room,
     transfers: Room,
     watches: Room,
@@ -39,6 +40,7 @@ impl Default for Places {
     fn default() -> Self {
         Self {
             submits: Room::new(limits::MAX_SUBMITS_IN_FLIGHT, Duration::from_millis(100)),
+            bulk_submits: Room::new(limits::MAX_BULK_SUBMITS_IN_FLIGHT, Duration::from_millis(100)),
             brief: Room::new(limits::MAX_BRIEF_CALLS_IN_FLIGHT, Duration::from_millis(100)),
             transfers: Room::new(limits::MAX_TRANSFERS_IN_FLIGHT, Duration::from_millis(500)),
             watches: Room::new(limits::MAX_WATCHES_IN_FLIGHT, Duration::from_secs(2)),
@@ -52,6 +54,7 @@ impl Places {
     pub(super) fn take(&self, class: Class) -> Result<Place, Status> {
         let room = match class {
             Class::Submit => &self.submits,
+            Class::BulkSubmit => &self.bulk_submits,
             Class::Brief => &self.brief,
             Class::Transfer => &self.transfers,
             Class::Watch => &self.watches,
@@ -83,7 +86,7 @@ mod tests {
         let refused = places.take(Class::Submit).expect_err("no place is left");
         let pause = retry_after(&refused).expect("it says when to come back");
         assert!((50..=150).contains(&pause.as_millis()), "{pause:?}");
-        for class in [Class::Brief, Class::Transfer, Class::Watch, Class::Worker] {
+        for class in [Class::BulkSubmit, Class::Brief, Class::Transfer, Class::Watch, Class::Worker] {
             places.take(class).expect("has its own");
         }
         drop(taken);

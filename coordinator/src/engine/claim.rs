@@ -2,16 +2,23 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    panic::resume_unwind,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures::future;
 use rand::{RngExt as _, rngs::StdRng};
-use sortinghat_proto::{Refusal, TaskId, Tenant, WorkerId, time::UnixMs, v1::ErrorCode};
+use sortinghat_proto::{
+    Refusal, TaskId, Tenant, WorkerId,
+    time::UnixMs,
+    v1::{self, ErrorCode},
+};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use super::{
-    MAX_TRIES, Shared,
-    change::{Change, Holding},
+    MAX_TRIES, Shared, bounded,
+    change::{Change, Holding, Prepared},
     companions::Companions,
     keys::{self, QueueName},
     load::Loaded,
@@ -23,7 +30,7 @@ use crate::{
 };
 
 /// Tasks that one call may claim.
-const MAX_CLAIMS: usize = 64;
+pub(super) const MAX_CLAIMS: usize = 64;
 /// Entries of one queue that a claim looks at, at most.
 const MAX_WINDOW: usize = 4 * MAX_CLAIMS;
 /// Tasks that one try of a claim cancels because they shall not run any more.
@@ -39,6 +46,13 @@ pub(super) struct Claimant {
     pub(super) capabilities: Capabilities,
 }
 
+impl Claimant {
+    /// A worker as it describes itself.
+    pub(super) fn new(id: WorkerId, description: &v1::WorkerDescription) -> Self {
+        Self { id, host: bounded(description.host.clone()), capabilities: description.into() }
+    }
+}
+
 /// What claims of this process know of each other, so that they neither race for the same tasks nor forget whose turn it is.
 /// Versions are what makes a claim safe.
 #[derive(Debug, Default)]
@@ -52,12 +66,20 @@ struct Going {
 }
 
 /// One try of a claim: the order of the tasks, and those that nobody else of this process claims meanwhile.
-struct Round<'a> {
-    claims: &'a Claims,
+struct Round {
+    claims: Arc<Claims>,
     order: ClaimOrder,
     reserved: Vec<TaskId>,
     /// Tasks that were left to better workers.
     left: usize,
+}
+
+/// What may be claimed: the first tasks of the queues that a worker may serve, and what holds for their tenants.
+pub(super) struct Ready {
+    queues: Vec<Heads>,
+    gates: Gates,
+    /// There are no more tasks.
+    is_all: bool,
 }
 
 /// A task that is picked and read.
@@ -76,6 +98,18 @@ struct Picked {
     cancelled: Vec<Loaded>,
 }
 
+/// What a try has found, and the changes that make it the worker's, none of them applied yet.
+struct Found {
+    changes: Vec<Prepared>,
+    /// Which task is leased by each change; none by one that cancels.
+    picks: Vec<Option<Pick>>,
+    /// Nobody else of this process claims these tasks before that is decided.
+    _round: Round,
+}
+
+/// A first try that is under way. It ends when it is dropped.
+pub(super) struct Search(AbortOnDropHandle<Result<Option<Found>, Refusal>>);
+
 /// What became of a try.
 struct Claimed {
     /// What the worker has now.
@@ -84,7 +118,7 @@ struct Claimed {
     raced: bool,
 }
 
-impl Drop for Round<'_> {
+impl Drop for Round {
     fn drop(&mut self) {
         let mut going = self.claims.going();
         for task in &self.reserved {
@@ -93,7 +127,7 @@ impl Drop for Round<'_> {
     }
 }
 
-impl Round<'_> {
+impl Round {
     /// The next up to `count` tasks that are not being claimed; nobody else gets them until this round ends.
     fn reserve(&mut self, count: usize) -> Vec<(TaskId, Pick)> {
         let mut going = self.claims.going();
@@ -115,7 +149,7 @@ impl Picked {
         (capacity - self.candidates.len()).min(MAX_CANCELLED - self.cancelled.len())
     }
 
-    fn cancel(&mut self, round: &mut Round<'_>, pick: &Pick, loaded: Loaded) {
+    fn cancel(&mut self, round: &mut Round, pick: &Pick, loaded: Loaded) {
         round.order.pass_over(pick);
         self.cancelled.push(loaded);
     }
@@ -127,31 +161,50 @@ impl Claims {
     }
 
     /// Begins a try. What is being claimed counts as running already.
-    fn begin(&self, queues: Vec<Heads>, mut shares: HashMap<Tenant, Share>) -> Round<'_> {
+    fn begin(self: &Arc<Self>, queues: Vec<Heads>, mut shares: HashMap<Tenant, Share>) -> Round {
         let going = self.going();
         for tenant in going.tasks.values() {
             shares.entry(tenant.clone()).or_default().running += 1;
         }
         let order = ClaimOrder::new(queues, shares, going.turns.clone());
-        Round { claims: self, order, reserved: Vec::new(), left: 0 }
+        Round { claims: self.clone(), order, reserved: Vec::new(), left: 0 }
     }
 
-    fn served<'a>(&self, picks: impl Iterator<Item = &'a Pick>) {
+    fn served(&self, picks: &[Pick]) {
         let mut going = self.going();
-        picks.for_each(|pick| going.turns.served(pick));
+        picks.iter().for_each(|pick| going.turns.served(pick));
     }
 }
 
 impl Shared {
+    /// Begins a claim of up to `capacity` tasks of those that are ready at `now`, on another thread of the runtime if one has time.
+    /// `freed` are the tenants whose slots become free with what goes along, each as often as one does.
+    pub(super) fn search(
+        self: &Arc<Self>,
+        claimant: Arc<Claimant>,
+        capacity: usize,
+        ready: Result<Ready, Refusal>,
+        freed: Vec<Tenant>,
+        now: UnixMs,
+    ) -> Search {
+        let shared = self.clone();
+        let search = async move { shared.find_ready(&claimant, capacity, ready?, &freed, now).await };
+        let search = AbortOnDropHandle::new(tokio::spawn(search.in_current_span()));
+        // The task that a thread has spawned last waits for that thread. The one before may go to another.
+        tokio::spawn(async {});
+        Search(search)
+    }
+
     /// [`claim`](Self::claim), which gives nothing where it fails for another reason than the store: one ready task that cannot be read
     /// is no reason to refuse what a worker says of those that it holds.
     pub(super) async fn claim_if_possible(
         &self,
         claimant: &Claimant,
         capacity: usize,
+        search: Option<Search>,
         companions: &mut Companions,
     ) -> Result<Vec<Holding>, Refusal> {
-        match self.claim(claimant, capacity, companions).await {
+        match self.claim(claimant, capacity, search, companions).await {
             Err(refusal) if refusal.code != ErrorCode::StorageUnavailable => {
                 metrics::counter!("sortinghat_claim_failures_total").increment(1);
                 tracing::error!(worker = %claimant.id, %refusal, "no task can be claimed");
@@ -162,33 +215,30 @@ impl Shared {
     }
 
     /// Leases up to `capacity` tasks to a worker, in the order of [`ClaimOrder`], and returns them. They are found in its
-    /// index of held tasks from then on, whether or not the answer reaches it. The companions go along with the leases, if there
-    /// are any.
+    /// index of held tasks from then on, whether or not the answer reaches it. The first try may be under way already. The companions
+    /// go along with the leases, if there are any.
     async fn claim(
         &self,
         claimant: &Claimant,
         capacity: usize,
+        mut search: Option<Search>,
         companions: &mut Companions,
     ) -> Result<Vec<Holding>, Refusal> {
-        let capacity = capacity.min(MAX_CLAIMS);
         if capacity == 0 {
             return Ok(Vec::new());
         }
         let mut lost_races = 0;
         for _ in 0..MAX_TRIES {
-            let window = capacity * (lost_races + 1) + self.claims.going().tasks.len() + MAX_LEFT;
-            let window = window.min(MAX_WINDOW);
-            let now = async { Ok(self.store.now().await?) };
-            let ((mut queues, gates), now) = future::try_join(self.heads(claimant, window), now).await?;
-            let is_all = queues.iter().all(|queue| queue.entries.len() < window);
-            scatter(&mut queues, lost_races * capacity, &mut self.dice());
-            let shares = self.shares(&queues, companions).await?;
-            let mut round = self.claims.begin(queues, shares);
-            let picked = self.pick(claimant, &mut round, capacity, &gates, now).await?;
-            if picked.is_empty() && (is_all || round.left > 0) {
-                return Ok(Vec::new());
-            }
-            let claimed = self.lease(claimant, &picked, &gates, now, companions).await?;
+            let found = match search.take() {
+                Some(search) => search.0.await.unwrap_or_else(|ended| resume_unwind(ended.into_panic()))?,
+                None => {
+                    let now = async { Ok(self.store.now().await?) };
+                    let (ready, now) = future::try_join(self.ready(claimant, capacity, lost_races), now).await?;
+                    self.find_ready(claimant, capacity, ready, &[], now).await?
+                }
+            };
+            let Some(found) = found else { return Ok(Vec::new()) };
+            let claimed = self.lease(found, companions).await?;
             if !claimed.tasks.is_empty() {
                 self.sessions.gave(&claimant.id, claimed.tasks.len());
                 return Ok(claimed.tasks);
@@ -199,10 +249,34 @@ impl Shared {
         Ok(Vec::new())
     }
 
-    /// The first tasks of the queues that this worker may serve, only of queues that have any; and what holds for their tenants.
+    /// What there is for a worker that claims up to `capacity` tasks and has lost so many races for them.
+    pub(super) async fn ready(
+        &self,
+        claimant: &Claimant,
+        capacity: usize,
+        lost_races: usize,
+    ) -> Result<Ready, Refusal> {
+        let window = capacity * (lost_races + 1) + self.claims.going().tasks.len() + MAX_LEFT;
+        let window = window.min(MAX_WINDOW);
+        let (mut queues, gates) = self.heads(claimant, window).await?;
+        let is_all = queues.iter().all(|queue| queue.entries.len() < window);
+        scatter(&mut queues, lost_races * capacity, &mut self.dice());
+        Ok(Ready { queues, gates, is_all })
+    }
+
+    /// The first tasks of the queues that this worker may serve, only of queues that have any; and what holds for their tenants. Which
+    /// queues are open seldom changes, and so those that were are read beside their list.
     async fn heads(&self, claimant: &Claimant, window: usize) -> Result<(Vec<Heads>, Gates), Refusal> {
-        let mut queues = self.open_queues().await?;
-        queues.retain(|queue| may_serve(claimant, queue));
+        let served = |queues: &[QueueName]| -> Vec<QueueName> {
+            queues.iter().filter(|queue| claimant.capabilities.meet(&queue.requirements)).cloned().collect()
+        };
+        let expected = served(&self.last_open.queues());
+        let (open, heads) = future::try_join(self.open_queues(), self.heads_of(&expected, window)).await?;
+        let open = served(&open);
+        if open == expected { Ok(heads) } else { self.heads_of(&open, window).await }
+    }
+
+    async fn heads_of(&self, queues: &[QueueName], window: usize) -> Result<(Vec<Heads>, Gates), Refusal> {
         let entries = self.store.ranges(queues.iter().map(|queue| Range::first(queue.index(), window)).collect());
         let entries = async { Ok(entries.await?) };
         let (gates, entries) = future::try_join(self.gates(queues.iter().map(|queue| &queue.tenant)), entries).await?;
@@ -216,8 +290,48 @@ impl Shared {
         Ok((heads.collect(), gates))
     }
 
-    /// What the tenants of these queues run once the companions are applied. Only read where there is somebody to share with.
-    async fn shares(&self, queues: &[Heads], companions: &Companions) -> Result<HashMap<Tenant, Share>, Refusal> {
+    /// Picks up to `capacity` tasks of those that are ready, and prepares to lease them. What shall not run any more is cancelled. Each
+    /// change applies only if its tenant's queue is still as it was read. `None` if there is no task to be had.
+    async fn find_ready(
+        &self,
+        claimant: &Claimant,
+        capacity: usize,
+        ready: Ready,
+        freed: &[Tenant],
+        now: UnixMs,
+    ) -> Result<Option<Found>, Refusal> {
+        let Ready { queues, gates, is_all } = ready;
+        let shares = self.shares(&queues, freed).await?;
+        let mut round = self.claims.begin(queues, shares);
+        let picked = self.pick(claimant, &mut round, capacity, &gates, now).await?;
+        if picked.is_empty() && (is_all || round.left > 0) {
+            return Ok(None);
+        }
+        let candidates = picked.candidates.into_iter().map(|candidate| (candidate.loaded, Some(candidate.pick)));
+        let cancelled = picked.cancelled.into_iter().map(|loaded| (loaded, None));
+        let (mut changes, mut picks) = (Vec::new(), Vec::new());
+        for (loaded, pick) in candidates.chain(cancelled) {
+            let mut change = Change::new(&loaded, now);
+            gates.hold(&mut change);
+            let event = if pick.is_some() {
+                claimant.host.clone_into(&mut change.task_mut().host);
+                Event::Claim(claimant.id.clone())
+            } else {
+                Event::Cancel
+            };
+            // It may have been taken since the index was read; then a new read of the index does not show it.
+            if change.happen(&event, &self.rules).is_ok()
+                && let Some(prepared) = change.prepare()?
+            {
+                changes.push(prepared);
+                picks.push(pick);
+            }
+        }
+        Ok(Some(Found { changes, picks, _round: round }))
+    }
+
+    /// What the tenants of these queues run once the freed slots are free. Only read where there is somebody to share with.
+    async fn shares(&self, queues: &[Heads], freed: &[Tenant]) -> Result<HashMap<Tenant, Share>, Refusal> {
         let tenants: HashSet<&Tenant> = queues.iter().map(|queue| &queue.tenant).collect();
         let tenants: Vec<&Tenant> = tenants.into_iter().collect();
         let running = match tenants.as_slice() {
@@ -232,7 +346,7 @@ impl Shared {
             (tenant.clone(), share)
         };
         let mut shares: HashMap<Tenant, Share> = tenants.into_iter().zip(running).map(share).collect();
-        for tenant in companions.freed_slots() {
+        for tenant in freed {
             if let Some(share) = shares.get_mut(tenant) {
                 share.running = share.running.saturating_sub(1);
             }
@@ -246,7 +360,7 @@ impl Shared {
     async fn pick(
         &self,
         claimant: &Claimant,
-        round: &mut Round<'_>,
+        round: &mut Round,
         capacity: usize,
         gates: &Gates,
         now: UnixMs,
@@ -275,48 +389,17 @@ impl Shared {
         Ok(picked)
     }
 
-    /// Leases the candidates and cancels what shall not run any more, each only if its tenant's queue is still as it was read.
-    async fn lease(
-        &self,
-        claimant: &Claimant,
-        picked: &Picked,
-        gates: &Gates,
-        now: UnixMs,
-        companions: &mut Companions,
-    ) -> Result<Claimed, Refusal> {
-        let candidates = picked.candidates.iter().map(|candidate| (&candidate.loaded, Some(candidate)));
-        let cancelled = picked.cancelled.iter().map(|loaded| (loaded, None));
-        let (mut changes, mut changed) = (Vec::new(), Vec::new());
-        for (loaded, candidate) in candidates.chain(cancelled) {
-            let mut change = Change::new(loaded, now);
-            gates.hold(&mut change);
-            let event = if candidate.is_some() {
-                claimant.host.clone_into(&mut change.task_mut().host);
-                Event::Claim(claimant.id.clone())
-            } else {
-                Event::Cancel
-            };
-            // It may have been taken since the index was read; then a new read of the index does not show it.
-            if change.happen(&event, &self.rules).is_ok()
-                && let Some(prepared) = change.prepare()?
-            {
-                changes.push(prepared);
-                changed.push(candidate);
-            }
-        }
+    /// Applies what was found, together with the companions.
+    async fn lease(&self, found: Found, companions: &mut Companions) -> Result<Claimed, Refusal> {
+        let Found { changes, picks, _round } = found;
         let applied = companions.commit_with(self, changes).await?;
         let raced = applied.iter().any(Option::is_none);
-        let leased = changed.into_iter().zip(applied).filter_map(|(candidate, applied)| Some((candidate?, applied?)));
-        let (leased, tasks): (Vec<&Candidate>, Vec<Holding>) = leased.unzip();
-        self.claims.served(leased.iter().map(|candidate| &candidate.pick));
-        leased.iter().for_each(|candidate| self.left.taken(candidate.loaded.id()));
+        let leased = picks.into_iter().zip(applied).filter_map(|(pick, applied)| Some((pick?, applied?)));
+        let (picks, tasks): (Vec<Pick>, Vec<Holding>) = leased.unzip();
+        self.claims.served(&picks);
+        tasks.iter().for_each(|holding| self.left.taken(&holding.task().task.id));
         Ok(Claimed { tasks, raced })
     }
-}
-
-/// Whether a worker has what the tasks of a queue require.
-fn may_serve(claimant: &Claimant, queue: &QueueName) -> bool {
-    claimant.capabilities.meet(&queue.requirements)
 }
 
 /// Leaves out up to `most` first tasks of each queue, at random. A race is lost to another coordinator, which then has a task, and so

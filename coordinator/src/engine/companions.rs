@@ -1,6 +1,6 @@
 //! Changes of different origin that go into one call of the store, so that they share its sync.
 
-use sortinghat_proto::{Refusal, Tenant};
+use sortinghat_proto::Refusal;
 
 use super::{
     Shared,
@@ -21,12 +21,6 @@ impl Companions {
         let applied = changes.iter().map(Option::is_none).collect();
         let waiting = changes.into_iter().enumerate().filter_map(|(place, change)| Some((place, change?)));
         Self { waiting: waiting.collect(), applied }
-    }
-
-    /// Whose slots become free with those that wait, each as often as one does.
-    pub(super) fn freed_slots(&self) -> impl Iterator<Item = &Tenant> {
-        let ends = |after: &&Holding| after.task().task.lease().is_none();
-        self.waiting.iter().map(|(_, change)| &change.after).filter(ends).map(|after| &after.job.tenant)
     }
 
     /// Applies `others`, and before them, unless that was tried before, the companions; tells of each of the others what there is

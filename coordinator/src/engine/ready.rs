@@ -7,7 +7,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,16 @@ const QUEUES_PER_BATCH: usize = 400;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct QueueClosingRecord {
     rounds: u64,
+}
+
+/// The queues that were open when it was last looked.
+#[derive(Debug, Default)]
+pub(super) struct LastOpen(Mutex<Arc<Vec<QueueName>>>);
+
+impl LastOpen {
+    pub(super) fn queues(&self) -> Arc<Vec<QueueName>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Since when queues are empty, as this process has seen it.
@@ -67,9 +77,12 @@ impl EmptyQueues {
 
 impl Shared {
     /// The ready queues that may hold tasks.
-    pub(super) async fn open_queues(&self) -> Result<Vec<QueueName>, Refusal> {
+    pub(super) async fn open_queues(&self) -> Result<Arc<Vec<QueueName>>, Refusal> {
         let names = self.store.range(Range::first(keys::OPEN_QUEUES, MAX_OPEN_QUEUES)).await?;
-        names.iter().map(|name| name.parse()).collect()
+        let queues = names.iter().map(|name| name.parse()).collect::<Result<Vec<QueueName>, Refusal>>()?;
+        let queues = Arc::new(queues);
+        *self.last_open.0.lock().unwrap_or_else(PoisonError::into_inner) = queues.clone();
+        Ok(queues)
     }
 
     /// Refuses a queue that would be one too many for its tenant. Jobs that are accepted at the same moment may exceed the bound by

@@ -108,7 +108,7 @@ impl Sessions {
         session.sequence = request.sequence;
         session.description = bounded_description(request.description.clone().unwrap_or_default());
         session.capabilities = Capabilities::from(&session.description);
-        session.free_slots = if request.draining { 0 } else { request.free_slots as usize };
+        session.free_slots = request.free_slots as usize;
         session.running =
             request.leases.iter().filter(|lease| lease.outcome.is_none()).map(|lease| lease.task_id.clone()).collect();
         session.draining = request.draining;

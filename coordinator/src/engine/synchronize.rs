@@ -2,17 +2,18 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
 use futures::future;
-use sortinghat_proto::{Refusal, TaskId, WorkerId, limits::MAX_CACHED_MANIFESTS, time::UnixMs, v1};
+use sortinghat_proto::{Refusal, TaskId, Tenant, WorkerId, limits::MAX_CACHED_MANIFESTS, time::UnixMs, v1};
 use tokio::time::Instant;
 
 use super::{
     Engine, Shared,
     change::Holding,
-    claim::Claimant,
+    claim::{Claimant, MAX_CLAIMS, Ready},
     companions::Companions,
     keys,
     load::Loaded,
@@ -20,7 +21,7 @@ use super::{
     sessions::{Instruction, LeaseName},
 };
 use crate::{
-    queue::{Capabilities, Lease, Task},
+    queue::{Lease, Task},
     store::Range,
 };
 
@@ -29,11 +30,11 @@ const MAX_LEASES_PER_WORKER: usize = 1_000;
 
 /// A message, parsed.
 struct Message {
-    worker: Claimant,
+    worker: Arc<Claimant>,
     arrived: UnixMs,
     /// For how long its answer may be held, in milliseconds.
     held_ms: u64,
-    /// Slots for new tasks; 0 for a worker that drains.
+    /// Slots for new tasks.
     free_slots: usize,
     reports: Vec<LeaseReport>,
     /// Leases that it knows of.
@@ -60,7 +61,7 @@ struct Held {
 impl Engine {
     /// Takes in a worker's message and answers what it should be doing. Held while there is nothing new, for at most `wait_ms`
     /// and a third of a lease; a newer message of the same worker ends it with a refusal.
-    pub async fn synchronize(&self, request: v1::SynchronizeRequest) -> Result<v1::SynchronizeResponse, Refusal> {
+    pub async fn synchronize(&self, mut request: v1::SynchronizeRequest) -> Result<v1::SynchronizeResponse, Refusal> {
         let shared = &self.shared;
         let worker: WorkerId = request.worker_id.parse()?;
         if request.leases.len() > MAX_LEASES_PER_WORKER {
@@ -73,16 +74,25 @@ impl Engine {
         }
         let reported = request.leases.iter().map(|report| report.task_id.parse());
         let reported = reported.collect::<Result<BTreeSet<TaskId>, Refusal>>()?;
+        if request.draining {
+            request.free_slots = 0;
+        }
+        let worker = Claimant::new(worker, request.description.get_or_insert_default());
         // Before the first read, so that no change between read and wait is missed.
-        let mut hints = shared.store.hints().listen([keys::worker_topic(&worker).as_str()]);
+        let mut hints = shared.store.hints().listen([keys::worker_topic(&worker.id).as_str()]);
         let arrived = async { Ok(shared.store.now().await?) };
-        let (arrived, leases) = future::try_join(arrived, shared.leases(&worker, reported)).await?;
-        let mut turn = shared.sessions.enter(&worker, &request, arrived)?;
-        shared.cached.note(&worker, &request.cached);
+        let ready = async {
+            let claims_beside = !request.leases.is_empty() && request.free_slots > 0;
+            let capacity = (request.free_slots as usize).min(MAX_CLAIMS);
+            Ok(if claims_beside { Some(shared.ready(&worker, capacity, 0).await) } else { None })
+        };
+        let (arrived, leases, ready) = future::try_join3(arrived, shared.leases(&worker.id, reported), ready).await?;
+        let mut turn = shared.sessions.enter(&worker.id, &request, arrived)?;
+        shared.cached.note(&worker.id, &request.cached);
         let held_ms = u64::from(request.wait_ms).min(shared.rules.lease_ttl_ms / 3);
         let until = Instant::now() + Duration::from_millis(held_ms);
         let message = Message::parse(worker, request, arrived, held_ms)?;
-        let mut intaken = shared.take_in(&message, leases).await?;
+        let mut intaken = shared.take_in(&message, leases, ready).await?;
         let mut now = arrived;
         loop {
             turn.check()?;
@@ -115,18 +125,16 @@ impl Engine {
 
 impl Message {
     fn parse(
-        worker: WorkerId,
+        worker: Claimant,
         request: v1::SynchronizeRequest,
         arrived: UnixMs,
         held_ms: u64,
     ) -> Result<Self, Refusal> {
-        let reports = request.leases.into_iter().map(|report| LeaseReport::parse(report, &worker));
+        let reports = request.leases.into_iter().map(|report| LeaseReport::parse(report, &worker.id));
         let reports = reports.collect::<Result<Vec<LeaseReport>, Refusal>>()?;
-        let description = request.description.unwrap_or_default();
-        let capabilities = Capabilities::from(&description);
         Ok(Self {
-            free_slots: if request.draining { 0 } else { request.free_slots as usize },
-            worker: Claimant { id: worker, host: super::bounded(description.host), capabilities },
+            free_slots: request.free_slots as usize,
+            worker: Arc::new(worker),
             arrived,
             held_ms,
             reported: reports.iter().map(LeaseReport::name).collect(),
@@ -134,10 +142,20 @@ impl Message {
         })
     }
 
-    /// How many tasks it takes beside those that it holds.
+    /// How many tasks it may claim beside those that its worker holds.
     fn capacity<'h>(&self, held: impl Iterator<Item = &'h LeaseName>) -> usize {
         let unknown = held.filter(|name| !self.reported.contains(name)).count();
-        self.free_slots.saturating_sub(unknown)
+        self.free_slots.saturating_sub(unknown).min(MAX_CLAIMS)
+    }
+
+    /// The tenants whose slots become free with what it reports, each as often as one does.
+    fn freed_slots(&self, leases: &HashMap<TaskId, Loaded>) -> Vec<Tenant> {
+        let ended = self.reports.iter().filter(|report| report.outcome.is_some()).filter_map(|report| {
+            let loaded = leases.get(&report.task)?;
+            let is_held = loaded.task().task.lease().is_some_and(|lease| lease.token == report.token);
+            is_held.then(|| loaded.job.value.tenant.clone())
+        });
+        ended.collect()
     }
 }
 
@@ -168,23 +186,32 @@ impl Shared {
         Ok(loaded.into_iter().map(|loaded| (loaded.id().clone(), loaded)).collect())
     }
 
-    /// Takes in what a message reports of these tasks, and claims for its free slots at once: a worker that ends tasks gets the next
-    /// ones with the same sync of the store.
-    async fn take_in(&self, message: &Message, leases: HashMap<TaskId, Loaded>) -> Result<Intaken, Refusal> {
+    /// Takes in what a message reports of these tasks, and claims for its free slots at once, of what is ready if that was read: a
+    /// worker that ends tasks gets the next ones with the same sync of the store.
+    async fn take_in(
+        self: &Arc<Self>,
+        message: &Message,
+        leases: HashMap<TaskId, Loaded>,
+        ready: Option<Result<Ready, Refusal>>,
+    ) -> Result<Intaken, Refusal> {
         let worker = &message.worker.id;
         self.sessions.keep_beats(worker, &message.reported);
         if message.reports.is_empty() {
             return Ok(Intaken { acknowledged: Vec::new(), events_recorded: false, held: None });
         }
-        let intakes = message.reports.iter().map(|report| self.intake(report, message.arrived, message.held_ms));
-        let intakes = intakes.collect();
         let name = |(id, loaded): (&TaskId, &Loaded)| {
             lease_of(worker, &loaded.task().task).map(|lease| (id.clone(), lease.token.epoch))
         };
         let held: Vec<LeaseName> = leases.iter().filter_map(name).collect();
         let capacity = message.capacity(held.iter());
-        let claim =
-            async |companions: &mut Companions| self.claim_if_possible(&message.worker, capacity, companions).await;
+        let search = ready.filter(|_| capacity > 0).map(|ready| {
+            self.search(message.worker.clone(), capacity, ready, message.freed_slots(&leases), message.arrived)
+        });
+        let intakes = message.reports.iter().map(|report| self.intake(report, message.arrived, message.held_ms));
+        let intakes = intakes.collect();
+        let claim = async |companions: &mut Companions| {
+            self.claim_if_possible(&message.worker, capacity, search, companions).await
+        };
         let (taken, claimed) = self.take_all(intakes, &leases, claim).await?;
         let acknowledged: Vec<&LeaseReport> =
             message.reports.iter().zip(&taken).filter(|(_, taken)| taken.outcome).map(|(report, _)| report).collect();
@@ -208,7 +235,7 @@ impl Shared {
         let held = held.into_iter().map(Holding::from);
         let mut held: Vec<Held> = held.filter_map(|holding| Held::of(worker, holding)).collect();
         let capacity = message.capacity(held.iter().map(|held| &held.name));
-        let claimed = self.claim_if_possible(&message.worker, capacity, &mut Companions::default()).await?;
+        let claimed = self.claim_if_possible(&message.worker, capacity, None, &mut Companions::default()).await?;
         held.extend(claimed.into_iter().filter_map(|holding| Held::of(worker, holding)));
         Ok(held)
     }

@@ -119,10 +119,10 @@ impl Gates {
 impl Shared {
     /// The ready queues that may hold tasks and are not paused, and what holds for all tenants that have open ones.
     pub(super) async fn unpaused_queues(&self) -> Result<(Vec<QueueName>, Gates), Refusal> {
-        let mut queues = self.open_queues().await?;
+        let queues = self.open_queues().await?;
         let gates = self.gates(queues.iter().map(|queue| &queue.tenant)).await?;
-        queues.retain(|queue| !gates.is_paused(&queue.tenant));
-        Ok((queues, gates))
+        let unpaused = queues.iter().filter(|queue| !gates.is_paused(&queue.tenant)).cloned().collect();
+        Ok((unpaused, gates))
     }
 
     /// A tenant's queue.
