@@ -130,13 +130,14 @@ char* sortinghat_fused_adamw(
   });
 }
 
-// cuDNN may otherwise pick a convolution whose sum order differs from run to run, and in f32 drop 13 of the factors' 23 bits (TF32): a
-// photo would get other probabilities on a GPU than on a CPU. Where speed is worth that, bf16 is faster still.
-char* sortinghat_strict_cudnn() {
+// cuDNN and oneDNN may otherwise pick a convolution whose sum order differs from run to run, and cuDNN in f32 drop 13 of the factors' 23 bits
+// (TF32): a photo would get other probabilities on a GPU than on a CPU. Where speed is worth that, bf16 is faster still.
+char* sortinghat_compute_repeatably() {
   return guarded([] {
     at::globalContext().setDeterministicCuDNN(true);
     at::globalContext().setBenchmarkCuDNN(false);
     at::globalContext().setAllowTF32CuDNN(false);
+    at::globalContext().setDeterministicMkldnn(true);
   });
 }
 

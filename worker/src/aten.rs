@@ -30,7 +30,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
     fn sortinghat_limit_host_memory(bytes: usize) -> *mut c_char;
     fn sortinghat_host_memory(current: *mut usize, peak: *mut usize);
-    fn sortinghat_strict_cudnn() -> *mut c_char;
+    fn sortinghat_compute_repeatably() -> *mut c_char;
     fn sortinghat_cuda_memory(device: i64, current: *mut i64, peak: *mut i64) -> *mut c_char;
     fn sortinghat_cuda_empty_cache() -> *mut c_char;
 }
@@ -186,13 +186,13 @@ pub fn fused_adamw(tensors: &AdamTensors, step: AdamStep) -> Result<(), AtenErro
     check("apply an Adam step", message)
 }
 
-/// Makes cuDNN choose only convolutions that repeat bit by bit and compute f32 in f32, for the whole process.
+/// Makes cuDNN and oneDNN choose only convolutions that repeat bit by bit, and cuDNN compute f32 in f32, for the whole process.
 ///
 /// # Errors
 /// When libtorch refuses the setting.
-pub fn strict_cudnn() -> Result<(), AtenError> {
+pub fn compute_repeatably() -> Result<(), AtenError> {
     // SAFETY: takes no pointers.
-    unsafe { check("set how cuDNN computes", sortinghat_strict_cudnn()) }
+    unsafe { check("set how convolutions are computed", sortinghat_compute_repeatably()) }
 }
 
 /// Bounds what the tensors of this process may hold in the host's memory at a time, in bytes. Beyond it libtorch says that memory ran

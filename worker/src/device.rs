@@ -129,13 +129,17 @@ impl Compute {
     }
 }
 
-/// Chooses the device, loads CUDA if it is to be used, and sets libtorch's threads (default: one per core).
+/// Chooses the device, loads CUDA if it is to be used, and sets libtorch's threads (default: one per core) and that it computes the same
+/// bits in every run.
 ///
 /// # Errors
 /// [`DeviceError::NoCuda`] when a GPU was asked for by number and is not there.
 pub fn choose(request: DeviceRequest, threads: Option<usize>) -> Result<Compute, DeviceError> {
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+    if let Err(error) = aten::compute_repeatably() {
+        tracing::warn!(%error, "two runs may differ in their last bits, and a GPU may round more than a CPU does");
+    }
     match request {
         DeviceRequest::Cpu => Ok(cpu(threads, "asked for")),
         DeviceRequest::Auto => Ok(match cuda(0) {
@@ -157,9 +161,6 @@ fn cpu(threads: usize, why: &str) -> Compute {
 }
 
 fn gpu(index: usize, threads: usize, why: &str) -> Compute {
-    if let Err(error) = aten::strict_cudnn() {
-        tracing::warn!(%error, "two runs on this GPU may differ in their last bits, and it may round more than a CPU does");
-    }
     let reason = format!("cuda:{index} computes ({why})");
     Compute { device: Device::Cuda(index), has_bf16: true, threads, reason }
 }

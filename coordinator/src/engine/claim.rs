@@ -2,8 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    panic::resume_unwind,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use futures::future;
@@ -13,8 +12,6 @@ use sortinghat_proto::{
     time::UnixMs,
     v1::{self, ErrorCode},
 };
-use tokio_util::task::AbortOnDropHandle;
-use tracing::Instrument as _;
 
 use super::{
     MAX_TRIES, Shared, bounded,
@@ -66,8 +63,8 @@ struct Going {
 }
 
 /// One try of a claim: the order of the tasks, and those that nobody else of this process claims meanwhile.
-struct Round {
-    claims: Arc<Claims>,
+struct Round<'a> {
+    claims: &'a Claims,
     order: ClaimOrder,
     reserved: Vec<TaskId>,
     /// Tasks that were left to better workers.
@@ -99,16 +96,13 @@ struct Picked {
 }
 
 /// What a try has found, and the changes that make it the worker's, none of them applied yet.
-struct Found {
+pub(super) struct Found<'a> {
     changes: Vec<Prepared>,
     /// Which task is leased by each change; none by one that cancels.
     picks: Vec<Option<Pick>>,
     /// Nobody else of this process claims these tasks before that is decided.
-    _round: Round,
+    _round: Round<'a>,
 }
-
-/// A first try that is under way. It ends when it is dropped.
-pub(super) struct Search(AbortOnDropHandle<Result<Option<Found>, Refusal>>);
 
 /// What became of a try.
 struct Claimed {
@@ -118,7 +112,7 @@ struct Claimed {
     raced: bool,
 }
 
-impl Drop for Round {
+impl Drop for Round<'_> {
     fn drop(&mut self) {
         let mut going = self.claims.going();
         for task in &self.reserved {
@@ -127,7 +121,7 @@ impl Drop for Round {
     }
 }
 
-impl Round {
+impl Round<'_> {
     /// The next up to `count` tasks that are not being claimed; nobody else gets them until this round ends.
     fn reserve(&mut self, count: usize) -> Vec<(TaskId, Pick)> {
         let mut going = self.claims.going();
@@ -149,7 +143,7 @@ impl Picked {
         (capacity - self.candidates.len()).min(MAX_CANCELLED - self.cancelled.len())
     }
 
-    fn cancel(&mut self, round: &mut Round, pick: &Pick, loaded: Loaded) {
+    fn cancel(&mut self, round: &mut Round<'_>, pick: &Pick, loaded: Loaded) {
         round.order.pass_over(pick);
         self.cancelled.push(loaded);
     }
@@ -161,13 +155,13 @@ impl Claims {
     }
 
     /// Begins a try. What is being claimed counts as running already.
-    fn begin(self: &Arc<Self>, queues: Vec<Heads>, mut shares: HashMap<Tenant, Share>) -> Round {
+    fn begin(&self, queues: Vec<Heads>, mut shares: HashMap<Tenant, Share>) -> Round<'_> {
         let going = self.going();
         for tenant in going.tasks.values() {
             shares.entry(tenant.clone()).or_default().running += 1;
         }
         let order = ClaimOrder::new(queues, shares, going.turns.clone());
-        Round { claims: self.clone(), order, reserved: Vec::new(), left: 0 }
+        Round { claims: self, order, reserved: Vec::new(), left: 0 }
     }
 
     fn served(&self, picks: &[Pick]) {
@@ -177,34 +171,16 @@ impl Claims {
 }
 
 impl Shared {
-    /// Begins a claim of up to `capacity` tasks of those that are ready at `now`, on another thread of the runtime if one has time.
-    /// `freed` are the tenants whose slots become free with what goes along, each as often as one does.
-    pub(super) fn search(
-        self: &Arc<Self>,
-        claimant: Arc<Claimant>,
-        capacity: usize,
-        ready: Result<Ready, Refusal>,
-        freed: Vec<Tenant>,
-        now: UnixMs,
-    ) -> Search {
-        let shared = self.clone();
-        let search = async move { shared.find_ready(&claimant, capacity, ready?, &freed, now).await };
-        let search = AbortOnDropHandle::new(tokio::spawn(search.in_current_span()));
-        // The task that a thread has spawned last waits for that thread. The one before may go to another.
-        tokio::spawn(async {});
-        Search(search)
-    }
-
     /// [`claim`](Self::claim), which gives nothing where it fails for another reason than the store: one ready task that cannot be read
     /// is no reason to refuse what a worker says of those that it holds.
     pub(super) async fn claim_if_possible(
         &self,
         claimant: &Claimant,
         capacity: usize,
-        search: Option<Search>,
+        first: Option<Result<Option<Found<'_>>, Refusal>>,
         companions: &mut Companions,
     ) -> Result<Vec<Holding>, Refusal> {
-        match self.claim(claimant, capacity, search, companions).await {
+        match self.claim(claimant, capacity, first, companions).await {
             Err(refusal) if refusal.code != ErrorCode::StorageUnavailable => {
                 metrics::counter!("sortinghat_claim_failures_total").increment(1);
                 tracing::error!(worker = %claimant.id, %refusal, "no task can be claimed");
@@ -215,13 +191,13 @@ impl Shared {
     }
 
     /// Leases up to `capacity` tasks to a worker, in the order of [`ClaimOrder`], and returns them. They are found in its
-    /// index of held tasks from then on, whether or not the answer reaches it. The first try may be under way already. The companions
-    /// go along with the leases, if there are any.
+    /// index of held tasks from then on, whether or not the answer reaches it. What the first try has found may be given. The
+    /// companions go along with the leases, if there are any.
     async fn claim(
         &self,
         claimant: &Claimant,
         capacity: usize,
-        mut search: Option<Search>,
+        mut first: Option<Result<Option<Found<'_>>, Refusal>>,
         companions: &mut Companions,
     ) -> Result<Vec<Holding>, Refusal> {
         if capacity == 0 {
@@ -229,12 +205,12 @@ impl Shared {
         }
         let mut lost_races = 0;
         for _ in 0..MAX_TRIES {
-            let found = match search.take() {
-                Some(search) => search.0.await.unwrap_or_else(|ended| resume_unwind(ended.into_panic()))?,
+            let found = match first.take() {
+                Some(found) => found?,
                 None => {
                     let now = async { Ok(self.store.now().await?) };
                     let (ready, now) = future::try_join(self.ready(claimant, capacity, lost_races), now).await?;
-                    self.find_ready(claimant, capacity, ready, &[], now).await?
+                    self.find_tasks(claimant, capacity, ready, &[], now).await?
                 }
             };
             let Some(found) = found else { return Ok(Vec::new()) };
@@ -291,15 +267,16 @@ impl Shared {
     }
 
     /// Picks up to `capacity` tasks of those that are ready, and prepares to lease them. What shall not run any more is cancelled. Each
-    /// change applies only if its tenant's queue is still as it was read. `None` if there is no task to be had.
-    async fn find_ready(
+    /// change applies only if its tenant's queue is still as it was read. `None` if there is no task to be had. `freed` are the tenants
+    /// whose slots become free with what goes along, each as often as one does.
+    pub(super) async fn find_tasks(
         &self,
         claimant: &Claimant,
         capacity: usize,
         ready: Ready,
         freed: &[Tenant],
         now: UnixMs,
-    ) -> Result<Option<Found>, Refusal> {
+    ) -> Result<Option<Found<'_>>, Refusal> {
         let Ready { queues, gates, is_all } = ready;
         let shares = self.shares(&queues, freed).await?;
         let mut round = self.claims.begin(queues, shares);
@@ -360,7 +337,7 @@ impl Shared {
     async fn pick(
         &self,
         claimant: &Claimant,
-        round: &mut Round,
+        round: &mut Round<'_>,
         capacity: usize,
         gates: &Gates,
         now: UnixMs,
@@ -390,7 +367,7 @@ impl Shared {
     }
 
     /// Applies what was found, together with the companions.
-    async fn lease(&self, found: Found, companions: &mut Companions) -> Result<Claimed, Refusal> {
+    async fn lease(&self, found: Found<'_>, companions: &mut Companions) -> Result<Claimed, Refusal> {
         let Found { changes, picks, _round } = found;
         let applied = companions.commit_with(self, changes).await?;
         let raced = applied.iter().any(Option::is_none);

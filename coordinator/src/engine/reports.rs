@@ -12,8 +12,7 @@ use sortinghat_proto::{
 
 use super::{
     MAX_TRIES, Shared, bounded,
-    change::{Change, Holding, Prepared, Reservation},
-    companions::Companions,
+    change::{Change, Prepared, Reservation},
     contended, keys,
     load::{Loaded, expectation},
     pins::output_name,
@@ -77,10 +76,10 @@ pub(super) struct Intake<'r> {
 }
 
 /// As much of a report as one batch can hold, entered into its lease as it was read.
-struct Step<'r> {
+pub(super) struct Step<'r> {
     intake: Intake<'r>,
     entered: Entered,
-    prepared: Option<Prepared>,
+    pub(super) prepared: Option<Prepared>,
     outcome: Option<Outcome>,
     /// The outcome could be verified, if there is one.
     is_certain: bool,
@@ -147,29 +146,33 @@ impl Shared {
         Intake { report, now, held_ms, idle_ms, events: false }
     }
 
-    /// Takes in the reports of one message, whose leases were read already, and claims. What a report says twice is recorded once;
-    /// what it says of a lease that is not held changes nothing. What one batch can hold of each goes along with what is claimed.
-    pub(super) async fn take_all(
+    /// Enters as much of each report as one batch can hold into its lease as it was read.
+    pub(super) async fn steps<'r>(
         &self,
-        intakes: Vec<Intake<'_>>,
+        intakes: Vec<Intake<'r>>,
         loaded: &HashMap<TaskId, Loaded>,
-        claim: impl AsyncFnOnce(&mut Companions) -> Result<Vec<Holding>, Refusal>,
-    ) -> Result<(Vec<Taken>, Vec<Holding>), Refusal> {
-        let first: Vec<_> =
+    ) -> Result<Vec<Step<'r>>, Refusal> {
+        let steps: Vec<_> =
             intakes.into_iter().map(|intake| self.step(intake, loaded.get(&intake.report.task))).collect();
-        let mut first: Vec<Step<'_>> = stream::iter(first).buffered(REPORTS_AT_A_TIME).try_collect().await?;
-        let mut companions = Companions::of(first.iter_mut().map(|step| step.prepared.take()).collect());
-        let claimed = claim(&mut companions).await?;
-        let applied = companions.outcomes(self).await?;
-        let rest = first.into_iter().zip(applied).map(|(step, applied)| async move {
+        stream::iter(steps).buffered(REPORTS_AT_A_TIME).try_collect().await
+    }
+
+    /// Takes in what is left of the reports, once it is known which of their steps are applied. What a report says twice is recorded
+    /// once; what it says of a lease that is not held changes nothing.
+    pub(super) async fn take_rest(
+        &self,
+        steps: Vec<Step<'_>>,
+        loaded: &HashMap<TaskId, Loaded>,
+        applied: Vec<bool>,
+    ) -> Result<Vec<Taken>, Refusal> {
+        let rest = steps.into_iter().zip(applied).map(|(step, applied)| async move {
             match self.conclude(&step, loaded.get(&step.intake.report.task), applied) {
                 Some(taken) => Ok(taken),
                 None => self.take(step.intake).await,
             }
         });
         let rest: Vec<_> = rest.collect();
-        let taken = stream::iter(rest).buffered(REPORTS_AT_A_TIME).try_collect().await?;
-        Ok((taken, claimed))
+        stream::iter(rest).buffered(REPORTS_AT_A_TIME).try_collect().await
     }
 
     /// Takes in what is left of a report.

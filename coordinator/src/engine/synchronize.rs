@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
     time::Duration,
 };
 
@@ -30,7 +29,7 @@ const MAX_LEASES_PER_WORKER: usize = 1_000;
 
 /// A message, parsed.
 struct Message {
-    worker: Arc<Claimant>,
+    worker: Claimant,
     arrived: UnixMs,
     /// For how long its answer may be held, in milliseconds.
     held_ms: u64,
@@ -134,7 +133,7 @@ impl Message {
         let reports = reports.collect::<Result<Vec<LeaseReport>, Refusal>>()?;
         Ok(Self {
             free_slots: request.free_slots as usize,
-            worker: Arc::new(worker),
+            worker,
             arrived,
             held_ms,
             reported: reports.iter().map(LeaseReport::name).collect(),
@@ -189,7 +188,7 @@ impl Shared {
     /// Takes in what a message reports of these tasks, and claims for its free slots at once, of what is ready if that was read: a
     /// worker that ends tasks gets the next ones with the same sync of the store.
     async fn take_in(
-        self: &Arc<Self>,
+        &self,
         message: &Message,
         leases: HashMap<TaskId, Loaded>,
         ready: Option<Result<Ready, Refusal>>,
@@ -204,15 +203,18 @@ impl Shared {
         };
         let held: Vec<LeaseName> = leases.iter().filter_map(name).collect();
         let capacity = message.capacity(held.iter());
-        let search = ready.filter(|_| capacity > 0).map(|ready| {
-            self.search(message.worker.clone(), capacity, ready, message.freed_slots(&leases), message.arrived)
-        });
-        let intakes = message.reports.iter().map(|report| self.intake(report, message.arrived, message.held_ms));
-        let intakes = intakes.collect();
-        let claim = async |companions: &mut Companions| {
-            self.claim_if_possible(&message.worker, capacity, search, companions).await
+        let first = async {
+            let ready = ready.filter(|_| capacity > 0)?;
+            let freed = message.freed_slots(&leases);
+            Some(async { self.find_tasks(&message.worker, capacity, ready?, &freed, message.arrived).await }.await)
         };
-        let (taken, claimed) = self.take_all(intakes, &leases, claim).await?;
+        let intakes = message.reports.iter().map(|report| self.intake(report, message.arrived, message.held_ms));
+        let (steps, first) = future::join(self.steps(intakes.collect(), &leases), first).await;
+        let mut steps = steps?;
+        let mut companions = Companions::of(steps.iter_mut().map(|step| step.prepared.take()).collect());
+        let claimed = self.claim_if_possible(&message.worker, capacity, first, &mut companions).await?;
+        let applied = companions.outcomes(self).await?;
+        let taken = self.take_rest(steps, &leases, applied).await?;
         let acknowledged: Vec<&LeaseReport> =
             message.reports.iter().zip(&taken).filter(|(_, taken)| taken.outcome).map(|(report, _)| report).collect();
         let ended: HashSet<LeaseName> = acknowledged.iter().map(|report| report.name()).collect();
