@@ -5,13 +5,22 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::{BufMut as _, Bytes};
+use http::uri::PathAndQuery;
+use prost::Message as _;
 use sortinghat_proto::{
     limits::MAX_BULK_JOBS_IN_FLIGHT,
     retry_after,
-    v1::{SubmitJobRequest, SubmitJobsRequest, job_service_client::JobServiceClient},
+    v1::{SubmitJobRequest, SubmitJobsRequest, SubmitJobsResponse},
 };
 use tokio::{task::JoinSet, time::MissedTickBehavior};
-use tonic::{Code, transport::Channel};
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    codec::{Codec, EncodeBuf, Encoder},
+    transport::Channel,
+};
+use tonic_prost::ProstCodec;
 
 use crate::{
     Failure,
@@ -28,10 +37,13 @@ const CONNECTIONS: usize = 8;
 /// How often memory is looked at.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How one call ended, counted from the moment when it was due.
-enum Answer {
-    Accepted(Duration),
-    Refused(Duration),
+/// How one call ended.
+struct Answer {
+    is_accepted: bool,
+    /// From the moment when it was due.
+    took: Duration,
+    /// Of that, until the load generator, which shares the machine with what it measures, had time to begin.
+    late: Duration,
 }
 
 /// What became of the calls of one load.
@@ -39,14 +51,44 @@ enum Answer {
 struct Outcome {
     accepted_ms: Vec<f64>,
     refused_ms: Vec<f64>,
+    late_ms: Vec<f64>,
     peak_mib: f64,
     elapsed_s: f64,
 }
 
-/// Submissions of so many jobs each.
+/// Submissions of so many jobs each, all the same and encoded before.
 struct Load {
-    connections: Vec<JobServiceClient<Channel>>,
-    request: SubmitJobsRequest,
+    connections: Vec<Channel>,
+    jobs_per_call: usize,
+    request: Bytes,
+}
+
+/// Sends bytes that are a message already.
+struct Encoded;
+
+impl Codec for Encoded {
+    type Encode = Bytes;
+    type Decode = SubmitJobsResponse;
+    type Encoder = Self;
+    type Decoder = <ProstCodec<(), SubmitJobsResponse> as Codec>::Decoder;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstCodec::<(), SubmitJobsResponse>::default().decoder()
+    }
+}
+
+impl Encoder for Encoded {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, message: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(message);
+        Ok(())
+    }
 }
 
 /// Offers half of what the coordinator can take, and then ten times that.
@@ -75,22 +117,23 @@ impl Load {
         let endpoint = Channel::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
-            connections.push(JobServiceClient::new(endpoint.connect().await?));
+            connections.push(endpoint.connect().await?);
         }
-        Ok(Self { connections, request: SubmitJobsRequest { jobs: vec![job; jobs_per_call] } })
+        let request = SubmitJobsRequest { jobs: vec![job; jobs_per_call] }.encode_to_vec().into();
+        Ok(Self { connections, jobs_per_call, request })
     }
 
     /// Accepted calls a second where as many as there is room for are under way all the time.
     async fn capacity(&self) -> Result<f64, Failure> {
         let began = Instant::now();
         let mut callers = JoinSet::new();
-        for number in 0..(MAX_BULK_JOBS_IN_FLIGHT / self.request.jobs.len()).max(1) {
-            let (service, request) = self.call(number);
+        for number in 0..(MAX_BULK_JOBS_IN_FLIGHT / self.jobs_per_call).max(1) {
+            let (channel, request) = self.call(number);
             callers.spawn(async move {
                 let mut calls = 0_u32;
                 while began.elapsed() < LASTS {
-                    let answer = call(service.clone(), request.clone(), Instant::now()).await?;
-                    calls += u32::from(matches!(answer, Answer::Accepted(_)));
+                    let answer = call(channel.clone(), request.clone(), Instant::now()).await?;
+                    calls += u32::from(answer.is_accepted);
                 }
                 Ok::<_, Failure>(calls)
             });
@@ -114,8 +157,8 @@ impl Load {
                 biased;
                 _ = memory.tick() => outcome.peak_mib = outcome.peak_mib.max(ours.memory_mib()?),
                 due = ticks.tick() => {
-                    let (service, request) = self.call(number);
-                    calls.spawn(call(service, request, due.into_std()));
+                    let (channel, request) = self.call(number);
+                    calls.spawn(call(channel, request, due.into_std()));
                 }
             }
             while let Some(answer) = calls.try_join_next() {
@@ -132,37 +175,34 @@ impl Load {
         Ok(outcome)
     }
 
-    fn call(&self, number: usize) -> (JobServiceClient<Channel>, SubmitJobsRequest) {
+    fn call(&self, number: usize) -> (Channel, Bytes) {
         (self.connections[number % CONNECTIONS].clone(), self.request.clone())
     }
 }
 
 /// One call. A refusal that does not say when to come back is a failure, and so is one of a single job of the call.
-async fn call(
-    mut service: JobServiceClient<Channel>,
-    request: SubmitJobsRequest,
-    due: Instant,
-) -> Result<Answer, Failure> {
-    let answer = service.submit_jobs(request).await;
+async fn call(channel: Channel, request: Bytes, due: Instant) -> Result<Answer, Failure> {
+    let late = due.elapsed();
+    let mut client = Grpc::new(channel);
+    client.ready().await?;
+    let path = PathAndQuery::from_static("/sortinghat.v1.JobService/SubmitJobs");
+    let answer = client.unary(Request::new(request), path, Encoded).await;
     let took = due.elapsed();
-    match answer {
-        Ok(answer) => match answer.into_inner().verdicts.iter().all(crate::ours::is_accepted) {
-            true => Ok(Answer::Accepted(took)),
-            false => Err("a job of an accepted call was refused".into()),
-        },
-        Err(status) if status.code() == Code::ResourceExhausted && retry_after(&status).is_some() => {
-            Ok(Answer::Refused(took))
-        }
-        Err(status) => Err(status.into()),
-    }
+    let is_accepted = match answer {
+        Ok(answer) if answer.get_ref().verdicts.iter().all(crate::ours::is_accepted) => true,
+        Ok(_) => return Err("a job of an accepted call was refused".into()),
+        Err(status) if status.code() == Code::ResourceExhausted && retry_after(&status).is_some() => false,
+        Err(status) => return Err(status.into()),
+    };
+    Ok(Answer { is_accepted, took, late })
 }
 
 impl Outcome {
     fn take(&mut self, answer: Answer) {
-        match answer {
-            Answer::Accepted(took) => self.accepted_ms.push(took.as_secs_f64() * 1e3),
-            Answer::Refused(took) => self.refused_ms.push(took.as_secs_f64() * 1e3),
-        }
+        let Answer { is_accepted, took, late } = answer;
+        let calls = if is_accepted { &mut self.accepted_ms } else { &mut self.refused_ms };
+        calls.push(took.as_secs_f64() * 1e3);
+        self.late_ms.push(late.as_secs_f64() * 1e3);
     }
 
     fn print(&self, name: &str) {
@@ -173,9 +213,10 @@ impl Outcome {
             print!("{:>7.0}/s {word}", rate(calls));
             if !calls.is_empty() {
                 let Latency { p50_ms, p99_ms } = Latency::of(calls.clone());
-                print!(" (p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms) ");
+                print!(" (p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms)");
             }
         }
-        println!();
+        let Latency { p50_ms, p99_ms } = Latency::of(self.late_ms.clone());
+        println!("; of that the generator was late by p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms");
     }
 }
