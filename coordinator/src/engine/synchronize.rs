@@ -204,9 +204,13 @@ impl Shared {
         let held: Vec<LeaseName> = leases.iter().filter_map(name).collect();
         let capacity = message.capacity(held.iter());
         let first = async {
-            let ready = ready.filter(|_| capacity > 0)?;
-            let freed = message.freed_slots(&leases);
-            Some(async { self.find_tasks(&message.worker, capacity, ready?, &freed, message.arrived).await }.await)
+            Some(match ready.filter(|_| capacity > 0)? {
+                Ok(ready) => {
+                    let freed = message.freed_slots(&leases);
+                    self.find_tasks(&message.worker, capacity, ready, &freed, message.arrived).await
+                }
+                Err(refusal) => Err(refusal),
+            })
         };
         let intakes = message.reports.iter().map(|report| self.intake(report, message.arrived, message.held_ms));
         let (steps, first) = future::join(self.steps(intakes.collect(), &leases), first).await;
