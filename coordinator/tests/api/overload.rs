@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
+use prost::Message;
 use sortinghat_proto::{
     limits, retry_after,
-    v1::{GetJobRequest, SubmitJobRequest, SubmitJobResponse, SubmitJobsRequest, submit_verdict::Verdict},
+    v1::{
+        GetJobRequest, SubmitJobRequest, SubmitJobResponse, SubmitJobsRequest, SubmitJobsResponse,
+        submit_verdict::Verdict,
+    },
 };
 use tokio::{sync::watch, task::JoinHandle};
 use tonic::{Code, Request, Response, Status, client::Grpc, transport::Channel};
@@ -18,11 +22,16 @@ const CALLS_PER_CONNECTION: usize = 900;
 
 /// A submission that keeps a place and is sent when `go` says so. Until it has a place it asks again: one of [`until_refused`] may
 /// take the last one for a moment.
-fn held(
+fn held<Q, A>(
     channel: Channel,
-    request: SubmitJobRequest,
+    path: &'static str,
+    request: Q,
     go: watch::Receiver<bool>,
-) -> JoinHandle<Result<Response<SubmitJobResponse>, Status>> {
+) -> JoinHandle<Result<Response<A>, Status>>
+where
+    Q: Message + Clone + 'static,
+    A: Message + Default + 'static,
+{
     tokio::spawn(async move {
         let mut client = Grpc::new(channel);
         loop {
@@ -32,7 +41,7 @@ fn held(
                 request
             });
             client.ready().await.expect("connected");
-            let path = http::uri::PathAndQuery::from_static("/sortinghat.v1.JobService/SubmitJob");
+            let path = http::uri::PathAndQuery::from_static(path);
             match client.client_streaming(Request::new(message), path, ProstCodec::default()).await {
                 Err(refused) if refused.code() == Code::ResourceExhausted => {}
                 answer => return answer,
@@ -59,8 +68,10 @@ async fn a_flood_of_submissions_is_refused_and_everything_else_goes_on() {
     client.jobs.submit_job(request.clone()).await.expect("there is room");
     let (go, gone) = watch::channel(false);
     let channel = coordinator.channel().await;
-    let accepted: Vec<_> =
-        (0..limits::MAX_SUBMITS_IN_FLIGHT).map(|_| held(channel.clone(), request.clone(), gone.clone())).collect();
+    let path = "/sortinghat.v1.JobService/SubmitJob";
+    let accepted: Vec<JoinHandle<Result<Response<SubmitJobResponse>, Status>>> = (0..limits::MAX_SUBMITS_IN_FLIGHT)
+        .map(|_| held(channel.clone(), path, request.clone(), gone.clone()))
+        .collect();
     let refused = until_refused(&mut client, &request).await;
     assert_eq!(refused.code(), Code::ResourceExhausted);
 
@@ -92,6 +103,35 @@ async fn a_flood_of_submissions_is_refused_and_everything_else_goes_on() {
     }
     client.jobs.submit_job(request).await.expect("there is room again");
     worker.finish(&lease).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_many_jobs_are_refused_before_they_are_read_and_take_no_place_of_single_jobs() {
+    let coordinator = Coordinator::start().await;
+    let mut client = coordinator.client().await;
+    let request = client.ingest_request("stamps").await;
+    let many = SubmitJobsRequest { jobs: vec![request.clone(); 2] };
+    let (go, gone) = watch::channel(false);
+    let channel = coordinator.channel().await;
+    let path = "/sortinghat.v1.JobService/SubmitJobs";
+    let unread: Vec<JoinHandle<Result<Response<SubmitJobsResponse>, Status>>> = (0..limits::MAX_BULK_SUBMITS_IN_FLIGHT)
+        .map(|_| held(channel.clone(), path, many.clone(), gone.clone()))
+        .collect();
+    let refused = loop {
+        if let Err(refused) = client.jobs.submit_jobs(many.clone()).await {
+            break refused;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(retry_after(&refused).is_some_and(|pause| pause < Duration::from_secs(1)), "{refused:?}");
+    for _ in 0..limits::MAX_BULK_SUBMITS_IN_FLIGHT {
+        client.jobs.submit_job(request.clone()).await.expect("it has its own room");
+    }
+    go.send(true).expect("they wait for it");
+    for answer in unread {
+        answer.await.expect("no panic").expect("it had its place");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
