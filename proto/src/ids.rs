@@ -2,12 +2,12 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use sha2::{Digest as _, Sha256};
 
 use crate::{Refusal, limits};
 
-/// Implements what every validated string has in common: parse, show, serialise, borrow.
+/// Implements what every validated string has in common: show, and convert.
 macro_rules! validated_string {
     ($type:ident) => {
         impl $type {
@@ -39,41 +39,46 @@ macro_rules! validated_string {
 }
 
 /// A job: 26 characters of Crockford's base 32 in lower case (a ULID), ordered by the time of submission.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct JobId(String);
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
+pub struct JobId([u8; JOB_ID_DIGITS]);
 
-validated_string!(JobId);
-
+const JOB_ID_DIGITS: usize = 26;
 const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 impl JobId {
     /// The id made of a time in milliseconds since 1970 (48 bits) and 80 random bits.
     pub fn new(unix_ms: u64, random: u128) -> Self {
         let bits = (u128::from(unix_ms) & ((1 << 48) - 1)) << 80 | random & ((1 << 80) - 1);
-        let digit = |place: u32| char::from(CROCKFORD[(bits >> (5 * place) & 31) as usize]);
-        Self((0..26).rev().map(digit).collect())
+        let digit = |place: usize| CROCKFORD[(bits >> (5 * (JOB_ID_DIGITS - 1 - place)) & 31) as usize];
+        Self(std::array::from_fn(digit))
+    }
+
+    /// The identifier as text.
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).expect("digits are ASCII")
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
 impl FromStr for JobId {
     type Err = Refusal;
     fn from_str(text: &str) -> Result<Self, Refusal> {
-        let well_formed =
-            text.len() == 26 && text.bytes().all(|b| CROCKFORD.contains(&b)) && text.as_bytes()[0] <= b'7';
-        if !well_formed {
-            return Err(Refusal::invalid(
-                "job_id",
-                format!("{text:?} is not a job id (26 characters; see `hat jobs`)"),
-            ));
+        let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'h' | b'j' | b'k' | b'm' | b'n' | b'p'..=b't' | b'v'..=b'z');
+        match <[u8; JOB_ID_DIGITS]>::try_from(text.as_bytes()) {
+            // The time has 48 bits, and so the first digit three.
+            Ok(digits @ [b'0'..=b'7', ..]) if digits.iter().all(is_digit) => Ok(Self(digits)),
+            _ => Err(Refusal::invalid("job_id", format!("{text:?} is not a job id (26 characters; see `hat jobs`)"))),
         }
-        Ok(Self(text.to_owned()))
     }
 }
 
 /// A task of a job: the job's id, a dot, and the task's index.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct TaskId {
     job: JobId,
     index: u32,
@@ -107,28 +112,16 @@ impl FromStr for TaskId {
     fn from_str(text: &str) -> Result<Self, Refusal> {
         let malformed = || Refusal::invalid("task_id", format!("{text:?} is not a task id"));
         let (job, index) = text.split_once('.').ok_or_else(malformed)?;
-        let task = Self { job: job.parse()?, index: index.parse().map_err(|_| malformed())? };
         // One spelling each, so that ids can be compared as text ("+1" and "01" parse as numbers too).
-        if task.to_string() == text { Ok(task) } else { Err(malformed()) }
-    }
-}
-
-impl TryFrom<String> for TaskId {
-    type Error = Refusal;
-    fn try_from(text: String) -> Result<Self, Refusal> {
-        text.parse()
-    }
-}
-
-impl From<TaskId> for String {
-    fn from(id: TaskId) -> String {
-        id.to_string()
+        if index != "0" && index.starts_with(['0', '+']) {
+            return Err(malformed());
+        }
+        Ok(Self { job: job.parse()?, index: index.parse().map_err(|_| malformed())? })
     }
 }
 
 /// One incarnation of a worker process.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct WorkerId(String);
 
 validated_string!(WorkerId);
@@ -144,8 +137,7 @@ impl FromStr for WorkerId {
 }
 
 /// Whose jobs and objects these are. No tenant sees another's.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct Tenant(String);
 
 validated_string!(Tenant);
@@ -174,8 +166,7 @@ pub(crate) fn is_slug(text: &str, max_bytes: usize) -> bool {
 }
 
 /// The SHA-256 of an object's content: 64 lower-case hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct Digest(String);
 
 validated_string!(Digest);

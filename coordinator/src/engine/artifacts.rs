@@ -33,7 +33,7 @@ impl Engine {
             DatasetRef::Version(name) => self.shared.artifact(tenant, &name).await?,
             DatasetRef::Job(_) => return Err(not_a_name(ArtifactKind::Dataset)),
         };
-        Ok(dataset(artifact.value))
+        Ok(dataset(*artifact.value))
     }
 
     /// Removes a dataset's name; what was made from it keeps it.
@@ -62,7 +62,7 @@ impl Engine {
             ModelRef::Version(name) => self.shared.artifact(tenant, &name).await?,
             ModelRef::Job(_) => return Err(not_a_name(ArtifactKind::Model)),
         };
-        Ok(model(artifact.value))
+        Ok(model(*artifact.value))
     }
 
     /// Removes a model's name.
@@ -92,7 +92,7 @@ impl Shared {
         let keys: Vec<String> = names.map(|name| keys::artifact(tenant, &name)).collect();
         let artifacts = self.read_all::<ArtifactRecord>(&keys).await?;
         Ok(Page {
-            artifacts: artifacts.into_iter().flatten().map(|artifact| artifact.value).collect(),
+            artifacts: artifacts.into_iter().flatten().map(|artifact| *artifact.value).collect(),
             next_page_token,
         })
     }

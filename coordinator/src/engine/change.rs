@@ -47,7 +47,7 @@ pub(super) struct Change<'a> {
 /// A shard, and events that its job will enter.
 struct ChangedShard<'a> {
     before: &'a LoadedShard,
-    task: TaskRecord,
+    task: Box<TaskRecord>,
     waiting: Vec<job_event::Event>,
 }
 
@@ -66,15 +66,15 @@ pub(super) struct Prepared {
 /// A task and its job.
 #[derive(Debug, Clone)]
 pub(super) struct Holding {
-    pub(super) job: JobRecord,
+    pub(super) job: Box<JobRecord>,
     /// If the task is a shard; else it is the one in the job's record.
-    pub(super) shard: Option<TaskRecord>,
+    pub(super) shard: Option<Box<TaskRecord>>,
 }
 
 impl Holding {
     /// The task.
     pub(super) fn task(&self) -> &TaskRecord {
-        self.shard.as_ref().unwrap_or(&self.job.task)
+        self.shard.as_deref().unwrap_or(&self.job.task)
     }
 }
 

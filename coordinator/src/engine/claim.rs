@@ -60,6 +60,8 @@ struct Going {
     turns: Turns,
     /// Tasks that are being claimed, with their tenants.
     tasks: HashMap<TaskId, Tenant>,
+    /// The tasks that came next when somebody looked last.
+    next: Vec<TaskId>,
 }
 
 /// One try of a claim: the order of the tasks, and those that nobody else of this process claims meanwhile.
@@ -77,6 +79,8 @@ pub(super) struct Ready {
     gates: Gates,
     /// There are no more tasks.
     is_all: bool,
+    /// Tasks that are probably picked.
+    expected: HashMap<TaskId, Loaded>,
 }
 
 /// A task that is picked and read.
@@ -131,6 +135,12 @@ impl Round<'_> {
         self.reserved.extend(picks.iter().map(|(task, _)| task.clone()));
         picks
     }
+
+    /// Lets the next claim expect the up to `count` tasks that follow.
+    fn leave_next(&mut self, count: usize) {
+        let next = self.order.by_ref().filter_map(|pick| keys::task_of_entry(&pick.entry)).take(count).collect();
+        self.claims.going().next = next;
+    }
 }
 
 impl Picked {
@@ -162,6 +172,12 @@ impl Claims {
         }
         let order = ClaimOrder::new(queues, shares, going.turns.clone());
         Round { claims: self, order, reserved: Vec::new(), left: 0 }
+    }
+
+    /// The tasks that a claim of up to `count` will probably pick. The claim after it expects others.
+    fn expected(&self, count: usize) -> Vec<TaskId> {
+        let next = &mut self.going().next;
+        next.drain(..count.min(next.len())).collect()
     }
 
     fn served(&self, picks: &[Pick]) {
@@ -234,10 +250,12 @@ impl Shared {
     ) -> Result<Ready, Refusal> {
         let window = capacity * (lost_races + 1) + self.claims.going().tasks.len() + MAX_LEFT;
         let window = window.min(MAX_WINDOW);
-        let (mut queues, gates) = self.heads(claimant, window).await?;
+        let expected = self.claims.expected(capacity);
+        let ((mut queues, gates), expected) =
+            future::try_join(self.heads(claimant, window), self.load_by_id(&expected)).await?;
         let is_all = queues.iter().all(|queue| queue.entries.len() < window);
         scatter(&mut queues, lost_races * capacity, &mut self.dice());
-        Ok(Ready { queues, gates, is_all })
+        Ok(Ready { queues, gates, is_all, expected })
     }
 
     /// The first tasks of the queues that this worker may serve, only of queues that have any; and what holds for their tenants. Which
@@ -277,10 +295,11 @@ impl Shared {
         freed: &[Tenant],
         now: UnixMs,
     ) -> Result<Option<Found<'_>>, Refusal> {
-        let Ready { queues, gates, is_all } = ready;
+        let Ready { queues, gates, is_all, expected } = ready;
         let shares = self.shares(&queues, freed).await?;
         let mut round = self.claims.begin(queues, shares);
-        let picked = self.pick(claimant, &mut round, capacity, &gates, now).await?;
+        let picked = self.pick(claimant, &mut round, capacity, &gates, expected, now).await?;
+        round.leave_next(capacity);
         if picked.is_empty() && (is_all || round.left > 0) {
             return Ok(None);
         }
@@ -340,6 +359,7 @@ impl Shared {
         round: &mut Round<'_>,
         capacity: usize,
         gates: &Gates,
+        mut expected: HashMap<TaskId, Loaded>,
         now: UnixMs,
     ) -> Result<Picked, Refusal> {
         let mut picked = Picked::default();
@@ -348,12 +368,13 @@ impl Shared {
             if picks.is_empty() {
                 break;
             }
-            let ids: Vec<TaskId> = picks.iter().map(|(task, _)| task.clone()).collect();
-            let loaded = self.load(&ids).await?;
+            let unknown = picks.iter().map(|(task, _)| task).filter(|task| !expected.contains_key(task));
+            let unknown: Vec<TaskId> = unknown.cloned().collect();
+            expected.extend(self.load_by_id(&unknown).await?);
+            let read = picks.into_iter().filter_map(|(task, pick)| Some((pick, expected.remove(&task)?)));
+            let (picks, loaded): (Vec<Pick>, Vec<Loaded>) = read.unzip();
             let inputs = self.inputs(&loaded).await?;
-            let mut picks: HashMap<TaskId, Pick> = picks.into_iter().collect();
-            for (loaded, inputs) in loaded.into_iter().zip(inputs) {
-                let Some(pick) = picks.remove(loaded.id()) else { continue };
+            for ((pick, loaded), inputs) in picks.into_iter().zip(loaded).zip(inputs) {
                 match gates.gate(&loaded.job.value) {
                     _ if loaded.is_stopping() => picked.cancel(round, &pick, loaded),
                     Gate::Cancelled => picked.cancel(round, &pick, loaded),

@@ -117,7 +117,7 @@ struct Seen {
 
 impl From<Option<Versioned<CollectionRecord>>> for Seen {
     fn from(read: Option<Versioned<CollectionRecord>>) -> Self {
-        Self { expectation: expectation(&read), record: read.map(|read| read.value).unwrap_or_default() }
+        Self { expectation: expectation(&read), record: read.map(|read| *read.value).unwrap_or_default() }
     }
 }
 

@@ -24,14 +24,14 @@ const MAX_RECENT_BYTES: usize = 4096;
 pub(super) struct Ledger<'a> {
     before: &'a Versioned<JobRecord>,
     now: UnixMs,
-    pub(super) job: JobRecord,
+    pub(super) job: Box<JobRecord>,
     /// Counts of what is known once it is applied.
     counters: Vec<Counter>,
 }
 
 /// A job as a batch writes it.
 pub(super) struct Written {
-    pub(super) job: JobRecord,
+    pub(super) job: Box<JobRecord>,
     pub(super) bytes: Bytes,
     /// Counts of what is known once it is applied.
     pub(super) counters: Vec<Counter>,

@@ -1,6 +1,6 @@
 //! Reading records, and applying a batch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::de::DeserializeOwned;
 use sortinghat_proto::{JobId, Refusal, TaskId, Tenant};
@@ -21,7 +21,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) struct Versioned<T> {
     pub(super) version: u64,
-    pub(super) value: T,
+    /// Boxed, as it goes through many hands.
+    pub(super) value: Box<T>,
 }
 
 /// A task and its job, as read.
@@ -118,6 +119,14 @@ impl Shared {
             }
         });
         Ok(loaded.collect())
+    }
+
+    /// [`load`](Self::load), by the tasks' ids.
+    pub(super) async fn load_by_id(&self, ids: &[TaskId]) -> Result<HashMap<TaskId, Loaded>, Refusal> {
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        Ok(self.load(ids).await?.into_iter().map(|loaded| (loaded.id().clone(), loaded)).collect())
     }
 
     async fn load_shards<'i>(&self, ids: Vec<&'i TaskId>) -> Result<BTreeMap<&'i TaskId, LoadedShard>, Refusal> {

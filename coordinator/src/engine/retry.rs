@@ -78,7 +78,7 @@ impl Shared {
         let job = job.enter(&mut batch, id, acceptance, now);
         let key = keys::job(&old.value.id);
         batch.checks.push((key.clone(), Expectation::Version(old.version)));
-        batch.writes.push((key, records::encode(&JobRecord { retried_as: Some(id.clone()), ..old.value })));
+        batch.writes.push((key, records::encode(&JobRecord { retried_as: Some(id.clone()), ..*old.value })));
         Ok((job, batch))
     }
 

@@ -78,10 +78,10 @@ pub(super) fn move_shard(batch: &mut Batch, job: &JobRecord, before: &LoadedShar
 pub(super) fn write(
     batch: &mut Batch,
     before: &LoadedShard,
-    mut shard: TaskRecord,
+    mut shard: Box<TaskRecord>,
     events: Vec<job_event::Event>,
     now: UnixMs,
-) -> TaskRecord {
+) -> Box<TaskRecord> {
     for event in events {
         let handed_over = &mut shard.handed_over;
         handed_over.number += 1;

@@ -190,7 +190,7 @@ impl Shared {
         }
         let key = keys::idempotency(tenant, &acceptance.key);
         let Some(accepted) = self.read::<AcceptedRecord>(key).await? else { return Ok(None) };
-        let AcceptedRecord { job, submission: digest } = accepted.value;
+        let AcceptedRecord { job, submission: digest } = *accepted.value;
         if digest != acceptance.digest {
             let message = format!("idempotency key {:?} was used for job {job}, which differs", acceptance.key);
             return Err(Refusal {
@@ -273,7 +273,7 @@ fn adopt(batch: &mut Batch, parent: &Versioned<JobRecord>, child: &JobId) {
         batch.insertions.push((keys::ENDED_PARENTS.to_owned(), parent.value.id.to_string()));
     }
     if parent.value.has_ended() || !parent.value.has_children {
-        let parent = JobRecord { has_children: true, ..parent.value.clone() };
+        let parent = JobRecord { has_children: true, ..*parent.value.clone() };
         batch.writes.push((key, records::encode(&parent)));
     }
 }

@@ -179,10 +179,10 @@ impl Shared {
             return Ok(HashMap::new());
         }
         let reported: Vec<TaskId> = reported.into_iter().collect();
-        let (mut loaded, held) = future::try_join(self.load(&reported), self.held_tasks(worker)).await?;
+        let (mut loaded, held) = future::try_join(self.load_by_id(&reported), self.held_tasks(worker)).await?;
         let others: Vec<TaskId> = held.into_iter().filter(|task| reported.binary_search(task).is_err()).collect();
-        loaded.extend(self.load(&others).await?);
-        Ok(loaded.into_iter().map(|loaded| (loaded.id().clone(), loaded)).collect())
+        loaded.extend(self.load_by_id(&others).await?);
+        Ok(loaded)
     }
 
     /// Takes in what a message reports of these tasks, and claims for its free slots at once, of what is ready if that was read: a

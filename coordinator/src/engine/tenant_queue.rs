@@ -128,7 +128,7 @@ impl Shared {
     /// A tenant's queue.
     pub(super) async fn queue(&self, tenant: &Tenant) -> Result<QueueRecord, Refusal> {
         let queue = self.read::<QueueRecord>(keys::queue(tenant)).await?;
-        Ok(queue.map(|queue| queue.value).unwrap_or_default())
+        Ok(queue.map(|queue| *queue.value).unwrap_or_default())
     }
 
     /// Reads the queues of these tenants.
@@ -151,7 +151,7 @@ impl Shared {
             let mut after = before.clone();
             alter(&mut after, self.store.now().await?)?;
             if after == before || self.apply_one(queue_batch(tenant, &read, &after)).await? {
-                return Ok(after);
+                return Ok(*after);
             }
         }
         Err(contended(format!("the queue of {tenant}")))

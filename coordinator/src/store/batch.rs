@@ -12,7 +12,7 @@ pub const MAX_BATCH_OPERATIONS: usize = 2_000;
 pub const MAX_BATCH_BYTES: usize = 1 << 20;
 
 /// What a batch expects of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Expectation {
     /// It does not exist.
     Absent,

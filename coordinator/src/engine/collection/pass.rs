@@ -152,7 +152,7 @@ impl<'a> Pass<'a> {
         let applied = self.shared.apply_one(batch).await?;
         self.shared.collections.doubt(self.tenant);
         Ok(match self.shared.read::<CollectionRecord>(key).await? {
-            Some(Versioned { version, value }) if value == record => {
+            Some(Versioned { version, value }) if *value == record => {
                 self.expectation = Expectation::Version(version);
                 Written::Applied
             }

@@ -43,7 +43,7 @@ impl Shared {
             let collection = match found.next() {
                 Some((key, Some(record))) => {
                     let value: CollectionRecord = records::decode(key, &record.value)?;
-                    Seen::from(Some(Versioned { version: record.version, value }))
+                    Seen::from(Some(Versioned { version: record.version, value: Box::new(value) }))
                 }
                 Some((_, None)) | None => Seen::from(None),
             };
@@ -52,7 +52,7 @@ impl Shared {
             for (digest, (key, record)) in digests.iter().zip(found) {
                 if let Some(record) = record.filter(|_| !condemned.contains(digest)) {
                     let value: SuspectRecord = records::decode(key, &record.value)?;
-                    suspects.push((*digest, Versioned { version: record.version, value }));
+                    suspects.push((*digest, Versioned { version: record.version, value: Box::new(value) }));
                 }
             }
             if self.clear(tenant, &collection, &suspects).await? {

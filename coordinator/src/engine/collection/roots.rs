@@ -83,7 +83,7 @@ impl Pass<'_> {
         let jobs = self.shared.jobs(ids.iter().filter_map(|id| id.parse().ok())).await?;
         self.follow(marking, jobs.iter().flat_map(|job| job.value.referred()).collect()).await?;
         // What a job that has succeeded made is in its output, and it cannot be retried: nobody needs its tasks' objects any more.
-        let others = || jobs.iter().map(|job| &job.value).filter(|job| job.state() != JobState::Succeeded);
+        let others = || jobs.iter().map(|job| &*job.value).filter(|job| job.state() != JobState::Succeeded);
         let made = others().filter_map(|job| marking.enter_task(&job.task.task)).collect();
         self.follow(marking, made).await?;
         // Jobs before their shards: an attempt that ends meanwhile is seen in its task at least.

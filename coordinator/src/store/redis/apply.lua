@@ -1,23 +1,39 @@
--- Applies independent batches, each as a whole or not at all. It knows records, indexes and counters, and no rule of the queue.
+-- Applies batches that were merged, each group of them as a whole or not at all. It knows records, indexes and counters, and no rule of
+-- the queue.
 --
 -- KEYS[1]  the last version that was given
 -- KEYS[2]  the greatest time that was told, in milliseconds since 1970 UTC
 -- ARGV[1]  the greatest version that the caller has seen; a store that has given fewer has lost some
 -- ARGV[2]  the greatest time that the caller was told
--- ARGV[3]  versions that the batches need together
+-- ARGV[3]  versions that the groups need together
 -- ARGV[4]  the channel for hints
--- ARGV[5]  the batches in MessagePack: of each seven lists, checks (key, "version:" or "" for absent, ...), writes (key, value, ...),
---          deletes (key, ...), removals (index, entry, ...), insertions (index, entry, ...), increments (counter, amount, ...) and
---          topics. As one argument they take much less time than as several hundred.
+-- ARGV[5]  the groups in MessagePack: of each six lists, checks (key, "version:" or "" for absent, ...), writes (key, value, ...),
+--          deletes (key, ...), moves (index, entries to remove, "0" and entry to insert ..., ...), increments (counter, amount, ...) and
+--          topics; then how many batches it has. Amounts of one batch are digits, sums of several numbers. As one argument all that
+--          takes much less time than as several hundred.
 --
--- Returns the last version that was given, then for each batch its counters, 0 for a conflict, or the reason why it cannot be
--- tried. A record is stored as "version:value". Versions and counters stay strings: a Lua number holds 53 bits.
+-- Returns the last version that was given, then for each group 1 and its counters as they were before; 0 and the places of the checks
+-- that do not hold; or the reason why it cannot be tried. Groups after one of several batches that is not applied are not tried, and left
+-- out. A record is stored as "version:value". Versions stay strings, and large counters: a Lua number holds 53 bits.
 --
--- A script that fails keeps what it wrote, so nothing of a batch is written before everything in it was read. What Redis refuses by
+-- A script that fails keeps what it wrote, so nothing of a group is written before everything in it was read. What Redis refuses by
 -- itself (no memory, no disk, a replica) it refuses at a script's first write.
 
-local CHECKS, WRITES, DELETES, REMOVALS, INSERTIONS, INCREMENTS, TOPICS = 1, 2, 3, 4, 5, 6, 7
+local CHECKS, WRITES, DELETES, MOVES, INCREMENTS, TOPICS, BATCHES = 1, 2, 3, 4, 5, 6, 7
 local GREATEST, LEAST = '9223372036854775807', '-9223372036854775808'
+
+-- Digits of a number up to here can be calculated with.
+local EXACT_DIGITS = 15
+
+-- Arguments of one command.
+local MANY = 2000
+
+-- Lets a command have all arguments of a list, as many at a time as it may.
+local function in_parts(list, command)
+  for first = 1, #list, MANY do
+    command(unpack(list, first, math.min(first + MANY - 1, #list)))
+  end
+end
 
 -- Decimal digits plus a small number.
 local function plus(digits, amount)
@@ -42,7 +58,7 @@ end
 
 local is_reserved, given = false, 0
 
--- Takes the versions for all batches before the first record is written, and notes the time.
+-- Takes the versions for all groups before the first record is written, and notes the time.
 local function reserve()
   if is_reserved then return end
   redis.call('INCRBY', KEYS[1], ARGV[3])
@@ -53,165 +69,109 @@ local function reserve()
   is_reserved = true
 end
 
-local function next_version()
-  given = given + 1
-  return plus(last_version, given)
+-- 0 and the places of the checks that do not hold; nothing and why if something is no record.
+local function failed(checks)
+  local places, new = {0}, {}
+  for at = 1, #checks, 2 do
+    local key, expected = checks[at], checks[at + 1]
+    if expected == '' then
+      new[#new + 1] = key
+    else
+      local found = redis.pcall('GETRANGE', key, 0, #expected - 1)
+      if type(found) == 'table' then return nil, found.err end
+      if found ~= expected then places[#places + 1] = (at - 1) / 2 end
+    end
+  end
+  local existing = 0
+  in_parts(new, function(...) existing = existing + redis.call('EXISTS', ...) end)
+  if existing > 0 then
+    for at = 1, #checks, 2 do
+      if checks[at + 1] == '' and redis.call('EXISTS', checks[at]) == 1 then places[#places + 1] = (at - 1) / 2 end
+    end
+  end
+  return places
 end
 
--- What the records, indexes and counters will be, written once after the last batch: nothing but this script changes them while it
--- runs. A record that is deleted is false.
-local records, moves, counts = {}, {}, {}
-
--- How the records began that were checked, with their versions; false for those that did not exist. Whatever is written was checked.
-local beginnings = {}
-
--- How a record begins, or false; nothing and why if it is none.
-local function beginning(key)
-  local found = records[key]
-  if found == nil then found = beginnings[key] end
-  if found == nil then
-    found = redis.pcall('GETRANGE', key, 0, 20)
-    if type(found) == 'table' then return nil, found.err end
-    if found == '' then found = false end
-    beginnings[key] = found
+-- 1 and the counters of a group; nothing and why if something is no index or counter, or they cannot be added up.
+local function counters(group)
+  local moves, increments, found = group[MOVES], group[INCREMENTS], {1}
+  for at = 1, #moves, 3 do
+    local size = redis.pcall('ZCARD', moves[at])
+    if type(size) == 'table' then return nil, size.err end
+  end
+  for at = 1, #increments, 2 do
+    local count = redis.pcall('GET', increments[at]) or '0'
+    if type(count) == 'table' then return nil, count.err end
+    if not string.find(count, '^%-?%d+$') then return nil, 'a counter is not a number' end
+    if #count > EXACT_DIGITS and group[BATCHES] > 1 then return nil, 'a counter is large' end
+    found[#found + 1] = count
   end
   return found
 end
 
--- Nothing if the batch may be written; else 0 for a conflict, or what is wrong with the store.
-local function obstacle(batch)
-  local checks, new = batch[CHECKS], {}
-  for at = 1, #checks, 2 do
-    local key, expected = checks[at], checks[at + 1]
-    if expected == '' and beginnings[key] == nil then
-      new[#new + 1] = key
-    else
-      local found, reason = beginning(key)
-      if found == nil then return reason end
-      if expected == '' then
-        if found then return 0 end
-      elseif not found or string.sub(found, 1, #expected) ~= expected then
-        return 0
-      end
-    end
+-- Adds to a counter up to its bounds; one that is 0 then takes no room.
+local function add(counter, digits)
+  if type(redis.pcall('INCRBY', counter, digits)) == 'table' then
+    redis.call('SET', counter, string.sub(digits, 1, 1) == '-' and LEAST or GREATEST)
+  elseif redis.call('GET', counter) == '0' then
+    redis.call('DEL', counter)
   end
-  if #new > 0 then
-    if redis.call('EXISTS', unpack(new)) > 0 then return 0 end
-    for _, key in ipairs(new) do beginnings[key] = false end
-  end
-  for section = REMOVALS, INSERTIONS do
-    local list = batch[section]
-    for at = 1, #list, 2 do
-      local index = list[at]
-      if not moves[index] then
-        local found = redis.pcall('ZCARD', index)
-        if type(found) == 'table' then return found.err end
-        moves[index] = {}
-      end
-    end
-  end
-  local increments = batch[INCREMENTS]
+end
+
+-- Adds to counters; what is given as numbers, all at once.
+local function increment(increments, before)
+  local kept, gone = {}, {}
   for at = 1, #increments, 2 do
-    local counter = increments[at]
-    if not counts[counter] then
-      local found = redis.pcall('GET', counter)
-      if type(found) == 'table' then return found.err end
-      if found and not string.find(found, '^%-?%d+$') then return 'a counter is not a number' end
-      counts[counter] = found or '0'
-    end
-  end
-end
-
--- The counter after its increment. What a Lua number does not hold exactly is left to Redis.
-local function increment(counter, amount)
-  local count = counts[counter]
-  local sum
-  if #count <= 15 and #amount <= 15 then
-    sum = string.format('%.0f', count + amount)
-  else
-    redis.call('SET', counter, count)
-    if type(redis.pcall('INCRBY', counter, amount)) == 'table' then
-      sum = string.sub(amount, 1, 1) == '-' and LEAST or GREATEST
+    local counter, amount, count = increments[at], increments[at + 1], before[(at + 3) / 2]
+    if type(amount) == 'string' then
+      add(counter, amount)
+    elseif count + amount == 0 then
+      gone[#gone + 1] = counter
     else
-      sum = redis.call('GET', counter)
+      kept[#kept + 1] = counter
+      kept[#kept + 1] = string.format('%.0f', count + amount)
     end
   end
-  counts[counter] = sum
-  return sum
-end
-
-local hinted, topics = {}, {}
-
-local function hint(topic)
-  if not hinted[topic] then
-    hinted[topic] = true
-    topics[#topics + 1] = topic
-  end
-end
-
-local function write(batch)
-  reserve()
-  local writes, deletes = batch[WRITES], batch[DELETES]
-  for at = 1, #writes, 2 do records[writes[at]] = next_version() .. ':' .. writes[at + 1] end
-  for _, key in ipairs(deletes) do records[key] = false end
-  local removals, insertions = batch[REMOVALS], batch[INSERTIONS]
-  for at = 1, #removals, 2 do moves[removals[at]][removals[at + 1]] = 'ZREM' end
-  for at = 1, #insertions, 2 do moves[insertions[at]][insertions[at + 1]] = 'ZADD' end
-  local increments, counters = batch[INCREMENTS], {}
-  for at = 1, #increments, 2 do
-    counters[#counters + 1] = increment(increments[at], increments[at + 1])
-  end
-  for _, topic in ipairs(batch[TOPICS]) do hint(topic) end
-  return counters
-end
-
--- Arguments of one command.
-local MANY = 2000
-
--- Lets a command have all arguments of a list, as many at a time as it may.
-local function in_parts(list, command)
-  for first = 1, #list, MANY do
-    command(unpack(list, first, math.min(first + MANY - 1, #list)))
-  end
-end
-
-local function move(index, entries)
-  local removed, inserted = {}, {}
-  for entry, command in pairs(entries) do
-    if command == 'ZREM' then
-      removed[#removed + 1] = entry
-    else
-      inserted[#inserted + 1] = 0
-      inserted[#inserted + 1] = entry
-    end
-  end
-  in_parts(removed, function(...) redis.call('ZREM', index, ...) end)
-  in_parts(inserted, function(...) redis.call('ZADD', index, ...) end)
-end
-
--- Writes strings, and deletes those of `gone`.
-local function store(strings, gone)
-  local kept, removed = {}, {}
-  for key, string in pairs(strings) do
-    if string == gone then
-      removed[#removed + 1] = key
-    else
-      kept[#kept + 1] = key
-      kept[#kept + 1] = string
-    end
-  end
-  in_parts(removed, function(...) redis.call('DEL', ...) end)
   in_parts(kept, function(...) redis.call('MSET', ...) end)
+  in_parts(gone, function(...) redis.call('DEL', ...) end)
+end
+
+local topics = {}
+
+local function write(group, before)
+  reserve()
+  local writes, moves = group[WRITES], group[MOVES]
+  for at = 2, #writes, 2 do
+    given = given + 1
+    writes[at] = plus(last_version, given) .. ':' .. writes[at]
+  end
+  in_parts(writes, function(...) redis.call('MSET', ...) end)
+  in_parts(group[DELETES], function(...) redis.call('DEL', ...) end)
+  for at = 1, #moves, 3 do
+    in_parts(moves[at + 1], function(...) redis.call('ZREM', moves[at], ...) end)
+    in_parts(moves[at + 2], function(...) redis.call('ZADD', moves[at], ...) end)
+  end
+  increment(group[INCREMENTS], before)
+  for _, topic in ipairs(group[TOPICS]) do topics[#topics + 1] = topic end
+end
+
+-- What became of a group, and whether it is applied.
+local function try(group)
+  local places, before, reason
+  places, reason = failed(group[CHECKS])
+  if not places then return reason end
+  if #places > 1 then return places end
+  before, reason = counters(group)
+  if not before then return reason end
+  write(group, before)
+  return before, true
 end
 
 local replies = {}
-for place, batch in ipairs(cmsgpack.unpack(ARGV[5])) do
-  replies[place + 1] = obstacle(batch) or write(batch)
-end
-if is_reserved then
-  store(records, false)
-  for index, entries in pairs(moves) do move(index, entries) end
-  store(counts, '0')
+for place, group in ipairs(cmsgpack.unpack(ARGV[5])) do
+  local reply, is_applied = try(group)
+  replies[place + 1] = reply
+  if not is_applied and group[BATCHES] > 1 then break end
 end
 if #topics > 0 then redis.call('PUBLISH', ARGV[4], table.concat(topics, '\n')) end
 replies[1] = is_reserved and plus(last_version, tonumber(ARGV[3])) or last_version

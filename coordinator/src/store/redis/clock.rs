@@ -1,38 +1,16 @@
-//! Asks for the store's time, once for everybody who has asked meanwhile.
-
-use std::sync::Arc;
+//! The store's time.
 
 use redis::RedisResult;
 use sortinghat_proto::time::UnixMs;
-use tokio::sync::{mpsc, oneshot};
 
 use super::link::Link;
 use crate::store::StoreError;
-
-/// Where the time goes.
-pub(super) type Asker = oneshot::Sender<Result<UnixMs, StoreError>>;
-
-/// Works until every sender is gone.
-pub(super) async fn run(link: Arc<Link>, mut askers: mpsc::UnboundedReceiver<Asker>) {
-    while let Some(first) = askers.recv().await {
-        // Only who has asked before the question is sent gets its answer: a later caller may have heard a later time elsewhere.
-        let mut waiting = vec![first];
-        while let Ok(next) = askers.try_recv() {
-            waiting.push(next);
-        }
-        let time = now(&link).await;
-        for asker in waiting {
-            // A caller that has gone away does not mind.
-            let _ = asker.send(time.clone());
-        }
-    }
-}
 
 /// The server's time, with a lead from then on if the server's clock went back behind what it or this process had told.
 ///
 /// A time is made lasting by the commit that follows from it, which carries it along; one that no commit followed has had no
 /// lasting effect.
-async fn now(link: &Link) -> Result<UnixMs, StoreError> {
+pub(super) async fn now(link: &Link) -> Result<UnixMs, StoreError> {
     let connection = link.connection().await?;
     let mut question = redis::pipe();
     // In this order, so that no commit in between looks like a clock that went back.

@@ -8,6 +8,8 @@ mod clock;
 mod hints;
 mod layout;
 mod link;
+mod merged;
+mod packed;
 mod server;
 mod writer;
 
@@ -16,14 +18,12 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use redis::RedisResult;
 use sortinghat_proto::{Name, time::UnixMs};
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinSet,
-};
+use tokio::task::JoinSet;
 
 use super::{Batch, Hints, Order, Range, Record, Store, StoreError, Verdict};
 use crate::config::RedisUrl;
 use link::Link;
+use writer::Writer;
 
 pub use server::RedisServer;
 
@@ -57,8 +57,7 @@ impl fmt::Debug for RedisOptions {
 /// A store in a Redis. Several processes may use the same one at once.
 pub struct RedisStore {
     link: Arc<Link>,
-    requests: mpsc::UnboundedSender<writer::Request>,
-    askers: mpsc::UnboundedSender<clock::Asker>,
+    writer: Writer,
     hints: Arc<Hints>,
     /// The tasks behind it, which end with it.
     _tasks: JoinSet<()>,
@@ -77,16 +76,14 @@ impl RedisStore {
             );
         }
         let link = Link::open(options, OPEN_PATIENCE).await?;
-        let (requests, queue) = mpsc::unbounded_channel();
-        let (askers, asked) = mpsc::unbounded_channel();
+        let (writer, writing) = Writer::new(link.clone());
         let hints = Arc::<Hints>::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(writer::run(link.clone(), queue));
-        tasks.spawn(clock::run(link.clone(), asked));
+        tasks.spawn(writing);
         tasks.spawn(hints::run(link.clone(), hints::subscribe(&link).await, hints.clone()));
         let watched = link.clone();
         tasks.spawn(async move { watched.run().await });
-        Ok(Self { link, requests, askers, hints, _tasks: tasks })
+        Ok(Self { link, writer, hints, _tasks: tasks })
     }
 
     /// Runs one reading command.
@@ -106,12 +103,6 @@ impl RedisStore {
             return Ok(Vec::new());
         }
         self.query(redis::cmd("MGET").arg(keys)).await
-    }
-
-    async fn apply_group(&self, batches: Vec<Batch>) -> Result<Vec<Verdict>, StoreError> {
-        let (reply, verdicts) = oneshot::channel();
-        self.requests.send(writer::Request { batches, reply }).map_err(|_| StoreError::Closed)?;
-        verdicts.await.map_err(|_| StoreError::Closed)?
     }
 }
 
@@ -155,9 +146,7 @@ impl Store for RedisStore {
     }
 
     async fn now(&self) -> Result<UnixMs, StoreError> {
-        let (asker, time) = oneshot::channel();
-        self.askers.send(asker).map_err(|_| StoreError::Closed)?;
-        time.await.map_err(|_| StoreError::Closed)?
+        clock::now(&self.link).await
     }
 
     async fn apply(&self, mut batches: Vec<Batch>) -> Result<Vec<Verdict>, StoreError> {
@@ -166,7 +155,7 @@ impl Store for RedisStore {
         while !batches.is_empty() {
             let rest = batches.split_off(batches.len().min(writer::MAX_GROUP_BATCHES));
             let count = batches.len();
-            match self.apply_group(std::mem::replace(&mut batches, rest)).await {
+            match self.writer.apply(std::mem::replace(&mut batches, rest)).await {
                 Ok(own) => verdicts.extend(own),
                 Err(error) if verdicts.is_empty() => return Err(error),
                 // Some were applied, so the call has not failed; these were not tried, and a read tells.

@@ -3,12 +3,15 @@
 
 use std::sync::{Arc, LazyLock};
 
-use redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value, aio::MultiplexedConnection};
+use redis::{
+    Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind, Value, aio::MultiplexedConnection,
+};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
-    layout::{self, Layout},
     link::{Connection, Link, Seen},
+    merged::{Merged, Outcome},
+    packed::Packed,
 };
 use crate::store::{Batch, StoreError, Verdict};
 
@@ -18,6 +21,9 @@ pub(super) const MAX_GROUP_BATCHES: usize = 256;
 const MAX_GROUP_BYTES: usize = 4 << 20;
 /// Calls of the script on their way: while Redis syncs one, the next is written and read.
 const CALLS_IN_FLIGHT: usize = 2;
+/// How many batches are merged at most, in the first call and in those for what it left open: where a check fails, none of the merged
+/// batches is applied, nor any after them. Alone every batch is decided.
+const MERGED_AT_MOST: [usize; 3] = [MAX_GROUP_BATCHES, MAX_GROUP_BATCHES, 1];
 
 /// The script's code for a store that has given fewer versions than were seen.
 pub(super) const LOST_WRITES: &str = "LOSTWRITES";
@@ -25,9 +31,37 @@ pub(super) const LOST_WRITES: &str = "LOSTWRITES";
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("apply.lua")));
 
 /// Batches of one caller, and where their verdicts go.
-pub(super) struct Request {
-    pub(super) batches: Vec<Batch>,
-    pub(super) reply: oneshot::Sender<Result<Vec<Verdict>, StoreError>>,
+struct Request {
+    batches: Vec<Batch>,
+    reply: oneshot::Sender<Result<Vec<Verdict>, StoreError>>,
+}
+
+/// Sends batches to Redis, those of many callers together.
+pub(super) struct Writer {
+    link: Arc<Link>,
+    in_flight: Arc<Semaphore>,
+    queue: mpsc::UnboundedSender<Request>,
+}
+
+impl Writer {
+    /// With the work that has to be done beside it: it ends once the writer is gone.
+    pub(super) fn new(link: Arc<Link>) -> (Self, impl Future<Output = ()> + use<>) {
+        let in_flight = Arc::new(Semaphore::new(CALLS_IN_FLIGHT));
+        let (queue, requests) = mpsc::unbounded_channel();
+        let work = run(link.clone(), in_flight.clone(), requests);
+        (Self { link, in_flight, queue }, work)
+    }
+
+    /// The verdicts of at most [`MAX_GROUP_BATCHES`] batches, in order. An error means that none was tried.
+    pub(super) async fn apply(&self, batches: Vec<Batch>) -> Result<Vec<Verdict>, StoreError> {
+        // Not by way of another task where nothing is to be waited for.
+        if let Ok(_permit) = self.in_flight.try_acquire() {
+            return apply(&self.link, &batches.iter().collect::<Vec<_>>()).await;
+        }
+        let (reply, verdicts) = oneshot::channel();
+        self.queue.send(Request { batches, reply }).map_err(|_| StoreError::Closed)?;
+        verdicts.await.map_err(|_| StoreError::Closed)?
+    }
 }
 
 /// Makes the script known to the server.
@@ -35,9 +69,8 @@ pub(super) async fn load_script(connection: &mut MultiplexedConnection) -> Redis
     SCRIPT.prepare_invoke().load_async(connection).await.map(drop)
 }
 
-/// Works until every sender is gone.
-pub(super) async fn run(link: Arc<Link>, mut queue: mpsc::UnboundedReceiver<Request>) {
-    let in_flight = Arc::new(Semaphore::new(CALLS_IN_FLIGHT));
+/// Sends what is queued, until nobody can queue anything any more.
+async fn run(link: Arc<Link>, in_flight: Arc<Semaphore>, mut queue: mpsc::UnboundedReceiver<Request>) {
     while let Some(first) = queue.recv().await {
         // Whatever is queued while all calls are in flight goes with the next one.
         let permit = in_flight.clone().acquire_owned().await.expect("the semaphore is never closed");
@@ -63,13 +96,12 @@ fn gather(first: Request, queue: &mut mpsc::UnboundedReceiver<Request>) -> Vec<R
         bytes += bytes_of(&request);
         group.push(request);
     }
-    metrics::histogram!("sortinghat_store_group_batches").record(batches as f64);
     group
 }
 
 async fn commit(link: &Link, group: Vec<Request>) {
-    let result = apply(link, &group).await;
-    let mut verdicts = match result {
+    let batches: Vec<&Batch> = group.iter().flat_map(|request| &request.batches).collect();
+    let mut verdicts = match apply(link, &batches).await {
         Ok(verdicts) => verdicts.into_iter(),
         Err(error) => {
             for request in group {
@@ -87,23 +119,35 @@ async fn commit(link: &Link, group: Vec<Request>) {
 }
 
 /// The verdicts of all batches of a group, in order. An error means that none was tried.
-async fn apply(link: &Link, group: &[Request]) -> Result<Vec<Verdict>, StoreError> {
+async fn apply(link: &Link, batches: &[&Batch]) -> Result<Vec<Verdict>, StoreError> {
+    metrics::histogram!("sortinghat_store_group_batches").record(batches.len() as f64);
     let connection = link.connection().await?;
-    let batches = || group.iter().flat_map(|request| &request.batches);
-    let count = batches().count();
-    let call = call(&link.layout, &link.seen, batches(), count);
-    match send(&connection, &call).await {
-        Ok(reply) => Ok(verdicts(&link.seen, reply, count)),
-        Err(error) => {
-            let failure = link.failed(&connection, "commit", &error);
-            if was_not_tried(&error) {
-                return Err(failure);
+    let mut verdicts: Vec<Option<Verdict>> = vec![None; batches.len()];
+    for most in MERGED_AT_MOST {
+        let open = verdicts.iter().zip(batches).enumerate().filter(|(_, (verdict, _))| verdict.is_none());
+        let merged = Merged::all(open.map(|(place, (_, batch))| (place, *batch)), most);
+        if merged.is_empty() {
+            break;
+        }
+        match send(&connection, &call(link, &merged)).await {
+            Ok(reply) => {
+                for (place, verdict) in decided(&link.seen, &merged, reply) {
+                    verdicts[place] = Some(verdict);
+                }
             }
-            metrics::counter!("sortinghat_store_commit_failures_total").increment(1);
-            tracing::error!(%error, "it is not known whether a commit reached the queue's store");
-            Ok(vec![Verdict::Unknown; count])
+            Err(error) => {
+                let failure = link.failed(&connection, "commit", &error);
+                let was_first = verdicts.iter().all(Option::is_none);
+                if was_first && was_not_tried(&error) {
+                    return Err(failure);
+                }
+                metrics::counter!("sortinghat_store_commit_failures_total").increment(1);
+                tracing::error!(%error, "it is not known whether a commit reached the queue's store");
+                break;
+            }
         }
     }
+    Ok(verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::Unknown)).collect())
 }
 
 /// Calls the script. A server that does not know it has not run it: then it is sent, and called again.
@@ -129,94 +173,46 @@ fn was_not_tried(error: &RedisError) -> bool {
 }
 
 /// The call of the script, as its head describes it.
-fn call<'a>(layout: &Layout, seen: &Seen, batches: impl Iterator<Item = &'a Batch> + Clone, count: usize) -> Cmd {
-    let versions: usize = batches.clone().map(|batch| batch.writes.len()).sum();
+fn call(link: &Link, merged: &[Merged<'_>]) -> Cmd {
+    let Link { layout, seen, .. } = link;
     let mut packed = Packed::default();
-    packed.list(count);
-    batches.for_each(|batch| packed.batch(layout, batch));
+    packed.list(merged.len());
+    merged.iter().for_each(|merged| merged.pack(layout, &mut packed));
+    let versions: usize = merged.iter().map(Merged::writes).sum();
     let mut call = redis::cmd("EVALSHA");
     call.arg(SCRIPT.get_hash()).arg(2).arg(layout.version()).arg(layout.time());
-    call.arg(seen.version()).arg(seen.time_ms()).arg(versions).arg(layout.hints()).arg(packed.0);
+    call.arg(seen.version()).arg(seen.time_ms()).arg(versions).arg(layout.hints()).arg(packed.into_bytes());
     call
 }
 
-/// MessagePack.
-#[derive(Default)]
-struct Packed(Vec<u8>);
-
-impl Packed {
-    fn batch(&mut self, layout: &Layout, batch: &Batch) {
-        self.list(7);
-        self.list(2 * batch.checks.len());
-        for (key, expectation) in &batch.checks {
-            self.text(&layout.record(key)).text(&layout::expected(*expectation));
-        }
-        self.list(2 * batch.writes.len());
-        for (key, value) in &batch.writes {
-            self.text(&layout.record(key)).bytes(value);
-        }
-        self.list(batch.deletes.len());
-        for key in &batch.deletes {
-            self.text(&layout.record(key));
-        }
-        for moved in [&batch.removals, &batch.insertions] {
-            self.list(2 * moved.len());
-            for (index, entry) in moved {
-                self.text(&layout.index(index)).text(entry);
-            }
-        }
-        self.list(2 * batch.increments.len());
-        for (key, amount) in &batch.increments {
-            self.text(&layout.counter(key)).text(&amount.to_string());
-        }
-        self.list(batch.topics.len());
-        for topic in &batch.topics {
-            self.text(topic);
-        }
-    }
-
-    /// Begins a list of so many items.
-    fn list(&mut self, items: usize) {
-        let items = items.try_into().expect("a call and its batches are bounded");
-        rmp::encode::write_array_len(&mut self.0, items).expect(IN_MEMORY);
-    }
-
-    fn text(&mut self, text: &str) -> &mut Self {
-        self.bytes(text.as_bytes())
-    }
-
-    /// As text, which need not be UTF-8: the decoder of scripts knows no other bytes.
-    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        let length = bytes.len().try_into().expect("a batch is bounded");
-        rmp::encode::write_str_len(&mut self.0, length).expect(IN_MEMORY);
-        self.0.extend_from_slice(bytes);
-        self
-    }
-}
-
-/// Why nothing fails to be packed.
-const IN_MEMORY: &str = "a vector takes any length";
-
-fn verdicts(seen: &Seen, reply: Vec<Value>, count: usize) -> Vec<Verdict> {
+/// What a reply of the script decides, with the places of the batches in the call.
+fn decided(seen: &Seen, merged: &[Merged<'_>], reply: Vec<Value>) -> Vec<(usize, Verdict)> {
     let mut reply = reply.into_iter();
     let last_version = reply.next().and_then(|value| redis::from_redis_value::<u64>(value).ok());
     seen.note_version(last_version.unwrap_or_default());
-    let mut verdicts: Vec<Verdict> = reply.map(verdict).collect();
-    // A reply of another length is not the script's.
-    verdicts.resize(count, Verdict::Unknown);
-    verdicts
+    let outcomes = reply.map(|reply| outcome(&reply).ok_or(reply));
+    let verdicts = merged.iter().zip(outcomes).flat_map(|(merged, outcome)| match outcome {
+        Ok(outcome) => merged.verdicts(outcome),
+        Err(reply) => {
+            if merged.is_single() {
+                tracing::error!(?reply, "something else writes below the prefix of the queue's store");
+            }
+            Vec::new()
+        }
+    });
+    verdicts.collect()
 }
 
-fn verdict(reply: Value) -> Verdict {
-    match reply {
-        Value::Int(0) => Verdict::Conflict,
-        Value::Array(counters) => {
-            let counters: Result<Vec<i64>, _> = counters.into_iter().map(redis::from_redis_value).collect();
-            counters.map_or(Verdict::Unknown, Verdict::Applied)
-        }
-        other => {
-            tracing::error!(reply = ?other, "something else writes below the prefix of the queue's store");
-            Verdict::Unknown
-        }
-    }
+/// `None` for a reason why they cannot be tried, or not together.
+fn outcome(reply: &Value) -> Option<Outcome> {
+    let Value::Array(items) = reply else { return None };
+    let (is_applied, rest) = items.split_first()?;
+    Some(match is_applied {
+        Value::Int(1) => Outcome::Applied(numbers(rest)?),
+        _ => Outcome::Failed(numbers(rest)?),
+    })
+}
+
+fn numbers<T: FromRedisValue>(items: &[Value]) -> Option<Vec<T>> {
+    items.iter().map(|item| redis::from_redis_value_ref(item).ok()).collect()
 }
