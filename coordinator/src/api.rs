@@ -1,5 +1,6 @@
 //! The gRPC services: thin handlers that parse, call the engine or the object store, and convert.
 
+mod arrival;
 mod artifacts;
 mod guard;
 mod job_places;

@@ -14,7 +14,8 @@ use tower::{Layer, Service};
 use tracing::Instrument as _;
 
 use super::{
-    methods::{self, Method},
+    arrival::TimelyBody,
+    methods::{self, Class, Method},
     places::{Place, Places},
     record::{CallRecord, RecordedBody},
 };
@@ -97,6 +98,10 @@ impl Service<http::Request<Body>> for Guarded {
             job = tracing::field::Empty
         );
         request.extensions_mut().insert(caller);
+        // The parts of an upload have bounds of their own.
+        if method.class != Class::Transfer {
+            request = TimelyBody::wrap(request);
+        }
         let response = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         Box::pin(
             async move {
