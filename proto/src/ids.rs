@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Refusal, limits};
 
-/// Implements what every validated string has in common: show, and convert.
+/// Implements what every validated string has in common: it shows itself as text.
 macro_rules! validated_string {
     ($type:ident) => {
         impl $type {
@@ -20,13 +20,6 @@ macro_rules! validated_string {
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
-            }
-        }
-
-        impl TryFrom<String> for $type {
-            type Error = Refusal;
-            fn try_from(text: String) -> Result<Self, Refusal> {
-                text.parse()
             }
         }
 

@@ -2,7 +2,6 @@
 //! keep it from others.
 
 use std::{
-    future::Future as _,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,

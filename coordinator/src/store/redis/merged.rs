@@ -44,7 +44,6 @@ enum Move {
 }
 
 /// What the script made of merged batches.
-#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// They are applied; these were the counters before, in the order of the increments.
     Applied(Vec<i64>),
@@ -77,7 +76,8 @@ impl<'b> Merged<'b> {
         batch.checks.iter().all(|(key, _)| !self.changed.contains(key.as_str()))
             && moves(batch).all(agrees)
             && are_small(batch)
-            && self.batches.iter().take(1).all(|(_, first)| are_small(first))
+            // All after it were admitted.
+            && self.batches.first().is_none_or(|(_, first)| are_small(first))
     }
 
     fn add(&mut self, place: usize, batch: &'b Batch) {
