@@ -79,6 +79,7 @@ impl App {
             object_grace_ms: config.object_grace.as_ms(),
             max_waiting_jobs_per_tenant: config.max_waiting_jobs_per_tenant.get(),
             max_waiting_tasks: config.max_waiting_tasks.get(),
+            reads_ahead: matches!(config.store, StoreUrl::Redis(_)),
             ..Settings::default()
         };
         let engine = Engine::new(open_store(&config).await?, Arc::new(objects.clone()), settings);

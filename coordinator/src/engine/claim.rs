@@ -36,7 +36,7 @@ const MAX_CANCELLED: usize = 64;
 const MAX_LEFT: usize = 16;
 
 /// The worker that a claim is for.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Claimant {
     pub(super) id: WorkerId,
     pub(super) host: String,
@@ -156,6 +156,13 @@ impl Picked {
     fn cancel(&mut self, round: &mut Round<'_>, pick: &Pick, loaded: Loaded) {
         round.order.pass_over(pick);
         self.cancelled.push(loaded);
+    }
+}
+
+impl Ready {
+    /// Whether it is enough for so many slots.
+    pub(super) fn suffices(&self, capacity: usize) -> bool {
+        self.queues.iter().map(|queue| queue.entries.len()).sum::<usize>() >= capacity
     }
 }
 

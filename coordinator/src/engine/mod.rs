@@ -21,6 +21,7 @@ mod jobs;
 mod keys;
 mod ledger;
 mod load;
+mod opening;
 mod pins;
 mod preemption;
 mod preference;
@@ -67,7 +68,7 @@ pub use submission::Submission;
 pub use sweeps::Swept;
 pub use watch::WatchStream;
 
-/// The lengths of time and the weights that the engine works with.
+/// The lengths of time, the weights and the bounds that the engine works with.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Length of a lease, in milliseconds.
@@ -101,6 +102,9 @@ pub struct Settings {
     pub max_waiting_jobs_per_tenant: u64,
     /// Tasks of all tenants that may wait.
     pub max_waiting_tasks: u64,
+    /// Read what a worker that is back at once will need while it is on its way. That saves a round trip to another process; a store in
+    /// this one has none.
+    pub reads_ahead: bool,
 }
 
 impl Default for Settings {
@@ -121,6 +125,7 @@ impl Default for Settings {
             object_grace_ms: 24 * 3_600_000,
             max_waiting_jobs_per_tenant: limits::DEFAULT_MAX_WAITING_JOBS_PER_TENANT,
             max_waiting_tasks: limits::DEFAULT_MAX_WAITING_TASKS,
+            reads_ahead: false,
         }
     }
 }
@@ -140,6 +145,7 @@ struct Shared {
     progress: progress::ProgressBoard,
     expiry: sweeps::ExpiryGrace,
     claims: claim::Claims,
+    expected: opening::Expected,
     last_open: ready::LastOpen,
     empty_queues: ready::EmptyQueues,
     cached: preference::CacheBoard,
@@ -182,6 +188,7 @@ impl Engine {
                 progress: progress::ProgressBoard::default(),
                 expiry: sweeps::ExpiryGrace::default(),
                 claims: claim::Claims::default(),
+                expected: opening::Expected::default(),
                 last_open: ready::LastOpen::default(),
                 empty_queues: ready::EmptyQueues::default(),
                 cached: preference::CacheBoard::default(),

@@ -16,6 +16,7 @@ use super::{
     companions::Companions,
     keys,
     load::Loaded,
+    opening::{Opening, Topics},
     reports::LeaseReport,
     sessions::{Instruction, LeaseName},
 };
@@ -46,6 +47,8 @@ struct Intaken {
     acknowledged: Vec<v1::LeaseKey>,
     /// Events became durable.
     events_recorded: bool,
+    /// Tasks ended that took no time.
+    ended_soon: bool,
     /// What the worker holds now, if that is known already.
     held: Option<Vec<Held>>,
 }
@@ -79,13 +82,9 @@ impl Engine {
         let worker = Claimant::new(worker, request.description.get_or_insert_default());
         // Before the first read, so that no change between read and wait is missed.
         let mut hints = shared.store.hints().listen([keys::worker_topic(&worker.id).as_str()]);
-        let arrived = async { Ok(shared.store.now().await?) };
-        let ready = async {
-            let claims_beside = !request.leases.is_empty() && request.free_slots > 0;
-            let capacity = (request.free_slots as usize).min(MAX_CLAIMS);
-            Ok(if claims_beside { Some(shared.ready(&worker, capacity, 0).await) } else { None })
-        };
-        let (arrived, leases, ready) = future::try_join3(arrived, shared.leases(&worker.id, reported), ready).await?;
+        let topics = Topics { worker, reported, capacity: (request.free_slots as usize).min(MAX_CLAIMS) };
+        let Opening { arrived, leases, ready } = shared.opening(&topics).await?;
+        let Topics { worker, capacity, .. } = topics;
         let mut turn = shared.sessions.enter(&worker.id, &request, arrived)?;
         shared.cached.note(&worker.id, &request.cached);
         let held_ms = u64::from(request.wait_ms).min(shared.rules.lease_ttl_ms / 3);
@@ -100,6 +99,10 @@ impl Engine {
                 Some(held) => held,
                 None => shared.held_with_claims(&message).await?,
             };
+            if shared.settings.reads_ahead && intaken.ended_soon && !held.is_empty() {
+                let reported = held.iter().map(|held| held.name.0.clone()).collect();
+                self.expect(Topics { worker: message.worker.clone(), reported, capacity });
+            }
             let (answer, is_news) = shared.answer(&message, &intaken, held, now).await?;
             if is_news || Instant::now() >= until || shared.draining.is_cancelled() {
                 return Ok(answer);
@@ -173,18 +176,6 @@ fn lease_of<'t>(worker: &WorkerId, task: &'t Task) -> Option<&'t Lease> {
 }
 
 impl Shared {
-    /// The tasks that a message reports and all others that its worker holds; none for one that reports nothing.
-    async fn leases(&self, worker: &WorkerId, reported: BTreeSet<TaskId>) -> Result<HashMap<TaskId, Loaded>, Refusal> {
-        if reported.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let reported: Vec<TaskId> = reported.into_iter().collect();
-        let (mut loaded, held) = future::try_join(self.load_by_id(&reported), self.held_tasks(worker)).await?;
-        let others: Vec<TaskId> = held.into_iter().filter(|task| reported.binary_search(task).is_err()).collect();
-        loaded.extend(self.load_by_id(&others).await?);
-        Ok(loaded)
-    }
-
     /// Takes in what a message reports of these tasks, and claims for its free slots at once, of what is ready if that was read: a
     /// worker that ends tasks gets the next ones with the same sync of the store.
     async fn take_in(
@@ -196,7 +187,7 @@ impl Shared {
         let worker = &message.worker.id;
         self.sessions.keep_beats(worker, &message.reported);
         if message.reports.is_empty() {
-            return Ok(Intaken { acknowledged: Vec::new(), events_recorded: false, held: None });
+            return Ok(Intaken { acknowledged: Vec::new(), events_recorded: false, ended_soon: false, held: None });
         }
         let name = |(id, loaded): (&TaskId, &Loaded)| {
             lease_of(worker, &loaded.task().task).map(|lease| (id.clone(), lease.token.epoch))
@@ -226,7 +217,12 @@ impl Shared {
         // worker waits, so that it misses no task.
         let is_known = !ended.is_empty() && held.iter().all(|name| ended.contains(name));
         let held = || claimed.into_iter().filter_map(|holding| Held::of(worker, holding)).collect();
+        let took_no_time = |report: &LeaseReport| {
+            let lease = leases.get(&report.task).and_then(|loaded| lease_of(worker, &loaded.task().task));
+            lease.is_some_and(|lease| Self::is_soon(lease.started, message.arrived))
+        };
         Ok(Intaken {
+            ended_soon: acknowledged.iter().any(|report| took_no_time(report)),
             acknowledged: acknowledged.into_iter().map(LeaseReport::key).collect(),
             events_recorded: taken.iter().any(|taken| taken.events),
             held: is_known.then(held),
@@ -284,7 +280,7 @@ impl Shared {
     }
 
     /// The tasks that a worker holds, as its index says.
-    async fn held_tasks(&self, worker: &WorkerId) -> Result<Vec<TaskId>, Refusal> {
+    pub(super) async fn held_tasks(&self, worker: &WorkerId) -> Result<Vec<TaskId>, Refusal> {
         let entries = self.store.range(Range::first(keys::held(worker), MAX_LEASES_PER_WORKER)).await?;
         Ok(entries.iter().filter_map(|entry| keys::task_of_entry(entry)).collect())
     }

@@ -9,6 +9,7 @@ mod jobs;
 mod keeper;
 mod leases;
 mod many;
+mod opening;
 mod preemption;
 mod preference;
 mod retention;

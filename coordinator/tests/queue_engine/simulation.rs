@@ -33,8 +33,8 @@ struct Simulation {
 
 impl Simulation {
     async fn new(seed: u64) -> Self {
-        let world = World::unsure(seed).await;
-        let beside = world.beside(settings());
+        let world = World::unsure(seed, Settings { reads_ahead: true, ..settings() }).await;
+        let beside = world.beside(Settings { reads_ahead: true, ..settings() });
         let mut dice = Dice(seed);
         let mut jobs: Vec<JobId> = Vec::new();
         for _ in 0..JOBS {

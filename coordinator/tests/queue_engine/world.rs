@@ -88,9 +88,9 @@ impl World {
     }
 
     /// Over a new store in memory that often does not know whether it has applied a batch.
-    pub(crate) async fn unsure(seed: u64) -> Self {
+    pub(crate) async fn unsure(seed: u64, settings: Settings) -> Self {
         let clock = Arc::new(ManualClock::new(START));
-        let world = Self::over(Arc::new(Unsure::over(MemoryStore::new(clock.clone()), seed)), clock, settings());
+        let world = Self::over(Arc::new(Unsure::over(MemoryStore::new(clock.clone()), seed)), clock, settings);
         world.settle().await;
         world
     }

@@ -60,7 +60,13 @@ impl ObjectPresence for Present {
 
 /// A coordinator, from its start to its crash.
 async fn coordinator(store: SharedStore, objects: Objects, seed: u64) -> turmoil::Result {
-    let settings = Settings { lease_ttl_ms: LEASE_MS, keepalive_ms: 2_000, seed: Some(seed), ..Settings::default() };
+    let settings = Settings {
+        lease_ttl_ms: LEASE_MS,
+        keepalive_ms: 2_000,
+        seed: Some(seed),
+        reads_ahead: true,
+        ..Settings::default()
+    };
     let store = Arc::new(store.faulty(seed));
     let engine = Engine::new(store, Arc::new(Present(objects.clone())), settings);
     let sweeper = engine.clone();

@@ -1,0 +1,84 @@
+//! What a worker that is back at once needs is read while it is on its way.
+
+use sortinghat_coordinator::engine::Settings;
+use sortinghat_proto::v1::{self, JobState, SynchronizeResponse};
+use tokio::task::yield_now;
+
+use crate::world::{LEASE_MS, Worker, World, ingest, request, settings, success};
+
+/// A world that reads ahead, and a worker that has ended one task and was given the next.
+async fn busy(jobs: usize) -> (World, Worker) {
+    let world = World::with(Settings { reads_ahead: true, ..settings() }).await;
+    for _ in 0..jobs {
+        world.submit(ingest()).await;
+        // Jobs of one millisecond have no order.
+        world.clock.advance_ms(1);
+    }
+    let mut worker = Worker::new("w1", 1);
+    worker.start(&world.engine).await;
+    end(&world, &mut worker).await;
+    // Until what it will need is read.
+    for _ in 0..10 {
+        yield_now().await;
+    }
+    (world, worker)
+}
+
+/// Ends the task that the worker runs, with a slot for the next.
+async fn end(world: &World, worker: &mut Worker) -> SynchronizeResponse {
+    worker.request.free_slots = 1;
+    worker.end(&world.engine, success(b"dataset")).await
+}
+
+/// The job that the worker runs.
+fn running(worker: &Worker) -> String {
+    let lease = worker.request.leases.last().expect("it runs a task");
+    worker.assignment(lease).job_id.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_back_at_once_gets_what_was_next_when_it_left() {
+    let (world, mut worker) = busy(4).await;
+    let urgent = v1::SubmitJobRequest { priority: 5, ..request(ingest()) };
+    let urgent = world.accept(urgent).await.expect("accepted").id;
+    assert_eq!(end(&world, &mut worker).await.acknowledged.len(), 1);
+    assert_ne!(running(&worker), urgent, "read before it was submitted");
+    assert_eq!(end(&world, &mut worker).await.acknowledged.len(), 1);
+    assert_eq!(running(&worker), urgent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_for_a_worker_that_is_late_is_not_used() {
+    let (world, mut worker) = busy(4).await;
+    let urgent = v1::SubmitJobRequest { priority: 5, ..request(ingest()) };
+    let urgent = world.accept(urgent).await.expect("accepted").id;
+    tokio::time::advance(std::time::Duration::from_millis(21)).await;
+    end(&world, &mut worker).await;
+    assert_eq!(running(&worker), urgent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_comes_in_meanwhile_does_not_leave_a_slot_empty() {
+    let (world, mut worker) = busy(2).await;
+    let last = world.submit(ingest()).await;
+    end(&world, &mut worker).await;
+    assert_eq!(running(&worker), last.as_str());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_changed_meanwhile_is_seen() {
+    let (world, mut worker) = busy(2).await;
+    let lost = running(&worker);
+    world.pass(2 * LEASE_MS).await;
+    // It is tried again after a while.
+    world.pass(2 * LEASE_MS).await;
+    let mut other = Worker::new("w2", 1);
+    assert_eq!(other.start(&world.engine).await.job_id, lost);
+    let answer = end(&world, &mut worker).await;
+    assert_eq!(answer.acknowledged.len(), 1, "the late worker need not say it again");
+    let job = world.job(&lost.parse().expect("a job id")).await;
+    assert_eq!(job.state(), JobState::Running, "a result without a lease counts for nothing");
+    end(&world, &mut other).await;
+    let job = world.job(&lost.parse().expect("a job id")).await;
+    assert_eq!((job.state(), job.attempts.len()), (JobState::Succeeded, 2));
+}
