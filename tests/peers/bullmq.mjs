@@ -1,10 +1,12 @@
 // What BullMQ makes of the same work: `node bullmq.mjs PORT COMMAND`, with its packages in the folder BULLMQ_FOLDER.
 // Worker and producer are processes of their own, as users run them. Times are in milliseconds since 1970.
 //   work SLOTS JOBS      prints {"ready"}, runs so many jobs, then prints {"ended_ms", "cpu_ms", "starts": [[name, ms], ...]}
+//   share SLOTS          prints {"ready"}, runs jobs beside others until its input ends, then prints {"jobs", "ended_ms"}
 //   add JOBS BULK BYTES  adds jobs in bulks, prints {"began_ms", "cpu_ms"}
 //   trickle JOBS BYTES   adds one job every 20 ms, prints {"sent": [[name, ms], ...]}
 import { createRequire } from 'node:module';
 import { performance } from 'node:perf_hooks';
+import { finished } from 'node:stream/promises';
 
 const require = createRequire(`${process.env.BULLMQ_FOLDER}/`);
 const { Queue, Worker } = require('bullmq');
@@ -31,6 +33,17 @@ async function work(slots, jobs) {
   const cpu = cpuMs();
   await allDone;
   print({ ended_ms: now(), cpu_ms: cpuMs() - cpu, starts });
+  await worker.close();
+}
+
+async function share(slots) {
+  const worker = new Worker('bench', async () => {}, { connection, concurrency: slots });
+  let [jobs, ended] = [0, 0];
+  worker.on('completed', () => { jobs += 1; ended = now(); });
+  await worker.waitUntilReady();
+  print({ ready: true });
+  await finished(process.stdin.resume());
+  print({ jobs, ended_ms: ended });
   await worker.close();
 }
 
@@ -62,4 +75,4 @@ const trickle = (jobs, bytes) => produce(async (queue) => {
   return { sent };
 });
 
-await { work, add, trickle }[command](...numbers.map(Number));
+await { work, share, add, trickle }[command](...numbers.map(Number));

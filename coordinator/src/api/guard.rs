@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 use super::{
     arrival::TimelyBody,
     methods::{self, Class, Method},
-    places::{Place, Places},
+    places::Places,
     record::{CallRecord, RecordedBody},
 };
 use crate::auth::{Authenticator, Caller};
@@ -48,15 +48,15 @@ impl Layer<Routes> for GuardLayer {
 }
 
 impl Guard {
-    /// The caller and its place, or why the call is refused.
-    fn admit(&self, method: &Method, request: &http::Request<Body>) -> Result<(Caller, Place), Status> {
+    /// The caller, or why the call is refused.
+    fn admit(&self, method: &Method, request: &http::Request<Body>) -> Result<Caller, Status> {
         let caller = self.authenticator.authenticate(request.headers())?;
         if !method.allows(caller.role) {
             let message =
                 format!("a token with the role {} may not call {}", caller.role.as_str(), method.short_name());
             return Err(Refusal::new(ErrorCode::PermissionDenied, message).into());
         }
-        Ok((caller, self.places.take(method.class)?))
+        Ok(caller)
     }
 }
 
@@ -86,8 +86,8 @@ impl Service<http::Request<Body>> for Guarded {
             return Box::pin(self.inner.call(request).map(|response| response.map_err(|never| match never {})));
         };
         let mut record = CallRecord::start(method.short_name());
-        let (caller, place) = match self.guard.admit(method, &request) {
-            Ok(admitted) => admitted,
+        let caller = match self.guard.admit(method, &request) {
+            Ok(caller) => caller,
             Err(status) => {
                 record.ended(status.code());
                 return Box::pin(async move { Ok(status.into_http()) });
@@ -98,14 +98,21 @@ impl Service<http::Request<Body>> for Guarded {
             job = tracing::field::Empty
         );
         request.extensions_mut().insert(caller);
-        // The parts of an upload have bounds of their own.
-        if method.class != Class::Transfer {
-            request = TimelyBody::wrap(request);
-        }
-        let response = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        let (guard, mut inner) = (self.guard.clone(), self.inner.clone());
         Box::pin(
             async move {
-                let response = match response.await {
+                let place = match guard.places.take(method.class).await {
+                    Ok(place) => place,
+                    Err(status) => {
+                        record.ended(status.code());
+                        return Ok(status.into_http());
+                    }
+                };
+                // The parts of an upload have bounds of their own.
+                if method.class != Class::Transfer {
+                    request = TimelyBody::wrap(request);
+                }
+                let response = match AssertUnwindSafe(inner.call(request)).catch_unwind().await {
                     Ok(Ok(response)) => response,
                     Ok(Err(never)) => match never {},
                     // One call's defect ends that call; the panic hook has logged it.

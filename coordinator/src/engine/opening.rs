@@ -101,8 +101,7 @@ impl Shared {
             let claims_beside = !reported.is_empty() && *capacity > 0;
             Ok(if claims_beside { Some(self.ready(worker, *capacity, 0).await) } else { None })
         };
-        let (arrived, leases, ready) =
-            future::try_join3(arrived, self.leases(&worker.id, reported), ready).await?;
+        let (arrived, leases, ready) = future::try_join3(arrived, self.leases(&worker.id, reported), ready).await?;
         Ok(Opening { arrived, leases, ready })
     }
 

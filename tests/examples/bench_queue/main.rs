@@ -25,6 +25,8 @@ const PAYLOAD_BYTES: usize = 150;
 /// How often jobs are taken from a long queue, and how many each time.
 const DRAINS: usize = 5;
 const DRAINED: usize = 2_000;
+/// Workers at the same time.
+const WORKERS: [usize; 4] = [1, 2, 4, 8];
 /// Jobs sent one at a time to see how soon each starts.
 const TRICKLE: usize = 300;
 
@@ -86,6 +88,15 @@ impl Contender {
         }
     }
 
+    /// Full cycles a second with so many workers.
+    async fn cycles_per_s(self, jobs: usize, workers: usize) -> Result<f64, Failure> {
+        match self {
+            Self::Ours(store) => Ok(Ours::start(store).await?.cycles(jobs, BULK, workers).await?.cycles_per_s),
+            Self::BullMq(sync) => Peer::bullmq(sync)?.shared_cycles(jobs, BULK, workers),
+            Self::Celery => Err("it is measured with one worker only".into()),
+        }
+    }
+
     async fn turn(self, settings: &Settings) -> Result<(Throughput, Latency), Failure> {
         match self {
             Self::Ours(store) => {
@@ -106,14 +117,16 @@ fn main() -> Result<(), Failure> {
     if settings.parts.contains(&Part::Compare) {
         one.block_on(compare(&settings))?;
     }
+    if settings.parts.contains(&Part::Scale) {
+        one.block_on(scale(&settings))?;
+    }
     for store in Store::ALL {
         println!("{}", store.name());
         for part in &settings.parts {
             match part {
-                Part::Compare => {}
+                Part::Compare | Part::Scale => {}
                 Part::Memory => one.block_on(memory(store, 100_000))?,
                 Part::Workers => one.block_on(many_workers(store, settings.workers))?,
-                Part::Scale => one.block_on(scale(store, settings.jobs))?,
                 Part::Depths => one.block_on(depths(store, &settings.depths))?,
                 Part::Overload => {
                     for jobs_per_call in [10, 100] {
@@ -181,11 +194,25 @@ async fn many_workers(store: Store, count: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Full cycles with several workers of [`SLOTS`] slots each.
-async fn scale(store: Store, jobs: usize) -> Result<(), Failure> {
-    for workers in [1, 2, 4, 8] {
-        let cycles = Ours::start(store).await?.cycles(jobs, BULK, workers).await?;
-        println!("{workers} workers of {SLOTS} slots: {:.0} cycles a second", cycles.cycles_per_s);
+/// Full cycles with several workers of [`SLOTS`] slots each, in turns with BullMQ.
+async fn scale(settings: &Settings) -> Result<(), Failure> {
+    let ours = Store::ALL.map(Contender::Ours);
+    let others = [Contender::BullMq(Sync::EverySecond), Contender::BullMq(Sync::Always)];
+    let contenders = ours.into_iter().chain(others.into_iter().filter(|_| !settings.alone));
+    let contenders: Vec<Contender> = contenders.collect();
+    println!("cycles a second with several workers of {SLOTS} slots, medians of {} turns", settings.rounds);
+    println!("{:<30} {}", "", WORKERS.map(|workers| format!("{workers:>9}")).concat());
+    let mut turns = vec![[const { Vec::new() }; WORKERS.len()]; contenders.len()];
+    for _ in 0..settings.rounds {
+        for (contender, turns) in contenders.iter().zip(&mut turns) {
+            for (workers, turns) in WORKERS.into_iter().zip(turns) {
+                turns.push(contender.cycles_per_s(settings.jobs, workers).await?);
+            }
+        }
+    }
+    for (contender, turns) in contenders.iter().zip(turns) {
+        let medians = turns.map(|turns: Vec<f64>| format!("{:>9.0}", median(turns.into_iter())));
+        println!("{:<30} {}", contender.name(), medians.concat());
     }
     Ok(())
 }

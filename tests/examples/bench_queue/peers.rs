@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashMap,
-    io::{BufRead as _, BufReader, Lines},
+    io::{BufRead as _, BufReader, Lines, Write as _},
+    net::TcpStream,
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
@@ -75,6 +76,42 @@ impl Peer {
         Ok(Throughput::of(jobs, elapsed, server, clients))
     }
 
+    /// Full cycles a second with several workers, each a process of its own.
+    pub(crate) fn shared_cycles(&self, jobs: usize, bulk: usize, workers: usize) -> Result<f64, Failure> {
+        let workers = (0..workers).map(|_| self.run("share", &[SLOTS as usize]));
+        let mut workers = workers.collect::<Result<Vec<Running>, Failure>>()?;
+        for worker in &mut workers {
+            worker.line()?;
+        }
+        let added = self.run("add", &[jobs, bulk, PAYLOAD_BYTES])?.line()?;
+        self.until_nothing_is_queued()?;
+        let (mut done, mut ended_ms) = (0, 0.0_f64);
+        for worker in &mut workers {
+            worker.child.stdin.take();
+            let worked = worker.line()?;
+            done += worked["jobs"].as_u64().ok_or("a figure is missing")?;
+            ended_ms = ended_ms.max(worked["ended_ms"].as_f64().ok_or("a figure is missing")?);
+        }
+        if done != jobs as u64 {
+            return Err(format!("{done} of {jobs} jobs were run").into());
+        }
+        Ok(jobs as f64 / (ended_ms - added["began_ms"].as_f64().ok_or("a figure is missing")?) * 1e3)
+    }
+
+    fn until_nothing_is_queued(&self) -> Result<(), Failure> {
+        let mut connection = TcpStream::connect(("127.0.0.1", self.port))?;
+        let mut replies = BufReader::new(connection.try_clone()?);
+        loop {
+            connection.write_all(b"EXISTS bull:bench:wait bull:bench:active\r\n")?;
+            let mut reply = String::new();
+            replies.read_line(&mut reply)?;
+            if reply == ":0\r\n" {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn trickle(&self, jobs: usize) -> Result<Latency, Failure> {
         let mut worker = self.run("work", &[SLOTS as usize, jobs])?;
         worker.line()?;
@@ -101,7 +138,7 @@ impl Peer {
             }
         };
         program.arg(self.port.to_string()).arg(command).args(numbers.iter().map(ToString::to_string));
-        let mut child = program.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         Ok(Running { child, lines })
     }
@@ -123,7 +160,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It ends by itself after its last document.
+        // It ends by itself after its last document, and after its input.
+        self.child.stdin.take();
         let _ = self.child.wait();
     }
 }
