@@ -64,7 +64,7 @@ pub const DEFAULT_MAX_WAITING_TASKS: u64 = 4_000_000;
 /// Calls in flight that bring a job. More would only wait for each other.
 pub const MAX_SUBMITS_IN_FLIGHT: usize = 128;
 /// Calls in flight that bring many jobs each: those whose jobs are being accepted, and some that are read.
-pub const MAX_BULK_SUBMITS_IN_FLIGHT: usize = 7;
+pub const MAX_BULK_SUBMITS_IN_FLIGHT: usize = 8;
 /// Such calls that wait a moment, unread, for one of these to end.
 pub const MAX_BULK_SUBMITS_WAITING: usize = 24;
 /// Jobs that calls of many jobs may bring at the same time; one that brings more is alone. The store is busy with fewer.
