@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -24,7 +24,7 @@ const SOON: Duration = Duration::from_millis(20);
 
 /// The parts of a message that say what must be read for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Topics {
+pub(super) struct Agenda {
     pub(super) worker: Claimant,
     pub(super) reported: BTreeSet<TaskId>,
     /// Tasks that it may claim, if it reports any and knows of all that it holds.
@@ -46,7 +46,7 @@ pub(super) struct Opening {
 pub(super) struct Expected(Mutex<HashMap<WorkerId, Reading>>);
 
 struct Reading {
-    topics: Topics,
+    agenda: Agenda,
     since: Instant,
     opening: JoinHandle<Result<Opening, Refusal>>,
 }
@@ -57,45 +57,45 @@ impl Expected {
     }
 
     /// What was read for such a message, if it was expected.
-    async fn take(&self, topics: &Topics) -> Option<Opening> {
-        let Reading { topics: expected, since, opening } = self.readings().remove(&topics.worker.id)?;
-        if expected != *topics || since.elapsed() > SOON {
+    async fn take(&self, agenda: &Agenda) -> Option<Opening> {
+        let Reading { agenda: expected, since, opening } = self.readings().remove(&agenda.worker.id)?;
+        if expected != *agenda || since.elapsed() > SOON {
             return None;
         }
         let mut opening = opening.await.ok()?.ok()?;
         // A task may have come in since.
-        opening.ready = opening.ready.filter(|ready| ready.as_ref().is_ok_and(|ready| ready.suffices(topics.capacity)));
+        opening.ready = opening.ready.filter(|ready| ready.as_ref().is_ok_and(|ready| ready.suffices(agenda.capacity)));
         Some(opening)
     }
 }
 
 impl Engine {
     /// Reads what the next message of a worker will need, if its tasks took as little time as those that it has ended.
-    pub(super) fn expect(&self, topics: Topics) {
-        let shared: Arc<Shared> = self.shared.clone();
-        let asked = topics.clone();
+    pub(super) fn expect(&self, agenda: Agenda) {
+        let shared = self.shared.clone();
+        let asked = agenda.clone();
         let opening = tokio::spawn(async move { shared.read_opening(&asked).await });
         let mut readings = self.shared.expected.readings();
         readings.retain(|_, reading| reading.since.elapsed() <= SOON);
-        readings.insert(topics.worker.id.clone(), Reading { topics, since: Instant::now(), opening });
+        readings.insert(agenda.worker.id.clone(), Reading { agenda, since: Instant::now(), opening });
     }
 }
 
-impl Shared {
-    /// Whether a worker that was given a task then is back at once.
-    pub(super) fn is_soon(given: UnixMs, back: UnixMs) -> bool {
-        u128::from(back.ms_since(given)) <= SOON.as_millis()
-    }
+/// Whether a task that was given out then, and had ended then, took no time.
+pub(super) fn took_no_time(given: UnixMs, ended: UnixMs) -> bool {
+    u128::from(ended.ms_since(given)) <= SOON.as_millis()
+}
 
-    pub(super) async fn opening(&self, topics: &Topics) -> Result<Opening, Refusal> {
-        match self.expected.take(topics).await {
+impl Shared {
+    pub(super) async fn opening(&self, agenda: &Agenda) -> Result<Opening, Refusal> {
+        match self.expected.take(agenda).await {
             Some(opening) => Ok(opening),
-            None => self.read_opening(topics).await,
+            None => self.read_opening(agenda).await,
         }
     }
 
-    async fn read_opening(&self, topics: &Topics) -> Result<Opening, Refusal> {
-        let Topics { worker, reported, capacity } = topics;
+    async fn read_opening(&self, agenda: &Agenda) -> Result<Opening, Refusal> {
+        let Agenda { worker, reported, capacity } = agenda;
         let arrived = async { Ok(self.store.now().await?) };
         let ready = async {
             let claims_beside = !reported.is_empty() && *capacity > 0;

@@ -16,7 +16,7 @@ use super::{
     companions::Companions,
     keys,
     load::Loaded,
-    opening::{Opening, Topics},
+    opening::{Agenda, Opening, took_no_time},
     reports::LeaseReport,
     sessions::{Instruction, LeaseName},
 };
@@ -82,9 +82,9 @@ impl Engine {
         let worker = Claimant::new(worker, request.description.get_or_insert_default());
         // Before the first read, so that no change between read and wait is missed.
         let mut hints = shared.store.hints().listen([keys::worker_topic(&worker.id).as_str()]);
-        let topics = Topics { worker, reported, capacity: (request.free_slots as usize).min(MAX_CLAIMS) };
-        let Opening { arrived, leases, ready } = shared.opening(&topics).await?;
-        let Topics { worker, capacity, .. } = topics;
+        let agenda = Agenda { worker, reported, capacity: (request.free_slots as usize).min(MAX_CLAIMS) };
+        let Opening { arrived, leases, ready } = shared.opening(&agenda).await?;
+        let Agenda { worker, capacity, .. } = agenda;
         let mut turn = shared.sessions.enter(&worker.id, &request, arrived)?;
         shared.cached.note(&worker.id, &request.cached);
         let held_ms = u64::from(request.wait_ms).min(shared.rules.lease_ttl_ms / 3);
@@ -101,7 +101,7 @@ impl Engine {
             };
             if shared.settings.reads_ahead && intaken.ended_soon && !held.is_empty() {
                 let reported = held.iter().map(|held| held.name.0.clone()).collect();
-                self.expect(Topics { worker: message.worker.clone(), reported, capacity });
+                self.expect(Agenda { worker: message.worker.clone(), reported, capacity });
             }
             let (answer, is_news) = shared.answer(&message, &intaken, held, now).await?;
             if is_news || Instant::now() >= until || shared.draining.is_cancelled() {
@@ -217,12 +217,12 @@ impl Shared {
         // worker waits, so that it misses no task.
         let is_known = !ended.is_empty() && held.iter().all(|name| ended.contains(name));
         let held = || claimed.into_iter().filter_map(|holding| Held::of(worker, holding)).collect();
-        let took_no_time = |report: &LeaseReport| {
+        let ended_soon = |report: &LeaseReport| {
             let lease = leases.get(&report.task).and_then(|loaded| lease_of(worker, &loaded.task().task));
-            lease.is_some_and(|lease| Self::is_soon(lease.started, message.arrived))
+            lease.is_some_and(|lease| took_no_time(lease.started, message.arrived))
         };
         Ok(Intaken {
-            ended_soon: acknowledged.iter().any(|report| took_no_time(report)),
+            ended_soon: acknowledged.iter().any(|report| ended_soon(report)),
             acknowledged: acknowledged.into_iter().map(LeaseReport::key).collect(),
             events_recorded: taken.iter().any(|taken| taken.events),
             held: is_known.then(held),

@@ -1,8 +1,10 @@
 //! What a worker that is back at once needs is read while it is on its way.
 
+use std::time::Duration;
+
 use sortinghat_coordinator::engine::Settings;
 use sortinghat_proto::v1::{self, JobState, SynchronizeResponse};
-use tokio::task::yield_now;
+use tokio::{task::yield_now, time::advance};
 
 use crate::world::{LEASE_MS, Worker, World, ingest, request, settings, success};
 
@@ -52,7 +54,7 @@ async fn what_was_read_for_a_worker_that_is_late_is_not_used() {
     let (world, mut worker) = busy(4).await;
     let urgent = v1::SubmitJobRequest { priority: 5, ..request(ingest()) };
     let urgent = world.accept(urgent).await.expect("accepted").id;
-    tokio::time::advance(std::time::Duration::from_millis(21)).await;
+    advance(Duration::from_millis(21)).await;
     end(&world, &mut worker).await;
     assert_eq!(running(&worker), urgent);
 }

@@ -271,7 +271,8 @@ fn check_history(history: &[v1::JobEvent]) {
     assert!(running.is_empty(), "no attempt outlives its job");
 }
 
-#[tokio::test]
+// Virtual time, so that a seed decides also what is read ahead.
+#[tokio::test(start_paused = true)]
 async fn whatever_workers_do_every_job_ends_once_and_every_name_is_right() {
     let mut in_shards = 0;
     for seed in 0..SEEDS {
