@@ -2,7 +2,8 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    panic,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use sortinghat_proto::{
@@ -43,6 +44,8 @@ struct Session {
     sequence: u64,
     /// Counts messages; a held call watches it to notice that it is superseded.
     messages: watch::Sender<u64>,
+    /// Held by the message that is being worked on.
+    at_work: Arc<tokio::sync::Mutex<()>>,
     description: v1::WorkerDescription,
     capabilities: Capabilities,
     running: Vec<String>,
@@ -72,12 +75,25 @@ pub(super) struct Standing {
 pub(super) struct Turn {
     mine: u64,
     messages: watch::Receiver<u64>,
+    at_work: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Turn {
-    /// Refuses to go on if a newer message has come.
-    pub(super) fn check(&self) -> Result<(), Refusal> {
-        if *self.messages.borrow() == self.mine { Ok(()) } else { Err(superseded()) }
+    /// Does work that may give the worker tasks, once what its earlier messages have begun is done, and to the end even if the caller
+    /// goes away: what a worker says last is answered with all that it was ever given. Refuses to if a newer message has come.
+    pub(super) async fn work<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let at_work = self.at_work.clone().lock_owned().await;
+        if *self.messages.borrow() != self.mine {
+            return Err(superseded());
+        }
+        let done = tokio::spawn(async move {
+            let _at_work = at_work;
+            work.await
+        });
+        done.await.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))
     }
 
     /// Returns when a newer message has come.
@@ -116,7 +132,7 @@ impl Sessions {
         session.messages.send_modify(|count| *count += 1);
         let messages = session.messages.subscribe();
         let mine = *messages.borrow();
-        Ok(Turn { mine, messages })
+        Ok(Turn { mine, messages, at_work: session.at_work.clone() })
     }
 
     /// Notes the beat of a lease, and returns for how long it has not moved, in milliseconds.
@@ -244,6 +260,7 @@ impl Session {
         Self {
             sequence: 0,
             messages: watch::channel(0).0,
+            at_work: Arc::default(),
             description: v1::WorkerDescription::default(),
             capabilities: Capabilities::default(),
             free_slots: 0,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -36,6 +37,8 @@ struct Message {
     held_ms: u64,
     /// Slots for new tasks.
     free_slots: usize,
+    /// It may be the worker's last one.
+    draining: bool,
     reports: Vec<LeaseReport>,
     /// Leases that it knows of.
     reported: HashSet<LeaseName>,
@@ -89,15 +92,21 @@ impl Engine {
         shared.cached.note(&worker.id, &request.cached);
         let held_ms = u64::from(request.wait_ms).min(shared.rules.lease_ttl_ms / 3);
         let until = Instant::now() + Duration::from_millis(held_ms);
-        let message = Message::parse(worker, request, arrived, held_ms)?;
-        let mut intaken = shared.take_in(&message, leases, ready).await?;
+        let message = Arc::new(Message::parse(worker, request, arrived, held_ms)?);
+        let taking_in = {
+            let (shared, message) = (shared.clone(), message.clone());
+            async move { shared.take_in(&message, leases, ready).await }
+        };
+        let mut intaken = turn.work(taking_in).await?;
         let mut now = arrived;
         loop {
-            turn.check()?;
             let mut place = shared.waiting.enter(&message.worker, message.free_slots);
             let held = match intaken.held.take() {
                 Some(held) => held,
-                None => shared.held_with_claims(&message).await?,
+                None => {
+                    let (shared, message) = (shared.clone(), message.clone());
+                    turn.work(async move { shared.held_with_claims(&message).await }).await?
+                }
             };
             if shared.settings.reads_ahead && intaken.ended_soon && !held.is_empty() {
                 let reported = held.iter().map(|held| held.name.0.clone()).collect();
@@ -136,6 +145,7 @@ impl Message {
         let reports = reports.collect::<Result<Vec<LeaseReport>, Refusal>>()?;
         Ok(Self {
             free_slots: request.free_slots as usize,
+            draining: request.draining,
             worker,
             arrived,
             held_ms,
@@ -213,9 +223,10 @@ impl Shared {
         let acknowledged: Vec<&LeaseReport> =
             message.reports.iter().zip(&taken).filter(|(_, taken)| taken.outcome).map(|(report, _)| report).collect();
         let ended: HashSet<LeaseName> = acknowledged.iter().map(|report| report.name()).collect();
-        // Of tasks that go on more has changed than is known here; and what is not answered at once is looked at again once the
-        // worker waits, so that it misses no task.
-        let is_known = !ended.is_empty() && held.iter().all(|name| ended.contains(name));
+        // Of tasks that go on more has changed than is known here; what is not answered at once is looked at again once the worker
+        // waits, so that it misses no task; and an earlier message may have got some since this one's leases were read, which a worker
+        // that drains would never hear of.
+        let is_known = !message.draining && !ended.is_empty() && held.iter().all(|name| ended.contains(name));
         let held = || claimed.into_iter().filter_map(|holding| Held::of(worker, holding)).collect();
         let ended_soon = |report: &LeaseReport| {
             let lease = leases.get(&report.task).and_then(|loaded| lease_of(worker, &loaded.task().task));

@@ -1,8 +1,16 @@
 //! The conversation with workers.
 
-use sortinghat_proto::v1::{self, AttemptOutcome, JobState, job_event::Event};
+use std::sync::Arc;
 
-use crate::world::{LEASE_MS, Worker, World, finetune, ingest, log, request, settings, success};
+use sortinghat_coordinator::store::{ManualClock, MemoryStore};
+use sortinghat_proto::v1::{self, AttemptOutcome, JobState, job_event::Event};
+use tokio::sync::oneshot;
+
+use crate::{
+    interrupted::Interrupted,
+    unsure::Odd,
+    world::{LEASE_MS, Objects, START, Worker, World, finetune, ingest, log, request, settings, success},
+};
 
 #[tokio::test]
 async fn a_worker_gets_no_more_than_it_has_slots_and_the_more_urgent_first() {
@@ -55,6 +63,40 @@ async fn a_draining_worker_gets_nothing_and_gives_back_what_it_has() {
     assert_eq!((job.state(), job.attempts[0].outcome()), (JobState::Queued, AttemptOutcome::Returned));
     let mut other = Worker::new("w2", 1);
     assert_eq!(other.start(&world.engine).await.job_id, id.as_str(), "ready at once, in its old place");
+}
+
+#[tokio::test]
+async fn a_worker_that_leaves_hears_of_a_task_that_a_message_which_it_abandoned_was_just_given() {
+    let clock = Arc::new(ManualClock::new(START));
+    let store = Arc::new(Odd::new(MemoryStore::new(clock.clone()), Interrupted::default()));
+    let world = World::keeping(store.clone(), clock, Arc::new(Objects::default()), settings()).await;
+    let mut worker = Worker::new("w1", 2);
+    world.submit(ingest()).await;
+    worker.start(&world.engine).await;
+    let id = world.submit(ingest()).await;
+    let mut next = || {
+        worker.request.sequence += 1;
+        worker.request.clone()
+    };
+    let (first, mut last) = (next(), v1::SynchronizeRequest { draining: true, ..next() });
+    let returned = v1::task_outcome::Outcome::Returned("draining".into());
+    last.leases[0].outcome = Some(v1::TaskOutcome { outcome: Some(returned) });
+    let engine = world.engine.clone();
+    let abandoned = tokio::spawn(async move { engine.synchronize(first).await });
+    let (engine, caller) = (world.engine.clone(), abandoned.abort_handle());
+    let (sender, leaving) = oneshot::channel();
+    store.applying.before("job:", async move {
+        caller.abort();
+        sender.send(tokio::spawn(async move { engine.synchronize(last).await })).expect("it is waited for");
+        // It goes as far as it can.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    });
+    let answer = leaving.await.expect("a task was claimed").await.expect("no panic").expect("answered");
+    let given: Vec<&str> =
+        answer.leases.iter().filter_map(|lease| Some(lease.assignment.as_ref()?.job_id.as_str())).collect();
+    assert_eq!(given, [id.as_str()]);
 }
 
 #[tokio::test]

@@ -1,7 +1,5 @@
 //! A run that is killed and continued ends in the same bits.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use sortinghat_proto::Backbone;
 use sortinghat_worker::models::{Classifier, ModelConfig, StateDict};
 use sortinghat_worker::training::trainer::{
@@ -22,46 +20,44 @@ fn trainer(seed: u64) -> Trainer {
     Trainer::new(classifier, recipe, examples(13, 2, 0), examples(5, 2, 1)).unwrap()
 }
 
-/// Keeps a checkpoint after one step and dies there.
-struct DiesAfter {
-    step: usize,
-    checkpoint: Vec<u8>,
-}
+/// Keeps a checkpoint after every step and every epoch.
+#[derive(Default)]
+struct Keeps(Vec<Vec<u8>>);
 
-impl Observer for DiesAfter {
-    fn step(&mut self, report: &StepReport, snapshot: &Snapshot<'_>) -> Flow {
-        if report.done == self.step {
-            self.checkpoint = snapshot.copy().unwrap().into_bytes().unwrap();
-            panic!("killed");
-        }
+impl Keeps {
+    fn keep(&mut self, snapshot: &Snapshot<'_>) -> Flow {
+        self.0.push(snapshot.copy().unwrap().into_bytes().unwrap());
         Flow::Continue
     }
+}
 
-    fn epoch(&mut self, _: &EpochMetrics, _: &Snapshot<'_>) -> Flow {
-        Flow::Continue
+impl Observer for Keeps {
+    fn step(&mut self, _: &StepReport, snapshot: &Snapshot<'_>) -> Flow {
+        self.keep(snapshot)
+    }
+
+    fn epoch(&mut self, _: &EpochMetrics, snapshot: &Snapshot<'_>) -> Flow {
+        self.keep(snapshot)
     }
 
     fn smaller_pieces(&mut self, _: usize) {}
 }
 
 #[test]
-fn a_run_killed_after_any_step_ends_in_the_same_bits() {
+fn a_run_killed_after_any_step_or_epoch_ends_in_the_same_bits() {
     let source = Noise { size: SIZE };
-    let mut whole = trainer(1);
-    assert_eq!(whole.run(&source, &mut Losses::default()).unwrap(), Outcome::Finished);
+    let (mut whole, mut kept) = (trainer(1), Keeps::default());
+    assert_eq!(whole.run(&source, &mut kept).unwrap(), Outcome::Finished);
     let history = whole.history().to_vec();
     let expected = whole.into_classifier().to_safetensors().unwrap();
-    // Three steps an epoch: in the frozen phase, at its end, at the start, middle and end of the unfrozen one.
-    for step in [2, 3, 4, 8, 9] {
-        let mut killed = DiesAfter { step, checkpoint: Vec::new() };
-        let died = catch_unwind(AssertUnwindSafe(|| trainer(1).run(&source, &mut killed)));
-        assert!(died.is_err());
+    assert_eq!(kept.0.len(), 3 * (3 + 1), "of a frozen epoch and two more, of three steps each");
+    for (place, checkpoint) in kept.0.iter().enumerate() {
         let mut resumed = trainer(1);
-        resumed.restore(&killed.checkpoint).unwrap();
+        resumed.restore(checkpoint).unwrap();
         assert_eq!(resumed.run(&source, &mut Losses::default()).unwrap(), Outcome::Finished);
         let shown = |metrics: &EpochMetrics| (metrics.train_loss, metrics.valid_loss, metrics.correct);
-        assert!(resumed.history().iter().map(shown).eq(history.iter().map(shown)), "history after step {step}");
-        assert!(resumed.into_classifier().to_safetensors().unwrap() == expected, "weights after step {step}");
+        assert!(resumed.history().iter().map(shown).eq(history.iter().map(shown)), "history from checkpoint {place}");
+        assert!(resumed.into_classifier().to_safetensors().unwrap() == expected, "weights from checkpoint {place}");
     }
 }
 
@@ -108,13 +104,13 @@ fn spoil(file: &mut [u8]) {
 
 #[test]
 fn a_last_step_that_spoils_the_weights_fails_the_run_and_leaves_no_checkpoint() {
+    let mut kept = Keeps::default();
+    trainer(1).run(&Noise { size: SIZE }, &mut kept).unwrap();
     // Three steps in the frozen epoch: validation is what remains of it.
-    let mut killed = DiesAfter { step: 3, checkpoint: Vec::new() };
-    let died = catch_unwind(AssertUnwindSafe(|| trainer(1).run(&Noise { size: SIZE }, &mut killed)));
-    assert!(died.is_err());
-    spoil(&mut killed.checkpoint);
+    let checkpoint = &mut kept.0[2];
+    spoil(checkpoint);
     let mut spoiled = trainer(1);
-    spoiled.restore(&killed.checkpoint).unwrap();
+    spoiled.restore(checkpoint).unwrap();
     let error = spoiled.snapshot().copy().unwrap().into_bytes().unwrap_err().to_string();
     assert!(error.contains("no numbers"), "{error}");
     let error = spoiled.run(&Noise { size: SIZE }, &mut Losses::default()).unwrap_err();
