@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use futures::future;
 use sortinghat_proto::{
     Refusal, Requirements, TaskId, WorkerId,
     time::UnixMs,
@@ -89,11 +90,15 @@ impl Turn {
         if *self.messages.borrow() != self.mine {
             return Err(superseded());
         }
-        let done = tokio::spawn(async move {
+        let mut work = Box::pin(async move {
             let _at_work = at_work;
             work.await
         });
-        done.await.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))
+        // Over a store in the same process nothing is waited for: a task of its own would wake another thread for it.
+        if let Some(done) = future::poll_immediate(&mut work).await {
+            return done;
+        }
+        tokio::spawn(work).await.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))
     }
 
     /// Returns when a newer message has come.
