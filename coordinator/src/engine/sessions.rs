@@ -81,24 +81,29 @@ pub(super) struct Turn {
 
 impl Turn {
     /// Does work that may give the worker tasks, once what its earlier messages have begun is done, and to the end even if the caller
-    /// goes away: what a worker says last is answered with all that it was ever given. Refuses to if a newer message has come.
+    /// goes away: what a worker says last is answered with all that it was ever given. Refuses if a newer message has come, before or meanwhile: that
+    /// one tells what came of the work.
     pub(super) async fn work<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
     ) -> Result<T, Refusal> {
         let at_work = self.at_work.clone().lock_owned().await;
-        if *self.messages.borrow() != self.mine {
-            return Err(superseded());
-        }
+        self.check()?;
         let mut work = Box::pin(async move {
             let _at_work = at_work;
             work.await
         });
         // Over a store in the same process nothing is waited for: a task of its own would wake another thread for it.
-        if let Some(done) = future::poll_immediate(&mut work).await {
-            return done;
-        }
-        tokio::spawn(work).await.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))
+        let done = match future::poll_immediate(&mut work).await {
+            Some(done) => done,
+            None => tokio::spawn(work).await.unwrap_or_else(|error| panic::resume_unwind(error.into_panic())),
+        }?;
+        self.check()?;
+        Ok(done)
+    }
+
+    fn check(&self) -> Result<(), Refusal> {
+        if *self.messages.borrow() == self.mine { Ok(()) } else { Err(superseded()) }
     }
 
     /// Returns when a newer message has come.
