@@ -65,16 +65,11 @@ async fn a_draining_worker_gets_nothing_and_gives_back_what_it_has() {
     assert_eq!(other.start(&world.engine).await.job_id, id.as_str(), "ready at once, in its old place");
 }
 
-/// A world whose store lets something happen just before it applies a batch.
-async fn interrupted() -> (World, Arc<Odd<Interrupted>>) {
-    let clock = Arc::new(ManualClock::new(START));
-    let store = Arc::new(Odd::new(MemoryStore::new(clock.clone()), Interrupted::default()));
-    (World::keeping(store.clone(), clock, Arc::new(Objects::default()), settings()).await, store)
-}
-
 #[tokio::test]
 async fn a_worker_that_leaves_hears_of_a_task_that_a_message_which_it_abandoned_was_just_given() {
-    let (world, store) = interrupted().await;
+    let clock = Arc::new(ManualClock::new(START));
+    let store = Arc::new(Odd::new(MemoryStore::new(clock.clone()), Interrupted::default()));
+    let world = World::keeping(store.clone(), clock, Arc::new(Objects::default()), settings()).await;
     let mut worker = Worker::new("w1", 2);
     world.submit(ingest()).await;
     worker.start(&world.engine).await;
@@ -102,27 +97,6 @@ async fn a_worker_that_leaves_hears_of_a_task_that_a_message_which_it_abandoned_
     let given: Vec<&str> =
         answer.leases.iter().filter_map(|lease| Some(lease.assignment.as_ref()?.job_id.as_str())).collect();
     assert_eq!(given, [id.as_str()]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_a_superseded_message_was_given_is_told_at_once_to_the_newer_one() {
-    let (world, store) = interrupted().await;
-    world.submit(ingest()).await;
-    let older = v1::SynchronizeRequest { sequence: 1, wait_ms: 60_000, ..Worker::new("w1", 1).request };
-    let newer = v1::SynchronizeRequest { sequence: 2, ..older.clone() };
-    let engine = world.engine.clone();
-    let (sender, waiting) = oneshot::channel();
-    store.applying.before("job:", async move {
-        sender.send(tokio::spawn(async move { engine.synchronize(newer).await })).expect("it is waited for");
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
-        }
-    });
-    let began = tokio::time::Instant::now();
-    world.engine.synchronize(older).await.expect_err("nobody waits for its answer");
-    let answer = waiting.await.expect("a task was claimed").await.expect("no panic").expect("answered");
-    assert!(answer.leases[0].assignment.is_some());
-    assert_eq!(began.elapsed().as_millis(), 0, "it was not held");
 }
 
 #[tokio::test]
