@@ -292,3 +292,53 @@ fn bounded_description(description: v1::WorkerDescription) -> v1::WorkerDescript
         ..description
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn enter(sessions: &Sessions, sequence: u64) -> Turn {
+        let worker: WorkerId = "w1".parse().expect("a valid id");
+        let message = v1::SynchronizeRequest { sequence, ..v1::SynchronizeRequest::default() };
+        sessions.enter(&worker, &message, UnixMs(0)).expect("the newest message")
+    }
+
+    #[tokio::test]
+    async fn work_goes_on_without_its_caller_and_the_next_message_waits_for_its_end() {
+        let sessions = Sessions::default();
+        let (go, gate) = oneshot::channel::<()>();
+        let abandoned = enter(&sessions, 1);
+        let is_done = Arc::new(Mutex::new(false));
+        let work = {
+            let is_done = is_done.clone();
+            async move {
+                gate.await.expect("it is opened");
+                *is_done.lock().expect("no panic") = true;
+                Ok(())
+            }
+        };
+        let mut work = Box::pin(abandoned.work(work));
+        assert!(future::poll_immediate(&mut work).await.is_none(), "it waits at the gate");
+        drop(work);
+        let newer = enter(&sessions, 2);
+        let mut next = Box::pin(newer.work(async move { Ok(*is_done.lock().expect("no panic")) }));
+        assert!(future::poll_immediate(&mut next).await.is_none(), "the older message is still being worked on");
+        go.send(()).expect("it waits there");
+        assert!(next.await.expect("it is the newest"), "what was begun is done");
+    }
+
+    #[tokio::test]
+    async fn what_came_of_a_message_is_not_told_where_a_newer_one_has_come_meanwhile() {
+        let sessions = Sessions::default();
+        let (go, gate) = oneshot::channel::<()>();
+        let older = enter(&sessions, 1);
+        let mut work = Box::pin(older.work(async { gate.await.map_err(|_| superseded()) }));
+        assert!(future::poll_immediate(&mut work).await.is_none(), "it waits at the gate");
+        let newer = enter(&sessions, 2);
+        go.send(()).expect("it waits there");
+        assert_eq!(work.await, Err(superseded()));
+        assert_eq!(newer.work(async { Ok(()) }).await, Ok(()));
+    }
+}
