@@ -229,13 +229,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, AppError> {
 fn tls(files: &TlsFiles) -> Result<ServerTlsConfig, AppError> {
     let read =
         |path: &Path| std::fs::read(path).map_err(|source| AppError::Unreadable { path: path.to_owned(), source });
-    choose_ciphers();
     Ok(ServerTlsConfig::new().identity(Identity::from_pem(read(&files.cert)?, read(&files.key)?)))
-}
-
-/// Two implementations of the ciphers are linked, so that TLS would not know which to take. Already chosen is fine too.
-fn choose_ciphers() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 fn read_password(path: &Path) -> Result<String, AppError> {
@@ -251,7 +245,6 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, AppError> {
         StoreUrl::Memory => Ok(Arc::new(MemoryStore::new(clock))),
         StoreUrl::Redis(url) => {
             let redis = config.redis.clone().expect("a configuration with a Redis says how it is used");
-            choose_ciphers();
             let options = RedisOptions {
                 url,
                 password: redis.password_file.as_deref().map(read_password).transpose()?,

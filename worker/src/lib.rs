@@ -11,6 +11,7 @@ pub mod dataset;
 pub mod device;
 pub mod evaluation;
 pub mod executor;
+pub(crate) mod https;
 pub mod jobs;
 pub(crate) mod memory;
 pub mod models;

@@ -32,6 +32,8 @@ fn folder(url: &Url) -> Result<Arc<dyn ObjectStore>, String> {
 
 /// Credentials, region and endpoint come from the usual `AWS_*` variables.
 fn s3(url: &Url, patience: Duration) -> object_store::Result<Arc<dyn ObjectStore>> {
+    // The HTTP client has no ciphers of its own. Already chosen is fine too.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let endpoint = std::env::var("AWS_ENDPOINT_URL").or_else(|_| std::env::var("AWS_ENDPOINT"));
     let client = ClientOptions::new()
         .with_connect_timeout(CONNECT_TIMEOUT)

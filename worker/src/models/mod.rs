@@ -8,6 +8,7 @@ mod bundle;
 mod classifier;
 mod efficientnet;
 mod head;
+mod hub;
 mod layers;
 mod resnet;
 mod source;

@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytes::Bytes;
-use hf_hub::HFClientBuilder;
 use sortinghat_proto::Backbone;
 
 use super::backbone::Architecture;
+use super::hub::Hub;
 use super::weights::{StateDict, WeightsError};
 
 const HUB_FILE: &str = "model.safetensors";
@@ -64,7 +63,8 @@ impl WeightsSource {
     /// [`WeightsError::NotFound`] with every place looked at.
     pub fn read(&self, cache_dir: &Path) -> Result<Option<WeightsFile>, WeightsError> {
         let from_hub = |repository: &str, file: &str| {
-            let bytes = fetch(repository, file, cache_dir).map_err(|reason| not_found(repository, vec![reason]))?;
+            let bytes = Hub::from_env().fetch(repository, file, cache_dir);
+            let bytes = bytes.map_err(|reason| not_found(repository, vec![reason]))?;
             Ok(WeightsFile { origin: hub_origin(repository, file), bytes: bytes.into() })
         };
         match self {
@@ -108,7 +108,7 @@ fn published(backbone: Backbone, file: &Path, cache_dir: &Path) -> Result<Weight
         Err(reason) => looked_at.push(reason),
     }
     match backbone.hub_repository() {
-        Some(repository) => match fetch(repository, HUB_FILE, cache_dir) {
+        Some(repository) => match Hub::from_env().fetch(repository, HUB_FILE, cache_dir) {
             Ok(bytes) => return Ok(WeightsFile { origin: hub_origin(repository, HUB_FILE), bytes: bytes.into() }),
             Err(reason) => looked_at.push(reason),
         },
@@ -119,21 +119,6 @@ fn published(backbone: Backbone, file: &Path, cache_dir: &Path) -> Result<Weight
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("{} ({error})", path.display()))
-}
-
-/// Downloads a file, or takes it from the cache. Two short retries: the job has its own.
-fn fetch(repository: &str, file: &str, cache_dir: &Path) -> Result<Vec<u8>, String> {
-    let place = format!("the hub's {repository}/{file}");
-    let (owner, name) =
-        repository.split_once('/').ok_or_else(|| format!("{place} (a repository is written owner/name)"))?;
-    let path = HFClientBuilder::new()
-        .cache_dir(cache_dir)
-        .retry_max_attempts(2)
-        .retry_base_delay(Duration::from_millis(500))
-        .build_sync()
-        .and_then(|client| client.model(owner, name).download_file().filename(file).send())
-        .map_err(|error| format!("{place} ({error})"))?;
-    read(&path)
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! Opens the object store that a URL names.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{env, fs, sync::Arc, time::Duration};
 
-use object_store::{
-    BackoffConfig, ClientOptions, ObjectStore, RetryConfig, aws::AmazonS3Builder, local::LocalFileSystem, path::Path,
-};
+use object_store::{BackoffConfig, ObjectStore, RetryConfig, aws::AmazonS3Builder, local::LocalFileSystem, path::Path};
 use url::Url;
 
 use super::ObjectError;
+use crate::https;
 
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Retries end long before a lease does, so that a store that is away fails the attempt while it can still say so.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -33,20 +33,11 @@ pub(super) fn open(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path), ObjectErro
 
 /// Credentials, region and endpoint come from the usual `AWS_*` variables.
 fn s3(url: &Url) -> object_store::Result<Arc<dyn ObjectStore>> {
-    let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: 5, retry_timeout: RETRY_TIMEOUT };
-    let client = ClientOptions::new()
-        .with_connect_timeout(Duration::from_secs(3))
-        .with_timeout(Duration::from_secs(30))
-        // Only an endpoint that is spelled http:// is spoken to without TLS.
-        .with_allow_http(
-            std::env::var("AWS_ENDPOINT_URL")
-                .or_else(|_| std::env::var("AWS_ENDPOINT"))
-                .is_ok_and(|endpoint| endpoint.starts_with("http://")),
-        );
+    let endpoint = env::var("AWS_ENDPOINT_URL").or_else(|_| env::var("AWS_ENDPOINT")).unwrap_or_default();
     let store = AmazonS3Builder::from_env()
         .with_bucket_name(url.host_str().unwrap_or_default())
-        .with_client_options(client)
-        .with_retry(retry)
+        .with_client_options(https::client_options(&endpoint).with_timeout(REQUEST_TIMEOUT))
+        .with_retry(RetryConfig { backoff: BackoffConfig::default(), max_retries: 5, retry_timeout: RETRY_TIMEOUT })
         .build()?;
     Ok(Arc::new(store))
 }
