@@ -8,7 +8,7 @@ export SORTINGHAT_CACHE := $(CACHE)
 export PATH := $(CACHE)/tools/bin:$(PATH)
 
 # Packages that must build on a machine without libtorch.
-WITHOUT_LIBTORCH := sortinghat-proto sortinghat-coordinator sortinghat-client
+WITHOUT_LIBTORCH := sortinghat-proto sortinghat-coordinator sortinghat-client sortinghat-photos
 
 .NOTPARALLEL:
 .PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering unit stores power-cuts simulate \
@@ -53,7 +53,7 @@ deny: ## Licences, bans and sources of all dependencies
 proto-lint: ## Lint the protocol
 	buf lint
 
-layering: ## The contract, the coordinator and the client know no tensor
+layering: ## The contract, the coordinator, the client and what knows pixels know no tensor
 	@for package in $(WITHOUT_LIBTORCH); do \
 	  tree=$$(cargo tree --package $$package --prefix none); \
 	  if grep -E '^(tch|torch-sys) ' <<<"$$tree"; then echo "$$package depends on libtorch" >&2; exit 1; fi; \
@@ -62,8 +62,8 @@ layering: ## The contract, the coordinator and the client know no tensor
 python-unit:
 	$(CACHE)/python/bin/python -m unittest discover --quiet --start-directory tests/python
 
+# It builds the binaries, too.
 unit:
-	cargo build --workspace --bins
 	cargo nextest run --workspace
 
 COMMANDS ?= 10000000

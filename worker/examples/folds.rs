@@ -13,14 +13,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sortinghat_photos::{DecodeLimits, derivative::DEFAULT_SHORT_SIDE};
 use sortinghat_proto::{ObjectRef, Split, manifest::UploadedFile};
-use sortinghat_worker::{
-    dataset::{
-        Place,
-        intake::{IntakeOptions, take_in},
-        plan::Plan,
-    },
-    photos::{DecodeLimits, derivative::DEFAULT_SHORT_SIDE},
+use sortinghat_worker::dataset::{
+    Place,
+    intake::{IntakeOptions, take_in},
+    plan::Plan,
 };
 
 type Failure = Box<dyn Error + Send + Sync>;

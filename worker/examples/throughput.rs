@@ -17,11 +17,11 @@ use std::{
 
 use nix::sys::resource::{UsageWho, getrusage};
 use rayon::prelude::*;
+use sortinghat_photos::{DecodeLimits, Photo, decode, resize::fastai_resize};
 use sortinghat_proto::{self as proto, Backbone, Digest};
 use sortinghat_worker::{
     device::{self, Compute, DeviceRequest, Precision},
     models::{Classifier, ModelConfig},
-    photos::{DecodeLimits, Photo, decode, resize::fastai_resize},
     training::{
         batch::{BatchPlan, BatchStream, Example, PhotoSource, PixelBatch, Set},
         predict::Predictor,

@@ -17,7 +17,6 @@ pub(crate) mod memory;
 pub mod models;
 pub mod objects;
 pub(crate) mod out_of_memory;
-pub mod photos;
 pub mod report;
 pub mod session;
 pub mod training;

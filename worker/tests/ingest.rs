@@ -10,6 +10,7 @@ use std::{
 };
 
 use shapes::{Bench, Inputs, Ran, shape, shapes};
+use sortinghat_photos::{DecodeLimits, Photo, decode, derivative::encode_png};
 use sortinghat_proto::{
     IngestSpec, JobSpec, ObjectRef, Refusal, Split,
     manifest::{ClassCount, DatasetManifest, IngestCounts, Rejection, RejectionReason, SplitKind},
@@ -18,7 +19,6 @@ use sortinghat_proto::{
 use sortinghat_worker::{
     dataset::{Dataset, PhotoRecord, Place, ShardWriter, split::Side},
     jobs::{Done, JobError, Part},
-    photos::{DecodeLimits, Photo, decode, derivative::encode_png},
 };
 
 const HOLD_OUT: Split = Split::ValidPercent(20);
@@ -305,7 +305,7 @@ fn a_dataset_gives_back_every_picture_from_many_threads() {
                     let index = (step * 7 + offset * 11) % dataset.records().len();
                     let stored = pixels(&dataset.image(index).unwrap());
                     let whole = pixels(originals[dataset.records()[index].path.as_str()]);
-                    let expected = sortinghat_worker::photos::derivative::reduced(whole, 48);
+                    let expected = sortinghat_photos::derivative::reduced(whole, 48);
                     assert_eq!((stored.width, stored.height), (60, 48));
                     assert_eq!(stored.pixels, expected.pixels, "photo {index}");
                     read.fetch_add(1, Ordering::Relaxed);

@@ -1,12 +1,10 @@
+use sortinghat_photos::{
+    Photo,
+    resize::{fastai_resize, random_resized, squeezed_center},
+};
 use sortinghat_proto::{Digest, TrainingCrop};
 
-use crate::{
-    photos::{
-        Photo,
-        resize::{fastai_resize, random_resized, squeezed_center},
-    },
-    training::batch::Crop,
-};
+use crate::training::batch::Crop;
 
 /// The square that a network sees of a photo: side in pixels, and how it is cut.
 #[derive(Debug, Clone, Copy, PartialEq)]

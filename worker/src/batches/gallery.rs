@@ -8,10 +8,8 @@ use std::{
 
 use rayon::prelude::*;
 
-use crate::{
-    jobs::JobError,
-    photos::{DecodeError, Photo},
-};
+use crate::jobs::JobError;
+use sortinghat_photos::{DecodeError, Photo};
 
 /// Why a photo cannot be used.
 #[derive(Debug)]
@@ -103,7 +101,7 @@ impl StoredPhotos for Arc<Gallery> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::photos::ImageFormat;
+    use sortinghat_photos::ImageFormat;
 
     /// Photo `i` is 8 x 8 pixels of value `i`; counts how often each was decoded; photo 7 is broken.
     #[derive(Debug, Default)]

@@ -1,12 +1,8 @@
+use sortinghat_photos::{DecodeError, DecodeLimits, Photo, decode, derivative::reduced};
 use sortinghat_proto::{limits, manifest::UploadedFile};
 
 use super::gallery::{StoredPhotos, Unreadable};
-use crate::{
-    dataset::Dataset,
-    jobs::JobError,
-    objects::TenantObjects,
-    photos::{DecodeError, DecodeLimits, Photo, decode, derivative::reduced},
-};
+use crate::{dataset::Dataset, jobs::JobError, objects::TenantObjects};
 
 /// Those of ingest.
 const LIMITS: DecodeLimits = DecodeLimits {

@@ -10,17 +10,17 @@ use std::{
 use bytes::Bytes;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use sortinghat_photos::{
+    DecodeError, DecodeLimits, ImageFormat, Note, decode,
+    derivative::{Derivative, derivative},
+    phash::Fingerprint,
+};
 use sortinghat_proto::{
     Digest,
     manifest::{IngestCounts, Rejection, RejectionReason, UploadedFile},
 };
 
 use super::layout::{Label, Layout};
-use crate::photos::{
-    DecodeError, DecodeLimits, ImageFormat, Note, decode,
-    derivative::{Derivative, derivative},
-    phash::Fingerprint,
-};
 
 /// Files that are read and decoded at a time, which bounds the pictures that wait to be stored.
 const CHUNK_FILES: usize = 64;
@@ -333,7 +333,7 @@ mod tests {
     use sortinghat_proto::ObjectRef;
 
     use super::*;
-    use crate::photos::derivative::encode_png;
+    use sortinghat_photos::derivative::encode_png;
 
     /// A picture that is unlike those of other seeds.
     fn png(seed: u8) -> Vec<u8> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sortinghat_photos::{neighbours::Grouping, phash::Fingerprint};
 use sortinghat_proto::{
     Split,
     manifest::{ClassCount, SplitKind},
@@ -13,7 +14,6 @@ use super::{
     schema::Place,
     split::{self, Item, Side, SplitError},
 };
-use crate::photos::{neighbours::Grouping, phash::Fingerprint};
 
 /// Where every accepted photo goes. `labels`, `groups` and `places` are in the order of the accepted photos.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 mod join;
 mod table;
 
+use sortinghat_photos::derivative::DEFAULT_SHORT_SIDE;
 use sortinghat_proto::{
     ClassifySpec, ObjectRef,
     manifest::{DatasetManifest, ModelManifest, PredictionCounts, PredictionsManifest, UploadManifest, UploadedFile},
@@ -17,7 +18,6 @@ use super::{
 };
 use crate::{
     batches::{Gallery, UploadedPhotos},
-    photos::derivative::DEFAULT_SHORT_SIDE,
     training::tta::Probabilities,
 };
 use join::join;

@@ -4,6 +4,7 @@ mod part;
 
 use std::{collections::BTreeMap, io, ops::Range};
 
+use sortinghat_photos::{DecodeLimits, Note};
 use sortinghat_proto::{
     Digest, IngestSpec, ObjectRef, Refusal, limits,
     manifest::{DatasetManifest, Rejection, RejectionReason, Shard, SplitKind, UploadManifest, UploadedFile},
@@ -12,15 +13,12 @@ use sortinghat_proto::{
 };
 
 use super::{Done, JobContext, JobError, JobOutput, Part, parts::Scope};
-use crate::{
-    dataset::{
-        PhotoRecord, ShardError, ShardWriter, Spill,
-        intake::{Contents, Finding, Intake, IntakeOptions},
-        plan::Plan,
-        split::SplitError,
-        usable,
-    },
-    photos::{DecodeLimits, Note},
+use crate::dataset::{
+    PhotoRecord, ShardError, ShardWriter, Spill,
+    intake::{Contents, Finding, Intake, IntakeOptions},
+    plan::Plan,
+    split::SplitError,
+    usable,
 };
 use part::StoredPictures;
 

@@ -124,8 +124,8 @@ fn json_for_script(names: &[String]) -> String {
 mod tests {
     use super::*;
     use crate::evaluation::{Subject, label_doubts, measure};
-    use crate::photos::{ImageFormat, Photo};
     use crate::training::tta::Probabilities;
+    use sortinghat_photos::{ImageFormat, Photo};
     use sortinghat_proto::Digest;
 
     const HOSTILE: &str = "</script><script>alert(1)</script>\"'&";

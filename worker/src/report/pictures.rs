@@ -2,10 +2,11 @@ use std::{collections::HashMap, io::Cursor};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder};
+use sortinghat_photos::{
+    Photo,
+    resize::{CropBox, Kernel, crop_resize},
+};
 use sortinghat_proto::Digest;
-
-use crate::photos::Photo;
-use crate::photos::resize::{CropBox, Kernel, crop_resize};
 
 /// Longer side of an embedded picture, in pixels.
 const SIDE_PX: u32 = 256;
@@ -66,7 +67,7 @@ fn thumbnail(photo: &Photo) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::photos::{DecodeLimits, ImageFormat, decode};
+    use sortinghat_photos::{DecodeLimits, ImageFormat, decode};
 
     fn photo(width: u32, height: u32) -> Photo {
         let pixels = vec![90; (width * height * 3) as usize];

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use fast_image_resize::images::Image;
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use sortinghat_proto::Backbone;
 use sortinghat_worker::models::{Classifier, Mode, ModelConfig, StateDict};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -27,12 +28,14 @@ fn photo(name: &str) -> Tensor {
     let (width, height) = photo.dimensions();
     let short = width.min(height);
     let scaled = |side: u32| (f64::from(side) * 256.0 / f64::from(short)).round() as u32;
-    let source = Image::from_vec_u8(width, height, photo.into_raw(), PixelType::U8x3).unwrap();
-    let mut resized = Image::new(scaled(width), scaled(height), PixelType::U8x3);
+    let source = TypedImageRef::<U8x3>::from_buffer(width, height, &photo).unwrap();
+    let (width, height) = (scaled(width), scaled(height));
+    let mut resized = vec![0; 3 * (width * height) as usize];
+    let mut target = TypedImage::<U8x3>::from_buffer(width, height, &mut resized).unwrap();
     let bicubic = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
-    Resizer::new().resize(&source, &mut resized, &bicubic).unwrap();
-    let (height, width) = (i64::from(resized.height()), i64::from(resized.width()));
-    Tensor::from_data_size(resized.buffer(), &[1, height, width, 3], Kind::Uint8)
+    Resizer::new().resize_typed(&source, &mut target, &bicubic).unwrap();
+    let (height, width) = (i64::from(height), i64::from(width));
+    Tensor::from_data_size(&resized, &[1, height, width, 3], Kind::Uint8)
         .permute([0, 3, 1, 2])
         .narrow(2, (height - 224) / 2, 224)
         .narrow(3, (width - 224) / 2, 224)

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use sortinghat_photos::derivative::encode_png;
 use sortinghat_proto::{
     BaseRate, DatasetRef, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobId, JobSpec, ModelRef, ObjectRef,
     Precision, Split, TaskId, Tenant, TrainingCrop, WeightsSource,
@@ -16,7 +17,6 @@ use sortinghat_worker::{
     device::{self, DeviceRequest},
     jobs::{self, Artifact, Done, JobContext, JobError, JobOutput, Machine, Part, StopSignal, Task, WarmModel},
     objects::{Objects, TenantObjects},
-    photos::derivative::encode_png,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;

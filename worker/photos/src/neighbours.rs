@@ -131,7 +131,7 @@ impl UnionFind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::photos::phash::THUMB_BYTES;
+    use crate::phash::THUMB_BYTES;
 
     /// Fingerprints whose thumbnails agree, so that the hash alone decides.
     fn fingerprint(hash: u64) -> Fingerprint {

@@ -1,6 +1,6 @@
 """Writes what Pillow's resampling gives for small synthetic pictures.
 
-    python gen_resize.py ../data/photos/resize.csv
+    python gen_resize.py ../data/resize.csv
 
 The picture of `w` x `h` has the value (x * 7 + y * 13 + c * 50 + x * y % 31) % 256 in column x, row y, channel c. `fastai` is the
 centre square, bilinear to s x s; `imagenet` is the short side to s with bicubic, then the centre t x t.

@@ -1,6 +1,6 @@
 //! Resizing and cropping against the values of Pillow and fastai, which `golden/gen_resize.py` and `gen_crops.py` wrote.
 
-use sortinghat_worker::photos::{
+use sortinghat_photos::{
     ImageFormat, Photo,
     resize::{CropBox, fastai_resize, imagenet_center, random_resized, squeezed_center},
 };
@@ -20,7 +20,7 @@ fn picture(width: u32, height: u32) -> Photo {
 
 #[test]
 fn resized_pixels_are_pillows_within_one_level() {
-    let mut reader = csv::Reader::from_reader(&include_bytes!("data/photos/resize.csv")[..]);
+    let mut reader = csv::Reader::from_reader(&include_bytes!("data/resize.csv")[..]);
     for record in reader.records() {
         let record = record.expect("six columns");
         let number = |column: usize| record[column].parse::<u32>().expect("a number");

@@ -197,7 +197,7 @@ fn cosines() -> [[f32; HASH_SIDE]; FREQUENCIES] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::photos::ImageFormat;
+    use crate::ImageFormat;
 
     /// A picture drawn by a function of (x, y) in 0..1.
     fn drawn(width: u32, height: u32, draw: impl Fn(f32, f32) -> [u8; 3]) -> Photo {

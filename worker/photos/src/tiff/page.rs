@@ -5,7 +5,7 @@ use super::{
     directory::{ByteOrder, Directory},
     tag, truncated, unsupported,
 };
-use crate::photos::{DecodeError, DecodeLimits};
+use crate::{DecodeError, DecodeLimits};
 
 /// The meaning of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! From samples of one byte to opaque RGB.
 
 use super::page::{Alpha, Page, Photometric, SampleFormat};
-use crate::photos::pixels::{cmyk_to_rgb, over_white};
+use crate::pixels::{cmyk_to_rgb, over_white};
 
 /// Converts a raster of `page.kept()` samples a pixel.
 pub(super) fn to_rgb(page: &Page, samples: &[u8], palette: &[u64]) -> Vec<u8> {

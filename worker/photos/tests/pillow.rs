@@ -1,7 +1,7 @@
 //! Every file of Pillow's collection of broken and odd images, against what Pillow makes of it and against our committed verdicts.
 //!
-//! `golden/gen_pillow_images.py` wrote `data/photos/pillow.csv`. `SORTINGHAT_WRITE_VERDICTS=1` rewrites
-//! `data/photos/verdicts.csv`, whose differences are then to be read like code.
+//! `golden/gen_pillow_images.py` wrote `data/pillow.csv`. `SORTINGHAT_WRITE_VERDICTS=1` rewrites
+//! `data/verdicts.csv`, whose differences are then to be read like code.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use std::{
 };
 
 use rayon::prelude::*;
-use sortinghat_worker::photos::{DecodeError, DecodeLimits, ImageFormat, Photo, decode};
+use sortinghat_photos::{DecodeError, DecodeLimits, ImageFormat, Photo, decode};
 
 const GRID: usize = 4;
 const SAMPLES: u64 = 32;
@@ -82,7 +82,7 @@ fn corpus() -> PathBuf {
 }
 
 fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/photos").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {

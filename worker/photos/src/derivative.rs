@@ -78,7 +78,7 @@ pub fn encode_png(width: u32, height: u32, rgb: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::photos::{DecodeLimits, Note, decode};
+    use crate::{DecodeLimits, Note, decode};
 
     fn photo(width: u32, height: u32) -> Photo {
         let pixels = (0..width * height * 3).map(|index| (index * 7 % 251) as u8).collect();

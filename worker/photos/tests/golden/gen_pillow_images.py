@@ -1,6 +1,6 @@
 """Writes what Pillow makes of its own test images, for the formats that this project reads.
 
-    python gen_pillow_images.py ~/.cache/sortinghat/pillow-images ../data/photos/pillow.csv
+    python gen_pillow_images.py ~/.cache/sortinghat/pillow-images ../data/pillow.csv
 
 Columns: file; outcome (`decoded` or `refused`, with animation and pages reduced to the first); width and height of the
 upright picture; `thumb`, the means of a 4 x 4 grid of cells over it, red green blue each, in hexadecimal; and `samples`, the

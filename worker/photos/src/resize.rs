@@ -6,7 +6,9 @@
 use std::borrow::Cow;
 
 use fast_image_resize::{
-    FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer, images::Image, images::ImageRef,
+    FilterType, ResizeAlg, ResizeOptions, Resizer,
+    images::{TypedImage, TypedImageRef},
+    pixels::U8x3,
 };
 
 use super::decode::Photo;
@@ -106,12 +108,10 @@ pub fn crop_resize(photo: &Photo, crop: CropBox, width: u32, height: u32, kernel
     if (crop.width, crop.height) == (width, height) {
         return cropped.into_owned();
     }
-    let source = ImageRef::new(crop.width, crop.height, &cropped, PixelType::U8x3).expect("three bytes a pixel");
     // Every pass rounds to 8 bits and cuts what the kernel overshoots, so in pictures of hard edges their order shows.
-    let (middle_width, middle_height) =
-        if goes_down_first(crop, width, height) { (crop.width, height) } else { (width, crop.height) };
-    let middle = resized(&source, middle_width, middle_height, kernel);
-    resized(&middle, width, height, kernel).into_vec()
+    let middle = if goes_down_first(crop, width, height) { (crop.width, height) } else { (width, crop.height) };
+    let once = resized(&cropped, (crop.width, crop.height), middle, kernel);
+    resized(&once, middle, (width, height), kernel)
 }
 
 /// Whether Pillow (13.0, `ImagingResampleInner`) resizes the columns before the rows: where that leaves much less to do for the rows.
@@ -121,11 +121,16 @@ fn goes_down_first(crop: CropBox, width: u32, height: u32) -> bool {
     fewer_rows > 0 && fewer_rows > 2 * fewer_columns
 }
 
-fn resized(source: &impl IntoImageView, width: u32, height: u32, kernel: Kernel) -> Image<'static> {
-    let mut target = Image::new(width, height, PixelType::U8x3);
+/// Pixels of one width and height, resized to another. The type of a pixel is named, because code for all that there are takes minutes to
+/// compile.
+fn resized(pixels: &[u8], from: (u32, u32), to: (u32, u32), kernel: Kernel) -> Vec<u8> {
+    const WHOLE: &str = "three bytes a pixel";
+    let mut resized = vec![0; 3 * to.0 as usize * to.1 as usize];
+    let source = TypedImageRef::<U8x3>::from_buffer(from.0, from.1, pixels).expect(WHOLE);
+    let mut target = TypedImage::<U8x3>::from_buffer(to.0, to.1, &mut resized).expect(WHOLE);
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(kernel.filter()));
-    Resizer::new().resize(source, &mut target, &options).expect("both images are U8x3 and not empty");
-    target
+    Resizer::new().resize_typed(&source, &mut target, &options).expect("neither is empty");
+    resized
 }
 
 /// fastai's `Resize(size)`: crop at `offset`, then antialiased bilinear to `size` x `size`; `[size, size, 3]` u8.
