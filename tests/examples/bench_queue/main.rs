@@ -120,9 +120,11 @@ fn main() -> Result<(), Failure> {
     if settings.parts.contains(&Part::Scale) {
         one.block_on(scale(&settings))?;
     }
-    for store in Store::ALL {
+    let of_each_store = settings.parts.iter().filter(|part| !matches!(part, Part::Compare | Part::Scale));
+    let of_each_store: Vec<&Part> = of_each_store.collect();
+    for store in Store::ALL.into_iter().filter(|_| !of_each_store.is_empty()) {
         println!("{}", store.name());
-        for part in &settings.parts {
+        for part in &of_each_store {
             match part {
                 Part::Compare | Part::Scale => {}
                 Part::Memory => one.block_on(memory(store, 100_000))?,
