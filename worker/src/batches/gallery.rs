@@ -7,9 +7,9 @@ use std::{
 };
 
 use rayon::prelude::*;
+use sortinghat_photos::{DecodeError, Photo};
 
 use crate::jobs::JobError;
-use sortinghat_photos::{DecodeError, Photo};
 
 /// Why a photo cannot be used.
 #[derive(Debug)]
@@ -100,8 +100,9 @@ impl StoredPhotos for Arc<Gallery> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::*;
     use sortinghat_photos::ImageFormat;
+
+    use super::*;
 
     /// Photo `i` is 8 x 8 pixels of value `i`; counts how often each was decoded; photo 7 is broken.
     #[derive(Debug, Default)]
