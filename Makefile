@@ -53,7 +53,7 @@ deny: ## Licences, bans and sources of all dependencies
 proto-lint: ## Lint the protocol
 	buf lint
 
-layering: ## The contract, the coordinator, the client and what knows pixels know no tensor
+layering: ## Only the worker knows a tensor
 	@for package in $(WITHOUT_LIBTORCH); do \
 	  tree=$$(cargo tree --package $$package --prefix none); \
 	  if grep -E '^(tch|torch-sys) ' <<<"$$tree"; then echo "$$package depends on libtorch" >&2; exit 1; fi; \
@@ -95,7 +95,7 @@ chaos: deps ## Faults against real processes, then a check of every job: FAULTS=
 	  --backlog $(BACKLOG)
 
 bench: deps ## Photos a second on this machine, beside plain PyTorch settings
-	cargo run --package sortinghat-worker --example throughput -- $(CACHE)/photos
+	cargo run --release --package sortinghat-worker --example throughput -- $(CACHE)/photos
 
 # RUN takes options: --rounds, --jobs, --depths 1000,1000000, --workers, --alone, --parts overload.
 bench-queue: test-deps ## Jobs a second through the queue, beside BullMQ and Celery: RUN="--depths 1000000"
