@@ -2,7 +2,11 @@ use sortinghat_photos::{DecodeError, DecodeLimits, Photo, decode, derivative::re
 use sortinghat_proto::{limits, manifest::UploadedFile};
 
 use super::gallery::{StoredPhotos, Unreadable};
-use crate::{dataset::Dataset, jobs::JobError, objects::TenantObjects};
+use crate::{
+    dataset::Dataset,
+    jobs::{JobError, Pulse},
+    objects::TenantObjects,
+};
 
 /// Those of ingest.
 const LIMITS: DecodeLimits = DecodeLimits {
@@ -53,6 +57,8 @@ impl StoredPhotos for Selection {
 pub struct UploadedPhotos {
     /// Where the files are.
     pub objects: TenantObjects,
+    /// Beats with every photo: a batch of large ones takes long to fetch and to decode.
+    pub pulse: Pulse,
     /// The files.
     pub files: Vec<UploadedFile>,
     /// Short side of the dataset's derivatives in pixels.
@@ -65,6 +71,7 @@ impl StoredPhotos for UploadedPhotos {
     }
 
     fn photo(&self, index: usize) -> Result<Photo, Unreadable> {
+        self.pulse.beat().map_err(Unreadable::Failed)?;
         let object = &self.files[index].object;
         if object.size_bytes > limits::MAX_PHOTO_BYTES {
             let (bytes, limit) = (object.size_bytes, limits::MAX_PHOTO_BYTES);

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
     path::Path,
+    sync::{Mutex, PoisonError},
 };
 
 use bytes::Bytes;
@@ -112,7 +113,7 @@ pub fn take_in<P: Send, E: Send>(
     options: IntakeOptions,
     read: impl Fn(&UploadedFile) -> Result<Bytes, E> + Sync,
     store: impl FnMut(Vec<u8>) -> Result<P, E>,
-    progress: impl Fn(usize, usize),
+    progress: impl Fn(usize, usize) + Sync,
 ) -> Result<Intake<P>, E> {
     let contents = Contents::of(files);
     let findings = contents.inspect(0..contents.len(), options, read, store, progress)?;
@@ -149,8 +150,8 @@ impl<'a> Contents<'a> {
     }
 
     /// Reads and decodes some contents, and finds what is in each, in order. `read` gets a file's content and runs on many
-    /// threads; `store` keeps a stored picture, one after the other in order; `progress` is told how many contents of how many
-    /// are done.
+    /// threads; `store` keeps a stored picture, one after the other in order; `progress` is told after each content how many of
+    /// how many are decoded.
     ///
     /// # Errors
     /// Whatever `read` or `store` return.
@@ -163,22 +164,26 @@ impl<'a> Contents<'a> {
         options: IntakeOptions,
         read: impl Fn(&UploadedFile) -> Result<Bytes, E> + Sync,
         mut store: impl FnMut(Vec<u8>) -> Result<P, E>,
-        progress: impl Fn(usize, usize),
+        progress: impl Fn(usize, usize) + Sync,
     ) -> Result<Vec<Finding<P>>, E> {
         let total = range.len();
         let mut findings = Vec::with_capacity(total);
+        let decoded_so_far = Mutex::new(0);
+        let look = |files: &Vec<&UploadedFile>| {
+            let found = inspect(files[0], options, read_within(files[0], options, &read)?);
+            // Told under the lock, so that no number comes after a higher one.
+            let mut decoded = decoded_so_far.lock().unwrap_or_else(PoisonError::into_inner);
+            *decoded += 1;
+            progress(*decoded, total);
+            Ok(found)
+        };
         for chunk in self.copies[range].chunks(CHUNK_FILES) {
-            let decoded: Vec<_> = chunk
-                .par_iter()
-                .map(|files| Ok(inspect(files[0], options, read_within(files[0], options, &read)?)))
-                .collect::<Result<_, E>>()?;
-            for result in decoded {
+            for result in chunk.par_iter().map(look).collect::<Result<Vec<_>, E>>()? {
                 findings.push(match result {
                     Ok((derivative, inspected)) => Ok(inspected.stored_as(store(derivative.bytes)?)),
                     Err(error) => Err(Unusable { reason: rejection_reason(&error), message: error.to_string() }),
                 });
             }
-            progress(findings.len(), total);
         }
         Ok(findings)
     }
@@ -341,6 +346,10 @@ mod tests {
     }
 
     fn intake_of(files: &[(&str, Vec<u8>)]) -> Intake<Vec<u8>> {
+        intake_with_progress(files, |_, _| ())
+    }
+
+    fn intake_with_progress(files: &[(&str, Vec<u8>)], progress: impl Fn(usize, usize) + Sync) -> Intake<Vec<u8>> {
         let uploaded: Vec<UploadedFile> = files
             .iter()
             .map(|(path, content)| UploadedFile { path: (*path).into(), object: ObjectRef::of(content) })
@@ -350,7 +359,7 @@ mod tests {
             Ok::<_, Infallible>(Bytes::from(content.1.clone()))
         };
         let options = IntakeOptions { limits: DecodeLimits::default(), short_side_px: 512 };
-        take_in(&uploaded, options, read, Ok, |_, _| ()).expect("nothing can fail")
+        take_in(&uploaded, options, read, Ok, progress).expect("nothing can fail")
     }
 
     fn reasons(intake: &Intake<Vec<u8>>) -> Vec<(&str, RejectionReason)> {
@@ -399,6 +408,14 @@ mod tests {
             ignored: 2,
         };
         assert_eq!(intake.counts, expected);
+    }
+
+    #[test]
+    fn progress_is_told_after_every_content_in_order() {
+        let files = [("a/1.png", png(1)), ("a/copy.png", png(1)), ("b/2.png", png(2)), ("b/cut.png", Vec::new())];
+        let told = Mutex::new(Vec::new());
+        intake_with_progress(&files, |done, total| told.lock().expect("no thread panicked").push((done, total)));
+        assert_eq!(told.into_inner().expect("no thread panicked"), [(1, 3), (2, 3), (3, 3)]);
     }
 
     #[test]

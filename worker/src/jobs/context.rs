@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, mpsc::Sender},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::Sender},
     time::{Duration, Instant},
 };
 
@@ -21,6 +21,8 @@ use crate::{
 
 /// The shortest time between two progress reports of the same phase.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// The time after which the same progress is worth saying again; far below any bound on silence.
+const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What every task of an executor shares.
 #[derive(Debug)]
@@ -43,16 +45,23 @@ pub struct JobContext {
     task: Task,
     machine: Arc<Machine>,
     objects: TenantObjects,
+    pulse: Pulse,
+}
+
+/// The part of a context that threads of the job may own: whether to go on, and a sign of life.
+#[derive(Debug, Clone)]
+pub struct Pulse {
     stop: Arc<StopSignal>,
     reports: Sender<ExecutorReport>,
-    last_progress: Mutex<Option<(&'static str, Instant)>>,
+    /// What was said last of how far the job has come, and when.
+    last: Arc<Mutex<Option<(v1::Progress, Instant)>>>,
 }
 
 impl JobContext {
     /// A context for `task`. Reports go to `reports`; a receiver that is gone is ignored, as the executor ends then anyway.
     pub fn new(task: Task, machine: Arc<Machine>, reports: Sender<ExecutorReport>, stop: Arc<StopSignal>) -> Self {
         let objects = machine.objects.of_tenant(task.tenant.clone());
-        Self { task, machine, objects, stop, reports, last_progress: Mutex::new(None) }
+        Self { task, machine, objects, pulse: Pulse { stop, reports, last: Arc::default() } }
     }
 
     /// What to run.
@@ -92,24 +101,19 @@ impl JobContext {
     /// # Errors
     /// [`JobError::Cancelled`] or [`JobError::HandedBack`].
     pub fn check_cancelled(&self) -> Result<(), JobError> {
-        self.stop.check()
+        self.pulse.stop.check()
+    }
+
+    /// For threads that outlive a borrow of this.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Says how far the job has come, which also shows that it is alive: `done` of `total` (0 when unknown) in `unit`
     /// ("photos", "batches", "bytes"), in `phase`, one word ("decode", "train", "predict"). Call it as often as is natural; most
     /// calls within 100 ms of another are dropped.
     pub fn progress(&self, phase: &'static str, done: u64, total: u64, unit: &'static str) {
-        let now = Instant::now();
-        {
-            let mut last = self.last_progress.lock().unwrap_or_else(PoisonError::into_inner);
-            let too_soon =
-                last.is_some_and(|(before, at)| before == phase && now.duration_since(at) < PROGRESS_INTERVAL);
-            if too_soon && done != total {
-                return;
-            }
-            *last = Some((phase, now));
-        }
-        self.report(Report::Progress(v1::Progress { phase: phase.into(), done, total, unit: unit.into() }));
+        self.pulse.progress(phase, done, total, unit);
     }
 
     /// Records a row of the training table. Durable: a watcher misses none.
@@ -139,11 +143,80 @@ impl JobContext {
 
     /// The worker numbers events: it adds lines of the log to the same sequence.
     fn event(&self, event: Event) {
-        self.report(Report::Event(v1::AttemptEvent { sequence: 0, event: Some(event) }));
+        self.pulse.report(Report::Event(v1::AttemptEvent { sequence: 0, event: Some(event) }));
+    }
+}
+
+impl Pulse {
+    /// Shows that the job is alive while what it counts stands still: says again how far it has come, once in a while. Call it
+    /// as often as is natural.
+    ///
+    /// # Errors
+    /// As [`JobContext::check_cancelled`].
+    pub fn beat(&self) -> Result<(), JobError> {
+        self.stop.check()?;
+        let mut last = self.last();
+        if let Some((progress, at)) = last.as_mut()
+            && at.elapsed() >= BEAT_INTERVAL
+        {
+            *at = Instant::now();
+            self.report(Report::Progress(progress.clone()));
+        }
+        Ok(())
+    }
+
+    fn progress(&self, phase: &'static str, done: u64, total: u64, unit: &'static str) {
+        let mut last = self.last();
+        let is_soon =
+            |(before, at): &(v1::Progress, Instant)| before.phase == phase && at.elapsed() < PROGRESS_INTERVAL;
+        if done != total && last.as_ref().is_some_and(is_soon) {
+            return;
+        }
+        let progress = v1::Progress { phase: phase.into(), done, total, unit: unit.into() };
+        *last = Some((progress.clone(), Instant::now()));
+        self.report(Report::Progress(progress));
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<(v1::Progress, Instant)>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn report(&self, report: Report) {
         // Without a receiver the executor is about to end.
         let _ = self.reports.send(ExecutorReport { report: Some(report) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn pulse() -> (Pulse, mpsc::Receiver<ExecutorReport>) {
+        let (reports, told) = mpsc::channel();
+        (Pulse { stop: Arc::default(), reports, last: Arc::default() }, told)
+    }
+
+    #[test]
+    fn what_stands_still_is_said_again_once_in_a_while() {
+        let (pulse, told) = pulse();
+        pulse.beat().expect("goes on");
+        assert_eq!(told.try_iter().count(), 0, "nothing is known yet");
+        pulse.progress("predict", 3, 9, "photos");
+        pulse.beat().expect("goes on");
+        assert_eq!(told.try_iter().count(), 1, "said just now");
+        pulse.last().as_mut().expect("said").1 -= BEAT_INTERVAL;
+        pulse.beat().expect("goes on");
+        pulse.beat().expect("goes on");
+        let again: Vec<_> = told.try_iter().filter_map(|report| report.report).collect();
+        assert!(matches!(&again[..], [Report::Progress(progress)] if progress.done == 3), "{again:?}");
+    }
+
+    #[test]
+    fn a_pulse_hears_that_the_job_should_stop() {
+        let (pulse, _told) = pulse();
+        pulse.stop.cancel();
+        assert!(matches!(pulse.beat(), Err(JobError::Cancelled)));
     }
 }

@@ -18,7 +18,7 @@ mod stop;
 mod task;
 mod warm;
 
-pub use context::{JobContext, Machine};
+pub use context::{JobContext, Machine, Pulse};
 pub use error::JobError;
 pub(crate) use error::outcome_of;
 pub use stop::StopSignal;

@@ -103,7 +103,8 @@ impl Subjects {
             return Err(unknown_folders(&unknown, &model.classes).into());
         }
         let short_side_px = derivative_short_side(context, model)?;
-        let stored = UploadedPhotos { objects: context.objects().clone(), files, short_side_px };
+        let stored =
+            UploadedPhotos { objects: context.objects().clone(), pulse: context.pulse(), files, short_side_px };
         let gallery = Gallery::new(Box::new(stored), 0);
         Self::new(photos, "photos of the uploaded folder".into(), source.clone(), None, gallery, skipped)
     }
