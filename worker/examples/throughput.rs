@@ -3,8 +3,8 @@
 //!
 //! Decodes and resizes the first 320 PNG and JPEG files below DIR. Then trains EfficientNet-Lite0 and asks it and resnet34,
 //! batches of 64 at 224 pixels, in turns as PyTorch does unless told otherwise (NCHW, f32, glibc's malloc as it is) and as
-//! jobs do (NHWC, freed memory kept, the precision that jobs choose). Allocator settings belong to a process: each turn is
-//! one of its own. Pixels and weights are random: they change no time. Both sides fold normalisation into convolutions.
+//! jobs do (NHWC, freed memory kept, the precision that jobs choose, their settings of MKL and OpenMP). Such settings belong
+//! to a process: each turn is one of its own. Pixels and weights are random: they change no time. Both sides fold normalisation into convolutions.
 
 use std::{
     env,
@@ -103,7 +103,12 @@ fn photo_files(directory: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
 
 /// One turn in a process of its own; its rate in photos a second.
 fn run_turn(side: &str, work: &str, backbone: Backbone) -> Result<f64, Failure> {
-    let output = Command::new(env::current_exe()?).args(["turn", side, work, backbone.as_str()]).output()?;
+    let mut turn = Command::new(env::current_exe()?);
+    turn.args(["turn", side, work, backbone.as_str()]);
+    if side == "ours" {
+        turn.envs(device::library_settings());
+    }
+    let output = turn.output()?;
     if !output.status.success() {
         return Err(format!("{side} {work} failed: {}", String::from_utf8_lossy(&output.stderr)).into());
     }

@@ -1,6 +1,7 @@
 //! Which device computes, in which precision, on how many threads, with which allocator settings.
 #![allow(unsafe_code, reason = "dlopen and mallopt; each block states why it is sound")]
 
+use std::env;
 use std::ffi::{CStr, CString, c_int, c_uint, c_void};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,21 @@ use sortinghat_proto::{self as proto, Backbone};
 use tch::{Cuda, Device};
 
 use crate::{aten, models::Architecture as _};
+
+/// What libtorch's libraries read from the environment.
+const LIBRARY_SETTINGS: [(&str, &str); 2] = [
+    // MKL: sums in the same order in every run, whichever thread is first.
+    ("MKL_CBWR", "AUTO"),
+    // OpenMP: rounds for which a thread spins before it sleeps. Threads meet hundreds of times a step, and by default (300,000) they spin
+    // through the time slices of whatever else runs on a core. libgomp itself takes this number once it has more threads than cores.
+    ("GOMP_SPINCOUNT", "1000"),
+];
+
+/// Variables with which a process that computes should be started, since the libraries read them as they are loaded. What somebody
+/// has set already is left alone.
+pub fn library_settings() -> impl Iterator<Item = (&'static str, &'static str)> {
+    LIBRARY_SETTINGS.into_iter().filter(|(name, _)| env::var_os(name).is_none())
+}
 
 /// What the user asked for with `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

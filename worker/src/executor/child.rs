@@ -1,7 +1,6 @@
 //! One executor process, seen from the worker: its messages, its lines of output, its end.
 
 use std::{
-    env,
     ffi::OsString,
     io,
     os::{
@@ -32,15 +31,12 @@ use tokio::{
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::{frames, log};
+use crate::device;
 
 /// How long a process whose socket is closed may take to end by itself, and a killed one to be gone.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the last lines of a process that is gone are waited for; a grandchild may hold the pipe open.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Tells MKL to sum in the same order in every run, whichever thread is first, unless somebody has told it something else. It reads that
-/// when it is first used.
-const SUM_ORDER: (&str, &str) = ("MKL_CBWR", "AUTO");
 
 type Socket = Framed<UnixStream, LengthDelimitedCodec>;
 
@@ -93,7 +89,7 @@ impl Executor {
             .arg0("sortinghat-worker")
             .args(&program.arguments)
             .env_remove("SORTINGHAT_TOKEN")
-            .env(SUM_ORDER.0, env::var_os(SUM_ORDER.0).unwrap_or_else(|| SUM_ORDER.1.into()))
+            .envs(device::library_settings())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(printer.try_clone()?))
             .stderr(Stdio::from(printer))

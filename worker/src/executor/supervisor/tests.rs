@@ -87,6 +87,13 @@ async fn an_executor_that_cannot_start_is_quoted() {
 }
 
 #[tokio::test]
+async fn an_executor_starts_with_the_settings_of_libtorchs_libraries() {
+    let mut slot = Slot::with("echo \"sums $MKL_CBWR, spins $GOMP_SPINCOUNT\" >&2; exit 1");
+    let reason = slot.cannot_start().await;
+    assert!(reason.contains("sums AUTO, spins 1000"), "{reason}");
+}
+
+#[tokio::test]
 async fn a_task_that_no_executor_can_take_is_given_back_with_the_reason() {
     let mut slot = Slot::with("echo 'no cuda:7: CUDA sees 1 GPUs' >&2; exit 1");
     // Sent before anything has failed.
