@@ -17,8 +17,9 @@ use super::{
     MAX_TRIES, Shared, bounded,
     change::{Change, Holding, Prepared},
     companions::Companions,
+    failures::Failures,
     keys::{self, QueueName},
-    load::Loaded,
+    load::{Loaded, by_id},
     tenant_queue::{Gate, Gates},
 };
 use crate::{
@@ -258,11 +259,13 @@ impl Shared {
         let window = capacity * (lost_races + 1) + self.claims.going().tasks.len() + MAX_LEFT;
         let window = window.min(MAX_WINDOW);
         let expected = self.claims.expected(capacity);
-        let ((mut queues, gates), expected) =
-            future::try_join(self.heads(claimant, window), self.load_by_id(&expected)).await?;
+        // One that cannot be read is a failure where it is picked.
+        let mut unreadable = Failures::default();
+        let expected = self.load_readable(&expected, &mut unreadable);
+        let ((mut queues, gates), expected) = future::try_join(self.heads(claimant, window), expected).await?;
         let is_all = queues.iter().all(|queue| queue.entries.len() < window);
         scatter(&mut queues, lost_races * capacity, &mut self.dice());
-        Ok(Ready { queues, gates, is_all, expected })
+        Ok(Ready { queues, gates, is_all, expected: by_id(expected) })
     }
 
     /// The first tasks of the queues that this worker may serve, only of queues that have any; and what holds for their tenants. Which
@@ -369,7 +372,7 @@ impl Shared {
         mut expected: HashMap<TaskId, Loaded>,
         now: UnixMs,
     ) -> Result<Picked, Refusal> {
-        let mut picked = Picked::default();
+        let (mut picked, mut failures) = (Picked::default(), Failures::default());
         while round.left < MAX_LEFT {
             let picks = round.reserve(picked.room(capacity));
             if picks.is_empty() {
@@ -377,7 +380,7 @@ impl Shared {
             }
             let unknown = picks.iter().map(|(task, _)| task).filter(|task| !expected.contains_key(task));
             let unknown: Vec<TaskId> = unknown.cloned().collect();
-            expected.extend(self.load_by_id(&unknown).await?);
+            expected.extend(by_id(self.load_readable(&unknown, &mut failures).await?));
             let read = picks.into_iter().filter_map(|(task, pick)| Some((pick, expected.remove(&task)?)));
             let (picks, loaded): (Vec<Pick>, Vec<Loaded>) = read.unzip();
             let inputs = self.inputs(&loaded).await?;
@@ -390,6 +393,10 @@ impl Shared {
                     Gate::Open => picked.candidates.push(Candidate { pick, loaded }),
                 }
             }
+        }
+        if let Err(refusal) = failures.or(()) {
+            metrics::counter!("sortinghat_claim_failures_total").increment(1);
+            tracing::error!(worker = %claimant.id, %refusal, "a ready task is passed over");
         }
         Ok(picked)
     }

@@ -2,7 +2,7 @@
 
 use sortinghat_proto::{Refusal, time::UnixMs};
 
-use super::{Shared, keys, stop::StopCause};
+use super::{Shared, failures::Failures, keys, stop::StopCause};
 use crate::store::Range;
 
 /// Jobs of one round.
@@ -15,10 +15,11 @@ impl Shared {
         let due = Range::first(keys::DEADLINES, JOBS_PER_ROUND).until(keys::after_time(now));
         let due = self.store.range(due).await?;
         let ids = due.iter().filter_map(|entry| keys::job_of_entry(entry));
-        let jobs = self.jobs(ids).await?;
+        let mut failures = Failures::default();
+        let jobs = self.readable_jobs(ids, &mut failures).await?;
         let told = self.stop_jobs(&jobs, StopCause::Overdue).await?;
         let told = told.into_iter().filter(|told| *told).count();
         metrics::counter!("sortinghat_deadlines_missed_total").increment(told as u64);
-        Ok(told)
+        failures.or(told)
     }
 }

@@ -8,11 +8,11 @@ use sortinghat_proto::{JobId, Refusal, TaskId, time::UnixMs, v1::JobState};
 use super::{
     Shared,
     change::Change,
+    failures::Failures,
     keys,
     load::{Loaded, Versioned},
     records::{self, JobRecord},
     reports::defect,
-    sweeps::Failures,
 };
 use crate::{
     queue::{Event, State},

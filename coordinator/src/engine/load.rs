@@ -8,6 +8,7 @@ use sortinghat_proto::{JobId, Refusal, TaskId, Tenant};
 use super::{
     Shared,
     change::{Holding, Prepared},
+    failures::Failures,
     keys,
     records::{self, JobRecord, ShardsRecord, TaskRecord},
     shards::LastShard,
@@ -64,20 +65,28 @@ impl Loaded {
     }
 }
 
-/// Decodes records of one type that were read by these keys.
-fn decode_all<T: DeserializeOwned>(
+/// Decodes records of one type that were read by these keys. One that cannot be decoded is a failure, and there as little as one that does
+/// not exist.
+fn decode_readable<T: DeserializeOwned>(
     keys: &[String],
     records: Vec<Option<Record>>,
+    failures: &mut Failures,
 ) -> Result<Vec<Option<Versioned<T>>>, Refusal> {
     let decoded = keys.iter().zip(records).map(|(key, record)| {
-        record.map(|record| Ok(Versioned { version: record.version, value: records::decode(key, &record.value)? }))
+        let decode = |Record { version, value }| Ok(Versioned { version, value: records::decode(key, &value)? });
+        failures.pass(record.map(decode).transpose())
     });
-    decoded.map(Option::transpose).collect()
+    decoded.collect()
 }
 
 /// What a batch must expect of a record that was read like this.
 pub(super) fn expectation<T>(read: &Option<Versioned<T>>) -> Expectation {
     read.as_ref().map_or(Expectation::Absent, |record| Expectation::Version(record.version))
+}
+
+/// Tasks by their ids.
+pub(super) fn by_id(loaded: Vec<Loaded>) -> HashMap<TaskId, Loaded> {
+    loaded.into_iter().map(|loaded| (loaded.id().clone(), loaded)).collect()
 }
 
 impl Shared {
@@ -86,7 +95,9 @@ impl Shared {
         &self,
         keys: &[String],
     ) -> Result<Vec<Option<Versioned<T>>>, Refusal> {
-        decode_all(keys, self.store.read(keys).await?)
+        let mut failures = Failures::default();
+        let records = decode_readable(keys, self.store.read(keys).await?, &mut failures)?;
+        failures.or(records)
     }
 
     /// Reads one record.
@@ -96,6 +107,16 @@ impl Shared {
 
     /// Reads tasks with their jobs, in this order and each once; those that do not exist are left out.
     pub(super) async fn load(&self, ids: &[TaskId]) -> Result<Vec<Loaded>, Refusal> {
+        let mut failures = Failures::default();
+        let loaded = self.load_readable(ids, &mut failures).await?;
+        failures.or(loaded)
+    }
+
+    /// The same without those that cannot be decoded: one of them is no reason to do nothing for the others.
+    pub(super) async fn load_readable(&self, ids: &[TaskId], failures: &mut Failures) -> Result<Vec<Loaded>, Refusal> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
         // Many of them may be shards of one job.
         let named: BTreeSet<&JobId> = ids.iter().map(TaskId::job).collect();
         let keys: Vec<String> = named.iter().map(|job| keys::job(job)).collect();
@@ -103,12 +124,14 @@ impl Shared {
         let mut jobs: BTreeMap<&JobId, Versioned<JobRecord>> = BTreeMap::new();
         for (id, (key, record)) in named.into_iter().zip(keys.iter().zip(found)) {
             let Some(Record { version, value }) = record else { continue };
-            let job = self.written.take(id, &value).map_or_else(|| records::decode(key, &value), Ok)?;
-            jobs.insert(id, Versioned { version, value: job });
+            let job = self.written.take(id, &value).map_or_else(|| records::decode(key, &value), Ok);
+            if let Some(value) = failures.pass(job.map(Some))? {
+                jobs.insert(id, Versioned { version, value });
+            }
         }
         let is_shard =
             |id: &&TaskId| jobs.get(id.job()).is_some_and(|job| matches!(job.value.role(id), Role::Shard(_)));
-        let mut shards = self.load_shards(ids.iter().filter(is_shard).collect()).await?;
+        let mut shards = self.load_shards(ids.iter().filter(is_shard).collect(), failures).await?;
         let loaded = ids.iter().filter_map(|id| {
             let job = jobs.get(id.job())?;
             match shards.remove(id) {
@@ -123,13 +146,14 @@ impl Shared {
 
     /// [`load`](Self::load), by the tasks' ids.
     pub(super) async fn load_by_id(&self, ids: &[TaskId]) -> Result<HashMap<TaskId, Loaded>, Refusal> {
-        if ids.is_empty() {
-            return Ok(HashMap::new());
-        }
-        Ok(self.load(ids).await?.into_iter().map(|loaded| (loaded.id().clone(), loaded)).collect())
+        Ok(by_id(self.load(ids).await?))
     }
 
-    async fn load_shards<'i>(&self, ids: Vec<&'i TaskId>) -> Result<BTreeMap<&'i TaskId, LoadedShard>, Refusal> {
+    async fn load_shards<'i>(
+        &self,
+        ids: Vec<&'i TaskId>,
+        failures: &mut Failures,
+    ) -> Result<BTreeMap<&'i TaskId, LoadedShard>, Refusal> {
         if ids.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -137,9 +161,9 @@ impl Shared {
         let keys = ids.iter().map(|id| keys::shard(id)).chain(jobs.iter().map(|job| keys::shards(job)));
         let keys: Vec<String> = keys.collect();
         let mut tasks = self.store.read(&keys).await?;
-        let go_by = decode_all::<ShardsRecord>(&keys[ids.len()..], tasks.split_off(ids.len()))?;
+        let go_by = decode_readable::<ShardsRecord>(&keys[ids.len()..], tasks.split_off(ids.len()), failures)?;
         let go_by: BTreeMap<&JobId, Option<Versioned<ShardsRecord>>> = jobs.into_iter().zip(go_by).collect();
-        let tasks = decode_all::<TaskRecord>(&keys, tasks)?;
+        let tasks = decode_readable::<TaskRecord>(&keys, tasks, failures)?;
         let both = |(id, task): (&'i TaskId, Option<_>)| {
             let go_by = go_by.get(id.job()).cloned().flatten()?;
             Some((id, LoadedShard { task: task?, go_by }))
@@ -149,8 +173,20 @@ impl Shared {
 
     /// Reads jobs, whoever they belong to; those that do not exist are left out.
     pub(super) async fn jobs(&self, ids: impl Iterator<Item = JobId>) -> Result<Vec<Versioned<JobRecord>>, Refusal> {
+        let mut failures = Failures::default();
+        let jobs = self.readable_jobs(ids, &mut failures).await?;
+        failures.or(jobs)
+    }
+
+    /// The same without those that cannot be decoded.
+    pub(super) async fn readable_jobs(
+        &self,
+        ids: impl Iterator<Item = JobId>,
+        failures: &mut Failures,
+    ) -> Result<Vec<Versioned<JobRecord>>, Refusal> {
         let keys: Vec<String> = ids.map(|id| keys::job(&id)).collect();
-        Ok(self.read_all(&keys).await?.into_iter().flatten().collect())
+        let jobs = decode_readable(&keys, self.store.read(&keys).await?, failures)?;
+        Ok(jobs.into_iter().flatten().collect())
     }
 
     /// Reads a job of this tenant. Another tenant's is as if it did not exist.

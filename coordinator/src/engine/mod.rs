@@ -14,6 +14,7 @@ mod companions;
 mod deadlines;
 mod dependents;
 mod explain;
+mod failures;
 mod filter;
 mod history;
 mod inventory;

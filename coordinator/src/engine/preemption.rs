@@ -19,6 +19,7 @@ use sortinghat_proto::{
 use super::{
     Shared,
     change::{Change, Prepared},
+    failures::Failures,
     keys::{self, Rank},
     load::Loaded,
 };
@@ -64,16 +65,18 @@ impl Shared {
         if entries.is_empty() {
             return Ok(0);
         }
-        let waiting = self.waiting(now).await?;
+        let mut failures = Failures::default();
+        let waiting = self.waiting(now, &mut failures).await?;
         if waiting.is_empty() {
-            return Ok(0);
+            return failures.or(0);
         }
         let ids: Vec<TaskId> = entries.iter().filter_map(|entry| keys::task_of_entry(entry)).collect();
         let running = |loaded: Loaded| {
             let lease = loaded.task().task.lease()?.clone();
             Some(Running { lease, rank: loaded.job.value.rank(), loaded })
         };
-        let mut running: Vec<Running> = self.load(&ids).await?.into_iter().filter_map(running).collect();
+        let loaded = self.load_readable(&ids, &mut failures).await?;
+        let mut running: Vec<Running> = loaded.into_iter().filter_map(running).collect();
         let slots = self.slots_of(waiting.iter().chain(running.iter().map(|running| &running.rank))).await?;
         let mut asked = Vec::new();
         for waiting in &waiting {
@@ -82,15 +85,15 @@ impl Shared {
             }
         }
         let applied = self.commit_all(asked).await?;
-        Ok(applied.into_iter().flatten().count())
+        failures.or(applied.into_iter().flatten().count())
     }
 
     /// The first tasks of the ready queues that have waited for long and find no idle worker, the most urgent first.
-    async fn waiting(&self, now: UnixMs) -> Result<Vec<Rank>, Refusal> {
+    async fn waiting(&self, now: UnixMs, failures: &mut Failures) -> Result<Vec<Rank>, Refusal> {
         let (open, _) = self.unpaused_queues().await?;
         let first = self.store.ranges(open.iter().map(|queue| Range::first(queue.index(), 1)).collect()).await?;
         let heads = first.iter().filter_map(|first| keys::task_of_entry(first.first()?)).collect();
-        let waiting = self.load(&self.waiting_heads.long(heads, now)).await?;
+        let waiting = self.load_readable(&self.waiting_heads.long(heads, now), failures).await?;
         let mut ranks: Vec<Rank> = waiting.iter().map(|loaded| loaded.job.value.rank()).collect();
         ranks.retain(|rank| !self.sessions.any_is_idle(&rank.queue.requirements, now, self.polling_ms()));
         ranks.sort_by_key(|rank| (rank.queue.lane, rank.order()));

@@ -2,11 +2,13 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use sortinghat_proto::{JobId, Refusal, TaskId, time::UnixMs};
 
 use super::{
-    Shared, keys,
+    Shared,
+    failures::Failures,
+    keys,
     load::Versioned,
     records::{self, AcceptedRecord, JobRecord, RemainsRecord, ShardsRecord},
 };
@@ -45,16 +47,19 @@ impl Shared {
         if due.is_empty() {
             return Ok(0);
         }
-        let jobs = self.jobs(due.iter().filter_map(|entry| keys::job_of_entry(entry))).await?;
+        let mut failures = Failures::default();
+        let due = due.iter().filter_map(|entry| keys::job_of_entry(entry));
+        let jobs = self.readable_jobs(due, &mut failures).await?;
         let batches: Vec<_> = jobs.iter().map(|job| self.oblivion(job, now)).collect();
-        let batches: Vec<Option<Batch>> = stream::iter(batches).buffered(JOBS_PER_ROUND).try_collect().await?;
+        let batches: Vec<_> = stream::iter(batches).buffered(JOBS_PER_ROUND).collect().await;
+        let batches = batches.into_iter().map(|batch| failures.pass(batch)).collect::<Result<Vec<_>, Refusal>>()?;
         let verdicts = self.store.apply(batches.into_iter().flatten().collect()).await?;
         if verdicts.iter().any(|verdict| !matches!(verdict, Verdict::Applied(_))) {
             jobs.iter().for_each(|job| self.collections.doubt(&job.value.tenant));
         }
         let forgotten = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Applied(_))).count();
         metrics::counter!("sortinghat_jobs_forgotten_total").increment(forgotten as u64);
-        Ok(forgotten)
+        failures.or(forgotten)
     }
 
     /// The batch that forgets a job, its key and what its shards shared, and notes what is left; `None` while the job is needed.

@@ -16,11 +16,11 @@ use sortinghat_proto::{
 use super::{
     Shared,
     change::{Change, open_queue},
+    failures::Failures,
     keys,
     ledger::Ledger,
     load::Versioned,
     records::{self, EventRecord, JobRecord, ShardStage, ShardTally, ShardsRecord, TaskRecord},
-    sweeps::Failures,
 };
 use crate::{
     queue::{Event, Phase, Task},

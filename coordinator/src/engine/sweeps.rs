@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
+use metrics::Counter;
 use sortinghat_proto::{Refusal, TaskId, time::UnixMs, v1::ErrorCode};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, Shared, change::Change, keys};
+use super::{Engine, Shared, change::Change, failures::Failures, keys};
 use crate::{
     queue::{Event, Phase},
     store::Range,
@@ -90,31 +91,6 @@ impl ExpiryGrace {
 
     fn grace(&self) -> MutexGuard<'_, Grace> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What went wrong with independent things that are done in turn.
-#[derive(Debug, Default)]
-pub(super) struct Failures {
-    first: Option<Refusal>,
-}
-
-impl Failures {
-    /// The result of one of them, and nothing if it failed: that keeps none of the others from being done. Only without the store no
-    /// other would work either.
-    pub(super) fn pass<T: Default>(&mut self, result: Result<T, Refusal>) -> Result<T, Refusal> {
-        match result {
-            Err(refusal) if refusal.code != ErrorCode::StorageUnavailable => {
-                self.first.get_or_insert(refusal);
-                Ok(T::default())
-            }
-            result => result,
-        }
-    }
-
-    /// The first failure, or else what all of them came to.
-    pub(super) fn or<T>(self, all: T) -> Result<T, Refusal> {
-        self.first.map_or(Ok(all), Err)
     }
 }
 
@@ -212,30 +188,28 @@ impl Shared {
             return Ok(0);
         }
         let due = Range::first(keys::LEASES, TASKS_PER_ROUND).until(keys::after_time(now));
-        let expired = self
-            .sweep_tasks(due, now, |change| {
-                let deadline = change.task().task.lease().map(|lease| lease.deadline);
-                let after_outage = deadline.is_some_and(|deadline| deadline <= grace_until);
-                Event::Expire { after_outage }
-            })
-            .await?;
-        metrics::counter!("sortinghat_leases_expired_total").increment(expired as u64);
-        Ok(expired)
+        let expired = metrics::counter!("sortinghat_leases_expired_total");
+        self.sweep_tasks(due, now, expired, |change| {
+            let deadline = change.task().task.lease().map(|lease| lease.deadline);
+            let after_outage = deadline.is_some_and(|deadline| deadline <= grace_until);
+            Event::Expire { after_outage }
+        })
+        .await
     }
 
     /// Makes the tasks claimable whose wait is over.
     async fn release_due(&self, now: UnixMs) -> Result<usize, Refusal> {
         let due = Range::first(keys::DELAYED, TASKS_PER_ROUND).until(keys::after_time(now));
-        let released = self.sweep_tasks(due, now, |_| Event::Due).await?;
-        metrics::counter!("sortinghat_task_retries_total").increment(released as u64);
-        Ok(released)
+        self.sweep_tasks(due, now, metrics::counter!("sortinghat_task_retries_total"), |_| Event::Due).await
     }
 
-    /// Lets an event happen to each task of an index range; those that have moved on meanwhile are left alone.
+    /// Lets an event happen to each task of an index range, and counts these; those that have moved on meanwhile are left alone, and one
+    /// that cannot be read is the error once the others are done.
     async fn sweep_tasks(
         &self,
         range: Range,
         now: UnixMs,
+        counter: Counter,
         event: impl Fn(&Change<'_>) -> Event + Send,
     ) -> Result<usize, Refusal> {
         let entries = self.store.range(range).await?;
@@ -243,7 +217,8 @@ impl Shared {
             return Ok(0);
         }
         let ids: Vec<TaskId> = entries.iter().filter_map(|entry| keys::task_of_entry(entry)).collect();
-        let loaded = self.load(&ids).await?;
+        let mut failures = Failures::default();
+        let loaded = self.load_readable(&ids, &mut failures).await?;
         let mut changes = Vec::with_capacity(loaded.len());
         let mut tasks = Vec::with_capacity(loaded.len());
         for loaded in &loaded {
@@ -258,7 +233,9 @@ impl Shared {
         }
         let applied = self.commit_all(changes).await?;
         let applied = tasks.iter().zip(applied).filter(|(_, applied)| applied.is_some());
-        Ok(applied.inspect(|(task, _)| self.progress.clear(task)).count())
+        let swept = applied.inspect(|(task, _)| self.progress.clear(task)).count();
+        counter.increment(swept as u64);
+        failures.or(swept)
     }
 
     async fn measure_queue(&self) -> Result<(), Refusal> {

@@ -24,6 +24,20 @@ async fn run(world: &World, worker: &mut Worker, manifest: &[u8]) {
 }
 
 #[tokio::test]
+async fn a_job_that_cannot_be_read_keeps_no_other_from_being_forgotten() {
+    let world = world().await;
+    let mut worker = Worker::new("w1", 1);
+    let (unreadable, old) = (world.submit(ingest()).await, world.submit(ingest()).await);
+    run(&world, &mut worker, b"a").await;
+    run(&world, &mut worker, b"b").await;
+    world.spoil(&format!("job:{unreadable}")).await;
+    world.clock.advance_ms(KEPT_MS);
+    world.engine.sweep().await.expect_err("it meets an unreadable record");
+    assert!(!world.holds(&format!("job:{old}")).await);
+    assert!(world.holds(&format!("job:{unreadable}")).await, "guessing would lose it");
+}
+
+#[tokio::test]
 async fn a_job_is_forgotten_with_its_history_and_its_key_and_what_it_made_stays() {
     let world = world().await;
     let keyed = v1::SubmitJobRequest { idempotency_key: "nightly".into(), ..request(ingest()) };

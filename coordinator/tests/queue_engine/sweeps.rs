@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sortinghat_coordinator::engine::Settings;
-use sortinghat_proto::v1;
+use sortinghat_proto::v1::{self, JobState};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -76,4 +76,17 @@ async fn a_lease_that_cannot_be_read_keeps_no_other_sweep_from_its_work() {
     let refusal = world.engine.sweep().await.expect_err("something is wrong");
     assert!(refusal.message.contains("cannot be read"), "{refusal:?}");
     assert!(world.index("delayed").await.is_empty(), "it was released all the same");
+}
+
+#[tokio::test]
+async fn a_lease_that_cannot_be_read_keeps_no_other_lease_from_running_out() {
+    let world = World::new().await;
+    let (unreadable, lost) = (world.submit(ingest()).await, world.submit(ingest()).await);
+    Worker::new("w1", 1).start(&world.engine).await;
+    Worker::new("w2", 1).start(&world.engine).await;
+    world.spoil(&format!("job:{unreadable}")).await;
+    world.clock.advance_ms(LEASE_MS + 1);
+    let refusal = world.engine.sweep().await.expect_err("something is wrong");
+    assert!(refusal.message.contains("cannot be read"), "{refusal:?}");
+    assert_eq!(world.state(&lost).await, JobState::Queued);
 }

@@ -47,6 +47,17 @@ async fn a_job_that_waits_past_its_deadline_fails_and_its_children_with_it() {
 }
 
 #[tokio::test]
+async fn a_job_that_cannot_be_read_keeps_no_other_from_missing_its_deadline() {
+    let world = World::new().await;
+    let unreadable = world.accept(timed(&world, 0, 1_000)).await.expect("accepted").id;
+    let late = world.accept(timed(&world, 0, 2_000)).await.expect("accepted").id.parse().expect("a job id");
+    world.spoil(&format!("job:{unreadable}")).await;
+    world.clock.advance_ms(2_000);
+    world.engine.sweep().await.expect_err("it meets an unreadable record");
+    assert_eq!(world.state(&late).await, JobState::Failed);
+}
+
+#[tokio::test]
 async fn a_job_that_runs_past_its_deadline_is_stopped_and_fails_because_of_it() {
     let world = World::new().await;
     let id = world.accept(timed(&world, 0, 3_000)).await.expect("accepted").id.parse().expect("a job id");

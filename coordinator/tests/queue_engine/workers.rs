@@ -223,6 +223,20 @@ async fn a_ready_task_that_cannot_be_read_costs_no_worker_what_it_has_done() {
 }
 
 #[tokio::test]
+async fn a_ready_task_that_cannot_be_read_is_passed_over() {
+    let world = World::new().await;
+    let unreadable = world.submit(ingest()).await;
+    world.spoil(&format!("job:{unreadable}")).await;
+    let mut worker = Worker::new("w1", 1);
+    for _ in 0..2 {
+        world.clock.advance_ms(1);
+        let job = world.submit(ingest()).await;
+        assert_eq!(worker.start(&world.engine).await.job_id, job.as_str());
+        worker.end(&world.engine, success(b"dataset")).await;
+    }
+}
+
+#[tokio::test]
 async fn what_another_coordinator_has_changed_of_a_running_job_is_not_undone() {
     let world = World::new().await;
     let other = world.beside(settings());
