@@ -144,9 +144,10 @@ impl Shared {
         Ok(loaded.collect())
     }
 
-    /// [`load`](Self::load), by the tasks' ids.
-    pub(super) async fn load_by_id(&self, ids: &[TaskId]) -> Result<HashMap<TaskId, Loaded>, Refusal> {
-        Ok(by_id(self.load(ids).await?))
+    /// Reads tasks that a worker holds and does not report. One that cannot be decoded is found by a sweep once its lease is over, and
+    /// until then is no reason to have no work for the worker.
+    pub(super) async fn load_held(&self, ids: &[TaskId]) -> Result<Vec<Loaded>, Refusal> {
+        self.load_readable(ids, &mut Failures::default()).await
     }
 
     async fn load_shards<'i>(

@@ -16,7 +16,7 @@ use tokio::{task::JoinHandle, time::Instant};
 use super::{
     Engine, Shared,
     claim::{Claimant, Ready},
-    load::Loaded,
+    load::{Loaded, by_id},
 };
 
 /// A task that took no longer takes no time, and a message that comes later was not expected.
@@ -110,9 +110,10 @@ impl Shared {
             return Ok(HashMap::new());
         }
         let reported: Vec<TaskId> = reported.iter().cloned().collect();
-        let (mut loaded, held) = future::try_join(self.load_by_id(&reported), self.held_tasks(worker)).await?;
+        let (loaded, held) = future::try_join(self.load(&reported), self.held_tasks(worker)).await?;
+        let mut loaded = by_id(loaded);
         let others: Vec<TaskId> = held.into_iter().filter(|task| reported.binary_search(task).is_err()).collect();
-        loaded.extend(self.load_by_id(&others).await?);
+        loaded.extend(by_id(self.load_held(&others).await?));
         Ok(loaded)
     }
 }

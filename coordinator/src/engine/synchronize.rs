@@ -244,7 +244,7 @@ impl Shared {
     async fn held_with_claims(&self, message: &Message) -> Result<Vec<Held>, Refusal> {
         let worker = &message.worker.id;
         let tasks = self.held_tasks(worker).await?;
-        let held = self.load(&tasks).await?;
+        let held = self.load_held(&tasks).await?;
         let held = held.into_iter().map(Holding::from);
         let mut held: Vec<Held> = held.filter_map(|holding| Held::of(worker, holding)).collect();
         let capacity = message.capacity(held.iter().map(|held| &held.name));

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use futures::stream;
 use sortinghat_proto::{
     Digest, ObjectRef, failure_of_status, limits,
@@ -128,6 +130,10 @@ async fn what_nothing_refers_to_any_more_is_removed_after_a_while_and_may_be_upl
     let request = FindMissingObjectsRequest { digests: vec![photo.to_string()] };
     let response = client.artifacts.find_missing_objects(request).await.expect("allowed").into_inner();
     assert_eq!(response.missing, [photo.to_string()]);
-    client.upload(b"photo").await;
+    // It is gone before that is noted, and until then an upload is asked to come again.
+    while let Err(refusal) = client.try_upload(b"photo").await {
+        assert!(refusal.code() == Code::Unavailable && refusal.message().contains("try again"), "{refusal:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     client.read(&photo).await.expect("it is there again");
 }

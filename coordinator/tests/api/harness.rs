@@ -152,11 +152,16 @@ pub(crate) fn upload_messages(header: ObjectRef, content: &[u8], piece_bytes: us
 impl Client {
     /// Uploads `content`.
     pub(crate) async fn upload(&mut self, content: &[u8]) -> ObjectRef {
+        self.try_upload(content).await.expect("accepted")
+    }
+
+    /// Uploads `content`, if that is accepted.
+    pub(crate) async fn try_upload(&mut self, content: &[u8]) -> Result<ObjectRef, Status> {
         let object = ObjectRef::of(content);
         let messages = upload_messages(object.clone(), content, 1 << 20);
-        let stored = self.artifacts.upload_object(futures::stream::iter(messages)).await.expect("accepted");
+        let stored = self.artifacts.upload_object(futures::stream::iter(messages)).await?;
         assert_eq!(stored.into_inner().object, Some(object.clone().into()));
-        object
+        Ok(object)
     }
 
     /// An object's content, in the pieces in which it comes.

@@ -237,6 +237,23 @@ async fn a_ready_task_that_cannot_be_read_is_passed_over() {
 }
 
 #[tokio::test]
+async fn a_worker_whose_task_cannot_be_read_any_more_gets_others_once_it_has_given_up() {
+    let world = World::new().await;
+    let unreadable = world.submit(ingest()).await;
+    let mut worker = Worker::new("w1", 1);
+    worker.start(&world.engine).await;
+    world.spoil(&format!("job:{unreadable}")).await;
+    world.engine.synchronize(worker.request.clone()).await.expect_err("another coordinator may be able to read it");
+    let next = world.submit(ingest()).await;
+    // What it says once its lease has ended.
+    worker.request.leases.clear();
+    worker.request.free_slots = 1;
+    assert_eq!(worker.start(&world.engine).await.job_id, next.as_str());
+    worker.end(&world.engine, success(b"dataset")).await;
+    assert_eq!(world.state(&next).await, JobState::Succeeded);
+}
+
+#[tokio::test]
 async fn what_another_coordinator_has_changed_of_a_running_job_is_not_undone() {
     let world = World::new().await;
     let other = world.beside(settings());
