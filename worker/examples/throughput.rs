@@ -4,7 +4,8 @@
 //! Decodes and resizes the first 320 PNG and JPEG files below DIR. Then trains EfficientNet-Lite0 and asks it and resnet34,
 //! batches of 64 at 224 pixels, in turns as PyTorch does unless told otherwise (NCHW, f32, glibc's malloc as it is) and as
 //! jobs do (NHWC, freed memory kept, the precision that jobs choose, their settings of MKL and OpenMP). Such settings belong
-//! to a process: each turn is one of its own. Pixels and weights are random: they change no time. Both sides fold normalisation into convolutions.
+//! to a process: each turn is one of its own. Pixels and weights are random: they change no time. Both sides fold
+//! normalisation into convolutions.
 
 use std::{
     env,
