@@ -1,4 +1,4 @@
-//! Which device computes, in which precision, on how many threads, with which allocator settings.
+//! Which device computes, in which precision, on how many threads, with which settings of the allocator and of libtorch's libraries.
 #![allow(unsafe_code, reason = "dlopen and mallopt; each block states why it is sound")]
 
 use std::env;

@@ -195,8 +195,8 @@ impl Claims {
 }
 
 impl Shared {
-    /// [`claim`](Self::claim), which gives nothing where it fails for another reason than the store: one ready task that cannot be read
-    /// is no reason to refuse what a worker says of those that it holds.
+    /// [`claim`](Self::claim), which gives nothing where it fails for another reason than the store: a queue that cannot be read is no
+    /// reason to refuse what a worker says of the tasks that it holds.
     pub(super) async fn claim_if_possible(
         &self,
         claimant: &Claimant,

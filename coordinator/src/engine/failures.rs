@@ -1,3 +1,5 @@
+//! Doing all that can be done of independent things, and still saying what could not.
+
 use sortinghat_proto::{Refusal, v1::ErrorCode};
 
 /// What went wrong with independent things that are done in turn.

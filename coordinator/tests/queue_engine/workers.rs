@@ -210,16 +210,17 @@ async fn a_worker_that_is_silent_for_a_lease_is_not_listed() {
 }
 
 #[tokio::test]
-async fn a_ready_task_that_cannot_be_read_costs_no_worker_what_it_has_done() {
+async fn a_queue_that_cannot_be_read_costs_no_worker_what_it_has_done() {
     let world = World::new().await;
     let done = world.submit(ingest()).await;
     let mut worker = Worker::new("w1", 1);
     worker.start(&world.engine).await;
-    let unreadable = world.submit(ingest()).await;
-    world.spoil(&format!("job:{unreadable}")).await;
+    let waiting = world.submit(ingest()).await;
+    world.plant(&format!("queue:{}", world.tenant), "unreadable", Vec::new()).await;
     worker.end(&world.engine, success(b"dataset")).await;
     assert_eq!(world.state(&done).await, JobState::Succeeded);
     assert!(worker.request.leases.is_empty(), "it was acknowledged");
+    assert_eq!(world.state(&waiting).await, JobState::Queued, "whether it may start is not known");
 }
 
 #[tokio::test]
