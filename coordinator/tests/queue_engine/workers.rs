@@ -217,6 +217,7 @@ async fn a_queue_that_cannot_be_read_costs_no_worker_what_it_has_done() {
     worker.start(&world.engine).await;
     let waiting = world.submit(ingest()).await;
     world.plant(&format!("queue:{}", world.tenant), "unreadable", Vec::new()).await;
+    worker.request.free_slots = 1;
     worker.end(&world.engine, success(b"dataset")).await;
     assert_eq!(world.state(&done).await, JobState::Succeeded);
     assert!(worker.request.leases.is_empty(), "it was acknowledged");
