@@ -65,6 +65,14 @@ impl Authenticator {
         }
     }
 
+    /// Whether users of more than one tenant may call.
+    pub fn has_several_tenants(&self) -> bool {
+        match self {
+            Self::Open => false,
+            Self::Tokens(credentials) => credentials.has_several_tenants(),
+        }
+    }
+
     /// The caller whose token is in `headers`.
     ///
     /// # Errors

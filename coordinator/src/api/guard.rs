@@ -19,7 +19,7 @@ use super::{
     places::Places,
     record::{CallRecord, RecordedBody},
 };
-use crate::auth::{Authenticator, Caller};
+use crate::auth::{Authenticator, Caller, Role};
 
 /// Puts every call of the server behind the guard.
 #[derive(Debug, Clone)]
@@ -30,13 +30,16 @@ pub(crate) struct GuardLayer {
 #[derive(Debug)]
 struct Guard {
     authenticator: Authenticator,
+    /// By users of several tenants.
+    is_shared: bool,
     places: Places,
 }
 
 impl GuardLayer {
     /// A guard that tells callers apart by `authenticator`.
     pub(super) fn new(authenticator: Authenticator) -> Self {
-        Self { guard: Arc::new(Guard { authenticator, places: Places::default() }) }
+        let is_shared = authenticator.has_several_tenants();
+        Self { guard: Arc::new(Guard { authenticator, is_shared, places: Places::default() }) }
     }
 }
 
@@ -97,11 +100,14 @@ impl Service<http::Request<Body>> for Guarded {
             "call", method = method.short_name(), tenant = %caller.tenant, role = caller.role.as_str(),
             job = tracing::field::Empty
         );
+        // Workers serve all tenants.
+        let shares = self.guard.is_shared && caller.role != Role::Worker;
+        let tenant = shares.then(|| caller.tenant.clone());
         request.extensions_mut().insert(caller);
         let (guard, mut inner) = (self.guard.clone(), self.inner.clone());
         Box::pin(
             async move {
-                let place = match guard.places.take(method.class).await {
+                let place = match guard.places.take(method.class, tenant).await {
                     Ok(place) => place,
                     Err(status) => {
                         record.ended(status.code());
@@ -131,34 +137,71 @@ fn defect() -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use axum::{Router, routing::post};
-    use sortinghat_proto::limits;
+    use futures::poll;
+    use sortinghat_proto::{Digest, limits};
     use tonic::Code;
 
     use super::*;
+    use crate::auth::Credentials;
 
     const PATH: &str = "/sortinghat.v1.JobService/GetJob";
 
     /// A service with one method that does what `handler` does.
-    fn guarded<F>(handler: fn() -> F) -> Guarded
+    fn guarded<F>(authenticator: Authenticator, handler: fn() -> F) -> Guarded
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let routes = Routes::from(Router::new().route(PATH, post(handler)));
-        GuardLayer::new(Authenticator::Open).layer(routes)
+        GuardLayer::new(authenticator).layer(routes)
     }
 
-    async fn call(service: &mut Guarded) -> Code {
-        let request = http::Request::post(PATH).body(Body::empty()).expect("a request");
-        let Ok(response) = service.call(request).await;
+    async fn call(service: &mut Guarded, token: &str) -> Code {
+        let request = http::Request::post(PATH).header("authorization", format!("Bearer {token}"));
+        let Ok(response) = service.call(request.body(Body::empty()).expect("a request")).await;
         Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
+    }
+
+    /// Lets in whoever has the name of a tenant as a token.
+    fn tenants(names: &[&str]) -> Authenticator {
+        let line = |name: &&str| {
+            format!("[[tokens]]\nsha256 = '{}'\ntenant = '{name}'\nrole = 'user'\n", Digest::of(name.as_bytes()))
+        };
+        Authenticator::Tokens(Credentials::parse(&names.iter().map(line).collect::<String>()).expect("valid"))
     }
 
     #[tokio::test]
     async fn a_defect_in_a_handler_ends_its_call_and_nothing_else() {
-        let mut service = guarded(|| async { panic!("a defect") });
+        let mut service = guarded(Authenticator::Open, || async { panic!("a defect") });
         for _ in 0..=limits::MAX_BRIEF_CALLS_IN_FLIGHT {
-            assert_eq!(call(&mut service).await, Code::Internal, "its place is free again");
+            assert_eq!(call(&mut service, "").await, Code::Internal, "its place is free again");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_of_several_tenants_leaves_room_to_the_others_and_a_lone_one_has_it_all() {
+        let all = limits::MAX_BRIEF_CALLS_IN_FLIGHT;
+        for (authenticator, places) in
+            [(Authenticator::Open, all), (tenants(&["a"]), all), (tenants(&["a", "b"]), all / 4 * 3)]
+        {
+            let service = guarded(authenticator, pending);
+            let begin = |token: &'static str| {
+                let mut service = service.clone();
+                Box::pin(async move { call(&mut service, token).await })
+            };
+            let mut held = Vec::new();
+            let refused = loop {
+                let mut call = begin("a");
+                match poll!(&mut call) {
+                    Poll::Pending => held.push(call),
+                    Poll::Ready(code) => break code,
+                }
+            };
+            assert_eq!((held.len(), refused), (places, Code::ResourceExhausted));
+            let is_let_in = places == all || poll!(begin("b")).is_pending();
+            assert!(is_let_in);
         }
     }
 }

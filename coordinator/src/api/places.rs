@@ -1,12 +1,13 @@
 //! Room for calls: so many of each class at a time. Whoever finds none, and gets none in a moment, is refused before its message is read.
+//! Where tenants share the coordinator, none of them gets all of the room: whoever sends slowly keeps its places for long.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use sortinghat_proto::{Refusal, limits, v1::ErrorCode};
+use sortinghat_proto::{Refusal, Tenant, limits, v1::ErrorCode};
 use tokio::{sync::oneshot, time::timeout};
 use tonic::Status;
 
@@ -19,6 +20,8 @@ const LONGEST_WAIT: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 struct Room {
     free: Mutex<Free>,
+    /// Places that one tenant may have where several share the room.
+    of_a_tenant: usize,
     /// Calls that may wait for a place.
     waiting: usize,
     /// When to come back if all is taken, on average.
@@ -28,21 +31,63 @@ struct Room {
 #[derive(Debug)]
 struct Free {
     places: usize,
+    /// Places of each tenant that shares the room.
+    taken: HashMap<Tenant, usize>,
     /// Calls that wait for one, the newest last.
-    waiting: VecDeque<oneshot::Sender<Place>>,
+    waiting: VecDeque<Waiting>,
+}
+
+/// A call that waits.
+#[derive(Debug)]
+struct Waiting {
+    tenant: Option<Tenant>,
+    place: oneshot::Sender<Place>,
 }
 
 impl Free {
-    /// Who gets a place; the newest if more than so many wait.
-    fn next(&mut self, many: usize) -> Option<oneshot::Sender<Place>> {
-        if self.waiting.len() > many { self.waiting.pop_back() } else { self.waiting.pop_front() }
+    /// Takes a place, if there is one for this tenant, which may have so many.
+    fn take(&mut self, tenant: Option<&Tenant>, most: usize) -> bool {
+        let is_free = self.places > 0 && self.may_have(tenant, most);
+        if is_free {
+            self.places -= 1;
+            if let Some(tenant) = tenant {
+                *self.taken.entry(tenant.clone()).or_default() += 1;
+            }
+        }
+        is_free
+    }
+
+    fn may_have(&self, tenant: Option<&Tenant>, most: usize) -> bool {
+        tenant.and_then(|tenant| self.taken.get(tenant)).is_none_or(|taken| *taken < most)
+    }
+
+    fn give_back(&mut self, tenant: Option<&Tenant>) {
+        self.places += 1;
+        if let Some((tenant, taken)) = tenant.and_then(|tenant| self.taken.get_mut(tenant).map(|taken| (tenant, taken)))
+        {
+            *taken -= 1;
+            if *taken == 0 {
+                self.taken.remove(tenant);
+            }
+        }
+    }
+
+    /// Who gets the next place, of those who may have one; the newest if more than `many` wait.
+    fn next(&mut self, many: usize, most: usize) -> Option<Waiting> {
+        let may_have = |waiting: &Waiting| self.may_have(waiting.tenant.as_ref(), most);
+        let next = if self.waiting.len() > many {
+            self.waiting.iter().rposition(may_have)
+        } else {
+            self.waiting.iter().position(may_have)
+        };
+        self.waiting.remove(next?)
     }
 }
 
 impl Room {
     fn new(places: usize, waiting: usize, pause: Duration) -> Arc<Self> {
-        let free = Mutex::new(Free { places, waiting: VecDeque::new() });
-        Arc::new(Self { free, waiting, pause })
+        let free = Mutex::new(Free { places, taken: HashMap::new(), waiting: VecDeque::new() });
+        Arc::new(Self { free, of_a_tenant: places - places / 4, waiting, pause })
     }
 
     fn free(&self) -> MutexGuard<'_, Free> {
@@ -50,32 +95,32 @@ impl Room {
     }
 
     /// A place, or where one may come from.
-    fn enter(self: &Arc<Self>) -> Result<Place, oneshot::Receiver<Place>> {
+    fn enter(self: &Arc<Self>, tenant: Option<Tenant>) -> Result<Place, oneshot::Receiver<Place>> {
         let mut free = self.free();
-        if free.places > 0 {
-            free.places -= 1;
-            return Ok(Place(Some(self.clone())));
+        if free.take(tenant.as_ref(), self.of_a_tenant) {
+            return Ok(Place(Some(Taken { room: self.clone(), tenant })));
         }
         let (sender, place) = oneshot::channel();
-        free.waiting.push_back(sender);
+        free.waiting.push_back(Waiting { tenant, place: sender });
         if free.waiting.len() > self.waiting {
             free.waiting.pop_front();
         }
         Err(place)
     }
 
-    /// Gives a place that is free to whoever came first. Where so many wait that most will be refused, to whoever came last: else all who are
-    /// let in would have waited as long as they may.
-    fn give(self: &Arc<Self>) {
+    /// Takes a place back and gives it to whoever came first. Where so many wait that most will be refused, to whoever came last: else all
+    /// who are let in would have waited as long as they may.
+    fn give(self: &Arc<Self>, tenant: Option<&Tenant>) {
         let mut free = self.free();
-        while let Some(waiting) = free.next(self.waiting / 2) {
-            match waiting.send(Place(Some(self.clone()))) {
+        free.give_back(tenant);
+        while let Some(Waiting { tenant, place }) = free.next(self.waiting / 2, self.of_a_tenant) {
+            free.take(tenant.as_ref(), self.of_a_tenant);
+            match place.send(Place(Some(Taken { room: self.clone(), tenant }))) {
                 Ok(()) => return,
                 // Its caller has gone.
-                Err(mut place) => place.0 = None,
+                Err(mut place) => free.give_back(place.0.take().and_then(|taken| taken.tenant).as_ref()),
             }
         }
-        free.places += 1;
     }
 
     fn refusal(&self) -> Status {
@@ -99,12 +144,18 @@ pub(super) struct Places {
 
 /// A call's place, free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place(Option<Arc<Room>>);
+pub(super) struct Place(Option<Taken>);
+
+#[derive(Debug)]
+struct Taken {
+    room: Arc<Room>,
+    tenant: Option<Tenant>,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(room) = self.0.take() {
-            room.give();
+        if let Some(Taken { room, tenant }) = self.0.take() {
+            room.give(tenant.as_ref());
         }
     }
 }
@@ -127,8 +178,8 @@ impl Default for Places {
 }
 
 impl Places {
-    /// A place, or the refusal that says when to come back.
-    pub(super) async fn take(&self, class: Class) -> Result<Place, Status> {
+    /// A place, or the refusal that says when to come back. `tenant` is the caller's, if it shares the coordinator with others.
+    pub(super) async fn take(&self, class: Class, tenant: Option<Tenant>) -> Result<Place, Status> {
         let room = match class {
             Class::Submit => &self.submits,
             Class::BulkSubmit => &self.bulk_submits,
@@ -137,7 +188,7 @@ impl Places {
             Class::Watch => &self.watches,
             Class::Worker => &self.workers,
         };
-        let place = match room.enter() {
+        let place = match room.enter(tenant) {
             Ok(place) => return Ok(place),
             Err(place) => timeout(LONGEST_WAIT, place).await.ok().and_then(Result::ok),
         };
@@ -154,7 +205,7 @@ mod tests {
 
     async fn all_of(places: &Places, class: Class) -> Vec<Place> {
         let mut taken = Vec::new();
-        while let Ok(place) = places.take(class).await {
+        while let Ok(place) = places.take(class, None).await {
             taken.push(place);
         }
         taken
@@ -163,7 +214,7 @@ mod tests {
     /// A call of many jobs that comes now.
     async fn bulk_call(places: &Arc<Places>) -> JoinHandle<Result<Place, Status>> {
         let places = places.clone();
-        let call = tokio::spawn(async move { places.take(Class::BulkSubmit).await });
+        let call = tokio::spawn(async move { places.take(Class::BulkSubmit, None).await });
         tokio::task::yield_now().await;
         call
     }
@@ -173,14 +224,14 @@ mod tests {
         let places = Places::default();
         let taken = all_of(&places, Class::Submit).await;
         assert_eq!(taken.len(), limits::MAX_SUBMITS_IN_FLIGHT);
-        let refused = places.take(Class::Submit).await.expect_err("no place is left");
+        let refused = places.take(Class::Submit, None).await.expect_err("no place is left");
         let pause = retry_after(&refused).expect("it says when to come back");
         assert!((50..=150).contains(&pause.as_millis()), "{pause:?}");
         for class in [Class::BulkSubmit, Class::Brief, Class::Transfer, Class::Watch, Class::Worker] {
-            places.take(class).await.expect("has its own");
+            places.take(class, None).await.expect("has its own");
         }
         drop(taken);
-        places.take(Class::Submit).await.expect("free again");
+        places.take(Class::Submit, None).await.expect("free again");
     }
 
     #[tokio::test(start_paused = true)]
@@ -224,5 +275,39 @@ mod tests {
         last.await.expect_err("its caller is gone");
         tokio::task::yield_now().await;
         assert!(waiting.last().expect("they wait").is_finished());
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_tenant_that_keeps_its_places_leaves_some_to_the_others() {
+        let places = Arc::new(Places::default());
+        let call = async |name: &str| {
+            let (places, tenant) = (places.clone(), name.parse().expect("a tenant"));
+            let call = tokio::spawn(async move { places.take(Class::BulkSubmit, Some(tenant)).await });
+            tokio::task::yield_now().await;
+            call
+        };
+        let mut slow = Vec::new();
+        let refused = loop {
+            match call("slow").await.await.expect("no panic") {
+                Ok(place) => slow.push(place),
+                Err(refused) => break refused,
+            }
+        };
+        assert!(retry_after(&refused).is_some());
+        let others = limits::MAX_BULK_SUBMITS_IN_FLIGHT - slow.len();
+        assert!(others > 0);
+        let mut quick = Vec::new();
+        for _ in 0..others {
+            quick.push(call("quick").await.await.expect("no panic").expect("it has a place"));
+        }
+        let (first, second) = (call("slow").await, call("quick").await);
+        quick.pop();
+        tokio::task::yield_now().await;
+        assert!(!first.is_finished(), "it has as many as it may");
+        let place = second.await.expect("no panic").expect("it came later, and has fewer");
+        slow.pop();
+        first.await.expect("no panic").expect("its tenant has given one back");
+        drop((place, quick, slow));
+        let free = places.bulk_submits.free();
+        assert_eq!((free.places, free.taken.len()), (limits::MAX_BULK_SUBMITS_IN_FLIGHT, 0));
     }
 }

@@ -126,6 +126,12 @@ impl Credentials {
         &self.weights
     }
 
+    /// Whether users of more than one tenant may call.
+    pub(super) fn has_several_tenants(&self) -> bool {
+        let mut users = self.tokens.iter().filter(|token| token.role != Role::Worker);
+        users.next().is_some_and(|first| users.any(|other| other.tenant != first.tenant))
+    }
+
     /// The caller with this token. Takes the same time wherever the token differs, and looks at every line.
     pub(super) fn find(&self, token: &str) -> Option<Caller> {
         let shown = Digest::of(token.as_bytes());
@@ -144,7 +150,12 @@ mod tests {
     use super::*;
 
     fn line(token: &str, role: &str) -> String {
-        format!("[[tokens]]\nsha256 = '{}'\ntenant = 'a'\nrole = '{role}'\n", Digest::of(token.as_bytes()))
+        line_of("a", token, role)
+    }
+
+    fn line_of(tenant: &str, token: &str, role: &str) -> String {
+        let hash = Digest::of(token.as_bytes());
+        format!("[[tokens]]\nsha256 = '{hash}'\ntenant = '{tenant}'\nrole = '{role}'\n")
     }
 
     #[test]
@@ -152,6 +163,18 @@ mod tests {
         let credentials = Credentials::parse(&(line("one", "user") + &line("two", "worker"))).expect("valid");
         assert_eq!(credentials.find("two").expect("known").role, Role::Worker);
         assert_eq!(credentials.find("three"), None);
+    }
+
+    #[test]
+    fn tenants_of_workers_do_not_count() {
+        let is_shared = |others: &str| {
+            Credentials::parse(&(line("one", "user") + &line("two", "admin") + others))
+                .expect("valid")
+                .has_several_tenants()
+        };
+        assert!(!is_shared(""));
+        assert!(!is_shared(&line_of("infrastructure", "three", "worker")));
+        assert!(is_shared(&line_of("b", "three", "user")));
     }
 
     #[test]

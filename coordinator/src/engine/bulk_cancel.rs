@@ -1,10 +1,5 @@
 //! Cancelling many jobs at once: one record is flipped, which claims and completions check; a sweep does the rest.
 
-use std::{
-    collections::HashSet,
-    sync::{Mutex, PoisonError},
-};
-
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sortinghat_proto::{
     JobId, Refusal, Tenant,
@@ -33,20 +28,6 @@ const JOBS_PER_ROUND: usize = 200;
 const CANCELS_AT_A_TIME: usize = 64;
 /// The states in which a job can be cancelled.
 const OPEN_STATES: [JobState; 3] = [JobState::Blocked, JobState::Queued, JobState::Running];
-
-/// Tenants whose cancellation cannot go on, so that it is said once and not in every round.
-#[derive(Debug, Default)]
-pub(super) struct FailingCancellations(Mutex<HashSet<Tenant>>);
-
-impl FailingCancellations {
-    fn is_new(&self, tenant: &Tenant) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone())
-    }
-
-    fn mended(&self, tenant: &Tenant) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant);
-    }
-}
 
 /// How far bulk cancellations came in one round.
 #[derive(Debug, Clone, Copy, Default)]
@@ -165,15 +146,11 @@ impl Shared {
         for tenant in tenants.iter().filter_map(|tenant| tenant.parse().ok()) {
             match self.cancel_next(&tenant).await {
                 Ok(reached) => {
-                    self.failing_cancellations.mended(&tenant);
                     all.jobs += reached.jobs;
                     all.pages += reached.pages;
                 }
                 Err(refusal) if refusal.code == ErrorCode::StorageUnavailable => return Err(refusal),
-                Err(refusal) if self.failing_cancellations.is_new(&tenant) => {
-                    tracing::error!(%tenant, %refusal, "a bulk cancellation cannot go on");
-                }
-                Err(_) => {}
+                Err(refusal) => self.said.error(&refusal, &format!("a bulk cancellation of {tenant} cannot go on")),
             }
         }
         metrics::counter!("sortinghat_bulk_cancelled_jobs_total").increment(all.jobs as u64);

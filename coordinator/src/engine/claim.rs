@@ -7,11 +7,7 @@ use std::{
 
 use futures::future;
 use rand::{RngExt as _, rngs::StdRng};
-use sortinghat_proto::{
-    Refusal, TaskId, Tenant, WorkerId,
-    time::UnixMs,
-    v1::{self, ErrorCode},
-};
+use sortinghat_proto::{Refusal, TaskId, Tenant, WorkerId, time::UnixMs, v1};
 
 use super::{
     MAX_TRIES, Shared, bounded,
@@ -195,29 +191,11 @@ impl Claims {
 }
 
 impl Shared {
-    /// [`claim`](Self::claim), which gives nothing where it fails for another reason than the store: a queue that cannot be read is no
-    /// reason to refuse what a worker says of the tasks that it holds.
-    pub(super) async fn claim_if_possible(
-        &self,
-        claimant: &Claimant,
-        capacity: usize,
-        first: Option<Result<Option<Found<'_>>, Refusal>>,
-        companions: &mut Companions,
-    ) -> Result<Vec<Holding>, Refusal> {
-        match self.claim(claimant, capacity, first, companions).await {
-            Err(refusal) if refusal.code != ErrorCode::StorageUnavailable => {
-                metrics::counter!("sortinghat_claim_failures_total").increment(1);
-                tracing::error!(worker = %claimant.id, %refusal, "no task can be claimed");
-                Ok(Vec::new())
-            }
-            result => result,
-        }
-    }
-
     /// Leases up to `capacity` tasks to a worker, in the order of [`ClaimOrder`], and returns them. They are found in its
     /// index of held tasks from then on, whether or not the answer reaches it. What the first try has found may be given. The
-    /// companions go along with the leases, if there are any.
-    async fn claim(
+    /// companions go along with the leases, if there are any. Only a store that fails is an error: what a worker says of the tasks that
+    /// it holds is not refused because another cannot be claimed.
+    pub(super) async fn claim(
         &self,
         claimant: &Claimant,
         capacity: usize,
@@ -315,7 +293,7 @@ impl Shared {
         }
         let candidates = picked.candidates.into_iter().map(|candidate| (candidate.loaded, Some(candidate.pick)));
         let cancelled = picked.cancelled.into_iter().map(|loaded| (loaded, None));
-        let (mut changes, mut picks) = (Vec::new(), Vec::new());
+        let (mut changes, mut picks, mut failures) = (Vec::new(), Vec::new(), Failures::default());
         for (loaded, pick) in candidates.chain(cancelled) {
             let mut change = Change::new(&loaded, now);
             gates.hold(&mut change);
@@ -327,12 +305,13 @@ impl Shared {
             };
             // It may have been taken since the index was read; then a new read of the index does not show it.
             if change.happen(&event, &self.rules).is_ok()
-                && let Some(prepared) = change.prepare()?
+                && let Some(prepared) = failures.pass(change.prepare())?
             {
                 changes.push(prepared);
                 picks.push(pick);
             }
         }
+        self.pass_over(failures);
         Ok(Some(Found { changes, picks, _round: round }))
     }
 
@@ -394,11 +373,16 @@ impl Shared {
                 }
             }
         }
+        self.pass_over(failures);
+        Ok(picked)
+    }
+
+    /// Tells people of ready tasks that nobody can have.
+    fn pass_over(&self, failures: Failures) {
         if let Err(refusal) = failures.or(()) {
             metrics::counter!("sortinghat_claim_failures_total").increment(1);
-            tracing::error!(worker = %claimant.id, %refusal, "a ready task is passed over");
+            self.said.error(&refusal, "a ready task is passed over");
         }
-        Ok(picked)
     }
 
     /// Applies what was found, together with the companions.

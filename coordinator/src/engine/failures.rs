@@ -1,6 +1,16 @@
 //! Doing all that can be done of independent things, and still saying what could not.
 
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
 use sortinghat_proto::{Refusal, v1::ErrorCode};
+use tokio::time::Instant;
+
+/// How long what was said is not said again.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
 
 /// What went wrong with independent things that are done in turn.
 #[derive(Debug, Default)]
@@ -24,5 +34,21 @@ impl Failures {
     /// The first failure, or else what all of them came to.
     pub(super) fn or<T>(self, all: T) -> Result<T, Refusal> {
         self.first.map_or(Ok(all), Err)
+    }
+}
+
+/// What was said of things that fail whenever they are met, so that each is said once in a while and not every time.
+#[derive(Debug, Default)]
+pub(super) struct Said(Mutex<HashMap<String, Instant>>);
+
+impl Said {
+    /// Tells people what a failure comes to, unless that was said of the same failure a short while ago.
+    pub(super) fn error(&self, refusal: &Refusal, consequence: &str) {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        said.retain(|_, at| at.elapsed() < SAID_AGAIN);
+        if let Entry::Vacant(unsaid) = said.entry(format!("{consequence}: {}", refusal.message)) {
+            tracing::error!(%refusal, "{consequence}");
+            unsaid.insert(Instant::now());
+        }
     }
 }

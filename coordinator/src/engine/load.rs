@@ -96,8 +96,17 @@ impl Shared {
         keys: &[String],
     ) -> Result<Vec<Option<Versioned<T>>>, Refusal> {
         let mut failures = Failures::default();
-        let records = decode_readable(keys, self.store.read(keys).await?, &mut failures)?;
+        let records = self.read_readable(keys, &mut failures).await?;
         failures.or(records)
+    }
+
+    /// The same, where one that cannot be decoded counts as one that does not exist.
+    pub(super) async fn read_readable<T: DeserializeOwned>(
+        &self,
+        keys: &[String],
+        failures: &mut Failures,
+    ) -> Result<Vec<Option<Versioned<T>>>, Refusal> {
+        decode_readable(keys, self.store.read(keys).await?, failures)
     }
 
     /// Reads one record.
@@ -186,8 +195,7 @@ impl Shared {
         failures: &mut Failures,
     ) -> Result<Vec<Versioned<JobRecord>>, Refusal> {
         let keys: Vec<String> = ids.map(|id| keys::job(&id)).collect();
-        let jobs = decode_readable(&keys, self.store.read(&keys).await?, failures)?;
-        Ok(jobs.into_iter().flatten().collect())
+        Ok(self.read_readable(&keys, failures).await?.into_iter().flatten().collect())
     }
 
     /// Reads a job of this tenant. Another tenant's is as if it did not exist.

@@ -18,6 +18,7 @@ use sortinghat_proto::{
 use super::{
     Shared,
     claim::Claimant,
+    failures::Failures,
     keys,
     load::Loaded,
     records::{Input, JobRecord},
@@ -120,7 +121,7 @@ impl Board {
 pub(super) type Inputs = Vec<Digest>;
 
 impl Shared {
-    /// The inputs of tasks, in their order. Reads what parents have made, all at once, where there are any.
+    /// The inputs of tasks, in their order, as far as they are known. Reads what parents have made, all at once, where there are any.
     pub(super) async fn inputs(&self, tasks: &[Loaded]) -> Result<Vec<Inputs>, Refusal> {
         let inputs = |loaded: &Loaded| {
             let job = &loaded.job.value;
@@ -132,8 +133,11 @@ impl Shared {
             Input::Artifact { .. } => None,
         });
         let parents: Vec<String> = parents.collect();
-        let mut made =
-            if parents.is_empty() { Vec::new() } else { self.read_all::<JobRecord>(&parents).await? }.into_iter();
+        let made = match parents.as_slice() {
+            [] => Vec::new(),
+            parents => self.read_readable::<JobRecord>(parents, &mut Failures::default()).await?,
+        };
+        let mut made = made.into_iter();
         let mut manifest = |input: Input| match input {
             Input::Artifact { manifest, .. } => Some(manifest.digest),
             Input::Parent(_) => made.next().flatten()?.value.output?.manifest?.digest.parse().ok(),

@@ -79,8 +79,11 @@ impl Shared {
     /// The ready queues that may hold tasks.
     pub(super) async fn open_queues(&self) -> Result<Arc<Vec<QueueName>>, Refusal> {
         let names = self.store.range(Range::first(keys::OPEN_QUEUES, MAX_OPEN_QUEUES)).await?;
-        let queues = names.iter().map(|name| name.parse()).collect::<Result<Vec<QueueName>, Refusal>>()?;
-        let queues = Arc::new(queues);
+        let known = |name: &String| {
+            let unknown = |refusal: &_| self.said.error(refusal, &format!("no job of the ready queue {name} starts"));
+            name.parse().inspect_err(unknown).ok()
+        };
+        let queues: Arc<Vec<QueueName>> = Arc::new(names.iter().filter_map(known).collect());
         *self.last_open.0.lock().unwrap_or_else(PoisonError::into_inner) = queues.clone();
         Ok(queues)
     }

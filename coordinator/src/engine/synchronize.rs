@@ -217,7 +217,7 @@ impl Shared {
         let (steps, first) = future::join(self.steps(intakes.collect(), &leases), first).await;
         let mut steps = steps?;
         let mut companions = Companions::of(steps.iter_mut().map(|step| step.prepared.take()).collect());
-        let claimed = self.claim_if_possible(&message.worker, capacity, first, &mut companions).await?;
+        let claimed = self.claim(&message.worker, capacity, first, &mut companions).await?;
         let applied = companions.outcomes(self).await?;
         let taken = self.take_rest(steps, &leases, applied).await?;
         let acknowledged: Vec<&LeaseReport> =
@@ -248,7 +248,7 @@ impl Shared {
         let held = held.into_iter().map(Holding::from);
         let mut held: Vec<Held> = held.filter_map(|holding| Held::of(worker, holding)).collect();
         let capacity = message.capacity(held.iter().map(|held| &held.name));
-        let claimed = self.claim_if_possible(&message.worker, capacity, None, &mut Companions::default()).await?;
+        let claimed = self.claim(&message.worker, capacity, None, &mut Companions::default()).await?;
         held.extend(claimed.into_iter().filter_map(|holding| Held::of(worker, holding)));
         Ok(held)
     }

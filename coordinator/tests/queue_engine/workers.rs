@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::{
     interrupted::Interrupted,
     unsure::Odd,
-    world::{LEASE_MS, Objects, START, Worker, World, finetune, ingest, log, request, settings, success},
+    world::{LEASE_MS, Objects, START, Worker, World, crash, finetune, ingest, log, request, settings, success},
 };
 
 #[tokio::test]
@@ -210,18 +210,31 @@ async fn a_worker_that_is_silent_for_a_lease_is_not_listed() {
 }
 
 #[tokio::test]
-async fn a_queue_that_cannot_be_read_costs_no_worker_what_it_has_done() {
+async fn a_queue_that_cannot_be_read_is_paused_and_no_other_tenants_concern() {
     let world = World::new().await;
-    let done = world.submit(ingest()).await;
+    let failing = world.submit(ingest()).await;
     let mut worker = Worker::new("w1", 1);
     worker.start(&world.engine).await;
     let waiting = world.submit(ingest()).await;
     world.plant(&format!("queue:{}", world.tenant), "unreadable", Vec::new()).await;
-    worker.request.free_slots = 1;
-    worker.end(&world.engine, success(b"dataset")).await;
-    assert_eq!(world.state(&done).await, JobState::Succeeded);
+    world.clock.advance_ms(1);
+    world.submit_many(&"other".parse().expect("a tenant"), &request(ingest()), 1).await;
+    worker.end(&world.engine, crash()).await;
     assert!(worker.request.leases.is_empty(), "it was acknowledged");
-    assert_eq!(world.state(&waiting).await, JobState::Queued, "whether it may start is not known");
+    assert_eq!(worker.start(&world.engine).await.tenant, "other");
+    for id in [&failing, &waiting] {
+        assert_eq!(world.state(id).await, JobState::Queued, "whether it may start is not known");
+    }
+    let refusal = world.engine.queue(&world.tenant).await.expect_err("nobody knows");
+    assert!(refusal.message.contains("cannot be read"), "{refusal:?}");
+}
+
+#[tokio::test]
+async fn a_ready_queue_whose_name_says_nothing_keeps_no_other_job_waiting() {
+    let world = World::new().await;
+    world.plant("newer", "", vec![("open-queues".into(), "a lane of a newer version:tenant:".into())]).await;
+    let id = world.submit(ingest()).await;
+    assert_eq!(Worker::new("w1", 1).start(&world.engine).await.job_id, id.as_str());
 }
 
 #[tokio::test]
