@@ -5,7 +5,7 @@ use sortinghat_proto::{
     time::UnixMs,
     v1::{
         self, CancelJobRequest, ExplainJobRequest, ExplainJobResponse, GetJobRequest, Job, JobState, ListJobsRequest,
-        RetryJobRequest, SubmitJobRequest,
+        ListJobsResponse, RetryJobRequest, SubmitJobRequest,
     },
 };
 
@@ -113,7 +113,7 @@ impl Client {
         present(self.retry(call).await?.into_inner().job, "job")
     }
 
-    /// One page of jobs, newest first, and the token of the next page, empty on the last.
+    /// One page of jobs, newest first.
     ///
     /// # Errors
     /// [`ClientError`] if the server refuses or is lost.
@@ -122,7 +122,7 @@ impl Client {
         filter: &JobFilter,
         page_size: u32,
         page_token: &str,
-    ) -> Result<(Vec<Job>, String), ClientError> {
+    ) -> Result<ListJobsResponse, ClientError> {
         let request = ListJobsRequest {
             page_size,
             page_token: page_token.to_owned(),
@@ -133,8 +133,7 @@ impl Client {
             let (mut service, request) = (self.jobs(), request.clone());
             async move { service.list_jobs(request).await }
         };
-        let page = self.retry(call).await?.into_inner();
-        Ok((page.jobs, page.next_page_token))
+        Ok(self.retry(call).await?.into_inner())
     }
 
     /// The one job whose id starts with `prefix`.
@@ -149,12 +148,13 @@ impl Client {
         let mut matches = Vec::new();
         let mut token = String::new();
         loop {
-            let (jobs, next) = self.list_jobs(&JobFilter::default(), limits::MAX_PAGE_SIZE, &token).await?;
-            matches.extend(jobs.into_iter().map(|job| job.id).filter(|id| id.starts_with(&prefix)));
-            if next.is_empty() {
+            let page = self.list_jobs(&JobFilter::default(), limits::MAX_PAGE_SIZE, &token).await?;
+            let ids = page.jobs.into_iter().map(|job| job.id).chain(page.unreadable_job_ids);
+            matches.extend(ids.filter(|id| id.starts_with(&prefix)));
+            if page.next_page_token.is_empty() {
                 break;
             }
-            token = next;
+            token = page.next_page_token;
         }
         match matches.as_slice() {
             [id] => self.get_job(id).await,

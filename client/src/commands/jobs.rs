@@ -38,28 +38,30 @@ pub(super) async fn run(session: &Session, args: Jobs) -> Result<Exit, Failure> 
 async fn list(session: &Session, args: JobsList) -> Result<Exit, Failure> {
     let client = session.connect().await?;
     let filter = JobFilter { states: args.state.into_iter().map(state).collect(), kind: args.kind };
-    let (mut jobs, mut token) = (Vec::new(), String::new());
+    let (mut jobs, mut unreadable, mut token) = (Vec::new(), Vec::new(), String::new());
     let limit = args.limit as usize;
     while jobs.len() < limit {
         let wanted = u32::try_from(limit - jobs.len()).unwrap_or(u32::MAX).min(limits::MAX_PAGE_SIZE);
-        let (page, next) = client.list_jobs(&filter, wanted, &token).await?;
-        jobs.extend(page);
-        token = next;
+        let page = client.list_jobs(&filter, wanted, &token).await?;
+        jobs.extend(page.jobs);
+        unreadable.extend(page.unreadable_job_ids);
+        token = page.next_page_token;
         if token.is_empty() {
             break;
         }
     }
     if session.json() {
         jobs.iter().for_each(|job| session.print_json(&json::job(job)));
+        unreadable.iter().for_each(|id| session.print_json(&json::unreadable_job(id)));
         return Ok(Exit::Ok);
     }
-    if jobs.is_empty() {
+    if jobs.is_empty() && unreadable.is_empty() {
         session.hint("no jobs: `hat ingest NAME FOLDER` submits one");
         return Ok(Exit::Ok);
     }
     table::columns(
         ["job", "kind", "state", "on", "submitted", "took", "result"],
-        &jobs.iter().map(row).collect::<Vec<_>>(),
+        &jobs.iter().map(row).chain(unreadable.iter().map(unreadable_row)).collect::<Vec<_>>(),
     )
     .iter()
     .for_each(|line| print_line(line));
@@ -94,6 +96,10 @@ fn row(job: &Job) -> [String; 7] {
         took(job),
         outcome(job),
     ]
+}
+
+fn unreadable_row(id: &String) -> [String; 7] {
+    [id.as_str(), "", "unreadable", "", "", "", ""].map(str::to_owned)
 }
 
 /// What the job is about: the name that its user typed.

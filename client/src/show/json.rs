@@ -58,6 +58,11 @@ pub(crate) fn job(job: &Job) -> Value {
     })
 }
 
+/// A job of which the coordinator can say no more.
+pub(crate) fn unreadable_job(id: &str) -> Value {
+    json!({"id": id, "state": "unreadable"})
+}
+
 fn requirements(requirements: &v1::Requirements) -> Value {
     json!({
         "device_kind": requirements.device_kind, "min_memory_bytes": requirements.min_memory_bytes,

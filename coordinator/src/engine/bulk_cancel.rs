@@ -9,6 +9,7 @@ use sortinghat_proto::{
 
 use super::{
     Engine, Shared,
+    failures::Failures,
     filter::JobFilter,
     keys,
     load::Versioned,
@@ -126,7 +127,8 @@ impl Shared {
         while scanned < MAX_COUNTED_JOBS {
             let range = Range::first(keys::open_jobs(tenant), COUNT_STEP).from(from);
             let ids = self.store.range(range).await?;
-            let jobs = self.jobs(ids.iter().filter_map(|id| id.parse().ok())).await?;
+            let ids_of_jobs = ids.iter().filter_map(|id| id.parse().ok());
+            let jobs = self.readable_jobs(ids_of_jobs, &mut Failures::default()).await?;
             let open = jobs.iter().filter(|job| !job.value.has_ended());
             matching += open.filter(|job| filter.admits(&job.value)).count() as u64;
             scanned += ids.len();

@@ -7,7 +7,13 @@ use sortinghat_proto::{
     v1::{self, JobState},
 };
 
-use super::{Engine, MAX_TRIES, Shared, contended, filter::JobFilter, keys, records::JobRecord, stop::StopCause};
+use super::{
+    Engine, MAX_TRIES, Shared, contended,
+    filter::JobFilter,
+    keys,
+    records::{self, JobRecord},
+    stop::StopCause,
+};
 use crate::store::Range;
 
 /// Jobs that one call of `list` looks at, so that a rare filter ends; the page is then short and its token goes on.
@@ -33,30 +39,37 @@ impl Engine {
                 Some(token.to_string())
             }
         };
-        let mut jobs = Vec::new();
+        let mut page = v1::ListJobsResponse::default();
         let mut scanned = 0;
-        while jobs.len() < page_size && scanned < MAX_SCANNED_JOBS {
+        while scanned < MAX_SCANNED_JOBS {
             let mut range = Range::first(keys::jobs(tenant), SCAN_STEP).descending();
             range.until = before.clone();
             let ids = self.shared.store.range(range).await?;
             let is_last = ids.len() < SCAN_STEP;
             let ids: Vec<JobId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
             let keys: Vec<String> = ids.iter().map(keys::job).collect();
-            for (id, job) in ids.into_iter().zip(self.shared.read_all::<JobRecord>(&keys).await?) {
-                before = Some(id.to_string());
+            for (id, record) in ids.into_iter().zip(self.shared.store.read(&keys).await?) {
+                let id = before.insert(id.to_string());
                 scanned += 1;
-                if let Some(job) = job.filter(|job| filter.admits(&job.value)) {
-                    jobs.push(v1::Job { attempts: Vec::new(), ..self.shared.view(&job.value) });
+                match record.map(|record| records::decode::<JobRecord>(id, &record.value)) {
+                    Some(Ok(job)) if filter.admits(&job) => {
+                        page.jobs.push(v1::Job { attempts: Vec::new(), ..self.shared.view(&job) });
+                    }
+                    Some(Err(_)) => page.unreadable_job_ids.push(id.clone()),
+                    // Another one, or just removed.
+                    Some(Ok(_)) | None => {}
                 }
-                if jobs.len() == page_size {
-                    return Ok(v1::ListJobsResponse { jobs, next_page_token: before.unwrap_or_default() });
+                if page.jobs.len() == page_size {
+                    page.next_page_token.clone_from(id);
+                    return Ok(page);
                 }
             }
             if is_last {
-                return Ok(v1::ListJobsResponse { jobs, next_page_token: String::new() });
+                return Ok(page);
             }
         }
-        Ok(v1::ListJobsResponse { jobs, next_page_token: before.unwrap_or_default() })
+        page.next_page_token = before.unwrap_or_default();
+        Ok(page)
     }
 
     /// Asks for a job to be cancelled, and returns it after that. One that waits ends at once, one that runs when its worker

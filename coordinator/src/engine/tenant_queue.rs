@@ -14,6 +14,7 @@ use super::{
     Engine, MAX_TRIES, Shared,
     change::Change,
     contended,
+    failures::Failures,
     filter::JobFilter,
     keys::{self, QueueName},
     load::{Versioned, expectation},
@@ -241,7 +242,8 @@ impl Shared {
         let now = self.store.now().await?;
         let open = self.store.range(Range::first(keys::open_jobs(tenant), MAX_LOOKED_AT)).await?;
         for ids in open.chunks(READ_AT_A_TIME) {
-            let jobs = self.jobs(ids.iter().filter_map(|id| id.parse().ok())).await?;
+            let ids_of_jobs = ids.iter().filter_map(|id| id.parse().ok());
+            let jobs = self.readable_jobs(ids_of_jobs, &mut Failures::default()).await?;
             let waits = |job: &&Versioned<JobRecord>| {
                 job.value.state() == JobState::Queued && job.value.not_before.is_none_or(|at| at <= now)
             };

@@ -139,6 +139,31 @@ async fn hundreds_of_children_are_told_in_rounds() {
 }
 
 #[tokio::test]
+async fn a_job_that_cannot_be_read_is_named_beside_those_that_are_listed_and_counted() {
+    let world = World::new().await;
+    let older = world.submit(ingest()).await;
+    world.clock.advance_ms(1);
+    let unreadable = world.submit(ingest()).await;
+    world.clock.advance_ms(1);
+    let newer = world.submit(ingest()).await;
+    world.spoil(&format!("job:{unreadable}")).await;
+    let page = async |page_size, page_token: &str| {
+        let request = v1::ListJobsRequest { page_size, page_token: page_token.to_owned(), ..Default::default() };
+        let page = world.engine.list(&world.tenant, request).await.expect("a page");
+        (page.jobs.into_iter().map(|job| job.id).collect::<Vec<_>>(), page.unreadable_job_ids, page.next_page_token)
+    };
+    let unreadable = vec![unreadable.to_string()];
+    assert_eq!(page(50, "").await, (vec![newer.to_string(), older.to_string()], unreadable.clone(), String::new()));
+    let (first, none, token) = page(1, "").await;
+    assert_eq!((first, none), (vec![newer.to_string()], Vec::new()));
+    assert_eq!(page(1, &token).await, (vec![older.to_string()], unreadable, older.to_string()));
+    let ingests = v1::CancelJobsRequest { kind: "ingest".into(), count_only: true, ..Default::default() };
+    assert_eq!(world.engine.cancel_many(&world.tenant, ingests).await.expect("counted").matching, 2);
+    let queue = world.engine.queue(&world.tenant).await.expect("it answers");
+    assert_eq!(queue.oldest_queued_unix_ms, world.job(&older).await.created_unix_ms);
+}
+
+#[tokio::test]
 async fn the_same_key_is_the_same_job_and_another_spec_is_refused() {
     let world = World::new().await;
     let keyed = |kind| v1::SubmitJobRequest { idempotency_key: "build-7".into(), ..request(kind) };

@@ -277,12 +277,15 @@ pub(crate) async fn list_all(client: &Client, filter: &JobFilter) -> Result<Vec<
     let mut all = Vec::new();
     let mut token = String::new();
     loop {
-        let (jobs, next) = client.list_jobs(filter, MAX_PAGE_SIZE, &token).await?;
-        all.extend(jobs);
-        if next.is_empty() {
+        let page = client.list_jobs(filter, MAX_PAGE_SIZE, &token).await?;
+        if let Some(id) = page.unreadable_job_ids.first() {
+            return Err(format!("job {id} cannot be read").into());
+        }
+        all.extend(page.jobs);
+        if page.next_page_token.is_empty() {
             return Ok(all);
         }
-        token = next;
+        token = page.next_page_token;
     }
 }
 

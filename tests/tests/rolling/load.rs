@@ -121,12 +121,12 @@ fn check(job: &Job) -> usize {
 async fn count_jobs(client: &Client) -> usize {
     let (mut count, mut token) = (0, String::new());
     loop {
-        let (jobs, next) = client.list_jobs(&JobFilter::default(), MAX_PAGE_SIZE, &token).await.expect("it answers");
-        count += jobs.len();
-        if next.is_empty() {
+        let page = client.list_jobs(&JobFilter::default(), MAX_PAGE_SIZE, &token).await.expect("it answers");
+        count += page.jobs.len();
+        if page.next_page_token.is_empty() {
             return count;
         }
-        token = next;
+        token = page.next_page_token;
     }
 }
 
