@@ -222,6 +222,7 @@ async fn a_queue_that_cannot_be_read_is_paused_and_no_other_tenants_concern() {
     worker.end(&world.engine, crash()).await;
     assert!(worker.request.leases.is_empty(), "it was acknowledged");
     assert_eq!(worker.start(&world.engine).await.tenant, "other");
+    Worker::new("w2", 1).poll(&world.engine).await;
     for id in [&failing, &waiting] {
         assert_eq!(world.state(id).await, JobState::Queued, "whether it may start is not known");
     }
