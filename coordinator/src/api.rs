@@ -19,6 +19,7 @@ use sortinghat_proto::{
         worker_service_server::WorkerServiceServer,
     },
 };
+use tokio::runtime::Handle;
 use tonic::{
     Request,
     service::Routes,
@@ -50,13 +51,14 @@ pub(crate) type GuardedRouter = Router<Stack<GuardLayer, Identity>>;
 /// A server that still lacks its services.
 pub(crate) type PlainServer = Server;
 
-/// All services behind `authenticator`, on a server that may have TLS configured.
+/// All services behind `authenticator`, on a server that may have TLS configured. Calls that bring many jobs are run by `bulk`.
 pub(crate) fn router(
     server: PlainServer,
     authenticator: Authenticator,
     engine: &Engine,
     objects: Objects,
     health: &HealthReporter,
+    bulk: Handle,
 ) -> GuardedRouter {
     let jobs = JobServiceServer::new(jobs::Jobs { engine: engine.clone(), places: JobPlaces::default() });
     let artifacts = ArtifactServiceServer::new(artifacts::Artifacts { engine: engine.clone(), objects });
@@ -79,7 +81,7 @@ pub(crate) fn router(
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(GuardLayer::new(authenticator))
+        .layer(GuardLayer::new(authenticator, bulk))
         .add_routes(routes)
 }
 

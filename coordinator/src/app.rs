@@ -11,6 +11,7 @@ use futures::Stream;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
+    runtime::{Builder, Handle, Runtime},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -126,7 +127,8 @@ impl App {
         let mut background = Background::start(&self.engine, collected, self.metrics_listener);
         let health = HealthReporter::new();
         api::report_health(&health, ServingStatus::Serving).await;
-        let router = api::router(self.server, self.authenticator, &self.engine, self.objects, &health);
+        let bulk = Threads::start("bulk");
+        let router = api::router(self.server, self.authenticator, &self.engine, self.objects, &health, bulk.handle());
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let closing = CancellationToken::new();
         let served = router.serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned());
@@ -145,6 +147,7 @@ impl App {
         closing.cancel();
         let drained = drain(served, self.config.drain_grace.as_duration()).await;
         background.stop().await;
+        drop(bulk);
         // The last owner of the store finishes its queued commits, which blocks.
         let flushed = tokio::task::spawn_blocking(move || drop(self.engine)).await;
         flushed.expect("dropping the engine does not panic");
@@ -169,7 +172,7 @@ where
 {
     let health = HealthReporter::new();
     api::report_health(&health, ServingStatus::Serving).await;
-    let router = api::router(Server::builder(), Authenticator::Open, engine, objects, &health);
+    let router = api::router(Server::builder(), Authenticator::Open, engine, objects, &health, Handle::current());
     router.serve_with_incoming(connections).await
 }
 
@@ -181,6 +184,28 @@ async fn drain(mut served: JoinHandle<Result<(), tonic::transport::Error>>, grac
     tracing::warn!("the grace period ended before the calls in flight did: they are cut off");
     served.abort();
     Drained::CutOff
+}
+
+/// Threads for some of the calls. Dropped, they end where their tasks wait next.
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn start(name: &str) -> Self {
+        let runtime = Builder::new_multi_thread().thread_name(name).enable_all().build();
+        Self(Some(runtime.expect("the system starts threads")))
+    }
+
+    fn handle(&self) -> Handle {
+        self.0.as_ref().expect("it is only taken when dropped").handle().clone()
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// The loops beside the server.

@@ -9,6 +9,8 @@ use std::{
 
 use futures::{FutureExt as _, future::BoxFuture};
 use sortinghat_proto::{Refusal, v1::ErrorCode};
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, body::Body, service::Routes};
 use tower::{Layer, Service};
 use tracing::Instrument as _;
@@ -33,13 +35,16 @@ struct Guard {
     /// By users of several tenants.
     is_shared: bool,
     places: Places,
+    /// Where calls that bring many jobs run.
+    bulk: Handle,
 }
 
 impl GuardLayer {
-    /// A guard that tells callers apart by `authenticator`.
-    pub(super) fn new(authenticator: Authenticator) -> Self {
+    /// A guard that tells callers apart by `authenticator`, and has calls that bring many jobs run by `bulk`. Where a flood is refused,
+    /// thousands of calls are ready to go on: among them one that was let in would wait each time that it has waited for the store.
+    pub(super) fn new(authenticator: Authenticator, bulk: Handle) -> Self {
         let is_shared = authenticator.has_several_tenants();
-        Self { guard: Arc::new(Guard { authenticator, is_shared, places: Places::default() }) }
+        Self { guard: Arc::new(Guard { authenticator, is_shared, places: Places::default(), bulk }) }
     }
 }
 
@@ -118,12 +123,13 @@ impl Service<http::Request<Body>> for Guarded {
                 if method.class != Class::Transfer {
                     request = TimelyBody::wrap(request);
                 }
-                let response = match AssertUnwindSafe(inner.call(request)).catch_unwind().await {
-                    Ok(Ok(response)) => response,
-                    Ok(Err(never)) => match never {},
-                    // One call's defect ends that call; the panic hook has logged it.
-                    Err(_panic) => Status::from(defect()).into_http(),
+                let call = inner.call(request).map(|response| response.unwrap_or_else(|never| match never {}));
+                let response = match method.class {
+                    Class::BulkSubmit => AbortOnDropHandle::new(guard.bulk.spawn(call.in_current_span())).await.ok(),
+                    _ => AssertUnwindSafe(call).catch_unwind().await.ok(),
                 };
+                // One call's defect ends that call; the panic hook has logged it.
+                let response = response.unwrap_or_else(|| Status::from(defect()).into_http());
                 Ok(RecordedBody::wrap(response, record, place))
             }
             .instrument(span),
@@ -155,7 +161,7 @@ mod tests {
         F: Future<Output = ()> + Send + 'static,
     {
         let routes = Routes::from(Router::new().route(PATH, post(handler)));
-        GuardLayer::new(authenticator).layer(routes)
+        GuardLayer::new(authenticator, Handle::current()).layer(routes)
     }
 
     async fn call(service: &mut Guarded, token: &str) -> Code {

@@ -107,10 +107,15 @@ impl Craft {
 
 impl Ours {
     pub(crate) async fn start(store: Store) -> Result<Self, Failure> {
+        Self::start_beside(store, &[]).await
+    }
+
+    /// With settings of its Redis, if that is its store.
+    pub(crate) async fn start_beside(store: Store, redis: &[&str]) -> Result<Self, Failure> {
         let folder = TempDir::with_prefix("sortinghat-bench-")?;
         let redis = match store {
             Store::Embedded => None,
-            Store::Redis => Some(start_redis(folder.path(), &[])),
+            Store::Redis => Some(start_redis(folder.path(), redis)),
         };
         let log = folder.path().join("coordinator.log");
         let (coordinator, address) = start_coordinator(folder.path(), lasting_address(), &log, |command| {
