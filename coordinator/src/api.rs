@@ -19,7 +19,6 @@ use sortinghat_proto::{
         worker_service_server::WorkerServiceServer,
     },
 };
-use tokio::runtime::Handle;
 use tonic::{
     Request,
     service::Routes,
@@ -33,6 +32,7 @@ use crate::{
     engine::Engine,
     objects::Objects,
 };
+pub(crate) use guard::BulkThreads;
 use guard::GuardLayer;
 use job_places::JobPlaces;
 
@@ -58,7 +58,7 @@ pub(crate) fn router(
     engine: &Engine,
     objects: Objects,
     health: &HealthReporter,
-    bulk: Handle,
+    bulk: BulkThreads,
 ) -> GuardedRouter {
     let jobs = JobServiceServer::new(jobs::Jobs { engine: engine.clone(), places: JobPlaces::default() });
     let artifacts = ArtifactServiceServer::new(artifacts::Artifacts { engine: engine.clone(), objects });

@@ -22,7 +22,7 @@ use tonic::transport::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    api,
+    api::{self, BulkThreads},
     auth::{Authenticator, Credentials},
     config::{Config, StoreUrl, TlsFiles},
     engine::{Engine, Settings},
@@ -127,8 +127,10 @@ impl App {
         let mut background = Background::start(&self.engine, collected, self.metrics_listener);
         let health = HealthReporter::new();
         api::report_health(&health, ServingStatus::Serving).await;
-        let bulk = Threads::start("bulk");
-        let router = api::router(self.server, self.authenticator, &self.engine, self.objects, &health, bulk.handle());
+        let threads = Threads::start("bulk");
+        let for_lone_calls = matches!(self.config.store, StoreUrl::Redis(_));
+        let bulk = BulkThreads { threads: threads.handle(), for_lone_calls };
+        let router = api::router(self.server, self.authenticator, &self.engine, self.objects, &health, bulk);
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let closing = CancellationToken::new();
         let served = router.serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned());
@@ -147,7 +149,7 @@ impl App {
         closing.cancel();
         let drained = drain(served, self.config.drain_grace.as_duration()).await;
         background.stop().await;
-        drop(bulk);
+        drop(threads);
         // The last owner of the store finishes its queued commits, which blocks.
         let flushed = tokio::task::spawn_blocking(move || drop(self.engine)).await;
         flushed.expect("dropping the engine does not panic");
@@ -172,7 +174,9 @@ where
 {
     let health = HealthReporter::new();
     api::report_health(&health, ServingStatus::Serving).await;
-    let router = api::router(Server::builder(), Authenticator::Open, engine, objects, &health, Handle::current());
+    // A simulation has one thread and a time of its own.
+    let bulk = BulkThreads { threads: Handle::current(), for_lone_calls: true };
+    let router = api::router(Server::builder(), Authenticator::Open, engine, objects, &health, bulk);
     router.serve_with_incoming(connections).await
 }
 

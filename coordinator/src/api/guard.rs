@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 use super::{
     arrival::TimelyBody,
     methods::{self, Class, Method},
-    places::Places,
+    places::{Place, Places},
     record::{CallRecord, RecordedBody},
 };
 use crate::auth::{Authenticator, Caller, Role};
@@ -36,13 +36,28 @@ struct Guard {
     is_shared: bool,
     places: Places,
     /// Where calls that bring many jobs run.
-    bulk: Handle,
+    bulk: BulkThreads,
+}
+
+/// Threads of their own for calls that bring many jobs. Where a flood is refused, thousands of calls are ready to go on: among them one
+/// that was let in would wait each time that it has waited for the store.
+#[derive(Debug, Clone)]
+pub(crate) struct BulkThreads {
+    pub(crate) threads: Handle,
+    /// Also for a call that is alone. It computes for milliseconds, for which the replies of a Redis would wait; beside a store in the same
+    /// process nothing waits, and the threads would only compete.
+    pub(crate) for_lone_calls: bool,
+}
+
+impl BulkThreads {
+    fn takes(&self, place: &Place) -> bool {
+        self.for_lone_calls || !place.is_first()
+    }
 }
 
 impl GuardLayer {
-    /// A guard that tells callers apart by `authenticator`, and has calls that bring many jobs run by `bulk`. Where a flood is refused,
-    /// thousands of calls are ready to go on: among them one that was let in would wait each time that it has waited for the store.
-    pub(super) fn new(authenticator: Authenticator, bulk: Handle) -> Self {
+    /// A guard that tells callers apart by `authenticator`, and has calls that bring many jobs run by `bulk`.
+    pub(super) fn new(authenticator: Authenticator, bulk: BulkThreads) -> Self {
         let is_shared = authenticator.has_several_tenants();
         Self { guard: Arc::new(Guard { authenticator, is_shared, places: Places::default(), bulk }) }
     }
@@ -125,7 +140,9 @@ impl Service<http::Request<Body>> for Guarded {
                 }
                 let call = inner.call(request).map(|response| response.unwrap_or_else(|never| match never {}));
                 let response = match method.class {
-                    Class::BulkSubmit => AbortOnDropHandle::new(guard.bulk.spawn(call.in_current_span())).await.ok(),
+                    Class::BulkSubmit if guard.bulk.takes(&place) => {
+                        AbortOnDropHandle::new(guard.bulk.threads.spawn(call.in_current_span())).await.ok()
+                    }
                     _ => AssertUnwindSafe(call).catch_unwind().await.ok(),
                 };
                 // One call's defect ends that call; the panic hook has logged it.
@@ -154,18 +171,20 @@ mod tests {
     use crate::auth::Credentials;
 
     const PATH: &str = "/sortinghat.v1.JobService/GetJob";
+    const BULK_PATH: &str = "/sortinghat.v1.JobService/SubmitJobs";
 
-    /// A service with one method that does what `handler` does.
+    /// A service with two methods that do what `handler` does.
     fn guarded<F>(authenticator: Authenticator, handler: fn() -> F) -> Guarded
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let routes = Routes::from(Router::new().route(PATH, post(handler)));
-        GuardLayer::new(authenticator, Handle::current()).layer(routes)
+        let routes = Routes::from(Router::new().route(PATH, post(handler)).route(BULK_PATH, post(handler)));
+        let bulk = BulkThreads { threads: Handle::current(), for_lone_calls: true };
+        GuardLayer::new(authenticator, bulk).layer(routes)
     }
 
-    async fn call(service: &mut Guarded, token: &str) -> Code {
-        let request = http::Request::post(PATH).header("authorization", format!("Bearer {token}"));
+    async fn call(service: &mut Guarded, path: &str, token: &str) -> Code {
+        let request = http::Request::post(path).header("authorization", format!("Bearer {token}"));
         let Ok(response) = service.call(request.body(Body::empty()).expect("a request")).await;
         Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
     }
@@ -181,8 +200,12 @@ mod tests {
     #[tokio::test]
     async fn a_defect_in_a_handler_ends_its_call_and_nothing_else() {
         let mut service = guarded(Authenticator::Open, || async { panic!("a defect") });
-        for _ in 0..=limits::MAX_BRIEF_CALLS_IN_FLIGHT {
-            assert_eq!(call(&mut service, "").await, Code::Internal, "its place is free again");
+        for (path, places) in
+            [(PATH, limits::MAX_BRIEF_CALLS_IN_FLIGHT), (BULK_PATH, limits::MAX_BULK_SUBMITS_IN_FLIGHT)]
+        {
+            for _ in 0..=places {
+                assert_eq!(call(&mut service, path, "").await, Code::Internal, "its place is free again");
+            }
         }
     }
 
@@ -195,7 +218,7 @@ mod tests {
             let service = guarded(authenticator, pending);
             let begin = |token: &'static str| {
                 let mut service = service.clone();
-                Box::pin(async move { call(&mut service, token).await })
+                Box::pin(async move { call(&mut service, PATH, token).await })
             };
             let mut held = Vec::new();
             let refused = loop {

@@ -19,6 +19,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(20);
 /// The places of one class.
 #[derive(Debug)]
 struct Room {
+    places: usize,
     free: Mutex<Free>,
     /// Places that one tenant may have where several share the room.
     of_a_tenant: usize,
@@ -87,7 +88,7 @@ impl Free {
 impl Room {
     fn new(places: usize, waiting: usize, pause: Duration) -> Arc<Self> {
         let free = Mutex::new(Free { places, taken: HashMap::new(), waiting: VecDeque::new() });
-        Arc::new(Self { free, of_a_tenant: places - places / 4, waiting, pause })
+        Arc::new(Self { places, free, of_a_tenant: places - places / 4, waiting, pause })
     }
 
     fn free(&self) -> MutexGuard<'_, Free> {
@@ -98,7 +99,8 @@ impl Room {
     fn enter(self: &Arc<Self>, tenant: Option<Tenant>) -> Result<Place, oneshot::Receiver<Place>> {
         let mut free = self.free();
         if free.take(tenant.as_ref(), self.of_a_tenant) {
-            return Ok(Place(Some(Taken { room: self.clone(), tenant })));
+            let is_first = free.places + 1 == self.places;
+            return Ok(Place(Some(Taken { room: self.clone(), tenant, is_first })));
         }
         let (sender, place) = oneshot::channel();
         free.waiting.push_back(Waiting { tenant, place: sender });
@@ -115,7 +117,7 @@ impl Room {
         free.give_back(tenant);
         while let Some(Waiting { tenant, place }) = free.next(self.waiting / 2, self.of_a_tenant) {
             free.take(tenant.as_ref(), self.of_a_tenant);
-            match place.send(Place(Some(Taken { room: self.clone(), tenant }))) {
+            match place.send(Place(Some(Taken { room: self.clone(), tenant, is_first: false }))) {
                 Ok(()) => return,
                 // Its caller has gone.
                 Err(mut place) => free.give_back(place.0.take().and_then(|taken| taken.tenant).as_ref()),
@@ -150,11 +152,19 @@ pub(super) struct Place(Option<Taken>);
 struct Taken {
     room: Arc<Room>,
     tenant: Option<Tenant>,
+    is_first: bool,
+}
+
+impl Place {
+    /// Whether no other call of its class was under way when it was taken.
+    pub(super) fn is_first(&self) -> bool {
+        self.0.as_ref().is_some_and(|taken| taken.is_first)
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(Taken { room, tenant }) = self.0.take() {
+        if let Some(Taken { room, tenant, is_first: _ }) = self.0.take() {
             room.give(tenant.as_ref());
         }
     }
@@ -241,6 +251,7 @@ mod tests {
         let mut taken = all_of(&places, Class::BulkSubmit).await;
         assert_eq!(taken.len(), limits::MAX_BULK_SUBMITS_IN_FLIGHT);
         assert!(began.elapsed() >= LONGEST_WAIT, "the last one waited");
+        assert!(taken[0].is_first() && taken[1..].iter().all(|place| !place.is_first()));
         let (first, second) = (bulk_call(&places).await, bulk_call(&places).await);
         taken.pop();
         let place = first.await.expect("no panic").expect("a place became free");
