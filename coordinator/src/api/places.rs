@@ -223,8 +223,12 @@ mod tests {
 
     /// A call of many jobs that comes now.
     async fn bulk_call(places: &Arc<Places>) -> JoinHandle<Result<Place, Status>> {
+        bulk_call_of(places, None).await
+    }
+
+    async fn bulk_call_of(places: &Arc<Places>, tenant: Option<Tenant>) -> JoinHandle<Result<Place, Status>> {
         let places = places.clone();
-        let call = tokio::spawn(async move { places.take(Class::BulkSubmit, None).await });
+        let call = tokio::spawn(async move { places.take(Class::BulkSubmit, tenant).await });
         tokio::task::yield_now().await;
         call
     }
@@ -287,15 +291,11 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(waiting.last().expect("they wait").is_finished());
     }
+
     #[tokio::test(start_paused = true)]
     async fn a_tenant_that_keeps_its_places_leaves_some_to_the_others() {
         let places = Arc::new(Places::default());
-        let call = async |name: &str| {
-            let (places, tenant) = (places.clone(), name.parse().expect("a tenant"));
-            let call = tokio::spawn(async move { places.take(Class::BulkSubmit, Some(tenant)).await });
-            tokio::task::yield_now().await;
-            call
-        };
+        let call = |name: &str| bulk_call_of(&places, Some(name.parse().expect("a tenant")));
         let mut slow = Vec::new();
         let refused = loop {
             match call("slow").await.await.expect("no panic") {
