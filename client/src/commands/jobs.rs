@@ -61,7 +61,7 @@ async fn list(session: &Session, args: JobsList) -> Result<Exit, Failure> {
     }
     table::columns(
         ["job", "kind", "state", "on", "submitted", "took", "result"],
-        &jobs.iter().map(row).chain(unreadable.iter().map(unreadable_row)).collect::<Vec<_>>(),
+        &jobs.iter().map(row).chain(unreadable.iter().map(|id| unreadable_row(id))).collect::<Vec<_>>(),
     )
     .iter()
     .for_each(|line| print_line(line));
@@ -98,8 +98,8 @@ fn row(job: &Job) -> [String; 7] {
     ]
 }
 
-fn unreadable_row(id: &String) -> [String; 7] {
-    [id.as_str(), "", "unreadable", "", "", "", ""].map(str::to_owned)
+fn unreadable_row(id: &str) -> [String; 7] {
+    [id, "", "unreadable", "", "", "", ""].map(str::to_owned)
 }
 
 /// What the job is about: the name that its user typed.
