@@ -44,8 +44,7 @@ struct Guard {
 #[derive(Debug, Clone)]
 pub(crate) struct BulkThreads {
     pub(crate) threads: Handle,
-    /// Also for a call that is alone. It computes for milliseconds, for which the replies of a Redis would wait; beside a store in the same
-    /// process nothing waits, and the threads would only compete.
+    /// Also for a call that is alone: over Redis workers then get more done, beside a store in the same process they do not.
     pub(crate) for_lone_calls: bool,
 }
 

@@ -21,8 +21,6 @@ const LONGEST_WAIT: Duration = Duration::from_millis(20);
 struct Room {
     places: usize,
     free: Mutex<Free>,
-    /// Places that one tenant may have where several share the room.
-    of_a_tenant: usize,
     /// Calls that may wait for a place.
     waiting: usize,
     /// When to come back if all is taken, on average.
@@ -64,7 +62,8 @@ impl Free {
 
     fn give_back(&mut self, tenant: Option<&Tenant>) {
         self.places += 1;
-        if let Some((tenant, taken)) = tenant.and_then(|tenant| self.taken.get_mut(tenant).map(|taken| (tenant, taken)))
+        if let Some(tenant) = tenant
+            && let Some(taken) = self.taken.get_mut(tenant)
         {
             *taken -= 1;
             if *taken == 0 {
@@ -88,7 +87,12 @@ impl Free {
 impl Room {
     fn new(places: usize, waiting: usize, pause: Duration) -> Arc<Self> {
         let free = Mutex::new(Free { places, taken: HashMap::new(), waiting: VecDeque::new() });
-        Arc::new(Self { places, free, of_a_tenant: places - places / 4, waiting, pause })
+        Arc::new(Self { places, free, waiting, pause })
+    }
+
+    /// Places that one tenant may have where several share the room.
+    fn of_a_tenant(&self) -> usize {
+        self.places - self.places / 4
     }
 
     fn free(&self) -> MutexGuard<'_, Free> {
@@ -98,7 +102,7 @@ impl Room {
     /// A place, or where one may come from.
     fn enter(self: &Arc<Self>, tenant: Option<Tenant>) -> Result<Place, oneshot::Receiver<Place>> {
         let mut free = self.free();
-        if free.take(tenant.as_ref(), self.of_a_tenant) {
+        if free.take(tenant.as_ref(), self.of_a_tenant()) {
             let is_first = free.places + 1 == self.places;
             return Ok(Place(Some(Taken { room: self.clone(), tenant, is_first })));
         }
@@ -115,8 +119,8 @@ impl Room {
     fn give(self: &Arc<Self>, tenant: Option<&Tenant>) {
         let mut free = self.free();
         free.give_back(tenant);
-        while let Some(Waiting { tenant, place }) = free.next(self.waiting / 2, self.of_a_tenant) {
-            free.take(tenant.as_ref(), self.of_a_tenant);
+        while let Some(Waiting { tenant, place }) = free.next(self.waiting / 2, self.of_a_tenant()) {
+            free.take(tenant.as_ref(), self.of_a_tenant());
             match place.send(Place(Some(Taken { room: self.clone(), tenant, is_first: false }))) {
                 Ok(()) => return,
                 // Its caller has gone.

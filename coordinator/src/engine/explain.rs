@@ -131,7 +131,7 @@ impl Shared {
 
     /// Who waits in a lane, and the part of its slots that the queue's tenant gets.
     async fn share_of_lane(&self, queue: &QueueName) -> Result<LaneShare, Refusal> {
-        let (mut open, _) = self.unpaused_queues().await?;
+        let mut open = self.unpaused_queues().await?;
         open.retain(|open| open.lane == queue.lane);
         let first = self.store.ranges(open.iter().map(|queue| Range::first(queue.index(), 1)).collect()).await?;
         let waiting = open.iter().zip(first).filter(|(_, first)| !first.is_empty()).map(|(queue, _)| &queue.tenant);

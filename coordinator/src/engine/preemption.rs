@@ -90,7 +90,7 @@ impl Shared {
 
     /// The first tasks of the ready queues that have waited for long and find no idle worker, the most urgent first.
     async fn waiting(&self, now: UnixMs, failures: &mut Failures) -> Result<Vec<Rank>, Refusal> {
-        let (open, _) = self.unpaused_queues().await?;
+        let open = self.unpaused_queues().await?;
         let first = self.store.ranges(open.iter().map(|queue| Range::first(queue.index(), 1)).collect()).await?;
         let heads = first.iter().filter_map(|first| keys::task_of_entry(first.first()?)).collect();
         let waiting = self.load_readable(&self.waiting_heads.long(heads, now), failures).await?;

@@ -123,12 +123,11 @@ impl Gates {
 }
 
 impl Shared {
-    /// The ready queues that may hold tasks and are not paused, and what holds for all tenants that have open ones.
-    pub(super) async fn unpaused_queues(&self) -> Result<(Vec<QueueName>, Gates), Refusal> {
+    /// The ready queues that may hold tasks and are not paused.
+    pub(super) async fn unpaused_queues(&self) -> Result<Vec<QueueName>, Refusal> {
         let queues = self.open_queues().await?;
         let gates = self.gates(queues.iter().map(|queue| &queue.tenant)).await?;
-        let unpaused = queues.iter().filter(|queue| !gates.is_paused(&queue.tenant)).cloned().collect();
-        Ok((unpaused, gates))
+        Ok(queues.iter().filter(|queue| !gates.is_paused(&queue.tenant)).cloned().collect())
     }
 
     /// A tenant's queue.

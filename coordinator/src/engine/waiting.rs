@@ -167,7 +167,7 @@ impl Shared {
         if self.waiting.is_empty() {
             return Ok(false);
         }
-        let (queues, _) = self.unpaused_queues().await?;
+        let queues = self.unpaused_queues().await?;
         let first = |queue: &keys::QueueName| Range::first(queue.index(), TASKS_PER_LOOK);
         let tasks = self.store.ranges(queues.iter().map(first).collect()).await?;
         let mut has_more = false;
