@@ -2,21 +2,28 @@
 
 use std::{fs, path::Path};
 
+use sortinghat_client::SourceFile;
+
 use crate::dice::mix;
 
 /// Classes that a network tells apart after a few steps: the background colour leans one way in each.
 pub const CLASSES: [&str; 3] = ["blue", "green", "red"];
 
-/// Writes `per_class` photos of `side` x `side` pixels for each of [`CLASSES`] into `folder/<class>/<number>.png`.
-pub fn write_classes(folder: &Path, per_class: u32, side: u32) {
+/// Writes `per_class` photos of `side` x `side` pixels for each of [`CLASSES`] into `folder/<class>/<number>.png`, and returns
+/// them as an upload takes them.
+pub fn write_classes(folder: &Path, per_class: u32, side: u32) -> Vec<SourceFile> {
+    let mut files = Vec::new();
     for (class, name) in CLASSES.iter().enumerate() {
-        let class_folder = folder.join(name);
-        fs::create_dir_all(&class_folder).expect("the test's folder is writable");
+        fs::create_dir_all(folder.join(name)).expect("the test's folder is writable");
         for number in 0..per_class {
-            let pixels = shape(class, number, side);
-            write_png(&class_folder.join(format!("{number:03}.png")), side, &pixels);
+            let path = format!("{name}/{number:03}.png");
+            let location = folder.join(&path);
+            write_png(&location, side, &shape(class, number, side));
+            let size_bytes = location.metadata().expect("it was written").len();
+            files.push(SourceFile { path, location, size_bytes });
         }
     }
+    files
 }
 
 /// Random blocks, so that no two photos are near-duplicates, tinted towards the class's colour. `[side, side, 3]` bytes.

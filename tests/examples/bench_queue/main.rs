@@ -3,6 +3,7 @@
 //! Contenders take turns, each turn with processes and stores of its own; medians are compared. Nothing is computed in
 //! any of them, the payload, slots and bulk size are the same, and the load generator's CPU is shown apart.
 
+mod executor;
 mod measure;
 mod ours;
 mod overload;
@@ -18,6 +19,9 @@ type Failure = Box<dyn std::error::Error + Send + std::marker::Sync>;
 
 /// Tasks that the worker runs at a time, in every contender.
 const SLOTS: u32 = 8;
+/// Tasks that our workers take ahead of their slots. With those that run that is four for each slot, as with Celery's, and less than
+/// real ones take where tasks take no time; BullMQ's take none.
+const AHEAD: u32 = 3 * SLOTS;
 /// Jobs of one call.
 const BULK: usize = 500;
 /// Bytes of a job's payload; a classification's spec has about as many.
@@ -68,12 +72,15 @@ enum Part {
     Depths,
     /// Ten times the nominal load
     Overload,
+    /// Small jobs in a real executor, near and far from the coordinator
+    Executor,
 }
 
 /// Who is measured.
 #[derive(Debug, Clone, Copy)]
 enum Contender {
-    Ours(Store),
+    /// With workers that take so many tasks ahead of their slots.
+    Ours(Store, u32),
     BullMq(Sync),
     Celery,
 }
@@ -81,7 +88,8 @@ enum Contender {
 impl Contender {
     fn name(self) -> &'static str {
         match self {
-            Self::Ours(store) => store.name(),
+            Self::Ours(_, 0) => "  the same, none taken ahead",
+            Self::Ours(store, _) => store.name(),
             Self::BullMq(Sync::Always) => "BullMQ, appendfsync always",
             Self::BullMq(Sync::EverySecond) => "BullMQ, appendfsync everysec",
             Self::Celery => "Celery, appendfsync everysec",
@@ -91,7 +99,10 @@ impl Contender {
     /// Full cycles a second with so many workers.
     async fn cycles_per_s(self, jobs: usize, workers: usize) -> Result<f64, Failure> {
         match self {
-            Self::Ours(store) => Ok(Ours::start(store).await?.cycles(jobs, BULK, workers).await?.cycles_per_s),
+            Self::Ours(store, ahead) => {
+                let mut ours = Ours::start(store).await?.taking_ahead(ahead);
+                Ok(ours.cycles(jobs, BULK, workers).await?.cycles_per_s)
+            }
             Self::BullMq(sync) => Peer::bullmq(sync)?.shared_cycles(jobs, BULK, workers),
             Self::Celery => Err("it is measured with one worker only".into()),
         }
@@ -99,8 +110,8 @@ impl Contender {
 
     async fn turn(self, settings: &Settings) -> Result<(Throughput, Latency), Failure> {
         match self {
-            Self::Ours(store) => {
-                let mut ours = Ours::start(store).await?;
+            Self::Ours(store, ahead) => {
+                let mut ours = Ours::start(store).await?.taking_ahead(ahead);
                 Ok((ours.cycles(settings.jobs, BULK, 1).await?, ours.trickle(TRICKLE).await?))
             }
             Self::BullMq(sync) => Peer::bullmq(sync)?.turn(settings.jobs, BULK),
@@ -120,13 +131,17 @@ fn main() -> Result<(), Failure> {
     if settings.parts.contains(&Part::Scale) {
         one.block_on(scale(&settings))?;
     }
-    let of_each_store = settings.parts.iter().filter(|part| !matches!(part, Part::Compare | Part::Scale));
+    if settings.parts.contains(&Part::Executor) {
+        all.block_on(executor::executor(settings.rounds))?;
+    }
+    let of_each_store = |part: &&Part| !matches!(part, Part::Compare | Part::Scale | Part::Executor);
+    let of_each_store = settings.parts.iter().filter(of_each_store);
     let of_each_store: Vec<&Part> = of_each_store.collect();
     for store in Store::ALL.into_iter().filter(|_| !of_each_store.is_empty()) {
         println!("{}", store.name());
         for part in &of_each_store {
             match part {
-                Part::Compare | Part::Scale => {}
+                Part::Compare | Part::Scale | Part::Executor => {}
                 Part::Memory => one.block_on(memory(store, 100_000))?,
                 Part::Workers => one.block_on(many_workers(store, settings.workers))?,
                 Part::Depths => one.block_on(depths(store, &settings.depths))?,
@@ -142,7 +157,8 @@ fn main() -> Result<(), Failure> {
 }
 
 async fn compare(settings: &Settings) -> Result<(), Failure> {
-    let mut contenders = Vec::from(Store::ALL.map(Contender::Ours));
+    let ours = Store::ALL.map(|store| [AHEAD, 0].map(|ahead| Contender::Ours(store, ahead))).concat();
+    let mut contenders = ours.clone();
     if !settings.alone {
         contenders.extend([Contender::BullMq(Sync::EverySecond), Contender::BullMq(Sync::Always), Contender::Celery]);
     }
@@ -158,7 +174,7 @@ async fn compare(settings: &Settings) -> Result<(), Failure> {
         "", "cycles/s", "server us", "clients us", "start p50 ms", "p99 ms"
     );
     let rate = |turns: &[(Throughput, Latency)]| median(turns.iter().map(|(throughput, _)| throughput.cycles_per_s));
-    let best = turns[..Store::ALL.len()].iter().map(|turns| rate(turns)).fold(0.0, f64::max);
+    let best = turns[..ours.len()].iter().map(|turns| rate(turns)).fold(0.0, f64::max);
     for (contender, turns) in contenders.iter().zip(&turns) {
         let of = |figure: fn(&(Throughput, Latency)) -> f64| median(turns.iter().map(figure));
         println!(
@@ -198,7 +214,7 @@ async fn many_workers(store: Store, count: usize) -> Result<(), Failure> {
 
 /// Full cycles with several workers of [`SLOTS`] slots each, in turns with BullMQ.
 async fn scale(settings: &Settings) -> Result<(), Failure> {
-    let ours = Store::ALL.map(Contender::Ours);
+    let ours = Store::ALL.map(|store| Contender::Ours(store, AHEAD));
     let others = [Contender::BullMq(Sync::EverySecond), Contender::BullMq(Sync::Always)];
     let contenders = ours.into_iter().chain(others.into_iter().filter(|_| !settings.alone));
     let contenders: Vec<Contender> = contenders.collect();

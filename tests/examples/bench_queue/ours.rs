@@ -32,7 +32,7 @@ use tokio::{
 use tonic::transport::Channel;
 
 use crate::{
-    Failure, SLOTS,
+    AHEAD, Failure, SLOTS,
     measure::{Latency, Throughput, cpu_of, memory_of_mib, own_cpu},
 };
 
@@ -66,12 +66,14 @@ pub(crate) struct Ours {
     producer: Producer,
     craft: Arc<Craft>,
     workers: Vec<SimulatedWorker>,
+    /// Tasks that its workers take ahead of their slots.
+    ahead: u32,
     // After the coordinator that writes into it.
     _folder: TempDir,
 }
 
 /// Submits jobs over a connection of its own.
-struct Producer {
+pub(crate) struct Producer {
     service: JobServiceClient<Channel>,
     job: SubmitJobRequest,
 }
@@ -139,21 +141,29 @@ impl Ours {
             finished: AtomicU64::new(0),
             progress: Notify::new(),
         });
-        let worker = worker(address, 0, &craft);
+        let worker = worker(address, 0, AHEAD, &craft);
         let model = make_model(&client, source.clone()).await?;
         worker.drain().await;
         let classify = ClassifySpec { source: Some(source.into()), model, ..ClassifySpec::default() };
         let spec = JobSpec { kind: Some(Kind::Classify(classify)) };
         let job = SubmitJobRequest { spec: Some(spec), ..SubmitJobRequest::default() };
         let producer = Producer::connect(address, job).await?;
-        Ok(Self { coordinator, redis, address, producer, craft, workers: Vec::new(), _folder: folder })
+        Ok(Self { coordinator, redis, address, producer, craft, workers: Vec::new(), ahead: AHEAD, _folder: folder })
+    }
+
+    /// The same with workers that take so many tasks ahead of their slots.
+    pub(crate) fn taking_ahead(self, ahead: u32) -> Self {
+        Self { ahead, ..self }
+    }
+
+    fn worker(&self, number: usize) -> SimulatedWorker {
+        worker(self.address, number, self.ahead, &self.craft)
     }
 
     /// Submits jobs in bulks while workers take and complete them. The producer has a thread of its own, as those of the others have
     /// a process.
     pub(crate) async fn cycles(&mut self, jobs: usize, bulk: usize, workers: usize) -> Result<Throughput, Failure> {
-        let workers: Vec<SimulatedWorker> =
-            (1..=workers).map(|number| worker(self.address, number, &self.craft)).collect();
+        let workers: Vec<SimulatedWorker> = (1..=workers).map(|number| self.worker(number)).collect();
         let (address, job) = (self.address, self.job());
         let produce = async move { Producer::connect(address, job).await?.submit_all(jobs, bulk).await };
         let target = self.craft.finished.load(Ordering::Relaxed) + jobs as u64;
@@ -168,7 +178,7 @@ impl Ours {
     /// Submits one job every 20 ms and sees how soon each starts.
     pub(crate) async fn trickle(&mut self, jobs: usize) -> Result<Latency, Failure> {
         if self.workers.is_empty() {
-            self.workers.push(worker(self.address, 2, &self.craft));
+            self.workers.push(self.worker(2));
         }
         let target = self.craft.finished.load(Ordering::Relaxed) + jobs as u64;
         let mut sent = Vec::with_capacity(jobs);
@@ -209,7 +219,7 @@ impl Ours {
         let target = self.craft.finished.load(Ordering::Relaxed) + jobs as u64;
         let (began, server, own) = (Instant::now(), self.cpu()?, own_cpu()?);
         // Each is an incarnation of its own.
-        let worker = worker(self.address, 1_000_000 + target as usize, &self.craft);
+        let worker = self.worker(1_000_000 + target as usize);
         self.craft.until_finished(target).await;
         let cost = Throughput::of(jobs, began.elapsed(), self.cpu()? - server, own_cpu()? - own);
         worker.drain().await;
@@ -218,7 +228,7 @@ impl Ours {
 
     /// Lets so many workers wait for work, and returns what that costs the coordinator, in percent of one core.
     pub(crate) async fn idle_cpu_percent(&mut self, count: usize) -> Result<f64, Failure> {
-        self.workers = (0..count).map(|number| worker(self.address, 1_000 + number, &self.craft)).collect();
+        self.workers = (0..count).map(|number| self.worker(1_000 + number)).collect();
         // Until all have connected and wait.
         tokio::time::sleep(IDLE / 2).await;
         let before = self.cpu()?;
@@ -248,7 +258,7 @@ impl Ours {
 }
 
 impl Producer {
-    async fn connect(address: SocketAddr, job: SubmitJobRequest) -> Result<Self, Failure> {
+    pub(crate) async fn connect(address: SocketAddr, job: SubmitJobRequest) -> Result<Self, Failure> {
         let endpoint = Channel::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
         Ok(Self { service: JobServiceClient::new(endpoint.connect().await?), job })
     }
@@ -263,7 +273,7 @@ impl Producer {
     }
 
     /// Submits so many jobs in one call and returns their ids.
-    async fn submit(&mut self, count: usize) -> Result<Vec<String>, Failure> {
+    pub(crate) async fn submit(&mut self, count: usize) -> Result<Vec<String>, Failure> {
         let jobs = vec![self.job.clone(); count];
         let verdicts = self.service.submit_jobs(SubmitJobsRequest { jobs }).await?.into_inner().verdicts;
         let ids = verdicts.into_iter().map(|verdict| match verdict.verdict {
@@ -274,8 +284,8 @@ impl Producer {
     }
 }
 
-fn worker(address: SocketAddr, number: usize, craft: &Arc<Craft>) -> SimulatedWorker {
-    let identity = Identity { id: format!("bench-{number}"), slots: SLOTS };
+fn worker(address: SocketAddr, number: usize, ahead: u32, craft: &Arc<Craft>) -> SimulatedWorker {
+    let identity = Identity { id: format!("bench-{number}"), slots: SLOTS, ahead };
     SimulatedWorker::start(address, identity, craft.clone())
 }
 
@@ -295,6 +305,6 @@ pub(crate) fn is_accepted(verdict: &SubmitVerdict) -> bool {
     matches!(verdict.verdict, Some(Verdict::Accepted(_)))
 }
 
-fn submission(kind: Kind) -> Result<Submission, Failure> {
+pub(crate) fn submission(kind: Kind) -> Result<Submission, Failure> {
     Ok(Submission::new(JobSpec { kind: Some(kind) }.try_into().map_err(|refusal| format!("{refusal:?}"))?))
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sortinghat_client::{Client, Endpoint, JobFilter, SourceFile};
+use sortinghat_client::{Client, Endpoint, JobFilter};
 use sortinghat_proto::{
     ObjectRef,
     limits::MAX_PAGE_SIZE,
@@ -66,9 +66,7 @@ impl Jobs {
         let url = format!("http://{address}");
         let service = JobServiceClient::new(Channel::from_shared(url.clone())?.connect_lazy());
         let client = Client::connect(Endpoint::local(url)).await?.with_patience(PATIENCE);
-        let pictures = folder.join("photos");
-        photos::write_classes(&pictures, 4, 64);
-        let files = sources(&pictures)?;
+        let files = photos::write_classes(&folder.join("photos"), 4, 64);
         let photos = client.upload(&files, |_| {}).await?;
         let blank = client.upload(&files[..1], |_| {}).await?;
         let mut jobs =
@@ -302,18 +300,4 @@ fn take(open: &[usize], verdicts: Vec<SubmitVerdict>, ids: &mut [String]) -> Res
         }
     }
     Ok(refusal)
-}
-
-fn sources(folder: &Path) -> Result<Vec<SourceFile>, Failure> {
-    let mut files = Vec::new();
-    for class in photos::CLASSES {
-        for entry in std::fs::read_dir(folder.join(class))? {
-            let location = entry?.path();
-            let name = location.file_name().expect("a file has a name").to_string_lossy().into_owned();
-            let size_bytes = location.metadata()?.len();
-            files.push(SourceFile { path: format!("{class}/{name}"), location, size_bytes });
-        }
-    }
-    files.sort_by(|one, other| one.path.cmp(&other.path));
-    Ok(files)
 }

@@ -52,7 +52,8 @@ impl Workforce {
 
     fn incarnation(&mut self) -> SimulatedWorker {
         self.incarnations += 1;
-        let identity = Identity { id: format!("simulated-{:x}-{}", self.started, self.incarnations), slots: SLOTS };
+        let id = format!("simulated-{:x}-{}", self.started, self.incarnations);
+        let identity = Identity { id, slots: SLOTS, ahead: SLOTS };
         SimulatedWorker::start(self.address, identity, self.craft.clone())
     }
 

@@ -47,6 +47,8 @@ pub struct Identity {
     pub id: String,
     /// Tasks it runs at a time.
     pub slots: u32,
+    /// Tasks it takes ahead of these. A real worker finds out how many by itself.
+    pub ahead: u32,
 }
 
 /// What somebody asks a worker to do.
@@ -80,7 +82,7 @@ impl SimulatedWorker {
         let order = watch::Sender::new(Order::Work);
         let conversation = Conversation {
             client,
-            state: State::new(identity.slots as usize),
+            state: State::new(identity.slots as usize, identity.ahead as usize),
             identity: identity.clone(),
             work,
             order: order.subscribe(),

@@ -19,7 +19,8 @@ type Key = (String, u64);
 struct Held {
     /// `None` for a lease that came without one.
     assignment: Option<Assignment>,
-    ends: Instant,
+    /// `None` while it waits for a slot.
+    ends: Option<Instant>,
     /// Grows with every message: it always gets on.
     beat: u64,
     outcome: Option<Outcome>,
@@ -29,6 +30,7 @@ struct Held {
 #[derive(Debug)]
 pub(super) struct State {
     slots: usize,
+    ahead: usize,
     leases: BTreeMap<Key, Held>,
     lease_ttl: Duration,
     draining: bool,
@@ -39,8 +41,9 @@ pub(super) struct State {
 const DRAINING: &str = "the worker drains";
 
 impl State {
-    pub(super) fn new(slots: usize) -> Self {
-        Self { slots, leases: BTreeMap::new(), lease_ttl: Duration::ZERO, draining: false, farewell_heard: false }
+    pub(super) fn new(slots: usize, ahead: usize) -> Self {
+        let leases = BTreeMap::new();
+        Self { slots, ahead, leases, lease_ttl: Duration::ZERO, draining: false, farewell_heard: false }
     }
 
     /// Takes no new tasks from now on, and gives back those that run.
@@ -63,20 +66,33 @@ impl State {
 
     /// When the next running task ends.
     pub(super) fn next_end(&self) -> Option<Instant> {
-        self.leases.values().filter(|held| held.outcome.is_none()).map(|held| held.ends).min()
+        self.leases.values().filter(|held| held.outcome.is_none()).filter_map(|held| held.ends).min()
     }
 
-    /// Ends the tasks whose time is over.
+    /// Ends the tasks whose time is over, and starts what waited for their slots.
     pub(super) fn finish_due(&mut self, now: Instant, work: &dyn Work) {
-        for held in self.leases.values_mut().filter(|held| held.outcome.is_none() && held.ends <= now) {
-            held.outcome = held.assignment.as_ref().map(|task| work.finish(task));
+        while self.next_end().is_some_and(|end| end <= now) {
+            for held in self.leases.values_mut().filter(|held| held.ends.is_some_and(|end| end <= now)) {
+                held.finish(work);
+            }
+            self.start_waiting(now, work);
+        }
+    }
+
+    fn start_waiting(&mut self, now: Instant, work: &dyn Work) {
+        let running = self.leases.values().filter(|held| held.outcome.is_none() && held.ends.is_some()).count();
+        let waiting = self.leases.values_mut().filter(|held| held.outcome.is_none() && held.ends.is_none());
+        for held in waiting.take(self.slots.saturating_sub(running)) {
+            held.start(now, work);
         }
     }
 
     /// What it says now, without who it is.
     pub(super) fn request(&mut self) -> SynchronizeRequest {
-        let running = self.leases.values().filter(|held| held.outcome.is_none()).count();
-        let free = if self.draining { 0 } else { self.slots.saturating_sub(running) };
+        let taken = self.leases.values().filter(|held| held.outcome.is_none()).count();
+        // Ahead only beside what has ended, as a real worker does.
+        let ahead = if taken < self.leases.len() { self.ahead } else { 0 };
+        let free = if self.draining { 0 } else { (self.slots + ahead).saturating_sub(taken) };
         let leases = self.leases.iter_mut().map(|((task_id, epoch), held)| held.report(task_id, *epoch)).collect();
         SynchronizeRequest {
             leases,
@@ -99,30 +115,41 @@ impl State {
         for lease in response.leases {
             let Some(LeaseKey { task_id, epoch }) = lease.key else { continue };
             let key = (task_id, epoch);
-            let start = || match self.draining {
-                true => Held::refuse(now, DRAINING),
-                false => Held::start(lease.assignment, now, work),
+            let take = || match self.draining {
+                true => Held::refuse(DRAINING),
+                false => Held::take(lease.assignment),
             };
-            let held = self.leases.entry(key.clone()).or_insert_with(start);
+            let held = self.leases.entry(key.clone()).or_insert_with(take);
             if lease.cancel && held.outcome.is_none() {
                 held.outcome = Some(Outcome::Cancelled(TaskCancelled {}));
             }
             listed.insert(key);
         }
         self.leases.retain(|key, held| held.outcome.is_some() || listed.contains(key));
+        self.start_waiting(now, work);
     }
 }
 
 impl Held {
-    fn start(assignment: Option<Assignment>, now: Instant, work: &dyn Work) -> Self {
+    fn take(assignment: Option<Assignment>) -> Self {
         match assignment {
-            Some(task) => Self { ends: now + work.start(&task), assignment: Some(task), beat: 0, outcome: None },
-            None => Self::refuse(now, "this worker does not know the lease"),
+            Some(task) => Self { assignment: Some(task), ends: None, beat: 0, outcome: None },
+            None => Self::refuse("this worker does not know the lease"),
         }
     }
 
-    fn refuse(now: Instant, why: &str) -> Self {
-        Self { assignment: None, ends: now, beat: 0, outcome: Some(Outcome::Returned(why.to_owned())) }
+    fn refuse(why: &str) -> Self {
+        Self { assignment: None, ends: None, beat: 0, outcome: Some(Outcome::Returned(why.to_owned())) }
+    }
+
+    fn start(&mut self, now: Instant, work: &dyn Work) {
+        self.ends = self.assignment.as_ref().map(|task| now + work.start(task));
+    }
+
+    fn finish(&mut self, work: &dyn Work) {
+        if self.outcome.is_none() {
+            self.outcome = self.assignment.as_ref().map(|task| work.finish(task));
+        }
     }
 
     fn report(&mut self, task_id: &str, epoch: u64) -> LeaseReport {
@@ -168,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_completion_is_repeated_until_it_is_acknowledged_and_a_lost_lease_is_forgotten() {
-        let mut state = State::new(2);
+        let mut state = State::new(2, 0);
         let now = Instant::now();
         let leases = vec![lease(1), lease(2)];
         state.take(SynchronizeResponse { leases, lease_ttl_ms: 3_000, ..Default::default() }, now, &Minute);
@@ -186,8 +213,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_taken_ahead_starts_when_a_slot_is_free() {
+        let mut state = State::new(1, 1);
+        let now = Instant::now();
+        assert_eq!(state.request().free_slots, 1);
+        state.take(SynchronizeResponse { leases: vec![lease(1), lease(2)], ..Default::default() }, now, &Minute);
+        let minute = |number: u64| now + Duration::from_secs(60 * number);
+        assert_eq!((state.request().free_slots, state.next_end()), (0, Some(minute(1))));
+        state.finish_due(minute(1), &Minute);
+        assert_eq!((state.request().free_slots, state.next_end()), (1, Some(minute(2))));
+    }
+
+    #[test]
     fn a_worker_that_drains_gives_back_what_it_runs_and_what_it_is_given_meanwhile() {
-        let mut state = State::new(1);
+        let mut state = State::new(1, 0);
         let now = Instant::now();
         state.take(SynchronizeResponse { leases: vec![lease(1)], ..Default::default() }, now, &Minute);
         state.drain();

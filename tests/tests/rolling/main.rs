@@ -97,7 +97,7 @@ async fn roll_under_load(mut coordinators: Vec<Coordinator>, address: SocketAddr
     let mut incarnations = 0..;
     let mut worker = || {
         let id = format!("rolling-{}", incarnations.next().expect("endless"));
-        SimulatedWorker::start(address, Identity { id, slots: SLOTS }, craft.clone())
+        SimulatedWorker::start(address, Identity { id, slots: SLOTS, ahead: 0 }, craft.clone())
     };
     let mut workers: Vec<SimulatedWorker> = (0..WORKERS).map(|_| worker()).collect();
     let load = Load::start(address, craft.source.clone()).await;

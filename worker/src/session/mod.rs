@@ -7,6 +7,7 @@
 mod cached;
 mod events;
 mod link;
+mod pace;
 mod state;
 
 use std::{fs, mem, path::PathBuf, pin::pin, time::Duration};
@@ -27,7 +28,7 @@ use crate::{
 use cached::Cached;
 use link::Link;
 pub use link::LinkError;
-use state::{Action, State, Urgency};
+use state::{Action, Exchange, State, Urgency};
 
 /// The shortest time between two messages, should the coordinator answer each at once.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(20);
@@ -81,6 +82,7 @@ pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), Sess
         shutdown,
         give_up_at: None,
         is_owed_an_answer: false,
+        has_news: false,
     };
     session.run().await
 }
@@ -140,6 +142,8 @@ struct Session {
     /// The last message was abandoned for news, or failed. The next one is answered at once, and that answer is waited for
     /// whatever happens: news that come faster than answers would keep every lease from being renewed.
     is_owed_an_answer: bool,
+    /// Something has happened that the coordinator should hear of at once, and that no message has said.
+    has_news: bool,
 }
 
 /// What may end a wait early, besides a shutdown.
@@ -180,7 +184,10 @@ impl Session {
         while let Ok((slot, report)) = self.reports.try_recv() {
             self.hear(slot, report);
         }
-        let (patience, wake) = match mem::replace(&mut self.is_owed_an_answer, true) {
+        self.has_news = false;
+        // What is answered at once is waited for: to abandon it for newer news would only cost a message.
+        let is_owed_an_answer = mem::replace(&mut self.is_owed_an_answer, true);
+        let (patience, wake) = match is_owed_an_answer || self.state.has_outcome() {
             true => (Duration::ZERO, Wake::Never),
             false => (self.state.patience(), Wake::News),
         };
@@ -199,7 +206,9 @@ impl Session {
         match answer {
             Ok(response) => {
                 self.is_owed_an_answer = false;
-                let actions = self.state.answer(response, sent_at);
+                let may_be_held = !patience.is_zero();
+                let exchange = Exchange { sent_at, answered_at: Instant::now(), may_be_held };
+                let actions = self.state.answer(response, exchange);
                 self.act(actions);
                 self.wait(sleep_until(sent_at + SHORTEST_INTERVAL), Wake::News).await;
                 Some(Ok(()))
@@ -211,22 +220,25 @@ impl Session {
     /// Waits for `future` while it listens to the slots and for a shutdown; `None` if one of them ended the wait.
     async fn wait<T>(&mut self, future: impl Future<Output = T>, wake: Wake) -> Option<T> {
         let mut future = pin!(future);
-        loop {
-            let give_up_at = self.give_up_at;
+        while !(self.has_news && wake == Wake::News) {
+            let (give_up_at, end_of_wait) = (self.give_up_at, self.state.end_of_wait());
             tokio::select! {
                 result = &mut future => return Some(result),
                 Some((slot, report)) = self.reports.recv() => {
-                    if self.hear(slot, report) == Urgency::Now && wake == Wake::News {
-                        return None;
-                    }
+                    self.has_news |= self.hear(slot, report) == Urgency::Now;
                 }
                 () = self.shutdown.cancelled(), if give_up_at.is_none() => {
                     self.drain();
                     return None;
                 }
                 () = sleep_until(give_up_at.unwrap_or_else(Instant::now)), if give_up_at.is_some() => return None,
+                () = sleep_until(end_of_wait.unwrap_or_else(Instant::now)), if end_of_wait.is_some() => {
+                    self.state.give_overdue_back(Instant::now());
+                    self.has_news = true;
+                }
             }
         }
+        None
     }
 
     fn hear(&mut self, slot: usize, report: SlotReport) -> Urgency {
@@ -235,7 +247,11 @@ impl Session {
             SlotReport::Ended { outcome, .. } => self.cached.ended(slot, outcome),
             SlotReport::CannotStart(_) | SlotReport::Progress(_) | SlotReport::Event(_) => {}
         }
-        self.state.report(slot, report)
+        let now = Instant::now();
+        let urgency = self.state.report(slot, report, now);
+        let actions = self.state.start_waiting(now);
+        self.act(actions);
+        urgency
     }
 
     /// A device that cannot be had is found out here, and ends the worker instead of being tried for ever.

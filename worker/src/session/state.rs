@@ -1,12 +1,18 @@
 //! What a worker knows, and what it does about an answer of the coordinator or a report of a slot. No I/O and no clock.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use sortinghat_proto::v1;
 use tokio::time::Instant;
 use v1::{LeaseKey, LeaseReport, SynchronizeRequest, SynchronizeResponse, attempt_event::Event, task_outcome::Outcome};
 
-use super::events::EventLog;
+use super::{
+    events::EventLog,
+    pace::{self, Pace},
+};
 use crate::executor::SlotReport;
 
 /// A running task is reported at least this often, for its progress.
@@ -46,6 +52,8 @@ enum Slot {
 
 #[derive(Debug, Default)]
 struct Held {
+    /// `None` for what has not been in a slot.
+    started_at: Option<Instant>,
     progress: Option<v1::Progress>,
     beat: u64,
     events: EventLog,
@@ -56,10 +64,31 @@ struct Held {
     handed_back: Option<&'static str>,
 }
 
+/// A task that was taken ahead of a free slot.
+#[derive(Debug)]
+struct Waiting {
+    key: Key,
+    assignment: Box<v1::Assignment>,
+    lease_end: Instant,
+    since: Instant,
+}
+
+/// When a message was sent, and when its answer came.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Exchange {
+    pub(super) sent_at: Instant,
+    pub(super) answered_at: Instant,
+    /// The coordinator was allowed to wait for news before it answered.
+    pub(super) may_be_held: bool,
+}
+
 /// Everything that the worker knows.
 #[derive(Debug)]
 pub(super) struct State {
     slots: Vec<Slot>,
+    /// Leases that wait for a slot, the oldest first.
+    waiting: VecDeque<Waiting>,
+    pace: Pace,
     leases: BTreeMap<Key, Held>,
     draining: bool,
     /// The coordinator knows that this worker takes nothing any more.
@@ -69,11 +98,19 @@ pub(super) struct State {
 
 const SHUTTING_DOWN: &str = "the worker is shutting down";
 const PREEMPTED: &str = "it made way for a more urgent task";
+const KEPT_WAITING: &str = "the tasks before it took longer than expected";
 
 impl State {
     pub(super) fn new(slots: usize) -> Self {
-        let (slots, leases) = (vec![Slot::Empty; slots], BTreeMap::new());
-        Self { slots, leases, draining: false, farewell_heard: false, lease_ttl: None }
+        Self {
+            slots: vec![Slot::Empty; slots],
+            waiting: VecDeque::new(),
+            pace: Pace::new(slots),
+            leases: BTreeMap::new(),
+            draining: false,
+            farewell_heard: false,
+            lease_ttl: None,
+        }
     }
 
     /// How long the coordinator may hold the next answer: a third of a lease, less while there is progress to show. Zero
@@ -99,19 +136,37 @@ impl State {
         self.is_leaving() && self.farewell_heard
     }
 
+    /// Whether an outcome is to be said, which the coordinator answers at once.
+    pub(super) fn has_outcome(&self) -> bool {
+        self.leases.values().any(|held| held.outcome.is_some())
+    }
+
+    /// How many more tasks can be taken, with so many ahead of the free slots.
+    fn room(&self, ahead: usize) -> usize {
+        let free = self.slots.iter().filter(|slot| **slot == Slot::Free).count();
+        (free + ahead).saturating_sub(self.waiting.len())
+    }
+
     /// What the worker says now, without who it is and how long it waits.
     pub(super) fn request(&self) -> SynchronizeRequest {
-        let free = self.slots.iter().filter(|slot| **slot == Slot::Free).count();
+        let wanted = match self.draining {
+            true => 0,
+            false => self.room(if self.has_outcome() { self.pace.ahead() } else { 0 }),
+        };
         SynchronizeRequest {
             leases: self.leases.iter().map(|(key, held)| held.report(key)).collect(),
-            free_slots: if self.draining { 0 } else { u32::try_from(free).unwrap_or(u32::MAX) },
+            free_slots: u32::try_from(wanted).unwrap_or(u32::MAX),
             draining: self.draining,
             ..SynchronizeRequest::default()
         }
     }
 
-    /// Takes the answer to a request that was sent at `sent_at`; leases count from that moment.
-    pub(super) fn answer(&mut self, response: SynchronizeResponse, sent_at: Instant) -> Vec<Action> {
+    /// Takes the answer to a request; leases count from the moment when it was sent.
+    pub(super) fn answer(&mut self, response: SynchronizeResponse, exchange: Exchange) -> Vec<Action> {
+        let Exchange { sent_at, answered_at, may_be_held } = exchange;
+        if !may_be_held {
+            self.pace.exchanged(answered_at.duration_since(sent_at));
+        }
         self.lease_ttl = Some(Duration::from_millis(response.lease_ttl_ms.into()));
         // A shutdown abandons the message that is under way: this answers one that said so.
         self.farewell_heard = self.draining;
@@ -129,11 +184,12 @@ impl State {
             if self.leases.contains_key(&key) {
                 self.renew(&key, &lease, lease_end, &mut actions);
             } else {
-                actions.extend(self.start(key.clone(), lease, lease_end));
+                self.take(key.clone(), lease, lease_end, answered_at);
             }
             listed.push(key);
         }
         self.stop_all_but(&listed, &mut actions);
+        actions.extend(self.start_waiting(answered_at));
         actions
     }
 
@@ -141,6 +197,15 @@ impl State {
         let slot = self.slot_of(key);
         let held = self.leases.get_mut(key).expect("looked up by the caller");
         held.events.acknowledge(lease.acknowledged_events);
+        if let Some(position) = self.waiting.iter().position(|waiting| waiting.key == *key) {
+            self.waiting[position].lease_end = lease_end;
+            held.outcome = match lease {
+                v1::Lease { cancel: true, .. } => Some(Outcome::Cancelled(v1::TaskCancelled {})),
+                v1::Lease { preempt: true, .. } => Some(Outcome::Returned(PREEMPTED.into())),
+                _ => return,
+            };
+            self.waiting.remove(position);
+        }
         let Some(slot) = slot else { return };
         actions.push(Action::Renew { slot, lease_end });
         if lease.cancel && !held.cancelled {
@@ -152,22 +217,50 @@ impl State {
         }
     }
 
-    /// Starts a new lease, or says why not: an outcome is reported for every lease that was ever offered.
-    fn start(&mut self, key: Key, lease: v1::Lease, lease_end: Instant) -> Option<Action> {
-        let free = self.slots.iter().position(|slot| *slot == Slot::Free);
-        let refusal = match (lease.assignment, free) {
+    /// Takes a new lease, or says why not: an outcome is reported for every lease that was ever offered.
+    fn take(&mut self, key: Key, lease: v1::Lease, lease_end: Instant, now: Instant) {
+        let refusal = match lease.assignment {
             _ if lease.cancel => Outcome::Cancelled(v1::TaskCancelled {}),
             _ if self.draining => Outcome::Returned(SHUTTING_DOWN.into()),
-            (None, _) => Outcome::Returned("the worker does not know this lease".into()),
-            (_, None) => Outcome::Returned("the worker has no free slot".into()),
-            (Some(assignment), Some(slot)) => {
-                self.slots[slot] = Slot::Running(key.clone());
-                self.leases.insert(key, Held::default());
-                return Some(Action::Start { slot, assignment: Box::new(assignment), lease_end });
+            None => Outcome::Returned("the worker does not know this lease".into()),
+            Some(_) if self.room(self.pace.ahead()) == 0 => Outcome::Returned("the worker has no free slot".into()),
+            Some(assignment) => {
+                self.leases.insert(key.clone(), Held::default());
+                self.waiting.push_back(Waiting { key, assignment: Box::new(assignment), lease_end, since: now });
+                return;
             }
         };
         self.leases.insert(key, Held { outcome: Some(refusal), ..Held::default() });
-        None
+    }
+
+    /// Starts what waits in the slots that are free.
+    pub(super) fn start_waiting(&mut self, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for (number, slot) in self.slots.iter_mut().enumerate().filter(|(_, slot)| **slot == Slot::Free) {
+            let Some(Waiting { key, assignment, lease_end, .. }) = self.waiting.pop_front() else { break };
+            self.leases.get_mut(&key).expect("it is held").started_at = Some(now);
+            *slot = Slot::Running(key);
+            actions.push(Action::Start { slot: number, assignment, lease_end });
+        }
+        actions
+    }
+
+    /// When something that waits for a slot must be given back, unless it has started.
+    pub(super) fn end_of_wait(&self) -> Option<Instant> {
+        self.waiting.front().map(|waiting| pace::end_of_wait(waiting.since))
+    }
+
+    /// Gives back what has waited for too long.
+    pub(super) fn give_overdue_back(&mut self, now: Instant) {
+        while self.end_of_wait().is_some_and(|end| end <= now) {
+            self.pace.has_slowed();
+            self.give_oldest_back(KEPT_WAITING);
+        }
+    }
+
+    fn give_oldest_back(&mut self, reason: &str) {
+        let Some(Waiting { key, .. }) = self.waiting.pop_front() else { return };
+        self.leases.get_mut(&key).expect("it is held").outcome = Some(Outcome::Returned(reason.into()));
     }
 
     /// Stops the running tasks that the coordinator did not list: their leases are somebody else's by now.
@@ -186,11 +279,21 @@ impl State {
                 actions.push(Action::Cancel { slot: number });
             }
         }
+        self.waiting.retain(|waiting| {
+            let is_ours = listed.contains(&waiting.key);
+            if !is_ours {
+                self.leases.remove(&waiting.key);
+            }
+            is_ours
+        });
     }
 
-    /// Takes no new tasks and hands the running ones back.
+    /// Takes no new tasks, gives back those that wait and hands the running ones back.
     pub(super) fn drain(&mut self) -> Vec<Action> {
         self.draining = true;
+        while !self.waiting.is_empty() {
+            self.give_oldest_back(SHUTTING_DOWN);
+        }
         let mut actions = Vec::new();
         for (slot, state) in self.slots.iter().enumerate() {
             if let Slot::Running(key) = state
@@ -204,8 +307,8 @@ impl State {
         actions
     }
 
-    /// Takes what a slot reported.
-    pub(super) fn report(&mut self, slot: usize, report: SlotReport) -> Urgency {
+    /// Takes what a slot reported. A slot that is free now may be used by what waits: [`start_waiting`](Self::start_waiting).
+    pub(super) fn report(&mut self, slot: usize, report: SlotReport, now: Instant) -> Urgency {
         match report {
             // A task may have been sent to an executor that had just died: it waits for the next one.
             SlotReport::Ready(_) => self.replace(slot, Slot::Empty, Slot::Free),
@@ -219,7 +322,7 @@ impl State {
             }
             SlotReport::Event(event) => self.held(slot).map_or(Urgency::Later, |held| held.record(event)),
             SlotReport::Ended { outcome, executor_kept } => {
-                self.end(slot, outcome);
+                self.end(slot, outcome, now);
                 self.slots[slot] = if executor_kept { Slot::Free } else { Slot::Empty };
                 Urgency::Now
             }
@@ -234,9 +337,10 @@ impl State {
         Urgency::Now
     }
 
-    fn end(&mut self, slot: usize, outcome: Outcome) {
+    fn end(&mut self, slot: usize, outcome: Outcome, now: Instant) {
         let Some(held) = self.held(slot) else { return };
         held.events.close();
+        let took = held.started_at.map(|started_at| now.duration_since(started_at));
         held.outcome = Some(match (outcome, held.handed_back) {
             (Outcome::Crashed(_) | Outcome::Returned(_), _) if held.cancelled => {
                 Outcome::Cancelled(v1::TaskCancelled {})
@@ -245,6 +349,9 @@ impl State {
             (Outcome::Returned(_), Some(reason)) => Outcome::Returned(reason.into()),
             (outcome, _) => outcome,
         });
+        if let Some(took) = took {
+            self.pace.ended(took);
+        }
     }
 
     fn held(&mut self, slot: usize) -> Option<&mut Held> {

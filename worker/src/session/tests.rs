@@ -3,6 +3,7 @@ use crate::config::{Command, CommandLine};
 use clap::Parser as _;
 use sortinghat_proto::v1::{
     attempt_event::Event,
+    task_outcome::Outcome,
     worker_service_server::{WorkerService, WorkerServiceServer},
 };
 use tokio::{net::TcpListener, sync::oneshot, time::timeout};
@@ -68,6 +69,7 @@ impl Stage {
             shutdown: CancellationToken::new(),
             give_up_at: None,
             is_owed_an_answer: false,
+            has_news: false,
         };
         tokio::spawn(session.run());
         Self { calls, commands, reports }
@@ -75,6 +77,16 @@ impl Stage {
 
     async fn call(&mut self) -> Call {
         timeout(PATIENCE, self.calls.recv()).await.expect("a message comes").expect("the server runs")
+    }
+
+    /// The next message that says how something ended.
+    async fn call_with_outcome(&mut self) -> Call {
+        loop {
+            let call = self.call().await;
+            if !outcomes(&call.0).is_empty() {
+                return call;
+            }
+        }
     }
 
     async fn command(&mut self) -> SlotCommand {
@@ -123,4 +135,47 @@ async fn news_that_come_faster_than_answers_do_not_keep_a_lease_from_being_renew
     assert!(matches!(stage.command().await, SlotCommand::Renew { .. }));
     let (next, _) = stage.call().await;
     assert_eq!(sequences(&next)[..2], [2, 3]);
+}
+
+/// A task by its epoch, as a coordinator offers it.
+fn offer(epoch: u64) -> v1::Lease {
+    let key = Some(v1::LeaseKey { task_id: "task".into(), epoch });
+    let assignment = Some(v1::Assignment { epoch, ..v1::Assignment::default() });
+    v1::Lease { key, ttl_ms: 600_000, assignment, ..v1::Lease::default() }
+}
+
+/// The epochs that a message says have ended, and how.
+fn outcomes(request: &v1::SynchronizeRequest) -> Vec<(u64, Outcome)> {
+    let outcome = |lease: &v1::LeaseReport| Some((lease.epoch, lease.outcome.as_ref()?.outcome.clone()?));
+    request.leases.iter().filter_map(outcome).collect()
+}
+
+#[tokio::test]
+async fn short_tasks_are_taken_ahead_and_given_back_unasked_when_one_turns_out_long() {
+    let mut stage = Stage::start().await;
+    stage.report(SlotReport::Ready(Ready::default())).await;
+    let (_, mut reply) = stage.call().await;
+    let mut acknowledged = Vec::new();
+    for epoch in 1..=8 {
+        let leases = vec![offer(epoch)];
+        reply.send(v1::SynchronizeResponse { leases, acknowledged, lease_ttl_ms: 600_000 }).unwrap();
+        assert!(matches!(stage.command().await, SlotCommand::Start { .. }));
+        let outcome = Outcome::Succeeded(v1::TaskSucceeded::default());
+        stage.report(SlotReport::Ended { outcome, executor_kept: true }).await;
+        let told = stage.call_with_outcome().await;
+        acknowledged =
+            told.0.leases.iter().map(|lease| v1::LeaseKey { task_id: "task".into(), epoch: lease.epoch }).collect();
+        // The coordinator is slow, compared with the tasks.
+        sleep(Duration::from_millis(20)).await;
+        if epoch == 8 {
+            assert!(told.0.free_slots >= 2, "more than the slot: {}", told.0.free_slots);
+        }
+        reply = told.1;
+    }
+    let leases = vec![offer(100), offer(101)];
+    reply.send(v1::SynchronizeResponse { leases, acknowledged, lease_ttl_ms: 600_000 }).unwrap();
+    let SlotCommand::Start { assignment, .. } = stage.command().await else { panic!("the slot is free") };
+    assert_eq!(assignment.epoch, 100);
+    let (told, _) = stage.call_with_outcome().await;
+    assert!(matches!(outcomes(&told)[..], [(101, Outcome::Returned(_))]), "{told:?}");
 }

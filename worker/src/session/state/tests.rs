@@ -24,20 +24,29 @@ fn acknowledged(epoch: u64) -> SynchronizeResponse {
     SynchronizeResponse { acknowledged: vec![key(epoch)], ..answer(Vec::new()) }
 }
 
+/// An exchange that took no time.
+fn at(moment: Instant) -> Exchange {
+    Exchange { sent_at: moment, answered_at: moment, may_be_held: true }
+}
+
+fn tell(state: &mut State, report: SlotReport) -> Urgency {
+    state.report(0, report, Instant::now())
+}
+
 fn with_one_ready_slot() -> State {
     let mut state = State::new(1);
-    state.report(0, SlotReport::Ready(Ready::default()));
+    tell(&mut state, SlotReport::Ready(Ready::default()));
     state
 }
 
 fn running(epoch: u64) -> State {
     let mut state = with_one_ready_slot();
-    state.answer(answer(vec![offer(epoch)]), Instant::now());
+    state.answer(answer(vec![offer(epoch)]), at(Instant::now()));
     state
 }
 
 fn end(state: &mut State, outcome: Outcome) -> Urgency {
-    state.report(0, SlotReport::Ended { outcome, executor_kept: true })
+    tell(state, SlotReport::Ended { outcome, executor_kept: true })
 }
 
 fn outcomes(state: &State) -> Vec<Outcome> {
@@ -56,8 +65,8 @@ fn cancelled() -> Outcome {
 #[test]
 fn a_task_sent_to_an_executor_that_had_just_died_runs_in_the_next_one() {
     let mut state = running(7);
-    state.report(0, SlotReport::CannotStart("was killed by signal 9 (SIGKILL)".into()));
-    state.report(0, SlotReport::Ready(Ready::default()));
+    tell(&mut state, SlotReport::CannotStart("was killed by signal 9 (SIGKILL)".into()));
+    tell(&mut state, SlotReport::Ready(Ready::default()));
     assert_eq!(state.request().free_slots, 0, "it runs the task");
     end(&mut state, succeeded());
     assert_eq!(outcomes(&state), [succeeded()]);
@@ -69,7 +78,7 @@ fn an_offer_starts_in_a_free_slot_with_an_end_before_the_leases_own() {
     let mut state = with_one_ready_slot();
     assert_eq!(state.request().free_slots, 1);
     let sent_at = Instant::now();
-    let actions = state.answer(answer(vec![offer(7)]), sent_at);
+    let actions = state.answer(answer(vec![offer(7)]), at(sent_at));
     let [Action::Start { slot: 0, lease_end, .. }] = actions.as_slice() else { panic!("{actions:?}") };
     assert!(*lease_end > sent_at && *lease_end < sent_at + Duration::from_millis(TTL_MS.into()));
     let request = state.request();
@@ -80,14 +89,14 @@ fn an_offer_starts_in_a_free_slot_with_an_end_before_the_leases_own() {
 fn a_repeated_offer_of_a_running_lease_renews_it_and_starts_nothing() {
     let mut state = running(7);
     let later = Instant::now() + Duration::from_secs(1);
-    let actions = state.answer(answer(vec![offer(7)]), later);
+    let actions = state.answer(answer(vec![offer(7)]), at(later));
     assert!(matches!(actions.as_slice(), [Action::Renew { slot: 0, lease_end }] if *lease_end > later), "{actions:?}");
 }
 
 #[test]
 fn a_task_that_is_not_listed_is_stopped_and_its_end_is_nobodys_business() {
     let mut state = running(7);
-    assert_eq!(state.answer(answer(Vec::new()), Instant::now()), [Action::Cancel { slot: 0 }]);
+    assert_eq!(state.answer(answer(Vec::new()), at(Instant::now())), [Action::Cancel { slot: 0 }]);
     assert_eq!(state.request().free_slots, 0, "the executor is still busy with it");
     end(&mut state, succeeded());
     let request = state.request();
@@ -97,7 +106,7 @@ fn a_task_that_is_not_listed_is_stopped_and_its_end_is_nobodys_business() {
 #[test]
 fn a_new_epoch_of_the_same_task_waits_until_the_old_one_is_out_of_the_slot() {
     let mut state = running(7);
-    let actions = state.answer(answer(vec![offer(8)]), Instant::now());
+    let actions = state.answer(answer(vec![offer(8)]), at(Instant::now()));
     assert_eq!(actions, [Action::Cancel { slot: 0 }]);
     assert!(matches!(outcomes(&state).as_slice(), [Outcome::Returned(_)]), "epoch 8 is given back, not dropped");
 }
@@ -107,10 +116,10 @@ fn an_outcome_is_repeated_until_it_is_acknowledged() {
     let mut state = running(7);
     assert_eq!(end(&mut state, succeeded()), Urgency::Now);
     for response in [answer(vec![lease(7)]), answer(Vec::new())] {
-        assert_eq!(state.answer(response, Instant::now()), []);
+        assert_eq!(state.answer(response, at(Instant::now())), []);
         assert_eq!(outcomes(&state), [succeeded()]);
     }
-    state.answer(acknowledged(7), Instant::now());
+    state.answer(acknowledged(7), at(Instant::now()));
     assert!(state.request().leases.is_empty());
 }
 
@@ -118,7 +127,7 @@ fn an_outcome_is_repeated_until_it_is_acknowledged() {
 fn an_acknowledgement_of_a_running_task_is_not_mistaken_for_its_end() {
     let mut state = running(7);
     let response = SynchronizeResponse { leases: vec![lease(7)], ..acknowledged(7) };
-    state.answer(response, Instant::now());
+    state.answer(response, at(Instant::now()));
     assert_eq!(state.request().leases.len(), 1);
 }
 
@@ -126,9 +135,9 @@ fn an_acknowledgement_of_a_running_task_is_not_mistaken_for_its_end() {
 fn a_cancellation_is_passed_on_once_and_a_death_by_it_counts_as_carried_out() {
     let mut state = running(7);
     let cancel = v1::Lease { cancel: true, ..lease(7) };
-    let actions = state.answer(answer(vec![cancel.clone()]), Instant::now());
+    let actions = state.answer(answer(vec![cancel.clone()]), at(Instant::now()));
     assert!(actions.contains(&Action::Cancel { slot: 0 }), "{actions:?}");
-    let actions = state.answer(answer(vec![cancel]), Instant::now());
+    let actions = state.answer(answer(vec![cancel]), at(Instant::now()));
     assert!(!actions.contains(&Action::Cancel { slot: 0 }), "{actions:?}");
     end(&mut state, Outcome::Crashed("aborted while it stopped".into()));
     assert_eq!(outcomes(&state), [cancelled()]);
@@ -142,9 +151,9 @@ fn draining_gives_running_tasks_back_takes_no_new_ones_and_is_done_once_that_is_
     assert_eq!(outcomes(&state), [Outcome::Returned(SHUTTING_DOWN.into())]);
     assert_eq!((state.request().free_slots, state.request().draining), (0, true));
     assert!(!state.is_done());
-    state.answer(SynchronizeResponse { leases: vec![offer(9)], ..acknowledged(7) }, Instant::now());
+    state.answer(SynchronizeResponse { leases: vec![offer(9)], ..acknowledged(7) }, at(Instant::now()));
     assert!(matches!(outcomes(&state).as_slice(), [Outcome::Returned(_)]), "epoch 9 came too late");
-    state.answer(acknowledged(9), Instant::now());
+    state.answer(acknowledged(9), at(Instant::now()));
     assert!(state.is_done());
 }
 
@@ -161,14 +170,14 @@ fn what_ends_otherwise_while_draining_has_ended_so() {
 #[test]
 fn an_idle_worker_says_farewell_and_gives_back_what_it_was_given_meanwhile() {
     let mut state = with_one_ready_slot();
-    state.answer(answer(Vec::new()), Instant::now());
+    state.answer(answer(Vec::new()), at(Instant::now()));
     assert!(state.patience() > Duration::ZERO);
     assert_eq!(state.drain(), []);
     assert!(state.is_leaving() && !state.is_done());
     assert_eq!(state.patience(), Duration::ZERO, "the answer to a farewell is not held");
-    state.answer(answer(vec![offer(9)]), Instant::now());
+    state.answer(answer(vec![offer(9)]), at(Instant::now()));
     assert_eq!(outcomes(&state), [Outcome::Returned(SHUTTING_DOWN.into())]);
-    state.answer(acknowledged(9), Instant::now());
+    state.answer(acknowledged(9), at(Instant::now()));
     assert!(state.is_done());
 }
 
@@ -177,8 +186,8 @@ fn a_preempted_task_is_asked_once_to_hand_itself_back_and_only_it() {
     let mut state = running(7);
     let preempt = v1::Lease { preempt: true, ..lease(7) };
     let asked = Action::HandBack { slot: 0 };
-    assert!(state.answer(answer(vec![preempt.clone()]), Instant::now()).contains(&asked));
-    assert!(!state.answer(answer(vec![preempt]), Instant::now()).contains(&asked), "not again");
+    assert!(state.answer(answer(vec![preempt.clone()]), at(Instant::now())).contains(&asked));
+    assert!(!state.answer(answer(vec![preempt]), at(Instant::now())).contains(&asked), "not again");
     end(&mut state, Outcome::Returned("asked to".into()));
     assert_eq!(outcomes(&state), [Outcome::Returned(PREEMPTED.into())]);
     assert_eq!(state.request().free_slots, 1, "the worker goes on");
@@ -187,9 +196,9 @@ fn a_preempted_task_is_asked_once_to_hand_itself_back_and_only_it() {
 #[test]
 fn without_a_ready_executor_no_slot_is_offered() {
     let mut state = running(7);
-    state.report(0, SlotReport::Ended { outcome: Outcome::Crashed("killed".into()), executor_kept: false });
+    tell(&mut state, SlotReport::Ended { outcome: Outcome::Crashed("killed".into()), executor_kept: false });
     assert_eq!(state.request().free_slots, 0);
-    state.report(0, SlotReport::Ready(Ready::default()));
+    tell(&mut state, SlotReport::Ready(Ready::default()));
     assert_eq!(state.request().free_slots, 1);
 }
 
@@ -197,11 +206,11 @@ fn without_a_ready_executor_no_slot_is_offered() {
 fn an_epochs_metrics_are_urgent_progress_is_not_and_both_show_life() {
     let mut state = running(7);
     let progress = v1::Progress { phase: "train".into(), done: 3, ..v1::Progress::default() };
-    assert_eq!(state.report(0, SlotReport::Progress(progress.clone())), Urgency::Later);
+    assert_eq!(tell(&mut state, SlotReport::Progress(progress.clone())), Urgency::Later);
     let epoch = SlotReport::Event(Event::EpochFinished(EpochMetrics::default()));
-    assert_eq!(state.report(0, epoch), Urgency::Now);
+    assert_eq!(tell(&mut state, epoch), Urgency::Now);
     let log = SlotReport::Event(Event::Log(v1::LogLine { text: "still waiting".into() }));
-    assert_eq!(state.report(0, log), Urgency::Later);
+    assert_eq!(tell(&mut state, log), Urgency::Later);
     let report = state.request().leases.remove(0);
     assert_eq!(
         (report.beat, report.progress, report.events.len()),
@@ -214,12 +223,12 @@ fn an_epochs_metrics_are_urgent_progress_is_not_and_both_show_life() {
 fn the_outcome_waits_for_the_last_event_to_fit_into_a_message() {
     let mut state = running(7);
     for _ in 0..300 {
-        state.report(0, SlotReport::Event(Event::Log(v1::LogLine { text: "line".into() })));
+        tell(&mut state, SlotReport::Event(Event::Log(v1::LogLine { text: "line".into() })));
     }
     end(&mut state, succeeded());
     assert_eq!(outcomes(&state), []);
     let lease = v1::Lease { acknowledged_events: 256, ..lease(7) };
-    state.answer(answer(vec![lease]), Instant::now());
+    state.answer(answer(vec![lease]), at(Instant::now()));
     assert_eq!(outcomes(&state), [succeeded()]);
 }
 
@@ -227,8 +236,92 @@ fn the_outcome_waits_for_the_last_event_to_fit_into_a_message() {
 fn an_answer_may_be_held_for_a_third_of_a_lease_and_less_while_something_runs() {
     let mut state = with_one_ready_slot();
     assert_eq!(state.patience(), Duration::ZERO, "the first answer tells how long a lease is");
-    state.answer(SynchronizeResponse { lease_ttl_ms: 30_000, ..answer(Vec::new()) }, Instant::now());
+    state.answer(SynchronizeResponse { lease_ttl_ms: 30_000, ..answer(Vec::new()) }, at(Instant::now()));
     assert_eq!(state.patience(), Duration::from_secs(10));
-    state.answer(SynchronizeResponse { lease_ttl_ms: 30_000, ..answer(vec![offer(7)]) }, Instant::now());
+    state.answer(SynchronizeResponse { lease_ttl_ms: 30_000, ..answer(vec![offer(7)]) }, at(Instant::now()));
     assert_eq!(state.patience(), REPORT_INTERVAL);
+}
+
+/// A state with one slot, in which tasks took 20 ms and exchanges as long, running the first of three tasks that came together.
+fn with_two_tasks_ahead() -> (State, Instant) {
+    let mut state = with_one_ready_slot();
+    let mut now = Instant::now();
+    for epoch in 0..8 {
+        let answered_at = now + Duration::from_millis(20);
+        let exchange = Exchange { sent_at: now, answered_at, may_be_held: false };
+        state.answer(answer(vec![offer(epoch)]), exchange);
+        now = answered_at + Duration::from_millis(20);
+        state.report(0, SlotReport::Ended { outcome: succeeded(), executor_kept: true }, now);
+        if epoch == 7 {
+            assert_eq!(state.request().free_slots, 3, "one for the slot, and two that end during two exchanges");
+        }
+        state.answer(acknowledged(epoch), at(now));
+        assert_eq!(state.request().free_slots, 1, "nothing is asked for ahead without an outcome");
+    }
+    let actions = state.answer(answer([100, 101, 102].map(offer).into()), at(now));
+    assert_eq!(started(&actions), [100]);
+    assert_eq!((state.request().free_slots, state.request().leases.len()), (0, 3));
+    (state, now)
+}
+
+fn started(actions: &[Action]) -> Vec<u64> {
+    let epoch = |action: &Action| match action {
+        Action::Start { assignment, .. } => Some(assignment.epoch),
+        _ => None,
+    };
+    actions.iter().filter_map(epoch).collect()
+}
+
+#[test]
+fn short_tasks_are_taken_ahead_and_begin_in_order_as_soon_as_the_slot_is_free() {
+    let (mut state, now) = with_two_tasks_ahead();
+    for epoch in [101, 102] {
+        end(&mut state, succeeded());
+        assert_eq!(started(&state.start_waiting(now)), [epoch]);
+    }
+    assert_eq!(outcomes(&state).len(), 2);
+    assert_eq!(state.request().free_slots, 2, "the next two are asked for while the last one runs");
+}
+
+#[test]
+fn what_waits_for_a_slot_is_renewed_cancelled_preempted_or_lost_as_what_runs_is() {
+    let (mut state, now) = with_two_tasks_ahead();
+    let later = now + Duration::from_secs(2);
+    state.answer(answer([100, 101, 102].map(lease).into()), at(later));
+    end(&mut state, succeeded());
+    let actions = state.start_waiting(now);
+    assert!(matches!(actions[..], [Action::Start { lease_end, .. }] if lease_end > later), "{actions:?}");
+
+    let (mut state, now) = with_two_tasks_ahead();
+    let cancel = v1::Lease { cancel: true, ..lease(101) };
+    let preempt = v1::Lease { preempt: true, ..lease(102) };
+    state.answer(answer(vec![lease(100), cancel, preempt]), at(now));
+    assert_eq!(outcomes(&state), [cancelled(), Outcome::Returned(PREEMPTED.into())]);
+
+    let (mut state, now) = with_two_tasks_ahead();
+    state.answer(answer(vec![lease(100), lease(102)]), at(now));
+    end(&mut state, succeeded());
+    assert_eq!(started(&state.start_waiting(now)), [102], "101 is somebody else's");
+    assert_eq!(state.request().leases.len(), 2);
+}
+
+#[test]
+fn what_waits_behind_a_task_that_turns_out_long_is_given_back_and_none_is_taken_ahead_then() {
+    let (mut state, now) = with_two_tasks_ahead();
+    let end_of_wait = state.end_of_wait().expect("two wait");
+    state.give_overdue_back(end_of_wait - Duration::from_millis(1));
+    assert_eq!(outcomes(&state), []);
+    assert!(end_of_wait > now);
+    state.give_overdue_back(end_of_wait);
+    assert_eq!(outcomes(&state), [101, 102].map(|_| Outcome::Returned(KEPT_WAITING.into())));
+    assert_eq!(state.end_of_wait(), None);
+    end(&mut state, succeeded());
+    assert_eq!(state.request().free_slots, 1);
+}
+
+#[test]
+fn draining_gives_back_what_waits_for_a_slot_at_once() {
+    let (mut state, _) = with_two_tasks_ahead();
+    assert_eq!(state.drain(), [Action::HandBack { slot: 0 }]);
+    assert_eq!(outcomes(&state), [101, 102].map(|_| Outcome::Returned(SHUTTING_DOWN.into())));
 }

@@ -1,0 +1,122 @@
+//! How many tasks a worker takes beyond its free slots: as many as its slots end while two messages and their answers are under way.
+//!
+//! A slot that becomes free would wait for an exchange before it has another task. Where tasks are short, or the coordinator is far,
+//! that is much of its time. What ends during one exchange is replaced by the next, hence two. Tasks are taken ahead only beside what
+//! has ended, of what waits at that moment, and not by a worker that waits for work: another one may have a free slot for what
+//! comes then.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
+
+/// The last tasks that are looked at; all of them must have been short.
+const REMEMBERED: usize = 8;
+/// Tasks that are taken ahead, at most.
+const MAX_AHEAD: usize = 32;
+/// The part of a slot's time that it waits for the coordinator, from which on it is worth to let a task wait here.
+const MIN_IDLE: f64 = 1.0 / 16.0;
+/// An exchange counts as no longer than that, so that no task is taken ahead while tasks take a second.
+const LONGEST_EXCHANGE: Duration = Duration::from_millis(60);
+/// A task that has waited for so long is given back: those before it are no longer short.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// What is known of the speed of tasks and of the coordinator.
+#[derive(Debug)]
+pub(super) struct Pace {
+    slots: usize,
+    /// From a message to its answer, the last time that the answer was not held.
+    exchange: Duration,
+    /// How long the last tasks were in their slots, the newest last.
+    tasks: VecDeque<Duration>,
+}
+
+impl Pace {
+    pub(super) fn new(slots: usize) -> Self {
+        Self { slots, exchange: Duration::ZERO, tasks: VecDeque::with_capacity(REMEMBERED) }
+    }
+
+    /// An answer came that the coordinator had not held.
+    pub(super) fn exchanged(&mut self, took: Duration) {
+        self.exchange = took.min(LONGEST_EXCHANGE);
+    }
+
+    /// A task has left its slot.
+    pub(super) fn ended(&mut self, took: Duration) {
+        if self.tasks.len() == REMEMBERED {
+            self.tasks.pop_front();
+        }
+        self.tasks.push_back(took);
+    }
+
+    /// Tasks took longer than they used to.
+    pub(super) fn has_slowed(&mut self) {
+        self.tasks.clear();
+    }
+
+    /// How many tasks may wait here for a slot.
+    pub(super) fn ahead(&self) -> usize {
+        let longest = self.tasks.iter().max().filter(|_| self.tasks.len() == REMEMBERED);
+        let Some(longest) = longest else { return 0 };
+        // Tasks that one slot ends during an exchange.
+        let ended = self.exchange.as_secs_f64() / longest.as_secs_f64().max(1e-9);
+        if ended < MIN_IDLE {
+            return 0;
+        }
+        ((2.0 * self.slots as f64 * ended).ceil() as usize).min(MAX_AHEAD)
+    }
+}
+
+/// When a task that began to wait then is given back.
+pub(super) fn end_of_wait(began: Instant) -> Instant {
+    began + LONGEST_WAIT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace(slots: usize, exchange_ms: u64, task_ms: u64) -> Pace {
+        let mut pace = Pace::new(slots);
+        pace.exchanged(Duration::from_millis(exchange_ms));
+        for _ in 0..REMEMBERED {
+            pace.ended(Duration::from_millis(task_ms));
+        }
+        pace
+    }
+
+    #[test]
+    fn as_many_are_taken_ahead_as_end_during_two_exchanges() {
+        for (slots, exchange_ms, task_ms, ahead) in [
+            (1, 3, 60, 0),
+            (1, 3, 40, 1),
+            (1, 30, 20, 3),
+            (2, 30, 20, 6),
+            (4, 30, 60, 4),
+            (4, 30, 0, MAX_AHEAD),
+            (4, 60_000, 1_000, 0),
+        ] {
+            let case = format!("{slots} slots, an exchange of {exchange_ms} ms, tasks of {task_ms} ms");
+            assert_eq!(pace(slots, exchange_ms, task_ms).ahead(), ahead, "{case}");
+        }
+    }
+
+    #[test]
+    fn one_long_task_among_the_last_is_enough_to_take_none_ahead() {
+        let mut pace = pace(2, 30, 20);
+        assert_eq!(pace.ahead(), 6);
+        pace.ended(Duration::from_secs(60));
+        assert_eq!(pace.ahead(), 0);
+        for _ in 0..REMEMBERED {
+            pace.ended(Duration::from_millis(20));
+        }
+        assert_eq!(pace.ahead(), 6);
+    }
+
+    #[test]
+    fn a_new_worker_and_one_that_has_slowed_take_none_ahead() {
+        let mut pace = pace(2, 30, 10);
+        pace.has_slowed();
+        pace.ended(Duration::from_millis(10));
+        assert_eq!((pace.ahead(), Pace::new(2).ahead()), (0, 0));
+    }
+}
