@@ -100,7 +100,7 @@ bench: deps ## Photos a second on this machine, beside plain PyTorch settings
 # RUN takes options: --rounds, --jobs, --depths 1000,1000000, --workers, --alone, --parts overload.
 bench-queue: test-deps ## Jobs a second through the queue, beside BullMQ and Celery: RUN="--depths 1000000"
 	@deploy/install.sh queue-peers
-	cargo build --release --package sortinghat-coordinator --bins
+	cargo build --release --package sortinghat-coordinator --package sortinghat-worker --bins
 	cargo run --release --package sortinghat-tests --example bench_queue -- $(RUN)
 
 compare: test-deps build ## Accuracy beside fastai on the same folds; about two hours, see docs/parity.md

@@ -19,9 +19,11 @@ pub(super) async fn run(session: &Session) -> Result<Exit, Failure> {
         .into_iter()
         .map(|worker| {
             let about = worker.description.unwrap_or_default();
+            let slots = about.slots as usize;
             let running = match (worker.running_tasks.len(), worker.draining) {
                 (0, false) => "idle".to_owned(),
-                (tasks, false) => format!("{tasks} of {}", about.slots),
+                (tasks, false) if tasks > slots => format!("{slots} of {slots}, {} ahead", tasks - slots),
+                (tasks, false) => format!("{tasks} of {slots}"),
                 (tasks, true) => format!("{tasks}, draining"),
             };
             [worker.id, about.host, about.device, running, ago(worker.last_seen_unix_ms), about.device_reason]
