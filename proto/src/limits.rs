@@ -89,6 +89,8 @@ pub const MAX_WORKER_LABELS: usize = 32;
 pub const MAX_LABEL_BYTES: usize = 63;
 /// Different requirements among the waiting jobs of one tenant in one lane: each is a queue that every claim looks at.
 pub const MAX_REQUIREMENT_CLASSES: usize = 64;
+/// Leases that one message of a worker may report, and that one worker may hold.
+pub const MAX_LEASES_PER_WORKER: usize = 1_000;
 /// Digests of cached manifests in one message of a worker.
 pub const MAX_CACHED_MANIFESTS: usize = 256;
 /// Weight of a tenant among others.

@@ -7,7 +7,12 @@ use std::{
 };
 
 use futures::future;
-use sortinghat_proto::{Refusal, TaskId, Tenant, WorkerId, limits::MAX_CACHED_MANIFESTS, time::UnixMs, v1};
+use sortinghat_proto::{
+    Refusal, TaskId, Tenant, WorkerId,
+    limits::{MAX_CACHED_MANIFESTS, MAX_LEASES_PER_WORKER},
+    time::UnixMs,
+    v1,
+};
 use tokio::time::Instant;
 
 use super::{
@@ -25,9 +30,6 @@ use crate::{
     queue::{Lease, Task},
     store::Range,
 };
-
-/// Leases that one message may report, and that one worker may hold.
-const MAX_LEASES_PER_WORKER: usize = 1_000;
 
 /// A message, parsed.
 struct Message {

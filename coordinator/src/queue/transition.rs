@@ -56,7 +56,8 @@ pub enum Rejection {
     WrongState,
 }
 
-/// A task that was held for this long, in milliseconds, was run before it was given back: its worker drained, or it made way.
+/// A task that was held for this long, in milliseconds, was not given back at once: its worker drained, it made way, or those before it took
+/// longer than expected.
 const SHORTEST_RUN_MS: u64 = 1_000;
 
 type Step = Result<(Task, Vec<Effect>), Rejection>;

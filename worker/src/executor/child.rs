@@ -121,6 +121,24 @@ impl Executor {
         }
     }
 
+    /// Lines that it has printed until now, and that were not read before.
+    pub(super) async fn printed(&mut self) -> Vec<String> {
+        let mut printed = Vec::new();
+        loop {
+            let known = printed.len();
+            // The reader of the pipe gets its turn, with what the kernel has.
+            for _ in 0..2 {
+                tokio::task::yield_now().await;
+                while let Ok(line) = self.lines.try_recv() {
+                    printed.push(line);
+                }
+            }
+            if printed.len() == known {
+                return printed;
+            }
+        }
+    }
+
     /// Waits for the process to end by itself, else kills it.
     pub(super) async fn end(mut self) -> End {
         let status = tokio::time::timeout(END_TIMEOUT, self.process.wait()).await;

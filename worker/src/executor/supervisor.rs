@@ -259,7 +259,13 @@ impl Supervisor {
             Err(error) => TaskEnd::Died(Some(error.to_string())),
         };
         let (outcome, kept) = match end {
-            TaskEnd::Finished(outcome) => (outcome, Some(executor)),
+            TaskEnd::Finished(outcome) => {
+                // The next task may begin at once, and has a history of its own.
+                for line in executor.printed().await {
+                    self.record_line(line).await;
+                }
+                (outcome, Some(executor))
+            }
             TaskEnd::Abandoned => {
                 self.note_end(executor.kill().await);
                 return None;

@@ -187,7 +187,7 @@ impl Session {
         self.has_news = false;
         // What is answered at once is waited for: to abandon it for newer news would only cost a message.
         let is_owed_an_answer = mem::replace(&mut self.is_owed_an_answer, true);
-        let (patience, wake) = match is_owed_an_answer || self.state.has_outcome() {
+        let (patience, wake) = match is_owed_an_answer || self.state.has_end_to_say() {
             true => (Duration::ZERO, Wake::Never),
             false => (self.state.patience(), Wake::News),
         };

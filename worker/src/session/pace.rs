@@ -21,9 +21,8 @@ const LONGEST_EXCHANGE: Duration = Duration::from_millis(60);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// What is known of the speed of tasks and of the coordinator.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Pace {
-    slots: usize,
     /// From a message to its answer, the last time that the answer was not held.
     exchange: Duration,
     /// How long the last tasks were in their slots, the newest last.
@@ -31,17 +30,13 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(slots: usize) -> Self {
-        Self { slots, exchange: Duration::ZERO, tasks: VecDeque::with_capacity(REMEMBERED) }
-    }
-
     /// An answer came that the coordinator had not held.
     pub(super) fn exchanged(&mut self, took: Duration) {
         self.exchange = took.min(LONGEST_EXCHANGE);
     }
 
-    /// A task has left its slot.
-    pub(super) fn ended(&mut self, took: Duration) {
+    /// A task has succeeded.
+    pub(super) fn succeeded(&mut self, took: Duration) {
         if self.tasks.len() == REMEMBERED {
             self.tasks.pop_front();
         }
@@ -53,8 +48,8 @@ impl Pace {
         self.tasks.clear();
     }
 
-    /// How many tasks may wait here for a slot.
-    pub(super) fn ahead(&self) -> usize {
+    /// How many tasks may wait here for one of so many slots.
+    pub(super) fn ahead(&self, slots: usize) -> usize {
         let longest = self.tasks.iter().max().filter(|_| self.tasks.len() == REMEMBERED);
         let Some(longest) = longest else { return 0 };
         // Tasks that one slot ends during an exchange.
@@ -62,7 +57,7 @@ impl Pace {
         if ended < MIN_IDLE {
             return 0;
         }
-        ((2.0 * self.slots as f64 * ended).ceil() as usize).min(MAX_AHEAD)
+        ((2.0 * slots as f64 * ended).ceil() as usize).min(MAX_AHEAD)
     }
 }
 
@@ -75,11 +70,11 @@ pub(super) fn end_of_wait(began: Instant) -> Instant {
 mod tests {
     use super::*;
 
-    fn pace(slots: usize, exchange_ms: u64, task_ms: u64) -> Pace {
-        let mut pace = Pace::new(slots);
+    fn pace(exchange_ms: u64, task_ms: u64) -> Pace {
+        let mut pace = Pace::default();
         pace.exchanged(Duration::from_millis(exchange_ms));
         for _ in 0..REMEMBERED {
-            pace.ended(Duration::from_millis(task_ms));
+            pace.succeeded(Duration::from_millis(task_ms));
         }
         pace
     }
@@ -93,30 +88,31 @@ mod tests {
             (2, 30, 20, 6),
             (4, 30, 60, 4),
             (4, 30, 0, MAX_AHEAD),
+            (0, 30, 0, 0),
             (4, 60_000, 1_000, 0),
         ] {
             let case = format!("{slots} slots, an exchange of {exchange_ms} ms, tasks of {task_ms} ms");
-            assert_eq!(pace(slots, exchange_ms, task_ms).ahead(), ahead, "{case}");
+            assert_eq!(pace(exchange_ms, task_ms).ahead(slots), ahead, "{case}");
         }
     }
 
     #[test]
     fn one_long_task_among_the_last_is_enough_to_take_none_ahead() {
-        let mut pace = pace(2, 30, 20);
-        assert_eq!(pace.ahead(), 6);
-        pace.ended(Duration::from_secs(60));
-        assert_eq!(pace.ahead(), 0);
+        let mut pace = pace(30, 20);
+        assert_eq!(pace.ahead(2), 6);
+        pace.succeeded(Duration::from_secs(60));
+        assert_eq!(pace.ahead(2), 0);
         for _ in 0..REMEMBERED {
-            pace.ended(Duration::from_millis(20));
+            pace.succeeded(Duration::from_millis(20));
         }
-        assert_eq!(pace.ahead(), 6);
+        assert_eq!(pace.ahead(2), 6);
     }
 
     #[test]
     fn a_new_worker_and_one_that_has_slowed_take_none_ahead() {
-        let mut pace = pace(2, 30, 10);
+        let mut pace = pace(30, 10);
         pace.has_slowed();
-        pace.ended(Duration::from_millis(10));
-        assert_eq!((pace.ahead(), Pace::new(2).ahead()), (0, 0));
+        pace.succeeded(Duration::from_millis(10));
+        assert_eq!((pace.ahead(2), Pace::default().ahead(2)), (0, 0));
     }
 }

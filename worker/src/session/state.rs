@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    mem,
     time::Duration,
 };
 
-use sortinghat_proto::v1;
+use sortinghat_proto::{limits::MAX_LEASES_PER_WORKER, v1};
 use tokio::time::Instant;
 use v1::{LeaseKey, LeaseReport, SynchronizeRequest, SynchronizeResponse, attempt_event::Event, task_outcome::Outcome};
 
@@ -58,6 +59,8 @@ struct Held {
     beat: u64,
     events: EventLog,
     outcome: Option<Outcome>,
+    /// A message has said that it has ended.
+    is_end_said: bool,
     /// The coordinator asked for the task to be cancelled.
     cancelled: bool,
     /// Why the task was asked to stop so that another attempt goes on; `None` if it was not.
@@ -71,6 +74,13 @@ struct Waiting {
     assignment: Box<v1::Assignment>,
     lease_end: Instant,
     since: Instant,
+}
+
+impl Waiting {
+    /// When it is given back.
+    fn end(&self) -> Instant {
+        pace::end_of_wait(self.since).min(self.lease_end)
+    }
 }
 
 /// When a message was sent, and when its answer came.
@@ -88,6 +98,8 @@ pub(super) struct State {
     slots: Vec<Slot>,
     /// Leases that wait for a slot, the oldest first.
     waiting: VecDeque<Waiting>,
+    /// How many of these the last message had room for.
+    ahead: usize,
     pace: Pace,
     leases: BTreeMap<Key, Held>,
     draining: bool,
@@ -105,7 +117,8 @@ impl State {
         Self {
             slots: vec![Slot::Empty; slots],
             waiting: VecDeque::new(),
-            pace: Pace::new(slots),
+            ahead: 0,
+            pace: Pace::default(),
             leases: BTreeMap::new(),
             draining: false,
             farewell_heard: false,
@@ -136,26 +149,29 @@ impl State {
         self.is_leaving() && self.farewell_heard
     }
 
-    /// Whether an outcome is to be said, which the coordinator answers at once.
-    pub(super) fn has_outcome(&self) -> bool {
-        self.leases.values().any(|held| held.outcome.is_some())
+    /// Whether the next message is the first to say that something has ended, which the coordinator answers at once.
+    pub(super) fn has_end_to_say(&self) -> bool {
+        self.leases.values().any(|held| held.outcome.is_some() && !held.is_end_said)
     }
 
-    /// How many more tasks can be taken, with so many ahead of the free slots.
-    fn room(&self, ahead: usize) -> usize {
+    /// How many more tasks can be taken.
+    fn room(&self) -> usize {
         let free = self.slots.iter().filter(|slot| **slot == Slot::Free).count();
-        (free + ahead).saturating_sub(self.waiting.len())
+        let more = (free + self.ahead).saturating_sub(self.waiting.len());
+        more.min(MAX_LEASES_PER_WORKER.saturating_sub(self.leases.len()))
     }
 
     /// What the worker says now, without who it is and how long it waits.
-    pub(super) fn request(&self) -> SynchronizeRequest {
-        let wanted = match self.draining {
-            true => 0,
-            false => self.room(if self.has_outcome() { self.pace.ahead() } else { 0 }),
+    pub(super) fn request(&mut self) -> SynchronizeRequest {
+        let can_run = |slot: &&Slot| matches!(slot, Slot::Free | Slot::Running(_));
+        self.ahead = match self.has_end_to_say() {
+            true => self.pace.ahead(self.slots.iter().filter(can_run).count()),
+            false => 0,
         };
+        self.leases.values_mut().for_each(|held| held.is_end_said = held.outcome.is_some());
         SynchronizeRequest {
             leases: self.leases.iter().map(|(key, held)| held.report(key)).collect(),
-            free_slots: u32::try_from(wanted).unwrap_or(u32::MAX),
+            free_slots: if self.draining { 0 } else { u32::try_from(self.room()).unwrap_or(u32::MAX) },
             draining: self.draining,
             ..SynchronizeRequest::default()
         }
@@ -223,7 +239,7 @@ impl State {
             _ if lease.cancel => Outcome::Cancelled(v1::TaskCancelled {}),
             _ if self.draining => Outcome::Returned(SHUTTING_DOWN.into()),
             None => Outcome::Returned("the worker does not know this lease".into()),
-            Some(_) if self.room(self.pace.ahead()) == 0 => Outcome::Returned("the worker has no free slot".into()),
+            Some(_) if self.room() == 0 => Outcome::Returned("the worker has no free slot".into()),
             Some(assignment) => {
                 self.leases.insert(key.clone(), Held::default());
                 self.waiting.push_back(Waiting { key, assignment: Box::new(assignment), lease_end, since: now });
@@ -235,6 +251,7 @@ impl State {
 
     /// Starts what waits in the slots that are free.
     pub(super) fn start_waiting(&mut self, now: Instant) -> Vec<Action> {
+        self.give_overdue_back(now);
         let mut actions = Vec::new();
         for (number, slot) in self.slots.iter_mut().enumerate().filter(|(_, slot)| **slot == Slot::Free) {
             let Some(Waiting { key, assignment, lease_end, .. }) = self.waiting.pop_front() else { break };
@@ -247,20 +264,24 @@ impl State {
 
     /// When something that waits for a slot must be given back, unless it has started.
     pub(super) fn end_of_wait(&self) -> Option<Instant> {
-        self.waiting.front().map(|waiting| pace::end_of_wait(waiting.since))
+        self.waiting.iter().map(Waiting::end).min()
     }
 
     /// Gives back what has waited for too long.
     pub(super) fn give_overdue_back(&mut self, now: Instant) {
-        while self.end_of_wait().is_some_and(|end| end <= now) {
+        let (overdue, waiting): (VecDeque<Waiting>, _) =
+            mem::take(&mut self.waiting).into_iter().partition(|waiting| waiting.end() <= now);
+        self.waiting = waiting;
+        if !overdue.is_empty() {
             self.pace.has_slowed();
-            self.give_oldest_back(KEPT_WAITING);
+            self.give_back(overdue, KEPT_WAITING);
         }
     }
 
-    fn give_oldest_back(&mut self, reason: &str) {
-        let Some(Waiting { key, .. }) = self.waiting.pop_front() else { return };
-        self.leases.get_mut(&key).expect("it is held").outcome = Some(Outcome::Returned(reason.into()));
+    fn give_back(&mut self, waiting: VecDeque<Waiting>, reason: &str) {
+        for Waiting { key, .. } in waiting {
+            self.leases.get_mut(&key).expect("it is held").outcome = Some(Outcome::Returned(reason.into()));
+        }
     }
 
     /// Stops the running tasks that the coordinator did not list: their leases are somebody else's by now.
@@ -291,9 +312,8 @@ impl State {
     /// Takes no new tasks, gives back those that wait and hands the running ones back.
     pub(super) fn drain(&mut self) -> Vec<Action> {
         self.draining = true;
-        while !self.waiting.is_empty() {
-            self.give_oldest_back(SHUTTING_DOWN);
-        }
+        let waiting = mem::take(&mut self.waiting);
+        self.give_back(waiting, SHUTTING_DOWN);
         let mut actions = Vec::new();
         for (slot, state) in self.slots.iter().enumerate() {
             if let Slot::Running(key) = state
@@ -349,8 +369,9 @@ impl State {
             (Outcome::Returned(_), Some(reason)) => Outcome::Returned(reason.into()),
             (outcome, _) => outcome,
         });
-        if let Some(took) = took {
-            self.pace.ended(took);
+        let has_succeeded = matches!(held.outcome, Some(Outcome::Succeeded(_)));
+        if let Some(took) = took.filter(|_| has_succeeded) {
+            self.pace.succeeded(took);
         }
     }
 

@@ -81,11 +81,14 @@ impl Stage {
 
     /// The next message that says how something ended.
     async fn call_with_outcome(&mut self) -> Call {
+        // Those before it are not answered, until they are abandoned.
+        let mut others = Vec::new();
         loop {
             let call = self.call().await;
             if !outcomes(&call.0).is_empty() {
                 return call;
             }
+            others.push(call);
         }
     }
 
@@ -176,6 +179,7 @@ async fn short_tasks_are_taken_ahead_and_given_back_unasked_when_one_turns_out_l
     reply.send(v1::SynchronizeResponse { leases, acknowledged, lease_ttl_ms: 600_000 }).unwrap();
     let SlotCommand::Start { assignment, .. } = stage.command().await else { panic!("the slot is free") };
     assert_eq!(assignment.epoch, 100);
-    let (told, _) = stage.call_with_outcome().await;
+    // Sooner than the messages before it would have failed.
+    let (told, _) = timeout(Duration::from_secs(8), stage.call_with_outcome()).await.expect("it is news");
     assert!(matches!(outcomes(&told)[..], [(101, Outcome::Returned(_))]), "{told:?}");
 }

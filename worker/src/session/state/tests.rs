@@ -49,7 +49,7 @@ fn end(state: &mut State, outcome: Outcome) -> Urgency {
     tell(state, SlotReport::Ended { outcome, executor_kept: true })
 }
 
-fn outcomes(state: &State) -> Vec<Outcome> {
+fn outcomes(state: &mut State) -> Vec<Outcome> {
     let leases = state.request().leases.into_iter();
     leases.filter_map(|lease| lease.outcome.and_then(|outcome| outcome.outcome)).collect()
 }
@@ -69,7 +69,7 @@ fn a_task_sent_to_an_executor_that_had_just_died_runs_in_the_next_one() {
     tell(&mut state, SlotReport::Ready(Ready::default()));
     assert_eq!(state.request().free_slots, 0, "it runs the task");
     end(&mut state, succeeded());
-    assert_eq!(outcomes(&state), [succeeded()]);
+    assert_eq!(outcomes(&mut state), [succeeded()]);
     assert_eq!(state.request().free_slots, 1);
 }
 
@@ -108,7 +108,7 @@ fn a_new_epoch_of_the_same_task_waits_until_the_old_one_is_out_of_the_slot() {
     let mut state = running(7);
     let actions = state.answer(answer(vec![offer(8)]), at(Instant::now()));
     assert_eq!(actions, [Action::Cancel { slot: 0 }]);
-    assert!(matches!(outcomes(&state).as_slice(), [Outcome::Returned(_)]), "epoch 8 is given back, not dropped");
+    assert!(matches!(outcomes(&mut state).as_slice(), [Outcome::Returned(_)]), "epoch 8 is given back, not dropped");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn an_outcome_is_repeated_until_it_is_acknowledged() {
     assert_eq!(end(&mut state, succeeded()), Urgency::Now);
     for response in [answer(vec![lease(7)]), answer(Vec::new())] {
         assert_eq!(state.answer(response, at(Instant::now())), []);
-        assert_eq!(outcomes(&state), [succeeded()]);
+        assert_eq!(outcomes(&mut state), [succeeded()]);
     }
     state.answer(acknowledged(7), at(Instant::now()));
     assert!(state.request().leases.is_empty());
@@ -140,7 +140,7 @@ fn a_cancellation_is_passed_on_once_and_a_death_by_it_counts_as_carried_out() {
     let actions = state.answer(answer(vec![cancel]), at(Instant::now()));
     assert!(!actions.contains(&Action::Cancel { slot: 0 }), "{actions:?}");
     end(&mut state, Outcome::Crashed("aborted while it stopped".into()));
-    assert_eq!(outcomes(&state), [cancelled()]);
+    assert_eq!(outcomes(&mut state), [cancelled()]);
 }
 
 #[test]
@@ -148,11 +148,11 @@ fn draining_gives_running_tasks_back_takes_no_new_ones_and_is_done_once_that_is_
     let mut state = running(7);
     assert_eq!(state.drain(), [Action::HandBack { slot: 0 }]);
     end(&mut state, Outcome::Returned("asked to".into()));
-    assert_eq!(outcomes(&state), [Outcome::Returned(SHUTTING_DOWN.into())]);
+    assert_eq!(outcomes(&mut state), [Outcome::Returned(SHUTTING_DOWN.into())]);
     assert_eq!((state.request().free_slots, state.request().draining), (0, true));
     assert!(!state.is_done());
     state.answer(SynchronizeResponse { leases: vec![offer(9)], ..acknowledged(7) }, at(Instant::now()));
-    assert!(matches!(outcomes(&state).as_slice(), [Outcome::Returned(_)]), "epoch 9 came too late");
+    assert!(matches!(outcomes(&mut state).as_slice(), [Outcome::Returned(_)]), "epoch 9 came too late");
     state.answer(acknowledged(9), at(Instant::now()));
     assert!(state.is_done());
 }
@@ -163,7 +163,7 @@ fn what_ends_otherwise_while_draining_has_ended_so() {
         let mut state = running(7);
         state.drain();
         end(&mut state, outcome.clone());
-        assert_eq!(outcomes(&state), [outcome]);
+        assert_eq!(outcomes(&mut state), [outcome]);
     }
 }
 
@@ -176,7 +176,7 @@ fn an_idle_worker_says_farewell_and_gives_back_what_it_was_given_meanwhile() {
     assert!(state.is_leaving() && !state.is_done());
     assert_eq!(state.patience(), Duration::ZERO, "the answer to a farewell is not held");
     state.answer(answer(vec![offer(9)]), at(Instant::now()));
-    assert_eq!(outcomes(&state), [Outcome::Returned(SHUTTING_DOWN.into())]);
+    assert_eq!(outcomes(&mut state), [Outcome::Returned(SHUTTING_DOWN.into())]);
     state.answer(acknowledged(9), at(Instant::now()));
     assert!(state.is_done());
 }
@@ -189,7 +189,7 @@ fn a_preempted_task_is_asked_once_to_hand_itself_back_and_only_it() {
     assert!(state.answer(answer(vec![preempt.clone()]), at(Instant::now())).contains(&asked));
     assert!(!state.answer(answer(vec![preempt]), at(Instant::now())).contains(&asked), "not again");
     end(&mut state, Outcome::Returned("asked to".into()));
-    assert_eq!(outcomes(&state), [Outcome::Returned(PREEMPTED.into())]);
+    assert_eq!(outcomes(&mut state), [Outcome::Returned(PREEMPTED.into())]);
     assert_eq!(state.request().free_slots, 1, "the worker goes on");
 }
 
@@ -226,10 +226,10 @@ fn the_outcome_waits_for_the_last_event_to_fit_into_a_message() {
         tell(&mut state, SlotReport::Event(Event::Log(v1::LogLine { text: "line".into() })));
     }
     end(&mut state, succeeded());
-    assert_eq!(outcomes(&state), []);
+    assert_eq!(outcomes(&mut state), []);
     let lease = v1::Lease { acknowledged_events: 256, ..lease(7) };
     state.answer(answer(vec![lease]), at(Instant::now()));
-    assert_eq!(outcomes(&state), [succeeded()]);
+    assert_eq!(outcomes(&mut state), [succeeded()]);
 }
 
 #[test]
@@ -242,25 +242,32 @@ fn an_answer_may_be_held_for_a_third_of_a_lease_and_less_while_something_runs() 
     assert_eq!(state.patience(), REPORT_INTERVAL);
 }
 
-/// A state with one slot, in which tasks took 20 ms and exchanges as long, running the first of three tasks that came together.
-fn with_two_tasks_ahead() -> (State, Instant) {
+/// A state with one slot, in which tasks took 20 ms and exchanges as long, while the last of them runs.
+fn with_short_tasks() -> (State, Instant) {
     let mut state = with_one_ready_slot();
     let mut now = Instant::now();
-    for epoch in 0..8 {
+    for epoch in 0..9 {
         let answered_at = now + Duration::from_millis(20);
         let exchange = Exchange { sent_at: now, answered_at, may_be_held: false };
         state.answer(answer(vec![offer(epoch)]), exchange);
         now = answered_at + Duration::from_millis(20);
-        state.report(0, SlotReport::Ended { outcome: succeeded(), executor_kept: true }, now);
-        if epoch == 7 {
-            assert_eq!(state.request().free_slots, 3, "one for the slot, and two that end during two exchanges");
+        if epoch < 8 {
+            assert_eq!(state.request().free_slots, 0);
+            state.report(0, SlotReport::Ended { outcome: succeeded(), executor_kept: true }, now);
+            state.answer(acknowledged(epoch), at(now));
+            assert_eq!(state.request().free_slots, 1, "nothing is asked for ahead when nothing has ended");
         }
-        state.answer(acknowledged(epoch), at(now));
-        assert_eq!(state.request().free_slots, 1, "nothing is asked for ahead without an outcome");
     }
-    let actions = state.answer(answer([100, 101, 102].map(offer).into()), at(now));
-    assert_eq!(started(&actions), [100]);
-    assert_eq!((state.request().free_slots, state.request().leases.len()), (0, 3));
+    (state, now)
+}
+
+/// The same after the next three tasks came together: the first of them runs.
+fn with_two_tasks_ahead() -> (State, Instant) {
+    let (mut state, now) = with_short_tasks();
+    end(&mut state, succeeded());
+    assert_eq!(state.request().free_slots, 3, "one for the slot, and two that end during two exchanges");
+    let response = SynchronizeResponse { leases: [100, 101, 102].map(offer).into(), ..acknowledged(8) };
+    assert_eq!(started(&state.answer(response, at(now))), [100]);
     (state, now)
 }
 
@@ -279,24 +286,84 @@ fn short_tasks_are_taken_ahead_and_begin_in_order_as_soon_as_the_slot_is_free() 
         end(&mut state, succeeded());
         assert_eq!(started(&state.start_waiting(now)), [epoch]);
     }
-    assert_eq!(outcomes(&state).len(), 2);
-    assert_eq!(state.request().free_slots, 2, "the next two are asked for while the last one runs");
+    let request = state.request();
+    let ended = request.leases.iter().filter(|lease| lease.outcome.is_some()).count();
+    assert_eq!((ended, request.free_slots), (2, 2), "the next two are asked for while the last one runs");
+    assert_eq!(state.request().free_slots, 0, "not again while nothing more has ended");
+}
+
+#[test]
+fn what_was_asked_for_is_taken_even_if_the_answer_was_quick() {
+    let (mut state, now) = with_two_tasks_ahead();
+    for _ in 0..3 {
+        end(&mut state, succeeded());
+        state.start_waiting(now);
+    }
+    assert_eq!(state.request().free_slots, 3);
+    let quick = Exchange { may_be_held: false, ..at(now) };
+    state.answer(answer([200, 201, 202].map(offer).into()), quick);
+    assert!(outcomes(&mut state).iter().all(|outcome| *outcome == succeeded()));
+}
+
+#[test]
+fn nothing_is_taken_ahead_of_an_executor_that_is_gone() {
+    let (mut state, _) = with_short_tasks();
+    tell(&mut state, SlotReport::Ended { outcome: succeeded(), executor_kept: false });
+    assert_eq!(state.request().free_slots, 0);
+}
+
+#[test]
+fn tasks_that_did_not_succeed_say_nothing_of_how_long_tasks_take() {
+    let mut state = with_one_ready_slot();
+    for epoch in 0..9 {
+        let now = Instant::now();
+        let exchange = Exchange { sent_at: now, answered_at: now + Duration::from_millis(20), may_be_held: false };
+        state.answer(answer(vec![offer(epoch)]), exchange);
+        end(&mut state, Outcome::Failed(v1::Failure::default()));
+        assert_eq!(state.request().free_slots, 1);
+        state.answer(acknowledged(epoch), at(now));
+    }
+}
+
+#[test]
+fn an_end_is_urgent_until_a_message_has_said_it() {
+    let mut state = running(7);
+    end(&mut state, succeeded());
+    assert!(state.has_end_to_say());
+    assert_eq!(outcomes(&mut state), [succeeded()]);
+    assert!(!state.has_end_to_say());
+    assert_eq!(outcomes(&mut state), [succeeded()], "it is repeated all the same");
+}
+
+#[test]
+fn a_worker_holds_no_more_leases_than_one_message_may_report() {
+    let mut state = State::new(1);
+    for epoch in 0..MAX_LEASES_PER_WORKER as u64 {
+        tell(&mut state, SlotReport::Ready(Ready::default()));
+        state.request();
+        state.answer(answer(vec![offer(epoch)]), at(Instant::now()));
+        end(&mut state, succeeded());
+    }
+    assert_eq!((state.request().leases.len(), state.request().free_slots), (MAX_LEASES_PER_WORKER, 0));
 }
 
 #[test]
 fn what_waits_for_a_slot_is_renewed_cancelled_preempted_or_lost_as_what_runs_is() {
     let (mut state, now) = with_two_tasks_ahead();
-    let later = now + Duration::from_secs(2);
+    let later = now + Duration::from_secs(1);
     state.answer(answer([100, 101, 102].map(lease).into()), at(later));
     end(&mut state, succeeded());
     let actions = state.start_waiting(now);
-    assert!(matches!(actions[..], [Action::Start { lease_end, .. }] if lease_end > later), "{actions:?}");
+    assert!(
+        matches!(actions[..], [Action::Start { lease_end, .. }] if lease_end > now + Duration::from_secs(3)),
+        "{actions:?}"
+    );
 
     let (mut state, now) = with_two_tasks_ahead();
     let cancel = v1::Lease { cancel: true, ..lease(101) };
     let preempt = v1::Lease { preempt: true, ..lease(102) };
     state.answer(answer(vec![lease(100), cancel, preempt]), at(now));
-    assert_eq!(outcomes(&state), [cancelled(), Outcome::Returned(PREEMPTED.into())]);
+    assert_eq!(outcomes(&mut state), [cancelled(), Outcome::Returned(PREEMPTED.into())]);
 
     let (mut state, now) = with_two_tasks_ahead();
     state.answer(answer(vec![lease(100), lease(102)]), at(now));
@@ -310,10 +377,10 @@ fn what_waits_behind_a_task_that_turns_out_long_is_given_back_and_none_is_taken_
     let (mut state, now) = with_two_tasks_ahead();
     let end_of_wait = state.end_of_wait().expect("two wait");
     state.give_overdue_back(end_of_wait - Duration::from_millis(1));
-    assert_eq!(outcomes(&state), []);
+    assert_eq!(outcomes(&mut state), []);
     assert!(end_of_wait > now);
     state.give_overdue_back(end_of_wait);
-    assert_eq!(outcomes(&state), [101, 102].map(|_| Outcome::Returned(KEPT_WAITING.into())));
+    assert_eq!(outcomes(&mut state), [101, 102].map(|_| Outcome::Returned(KEPT_WAITING.into())));
     assert_eq!(state.end_of_wait(), None);
     end(&mut state, succeeded());
     assert_eq!(state.request().free_slots, 1);
@@ -323,5 +390,5 @@ fn what_waits_behind_a_task_that_turns_out_long_is_given_back_and_none_is_taken_
 fn draining_gives_back_what_waits_for_a_slot_at_once() {
     let (mut state, _) = with_two_tasks_ahead();
     assert_eq!(state.drain(), [Action::HandBack { slot: 0 }]);
-    assert_eq!(outcomes(&state), [101, 102].map(|_| Outcome::Returned(SHUTTING_DOWN.into())));
+    assert_eq!(outcomes(&mut state), [101, 102].map(|_| Outcome::Returned(SHUTTING_DOWN.into())));
 }
