@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use sortinghat_client::SourceFile;
+use sortinghat_proto::v1::FinetuneSpec;
 
 use crate::dice::mix;
 
@@ -24,6 +25,19 @@ pub fn write_classes(folder: &Path, per_class: u32, side: u32) -> Vec<SourceFile
         }
     }
     files
+}
+
+/// A training of a few steps on a dataset of such photos.
+pub fn short_training(dataset: String) -> FinetuneSpec {
+    FinetuneSpec {
+        dataset,
+        backbone: "efficientnet_lite0".to_owned(),
+        weights: "none".to_owned(),
+        epochs: 1,
+        batch_size: 4,
+        image_size_px: 32,
+        ..FinetuneSpec::default()
+    }
 }
 
 /// Random blocks, so that no two photos are near-duplicates, tinted towards the class's colour. `[side, side, 3]` bytes.

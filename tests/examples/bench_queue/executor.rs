@@ -7,7 +7,7 @@ use std::{
 };
 
 use sortinghat_client::{Client, Endpoint};
-use sortinghat_proto::v1::{ClassifySpec, FinetuneSpec, IngestSpec, JobSpec, SubmitJobRequest, job_spec::Kind};
+use sortinghat_proto::v1::{ClassifySpec, IngestSpec, JobSpec, SubmitJobRequest, job_spec::Kind};
 use sortinghat_tests::{Process, Proxy, Weather, binary, lasting_address, photos, start_coordinator};
 use tempfile::TempDir;
 
@@ -84,15 +84,7 @@ async fn one_photo(client: &Client, folder: &Path) -> Result<SubmitJobRequest, F
     let photo = client.upload(&files[..1], |_| {}).await?;
     let ingest = IngestSpec { dataset_name: "bench".to_owned(), source: Some(source.into()), ..IngestSpec::default() };
     let dataset = client.submit(&submission(Kind::Ingest(ingest))?).await?.id;
-    let finetune = FinetuneSpec {
-        dataset: format!("job:{dataset}"),
-        backbone: "efficientnet_lite0".to_owned(),
-        weights: "none".to_owned(),
-        epochs: 1,
-        batch_size: 4,
-        image_size_px: 32,
-        ..FinetuneSpec::default()
-    };
+    let finetune = photos::short_training(format!("job:{dataset}"));
     let model = client.submit(&submission(Kind::Finetune(finetune))?).await?.id;
     let classify =
         ClassifySpec { model: format!("job:{model}"), source: Some(photo.into()), ..ClassifySpec::default() };

@@ -130,15 +130,7 @@ impl Jobs {
             ..IngestSpec::default()
         };
         let dataset = self.submit_one(real(format!("{chain}-ingest"), Kind::Ingest(ingest))).await?;
-        let finetune = FinetuneSpec {
-            dataset: format!("job:{dataset}"),
-            backbone: "efficientnet_lite0".to_owned(),
-            weights: "none".to_owned(),
-            epochs: 1,
-            batch_size: 4,
-            image_size_px: 32,
-            ..FinetuneSpec::default()
-        };
+        let finetune = photos::short_training(format!("job:{dataset}"));
         let model = self.submit_one(real(format!("{chain}-finetune"), Kind::Finetune(finetune))).await?;
         let model = format!("job:{model}");
         let evaluate = EvaluateSpec { model: model.clone(), ..EvaluateSpec::default() };
