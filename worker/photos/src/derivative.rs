@@ -3,8 +3,8 @@
 use ::png::{BitDepth, ColorType, Compression, Encoder};
 
 use super::{
-    decode::Photo,
     format::ImageFormat,
+    photo::Photo,
     resize::{CropBox, Kernel, crop_resize},
 };
 

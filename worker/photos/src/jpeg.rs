@@ -4,10 +4,10 @@ use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOpt
 use zune_jpeg::{JpegDecoder, errors::DecodeErrors};
 
 use super::{
-    decode::{DecodeLimits, Decoded, Note},
     error::DecodeError,
     format::ImageFormat,
     orientation::Orientation,
+    photo::{DecodeLimits, Decoded, Note},
     pixels::{Pixels, cmyk_to_rgb},
 };
 

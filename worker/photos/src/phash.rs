@@ -11,7 +11,7 @@ use std::f32::consts::PI;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    decode::Photo,
+    photo::Photo,
     resize::{CropBox, Kernel, crop_resize},
 };
 

@@ -11,7 +11,7 @@ use fast_image_resize::{
     pixels::U8x3,
 };
 
-use super::decode::Photo;
+use super::photo::Photo;
 
 /// The part of a photo that is kept, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! longer than the picture are cut, as in Pillow.
 
 use super::{COLORS_USED, HEADER_SIZE, HEIGHT, PIXELS, WIDTH, number};
-use crate::{DecodeError, DecodeLimits, ImageFormat, pixels::Pixels};
+use crate::{error::DecodeError, format::ImageFormat, photo::DecodeLimits, pixels::Pixels};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Depth {

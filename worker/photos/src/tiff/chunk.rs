@@ -14,7 +14,7 @@ use super::{
     page::{Compression, Page, Photometric, SampleFormat},
     truncated, unsupported,
 };
-use crate::DecodeError;
+use crate::error::DecodeError;
 
 /// Above any strip of a picture within the limits at 16 bits and two channels; bounds what a few bytes can expand to.
 const MAX_CHUNK_BYTES: usize = 1 << 30;

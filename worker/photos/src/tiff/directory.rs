@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{corrupt, truncated};
-use crate::DecodeError;
+use crate::error::DecodeError;
 
 /// More tags than any real page has.
 const MAX_TAGS: u64 = 4096;

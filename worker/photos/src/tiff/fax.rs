@@ -9,7 +9,7 @@ use fax::{
 };
 
 use super::{corrupt, page::Compression, truncated};
-use crate::DecodeError;
+use crate::error::DecodeError;
 
 /// Decodes `rows` rows of `width` pixels.
 pub(super) fn decode(data: &[u8], compression: Compression, width: u32, rows: u32) -> Result<Vec<u8>, DecodeError> {

@@ -5,7 +5,7 @@ use super::{
     directory::{ByteOrder, Directory},
     tag, truncated, unsupported,
 };
-use crate::{DecodeError, DecodeLimits};
+use crate::{error::DecodeError, photo::DecodeLimits};
 
 /// The meaning of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

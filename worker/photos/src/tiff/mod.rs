@@ -17,11 +17,11 @@ use self::{
     page::{Alpha, Compression, Page, Photometric},
 };
 use super::{
-    decode::{DecodeLimits, Decoded, Note},
     error::DecodeError,
     format::ImageFormat,
     jpeg,
     orientation::Orientation,
+    photo::{DecodeLimits, Decoded, Note},
     pixels::Pixels,
 };
 

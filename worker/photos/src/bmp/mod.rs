@@ -7,9 +7,10 @@ use std::{borrow::Cow, io::Cursor};
 use image::codecs::bmp::BmpDecoder;
 
 use super::{
-    decode::{DecodeLimits, Decoded, classify, decode_generic},
     error::DecodeError,
     format::ImageFormat,
+    generic::{classify, decode_generic},
+    photo::{DecodeLimits, Decoded},
 };
 
 const FILE_HEADER: usize = 14;
