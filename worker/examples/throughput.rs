@@ -23,11 +23,11 @@ use sortinghat_proto::{self as proto, Backbone, Digest};
 use sortinghat_worker::{
     device::{self, Compute, DeviceRequest, Precision},
     models::{Classifier, ModelConfig},
+    prediction::{batch::PixelBatch, precision::prediction_precision, predict::Predictor},
     training::{
-        batch::{BatchPlan, BatchStream, Example, PhotoSource, PixelBatch, Set},
-        predict::Predictor,
         progress::{EpochMetrics, Flow, Observer, StepReport},
         recipe::Recipe,
+        source::{BatchPlan, BatchStream, Example, PhotoSource, Set},
         trainer::{Snapshot, Trainer},
     },
 };
@@ -132,7 +132,7 @@ fn turn(side: &str, work: &str, backbone: &str) -> Result<(), Failure> {
     let backbone = Backbone::ALL.into_iter().find(|known| known.as_str() == backbone).ok_or("unknown backbone")?;
     let config = ModelConfig::new(backbone, vec!["one".into(), "two".into()], SIDE);
     let mut classifier = Classifier::new(config, compute.device, 0)?;
-    let mut precision = compute.prediction_precision(proto::Precision::Auto, backbone);
+    let mut precision = prediction_precision(&compute, proto::Precision::Auto, backbone);
     if side == "stock" {
         classifier.to_nchw()?;
         precision = Precision::F32;

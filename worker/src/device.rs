@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sortinghat_proto::{self as proto, Backbone};
+use sortinghat_proto as proto;
 use tch::{Cuda, Device};
 
-use crate::{aten, models::Architecture as _};
+use crate::aten;
 
 /// What libtorch's libraries read from the environment.
 const LIBRARY_SETTINGS: [(&str, &str); 2] = [
@@ -129,16 +129,6 @@ impl Compute {
     pub fn training_precision(&self, asked: proto::Precision) -> Precision {
         match asked {
             proto::Precision::Auto if self.has_bf16 && self.device.is_cuda() => Precision::Bf16,
-            proto::Precision::Auto | proto::Precision::F32 => Precision::F32,
-            proto::Precision::Bf16 => Precision::Bf16,
-        }
-    }
-
-    /// What a network predicts in. Left to us, bf16 is for networks that keep their accuracy in it.
-    #[must_use]
-    pub fn prediction_precision(&self, asked: proto::Precision, backbone: Backbone) -> Precision {
-        match asked {
-            proto::Precision::Auto if self.has_bf16 && backbone.tolerates_bf16() => Precision::Bf16,
             proto::Precision::Auto | proto::Precision::F32 => Precision::F32,
             proto::Precision::Bf16 => Precision::Bf16,
         }
@@ -318,16 +308,12 @@ mod tests {
     }
 
     #[test]
-    fn bf16_is_chosen_where_it_is_fast_and_costs_no_accuracy() {
-        let compute = |device, has_bf16| Compute { device, has_bf16, threads: 1, reason: String::new() };
-        let (cpu, gpu) = (compute(Device::Cpu, true), compute(Device::Cuda(0), true));
+    fn training_uses_bf16_on_a_gpu_and_not_on_a_cpu_unless_asked_to() {
+        let compute = |device| Compute { device, has_bf16: true, threads: 1, reason: String::new() };
+        let (cpu, gpu) = (compute(Device::Cpu), compute(Device::Cuda(0)));
         let auto = proto::Precision::Auto;
-        assert_eq!(cpu.prediction_precision(auto, Backbone::Resnet34), Precision::Bf16);
-        assert_eq!(cpu.prediction_precision(auto, Backbone::EfficientnetLite0), Precision::F32);
-        assert_eq!(compute(Device::Cpu, false).prediction_precision(auto, Backbone::Resnet34), Precision::F32);
         assert_eq!((cpu.training_precision(auto), gpu.training_precision(auto)), (Precision::F32, Precision::Bf16));
-        let asked = proto::Precision::Bf16;
-        assert_eq!(cpu.prediction_precision(asked, Backbone::EfficientnetLite0), Precision::Bf16);
+        assert_eq!(cpu.training_precision(proto::Precision::Bf16), Precision::Bf16);
     }
 
     #[test]

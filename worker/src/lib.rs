@@ -1,8 +1,20 @@
-//! Runs jobs: photos, networks and the four job kinds. The only package that knows libtorch.
+//! Runs jobs: photos, networks and the job kinds. The only package that knows libtorch.
 //!
 //! A worker is two kinds of processes. The worker itself ([`session`]) talks to the coordinator and computes nothing, so that
 //! nothing can keep it from renewing its leases. Under it, an executor for each slot ([`executor`]) runs one task at a time
 //! ([`jobs`]); it may hang, abort or be killed, and is replaced.
+//!
+//! The rooms stand on floors, and imports go down only. From the ground to the top:
+//!
+//! 1. `aten`, `https`, `memory`, `out_of_memory`, [`randomness`]: what every other room may use and what itself uses none
+//! 2. [`device`], [`objects`], [`dataset`]: what computes, where bytes are kept, which photo has which class and side
+//! 3. [`config`], [`models`], [`task`]: the command line; the networks and their weights; what one task is and has at hand
+//! 4. [`prediction`]: from batches of pixels to class probabilities, with test-time augmentation
+//! 5. [`evaluation`], [`training`]: what predictions say about a model; fastai's `fine_tune`
+//! 6. [`batches`], [`report`]: photos decoded ahead of the network; the page that tells an evaluation
+//! 7. [`jobs`]: the job kinds
+//! 8. [`executor`]: the process that runs one task at a time, and its supervision
+//! 9. [`session`]: the conversation with the coordinator
 
 pub mod aten;
 pub mod batches;
@@ -17,6 +29,9 @@ pub(crate) mod memory;
 pub mod models;
 pub mod objects;
 pub(crate) mod out_of_memory;
+pub mod prediction;
+pub mod randomness;
 pub mod report;
 pub mod session;
+pub mod task;
 pub mod training;

@@ -18,7 +18,7 @@ use sortinghat_proto::{
 };
 use sortinghat_worker::{
     dataset::{Dataset, PhotoRecord, Place, ShardWriter, split::Side},
-    jobs::{Done, JobError, Part},
+    task::{Done, JobError, Part},
 };
 
 const HOLD_OUT: Split = Split::ValidPercent(20);

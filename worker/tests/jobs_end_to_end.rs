@@ -15,9 +15,9 @@ use sortinghat_proto::{
     manifest::{Decision, Decisions, EvaluationManifest, ModelManifest, PredictionsManifest, Verdict},
     v1::{ErrorCode, attempt_event::Event},
 };
-use sortinghat_worker::jobs::{JobError, Part, StopSignal};
+use sortinghat_worker::task::{Done, JobError, Part, StopSignal};
 
-fn refusal(result: Result<sortinghat_worker::jobs::Done, JobError>) -> sortinghat_proto::Refusal {
+fn refusal(result: Result<Done, JobError>) -> sortinghat_proto::Refusal {
     match result {
         Err(JobError::Refused(refusal)) => refusal,
         other => panic!("expected a refusal, got {other:?}"),

@@ -1,16 +1,18 @@
 //! Training where memory does not hold a whole batch. Allocations really fail: what tensors may hold is bounded.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test binary: what fails, fails the test")]
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
+use parking_lot::{Mutex, MutexGuard};
 use sortinghat_proto::{Backbone, Digest};
 use sortinghat_worker::{
     aten::{host_memory, limit_host_memory},
     models::{Classifier, ModelConfig},
+    prediction::batch::PixelBatch,
+    randomness::{Draws, Phase, Purpose},
     training::{
-        batch::{BatchPlan, BatchStream, Example, PhotoSource, PixelBatch, Set},
-        randomness::{Draws, Purpose},
-        trainer::{EpochMetrics, Flow, Observer, Outcome, Phase, Recipe, Snapshot, StepReport, TrainError, Trainer},
+        progress::{EpochMetrics, Flow, Observer, Outcome, StepReport},
+        recipe::Recipe,
+        source::{BatchPlan, BatchStream, Example, PhotoSource, Set},
+        trainer::{Snapshot, TrainError, Trainer},
     },
 };
 use tch::{Device, Kind, Tensor};
@@ -21,7 +23,7 @@ const BATCH: usize = 16;
 /// The bound is the process's.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    ALONE.lock()
 }
 
 /// A photo is a function of its class alone, so that both halves of a batch with as many of each have the same statistics.

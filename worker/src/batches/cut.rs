@@ -4,7 +4,7 @@ use sortinghat_photos::{
 };
 use sortinghat_proto::{Digest, TrainingCrop};
 
-use crate::training::batch::Crop;
+use crate::prediction::batch::Crop;
 
 /// The square that a network sees of a photo: side in pixels, and how it is cut.
 #[derive(Debug, Clone, Copy, PartialEq)]

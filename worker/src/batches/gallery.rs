@@ -9,7 +9,7 @@ use std::{
 use rayon::prelude::*;
 use sortinghat_photos::{DecodeError, Photo};
 
-use crate::jobs::JobError;
+use crate::task::JobError;
 
 /// Why a photo cannot be used.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use sortinghat_proto::{limits, manifest::UploadedFile};
 use super::gallery::{StoredPhotos, Unreadable};
 use crate::{
     dataset::Dataset,
-    jobs::{JobError, Pulse},
     objects::TenantObjects,
+    task::{JobError, Pulse},
 };
 
 /// Those of ingest.

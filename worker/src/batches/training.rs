@@ -1,8 +1,6 @@
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
+use parking_lot::Mutex;
 use sortinghat_proto::Digest;
 
 use super::{
@@ -11,8 +9,9 @@ use super::{
     gallery::{Gallery, Unreadable},
 };
 use crate::{
-    jobs::JobError,
-    training::batch::{BatchPlan, BatchStream, Crop, PhotoSource, PixelBatch, Set, SourceError},
+    prediction::batch::{Crop, PixelBatch},
+    task::JobError,
+    training::source::{BatchPlan, BatchStream, PhotoSource, Set, SourceError},
 };
 
 /// Batches that are ready and wait, beside the one that is used and the one that is being decoded.
@@ -62,12 +61,12 @@ impl<'a> TrainingPhotos<'a> {
 
     /// Why the source failed, if it did.
     pub fn take_failure(&self) -> Option<JobError> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.failure.lock().take()
     }
 
     fn keep_failure(&self, error: JobError) -> SourceError {
         let message = error.to_string();
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        *self.failure.lock() = Some(error);
         SourceError(message)
     }
 }

@@ -8,8 +8,8 @@ use super::{
     gallery::{Gallery, Unreadable},
 };
 use crate::{
-    jobs::JobError,
-    training::batch::{Crop, PixelBatch},
+    prediction::batch::{Crop, PixelBatch},
+    task::JobError,
 };
 
 /// Photos predicted at a time, where memory allows.
@@ -94,7 +94,7 @@ mod tests {
 
     use super::super::gallery::tests::Plain;
     use super::*;
-    use crate::training::randomness::Phase;
+    use crate::randomness::Phase;
 
     fn square(size: usize) -> Square {
         Square { size, rule: TrainingCrop::Resize }

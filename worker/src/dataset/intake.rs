@@ -5,10 +5,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
     path::Path,
-    sync::{Mutex, PoisonError},
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sortinghat_photos::{
@@ -172,7 +172,7 @@ impl<'a> Contents<'a> {
         let look = |files: &Vec<&UploadedFile>| {
             let found = inspect(files[0], options, read_within(files[0], options, &read)?);
             // Told under the lock, so that no number comes after a higher one.
-            let mut decoded = decoded_so_far.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut decoded = decoded_so_far.lock();
             *decoded += 1;
             progress(*decoded, total);
             Ok(found)
@@ -414,8 +414,8 @@ mod tests {
     fn progress_is_told_after_every_content_in_order() {
         let files = [("a/1.png", png(1)), ("a/copy.png", png(1)), ("b/2.png", png(2)), ("b/cut.png", Vec::new())];
         let told = Mutex::new(Vec::new());
-        intake_with_progress(&files, |done, total| told.lock().expect("no thread panicked").push((done, total)));
-        assert_eq!(told.into_inner().expect("no thread panicked"), [(1, 3), (2, 3), (3, 3)]);
+        intake_with_progress(&files, |done, total| told.lock().push((done, total)));
+        assert_eq!(told.into_inner(), [(1, 3), (2, 3), (3, 3)]);
     }
 
     #[test]

@@ -5,8 +5,8 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::training::metrics::argmax;
-use crate::training::tta::Probabilities;
+use crate::prediction::metrics::argmax;
+use crate::prediction::probabilities::Probabilities;
 
 /// Least threshold of a class.
 const LEAST_THRESHOLD: f64 = 2e-6;

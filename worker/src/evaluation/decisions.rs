@@ -4,7 +4,7 @@ use sortinghat_proto::Digest;
 use sortinghat_proto::manifest::{CleanedAccuracy, Decisions, Verdict};
 
 use super::findings::{Prediction, Subject, read_all, score};
-use crate::training::tta::Probabilities;
+use crate::prediction::probabilities::Probabilities;
 
 /// A decisions file that cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

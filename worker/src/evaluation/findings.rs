@@ -5,8 +5,8 @@ use sortinghat_proto::manifest::{ClassMetrics, Confusion, Findings, Interval, La
 use sortinghat_proto::{Digest, Tta};
 
 use super::confident::{Doubt, Evidence};
-use crate::training::metrics::{argmax, mcnemar_exact};
-use crate::training::tta::Probabilities;
+use crate::prediction::metrics::{argmax, mcnemar_exact};
+use crate::prediction::probabilities::Probabilities;
 
 /// Rightly predicted photos that are listed, the least sure ones, so that a review need not look at errors alone.
 pub const MAX_REVIEWED_RIGHT: usize = 24;

@@ -34,8 +34,9 @@ use crate::{
     aten,
     config::ExecutorArgs,
     device::{self, DeviceError},
-    jobs::{self, Done, JobContext, JobError, Machine, StopSignal, Task, WarmModel},
+    jobs::{self, WarmModel},
     objects::{ObjectError, Objects},
+    task::{Done, JobContext, JobError, Machine, StopSignal, Task, outcome_of},
 };
 
 /// How long an idle executor keeps freed memory: the next task of a sequence would take it again.
@@ -220,7 +221,7 @@ fn run_task(
             tracing::info!(%error, "task ended without a result");
         }
     }
-    jobs::outcome_of(result)
+    outcome_of(result)
 }
 
 /// A panic (tch's plain methods panic with libtorch's message) fails the task, not the process.

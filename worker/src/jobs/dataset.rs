@@ -2,8 +2,10 @@
 
 use sortinghat_proto::manifest::DatasetManifest;
 
-use super::{JobContext, JobError};
-use crate::dataset::Dataset;
+use crate::{
+    dataset::Dataset,
+    task::{JobContext, JobError},
+};
 
 /// Opens all shards of a dataset through the cache of this machine.
 pub(super) fn open_dataset(context: &JobContext, manifest: &DatasetManifest) -> Result<Dataset, JobError> {

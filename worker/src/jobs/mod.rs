@@ -5,48 +5,19 @@
 //! in [`WarmModel`].
 
 mod classify;
-mod context;
 mod dataset;
-mod error;
 mod evaluate;
 mod finetune;
 mod ingest;
 mod network;
-mod parts;
 mod predict;
-mod stop;
-mod task;
 mod warm;
 
-pub use context::{JobContext, Machine, Pulse};
-pub use error::JobError;
-pub(crate) use error::outcome_of;
-pub use stop::StopSignal;
-pub use task::{Artifact, Part, Task};
 pub use warm::WarmModel;
 
-use sortinghat_proto::{JobSpec, ObjectRef};
+use sortinghat_proto::JobSpec;
 
-/// How a task ended well.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Done {
-    /// It made something.
-    Made(JobOutput),
-    /// Its job has more items than one task should do; nothing else was done.
-    Counted {
-        /// How many.
-        items: u64,
-    },
-}
-
-/// What a successful job made, or a shard of one. Everything that the manifest names is in the object store already.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobOutput {
-    /// The manifest.
-    pub manifest: ObjectRef,
-    /// One line for people: "713 photos in 8 classes".
-    pub summary: String,
-}
+use crate::task::{Done, JobContext, JobError};
 
 /// Runs the context's task to its end.
 ///

@@ -2,12 +2,17 @@
 
 use std::io::Read as _;
 
-use sortinghat_proto::{ObjectRef, Refusal, manifest::ModelManifest, v1::ErrorCode};
+use sortinghat_photos::derivative::DEFAULT_SHORT_SIDE;
+use sortinghat_proto::{
+    ObjectRef, Refusal,
+    manifest::{DatasetManifest, ModelManifest},
+    v1::ErrorCode,
+};
 
-use super::{JobContext, JobError};
 use crate::{
     models::{Classifier, ModelConfig, ModelError, WeightsError},
     objects::ObjectError,
+    task::{JobContext, JobError},
 };
 
 /// The network of a model.
@@ -46,6 +51,16 @@ pub(super) fn weights_error(doing: &str, error: &WeightsError, field: &str, code
     match error {
         WeightsError::Tch { source, .. } => JobError::torch(doing, source),
         error => Refusal { code, field: field.into(), message: error.to_string() }.into(),
+    }
+}
+
+/// Short side of the derivatives that the model learned from: photos are reduced to it first, as they were for training.
+pub(super) fn derivative_short_side(context: &JobContext, model: &ModelManifest) -> Result<u32, JobError> {
+    match context.objects().document::<DatasetManifest>(&model.dataset.manifest) {
+        Ok(dataset) => Ok(dataset.derivative_short_side_px),
+        // The dataset may be deleted while its models live on.
+        Err(error) if is_lost(&error) => Ok(DEFAULT_SHORT_SIDE),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use sortinghat_proto::{Digest, Precision, Tta};
 
-use super::{JobContext, JobError};
 use crate::{
     batches::{Gallery, Square, ViewPlan, Views, views},
     models::Classifier,
-    training::{
+    prediction::{
         batch::PixelBatch,
+        precision::prediction_precision,
         predict::{PredictError, Predictor},
-        tta::{Probabilities, combine},
+        probabilities::Probabilities,
+        tta::combine,
     },
+    task::{JobContext, JobError},
 };
 
 /// What is asked.
@@ -44,7 +46,7 @@ pub(super) fn predict(
     mut each: impl FnMut(Answers) -> Result<(), JobError>,
 ) -> Result<(), JobError> {
     let Question { network, photos, digests, tta, seed, precision } = question;
-    let precision = context.machine().compute.prediction_precision(precision, network.backbone());
+    let precision = prediction_precision(&context.machine().compute, precision, network.backbone());
     let predictor = Predictor::new(network, precision, seed);
     let passes = (0..tta.map_or(0, |tta| tta.passes)).map(|pass| predictor.crop(pass)).collect();
     let config = network.config();

@@ -2,8 +2,7 @@
 
 use sortinghat_proto::Digest;
 
-use super::JobError;
-use crate::models::Classifier;
+use crate::{models::Classifier, task::JobError};
 
 /// The network that was used last, so that a second task with the same model does not load it again. One, because a
 /// network can fill a GPU.

@@ -8,13 +8,11 @@ use tch::{Device, Kind, TchError, Tensor, no_grad};
 use super::backbone::{Architecture, Body};
 use super::bundle::{BundleError, ModelConfig};
 use super::head::Head;
-use super::layers::{Buffer, Builder, Parameter, Role, channels_last};
+use super::layers::{Buffer, Builder, Mode, Parameter, Role, channels_last};
 use super::weights::{StateDict, WeightsError};
 use crate::aten::{AtenError, Autocast};
 use crate::device::Precision;
-use crate::training::randomness::{Draws, Purpose};
-
-pub use super::layers::Mode;
+use crate::randomness::{Draws, Purpose};
 
 const BODY: &str = "body.";
 const HEAD: &str = "head.";

@@ -16,8 +16,8 @@ mod weights;
 
 pub(crate) use backbone::Architecture;
 pub use bundle::ModelConfig;
-pub use classifier::{Classifier, Mode, ModelError};
-pub use layers::{Buffer, Parameter, Role};
+pub use classifier::{Classifier, ModelError};
+pub use layers::{Buffer, Mode, Parameter, Role};
 pub use source::{WeightsFile, WeightsSource};
 pub(crate) use weights::HostTensors;
 pub use weights::{StateDict, WeightsError};

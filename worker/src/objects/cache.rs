@@ -8,13 +8,11 @@ use std::{
     fs::{self, File, FileTimes},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::SystemTime,
 };
 
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use sortinghat_proto::{Digest, ObjectRef, Tenant};
 
@@ -103,19 +101,15 @@ impl Cache {
         if file.metadata()?.len() != object.size_bytes {
             return Ok(false);
         }
-        if self.checked().contains(place) {
+        if self.checked.lock().contains(place) {
             return Ok(true);
         }
         // A descriptor of its own: the caller's starts at the beginning.
         if digest_of(File::open(place)?)? != object.digest {
             return Ok(false);
         }
-        self.checked().insert(place.to_owned());
+        self.checked.lock().insert(place.to_owned());
         Ok(true)
-    }
-
-    fn checked(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
-        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes the entries used longest ago until `bytes` more fit.
@@ -182,7 +176,7 @@ impl Insertion<'_> {
             return Err(ObjectError::Corrupt { digest: self.object.digest.clone(), reason });
         }
         fs::rename(&self.temporary, &self.place).map_err(at(&self.place))?;
-        self.cache.checked().insert(self.place.clone());
+        self.cache.checked.lock().insert(self.place.clone());
         io::Seek::rewind(&mut self.file).map_err(at(&self.place))?;
         self.file.try_clone().map_err(at(&self.place))
     }

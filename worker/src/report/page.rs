@@ -124,7 +124,7 @@ fn json_for_script(names: &[String]) -> String {
 mod tests {
     use super::*;
     use crate::evaluation::{Subject, label_doubts, measure};
-    use crate::training::tta::Probabilities;
+    use crate::prediction::probabilities::Probabilities;
     use sortinghat_photos::{ImageFormat, Photo};
     use sortinghat_proto::Digest;
 

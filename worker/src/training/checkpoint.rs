@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use sortinghat_proto::manifest::RateSearch;
 
-use super::batch::Example;
 use super::loss::SmoothLoss;
 use super::progress::EpochMetrics;
 use super::recipe::Recipe;
+use super::source::Example;
 use super::trainer::Trainer;
 use crate::models::{HostTensors, StateDict, WeightsError};
 

@@ -1,6 +1,6 @@
 //! Cross-entropy with fastai's label smoothing, and the loss that is shown.
 
-use tch::{Kind, Reduction, TchError, Tensor};
+use tch::{Reduction, TchError, Tensor};
 
 /// Mean loss of a batch: `e/C * sum(-log p) + (1 - e) * NLL` with `smoothing` e; `logits` are `[N, C]`, `targets` `[N]` i64.
 ///
@@ -39,14 +39,6 @@ impl SmoothLoss {
     pub fn value(&self) -> f64 {
         self.value / (1.0 - Self::BETA.powi(i32::try_from(self.count).unwrap_or(i32::MAX)))
     }
-}
-
-/// Logits `[N, C]` -> probabilities `[N, C]` f32.
-///
-/// # Errors
-/// When memory runs out.
-pub fn probabilities(logits: &Tensor) -> Result<Tensor, TchError> {
-    logits.f_softmax(-1, Kind::Float)
 }
 
 #[cfg(test)]

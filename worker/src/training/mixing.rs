@@ -4,7 +4,7 @@ use sortinghat_proto::Mixing;
 use tch::{TchError, Tensor};
 
 use super::loss::{cross_entropy, cross_entropy_each};
-use super::randomness::Draws;
+use crate::randomness::Draws;
 
 /// How the photos of one batch are blended.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,7 +161,7 @@ mod tests {
     use tch::Kind;
 
     use super::*;
-    use crate::training::randomness::Purpose;
+    use crate::randomness::Purpose;
 
     #[test]
     fn a_photo_always_keeps_most_of_itself_in_mixup() {

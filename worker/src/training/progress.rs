@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use sortinghat_proto::manifest::RateSearch;
 
-use super::randomness::Phase;
 use super::trainer::Snapshot;
+use crate::randomness::Phase;
 
 /// One step has been taken.
 #[derive(Debug, Clone, PartialEq)]

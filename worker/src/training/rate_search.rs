@@ -3,13 +3,13 @@
 use sortinghat_proto::manifest::RateSearch;
 use tch::{TchError, Tensor, no_grad};
 
-use super::batch::{PhotoSource, Set, SourceError};
 use super::loss::SmoothLoss;
 use super::optimiser::zero_gradients;
 use super::progress::{Flow, Observer};
-use super::randomness::Phase;
 use super::schedule::StepRates;
+use super::source::{PhotoSource, Set, SourceError};
 use super::trainer::{Moment, TrainError, Trainer};
+use crate::randomness::Phase;
 
 /// Steps of a search.
 pub const STEPS: usize = 100;

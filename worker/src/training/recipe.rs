@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use sortinghat_proto::{BaseRate, Mixing};
 
-use super::augment::Augmentation;
 use super::schedule::FineTune;
 use crate::device::Precision;
+use crate::prediction::augment::Augmentation;
 
 /// A training run's settings. With its seed and its photos it determines every number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 
-use super::randomness::Phase;
+use crate::randomness::Phase;
 
 /// Cosine piece from `start` to `end` at `position` in [0, 1].
 #[must_use]

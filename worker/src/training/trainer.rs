@@ -5,21 +5,22 @@ use std::time::Instant;
 use sortinghat_proto::{BaseRate, manifest::RateSearch};
 use tch::{Device, TchError, Tensor, no_grad};
 
-use super::augment::apply;
-use super::batch::{BatchPlan, Crop, Example, PhotoSource, PixelBatch, Set, SourceError};
 use super::checkpoint::{self, Checkpoint, CheckpointError, Position};
 use super::loss::SmoothLoss;
 use super::mixing::{Blend, Targets};
 use super::optimiser::{Adam, zero_gradients};
-use super::randomness::{Draws, Purpose};
+use super::progress::{EpochMetrics, Flow, Observer, Outcome, StepReport};
+use super::recipe::{Recipe, RecipeError};
 use super::schedule::{PhaseSchedule, StepRates};
+use super::source::{BatchPlan, Example, PhotoSource, Set, SourceError};
 use crate::aten::{self, AtenError};
 use crate::models::{Architecture, Classifier, Mode};
 use crate::out_of_memory;
-
-pub use super::progress::{EpochMetrics, Flow, Observer, Outcome, StepReport};
-pub use super::randomness::Phase;
-pub use super::recipe::{Recipe, RecipeError};
+use crate::prediction::{
+    augment::apply,
+    batch::{Crop, PixelBatch},
+};
+use crate::randomness::{Draws, Phase, Purpose};
 
 /// Photos whose gradients are computed at a time at least: batch normalisation needs two.
 const SMALLEST_MICRO_BATCH: usize = 2;

@@ -4,11 +4,13 @@ use std::time::Instant;
 
 use tch::{Kind, TchError, Tensor, no_grad};
 
-use super::batch::{BatchPlan, Crop, PhotoSource, Set, SourceError};
 use super::loss::cross_entropy_each;
-use super::randomness::Phase;
-use super::trainer::{EpochMetrics, TrainError, Trainer, labels, out_of_memory};
+use super::progress::EpochMetrics;
+use super::source::{BatchPlan, PhotoSource, Set, SourceError};
+use super::trainer::{TrainError, Trainer, labels, out_of_memory};
 use crate::models::Mode;
+use crate::prediction::batch::Crop;
+use crate::randomness::Phase;
 
 impl Trainer {
     /// Loss and accuracy on what was held out, after an epoch that began at `started`.

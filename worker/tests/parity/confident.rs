@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use sortinghat_worker::evaluation::confident::{Counts, Evidence};
-use sortinghat_worker::training::tta::Probabilities;
+use sortinghat_worker::prediction::probabilities::Probabilities;
 
 use crate::formula::{assert_near, flat, golden};
 

@@ -3,10 +3,11 @@
 use serde_json::Value;
 use sortinghat_proto::{Backbone, BaseRate, Digest};
 use sortinghat_worker::models::Classifier;
-use sortinghat_worker::training::batch::{BatchPlan, BatchStream, Example, PhotoSource, PixelBatch, Set};
-use sortinghat_worker::training::trainer::{
-    EpochMetrics, Flow, Observer, Outcome, Recipe, Snapshot, StepReport, Trainer,
-};
+use sortinghat_worker::prediction::batch::PixelBatch;
+use sortinghat_worker::training::progress::{EpochMetrics, Flow, Observer, Outcome, StepReport};
+use sortinghat_worker::training::recipe::Recipe;
+use sortinghat_worker::training::source::{BatchPlan, BatchStream, Example, PhotoSource, Set};
+use sortinghat_worker::training::trainer::{Snapshot, Trainer};
 
 use crate::formula::{assert_near, classifier, deviation, flat, golden, uniform};
 

@@ -3,13 +3,14 @@
 use serde_json::Value;
 use sortinghat_proto::{Backbone, TtaRecipe};
 use sortinghat_worker::models::{Parameter, Role};
-use sortinghat_worker::training::augment::{Transform, apply, sample};
+use sortinghat_worker::prediction::augment::{Transform, apply, sample};
+use sortinghat_worker::prediction::probabilities::Probabilities;
+use sortinghat_worker::prediction::tta::combine;
+use sortinghat_worker::randomness::Phase;
 use sortinghat_worker::training::loss::cross_entropy;
 use sortinghat_worker::training::optimiser::{Adam, zero_gradients};
-use sortinghat_worker::training::randomness::Phase;
 use sortinghat_worker::training::recipe::Recipe;
 use sortinghat_worker::training::schedule::StepRates;
-use sortinghat_worker::training::tta::{Probabilities, combine};
 use tch::{Kind, Tensor};
 
 use crate::formula::{assert_near, classifier, flat, golden, values};

@@ -3,7 +3,7 @@
 use sortinghat_proto::Backbone;
 use sortinghat_worker::device::Precision;
 use sortinghat_worker::models::Mode;
-use sortinghat_worker::training::loss::probabilities;
+use sortinghat_worker::prediction::predict::probabilities;
 use tch::{Kind, no_grad};
 
 use crate::formula::{classifier, tensor};

@@ -2,10 +2,10 @@
 
 use sortinghat_proto::manifest::RateSearch;
 use sortinghat_proto::{Backbone, BaseRate, Mixing};
+use sortinghat_worker::training::progress::{EpochMetrics, Flow, Observer, Outcome, StepReport};
 use sortinghat_worker::training::rate_search::{Curve, STEPS};
-use sortinghat_worker::training::trainer::{
-    EpochMetrics, Flow, Observer, Outcome, Recipe, Snapshot, StepReport, Trainer,
-};
+use sortinghat_worker::training::recipe::Recipe;
+use sortinghat_worker::training::trainer::{Snapshot, Trainer};
 
 use crate::fine_tune::{Losses, Noise, examples};
 use crate::formula::{assert_near, classifier, flat, golden};

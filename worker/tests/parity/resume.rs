@@ -2,9 +2,9 @@
 
 use sortinghat_proto::Backbone;
 use sortinghat_worker::models::{Classifier, ModelConfig, StateDict};
-use sortinghat_worker::training::trainer::{
-    EpochMetrics, Flow, Observer, Outcome, Recipe, Snapshot, StepReport, TrainError, Trainer,
-};
+use sortinghat_worker::training::progress::{EpochMetrics, Flow, Observer, Outcome, StepReport};
+use sortinghat_worker::training::recipe::Recipe;
+use sortinghat_worker::training::trainer::{Snapshot, TrainError, Trainer};
 
 use crate::fine_tune::{Losses, Noise, examples};
 use crate::formula::{classifier, device};

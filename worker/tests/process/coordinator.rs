@@ -1,10 +1,8 @@
 //! A coordinator's side of the contract, over real gRPC, with the decisions left to the test.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use sortinghat_proto::v1::{
     self, LeaseKey, ListWorkersRequest, ListWorkersResponse, SynchronizeRequest, SynchronizeResponse,
     attempt_event::Event,
@@ -97,7 +95,7 @@ impl Coordinator {
     }
 
     fn wish(&self, change: impl FnOnce(&mut Wishes)) {
-        change(&mut self.service.wishes.lock().unwrap());
+        change(&mut self.service.wishes.lock());
         self.service.changed.notify_waiters();
     }
 
@@ -162,7 +160,7 @@ impl Coordinator {
 impl Service {
     /// What the worker should be doing, and whether that is new to it.
     fn answer(&self, request: &SynchronizeRequest) -> Option<(SynchronizeResponse, bool)> {
-        let mut wishes = self.wishes.lock().unwrap();
+        let mut wishes = self.wishes.lock();
         if wishes.silent {
             return None;
         }

@@ -15,8 +15,9 @@ use sortinghat_proto::{
 };
 use sortinghat_worker::{
     device::{self, DeviceRequest},
-    jobs::{self, Artifact, Done, JobContext, JobError, JobOutput, Machine, Part, StopSignal, Task, WarmModel},
+    jobs::{self, WarmModel},
     objects::{Objects, TenantObjects},
+    task::{Artifact, Done, JobContext, JobError, JobOutput, Machine, Part, StopSignal, Task},
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;

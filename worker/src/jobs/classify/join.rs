@@ -11,7 +11,7 @@ use super::{
     failed_to_write,
     table::{from_parquet, to_parquet},
 };
-use crate::jobs::{JobContext, JobError};
+use crate::task::{JobContext, JobError};
 
 /// Joins what shards have predicted of `files` into parts of so many rows. Holds one part in memory; the same rows give the same parts, however they
 /// were divided.

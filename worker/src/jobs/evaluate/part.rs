@@ -5,8 +5,8 @@ use sortinghat_proto::{ObjectRef, manifest::Document, words::count};
 
 use super::Measured;
 use crate::{
-    jobs::{JobContext, JobError, JobOutput},
-    training::tta::Probabilities,
+    prediction::probabilities::Probabilities,
+    task::{JobContext, JobError, JobOutput},
 };
 
 /// Predictions of a range of subjects.

@@ -16,7 +16,11 @@ use crate::{
     batches::{DatasetPhotos, Gallery, Selection, UploadedPhotos},
     dataset::layout::Layout,
     evaluation::Subject,
-    jobs::{JobContext, JobError, Part, classify::derivative_short_side, dataset::open_dataset, network::is_lost},
+    jobs::{
+        dataset::open_dataset,
+        network::{derivative_short_side, is_lost},
+    },
+    task::{JobContext, JobError, Part},
 };
 
 /// Labelled photos.

@@ -2,7 +2,7 @@
 
 use crate::{
     evaluation::{Prediction, Subject},
-    training::tta::Probabilities,
+    prediction::probabilities::Probabilities,
 };
 
 /// The file. Columns of classes carry the class's name; one that is called like a column before them follows all the same.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    jobs::{JobContext, JobError},
+    task::{JobContext, JobError},
     training::{
         checkpoint::{Checkpoint, Position},
         trainer::Snapshot,

@@ -6,15 +6,17 @@ use super::{Weights, keeper::Keeper, set::TrainingSet, unusable};
 use crate::{
     batches::{Square, TrainingPhotos},
     device::Precision,
-    jobs::{
-        JobContext, JobError,
-        network::{is_lost, whole},
-    },
+    jobs::network::{is_lost, whole},
     models::{Classifier, WeightsError},
+    prediction::precision::prediction_precision,
+    randomness::Phase,
+    task::{JobContext, JobError},
     training::{
-        batch::Set,
         checkpoint::{CheckpointError, Position},
-        trainer::{EpochMetrics, Flow, Observer, Outcome, Phase, Recipe, Snapshot, StepReport, TrainError, Trainer},
+        progress::{EpochMetrics, Flow, Observer, Outcome, StepReport},
+        recipe::Recipe,
+        source::Set,
+        trainer::{Snapshot, TrainError, Trainer},
     },
 };
 
@@ -54,7 +56,7 @@ impl<'a> Learner<'a> {
             batch_size: spec.batch_size as usize,
             precision: compute.training_precision(spec.precision),
             // So that an evaluation repeats the table.
-            validation_precision: compute.prediction_precision(proto::Precision::Auto, spec.backbone),
+            validation_precision: prediction_precision(compute, proto::Precision::Auto, spec.backbone),
             ..Recipe::fastai2(spec.epochs, spec.seed)
         };
         Self { spec, context, set, weights, recipe }

@@ -7,8 +7,9 @@ use sortinghat_proto::{
 
 use crate::{
     batches::{DatasetPhotos, Gallery},
-    jobs::{JobContext, JobError, dataset::open_dataset},
-    training::batch::Example,
+    jobs::dataset::open_dataset,
+    task::{JobContext, JobError},
+    training::source::Example,
 };
 
 /// Bytes of decoded photos that are kept for the next epoch.

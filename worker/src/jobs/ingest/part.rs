@@ -8,7 +8,7 @@ use sortinghat_proto::{ObjectRef, manifest::Document, words::count};
 use super::{SHARD_BYTES, machine};
 use crate::{
     dataset::intake::{Finding, Inspected, Unusable},
-    jobs::{JobContext, JobError, JobOutput},
+    task::{JobContext, JobError, JobOutput},
 };
 
 /// What was found in a range of an upload's contents.

@@ -3,22 +3,21 @@
 mod join;
 mod table;
 
-use sortinghat_photos::derivative::DEFAULT_SHORT_SIDE;
 use sortinghat_proto::{
     ClassifySpec, ObjectRef,
-    manifest::{DatasetManifest, ModelManifest, PredictionCounts, PredictionsManifest, UploadManifest, UploadedFile},
+    manifest::{ModelManifest, PredictionCounts, PredictionsManifest, UploadManifest, UploadedFile},
     words::count,
 };
 
 use super::{
-    Done, JobContext, JobError, JobOutput, WarmModel,
-    network::{self, is_lost},
-    parts::Scope,
+    network::{self, derivative_short_side},
     predict::{Answers, Question, predict},
+    warm::WarmModel,
 };
 use crate::{
     batches::{Gallery, UploadedPhotos},
-    training::tta::Probabilities,
+    prediction::probabilities::Probabilities,
+    task::{Done, JobContext, JobError, JobOutput, Scope},
 };
 use join::join;
 use table::{Row, Table};
@@ -82,16 +81,6 @@ fn classify(
     let mut waiting = files.iter();
     predict(context, question, |answers| writer.add(waiting.by_ref(), &answers))?;
     writer.finish()
-}
-
-/// Short side of the derivatives that the model learned from: photos are reduced to it first, as they were for training.
-pub(super) fn derivative_short_side(context: &JobContext, model: &ModelManifest) -> Result<u32, JobError> {
-    match context.objects().document::<DatasetManifest>(&model.dataset.manifest) {
-        Ok(dataset) => Ok(dataset.derivative_short_side_px),
-        // The dataset may be deleted while its models live on.
-        Err(error) if is_lost(&error) => Ok(DEFAULT_SHORT_SIDE),
-        Err(error) => Err(error.into()),
-    }
 }
 
 fn summary(model: &str, counts: PredictionCounts) -> String {

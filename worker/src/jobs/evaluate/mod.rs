@@ -12,16 +12,17 @@ use sortinghat_proto::{
 };
 
 use super::{
-    Done, JobContext, JobError, JobOutput, Part, WarmModel, network,
-    parts::Scope,
+    network,
     predict::{Question, predict},
+    warm::WarmModel,
 };
 use crate::{
     batches::{Gallery, Selection},
     evaluation::{Subject, apply_decisions, label_doubts, measure, summary},
     models::Classifier,
+    prediction::probabilities::Probabilities,
     report::{Pictures, Report},
-    training::tta::Probabilities,
+    task::{Done, JobContext, JobError, JobOutput, Part, Scope},
 };
 use subjects::Subjects;
 

@@ -1,11 +1,9 @@
-//! How a job fails, and the one mapping of it to what the coordinator is told.
+//! How a job fails.
 
 use std::io;
 
-use sortinghat_proto::{Refusal, v1};
-use v1::ErrorCode;
+use sortinghat_proto::{Refusal, v1::ErrorCode};
 
-use super::{Done, JobOutput};
 use crate::{objects::ObjectError, out_of_memory};
 
 /// Why a job did not succeed.
@@ -63,7 +61,7 @@ impl JobError {
             .then(|| Self::OutOfMemory { doing: doing.to_owned(), reason: first_line(message).to_owned() })
     }
 
-    fn into_refusal(self) -> Refusal {
+    pub(super) fn into_refusal(self) -> Refusal {
         let message = self.to_string();
         let code = match self {
             Self::Refused(refusal) => return refusal,
@@ -80,58 +78,4 @@ impl JobError {
 /// libtorch appends its C++ stack after the first line.
 fn first_line(message: &str) -> &str {
     message.lines().next().unwrap_or_default()
-}
-
-/// What the coordinator is told of a task that ran to its end.
-pub(crate) fn outcome_of(result: Result<Done, JobError>) -> v1::TaskOutcome {
-    use v1::task_outcome::Outcome;
-    let outcome = match result {
-        Ok(Done::Made(JobOutput { manifest, summary })) => {
-            Outcome::Succeeded(v1::TaskSucceeded { manifest: Some(manifest.into()), summary })
-        }
-        Ok(Done::Counted { items }) => Outcome::Divided(v1::TaskDivided { items }),
-        Err(JobError::Cancelled) => Outcome::Cancelled(v1::TaskCancelled {}),
-        Err(JobError::HandedBack) => Outcome::Returned("the worker asked for it".to_owned()),
-        Err(error) => Outcome::Failed(error.into_refusal().into()),
-    };
-    v1::TaskOutcome { outcome: Some(outcome) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use v1::{FailureClass, task_outcome::Outcome};
-
-    fn failure(error: JobError) -> v1::Failure {
-        match outcome_of(Err(error)).outcome {
-            Some(Outcome::Failed(failure)) => failure,
-            other => panic!("expected a failure, got {other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_field_at_fault_reaches_the_user() {
-        let failure = failure(Refusal::invalid("finetune.fold", "fold 7 of 5").into());
-        assert_eq!((failure.failure_class(), failure.field.as_str()), (FailureClass::User, "finetune.fold"));
-    }
-
-    #[test]
-    fn a_full_disk_is_not_the_users_fault() {
-        let source = io::Error::from(io::ErrorKind::StorageFull);
-        let failure = failure(JobError::Machine { action: "write a shard".into(), source });
-        assert_eq!(failure.failure_class(), FailureClass::Infrastructure);
-    }
-
-    #[test]
-    fn libtorchs_ways_to_say_out_of_memory_are_understood_and_its_stack_is_left_out() {
-        for message in [
-            "CUDA out of memory. Tried to allocate 2.00 GiB\nException raised from malloc",
-            "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to",
-        ] {
-            let failure = failure(JobError::of_panic(message));
-            assert_eq!(failure.code(), ErrorCode::OutOfMemory, "{message}");
-            assert_eq!(failure.failure_class(), FailureClass::OutOfMemory);
-            assert!(!failure.message.contains("Exception raised"), "{}", failure.message);
-        }
-    }
 }

@@ -1,6 +1,4 @@
-//! How the predictions of several views of a photo become one.
-
-use sortinghat_proto::TtaRecipe;
+//! Class probabilities of photos.
 
 /// Class probabilities of photos, in order.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -56,26 +54,15 @@ impl Probabilities {
         self.rows.extend_from_slice(&more.rows);
     }
 
-    fn map(&self, value: impl Fn(usize, f32) -> f32) -> Self {
+    /// All values, row by row.
+    pub(super) fn values(&self) -> &[f32] {
+        &self.rows
+    }
+
+    /// The same photos with other values, each computed from its index among all values and from the value.
+    pub(super) fn map(&self, value: impl Fn(usize, f32) -> f32) -> Self {
         let rows = self.rows.iter().enumerate().map(|(i, &plain)| value(i, plain)).collect();
         Self { rows, classes: self.classes }
-    }
-}
-
-/// One prediction from the plain one and the augmented ones.
-///
-/// # Panics
-/// When `augmented` is empty or holds other photos.
-#[must_use]
-pub fn combine(recipe: TtaRecipe, plain: &Probabilities, augmented: &[Probabilities]) -> Probabilities {
-    assert!(!augmented.is_empty() && augmented.iter().all(|pass| pass.rows.len() == plain.rows.len()));
-    let passes = augmented.len() as f32;
-    let sum = |i: usize| augmented.iter().map(|pass| pass.rows[i]).sum::<f32>();
-    match recipe {
-        TtaRecipe::Fastai2 => plain.map(|i, plain| 0.75 * sum(i) / passes + 0.25 * plain),
-        TtaRecipe::Fastai07 => plain.map(|i, plain| (sum(i) + plain) / (passes + 1.0)),
-        // Rows no longer sum to 1, as with fastai's `use_max`.
-        TtaRecipe::Max => plain.map(|i, plain| augmented.iter().map(|pass| pass.rows[i]).fold(plain, f32::max)),
     }
 }
 

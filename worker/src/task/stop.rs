@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::JobError;
+use super::error::JobError;
 
 const GO_ON: u8 = 0;
 const HAND_BACK: u8 = 1;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sortinghat_proto::Digest;
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::randomness::{Draws, Phase, Purpose};
+use crate::randomness::{Draws, Phase, Purpose};
 
 /// Ranges and probabilities of the random transforms.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

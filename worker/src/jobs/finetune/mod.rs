@@ -11,14 +11,13 @@ use sortinghat_proto::{
     words::percent,
 };
 
-use super::{
-    JobContext, JobError, JobOutput,
-    network::{model_error, weights_error, whole},
-};
+use super::network::{model_error, weights_error, whole};
 use crate::{
     evaluation::interval,
     models::{self, Classifier, ModelConfig, StateDict},
-    training::trainer::{EpochMetrics, Phase},
+    randomness::Phase,
+    task::{JobContext, JobError, JobOutput},
+    training::progress::EpochMetrics,
 };
 use learner::{Learner, Trained};
 use set::TrainingSet;

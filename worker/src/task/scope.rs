@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use sortinghat_proto::{ObjectRef, words::count};
 
-use super::{JobContext, JobError, Part};
+use super::{assignment::Part, context::JobContext, error::JobError};
 
 /// What a task has to do.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Scope<'a> {
+pub enum Scope<'a> {
     /// Nothing but to say how many items there are.
     TooLarge {
         /// How many.
@@ -25,7 +25,7 @@ impl JobContext {
     ///
     /// # Errors
     /// [`JobError::Internal`] if the task is a range of other photos.
-    pub(super) fn scope(&self, photos: usize) -> Result<Scope<'_>, JobError> {
+    pub(crate) fn scope(&self, photos: usize) -> Result<Scope<'_>, JobError> {
         let items = photos as u64;
         match &self.task().part {
             Part::Whole { max_items: Some(max) } if items > *max => {

@@ -2,10 +2,11 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::Sender},
+    sync::{Arc, mpsc::Sender},
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use sortinghat_proto::{
     ObjectRef,
     executor::v1::{ExecutorReport, executor_report::Report},
@@ -13,7 +14,11 @@ use sortinghat_proto::{
 };
 use v1::attempt_event::Event;
 
-use super::{Artifact, JobError, StopSignal, Task};
+use super::{
+    assignment::{Artifact, Task},
+    error::JobError,
+    stop::StopSignal,
+};
 use crate::{
     device::Compute,
     objects::{Objects, TenantObjects},
@@ -155,7 +160,7 @@ impl Pulse {
     /// As [`JobContext::check_cancelled`].
     pub fn beat(&self) -> Result<(), JobError> {
         self.stop.check()?;
-        let mut last = self.last();
+        let mut last = self.last.lock();
         if let Some((progress, at)) = last.as_mut()
             && at.elapsed() >= BEAT_INTERVAL
         {
@@ -166,7 +171,7 @@ impl Pulse {
     }
 
     fn progress(&self, phase: &'static str, done: u64, total: u64, unit: &'static str) {
-        let mut last = self.last();
+        let mut last = self.last.lock();
         let is_soon =
             |(before, at): &(v1::Progress, Instant)| before.phase == phase && at.elapsed() < PROGRESS_INTERVAL;
         if done != total && last.as_ref().is_some_and(is_soon) {
@@ -175,10 +180,6 @@ impl Pulse {
         let progress = v1::Progress { phase: phase.into(), done, total, unit: unit.into() };
         *last = Some((progress.clone(), Instant::now()));
         self.report(Report::Progress(progress));
-    }
-
-    fn last(&self) -> MutexGuard<'_, Option<(v1::Progress, Instant)>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn report(&self, report: Report) {
@@ -206,7 +207,7 @@ mod tests {
         pulse.progress("predict", 3, 9, "photos");
         pulse.beat().expect("goes on");
         assert_eq!(told.try_iter().count(), 1, "said just now");
-        pulse.last().as_mut().expect("said").1 -= BEAT_INTERVAL;
+        pulse.last.lock().as_mut().expect("said").1 -= BEAT_INTERVAL;
         pulse.beat().expect("goes on");
         pulse.beat().expect("goes on");
         let again: Vec<_> = told.try_iter().filter_map(|report| report.report).collect();

@@ -12,13 +12,15 @@ use sortinghat_proto::{
     words::counted,
 };
 
-use super::{Done, JobContext, JobError, JobOutput, Part, parts::Scope};
-use crate::dataset::{
-    PhotoRecord, ShardError, ShardWriter, Spill,
-    intake::{Contents, Finding, Intake, IntakeOptions},
-    plan::Plan,
-    split::SplitError,
-    usable,
+use crate::{
+    dataset::{
+        PhotoRecord, ShardError, ShardWriter, Spill,
+        intake::{Contents, Finding, Intake, IntakeOptions},
+        plan::Plan,
+        split::SplitError,
+        usable,
+    },
+    task::{Done, JobContext, JobError, JobOutput, Part, Scope},
 };
 use part::StoredPictures;
 

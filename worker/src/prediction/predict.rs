@@ -5,11 +5,10 @@ use tch::{Kind, TchError, Tensor, no_grad};
 
 use super::augment::{Augmentation, apply};
 use super::batch::{Crop, PixelBatch};
-use super::loss::probabilities;
-use super::randomness::Phase;
-use super::tta::Probabilities;
+use super::probabilities::Probabilities;
 use crate::device::Precision;
 use crate::models::{Classifier, Mode};
+use crate::randomness::Phase;
 
 /// A prediction failed inside libtorch.
 #[derive(Debug, thiserror::Error)]
@@ -80,4 +79,12 @@ impl<'a> Predictor<'a> {
         let rows = rows.map_err(|source| PredictError { photos: batch.count, source })?;
         Ok(Probabilities::new(rows, classes))
     }
+}
+
+/// Logits `[N, C]` -> probabilities `[N, C]` f32.
+///
+/// # Errors
+/// When memory runs out.
+pub fn probabilities(logits: &Tensor) -> Result<Tensor, TchError> {
+    logits.f_softmax(-1, Kind::Float)
 }
