@@ -1,5 +1,5 @@
-//! A bound on how long a message may take to arrive: a call has its place from its first byte on, and somebody who sends slowly shall not
-//! keep it from others.
+//! A bound on how long a message may take to arrive. A call holds its place from its first byte on, and a slow sender must not keep that
+//! place from other callers.
 
 use std::{
     pin::Pin,
@@ -12,7 +12,7 @@ use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::{Status, body::Body};
 
-/// Enough for the longest message on a slow line, 2 Mbit/s.
+/// Long enough for the largest message over a slow line of 2 Mbit/s.
 const LONGEST_ARRIVAL: Duration = Duration::from_secs(20);
 
 /// A request's body that ends with an error if it does not arrive in time.
@@ -20,14 +20,14 @@ const LONGEST_ARRIVAL: Duration = Duration::from_secs(20);
 pub(super) struct TimelyBody {
     body: Body,
     due: Instant,
-    /// Made once there is something to wait for, which is seldom so: the message mostly comes along with the call.
-    over: Option<Pin<Box<Sleep>>>,
+    /// The timer. It is created when the body is first waited for, which is rare: most messages arrive together with their call.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl TimelyBody {
     /// Bounds the body of a call that begins now.
     pub(super) fn wrap(request: http::Request<Body>) -> http::Request<Body> {
-        request.map(|body| Body::new(Self { body, due: Instant::now() + LONGEST_ARRIVAL, over: None }))
+        request.map(|body| Body::new(Self { body, due: Instant::now() + LONGEST_ARRIVAL, timer: None }))
     }
 }
 
@@ -41,8 +41,8 @@ impl http_body::Body for TimelyBody {
         if polled.is_ready() {
             return polled;
         }
-        let over = this.over.get_or_insert_with(|| Box::pin(sleep_until(this.due)));
-        over.as_mut().poll(context).map(|()| {
+        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(this.due)));
+        timer.as_mut().poll(context).map(|()| {
             let message = format!("the message did not arrive within {} s", LONGEST_ARRIVAL.as_secs());
             Some(Err(Status::deadline_exceeded(message)))
         })
@@ -67,7 +67,7 @@ mod tests {
 
     use super::*;
 
-    /// What becomes of a message of which a part arrives every `pause`: its length.
+    /// Receives a message of which one part arrives every `pause`, and returns its length in bytes.
     async fn arrival(pause: Duration, parts: u32) -> Result<usize, Status> {
         let parts = stream::unfold(0, move |sent| async move {
             tokio::time::sleep(pause).await;

@@ -22,7 +22,7 @@ use crate::{
     objects::{ObjectError, Objects, Upload},
 };
 
-/// How long an upload may pause before its place goes to others.
+/// How long an upload may pause before it is ended and its place is free for other calls.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// The service.
@@ -32,12 +32,12 @@ pub(super) struct Artifacts {
     pub(super) objects: Objects,
 }
 
-/// The status of a refusal by the object store.
+/// The status that reports an error of the object store.
 fn status(error: ObjectError) -> Status {
     Refusal::from(error).into()
 }
 
-/// The next part of an upload; `None` at its end.
+/// The next part of an upload, or `None` at the end of the upload.
 async fn next_part(parts: &mut Streaming<UploadObjectRequest>) -> Result<Option<Part>, Status> {
     let message = tokio::time::timeout(MAX_PAUSE, parts.message())
         .await
@@ -51,7 +51,7 @@ async fn next_part(parts: &mut Streaming<UploadObjectRequest>) -> Result<Option<
     }
 }
 
-/// The announcement that comes first.
+/// The header, which announces the object and is the first message.
 async fn header(parts: &mut Streaming<UploadObjectRequest>) -> Result<ObjectRef, Status> {
     match next_part(parts).await? {
         Some(Part::Header(header)) => Ok(header.try_into()?),
@@ -59,7 +59,7 @@ async fn header(parts: &mut Streaming<UploadObjectRequest>) -> Result<ObjectRef,
     }
 }
 
-/// The piece, if it is one and of a size that is allowed.
+/// The bytes of a part, if it holds data of an allowed size.
 fn piece(part: Part) -> Result<Bytes, Refusal> {
     match part {
         Part::Data(data) if data.len() <= limits::MAX_PIECE_BYTES => Ok(data),
@@ -71,7 +71,7 @@ fn piece(part: Part) -> Result<Bytes, Refusal> {
     }
 }
 
-/// Feeds every piece to the upload.
+/// Writes every piece to the upload.
 async fn receive(parts: &mut Streaming<UploadObjectRequest>, upload: &mut Upload) -> Result<(), Status> {
     while let Some(part) = next_part(parts).await? {
         upload.write(piece(part)?).await.map_err(status)?;
@@ -95,7 +95,7 @@ impl ArtifactService for Artifacts {
             return Err(Refusal::invalid("digests", message).into());
         }
         let digests = digests.iter().map(|digest| digest.parse()).collect::<Result<Vec<Digest>, _>>()?;
-        // Whoever is told that an object is there counts on it from now on.
+        // A caller that is told that an object exists relies on it from now on, so the collection of objects must spare it.
         let leaving = self.engine.reuse(&tenant, &digests).await?;
         let gone = self.objects.missing(&tenant, digests.clone()).await.map_err(status)?;
         let gone: HashSet<Digest> = gone.into_iter().chain(leaving).collect();
@@ -110,7 +110,7 @@ impl ArtifactService for Artifacts {
         let tenant = caller(&request).tenant;
         let mut parts = request.into_inner();
         let announced = header(&mut parts).await?;
-        // It may be there already, and then it stays.
+        // The object may exist already; then the collection of objects must spare it.
         self.engine.reuse_one(&tenant, &announced.digest).await?;
         let mut upload = self.objects.upload(&tenant, announced).await.map_err(status)?;
         let received = tokio::time::timeout(self.engine.longest_upload(), receive(&mut parts, &mut upload)).await;

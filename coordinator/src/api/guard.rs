@@ -1,4 +1,5 @@
-//! What every call passes on its way in: who is it, may it, is there room; and on its way out: how did it go.
+//! The guard that every call passes. On the way in it authenticates the caller, checks the caller's role and waits for a place; on the way
+//! out it records how the call ended.
 
 use std::{
     convert::Infallible,
@@ -16,9 +17,9 @@ use tower::{Layer, Service};
 use tracing::Instrument as _;
 
 use super::{
+    admission::{Admission, Place},
     arrival::TimelyBody,
     methods::{self, Class, Method},
-    places::{Place, Places},
     record::{CallRecord, RecordedBody},
 };
 use crate::auth::{Authenticator, Caller, Role};
@@ -32,33 +33,34 @@ pub(crate) struct GuardLayer {
 #[derive(Debug)]
 struct Guard {
     authenticator: Authenticator,
-    /// By users of several tenants.
+    /// Whether users of several tenants may call.
     is_shared: bool,
-    places: Places,
+    admission: Admission,
     /// Where calls that bring many jobs run.
     bulk: BulkThreads,
 }
 
-/// Threads of their own for calls that bring many jobs. Where a flood is refused, thousands of calls are ready to go on: among them one
-/// that was let in would wait each time that it has waited for the store.
+/// Separate threads for calls that bring many jobs. While a flood of calls is being refused, thousands of them are ready to run. On the
+/// same threads, a call that was let in would wait behind them after each of its waits for the store.
 #[derive(Debug, Clone)]
 pub(crate) struct BulkThreads {
+    /// The runtime that these threads belong to.
     pub(crate) threads: Handle,
-    /// Also for a call that is alone: over Redis workers then get more done, beside a store in the same process they do not.
+    /// Whether a lone call also uses these threads. This helps workers over Redis only, not beside a store in the same process.
     pub(crate) for_lone_calls: bool,
 }
 
 impl BulkThreads {
-    fn takes(&self, place: &Place) -> bool {
-        self.for_lone_calls || !place.is_first()
+    fn take(&self, place: &Place) -> bool {
+        self.for_lone_calls || !place.was_only()
     }
 }
 
 impl GuardLayer {
-    /// A guard that tells callers apart by `authenticator`, and has calls that bring many jobs run by `bulk`.
+    /// A guard that identifies callers by `authenticator` and runs calls that bring many jobs on `bulk`.
     pub(super) fn new(authenticator: Authenticator, bulk: BulkThreads) -> Self {
         let is_shared = authenticator.has_several_tenants();
-        Self { guard: Arc::new(Guard { authenticator, is_shared, places: Places::default(), bulk }) }
+        Self { guard: Arc::new(Guard { authenticator, is_shared, admission: Admission::default(), bulk }) }
     }
 }
 
@@ -70,7 +72,7 @@ impl Layer<Routes> for GuardLayer {
 }
 
 impl Guard {
-    /// The caller, or why the call is refused.
+    /// The caller, if the call is allowed; otherwise the refusal.
     fn admit(&self, method: &Method, request: &http::Request<Body>) -> Result<Caller, Status> {
         let caller = self.authenticator.authenticate(request.headers())?;
         if !method.allows(caller.role) {
@@ -119,32 +121,32 @@ impl Service<http::Request<Body>> for Guarded {
             "call", method = method.short_name(), tenant = %caller.tenant, role = caller.role.as_str(),
             job = tracing::field::Empty
         );
-        // Workers serve all tenants.
+        // Workers serve all tenants, so their calls count against none.
         let shares = self.guard.is_shared && caller.role != Role::Worker;
         let tenant = shares.then(|| caller.tenant.clone());
         request.extensions_mut().insert(caller);
         let (guard, mut inner) = (self.guard.clone(), self.inner.clone());
         Box::pin(
             async move {
-                let place = match guard.places.take(method.class, tenant).await {
+                let place = match guard.admission.take(method.class, tenant).await {
                     Ok(place) => place,
                     Err(status) => {
                         record.ended(status.code());
                         return Ok(status.into_http());
                     }
                 };
-                // The parts of an upload have bounds of their own.
+                // The upload's handler bounds how long each part may take.
                 if method.class != Class::Transfer {
                     request = TimelyBody::wrap(request);
                 }
                 let call = inner.call(request).map(|response| response.unwrap_or_else(|never| match never {}));
                 let response = match method.class {
-                    Class::BulkSubmit if guard.bulk.takes(&place) => {
+                    Class::BulkSubmit if guard.bulk.take(&place) => {
                         AbortOnDropHandle::new(guard.bulk.threads.spawn(call.in_current_span())).await.ok()
                     }
                     _ => AssertUnwindSafe(call).catch_unwind().await.ok(),
                 };
-                // One call's defect ends that call; the panic hook has logged it.
+                // A panic ends only the call that it happened in; the panic hook has logged it.
                 let response = response.unwrap_or_else(|| Status::from(defect()).into_http());
                 Ok(RecordedBody::wrap(response, record, place))
             }
@@ -172,7 +174,7 @@ mod tests {
     const PATH: &str = "/sortinghat.v1.JobService/GetJob";
     const BULK_PATH: &str = "/sortinghat.v1.JobService/SubmitJobs";
 
-    /// A service with two methods that do what `handler` does.
+    /// A service with two methods, both of which run `handler`.
     fn guarded<F>(authenticator: Authenticator, handler: fn() -> F) -> Guarded
     where
         F: Future<Output = ()> + Send + 'static,
@@ -188,7 +190,7 @@ mod tests {
         Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
     }
 
-    /// Lets in whoever has the name of a tenant as a token.
+    /// Lets in one user of each of these tenants, whose token is the tenant's name.
     fn tenants(names: &[&str]) -> Authenticator {
         let line = |name: &&str| {
             format!("[[tokens]]\nsha256 = '{}'\ntenant = '{name}'\nrole = 'user'\n", Digest::of(name.as_bytes()))
@@ -197,19 +199,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_defect_in_a_handler_ends_its_call_and_nothing_else() {
+    async fn a_defect_in_a_handler_ends_only_its_own_call() {
         let mut service = guarded(Authenticator::Open, || async { panic!("a defect") });
         for (path, places) in
             [(PATH, limits::MAX_BRIEF_CALLS_IN_FLIGHT), (BULK_PATH, limits::MAX_BULK_SUBMITS_IN_FLIGHT)]
         {
             for _ in 0..=places {
-                assert_eq!(call(&mut service, path, "").await, Code::Internal, "its place is free again");
+                assert_eq!(
+                    call(&mut service, path, "").await,
+                    Code::Internal,
+                    "the place of the call before is free again"
+                );
             }
         }
     }
 
     #[tokio::test]
-    async fn one_of_several_tenants_leaves_room_to_the_others_and_a_lone_one_has_it_all() {
+    async fn one_of_several_tenants_leaves_places_to_the_others_and_a_single_tenant_may_take_all() {
         let all = limits::MAX_BRIEF_CALLS_IN_FLIGHT;
         for (authenticator, places) in
             [(Authenticator::Open, all), (tenants(&["a"]), all), (tenants(&["a", "b"]), all / 4 * 3)]
@@ -228,7 +234,7 @@ mod tests {
                 }
             };
             assert_eq!((held.len(), refused), (places, Code::ResourceExhausted));
-            assert!(places == all || poll!(begin("b")).is_pending(), "the others have theirs");
+            assert!(places == all || poll!(begin("b")).is_pending(), "another tenant finds a place");
         }
     }
 }

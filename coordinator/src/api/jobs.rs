@@ -14,17 +14,17 @@ use sortinghat_proto::{
 use tonic::{Request, Response, Status};
 use tracing::Span;
 
-use super::{caller, job_places::JobPlaces};
+use super::{admission::JobAdmission, caller};
 use crate::engine::{Engine, Submission};
 
 /// The service.
 #[derive(Clone)]
 pub(super) struct Jobs {
     pub(super) engine: Engine,
-    pub(super) places: JobPlaces,
+    pub(super) admission: JobAdmission,
 }
 
-/// Parses the id and lets the call's log lines carry it.
+/// Parses a job's id and adds it to the log lines of the call.
 fn job_id(text: &str) -> Result<JobId, Status> {
     let job: JobId = text.parse()?;
     Span::current().record("job", job.as_str());
@@ -49,7 +49,7 @@ impl JobService for Jobs {
     async fn submit_jobs(&self, request: Request<SubmitJobsRequest>) -> Result<Response<SubmitJobsResponse>, Status> {
         let tenant = caller(&request).tenant;
         let jobs = request.into_inner().jobs;
-        let _places = self.places.take(jobs.len()).await?;
+        let _places = self.admission.take(jobs.len()).await?;
         Ok(Response::new(self.engine.submit_many(&tenant, jobs).await?))
     }
 
@@ -74,7 +74,7 @@ impl JobService for Jobs {
     async fn cancel_job(&self, request: Request<CancelJobRequest>) -> Result<Response<CancelJobResponse>, Status> {
         let tenant = caller(&request).tenant;
         let job = self.engine.cancel(&tenant, &job_id(&request.get_ref().job_id)?).await?;
-        tracing::info!("cancellation asked for");
+        tracing::info!("cancellation requested");
         Ok(Response::new(CancelJobResponse { job: Some(job) }))
     }
 

@@ -1,21 +1,22 @@
-//! The table of methods: who may call each, and how many calls of it there may be.
+//! The table of methods: who may call each, and which class of calls it belongs to. It states policy, which the descriptors of the contract
+//! do not hold, so it is written by hand; a test compares it with them.
 
 use crate::auth::Role;
 
 /// One method of our services.
 #[derive(Debug)]
 pub(super) struct Method {
-    /// As it stands in the request: `/sortinghat.v1.JobService/GetJob`.
+    /// The path of the request, such as `/sortinghat.v1.JobService/GetJob`.
     pub(super) path: &'static str,
     access: Access,
-    /// Which calls it shares its places with.
+    /// The calls that this method shares its places with.
     pub(super) class: Class,
 }
 
-/// Who may call a method. An admin may call all.
+/// Who may call a method. An admin may call every method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
-    /// Whoever has a token.
+    /// Every caller with a token.
     Anyone,
     /// Users.
     Users,
@@ -23,30 +24,30 @@ enum Access {
     Workers,
 }
 
-/// Calls that share places, so that a flood of one class takes nothing from the others.
+/// A class of calls that share places, so that a flood of one class takes no place from the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// Brings a job.
+    /// Brings one job.
     Submit,
     /// Brings many jobs.
     BulkSubmit,
-    /// Lasts as long as a few reads and writes of the store.
+    /// Takes a few reads and writes of the store.
     Brief,
-    /// Moves bytes.
+    /// Moves the bytes of objects.
     Transfer,
-    /// Lasts until a job ends; costs next to nothing meanwhile.
+    /// Lasts until a job ends, and costs next to nothing in the meantime.
     Watch,
-    /// Keeps work going: under overload it is what gets the queue shorter.
+    /// Comes from a worker. Under overload, these calls are the ones that shorten the queue.
     Worker,
 }
 
 impl Method {
-    /// `JobService/GetJob`.
+    /// The service and the method, such as `JobService/GetJob`.
     pub(super) fn short_name(&self) -> &'static str {
         &self.path[PACKAGE.len()..]
     }
 
-    /// Whether `role` may call it.
+    /// Whether a caller with this role may call the method.
     pub(super) fn allows(&self, role: Role) -> bool {
         match (self.access, role) {
             (_, Role::Admin) | (Access::Anyone, Role::User | Role::Worker) => true,
@@ -56,7 +57,7 @@ impl Method {
     }
 }
 
-/// How the paths of our own services begin; other services are health and reflection, open to everyone.
+/// The prefix of our own services' paths. The other services are health and reflection, which are open to everyone.
 pub(super) const PACKAGE: &str = "/sortinghat.v1.";
 
 const fn submit(path: &'static str, class: Class) -> Method {
@@ -71,7 +72,7 @@ const fn transfer(path: &'static str, access: Access) -> Method {
     Method { path, access, class: Class::Transfer }
 }
 
-/// The method at a request's path.
+/// The method that a request's path names.
 pub(super) fn find(path: &str) -> Option<&'static Method> {
     METHODS.iter().find(|method| method.path == path)
 }
@@ -109,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_method_of_the_contract_has_its_row_and_no_row_is_left_over() {
+    fn every_method_of_the_contract_has_one_row_and_no_other_row_exists() {
         let files = prost_types::FileDescriptorSet::decode(sortinghat_proto::DESCRIPTORS).expect("valid").file;
         let mut contract: Vec<String> = files
             .iter()

@@ -1,20 +1,20 @@
-//! Counts and times every call, until the last byte of its answer or until it is dropped.
+//! Counts and times every call, from its start to the last byte of its answer, or until it is dropped.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tracing::Span;
 
-use super::places::Place;
+use super::admission::Place;
 
-/// One call; written to the metrics and the log once, when its status is known or it is dropped without one.
+/// One call. It is written to the metrics and the log once: when its status is known, or when it is dropped without a status.
 #[derive(Debug)]
 pub(super) struct CallRecord {
     method: &'static str,
@@ -29,7 +29,7 @@ impl CallRecord {
         Self { method, started: Instant::now(), span: Span::none(), written: false }
     }
 
-    /// The call ended with this code. Only the first one counts.
+    /// Records that the call ended with this code. Only the first code counts.
     pub(super) fn ended(&mut self, code: Code) {
         if std::mem::replace(&mut self.written, true) {
             return;
@@ -45,7 +45,7 @@ impl CallRecord {
                 tracing::error!(method, code = code_name, took_ms, "call failed");
             }
             Code::Unavailable => tracing::warn!(method, code = code_name, took_ms, "call refused"),
-            // The counter has them all: a log line for each would make an overload worse.
+            // The counter has all of these; one log line for each would make an overload worse.
             Code::ResourceExhausted => tracing::debug!(method, code = code_name, took_ms, "call refused"),
             Code::Unauthenticated | Code::PermissionDenied => {
                 tracing::info!(method, code = code_name, took_ms, "call refused");
@@ -63,12 +63,12 @@ impl CallRecord {
 
 impl Drop for CallRecord {
     fn drop(&mut self) {
-        // Without a status its caller went away, or its deadline passed.
+        // A call without a status ended because its caller went away or its deadline passed.
         self.ended(Code::Cancelled);
     }
 }
 
-/// The code as gRPC's specification spells it.
+/// The code's name in the specification of gRPC.
 fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
@@ -91,7 +91,7 @@ fn code_name(code: Code) -> &'static str {
     }
 }
 
-/// An answer's body that keeps the call's place and record until it ends.
+/// The body of an answer, which keeps the call's place and record until the body ends.
 pub(super) struct RecordedBody {
     body: Body,
     record: CallRecord,
@@ -99,7 +99,7 @@ pub(super) struct RecordedBody {
 }
 
 impl RecordedBody {
-    /// Lets the call end with the body of its answer. To be called within the call's span.
+    /// Makes the call end together with the body of its answer. Call this within the call's span.
     pub(super) fn wrap(response: http::Response<Body>, mut record: CallRecord, place: Place) -> http::Response<Body> {
         record.span = Span::current();
         record.read_status(response.headers());

@@ -19,7 +19,7 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Whether the task is one of the tenant's; one that cannot be looked up now is not shown.
+    /// Whether the task belongs to the tenant. A task that cannot be looked up now is taken for another tenant's and not shown.
     async fn is_of(&self, tenant: &Tenant, task: &str) -> bool {
         let Ok(task) = task.parse::<TaskId>() else { return false };
         self.engine.get(tenant, task.job()).await.is_ok()
@@ -39,7 +39,7 @@ impl WorkerService for Workers {
         let caller = caller(&request);
         let mut response = self.engine.list_workers().await?;
         if caller.role != Role::Admin {
-            // Workers serve every tenant; what they do for the others is not this one's business.
+            // Workers serve every tenant, and no tenant may see what they do for the others.
             for worker in &mut response.workers {
                 let mut own = Vec::new();
                 for task in std::mem::take(&mut worker.running_tasks) {

@@ -1,26 +1,26 @@
 //! The gRPC services: thin handlers that parse, call the engine or the object store, and convert.
 
+mod admission;
 mod arrival;
 mod artifacts;
 mod guard;
-mod job_places;
 mod jobs;
 mod methods;
-mod places;
 mod record;
 mod workers;
 
 use std::time::Duration;
 
 use sortinghat_proto::{
-    DESCRIPTORS, limits,
+    DESCRIPTORS, Refusal, limits,
     v1::{
-        artifact_service_server::ArtifactServiceServer, job_service_server::JobServiceServer,
-        worker_service_server::WorkerServiceServer,
+        artifact_service_server::{self, ArtifactServiceServer},
+        job_service_server::{self, JobServiceServer},
+        worker_service_server::{self, WorkerServiceServer},
     },
 };
 use tonic::{
-    Request,
+    Request, Status,
     service::Routes,
     transport::{Server, server::Router},
 };
@@ -29,21 +29,29 @@ use tower::layer::util::{Identity, Stack};
 
 use crate::{
     auth::{Authenticator, Caller},
-    engine::Engine,
+    engine::{Engine, EngineError},
     objects::Objects,
 };
+use admission::JobAdmission;
 pub(crate) use guard::BulkThreads;
 use guard::GuardLayer;
-use job_places::JobPlaces;
 
-/// Calls at a time on one connection.
+/// How many calls may be under way on one connection.
 const MAX_STREAMS_PER_CONNECTION: u32 = 1000;
-/// How often a quiet connection is asked whether it is still there, and how long it has to answer.
+/// How often a quiet connection is asked whether it is still alive.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// How long a connection has to answer.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The services that answer health checks by name; the empty name is the whole server.
 const HEALTH_NAMES: [&str; 4] =
-    ["", "sortinghat.v1.JobService", "sortinghat.v1.ArtifactService", "sortinghat.v1.WorkerService"];
+    ["", job_service_server::SERVICE_NAME, artifact_service_server::SERVICE_NAME, worker_service_server::SERVICE_NAME];
+
+/// The only place where an error of the engine becomes an answer.
+impl From<EngineError> for Status {
+    fn from(error: EngineError) -> Self {
+        Refusal::from(error).into()
+    }
+}
 
 /// A server whose every call passes the guard.
 pub(crate) type GuardedRouter = Router<Stack<GuardLayer, Identity>>;
@@ -51,7 +59,7 @@ pub(crate) type GuardedRouter = Router<Stack<GuardLayer, Identity>>;
 /// A server that still lacks its services.
 pub(crate) type PlainServer = Server;
 
-/// All services behind `authenticator`, on a server that may have TLS configured. Calls that bring many jobs are run by `bulk`.
+/// All services behind `authenticator`, on a server that may have TLS configured. Calls that bring many jobs run on `bulk`.
 pub(crate) fn router(
     server: PlainServer,
     authenticator: Authenticator,
@@ -60,7 +68,7 @@ pub(crate) fn router(
     health: &HealthReporter,
     bulk: BulkThreads,
 ) -> GuardedRouter {
-    let jobs = JobServiceServer::new(jobs::Jobs { engine: engine.clone(), places: JobPlaces::default() });
+    let jobs = JobServiceServer::new(jobs::Jobs { engine: engine.clone(), admission: JobAdmission::default() });
     let artifacts = ArtifactServiceServer::new(artifacts::Artifacts { engine: engine.clone(), objects });
     let workers = WorkerServiceServer::new(workers::Workers { engine: engine.clone() });
     let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
@@ -70,7 +78,7 @@ pub(crate) fn router(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let valid = "the descriptors were made by the compiler";
-    // No compression: a limit on a message's size would not bound what it expands to.
+    // Compression stays off: the limit on a message's size would not bound the size that it expands to.
     let routes = Routes::new(jobs.max_decoding_message_size(limits::MAX_MESSAGE_BYTES))
         .add_service(artifacts.max_decoding_message_size(limits::MAX_MESSAGE_BYTES))
         .add_service(workers.max_decoding_message_size(limits::MAX_MESSAGE_BYTES))
@@ -85,7 +93,7 @@ pub(crate) fn router(
         .add_routes(routes)
 }
 
-/// Tells health checks whether calls are welcome.
+/// Tells health checks whether the coordinator takes calls.
 pub(crate) async fn report_health(health: &HealthReporter, status: tonic_health::ServingStatus) {
     for name in HEALTH_NAMES {
         health.set_service_status(name, status).await;
@@ -94,5 +102,5 @@ pub(crate) async fn report_health(health: &HealthReporter, status: tonic_health:
 
 /// The caller that the guard let in.
 fn caller<T>(request: &Request<T>) -> Caller {
-    request.extensions().get::<Caller>().expect("the guard lets no call of ours pass without a caller").clone()
+    request.extensions().get::<Caller>().expect("the guard adds the caller to every call of our services").clone()
 }
