@@ -1,6 +1,6 @@
 //! Where a coordinator is, and how to be let in.
 
-use std::{error::Error, fmt, fs, io, iter, time::Duration};
+use std::{error::Error, fmt, io, iter, time::Duration};
 
 use tonic::{
     Request, Status,
@@ -15,9 +15,6 @@ use crate::{ClientError, retry::Backoff};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Where distributions keep the certificates that the system trusts.
-const SYSTEM_CERTIFICATES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// Where a coordinator is, and how to be let in.
 #[derive(Clone, PartialEq, Eq)]
@@ -47,8 +44,8 @@ impl Endpoint {
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .tcp_nodelay(true);
         if url.scheme() == "https" {
-            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.certificates()?));
-            transport = transport.tls_config(tls).map_err(|error| self.refuse(describe(&error)))?;
+            let refuse = |reason| self.refuse(format!("the certificates to trust cannot be used: {reason}"));
+            transport = transport.tls_config(self.tls()).map_err(|error| refuse(describe(&error)))?;
         }
         let mut backoff = Backoff::within(patience);
         loop {
@@ -82,14 +79,11 @@ impl Endpoint {
         Ok(Bearer(Some(value)))
     }
 
-    fn certificates(&self) -> Result<Vec<u8>, ClientError> {
-        if let Some(pem) = &self.ca {
-            return Ok(pem.clone());
+    fn tls(&self) -> ClientTlsConfig {
+        match &self.ca {
+            Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
+            None => ClientTlsConfig::new().with_native_roots(),
         }
-        SYSTEM_CERTIFICATES
-            .iter()
-            .find_map(|path| fs::read(path).ok())
-            .ok_or_else(|| self.refuse("this system has no certificates for https: name a file of them".to_owned()))
     }
 
     fn refuse(&self, reason: String) -> ClientError {

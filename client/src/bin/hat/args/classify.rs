@@ -1,0 +1,27 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{finetune::PrecisionArg, tta::Augmentation, waiting::Waiting};
+
+#[derive(Debug, Args)]
+pub(crate) struct Classify {
+    /// The model: stamps/1, or stamps for the newest version
+    pub(crate) model: String,
+    /// Photos, and folders of photos
+    #[arg(required = true, value_name = "PHOTO|DIR")]
+    pub(crate) photos: Vec<PathBuf>,
+    /// Write a row or an error for each photo to this .csv, .jsonl or .parquet file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// How many of the most probable classes to give for each photo
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) top: u32,
+    #[command(flatten)]
+    pub(crate) augmentation: Augmentation,
+    /// The arithmetic of the passes
+    #[arg(long, value_enum, default_value_t = PrecisionArg::Auto)]
+    pub(crate) precision: PrecisionArg,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}

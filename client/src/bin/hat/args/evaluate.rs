@@ -1,0 +1,28 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{finetune::PrecisionArg, tta::Augmentation, waiting::Waiting};
+
+#[derive(Debug, Args)]
+pub(crate) struct Evaluate {
+    /// The model: stamps/1, or stamps for the newest version
+    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) augmentation: Augmentation,
+    /// Measure on this folder (one folder per class), or on the held-out photos of this dataset [default: the photos that training
+    /// held out]
+    #[arg(long, value_name = "DIR|DATASET")]
+    pub(crate) on: Option<String>,
+    /// The file of decisions that the report saves: which labels to keep, exclude or relabel
+    #[arg(long, value_name = "FILE")]
+    pub(crate) decisions: Option<PathBuf>,
+    /// The arithmetic of the passes
+    #[arg(long, value_enum, default_value_t = PrecisionArg::Auto)]
+    pub(crate) precision: PrecisionArg,
+    /// Where to save the report [default: MODEL-report.html in the current folder]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}

@@ -1,0 +1,30 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::waiting::Waiting;
+
+#[derive(Debug, Args)]
+pub(crate) struct Ingest {
+    /// The dataset's name, of a-z, 0-9, '-' and '_'; its versions are counted from 1
+    pub(crate) name: String,
+    /// A folder that holds a folder per class, or train/ and valid/ with a folder per class each
+    pub(crate) dir: PathBuf,
+    /// Share of each class that is held out, in percent, 1 to 50 [default: 20]
+    #[arg(long, value_name = "N", conflicts_with = "folds", value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub(crate) valid_percent: Option<u32>,
+    /// Number of cross-validation folds, 2 to 20, instead of one split
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=20))]
+    pub(crate) folds: Option<u32>,
+    /// Seed of the split
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Make the dataset even if more than half of the photos cannot be decoded
+    #[arg(long)]
+    pub(crate) allow_failures: bool,
+    /// Short side, in pixels, of the lossless copies that training reads, 64 to 4096; smaller photos are not enlarged [default: 512]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(64..=4096))]
+    pub(crate) short_side: Option<u32>,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}

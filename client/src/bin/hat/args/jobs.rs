@@ -1,0 +1,137 @@
+use std::path::PathBuf;
+
+use clap::{
+    Args, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use sortinghat_client::JobFilter;
+use sortinghat_proto::{JobKind, v1::JobState};
+
+use crate::when::Past;
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Jobs {
+    #[command(subcommand)]
+    pub(crate) command: Option<JobsCommand>,
+    #[command(flatten)]
+    pub(crate) list: JobsList,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// List jobs, newest first
+    List(JobsList),
+    /// Show everything about a job
+    Show {
+        /// The job's id, or the beginning of it
+        id: String,
+    },
+    /// Say why a job waits, where it runs, or how it ended
+    Why {
+        /// The job's id, or the beginning of it
+        id: String,
+    },
+    /// Follow a job from its beginning until it ends
+    Watch {
+        /// The job's id, or the beginning of it
+        id: String,
+        /// Save what the job makes: predictions (.csv, .jsonl, .parquet) or a report (.html)
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Print a job's history, with the log lines of its executors
+    Logs {
+        /// The job's id, or the beginning of it
+        id: String,
+        /// Go on with what comes, until the job ends
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Cancel the jobs that are named, or all that match
+    Cancel(JobsCancel),
+    /// Submit a failed or cancelled job again, as a new job, and follow it
+    Retry {
+        /// The job's id, or the beginning of it
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobsCancel {
+    /// The jobs' ids, or the beginnings of them
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) ids: Vec<String>,
+    /// Cancel every job that has not ended and matches the options below
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Only jobs of this kind
+    #[arg(long, requires = "all", conflicts_with = "ids", value_parser = kinds())]
+    kind: Option<JobKind>,
+    /// Only jobs in this state: blocked, queued or running
+    #[arg(long, value_enum, requires = "all", conflicts_with = "ids")]
+    state: Vec<StateArg>,
+    /// Only jobs that were submitted before this time, or longer ago than this: 2026-11-30T08:00:00Z, 2h
+    #[arg(long, value_name = "TIME", requires = "all", conflicts_with = "ids")]
+    pub(crate) before: Option<Past>,
+    /// Do not ask for confirmation
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+impl JobsCancel {
+    pub(crate) fn filter(&self) -> JobFilter {
+        filter(&self.state, self.kind)
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct JobsList {
+    /// Only jobs in this state; may be repeated
+    #[arg(long, value_enum)]
+    state: Vec<StateArg>,
+    /// Only jobs of this kind
+    #[arg(long, value_parser = kinds())]
+    kind: Option<JobKind>,
+    /// At most this many
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+}
+
+impl JobsList {
+    pub(crate) fn filter(&self) -> JobFilter {
+        filter(&self.state, self.kind)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StateArg {
+    Blocked,
+    Queued,
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl From<StateArg> for JobState {
+    fn from(asked: StateArg) -> Self {
+        match asked {
+            StateArg::Blocked => Self::Blocked,
+            StateArg::Queued => Self::Queued,
+            StateArg::Running => Self::Running,
+            StateArg::Succeeded => Self::Succeeded,
+            StateArg::Failed => Self::Failed,
+            StateArg::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+fn filter(states: &[StateArg], kind: Option<JobKind>) -> JobFilter {
+    JobFilter { states: states.iter().copied().map(JobState::from).collect(), kind }
+}
+
+/// Every kind there is, so that help and errors list them.
+fn kinds() -> impl TypedValueParser<Value = JobKind> {
+    PossibleValuesParser::new(JobKind::ALL.iter().map(|kind| kind.as_str())).try_map(|word| word.parse::<JobKind>())
+}

@@ -1,0 +1,64 @@
+use serde_json::json;
+use sortinghat_proto::{DatasetRef, ObjectRef, manifest::DatasetManifest};
+
+use crate::{
+    args::{Datasets, DatasetsCommand},
+    exit::Exit,
+    failure::Failure,
+    session::Session,
+    show::{
+        dataset, json as to_json,
+        line::{print_json, print_line, print_lines},
+        numbers::time,
+    },
+    tell::{dataset::rejections, document},
+};
+
+pub(super) async fn run(session: &Session, args: Datasets) -> Result<Exit, Failure> {
+    match args.command.unwrap_or(DatasetsCommand::List) {
+        DatasetsCommand::List => list(session).await,
+        DatasetsCommand::Show { name, rejected } => show(session, &name, rejected).await,
+        DatasetsCommand::Rm { name } => {
+            DatasetRef::parse(&name, "name")?;
+            session.connect().await?.delete_dataset(&name).await?;
+            session.answer(|| json!({ "removed": name }), || vec![format!("removed the name {name}")]);
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+async fn list(session: &Session) -> Result<Exit, Failure> {
+    let datasets = session.connect().await?.list_datasets().await?;
+    if session.json() {
+        datasets.iter().map(to_json::dataset).for_each(|dataset| print_json(&dataset));
+    } else if datasets.is_empty() {
+        session.hint("there are no datasets yet: `hat ingest NAME FOLDER` makes one");
+    } else {
+        print_lines(&dataset::table(&datasets));
+    }
+    Ok(Exit::Ok)
+}
+
+async fn show(session: &Session, name: &str, rejected: bool) -> Result<Exit, Failure> {
+    DatasetRef::parse(name, "name")?;
+    let client = session.connect().await?;
+    let found = client.get_dataset(name).await?;
+    let object: ObjectRef = found.manifest.clone().unwrap_or_default().try_into()?;
+    let manifest: DatasetManifest = client.read_document(&object).await?;
+    if rejected {
+        for rejection in rejections(&client, &manifest).await? {
+            match session.json() {
+                true => print_json(&serde_json::to_value(&rejection).expect("strings")),
+                false => print_line(&dataset::rejection_row(&rejection)),
+            }
+        }
+    } else if session.json() {
+        let mut shown = to_json::dataset(&found);
+        shown["manifest"] = document(&client, &object).await?;
+        print_json(&shown);
+    } else {
+        print_lines(&dataset::lines(&found.name, &manifest, &rejections(&client, &manifest).await?));
+        print_line(&format!("made {} by job {}", time(found.created_unix_ms), found.job_id));
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,193 @@
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use owo_colors::OwoColorize as _;
+use serde_json::json;
+use sortinghat_client::Client;
+
+use crate::{
+    args::Doctor,
+    exit::Exit,
+    failure::Failure,
+    local::{
+        binaries::{self, COORDINATOR, WORKER},
+        data_dir::DataDir,
+    },
+    session::{Server, Session},
+    show::{
+        line::{print_json, print_styled},
+        numbers::{bytes, counted},
+        plain,
+    },
+};
+
+/// With less space than this, the disk is full soon: a dataset of ten thousand photos takes about as much.
+const LITTLE_SPACE_BYTES: u64 = 5 << 30;
+/// With less space than this, the first job fails in its middle.
+const NO_SPACE_BYTES: u64 = 500 << 20;
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The result of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// One line of the diagnosis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Check {
+    verdict: Verdict,
+    what: &'static str,
+    /// What was found, and what to do about it unless all is well.
+    found: String,
+}
+
+impl Check {
+    fn ok(what: &'static str, found: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Ok, what, found: found.into() }
+    }
+
+    fn warn(what: &'static str, found: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Warn, what, found: found.into() }
+    }
+
+    fn fail(what: &'static str, found: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Fail, what, found: found.into() }
+    }
+}
+
+pub(super) async fn run(session: &Session, args: Doctor) -> Result<Exit, Failure> {
+    let data_dir = session.data_dir()?;
+    let mut checks = vec![binary("coordinator", COORDINATOR), binary("worker", WORKER), libtorch()];
+    checks.push(weights(&args.weights_dir.unwrap_or_else(default_weights_dir)));
+    checks.push(space(&data_dir));
+    checks.extend(server(session).await?);
+    checks.iter().for_each(|check| print(session, check));
+    let failed = checks.iter().any(|check| check.verdict == Verdict::Fail);
+    Ok(if failed { Exit::JobFailed } else { Exit::Ok })
+}
+
+fn print(session: &Session, check: &Check) {
+    let word = match check.verdict {
+        Verdict::Ok => "ok",
+        Verdict::Warn => "warn",
+        Verdict::Fail => "fail",
+    };
+    if session.json() {
+        print_json(&json!({ "verdict": word, "check": check.what, "found": check.found }));
+        return;
+    }
+    let padded = format!("{word:<4}");
+    let padded = match check.verdict {
+        _ if !session.colours() => padded,
+        Verdict::Ok => padded.green().to_string(),
+        Verdict::Warn => padded.yellow().to_string(),
+        Verdict::Fail => padded.red().bold().to_string(),
+    };
+    print_styled(&format!("{padded}  {:<13} {}", check.what, plain::text(&check.found)));
+}
+
+fn binary(what: &'static str, name: &str) -> Check {
+    match binaries::find(name) {
+        Ok(path) => Check::ok(what, path.display().to_string()),
+        Err(failure) => Check::fail(what, failure.to_string()),
+    }
+}
+
+/// Lets the worker load libtorch and say which device it would compute on.
+fn libtorch() -> Check {
+    const WHAT: &str = "libtorch";
+    let Ok(worker) = binaries::find(WORKER) else {
+        return Check::fail(WHAT, "not checked, because the worker was not found");
+    };
+    match Command::new(worker).arg("devices").output() {
+        Ok(output) if output.status.success() => Check::ok(WHAT, String::from_utf8_lossy(&output.stdout).trim()),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Check::fail(WHAT, format!("{}; `make deps` installs libtorch", said.trim()))
+        }
+        Err(error) => Check::fail(WHAT, format!("the worker does not start: {error}; `make deps` installs libtorch")),
+    }
+}
+
+fn default_weights_dir() -> PathBuf {
+    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    cache.or_else(|| Some(env::home_dir()?.join(".cache"))).unwrap_or_default().join("sortinghat/weights")
+}
+
+fn weights(folder: &Path) -> Check {
+    const WHAT: &str = "weights";
+    let names = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    let mut names: Vec<String> = names
+        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+        .filter_map(|path| path.file_stem()?.to_str().map(ToOwned::to_owned))
+        .collect();
+    names.sort();
+    let place = folder.display();
+    match names.is_empty() {
+        false => Check::ok(WHAT, format!("{} in {place}", names.join(", "))),
+        true => Check::warn(
+            WHAT,
+            format!(
+                "there are none in {place}: `make deps` installs some; without them, jobs fetch weights from the hub, or --weights names a file"
+            ),
+        ),
+    }
+}
+
+fn space(data_dir: &DataDir) -> Check {
+    const WHAT: &str = "disk space";
+    let existing = data_dir.path().ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let place = data_dir.path().display();
+    match nix::sys::statvfs::statvfs(existing) {
+        Ok(volume) => match volume.blocks_available() * volume.fragment_size() {
+            free if free < NO_SPACE_BYTES => Check::fail(
+                WHAT,
+                format!("{} left for {place}: make room, or name another folder with --data-dir", bytes(free)),
+            ),
+            free if free < LITTLE_SPACE_BYTES => Check::warn(WHAT, format!("only {} left for {place}", bytes(free))),
+            free => Check::ok(WHAT, format!("{} left for {place}", bytes(free))),
+        },
+        Err(error) => Check::warn(WHAT, format!("the free space for {place} is not known: {error}")),
+    }
+}
+
+/// Checks the server, its workers, and whether an object can be stored and read back.
+async fn server(session: &Session) -> Result<Vec<Check>, Failure> {
+    let Server { url, patience } = session.server();
+    let client = match Client::connect_within(session.endpoint(url.clone())?, patience).await {
+        Ok(client) => client.with_patience(PATIENCE),
+        Err(error) => return Ok(vec![Check::warn("server", format!("{error}: `hat up` starts one on this machine"))]),
+    };
+    let workers = match client.list_workers().await {
+        Ok(workers) => workers,
+        Err(error) => return Ok(vec![Check::fail("server", format!("{url} answers, but it refuses: {error}"))]),
+    };
+    let known = match workers.len() as u64 {
+        0 => Check::warn(
+            "workers",
+            "no worker is running: jobs wait until `hat up` or `sortinghat-worker run` starts one",
+        ),
+        number => Check::ok("workers", counted(number, "worker", "workers")),
+    };
+    Ok(vec![Check::ok("server", url), known, object_store(&client).await])
+}
+
+async fn object_store(client: &Client) -> Check {
+    const WHAT: &str = "object store";
+    let content = b"hat doctor was here\n".as_slice();
+    let read_back = async {
+        let object = client.upload_bytes(content.into()).await?;
+        client.read_object(&object).await
+    };
+    match read_back.await {
+        Ok(_) => Check::ok(WHAT, "an object was stored and read back"),
+        Err(error) => Check::fail(WHAT, format!("{error}; the coordinator's log says more")),
+    }
+}

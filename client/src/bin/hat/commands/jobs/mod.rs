@@ -1,0 +1,127 @@
+mod cancel;
+
+use std::path::Path;
+
+use sortinghat_client::{Update, idempotency_key};
+use sortinghat_proto::{JobKind, limits, v1::Job};
+
+use crate::{
+    args::{Jobs, JobsCommand, JobsList, format_of},
+    exit::Exit,
+    failure::Failure,
+    follow,
+    session::Session,
+    show::{
+        job, json,
+        line::{print_json, print_line, print_lines},
+        numbers::now,
+        table,
+    },
+    tell,
+};
+
+pub(super) async fn run(session: &Session, args: Jobs) -> Result<Exit, Failure> {
+    match args.command.unwrap_or(JobsCommand::List(args.list)) {
+        JobsCommand::List(args) => list(session, &args).await,
+        JobsCommand::Show { id } => show(session, &id).await,
+        JobsCommand::Why { id } => why(session, &id).await,
+        JobsCommand::Watch { id, out } => watch(session, &id, out.as_deref()).await,
+        JobsCommand::Logs { id, follow } => logs(session, &id, follow).await,
+        JobsCommand::Cancel(args) if args.all => cancel::matching(session, &args).await,
+        JobsCommand::Cancel(args) => cancel::named(session, &args.ids).await,
+        JobsCommand::Retry { id } => retry(session, &id).await,
+    }
+}
+
+async fn list(session: &Session, args: &JobsList) -> Result<Exit, Failure> {
+    let client = session.connect().await?;
+    let filter = args.filter();
+    let (mut jobs, mut unreadable, mut token) = (Vec::new(), Vec::new(), String::new());
+    let limit = args.limit as usize;
+    while jobs.len() < limit {
+        let wanted = u32::try_from(limit - jobs.len()).unwrap_or(u32::MAX).min(limits::MAX_PAGE_SIZE);
+        let page = client.list_jobs(&filter, wanted, &token).await?;
+        jobs.extend(page.jobs);
+        unreadable.extend(page.unreadable_job_ids);
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    if session.json() {
+        jobs.iter().map(json::job).for_each(|job| print_json(&job));
+        unreadable.iter().map(|id| json::unreadable_job(id)).for_each(|job| print_json(&job));
+        return Ok(Exit::Ok);
+    }
+    if jobs.is_empty() && unreadable.is_empty() {
+        session.hint("there are no such jobs: `hat ingest NAME FOLDER` submits one");
+        return Ok(Exit::Ok);
+    }
+    let now = now();
+    let rows = jobs.iter().map(|job| job::row(job, now)).chain(unreadable.iter().map(|id| job::unreadable_row(id)));
+    print_lines(&table::columns(job::HEADER, &rows.collect::<Vec<_>>()));
+    if !token.is_empty() {
+        session.hint(&format!("there are more jobs: hat jobs -n {}", limit * 2));
+    }
+    Ok(Exit::Ok)
+}
+
+async fn show(session: &Session, id: &str) -> Result<Exit, Failure> {
+    let found = session.connect().await?.find_job(id).await?;
+    session.answer(|| json::job(&found), || job::lines(&found, now()));
+    Ok(Exit::Ok)
+}
+
+async fn why(session: &Session, id: &str) -> Result<Exit, Failure> {
+    let client = session.connect().await?;
+    let Job { id, .. } = client.find_job(id).await?;
+    let explained = client.explain_job(&id).await?;
+    session.answer(|| json::explanation(&id, &explained), || vec![format!("job {id}: {}", explained.sentence)]);
+    Ok(Exit::Ok)
+}
+
+async fn watch(session: &Session, id: &str, out: Option<&Path>) -> Result<Exit, Failure> {
+    let client = session.connect().await?;
+    let job = client.find_job(id).await?;
+    if let Some(path) = out {
+        match job::kind(&job) {
+            Some(JobKind::Classify) => drop(format_of(path)?),
+            Some(JobKind::Evaluate) => {}
+            Some(JobKind::Ingest | JobKind::Finetune) | None => {
+                let kind = job::kind_word(&job);
+                return Err(Failure::usage(format!("--out: job {id} is of the kind {kind}, which makes no file")));
+            }
+        }
+    }
+    let followed = follow::follow(session, &client, job).await?;
+    tell::finish(session, &client, followed, out).await
+}
+
+/// Prints the lines of a job so far and, with `follow`, those that come until it ends.
+async fn logs(session: &Session, id: &str, follow: bool) -> Result<Exit, Failure> {
+    let client = session.connect().await?;
+    let found = client.find_job(id).await?;
+    let mut watch = client.watch(&found.id, 0);
+    while let Some(update) = watch.next().await? {
+        match update {
+            Update::Event(event) => {
+                let Some(line) = job::event_line(&event) else { continue };
+                match session.json() {
+                    true => print_json(&json::event(&event)),
+                    false => print_line(&line),
+                }
+            }
+            Update::UpToDate if !follow => break,
+            Update::UpToDate | Update::Progress(_) | Update::Interrupted { .. } => {}
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+async fn retry(session: &Session, id: &str) -> Result<Exit, Failure> {
+    let client = session.connect().await?;
+    let old = client.find_job(id).await?;
+    let new = client.retry_job(&old.id, &idempotency_key()).await?;
+    let followed = follow::submitted(session, &client, new).await?;
+    tell::finish(session, &client, followed, None).await
+}

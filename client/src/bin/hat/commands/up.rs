@@ -1,0 +1,129 @@
+use std::{
+    fs::File,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    args::Up,
+    exit::Exit,
+    failure::Failure,
+    local::{
+        data_dir::DataDir,
+        record::Record,
+        supervisor::{Settings, Supervisor},
+    },
+    session::Session,
+    show::line::print_line,
+};
+
+const POLL: Duration = Duration::from_millis(50);
+
+pub(super) async fn run(session: &Session, args: Up) -> Result<Exit, Failure> {
+    let data_dir = session.data_dir()?;
+    data_dir.create()?;
+    match args.background {
+        true => start_in_background(session, &data_dir, &args).await,
+        false => serve(session, data_dir, args).await,
+    }
+}
+
+/// Serves until Ctrl-C, SIGTERM or the end of the terminal, then drains.
+async fn serve(session: &Session, data_dir: DataDir, args: Up) -> Result<Exit, Failure> {
+    let Some(_lock) = data_dir.try_lock()? else { return already_runs(session, &data_dir) };
+    if args.daemon {
+        // Leaves the terminal, because its end would end this process.
+        nix::unistd::setsid().map_err(|error| Failure::local(format!("failed to leave the terminal: {error}")))?;
+    }
+    let failed = |error| Failure::local(format!("failed to listen for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let settings = Settings { listen: args.listen, device: args.device, weights_dir: args.weights_dir };
+    session.hint("starting a server and a worker ...");
+    let mut supervisor = tokio::select! {
+        started = Supervisor::start(data_dir.clone(), settings) => started?,
+        _ = terminate.recv() => return Ok(Exit::Ok),
+        _ = interrupt.recv() => return Ok(Exit::Ok),
+        _ = hangup.recv() => return Ok(Exit::Ok),
+    };
+    if !args.daemon {
+        supervisor.record().print(&data_dir, session.json());
+        session.hint("the server is ready; Ctrl-C stops it. Next, in another terminal: hat ingest NAME FOLDER");
+    }
+    let failure = tokio::select! {
+        failure = supervisor.keep_running(|what| session.warn(what)) => Some(failure),
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        _ = hangup.recv() => None,
+    };
+    session.hint("stopping: the worker gives back its tasks, and then the server ends ...");
+    tokio::select! {
+        drained = supervisor.drain() => drained?,
+        // A person who presses Ctrl-C twice does not want to wait: the children are killed together with this process.
+        _ = interrupt.recv() => return Ok(Exit::Detached),
+    }
+    session.hint("stopped");
+    failure.map_or(Ok(Exit::Ok), Err)
+}
+
+/// Starts `hat up` again as a process of its own, and waits until its server is ready.
+async fn start_in_background(session: &Session, data_dir: &DataDir, args: &Up) -> Result<Exit, Failure> {
+    if data_dir.try_lock()?.is_none() {
+        return already_runs(session, data_dir);
+    }
+    // A `hat up` that was killed leaves its record behind. The new process needs that record to stop the former children, so it stays
+    // until the new process replaces it. Until then it must not be taken for the new one's.
+    let former = Record::read(data_dir);
+    let log_path = data_dir.logs().join("hat.log");
+    let log = || File::options().create(true).append(true).open(&log_path).map_err(Failure::file("open", &log_path));
+    let offset = log()?.metadata().map_err(Failure::file("read", &log_path))?.len();
+    let own = std::env::current_exe().map_err(Failure::file("find", "hat"))?;
+    let mut command = Command::new(own);
+    command.arg("up").arg("--daemon").arg("--data-dir").arg(data_dir.path()).arg("--device").arg(&args.device);
+    if let Some(listen) = args.listen {
+        command.arg("--listen").arg(listen.to_string());
+    }
+    if let Some(folder) = &args.weights_dir {
+        command.arg("--weights-dir").arg(folder);
+    }
+    let mut child =
+        command.stdin(Stdio::null()).stdout(log()?).stderr(log()?).spawn().map_err(Failure::file("start", "hat"))?;
+    session.hint("starting a server and a worker ...");
+    loop {
+        if let Some(record) = Record::read(data_dir).filter(|record| Some(record) != former.as_ref()) {
+            record.print(data_dir, session.json());
+            session.hint("the server runs in the background; `hat down` stops it. Next: hat ingest NAME FOLDER");
+            return Ok(Exit::Ok);
+        }
+        if child.try_wait().map_err(Failure::file("wait for", "hat"))?.is_some() {
+            return Err(Failure::local(what_it_said(&log_path, offset)));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// What the background process logged before it ended.
+fn what_it_said(log: &std::path::Path, offset: u64) -> String {
+    let bytes = std::fs::read(log).unwrap_or_default();
+    let said = String::from_utf8_lossy(bytes.get(usize::try_from(offset).unwrap_or_default()..).unwrap_or_default());
+    let error = said.split_once("error: ").map_or(said.as_ref(), |(_, error)| error);
+    error.trim().to_owned()
+}
+
+fn already_runs(session: &Session, data_dir: &DataDir) -> Result<Exit, Failure> {
+    let Some(record) = Record::read(data_dir).filter(Record::is_alive) else {
+        return Err(Failure::local(format!(
+            "another `hat up` is starting or stopping in {}: try again in a moment",
+            data_dir.path().display()
+        )));
+    };
+    session.hint(&format!("`hat up` already runs here, as process {}; `hat down` stops it", record.hat.pid));
+    record.print(data_dir, session.json());
+    if !session.json() {
+        print_line(&format!("process  {}", record.hat.pid));
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,23 @@
+use crate::{
+    exit::Exit,
+    failure::Failure,
+    session::Session,
+    show::{
+        json,
+        line::{print_json, print_lines},
+        numbers::now,
+        worker,
+    },
+};
+
+pub(super) async fn run(session: &Session) -> Result<Exit, Failure> {
+    let workers = session.connect().await?.list_workers().await?;
+    if session.json() {
+        workers.iter().map(json::worker).for_each(|worker| print_json(&worker));
+    } else if workers.is_empty() {
+        session.hint("no worker is running: `hat up` starts one here, and `sortinghat-worker run` starts one anywhere");
+    } else {
+        print_lines(&worker::table(workers, now()));
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,124 @@
+//! A dataset in lines: its classes, their sizes, the split, and the files that were not used.
+
+use std::collections::BTreeMap;
+
+use sortinghat_proto::{
+    manifest::{ClassCount, DatasetManifest, Rejection, RejectionReason, SplitKind},
+    v1::Dataset,
+};
+
+use super::{
+    numbers::{count, counted, time},
+    plain, table,
+};
+
+/// Classes that are shown before "and N more".
+const SHOWN_CLASSES: usize = 40;
+/// Paths that are shown for each reason of rejection.
+const SHOWN_PATHS: usize = 3;
+
+/// A table with a row for each dataset.
+pub(crate) fn table(datasets: &[Dataset]) -> Vec<String> {
+    let row = |d: &Dataset| [d.name.clone(), time(d.created_unix_ms), d.summary.clone()];
+    table::columns(["name", "made", "what"], &datasets.iter().map(row).collect::<Vec<_>>())
+}
+
+/// The dataset called `name`.
+pub(crate) fn lines(name: &str, dataset: &DatasetManifest, rejections: &[Rejection]) -> Vec<String> {
+    let mut lines = vec![headline(name, dataset)];
+    lines.extend(classes(dataset));
+    if dataset.near_duplicate_groups > 0 {
+        let groups = counted(dataset.near_duplicate_groups, "group", "groups");
+        lines.push(format!("{groups} of near-duplicates, each kept on one side of the split"));
+    }
+    lines.extend(not_used(name, rejections));
+    lines
+}
+
+/// A file that was not used: tab-separated, for `cut` and `sort`.
+pub(crate) fn rejection_row(rejection: &Rejection) -> String {
+    let [path, message] = [&rejection.path, &rejection.message].map(|text| plain::cell(text));
+    format!("{path}\t{}\t{message}", word(rejection.reason))
+}
+
+fn headline(name: &str, dataset: &DatasetManifest) -> String {
+    let photos = counted(dataset.photos(), "photo", "photos");
+    let held_out: u64 = dataset.class_counts.iter().map(|class| class.valid).sum();
+    let split = match dataset.split {
+        SplitKind::Given => format!("{} held out in valid/", count(held_out)),
+        SplitKind::ValidPercent(percent) => format!("{} held out ({percent}% of each class)", count(held_out)),
+        SplitKind::Folds(folds) => format!("{folds} folds"),
+    };
+    let classes = counted(dataset.classes.len() as u64, "class", "classes");
+    format!("dataset {name}: {photos} in {classes}, {split}")
+}
+
+fn classes(dataset: &DatasetManifest) -> Vec<String> {
+    let row = |(class, number): (&String, &ClassCount)| [class.clone(), count(number.train), count(number.valid)];
+    let rows: Vec<[String; 3]> =
+        dataset.classes.iter().zip(&dataset.class_counts).take(SHOWN_CLASSES).map(row).collect();
+    let mut lines = table::columns(["class", "to learn from", "held out"], &rows);
+    let rest = dataset.classes.len().saturating_sub(SHOWN_CLASSES) as u64;
+    lines.extend((rest > 0).then(|| format!("and {}", counted(rest, "more class", "more classes"))));
+    lines
+}
+
+/// The number of files that were not used for each reason, with the first paths of each.
+fn not_used(name: &str, rejections: &[Rejection]) -> Vec<String> {
+    if rejections.is_empty() {
+        return vec!["every file was used".to_owned()];
+    }
+    let mut by_reason: BTreeMap<RejectionReason, Vec<&Rejection>> = BTreeMap::new();
+    for rejection in rejections {
+        by_reason.entry(rejection.reason).or_default().push(rejection);
+    }
+    let mut lines = vec![format!("not used: {}", counted(rejections.len() as u64, "file", "files"))];
+    for (reason, all) in by_reason {
+        lines.push(format!("  {} {}", count(all.len() as u64), word(reason)));
+        lines.extend(all.iter().take(SHOWN_PATHS).map(|one| format!("    {}: {}", one.path, one.message)));
+    }
+    if rejections.len() > SHOWN_PATHS {
+        lines.push(format!("  all of them: hat datasets show {name} --rejected"));
+    }
+    lines
+}
+
+/// The reason as it is written after a number.
+fn word(reason: RejectionReason) -> &'static str {
+    match reason {
+        RejectionReason::Empty => "empty",
+        RejectionReason::Truncated => "truncated",
+        RejectionReason::Corrupt => "cannot be decoded",
+        RejectionReason::OverLimit => "over a limit",
+        RejectionReason::Unsupported => "in a format that is not supported",
+        RejectionReason::Duplicate => "exact duplicate",
+        RejectionReason::Conflicting => "under two labels",
+        RejectionReason::NotAPhoto => "no photo",
+        RejectionReason::NoClass => "in no class folder",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sortinghat_proto::Digest;
+
+    use super::*;
+
+    fn rejection(n: usize, reason: RejectionReason) -> Rejection {
+        Rejection { path: format!("a/{n}.jpg"), digest: Digest::of(b""), reason, message: "ends too early".into() }
+    }
+
+    #[test]
+    fn rejected_files_are_grouped_by_reason_with_the_first_paths_and_the_way_to_all() {
+        let mut all: Vec<Rejection> = (0..5).map(|n| rejection(n, RejectionReason::Truncated)).collect();
+        all.push(rejection(9, RejectionReason::Duplicate));
+        let text = not_used("stamps@1", &all).join("\n");
+        for part in
+            ["not used: 6 files", "  5 truncated\n    a/0.jpg: ends too early", "hat datasets show stamps@1 --rejected"]
+        {
+            assert!(text.contains(part), "{part:?} is not in\n{text}");
+        }
+        assert!(!text.contains("a/3.jpg"), "{text}");
+        assert_eq!(not_used("stamps@1", &[]), ["every file was used"]);
+    }
+}

@@ -1,0 +1,16 @@
+//! How things look: wire values and manifests as lines for people and as JSON for programs. Nothing here talks to a server, and only
+//! [`line`] prints.
+
+pub(crate) mod dataset;
+pub(crate) mod evaluation;
+pub(crate) mod job;
+pub(crate) mod json;
+pub(crate) mod line;
+pub(crate) mod model;
+pub(crate) mod numbers;
+pub(crate) mod plain;
+pub(crate) mod prediction;
+pub(crate) mod queue;
+pub(crate) mod table;
+pub(crate) mod training;
+pub(crate) mod worker;

@@ -1,0 +1,21 @@
+use sortinghat_client::Client;
+use sortinghat_proto::{ObjectRef, manifest::DatasetManifest, v1::Job};
+
+use super::dataset::rejections;
+use crate::{
+    failure::Failure,
+    session::Session,
+    show::{dataset, line::print_lines},
+};
+
+/// Tells which classes the dataset has, how large they are, and which files were not used.
+pub(super) async fn tell(session: &Session, client: &Client, job: &Job, manifest: &ObjectRef) -> Result<(), Failure> {
+    if session.json() {
+        return Ok(());
+    }
+    let name = job.output.as_ref().map(|output| output.name.as_str()).unwrap_or_default();
+    let made: DatasetManifest = client.read_document(manifest).await?;
+    print_lines(&dataset::lines(name, &made, &rejections(client, &made).await?));
+    session.hint(&format!("next: hat finetune {name}"));
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! What a job has made, told to a person or to a program.
+
+mod classify;
+pub(crate) mod dataset;
+mod document;
+mod evaluate;
+mod finetune;
+mod ingest;
+
+use std::path::Path;
+
+use sortinghat_client::Client;
+use sortinghat_proto::{
+    JobKind, ObjectRef,
+    v1::{EpochMetrics, Job, JobState},
+};
+
+use crate::{
+    exit::Exit,
+    failure::Failure,
+    follow::Followed,
+    session::Session,
+    show::{
+        job::kind,
+        json::{self, tagged},
+        line::{print_json, print_line},
+    },
+};
+pub(crate) use document::document;
+
+/// Tells how a job ended, and saves what the job made to `out`, if that is named.
+pub(crate) async fn finish(
+    session: &Session,
+    client: &Client,
+    followed: Followed,
+    out: Option<&Path>,
+) -> Result<Exit, Failure> {
+    let (job, last_epoch) = match followed {
+        Followed::Left(exit) => return Ok(exit),
+        Followed::Ended { job, last_epoch } => (job, last_epoch),
+    };
+    if job.state() != JobState::Succeeded {
+        if session.json() {
+            print_json(&tagged("result", json::job(&job)));
+        }
+        return Err(Failure::of_job(&job));
+    }
+    tokio::select! {
+        told = tell(session, client, &job, last_epoch, out) => told,
+        _ = tokio::signal::ctrl_c() => {
+            session.hint(&format!("the job has ended; `hat jobs watch {}` tells its result again", job.id));
+            Ok(Exit::Detached)
+        }
+    }
+}
+
+async fn tell(
+    session: &Session,
+    client: &Client,
+    job: &Job,
+    last_epoch: Option<EpochMetrics>,
+    out: Option<&Path>,
+) -> Result<Exit, Failure> {
+    let manifest = manifest_of(job)?;
+    let told = match kind(job) {
+        Some(JobKind::Ingest) => ingest::tell(session, client, job, &manifest).await,
+        Some(JobKind::Finetune) => {
+            finetune::tell(session, job, last_epoch);
+            Ok(())
+        }
+        Some(JobKind::Evaluate) => evaluate::tell(session, client, &manifest, out).await,
+        Some(JobKind::Classify) => classify::tell(session, client, &manifest, out).await,
+        None => {
+            tell_unknown(session, job);
+            Ok(())
+        }
+    };
+    if session.json() {
+        let mut result = tagged("result", json::job(job));
+        result["manifest"] = document(client, &manifest).await?;
+        print_json(&result);
+    }
+    told.map(|()| Exit::Ok)
+}
+
+/// Tells of a job whose kind only a newer version knows.
+fn tell_unknown(session: &Session, job: &Job) {
+    if !session.json() {
+        print_line(&format!("job {} has succeeded, but this version of hat does not know its kind", job.id));
+    }
+}
+
+fn manifest_of(job: &Job) -> Result<ObjectRef, Failure> {
+    let manifest = job.output.clone().and_then(|output| output.manifest);
+    let missing = || {
+        let id = &job.id;
+        Failure::local(format!(
+            "job {id} has succeeded but does not say what it made: the server may be newer than hat"
+        ))
+    };
+    Ok(manifest.ok_or_else(missing)?.try_into()?)
+}

@@ -1,7 +1,0 @@
-//! The server and worker that `hat up` runs on this machine.
-
-pub(crate) mod binaries;
-pub(crate) mod data_dir;
-pub(crate) mod process;
-pub(crate) mod record;
-pub(crate) mod supervisor;
