@@ -12,5 +12,5 @@ pub use context::{JobContext, Machine, Pulse};
 pub use error::JobError;
 pub(crate) use outcome::outcome_of;
 pub use outcome::{Done, JobOutput};
-pub use scope::Scope;
+pub use scope::{Scope, TooLarge};
 pub use stop::StopSignal;

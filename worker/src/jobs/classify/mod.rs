@@ -34,8 +34,10 @@ pub(crate) fn run(spec: &ClassifySpec, context: &JobContext, warm: &mut WarmMode
     let files = upload.files;
     let top_k = (spec.top_k as usize).min(model.classes.len());
     let (files, (parts, counts)) = match context.scope(files.len())? {
-        Scope::TooLarge { items } => return Ok(Done::Counted { items }),
-        Scope::Items(range) => {
+        Scope::TooLarge(too_large) => return Ok(too_large.counted(context)),
+        Scope::Whole => (files.as_slice(), classify(spec, context, warm, &model, &files, top_k)?),
+        // A range makes predictions like any job: the task that joins reads those of every range.
+        Scope::Range(range) => {
             let files = &files[range];
             (files, classify(spec, context, warm, &model, files, top_k)?)
         }

@@ -19,34 +19,48 @@ use super::{
 use crate::{
     batches::{Gallery, Selection},
     evaluation::{Subject, apply_decisions, label_doubts, measure, summary},
-    models::Classifier,
     prediction::probabilities::Probabilities,
     report::{Pictures, Report},
-    task::{Done, JobContext, JobError, JobOutput, Part, Scope},
+    task::{Done, JobContext, JobError, JobOutput, Scope},
 };
 use subjects::Subjects;
 
 pub(crate) fn run(spec: &EvaluateSpec, context: &JobContext, warm: &mut WarmModel) -> Result<Done, JobError> {
-    let artifact = context.model()?;
-    let model: ModelManifest = context.objects().document(&artifact.manifest)?;
+    let model: ModelManifest = context.objects().document(&context.model()?.manifest)?;
     // Read first: a file that cannot be used is no reason to compute for minutes.
     let decisions = spec.decisions.as_ref().map(|object| read_decisions(context, object)).transpose()?;
     let mut subjects = Subjects::open(&spec.on, context, &model)?;
-    if !matches!(context.task().part, Part::Shard(_)) {
-        subjects.look_for_known_photos(context, &model)?;
-    }
     let measured = match context.scope(subjects.photos.len())? {
-        Scope::TooLarge { items } => return Ok(Done::Counted { items }),
-        Scope::Items(range) => {
-            let network = warm.get(&artifact.manifest.digest, || network::load(context, &model))?;
-            let measured = predict_range(spec, context, network, &subjects, range)?;
-            if let Part::Shard(_) = context.task().part {
-                return part::store(context, &measured).map(Done::Made);
-            }
-            measured
+        Scope::TooLarge(too_large) => {
+            subjects.warn_of_known_photos(context, &model)?;
+            return Ok(too_large.counted(context));
         }
-        Scope::Join(shards) => part::join(context, shards, model.classes.len())?,
+        Scope::Whole => {
+            subjects.warn_of_known_photos(context, &model)?;
+            predict_range(spec, context, warm, &model, &subjects, 0..subjects.photos.len())?
+        }
+        Scope::Range(range) => {
+            let measured = predict_range(spec, context, warm, &model, &subjects, range)?;
+            return part::store(context, &measured).map(Done::Made);
+        }
+        Scope::Join(shards) => {
+            // The task that counted the photos has warned of those that are known.
+            subjects.find_known_photos(context, &model)?;
+            part::join(context, shards, model.classes.len())?
+        }
     };
+    conclude(spec, context, &model, decisions.as_ref(), subjects, &measured).map(Done::Made)
+}
+
+/// Makes the evaluation from the predictions of all subjects.
+fn conclude(
+    spec: &EvaluateSpec,
+    context: &JobContext,
+    model: &ModelManifest,
+    decisions: Option<&Decisions>,
+    mut subjects: Subjects,
+    measured: &Measured,
+) -> Result<JobOutput, JobError> {
     subjects.keep(&measured.decoded)?;
     if subjects.photos.is_empty() {
         return Err(subjects.nothing_left());
@@ -57,12 +71,12 @@ pub(crate) fn run(spec: &EvaluateSpec, context: &JobContext, warm: &mut WarmMode
     let mut findings = measure(model.classes.clone(), &subjects.photos, &measured.plain, augmented);
     findings.doubts = subjects.out_of_sample.then(|| label_doubts(model.classes.len(), &subjects.photos, rows));
     findings.skipped = subjects.skipped;
-    if let Some(decisions) = &decisions {
+    if let Some(decisions) = decisions {
         let cleaned = apply_decisions(decisions, &model.classes, &subjects.photos, rows);
         findings.cleaned = Some(cleaned.map_err(|error| Refusal::invalid("evaluate.decisions", error.to_string()))?);
     }
     let manifest = publish(spec, context, &subjects, &findings, rows)?;
-    Ok(Done::Made(JobOutput { manifest, summary: summary(&subjects.target.description, &findings) }))
+    Ok(JobOutput { manifest, summary: summary(&subjects.target.description, &findings) })
 }
 
 fn read_decisions(context: &JobContext, object: &ObjectRef) -> Result<Decisions, JobError> {
@@ -90,10 +104,12 @@ struct Measured {
 fn predict_range(
     spec: &EvaluateSpec,
     context: &JobContext,
-    network: &Classifier,
+    warm: &mut WarmModel,
+    model: &ModelManifest,
     subjects: &Subjects,
     range: Range<usize>,
 ) -> Result<Measured, JobError> {
+    let network = warm.get(&context.model()?.manifest.digest, || network::load(context, model))?;
     let mut measured = Measured { augmented: spec.tta.map(|_| Probabilities::default()), ..Measured::default() };
     let selection = Selection { photos: Box::new(subjects.gallery.clone()), numbers: range.clone().collect() };
     let question = Question {

@@ -20,7 +20,7 @@ use crate::{
         dataset::open_dataset,
         network::{derivative_short_side, is_lost},
     },
-    task::{JobContext, JobError, Part},
+    task::{JobContext, JobError},
 };
 
 /// Labelled photos.
@@ -127,22 +127,30 @@ impl Subjects {
         if subjects.photos.is_empty() { Err(subjects.nothing_left()) } else { Ok(subjects) }
     }
 
-    /// Says how many of the photos the model has learned from: on those it is better than on any other. Those that were held
-    /// out when it learned are not asked about, and a task that joins shards repeats nothing.
-    pub(super) fn look_for_known_photos(
-        &mut self,
-        context: &JobContext,
-        model: &ModelManifest,
-    ) -> Result<(), JobError> {
+    /// Warns if the model has learned from some of the photos: on those it is better than on any other.
+    pub(super) fn warn_of_known_photos(&mut self, context: &JobContext, model: &ModelManifest) -> Result<(), JobError> {
+        let known = self.find_known_photos(context, model)?;
+        if known > 0 {
+            let (known, all) = (count(known), count(self.photos.len() as u64));
+            context.warn(format!(
+                "the model has learned from {known} of these {all} photos: it is better on them than on new ones"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Counts the photos that the model has learned from, and remembers whether there are any. Photos that were held out when the
+    /// model learned are known to be none of them.
+    pub(super) fn find_known_photos(&mut self, context: &JobContext, model: &ModelManifest) -> Result<u64, JobError> {
         if self.target.manifest == model.dataset.manifest {
-            return Ok(());
+            return Ok(0);
         }
         let manifest: DatasetManifest = match context.objects().document(&model.dataset.manifest) {
             Ok(manifest) => manifest,
             // The dataset may be deleted while its models live on.
             Err(error) if is_lost(&error) => {
                 self.out_of_sample = false;
-                return Ok(());
+                return Ok(0);
             }
             Err(error) => return Err(error.into()),
         };
@@ -151,13 +159,7 @@ impl Subjects {
         let learned: HashSet<&Digest> = learned.map(|record| &record.digest).collect();
         let known = self.photos.iter().filter(|photo| learned.contains(&photo.digest)).count() as u64;
         self.out_of_sample = known == 0;
-        if known > 0 && !matches!(context.task().part, Part::Finish(_)) {
-            let (known, all) = (count(known), count(self.photos.len() as u64));
-            context.warn(format!(
-                "the model has learned from {known} of these {all} photos: it is better on them than on new ones"
-            ));
-        }
-        Ok(())
+        Ok(known)
     }
 
     /// Takes out the photos that could not be decoded.

@@ -20,7 +20,7 @@ use crate::{
         split::SplitError,
         usable,
     },
-    task::{Done, JobContext, JobError, JobOutput, Part, Scope},
+    task::{Done, JobContext, JobError, JobOutput, Scope},
 };
 use part::StoredPictures;
 
@@ -34,16 +34,17 @@ pub(crate) fn run(spec: &IngestSpec, context: &JobContext) -> Result<Done, JobEr
     let upload: UploadManifest = context.objects().document(&spec.source)?;
     let contents = Contents::of(&upload.files);
     match context.scope(contents.len())? {
-        Scope::TooLarge { items } => Ok(Done::Counted { items }),
-        Scope::Items(range) if matches!(context.task().part, Part::Shard(_)) => {
+        Scope::TooLarge(too_large) => Ok(too_large.counted(context)),
+        Scope::Range(range) => {
             let mut pictures = StoredPictures::new(context);
             let findings = inspect(spec, context, &contents, range, |picture| pictures.keep(&picture))?;
             part::store(context, pictures, findings).map(Done::Made)
         }
-        Scope::Items(range) => {
+        Scope::Whole => {
             let mut spill = Spill::new().map_err(|source| machine("make a temporary file", source))?;
             let full = |source| machine("keep a picture in a temporary file", source);
-            let findings = inspect(spec, context, &contents, range, |picture| spill.append(&picture).map_err(full))?;
+            let all = 0..contents.len();
+            let findings = inspect(spec, context, &contents, all, |picture| spill.append(&picture).map_err(full))?;
             let intake = contents.judge(findings);
             let read = |place: &_| spill.read(place).map_err(|source| machine("read a picture back", source));
             publish(spec, context, &intake, read).map(Done::Made)
