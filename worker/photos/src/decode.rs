@@ -1,4 +1,4 @@
-//! From the bytes of a file to an upright, opaque RGB photo, under limits that are read before anything is decoded.
+//! Decodes the bytes of a file to an upright, opaque RGB photo. The limits are checked before anything is decoded.
 
 use std::{
     io::Cursor,
@@ -25,8 +25,8 @@ use super::{
 /// pictures become 8-bit RGB, alpha is laid over white, EXIF orientation is applied.
 ///
 /// # Errors
-/// Any [`DecodeError`]. A file that ends early is an error, also where half a picture could be shown. Never panics:
-/// a panic inside a decoder becomes [`DecodeError::DecoderFailed`].
+/// Any [`DecodeError`]. A file that ends early is an error, even if half of the picture could be shown. The function
+/// never panics: a panic inside a decoder becomes [`DecodeError::DecoderFailed`].
 pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Photo, DecodeError> {
     let size = bytes.len() as u64;
     if size > limits.max_bytes {

@@ -26,9 +26,9 @@ pub struct Derivative {
 
 /// Makes the stored picture of `photo`, which was decoded from `original`.
 ///
-/// A photo whose short side exceeds `short_side` is reduced with Lanczos and stored as PNG. A smaller one keeps its pixels
-/// exactly: the original bytes where any reader would see the same opaque upright picture (JPEG and PNG to which
-/// nothing was done), else a PNG.
+/// A photo whose short side exceeds `short_side` is reduced with Lanczos and stored as PNG. A smaller photo keeps its
+/// pixels exactly. A JPEG or PNG to which nothing was done is stored as its original bytes, in which every reader sees the same
+/// opaque, upright picture. Any other small photo is stored as PNG.
 pub fn derivative(photo: &Photo, original: &[u8], short_side: u32) -> Derivative {
     if let Some((width, height)) = reduced_sides(photo, short_side) {
         let whole = CropBox::whole(photo.width, photo.height);
@@ -62,7 +62,7 @@ fn reduced_sides(photo: &Photo, short_side: u32) -> Option<(u32, u32)> {
     Some((scaled(photo.width), scaled(photo.height)))
 }
 
-/// Encodes `[height, width, 3]` u8 as PNG, for speed rather than size.
+/// Encodes `[height, width, 3]` u8 as PNG; prefers speed to a small file.
 pub fn encode_png(width: u32, height: u32, rgb: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(rgb.len() / 2 + 1024);
     let mut encoder = Encoder::new(&mut bytes, width, height);

@@ -69,7 +69,7 @@ pub enum DecodeError {
         /// Announced height in pixels.
         height: u32,
     },
-    /// The decoder panicked; a defect of the decoder, reported as the file's for safety.
+    /// The decoder panicked. That is a defect of the decoder, but the file is refused to be safe.
     #[error("the {format} decoder gave up on the file")]
     DecoderFailed {
         /// The format of the file.
@@ -106,7 +106,7 @@ impl DecodeError {
         }
     }
 
-    /// The name of a known format that is not read here. Such files say nothing about the health of a set.
+    /// The name of a known format that is not read here. Such files do not count as failures of a set of photos.
     pub fn unsupported_format(&self) -> Option<&'static str> {
         match self {
             Self::UnsupportedFormat { name } => Some(name),

@@ -1,4 +1,4 @@
-//! Which format a file has, by its content and never by its name.
+//! The formats that are decoded, with their names and extensions.
 
 use std::{fmt, path::Path};
 

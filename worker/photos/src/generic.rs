@@ -39,7 +39,7 @@ pub(super) fn decode_generic(
 pub(super) fn classify(format: ImageFormat, error: &ImageError) -> DecodeError {
     let detail = error.to_string();
     match error {
-        // This variant passes its source's source on, so the chain does not show the error itself.
+        // This variant names the source of the I/O error as its own source, so the I/O error itself is not in the chain.
         ImageError::IoError(error) if ends_early(error) => DecodeError::Truncated { format },
         _ if ends_early(error) => DecodeError::Truncated { format },
         ImageError::Unsupported(_) => DecodeError::UnsupportedFeature { format, detail },
@@ -47,7 +47,7 @@ pub(super) fn classify(format: ImageFormat, error: &ImageError) -> DecodeError {
     }
 }
 
-/// Whether some error in the chain says that the data ended.
+/// Whether an error in the chain says that the data ended.
 pub(super) fn ends_early(error: &(dyn StdError + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {

@@ -18,7 +18,7 @@ const APP1: u8 = 0xe1;
 const APP14: u8 = 0xee;
 
 /// Decodes a whole JPEG. The decoder is strict about the picture's data: a stream that ends early or contradicts itself is an
-/// error, where a browser would show half a picture. Metadata is not shown to it, because damage there damages no pixel.
+/// error, where a browser would show half a picture. The decoder does not get the metadata, because damage there damages no pixel.
 pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, DecodeError> {
     let stripped = Stripped::of(bytes);
     let options = DecoderOptions::default()
@@ -92,7 +92,7 @@ impl<'a> Stripped<'a> {
                     self.xmp = self.xmp.or(Some(data));
                 }
             }
-            // A shorter one lacks the byte about colours, and every reader ignores it.
+            // A shorter segment lacks the byte about colours, and every reader ignores it.
             APP14 if data.starts_with(b"Adobe") && data.len() >= 12 => {
                 self.is_adobes = true;
                 self.picture.extend_from_slice(segment);
@@ -108,14 +108,14 @@ impl<'a> Stripped<'a> {
         self.picture[self.scan..].windows(2).any(|pair| pair == [0xff, 0xd9])
     }
 
-    /// As EXIF says, else as XMP says.
+    /// The orientation that EXIF states, or else the one that XMP states.
     fn orientation(&self) -> Option<Orientation> {
         let in_xmp = || self.xmp.and_then(Orientation::from_xmp);
         self.exif.and_then(Orientation::from_exif).or_else(in_xmp)
     }
 }
 
-/// Adobe's applications store inks inverted; files without Adobe's marker store them plainly.
+/// Converts inks to RGB. Adobe's applications store inks inverted; files without Adobe's marker store them as they are.
 fn rgb_from_inks(samples: &[u8], inverted: bool) -> Vec<u8> {
     let mask = if inverted { 0xff } else { 0 };
     samples.as_chunks::<4>().0.iter().flat_map(|inks| cmyk_to_rgb(inks.map(|ink| ink ^ mask))).collect()

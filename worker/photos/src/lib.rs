@@ -1,4 +1,4 @@
-//! Photos as bytes and pixels: decoding under limits, resizing, perceptual hashes. Knows no tensor.
+//! Photos as bytes and pixels: decoding under limits, resizing, perceptual hashes. This package knows no tensor.
 
 mod bmp;
 mod decode;

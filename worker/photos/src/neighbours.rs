@@ -1,9 +1,9 @@
-//! Grouping near-duplicates without comparing everything with everything.
+//! Groups near-duplicates without comparing every picture with every other.
 //!
 //! If two 64-bit hashes differ in at most 10 bits and are cut into 4 bands of 16, some band differs in at most 2 bits
-//! (pigeonhole). So a picture is compared only with those whose band is one of the 137 values that close to its own, in a table
-//! with a place for each value; those found near are joined (union-find). This is multi-index hashing (Norouzi, Punjani and
-//! Fleet, 2012).
+//! (pigeonhole). So a picture is compared only with the pictures that have, in some band, one of the 137 values that are that
+//! close to its own. A table with a place for each value finds them. Pictures that turn out near are joined (union-find). This is
+//! multi-index hashing (Norouzi, Punjani and Fleet, 2012).
 
 use std::{collections::HashMap, ops::Range};
 
@@ -13,8 +13,8 @@ const BANDS: u32 = 4;
 const BAND_BITS: u32 = 64 / BANDS;
 /// Bits in which the closest band of two near hashes may differ.
 const BAND_DISTANCE: u32 = MAX_HASH_DISTANCE / BANDS;
-/// Looks at the table between two words about how far it has come.
-const LOOKS_BETWEEN_WORDS: usize = 1_000;
+/// How many pictures are looked up between two reports of progress.
+const LOOKUPS_BETWEEN_REPORTS: usize = 1_000;
 
 /// Which pictures belong together, and what it took to find out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +26,9 @@ pub struct Grouping {
 }
 
 impl Grouping {
-    /// Groups near-duplicates. Which pictures belong together does not depend on their order, which index names a group does.
-    /// `looked` is told now and then how many looks at the table are done, of how many: a million pictures take minutes.
+    /// Groups near-duplicates. The order of the pictures does not change which of them belong together, only which index names a
+    /// group. `looked` is called now and then with the number of look-ups that are done and with their total, because a million
+    /// pictures take minutes.
     pub fn of(fingerprints: &[Fingerprint], looked: &dyn Fn(u64, u64)) -> Self {
         let mut groups = UnionFind::new(fingerprints.len());
         let distinct = join_equal(fingerprints, &mut groups);
@@ -36,7 +37,7 @@ impl Grouping {
         for band in 0..BANDS {
             let table = BandTable::new(fingerprints, &distinct, band);
             for (number, first) in distinct.iter().enumerate() {
-                if number % LOOKS_BETWEEN_WORDS == 0 {
+                if number % LOOKUPS_BETWEEN_REPORTS == 0 {
                     looked((band as usize * distinct.len() + number) as u64, (BANDS as usize * distinct.len()) as u64);
                 }
                 let fingerprint = &fingerprints[*first];
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_pictures_cost_nothing() {
+    fn equal_pictures_need_no_comparison() {
         let grouping = Grouping::of(&vec![fingerprint(7); 50_000], &|_, _| {});
         assert!(grouping.groups.iter().all(|group| *group == 0));
         assert!(grouping.comparisons < 10, "{}", grouping.comparisons);

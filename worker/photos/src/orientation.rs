@@ -1,4 +1,4 @@
-//! Turning pictures upright, as their EXIF data asks.
+//! Turns pictures upright, as their metadata asks.
 
 use super::pixels::Pixels;
 
@@ -39,8 +39,8 @@ impl Orientation {
         })
     }
 
-    /// Reads the orientation from EXIF data, with or without the `Exif\0\0` prefix. `None` if it says nothing, or cannot be
-    /// read: a photo is not worth less because its metadata is damaged.
+    /// Reads the orientation from EXIF data, with or without the `Exif\0\0` prefix. `None` if the data states no
+    /// orientation or cannot be read: damaged metadata is no reason to refuse a photo.
     pub fn from_exif(data: &[u8]) -> Option<Self> {
         let tiff = data.strip_prefix(b"Exif\0\0").unwrap_or(data);
         let mut reader = exif::Reader::new();
@@ -54,8 +54,8 @@ impl Orientation {
         field.value.get_uint(0).and_then(Self::from_exif_value)
     }
 
-    /// Reads `tiff:Orientation` from an XMP packet, where it is an attribute or an element. Editors that write no EXIF say
-    /// it there.
+    /// Reads `tiff:Orientation` from an XMP packet, where it is an attribute or an element. Editors that write no EXIF
+    /// state the orientation there.
     pub fn from_xmp(packet: &[u8]) -> Option<Self> {
         const NAME: &[u8] = b"tiff:Orientation";
         let start = packet.windows(NAME.len()).position(|window| window == NAME)? + NAME.len();

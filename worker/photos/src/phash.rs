@@ -1,10 +1,11 @@
 //! Fingerprints by which near-duplicates are found: a perceptual hash and a tiny picture.
 //!
 //! The hash is the classic one: 32 x 32 grey values, their discrete cosine transform, and one bit for each of 64 low
-//! frequencies that says whether it lies above their median. Icons on white share much of it, hence the second witness:
-//! a 12 x 12 colour thumbnail, compared relative to its contrast.
+//! frequencies that says whether it lies above their median. Icons on a white ground have similar hashes. So a second feature must
+//! agree: a 12 x 12 colour thumbnail, compared relative to its contrast.
 //!
-//! A mirror image is a near-duplicate too: training flips pictures, so it would give away its twin.
+//! A mirror image counts as a near-duplicate too: training flips pictures, so the model would already know the mirror image of a
+//! photo that it has learned from.
 
 use std::f32::consts::PI;
 
@@ -26,7 +27,7 @@ pub const THUMB_BYTES: usize = THUMB_SIDE * THUMB_SIDE * 3;
 pub const MAX_HASH_DISTANCE: u32 = 10;
 /// Thumbnails whose difference exceeds this part of their contrast are of different pictures.
 const MAX_RELATIVE_DIFFERENCE: f32 = 0.25;
-/// Contrast, in grey levels, below which a thumbnail counts as having this much, so that noise on plain ground is no news.
+/// The least contrast, in grey levels, that a thumbnail counts as having, so that noise on a plain ground makes no difference.
 const LEAST_CONTRAST: f32 = 4.0;
 /// Aspect ratios (long side over short side, signed by direction) that differ by a larger factor are different pictures.
 const MAX_ASPECT_FACTOR: f32 = 1.1;
@@ -63,7 +64,7 @@ impl Fingerprint {
 
     /// Whether two photos show the same picture or its mirror image: all of hash, shape and thumbnail must agree.
     pub fn is_near(&self, other: &Self) -> bool {
-        // The hash first, because it turns nearly every pair away.
+        // The hash is compared first, because it rejects nearly every pair.
         let agree = |hash: u64, facing: Facing| {
             (hash ^ other.hash).count_ones() <= MAX_HASH_DISTANCE
                 && self.is_shaped_like(other)

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{error::DecodeError, format::ImageFormat, orientation::Orientation, pixels::Pixels};
 
-/// Bounds on what is decoded; checked against the header, before memory is taken.
+/// Bounds on what is decoded. They are checked against the header, before memory is allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeLimits {
     /// Largest file, in bytes.
@@ -18,7 +18,8 @@ pub struct DecodeLimits {
 }
 
 impl Default for DecodeLimits {
-    /// 256 MiB, 200 megapixels, 32,768 pixels on a side: above any camera, below what hurts.
+    /// 256 MiB, 200 megapixels, 32,768 pixels on a side: more than any camera makes, and less than what exhausts a
+    /// machine's memory.
     fn default() -> Self {
         Self { max_bytes: 256 << 20, max_pixels: 200_000_000, max_side: 32_768 }
     }
@@ -85,7 +86,7 @@ pub struct Photo {
 /// What a decoder of one format yields.
 pub(super) struct Decoded {
     pub(super) pixels: Pixels,
-    /// As the metadata says, if it says anything.
+    /// The orientation that the metadata states, if it states one.
     pub(super) orientation: Option<Orientation>,
     pub(super) notes: Vec<Note>,
 }

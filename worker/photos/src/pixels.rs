@@ -1,4 +1,4 @@
-//! From whatever a decoder yields to opaque 8-bit RGB.
+//! Converts what a decoder yields to opaque 8-bit RGB.
 
 use image::DynamicImage;
 

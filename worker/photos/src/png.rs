@@ -1,4 +1,5 @@
-//! EXIF data that ImageMagick and older tools keep in a PNG's text, from before PNG had a chunk for it.
+//! Reads EXIF data from the text chunks of a PNG. ImageMagick and older tools keep it there, since PNG had no chunk for EXIF at
+//! first.
 
 use std::io::Read as _;
 

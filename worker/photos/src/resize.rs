@@ -108,21 +108,22 @@ pub fn crop_resize(photo: &Photo, crop: CropBox, width: u32, height: u32, kernel
     if (crop.width, crop.height) == (width, height) {
         return cropped.into_owned();
     }
-    // Every pass rounds to 8 bits and cuts what the kernel overshoots, so in pictures of hard edges their order shows.
+    // Each pass rounds to 8 bits and cuts what the kernel overshoots, so in pictures with hard edges the order of the passes shows.
     let middle = if goes_down_first(crop, width, height) { (crop.width, height) } else { (width, crop.height) };
     let once = resized(&cropped, (crop.width, crop.height), middle, kernel);
     resized(&once, middle, (width, height), kernel)
 }
 
-/// Whether Pillow (13.0, `ImagingResampleInner`) resizes the columns before the rows: where that leaves much less to do for the rows.
+/// Whether Pillow (13.0, `ImagingResampleInner`) resizes the columns before the rows. It does where the
+/// number of rows shrinks by much more than the number of columns.
 fn goes_down_first(crop: CropBox, width: u32, height: u32) -> bool {
     let (fewer_rows, fewer_columns) =
         (i64::from(crop.height) - i64::from(height), i64::from(crop.width) - i64::from(width));
     fewer_rows > 0 && fewer_rows > 2 * fewer_columns
 }
 
-/// Pixels of one width and height, resized to another. The type of a pixel is named, because code for all that there are takes minutes to
-/// compile.
+/// Resizes pixels from one width and height to another. The pixel type is fixed here, because the code for all pixel types takes
+/// minutes to compile.
 fn resized(pixels: &[u8], from: (u32, u32), to: (u32, u32), kernel: Kernel) -> Vec<u8> {
     const WHOLE: &str = "three bytes a pixel";
     let mut resized = vec![0; 3 * to.0 as usize * to.1 as usize];

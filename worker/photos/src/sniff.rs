@@ -1,4 +1,4 @@
-//! Finds the format of a file from its first bytes, and names formats that are not read.
+//! Finds the format of a file from its first bytes, never from its name, and names formats that are not read.
 
 use super::{bmp, error::DecodeError, format::ImageFormat};
 
@@ -40,7 +40,7 @@ const SUPPORTED: [(&[u8], ImageFormat); 9] = [
     (b"MM\0+", ImageFormat::Tiff),
 ];
 
-/// First bytes of formats that people do have, so that they can be told its name.
+/// First bytes of formats that people often have, so that a refusal can name the format.
 const UNSUPPORTED: [(&[u8], &str); 34] = [
     (b"\x00\x00\x00\x0cJXL ", "jxl"),
     (b"\xff\x0a", "jxl"),
@@ -78,7 +78,7 @@ const UNSUPPORTED: [(&[u8], &str); 34] = [
     (b"\x1aE\xdf\xa3", "video"),
 ];
 
-/// Camera files that look like TIFF, but hold a mosaic and at most a thumbnail.
+/// Recognises camera files that look like TIFF but hold a sensor's mosaic and at most a thumbnail.
 fn unsupported_tiff_relative(bytes: &[u8]) -> Option<&'static str> {
     let is_cr2 = bytes.starts_with(b"II*\0") && bytes.get(8..10) == Some(b"CR");
     let is_orf = bytes.starts_with(b"IIRO") || bytes.starts_with(b"IIRS");
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formats_that_are_not_read_are_told_by_name() {
+    fn formats_that_are_not_read_are_refused_by_name() {
         let heic = b"\x00\x00\x00\x18ftypheic\x00\x00";
         let avif = b"\x00\x00\x00\x20ftypavif\x00\x00";
         let svg = b"\xef\xbb\xbf<?xml version=\"1.0\"?>\n<!-- a cat -->\n<svg width=\"1\"/>";
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_anything_are_told_apart() {
+    fn an_empty_file_and_a_file_that_is_no_image_are_told_apart() {
         assert_eq!(ImageFormat::sniff(b""), Err(DecodeError::Empty));
         assert_eq!(ImageFormat::sniff(b"hello"), Err(DecodeError::NotAnImage));
         assert_eq!(ImageFormat::sniff(b"<html><body>404</body></html>"), Err(DecodeError::NotAnImage));

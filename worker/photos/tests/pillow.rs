@@ -1,7 +1,7 @@
-//! Every file of Pillow's collection of broken and odd images, against what Pillow makes of it and against our committed verdicts.
+//! Compares our verdict on every file of Pillow's collection of broken and odd images with Pillow's own and with the committed one.
 //!
 //! `golden/gen_pillow_images.py` wrote `data/pillow.csv`. `SORTINGHAT_WRITE_VERDICTS=1` rewrites
-//! `data/verdicts.csv`, whose differences are then to be read like code.
+//! `data/verdicts.csv`; review the differences like those of code.
 
 use std::{
     collections::BTreeMap,
@@ -193,7 +193,7 @@ fn exceptions() -> BTreeMap<String, String> {
     pairs.map(|record| (record[0].to_owned(), record[1].to_owned())).collect()
 }
 
-/// How our verdict differs from Pillow's, if it does. What Pillow refuses we may take or leave.
+/// How our verdict differs from Pillow's, if it does. We may accept or refuse what Pillow refuses.
 fn difference(ours: &Verdict, theirs: &PillowRow) -> Option<String> {
     let (width, height, thumb, samples) = theirs.as_ref()?;
     if ours.outcome != "accepted" {

@@ -1,4 +1,4 @@
-//! Resizing and cropping against the values of Pillow and fastai, which `golden/gen_resize.py` and `gen_crops.py` wrote.
+//! Compares resizing and cropping with the values of Pillow and fastai, which `golden/gen_resize.py` and `gen_crops.py` wrote.
 
 use sortinghat_photos::{
     ImageFormat, Photo,

@@ -1,4 +1,4 @@
-//! BMP: headers brought into the form that the decoder knows, before it sees them.
+//! Decodes BMP files. Their headers are first brought into the form that the `image` crate's decoder knows.
 
 mod rle;
 
@@ -24,7 +24,7 @@ const PLANES: usize = FILE_HEADER + 12;
 const DEPTH: usize = FILE_HEADER + 14;
 const COMPRESSION: usize = FILE_HEADER + 16;
 const COLORS_USED: usize = FILE_HEADER + 32;
-/// Size of the header of OS/2 2.x, whose first 40 bytes are those of the usual one.
+/// Size of the header of OS/2 2.x. Its first 40 bytes are those of the usual header.
 const OS2_HEADER: u32 = 64;
 
 /// Whether the bytes are a bitmap as clipboards hold it: the usual header without the file header before it.
@@ -55,8 +55,8 @@ fn run_length_depth(bytes: &[u8]) -> Option<rle::Depth> {
     }
 }
 
-/// The bitmap with what its readers forgive put right: a missing file header, OS/2's longer header, a number of planes other
-/// than one.
+/// Repairs what other readers of bitmaps forgive: a missing file header, OS/2's longer header, and a number of planes other than
+/// one.
 fn repaired(original: &[u8]) -> Cow<'_, [u8]> {
     let mut bytes = Cow::Borrowed(original);
     if lacks_file_header(original) {
@@ -72,7 +72,7 @@ fn repaired(original: &[u8]) -> Cow<'_, [u8]> {
     bytes
 }
 
-/// The file header that a clipboard's bitmap would have: its pixels follow the palette or the three masks.
+/// The file header that a clipboard's bitmap would have. The pixels follow the palette or the three masks.
 fn file_header(bitmap: &[u8]) -> [u8; FILE_HEADER] {
     let depth = bitmap.get(14).copied().unwrap_or(0);
     let stated = number(bitmap, COLORS_USED - FILE_HEADER).unwrap_or(0);

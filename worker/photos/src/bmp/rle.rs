@@ -1,5 +1,5 @@
-//! Run-length coded bitmaps of 4 and 8 bits. Pixels that the runs skip are of the palette's first colour, and rows that are
-//! longer than the picture are cut, as in Pillow.
+//! Run-length coded bitmaps of 4 and 8 bits. Pixels that the runs skip get the palette's first colour, and rows that are longer
+//! than the picture are cut, as in Pillow.
 
 use super::{COLORS_USED, HEADER_SIZE, HEIGHT, PIXELS, WIDTH, number};
 use crate::{error::DecodeError, format::ImageFormat, photo::DecodeLimits, pixels::Pixels};
@@ -46,7 +46,7 @@ fn palette(bytes: &[u8], depth: Depth) -> Option<Vec<[u8; 3]>> {
     Some(entries.as_chunks::<4>().0.iter().map(|[blue, green, red, _]| [*red, *green, *blue]).collect())
 }
 
-/// Palette indices, in the order of the file, and where the next one goes.
+/// Palette indices in the order of the file, and the position of the next one.
 struct Canvas {
     indices: Vec<u8>,
     width: usize,
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_beyond_the_row_are_cut_and_data_without_end_is_refused() {
+    fn runs_beyond_the_row_are_cut_and_data_that_ends_early_is_refused() {
         assert_eq!(drawn(&[9, 5, 0, 1], Depth::Eight, 1), Some(vec![5; 4]));
         assert_eq!(drawn(&[4, 5], Depth::Eight, 2), None);
     }

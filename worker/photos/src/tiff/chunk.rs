@@ -16,7 +16,7 @@ use super::{
 };
 use crate::error::DecodeError;
 
-/// Above any strip of a picture within the limits at 16 bits and two channels; bounds what a few bytes can expand to.
+/// More than any strip of a picture within the limits has at 16 bits and two channels. It bounds what a few bytes can expand to.
 const MAX_CHUNK_BYTES: usize = 1 << 30;
 
 /// A chunk with one byte a sample, rows without padding.
@@ -190,7 +190,7 @@ fn to_bytes(row: &[u8], page: &Page, count: usize, samples: &mut Vec<u8>) {
     }
 }
 
-/// A float of 16, 32 or 64 bits; any other width is none.
+/// A float of 32 or 64 bits; no page has floats of another width.
 fn float(bits: u64, width: usize) -> f64 {
     match width {
         32 => f32::from_bits(bits as u32).into(),
@@ -234,11 +234,11 @@ mod tests {
         // Apple's example for the format: three literals, one byte three times, a no-op.
         let packed = [0x02, 0x80, 0x00, 0x2a, 0xfe, 0xaa, 0x80, 0x01, 0x01, 0x02];
         assert_eq!(pack_bits(&packed, 8), [0x80, 0x00, 0x2a, 0xaa, 0xaa, 0xaa, 0x01, 0x02]);
-        assert_eq!(pack_bits(&[0x02, 0x80], 8), [0x80], "what is there is kept, and found too short later");
+        assert_eq!(pack_bits(&[0x02, 0x80], 8), [0x80], "the bytes that are there are kept; the caller finds them too few");
     }
 
     #[test]
-    fn lzw_that_ends_early_gives_what_there_is() {
+    fn lzw_data_that_ends_early_gives_the_bytes_that_are_there() {
         assert!(lzw(&[], 4).is_ok_and(|bytes| bytes.is_empty()));
     }
 }

@@ -1,4 +1,4 @@
-//! From samples of one byte to opaque RGB.
+//! Converts samples of one byte to opaque RGB.
 
 use super::page::{Alpha, Page, Photometric, SampleFormat};
 use crate::pixels::{cmyk_to_rgb, over_white};

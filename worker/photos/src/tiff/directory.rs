@@ -1,4 +1,4 @@
-//! The first page's tags, from classic TIFF and BigTIFF in either byte order.
+//! Reads the tags of the first page, from classic TIFF and BigTIFF in either byte order.
 
 use std::collections::BTreeMap;
 
@@ -65,7 +65,8 @@ impl<'a> Directory<'a> {
         self.file.get(range.0..range.1).ok_or_else(truncated)
     }
 
-    /// From `at` to the end of the file, at most `length` bytes: writers overstate how long their last strip is.
+    /// The bytes from `at` on, at most `length` of them and none beyond the end of the file: some writers overstate the length of
+    /// their last strip.
     pub(super) fn up_to(&self, at: u64, length: u64) -> Result<&'a [u8], DecodeError> {
         let rest = usize::try_from(at).ok().and_then(|at| self.file.get(at..)).ok_or_else(truncated)?;
         Ok(&rest[..usize::try_from(length).unwrap_or(usize::MAX).min(rest.len())])

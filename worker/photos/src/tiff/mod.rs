@@ -1,8 +1,8 @@
 //! TIFF: the first page, in the sample layouts that scanners, cameras and editors write.
 //!
 //! Strips and tiles, channels together or apart, in 1 to 16 bits, also as floats; grey, palette, RGB, CMYK, CIE Lab and what JPEG
-//! keeps of YCbCr; uncompressed, LZW, Deflate, PackBits, fax and JPEG. The parser is our own because writers take liberties that
-//! no library for TIFF forgives as readers do; every code inside a chunk is a library's.
+//! keeps of YCbCr; uncompressed, LZW, Deflate, PackBits, fax and JPEG. The parser is our own: writers take liberties that other
+//! readers forgive and that no library for TIFF does. Libraries decode what is compressed, except for PackBits.
 
 mod chunk;
 mod color;
@@ -68,7 +68,7 @@ fn raster(directory: &Directory<'_>, page: &Page) -> Result<Vec<u8>, DecodeError
         let data = directory.up_to(page.chunks.offsets[at], page.chunks.lengths[at])?;
         let chunk = chunk::decode(data, page, extent, jpeg_tables)?;
         let columns = (width - left).min(extent.width as usize);
-        // Channels of the chunk that go to the raster, and the first of them there.
+        // How many channels of a pixel are copied, and which channel of the raster is the first of them.
         let (copied, first) = if page.is_planar { (1, plane) } else { (kept, 0) };
         for (row, samples) in chunk.samples.chunks_exact(chunk.row).take(rows).enumerate() {
             let start = ((top + row) * width + left) * kept;

@@ -208,7 +208,7 @@ fn compression(directory: &Directory<'_>) -> Result<Compression, DecodeError> {
     })
 }
 
-/// Bits of a sample, which must be the same for all that are there; writers leave out or add entries.
+/// Bits of a sample. All entries must be the same; some writers leave entries out or add some.
 fn bits(directory: &Directory<'_>, samples: usize) -> Result<usize, DecodeError> {
     let mut all = directory.numbers(tag::BITS_PER_SAMPLE)?;
     all.truncate(samples);
