@@ -9,9 +9,9 @@ use sortinghat_proto::{
         ListDatasetsRequest, ListModelsRequest, Model,
     },
 };
-use tonic::Status;
+use tonic::{Response, Status};
 
-use crate::{Client, ClientError, jobs::present};
+use crate::{Client, ClientError, client::Artifacts, jobs::present};
 
 impl Client {
     /// All datasets, by name, newest version first.
@@ -22,11 +22,9 @@ impl Client {
         let (mut all, mut page_token) = (Vec::new(), String::new());
         loop {
             let request = ListDatasetsRequest { page_size: limits::MAX_PAGE_SIZE, page_token };
-            let call = || {
-                let (mut service, request) = (self.artifacts(), request.clone());
-                async move { service.list_datasets(request).await }
-            };
-            let page = self.retry(call).await?.into_inner();
+            let call = |mut artifacts: Artifacts, request| async move { artifacts.list_datasets(request).await };
+            let answer = self.call(self.artifacts(), request, call).await?;
+            let page = answer;
             all.extend(page.datasets);
             if page.next_page_token.is_empty() {
                 return Ok(all);
@@ -40,24 +38,21 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] if there is none.
     pub async fn get_dataset(&self, name: &str) -> Result<Dataset, ClientError> {
-        let call = || {
-            let (mut service, request) = (self.artifacts(), GetDatasetRequest { name: name.to_owned() });
-            async move { service.get_dataset(request).await }
-        };
-        present(self.retry(call).await?.into_inner().dataset, "dataset")
+        let request = GetDatasetRequest { name: name.to_owned() };
+        let call = |mut artifacts: Artifacts, request| async move { artifacts.get_dataset(request).await };
+        let answer = self.call(self.artifacts(), request, call).await?;
+        present(answer.dataset, "dataset")
     }
 
     /// Removes the name `stamps@1`.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if there is none or the version is missing.
+    /// [`ClientError::Refused`] if there is none, or if `name` names no version.
     pub async fn delete_dataset(&self, name: &str) -> Result<(), ClientError> {
         self.get_dataset(name).await?;
-        let call = || {
-            let (mut service, request) = (self.artifacts(), DeleteDatasetRequest { name: name.to_owned() });
-            async move { service.delete_dataset(request).await }
-        };
-        self.remove(call).await
+        let request = DeleteDatasetRequest { name: name.to_owned() };
+        let call = |mut artifacts: Artifacts, request| async move { artifacts.delete_dataset(request).await };
+        self.remove(request, call).await
     }
 
     /// All models, by name, newest version first.
@@ -68,11 +63,9 @@ impl Client {
         let (mut all, mut page_token) = (Vec::new(), String::new());
         loop {
             let request = ListModelsRequest { page_size: limits::MAX_PAGE_SIZE, page_token };
-            let call = || {
-                let (mut service, request) = (self.artifacts(), request.clone());
-                async move { service.list_models(request).await }
-            };
-            let page = self.retry(call).await?.into_inner();
+            let call = |mut artifacts: Artifacts, request| async move { artifacts.list_models(request).await };
+            let answer = self.call(self.artifacts(), request, call).await?;
+            let page = answer;
             all.extend(page.models);
             if page.next_page_token.is_empty() {
                 return Ok(all);
@@ -86,37 +79,36 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] if there is none.
     pub async fn get_model(&self, name: &str) -> Result<Model, ClientError> {
-        let call = || {
-            let (mut service, request) = (self.artifacts(), GetModelRequest { name: name.to_owned() });
-            async move { service.get_model(request).await }
-        };
-        present(self.retry(call).await?.into_inner().model, "model")
+        let request = GetModelRequest { name: name.to_owned() };
+        let call = |mut artifacts: Artifacts, request| async move { artifacts.get_model(request).await };
+        let answer = self.call(self.artifacts(), request, call).await?;
+        present(answer.model, "model")
     }
 
     /// Removes the name `stamps/1`.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if there is none or the version is missing.
+    /// [`ClientError::Refused`] if there is none, or if `name` names no version.
     pub async fn delete_model(&self, name: &str) -> Result<(), ClientError> {
         self.get_model(name).await?;
-        let call = || {
-            let (mut service, request) = (self.artifacts(), DeleteModelRequest { name: name.to_owned() });
-            async move { service.delete_model(request).await }
-        };
-        self.remove(call).await
+        let request = DeleteModelRequest { name: name.to_owned() };
+        let call = |mut artifacts: Artifacts, request| async move { artifacts.delete_model(request).await };
+        self.remove(request, call).await
     }
 
-    /// Removes what was there a moment ago. Where a repeated call finds nothing, an earlier one whose answer was lost has removed it.
-    async fn remove<T, F>(&self, mut call: impl FnMut() -> F) -> Result<(), ClientError>
+    /// Removes something that was there a moment ago. If a repeated call finds nothing, an earlier call has removed it and only its answer
+    /// was lost.
+    async fn remove<Q, A, F>(&self, request: Q, mut method: impl FnMut(Artifacts, Q) -> F) -> Result<(), ClientError>
     where
-        F: Future<Output = Result<T, Status>>,
+        Q: Clone,
+        F: Future<Output = Result<Response<A>, Status>>,
     {
         let mut calls = 0;
-        let counted = || {
+        let counted = |artifacts, request| {
             calls += 1;
-            call()
+            method(artifacts, request)
         };
-        match self.retry(counted).await {
+        match self.call(self.artifacts(), request, counted).await {
             Err(ClientError::Refused(refusal)) if refusal.code == ErrorCode::NotFound && calls > 1 => Ok(()),
             removed => removed.map(drop),
         }

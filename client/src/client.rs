@@ -1,4 +1,4 @@
-//! The connection that everything else is a method of.
+//! The connection. Everything that the SDK does is a method of it.
 
 use std::{future::Future, time::Duration};
 
@@ -6,7 +6,7 @@ use sortinghat_proto::v1::{
     ListWorkersRequest, Worker, artifact_service_client::ArtifactServiceClient, job_service_client::JobServiceClient,
     worker_service_client::WorkerServiceClient,
 };
-use tonic::{Status, service::interceptor::InterceptedService, transport::Channel};
+use tonic::{Response, Status, service::interceptor::InterceptedService, transport::Channel};
 
 use crate::{
     ClientError, Endpoint,
@@ -14,14 +14,19 @@ use crate::{
     retry::{Backoff, with_retries},
 };
 
+/// The connection, with the token in every call.
 type Authenticated = InterceptedService<Channel, Bearer>;
+/// Calls about jobs and queues.
+pub(crate) type Jobs = JobServiceClient<Authenticated>;
+/// Calls about objects, datasets and models.
+pub(crate) type Artifacts = ArtifactServiceClient<Authenticated>;
 
 /// How long a call is repeated while the server cannot be reached, unless [`Client::with_patience`] says otherwise.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How long a server that refuses connections is given to come back: a restart takes a moment, a supervisor's pause a second.
+/// How long to wait for a server that refuses connections. A restart takes a moment, and the pause of its supervisor a second.
 pub const RESTART_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection to a coordinator. Cheap to clone; reconnects by itself.
+/// A connection to a coordinator. It is cheap to clone, and reconnects by itself.
 #[derive(Clone)]
 pub struct Client {
     channel: Channel,
@@ -30,7 +35,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects. A server that refuses connections may just be restarting: it is tried again for [`RESTART_PATIENCE`].
+    /// Connects. A server that refuses connections may be restarting, so this tries again for [`RESTART_PATIENCE`].
     ///
     /// # Errors
     /// [`ClientError::BadEndpoint`] if the address cannot be used, [`ClientError::Unreachable`] if nobody answers.
@@ -38,7 +43,7 @@ impl Client {
         Self::connect_within(endpoint, RESTART_PATIENCE).await
     }
 
-    /// The same, with another time for which it is tried again; zero for one try.
+    /// Connects like [`connect`](Self::connect), but tries again for `patience`; zero makes it a single try.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -47,37 +52,51 @@ impl Client {
         Ok(Self { channel, bearer, patience: PATIENCE })
     }
 
-    /// The same connection, with another time for which calls are repeated while the server cannot be reached.
+    /// The same connection, on which calls are repeated for `patience` while the server cannot be reached.
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// The workers that were heard of within the last lease, by host.
+    /// The workers that have called within the time of a lease, sorted by host.
     ///
     /// # Errors
     /// [`ClientError`] if the server refuses or is lost.
     pub async fn list_workers(&self) -> Result<Vec<Worker>, ClientError> {
-        let call = || {
-            let mut service = WorkerServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone());
-            async move { service.list_workers(ListWorkersRequest {}).await }
-        };
-        Ok(self.retry(call).await?.into_inner().workers)
+        let workers = WorkerServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone());
+        let call = |mut workers: WorkerServiceClient<_>, request| async move { workers.list_workers(request).await };
+        Ok(self.call(workers, ListWorkersRequest {}, call).await?.workers)
     }
 
-    pub(crate) fn jobs(&self) -> JobServiceClient<Authenticated> {
+    pub(crate) fn jobs(&self) -> Jobs {
         JobServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
-    pub(crate) fn artifacts(&self) -> ArtifactServiceClient<Authenticated> {
+    pub(crate) fn artifacts(&self) -> Artifacts {
         ArtifactServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
-    /// Pauses between tries of what is more than one call.
+    /// The pauses between tries, for an operation that consists of several calls.
     pub(crate) fn backoff(&self) -> Backoff {
         Backoff::within(self.patience)
     }
 
+    /// Makes a call, and repeats it while the server cannot be reached.
+    pub(crate) async fn call<S, Q, A, F>(
+        &self,
+        service: S,
+        request: Q,
+        mut method: impl FnMut(S, Q) -> F,
+    ) -> Result<A, ClientError>
+    where
+        S: Clone,
+        Q: Clone,
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        self.retry(|| method(service.clone(), request.clone())).await.map(Response::into_inner)
+    }
+
+    /// Repeats a call, which may stream, while the server cannot be reached.
     pub(crate) async fn retry<T, F>(&self, call: impl FnMut() -> F) -> Result<T, ClientError>
     where
         F: Future<Output = Result<T, Status>>,

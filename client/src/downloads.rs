@@ -1,4 +1,4 @@
-//! Objects from the server, through connections that break.
+//! Downloads objects, also over connections that break.
 
 use std::{
     fs,
@@ -17,30 +17,30 @@ use tonic::{Status, Streaming};
 use crate::{Client, ClientError, error::is_transient};
 
 impl Client {
-    /// The whole content of an object, checked against its digest.
+    /// Reads the whole content of an object, and checks it against its digest.
     ///
     /// # Errors
-    /// [`ClientError::CorruptObject`] if it is not what the digest says.
+    /// [`ClientError::CorruptObject`] if the content does not match the digest.
     pub async fn read_object(&self, object: &ObjectRef) -> Result<Vec<u8>, ClientError> {
         let mut content = Vec::new();
         self.receive_object(object, &mut content, Path::new("memory")).await?;
         Ok(content)
     }
 
-    /// Writes an object to `path`, which appears only once it is whole and checked.
+    /// Writes an object to `path`. The file appears only once it is complete and checked.
     ///
     /// # Errors
-    /// [`ClientError::CorruptObject`] if it is not what the digest says, [`ClientError::File`] if it cannot be written.
+    /// [`ClientError::CorruptObject`] if the content does not match the digest, [`ClientError::File`] if the file cannot be written.
     pub async fn save_object(&self, object: &ObjectRef, path: &Path) -> Result<(), ClientError> {
         let (staged, mut file) = Staged::create(path).map_err(ClientError::writing(path))?;
         self.receive_object(object, &mut file, path).await?;
         staged.finish().map_err(ClientError::writing(path))
     }
 
-    /// A stored document.
+    /// Reads a stored document.
     ///
     /// # Errors
-    /// [`ClientError::Document`] if it is of another format or version.
+    /// [`ClientError::Document`] if the object is a document of another format or version.
     pub async fn read_document<T: Document>(&self, object: &ObjectRef) -> Result<T, ClientError> {
         let bytes = self.read_object(object).await?;
         manifest::decode(&bytes).map_err(|source| ClientError::Document { digest: object.digest.clone(), source })
@@ -67,18 +67,18 @@ impl Client {
     }
 }
 
-/// What has come of an object so far.
+/// The part of an object that has arrived so far.
 struct Received<'a, W> {
     sink: &'a mut W,
-    /// Of the sink, for errors.
+    /// The path of the sink, for errors.
     path: &'a Path,
     hasher: Sha256,
     bytes: usize,
 }
 
 impl<W: Write> Received<'_, W> {
-    /// Takes an object's content from its beginning, without what came before: an object never changes. Returns how the stream
-    /// broke, `None` if it came to its end.
+    /// Receives an object from its beginning, and skips the part that has arrived before; this is right because objects never change.
+    /// Returns the error that broke the stream, or `None` if the stream came to its end.
     async fn take(&mut self, mut pieces: Streaming<ReadObjectResponse>) -> Result<Option<Status>, ClientError> {
         let mut known = self.bytes;
         loop {
@@ -99,12 +99,12 @@ impl<W: Write> Received<'_, W> {
         if Digest::from_hasher(self.hasher) == object.digest {
             return Ok(());
         }
-        let reason = format!("{} of {} bytes came, with another digest", self.bytes, object.size_bytes);
+        let reason = format!("{} of {} bytes arrived, and their digest is another one", self.bytes, object.size_bytes);
         Err(ClientError::CorruptObject { digest: object.digest.clone(), reason })
     }
 }
 
-/// A file that appears under its own name once it is whole. Dropped before, it leaves nothing behind.
+/// A file that appears under its own name once it is complete. If it is dropped before that, it leaves nothing behind.
 pub(crate) struct Staged {
     part: PathBuf,
     path: PathBuf,
@@ -126,7 +126,7 @@ impl Staged {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        // A finished one has another name by now; what is half is of no use to anyone.
+        // A finished file has another name by now. An unfinished one is of no use.
         let _ = fs::remove_file(&self.part);
     }
 }

@@ -1,4 +1,4 @@
-//! Where a coordinator is, and how to be let in.
+//! The address of a coordinator, with the token and the certificates for it.
 
 use std::{error::Error, fmt, io, iter, time::Duration};
 
@@ -16,24 +16,24 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where a coordinator is, and how to be let in.
+/// The address of a coordinator, with the token and the certificates for it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// `http://HOST:PORT` or `https://HOST:PORT`.
     pub url: String,
-    /// The token to show; never sent in plain text to another machine.
+    /// The token, which is never sent in plain text to another machine.
     pub token: Option<String>,
-    /// Certificates (PEM) to trust for https; `None` for the system's.
+    /// The certificates (PEM) to trust for https; `None` for those that the system trusts.
     pub ca: Option<Vec<u8>>,
 }
 
 impl Endpoint {
-    /// A coordinator that asks for no token and uses no private certificates.
+    /// A coordinator that requires no token and uses no private certificates.
     pub fn local(url: impl Into<String>) -> Self {
         Self { url: url.into(), token: None, ca: None }
     }
 
-    /// Connects, again and again for `patience` while connections are refused; also returns the interceptor that shows the token.
+    /// Connects, and tries again for `patience` while connections are refused. Also returns the interceptor that adds the token.
     pub(crate) async fn open(&self, patience: Duration) -> Result<(Channel, Bearer), ClientError> {
         let url = self.parse_url()?;
         let bearer = self.bearer(&url)?;
@@ -73,8 +73,8 @@ impl Endpoint {
             return Err(self.refuse("a token is not sent in plain text to another machine: use https".to_owned()));
         }
         let value = format!("Bearer {}", token.trim()).parse();
-        let mut value: MetadataValue<Ascii> =
-            value.map_err(|_| self.refuse("the token holds characters that no header can".to_owned()))?;
+        let mut value: MetadataValue<Ascii> = value
+            .map_err(|_| self.refuse("the token contains characters that are not allowed in a header".to_owned()))?;
         value.set_sensitive(true);
         Ok(Bearer(Some(value)))
     }
@@ -107,13 +107,13 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// The root of an error; tonic's own text stops at "transport error".
+/// The root cause of an error. The text of tonic's own error is only "transport error".
 fn describe(error: &dyn Error) -> String {
     causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-/// Whether the machine is there and nobody listens, or whoever did has just gone. A name that is unknown or a certificate that is
-/// not trusted stays so.
+/// Whether nobody listens on the machine, or the listener has just gone. An unknown name or an untrusted certificate, in contrast, does
+/// not change by waiting.
 fn may_be_restarting(error: &dyn Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
     let gone = [ConnectionRefused, ConnectionReset, ConnectionAborted, BrokenPipe, UnexpectedEof];
@@ -124,7 +124,7 @@ fn causes(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     iter::successors(error.source(), |cause| (**cause).source())
 }
 
-/// Shows the token with every call.
+/// Adds the token to every call.
 #[derive(Clone)]
 pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
 
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_address_is_refused_as_such_and_not_as_unreachable() {
+    async fn text_that_is_no_address_is_refused_as_such_and_not_as_unreachable() {
         for url in ["", "nonsense", "ftp://a", "127.0.0.1:7878"] {
             let error = Endpoint::local(url).open(Duration::ZERO).await.err().expect(url);
             assert!(matches!(error, ClientError::BadEndpoint { .. }), "{url}: {error}");

@@ -1,11 +1,11 @@
-//! What can go wrong, as a caller can act on it.
+//! Errors, told apart by what a caller can do about them.
 
 use std::{io, path::PathBuf};
 
 use sortinghat_proto::{Digest, Refusal, failure_of_status, manifest::DocumentError, retry_after};
 use tonic::{Code, Status};
 
-/// What went wrong, as a caller can act on it.
+/// Why a call failed. The variants are told apart by what a caller can do.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The address cannot be used.
@@ -16,62 +16,62 @@ pub enum ClientError {
         /// Why, and what to write instead.
         reason: String,
     },
-    /// Nobody answers there.
+    /// No server answers at the address.
     #[error("no server answers at {url}: {reason}")]
     Unreachable {
         /// The server's address.
         url: String,
-        /// What the system says.
+        /// The error of the system.
         reason: String,
     },
-    /// The server was reached before and did not come back within the time for retries.
+    /// The connection was lost, and the server did not come back within the time for retries.
     #[error("the connection to the server was lost and did not come back: {reason}")]
     Lost {
-        /// What the transport says.
+        /// The error of the transport.
         reason: String,
     },
-    /// The server refused, with a reason for programs and one for people.
+    /// The server refused. The refusal has a code for programs and a sentence for people.
     #[error("{0}")]
     Refused(Refusal),
-    /// An object's content is not what its digest says.
+    /// The content of an object does not match its digest.
     #[error("object {digest} arrived damaged: {reason}")]
     CorruptObject {
         /// The object.
         digest: Digest,
-        /// How it differs.
+        /// How the content differs.
         reason: String,
     },
     /// A stored document cannot be read by this version.
-    #[error("object {digest} cannot be understood: {source}")]
+    #[error("object {digest} cannot be read: {source}")]
     Document {
         /// The object.
         digest: Digest,
         /// Why.
         source: DocumentError,
     },
-    /// A file or folder of this machine cannot be read or written.
+    /// A file or a folder of this machine cannot be read or written.
     #[error("failed to {action} {path}: {source}")]
     File {
-        /// What was tried: "read", "write".
+        /// What failed: "read" or "write".
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A file changed between being hashed and being uploaded.
-    #[error("{path} changed while it was uploaded: try again when nothing writes to it")]
+    /// A file changed after it was hashed and before it was uploaded.
+    #[error("{path} changed during its upload: try again when no program writes to it")]
     FileChanged {
         /// The file.
         path: PathBuf,
     },
-    /// The server's answer breaks the protocol.
-    #[error("the server's answer makes no sense: {0}")]
+    /// The server's answer violates the protocol.
+    #[error("the server's answer violates the protocol: {0}")]
     Protocol(String),
 }
 
 impl ClientError {
-    /// The error that a status is: lost contact, or a refusal.
+    /// The error that a status stands for: a lost connection, or a refusal.
     pub(crate) fn of(status: Status) -> Self {
         if status.details().is_empty() && is_transient(&status) {
             return Self::Lost { reason: status.message().to_owned() };
@@ -91,13 +91,13 @@ impl ClientError {
     }
 }
 
-/// Whether the same call may succeed a little later: the server, the network or its store was away, or the server is busy and says
-/// when to come back.
+/// Whether the same call may succeed a little later: the server, the network or the store was unavailable, or the server is busy and
+/// says when to try again.
 pub(crate) fn is_transient(status: &Status) -> bool {
     match status.code() {
         Code::ResourceExhausted => retry_after(status).is_some(),
         Code::Unavailable | Code::DeadlineExceeded => true,
-        // A connection that breaks under a call shows as one of these, without the details that the server's own have.
+        // A connection that breaks during a call shows as one of these codes. The server's own statuses have details; these have none.
         Code::Unknown | Code::Cancelled | Code::Internal => status.details().is_empty(),
         _ => false,
     }
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_connection_is_lost_contact_and_not_a_refusal() {
+    fn a_broken_connection_is_a_lost_one_and_not_a_refusal() {
         assert!(matches!(ClientError::of(Status::unknown("h2 protocol error")), ClientError::Lost { .. }));
         assert!(matches!(ClientError::of(Status::unavailable("tcp connect error")), ClientError::Lost { .. }));
     }

@@ -1,4 +1,4 @@
-//! Listing the files of a folder, the same way each time.
+//! Lists the files of a folder, in the same order each time.
 
 use std::{
     fs, io,
@@ -9,45 +9,45 @@ use sortinghat_proto::limits;
 
 use crate::{ClientError, SourceFile};
 
-/// The files of a folder, and what was left out.
+/// The files of a folder, and the entries that were left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
     /// The files, sorted by the bytes of their relative path.
     pub files: Vec<SourceFile>,
-    /// What was left out, sorted by path.
+    /// The entries that were left out, sorted by path.
     pub skipped: Vec<Skipped>,
 }
 
-/// Something that was left out.
+/// An entry that was left out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Skipped {
-    /// Where it lies.
+    /// Its path on this machine.
     pub path: PathBuf,
     /// Why it was left out.
     pub reason: SkipReason,
 }
 
-/// Why something was left out.
+/// Why an entry was left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SkipReason {
     /// Its name starts with a dot.
     Hidden,
-    /// A link: what it points at may lie elsewhere, or be listed already.
+    /// A symbolic link. Its target may be outside the folder, or be listed already.
     Symlink,
     /// Neither a file nor a folder.
     Special,
     /// Its name is not UTF-8.
     NotUtf8,
-    /// More than [`limits::MAX_PHOTO_BYTES`].
+    /// It has more than [`limits::MAX_PHOTO_BYTES`].
     TooLarge,
     /// Its relative path has more than [`limits::MAX_PATH_BYTES`].
     PathTooLong,
-    /// The system does not let it be read.
+    /// The system does not allow to read it.
     Unreadable,
 }
 
 impl SkipReason {
-    /// Why, for people: reads on from "skipped 3: ".
+    /// The reason in words.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Hidden => "hidden",
@@ -61,7 +61,7 @@ impl SkipReason {
     }
 }
 
-/// Lists the files below `root` without ever leaving it. `root` itself may be a link.
+/// Lists the files below `root`, and never leaves that folder. `root` itself may be a link.
 ///
 /// # Errors
 /// [`ClientError::File`] if `root` is not a folder that can be listed.
@@ -102,7 +102,7 @@ fn classify(entry: &fs::DirEntry, prefix: &str) -> Result<Found, SkipReason> {
         return Err(SkipReason::Hidden);
     }
     let name = name.to_str().ok_or(SkipReason::NotUtf8)?;
-    // Of the entry itself: a link is a link, wherever it points.
+    // The type of the entry itself: links are not followed.
     let kind = entry.file_type().map_err(|_| SkipReason::Unreadable)?;
     if kind.is_symlink() {
         return Err(SkipReason::Symlink);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn links_hidden_files_and_unreadable_names_are_left_out_and_said_so() {
+    fn links_hidden_files_and_unreadable_names_are_left_out_and_reported() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let elsewhere = tempfile::tempdir().expect("a temporary folder");
         write(elsewhere.path(), "secret.png");

@@ -1,4 +1,4 @@
-//! Submitting, finding and cancelling jobs.
+//! Submits, finds and cancels jobs.
 
 use sortinghat_proto::{
     JobKind, JobSpec, Lane, Refusal, Requirements, limits,
@@ -9,17 +9,17 @@ use sortinghat_proto::{
     },
 };
 
-use crate::{Client, ClientError};
+use crate::{Client, ClientError, client::Jobs};
 
-/// Length of a whole job id in characters.
+/// Length of a complete job id in characters.
 const JOB_ID_CHARACTERS: usize = 26;
 
-/// A job to be accepted.
+/// A job to submit.
 #[derive(Debug, Clone)]
 pub struct Submission {
     /// What to do.
     pub spec: JobSpec,
-    /// With the same key and spec the same job is returned, however often it is submitted.
+    /// A submission with the same key and spec returns the same job, however often it is made.
     pub idempotency_key: String,
     /// Jobs that must succeed first.
     pub parents: Vec<String>,
@@ -29,14 +29,14 @@ pub struct Submission {
     pub lane: Lane,
     /// What a worker must have.
     pub requirements: Requirements,
-    /// It shall not start before.
+    /// The job does not start before this time.
     pub not_before: Option<UnixMs>,
-    /// It fails if it has not ended by then.
+    /// The job fails if it has not ended by this time.
     pub deadline: Option<UnixMs>,
 }
 
 impl Submission {
-    /// A job of the bulk lane under a fresh idempotency key, which any worker may run.
+    /// A job in the bulk lane, with a new idempotency key, that any worker may run.
     pub fn new(spec: JobSpec) -> Self {
         Self {
             spec,
@@ -51,7 +51,7 @@ impl Submission {
     }
 }
 
-/// A key that nobody has used before.
+/// A random key, which nobody has used before.
 pub fn idempotency_key() -> String {
     format!("hat-{:032x}", rand::random::<u128>())
 }
@@ -66,10 +66,10 @@ pub struct JobFilter {
 }
 
 impl Client {
-    /// Submits a job. Safe to repeat, and repeated by itself when the answer is lost: the idempotency key makes it one job.
+    /// Submits a job. The call is repeated if its answer is lost; because of the idempotency key this still makes one job.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with the field at fault; [`ClientError::Lost`] without an answer, when the job may exist.
+    /// [`ClientError::Refused`] with the field at fault; [`ClientError::Lost`] if no answer came, and then the job may exist.
     pub async fn submit(&self, submission: &Submission) -> Result<Job, ClientError> {
         let request = SubmitJobRequest {
             idempotency_key: submission.idempotency_key.clone(),
@@ -81,24 +81,20 @@ impl Client {
             not_before_unix_ms: submission.not_before.map_or(0, UnixMs::to_wire),
             deadline_unix_ms: submission.deadline.map_or(0, UnixMs::to_wire),
         };
-        let call = || {
-            let (mut service, request) = (self.jobs(), request.clone());
-            async move { service.submit_job(request).await }
-        };
-        present(self.retry(call).await?.into_inner().job, "job")
+        let call = |mut jobs: Jobs, request| async move { jobs.submit_job(request).await };
+        let answer = self.call(self.jobs(), request, call).await?;
+        present(answer.job, "job")
     }
 
-    /// Submits a failed or cancelled job again, as a new job that cites it. Safe to repeat with the same key.
+    /// Submits a failed or cancelled job again, as a new job that refers to it. It is safe to repeat this with the same key.
     ///
     /// # Errors
     /// [`ClientError::Refused`] if there is no such job, or if it has not ended or has succeeded.
     pub async fn retry_job(&self, id: &str, idempotency_key: &str) -> Result<Job, ClientError> {
         let request = RetryJobRequest { job_id: id.to_owned(), idempotency_key: idempotency_key.to_owned() };
-        let call = || {
-            let (mut service, request) = (self.jobs(), request.clone());
-            async move { service.retry_job(request).await }
-        };
-        present(self.retry(call).await?.into_inner().job, "job")
+        let call = |mut jobs: Jobs, request| async move { jobs.retry_job(request).await };
+        let answer = self.call(self.jobs(), request, call).await?;
+        present(answer.job, "job")
     }
 
     /// The job with this id.
@@ -106,11 +102,10 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] if there is none.
     pub async fn get_job(&self, id: &str) -> Result<Job, ClientError> {
-        let call = || {
-            let (mut service, request) = (self.jobs(), GetJobRequest { job_id: id.to_owned() });
-            async move { service.get_job(request).await }
-        };
-        present(self.retry(call).await?.into_inner().job, "job")
+        let request = GetJobRequest { job_id: id.to_owned() };
+        let call = |mut jobs: Jobs, request| async move { jobs.get_job(request).await };
+        let answer = self.call(self.jobs(), request, call).await?;
+        present(answer.job, "job")
     }
 
     /// One page of jobs, newest first.
@@ -129,17 +124,15 @@ impl Client {
             states: filter.states.iter().map(|state| i32::from(*state)).collect(),
             kind: filter.kind.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
         };
-        let call = || {
-            let (mut service, request) = (self.jobs(), request.clone());
-            async move { service.list_jobs(request).await }
-        };
-        Ok(self.retry(call).await?.into_inner())
+        let call = |mut jobs: Jobs, request| async move { jobs.list_jobs(request).await };
+        let answer = self.call(self.jobs(), request, call).await?;
+        Ok(answer)
     }
 
-    /// The one job whose id starts with `prefix`.
+    /// The only job whose id starts with `prefix`.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if there is none, or if there are several: then with their ids.
+    /// [`ClientError::Refused`] if there is none, or if there are several; then the message lists some of their ids.
     pub async fn find_job(&self, prefix: &str) -> Result<Job, ClientError> {
         let prefix = prefix.to_ascii_lowercase();
         if prefix.len() >= JOB_ID_CHARACTERS {
@@ -158,7 +151,9 @@ impl Client {
         }
         match matches.as_slice() {
             [id] => self.get_job(id).await,
-            [] => Err(ClientError::Refused(Refusal::not_found(format!("no job {prefix:?}: `hat jobs` lists them")))),
+            [] => Err(ClientError::Refused(Refusal::not_found(format!(
+                "there is no job {prefix:?}: `hat jobs` lists all jobs"
+            )))),
             several => Err(ClientError::Refused(Refusal::invalid("job_id", ambiguous(&prefix, several)))),
         }
     }
@@ -168,38 +163,36 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] if there is no such job.
     pub async fn explain_job(&self, id: &str) -> Result<ExplainJobResponse, ClientError> {
-        let call = || {
-            let (mut service, request) = (self.jobs(), ExplainJobRequest { job_id: id.to_owned() });
-            async move { service.explain_job(request).await }
-        };
-        Ok(self.retry(call).await?.into_inner())
+        let request = ExplainJobRequest { job_id: id.to_owned() };
+        let call = |mut jobs: Jobs, request| async move { jobs.explain_job(request).await };
+        let answer = self.call(self.jobs(), request, call).await?;
+        Ok(answer)
     }
 
-    /// Asks for a job to be cancelled, and returns it as it is then; a running one ends a little later.
+    /// Asks for a job to be cancelled, and returns the job as it is then. A running job ends a little later.
     ///
     /// # Errors
     /// [`ClientError::Refused`] if there is no such job.
     pub async fn cancel_job(&self, id: &str) -> Result<Job, ClientError> {
-        let call = || {
-            let (mut service, request) = (self.jobs(), CancelJobRequest { job_id: id.to_owned() });
-            async move { service.cancel_job(request).await }
-        };
-        present(self.retry(call).await?.into_inner().job, "job")
+        let request = CancelJobRequest { job_id: id.to_owned() };
+        let call = |mut jobs: Jobs, request| async move { jobs.cancel_job(request).await };
+        let answer = self.call(self.jobs(), request, call).await?;
+        present(answer.job, "job")
     }
 }
 
 fn ambiguous(prefix: &str, ids: &[String]) -> String {
     let shown = ids.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
     let more = if ids.len() > 3 { ", ..." } else { "" };
-    format!("{} jobs start with {prefix:?}: {shown}{more}; type more of the id", ids.len())
+    format!("the ids of {} jobs start with {prefix:?}: {shown}{more}; type more of the id", ids.len())
 }
 
-/// A field that every answer has.
+/// The value of a field that every answer must have.
 pub(crate) fn present<T>(field: Option<T>, name: &str) -> Result<T, ClientError> {
-    field.ok_or_else(|| ClientError::Protocol(format!("it lacks the {name}")))
+    field.ok_or_else(|| ClientError::Protocol(format!("it has no {name}")))
 }
 
-/// The validated form of a reference in an answer.
+/// Validates the reference in an answer.
 pub(crate) fn object(wire: Option<v1::ObjectRef>) -> Result<sortinghat_proto::ObjectRef, ClientError> {
     present(wire, "object")?.try_into().map_err(|refusal: Refusal| ClientError::Protocol(refusal.message))
 }

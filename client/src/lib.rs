@@ -1,4 +1,4 @@
-//! The typed client of a sortinghat coordinator: submit and follow jobs, upload photos, read what came out.
+//! The typed client of a sortinghat coordinator: it submits and follows jobs, uploads photos and reads results.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), sortinghat_client::ClientError> {
@@ -11,8 +11,8 @@
 //! # }
 //! ```
 //!
-//! All calls may be repeated, and are for some seconds while the coordinator cannot be reached, so that its restart fails none;
-//! [`Client::watch`] goes on for longer, from the last event that it has seen.
+//! Every call is repeated for some seconds while the coordinator cannot be reached, so that a restart of the coordinator fails no call.
+//! All calls are safe to repeat. [`Client::watch`] tries for longer, and continues after the last event that it has seen.
 
 mod artifacts;
 mod client;

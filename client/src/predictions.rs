@@ -1,4 +1,4 @@
-//! Predictions as rows, and into the files that people use: CSV, JSON lines, Parquet.
+//! Reads predictions as rows, and writes them to the files that people use: CSV, JSON lines, Parquet.
 
 use std::{
     fs,
@@ -20,20 +20,20 @@ use sortinghat_proto::{
 
 use crate::{Client, ClientError, downloads::Staged};
 
-/// What became of one photo: a prediction or an error.
+/// The result for one photo: a prediction or an error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
-    /// As it was uploaded.
+    /// The path of the photo in the upload.
     pub path: String,
-    /// The photo's content.
+    /// The digest of the photo's content.
     pub digest: String,
-    /// The most probable class; `None` on error.
+    /// The most probable class; `None` for an error.
     pub predicted: Option<String>,
-    /// Its probability, 0 to 1; `None` on error.
+    /// The probability of that class, 0 to 1; `None` for an error.
     pub probability: Option<f32>,
-    /// The most probable classes, most probable first; empty on error.
+    /// The most probable classes, the most probable one first; empty for an error.
     pub top: Vec<ClassProbability>,
-    /// Why there is no prediction; `None` on success.
+    /// Why there is no prediction; `None` if there is one.
     pub error: Option<String>,
 }
 
@@ -46,19 +46,19 @@ pub struct ClassProbability {
     pub probability: f32,
 }
 
-/// The kinds of files that predictions can be written to.
+/// The formats of files that predictions can be written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// A header line, then a line for each photo; `top` as JSON.
+    /// A header line, and then a line for each photo. `top` is JSON.
     Csv,
-    /// A JSON object a line.
+    /// A JSON object for each photo, one a line.
     JsonLines,
-    /// A row for each photo, `top` as a list.
+    /// A row for each photo. `top` is a list.
     Parquet,
 }
 
 impl Format {
-    /// The format that a file's name asks for.
+    /// The format that the ending of a file's name asks for.
     pub fn of_path(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()? {
             "csv" => Some(Self::Csv),
@@ -70,10 +70,10 @@ impl Format {
 }
 
 impl Client {
-    /// Calls `each` for every prediction in the order of the upload, holding one part in memory at a time.
+    /// Calls `each` for every prediction, in the order of the upload. Only one part is in memory at a time.
     ///
     /// # Errors
-    /// [`ClientError`] if a part cannot be read or understood.
+    /// [`ClientError`] if a part cannot be read or parsed.
     pub async fn for_each_prediction(
         &self,
         manifest: &PredictionsManifest,
@@ -87,10 +87,10 @@ impl Client {
         Ok(())
     }
 
-    /// Writes all predictions to `path`, which appears only once it is whole.
+    /// Writes all predictions to `path`. The file appears only once it is complete.
     ///
     /// # Errors
-    /// [`ClientError::File`] if it cannot be written, or why a part cannot be read.
+    /// [`ClientError::File`] if the file cannot be written, or the reason why a part cannot be read.
     pub async fn save_predictions(
         &self,
         manifest: &PredictionsManifest,
@@ -154,7 +154,7 @@ fn most_probable(list: &dyn arrow_array::Array) -> Option<Vec<ClassProbability>>
     Some((0..entries.len()).map(entry).collect())
 }
 
-/// Writes batches to a file of some format.
+/// Writes batches to a file of one of the formats.
 struct Writer {
     target: Target,
     staged: Staged,
@@ -163,7 +163,7 @@ struct Writer {
 enum Target {
     Csv(Box<csv::Writer<fs::File>>),
     JsonLines(BufWriter<fs::File>),
-    /// A Parquet file states its columns first: it begins with the first batch.
+    /// A Parquet file that has not begun: it starts with its columns, which the first batch tells.
     ParquetToBegin(fs::File),
     Parquet(Box<ArrowWriter<fs::File>>),
 }
@@ -190,7 +190,7 @@ impl Writer {
         }
         match &mut self.target {
             Target::Parquet(writer) => writer.write(batch).map_err(io::Error::other),
-            Target::ParquetToBegin(_) => unreachable!("it was begun above"),
+            Target::ParquetToBegin(_) => unreachable!("the file was begun above"),
             Target::Csv(writer) => rows(batch)
                 .map_err(io::Error::other)?
                 .iter()
@@ -302,7 +302,7 @@ mod tests {
         for row in expected() {
             writer.write(&batch(&[row])).expect("writable");
         }
-        assert!(!path.exists(), "it appears only once it is whole");
+        assert!(!path.exists(), "the file appears only once it is complete");
         writer.finish().expect("writable");
         (folder, path)
     }
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_of_other_columns_is_refused_by_the_missing_ones_name() {
+    fn a_table_without_our_columns_is_refused_by_the_name_of_the_first_that_is_missing() {
         let column: ArrayRef = Arc::new(StringArray::from(vec!["a.png"]));
         let batch = RecordBatch::try_from_iter([("path", column)]).expect("one column");
         assert!(rows(&batch).expect_err("no predictions").to_string().contains("digest"));

@@ -1,18 +1,18 @@
-//! A tenant's queue as a whole: many jobs at once, pause and resume.
+//! A tenant's queue as a whole: cancels many jobs at once, pauses the queue and resumes it.
 
 use sortinghat_proto::{
     time::UnixMs,
     v1::{CancelJobsRequest, CancelJobsResponse, GetQueueRequest, PauseQueueRequest, Queue, ResumeQueueRequest},
 };
 
-use crate::{Client, ClientError, JobFilter, jobs::present};
+use crate::{Client, ClientError, JobFilter, client::Jobs, jobs::present};
 
 impl Client {
-    /// Asks for every job to be cancelled that matches the filter, was accepted before `before` and has not ended, and returns how many
-    /// these are. Durable when it returns; running ones end a little later.
+    /// Asks for every job to be cancelled that matches the filter, was accepted before `before` and has not ended. Returns how many jobs
+    /// these are. The request is durable when this returns; running jobs end a little later.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if the filter names states of ended jobs.
+    /// [`ClientError::Refused`] if the filter names a state in which jobs have ended.
     pub async fn cancel_jobs(
         &self,
         filter: &JobFilter,
@@ -24,7 +24,7 @@ impl Client {
     /// How many jobs [`cancel_jobs`](Self::cancel_jobs) would cancel.
     ///
     /// # Errors
-    /// As there.
+    /// As [`cancel_jobs`](Self::cancel_jobs).
     pub async fn count_cancellable_jobs(
         &self,
         filter: &JobFilter,
@@ -46,46 +46,41 @@ impl Client {
             count_only,
             ..CancelJobsRequest::default()
         };
-        let call = || {
-            let (mut service, request) = (self.jobs(), request.clone());
-            async move { service.cancel_jobs(request).await }
-        };
-        Ok(self.retry(call).await?.into_inner())
+        let call = |mut jobs: Jobs, request| async move { jobs.cancel_jobs(request).await };
+        let answer = self.call(self.jobs(), request, call).await?;
+        Ok(answer)
     }
 
-    /// How the queue stands.
+    /// The state of the queue.
     ///
     /// # Errors
     /// [`ClientError`] if the server refuses or is lost.
     pub async fn get_queue(&self) -> Result<Queue, ClientError> {
-        let call = || {
-            let mut service = self.jobs();
-            async move { service.get_queue(GetQueueRequest {}).await }
-        };
-        present(self.retry(call).await?.into_inner().queue, "queue")
+        let request = GetQueueRequest {};
+        let call = |mut jobs: Jobs, request| async move { jobs.get_queue(request).await };
+        let answer = self.call(self.jobs(), request, call).await?;
+        present(answer.queue, "queue")
     }
 
-    /// Lets no job start any more; those that run go on.
+    /// Pauses the queue: no job starts any more, while those that run go on.
     ///
     /// # Errors
     /// [`ClientError`] if the server refuses or is lost.
     pub async fn pause_queue(&self) -> Result<Queue, ClientError> {
-        let call = || {
-            let mut service = self.jobs();
-            async move { service.pause_queue(PauseQueueRequest {}).await }
-        };
-        present(self.retry(call).await?.into_inner().queue, "queue")
+        let request = PauseQueueRequest {};
+        let call = |mut jobs: Jobs, request| async move { jobs.pause_queue(request).await };
+        let answer = self.call(self.jobs(), request, call).await?;
+        present(answer.queue, "queue")
     }
 
-    /// Lets jobs start again.
+    /// Resumes the queue: jobs start again.
     ///
     /// # Errors
     /// [`ClientError`] if the server refuses or is lost.
     pub async fn resume_queue(&self) -> Result<Queue, ClientError> {
-        let call = || {
-            let mut service = self.jobs();
-            async move { service.resume_queue(ResumeQueueRequest {}).await }
-        };
-        present(self.retry(call).await?.into_inner().queue, "queue")
+        let request = ResumeQueueRequest {};
+        let call = |mut jobs: Jobs, request| async move { jobs.resume_queue(request).await };
+        let answer = self.call(self.jobs(), request, call).await?;
+        present(answer.queue, "queue")
     }
 }

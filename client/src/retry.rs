@@ -1,4 +1,4 @@
-//! Calls again while the server cannot be reached, or is busy and says when to come back.
+//! Repeats calls while the server cannot be reached, or is busy and says when to try again.
 
 use std::{future::Future, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{ClientError, error::is_transient};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Growing pauses with jitter, within a time budget.
+/// Exponential backoff with jitter, within a time budget.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     budget: Duration,
@@ -21,12 +21,12 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// Pauses until `budget` is spent, counted from the first pause on: what went well before costs nothing.
+    /// Allows pauses until `budget` is spent. The budget counts from the first pause on, so time in which all went well costs nothing.
     pub(crate) fn within(budget: Duration) -> Self {
         Self { budget, since: None, pause: FIRST_PAUSE }
     }
 
-    /// The server answered: the budget starts anew.
+    /// The server has answered, so the budget starts anew.
     pub(crate) fn reset(&mut self) {
         *self = Self::within(self.budget);
     }
@@ -34,16 +34,16 @@ impl Backoff {
     /// Pauses and returns true, or false once the budget is spent.
     pub(crate) async fn pause(&mut self) -> bool {
         let pause = self.grow();
-        // Half fixed, half random: clients that lost the same server do not come back in step.
+        // Half of the pause is random, so that clients that have lost the same server do not come back all at once.
         self.pause_for(pause.mul_f64(0.5 + 0.5 * rand::random::<f64>())).await
     }
 
-    /// As [`pause`](Self::pause), after this status: at least for as long as the server asks for.
+    /// Pauses like [`pause`](Self::pause), but for at least as long as the status asks for.
     pub(crate) async fn pause_after(&mut self, status: &Status) -> bool {
         match retry_after(status) {
             None => self.pause().await,
             Some(asked) => {
-                // The server spreads its callers; whoever is refused again and again comes back ever less often.
+                // The server spreads its callers over time. A caller that is refused again and again comes back less and less often.
                 let extra = self.grow().mul_f64(0.5 * rand::random::<f64>());
                 self.pause_for(asked + extra).await
             }
@@ -64,7 +64,7 @@ impl Backoff {
     }
 }
 
-/// Calls until it works, is refused, or `budget` is spent. Only for calls that may be repeated.
+/// Repeats a call until it succeeds, is refused, or `budget` is spent. Only for calls that are safe to repeat.
 pub(crate) async fn with_retries<T, F>(budget: Duration, mut call: impl FnMut() -> F) -> Result<T, ClientError>
 where
     F: Future<Output = Result<T, Status>>,
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_busy_server_is_asked_again_but_not_before_the_time_that_it_says() {
+    async fn a_busy_server_is_asked_again_but_not_before_the_time_that_it_names() {
         let (asked, since) = (Duration::from_secs(5), tokio::time::Instant::now());
         let mut answers = vec![Ok(()), Err(busy(asked)), Err(busy(asked))];
         with_retries(BUDGET, || std::future::ready(answers.pop().expect("asked three times"))).await.expect("at last");
@@ -109,9 +109,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_limit_that_does_not_pass_by_itself_is_told_at_once() {
+    async fn a_limit_that_time_does_not_lift_is_reported_at_once() {
         let mut answers = vec![Err::<(), _>(Status::resource_exhausted("the message is too long"))];
         let answer = with_retries(BUDGET, || std::future::ready(answers.pop().expect("asked once"))).await;
-        answer.expect_err("it would be as long the next time");
+        answer.expect_err("the message would be as long the next time");
     }
 }

@@ -1,4 +1,4 @@
-//! Uploading files: hash, ask what is missing, send that, and write the list of all.
+//! Uploads files: hashes them, asks which are missing, sends those, and uploads the list of all.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,35 +20,35 @@ use sortinghat_proto::{
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::{Client, ClientError, jobs::object};
+use crate::{Client, ClientError, client::Artifacts, jobs::object};
 
-/// Uploads at a time; each is durable before it is acknowledged, so several hide the waiting.
+/// Uploads at a time. Each upload waits until it is durable, so several at a time use that waiting.
 const UPLOADS_AT_A_TIME: usize = 8;
-/// Pieces of one upload that are read ahead.
+/// Pieces of one upload that are read before they can be sent.
 const PIECES_AHEAD: usize = 2;
 
 /// A file to upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
-    /// What it is called in the upload: relative, with `/` between parts.
+    /// Its path in the upload: relative, with `/` between the parts.
     pub path: String,
-    /// Where it lies.
+    /// Its path on this machine.
     pub location: PathBuf,
-    /// Its length in bytes when it was listed.
+    /// Its length in bytes when the folder was listed.
     pub size_bytes: u64,
 }
 
 /// How far an upload has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UploadProgress {
-    /// So many files were read and hashed.
+    /// Files are read and hashed.
     Hashed {
         /// Files that are done.
         done: u64,
         /// Files in all.
         total: u64,
     },
-    /// So many of the files that the server lacked were sent.
+    /// The files that the server lacked are sent.
     Sent {
         /// Files that are done.
         done: u64,
@@ -58,10 +58,10 @@ pub enum UploadProgress {
 }
 
 impl Client {
-    /// Uploads what the server lacks of `files` and the manifest that lists them in this order, and returns the manifest.
+    /// Uploads those of `files` that the server lacks, and then a manifest that lists all of them in this order. Returns the manifest.
     ///
     /// # Errors
-    /// [`ClientError::File`] or [`ClientError::FileChanged`] with the file at fault, or what the server says.
+    /// [`ClientError::File`] or [`ClientError::FileChanged`] with the file at fault, or the server's refusal.
     pub async fn upload(
         &self,
         files: &[SourceFile],
@@ -107,7 +107,7 @@ impl Client {
     /// Uploads bytes from memory, unless the server has them.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's refusal.
     pub async fn upload_bytes(&self, content: Bytes) -> Result<ObjectRef, ClientError> {
         let object = ObjectRef::of(&content);
         let call = || {
@@ -127,16 +127,14 @@ impl Client {
     /// Those of `digests` that the server lacks, in the same order.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's refusal.
     pub async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, ClientError> {
         let mut missing = HashSet::new();
         for some in digests.chunks(limits::MAX_DIGESTS_PER_CALL) {
             let request = FindMissingObjectsRequest { digests: some.iter().map(Digest::to_string).collect() };
-            let call = || {
-                let (mut service, request) = (self.artifacts(), request.clone());
-                async move { service.find_missing_objects(request).await }
-            };
-            missing.extend(self.retry(call).await?.into_inner().missing);
+            let call = |mut artifacts: Artifacts, request| async move { artifacts.find_missing_objects(request).await };
+            let answer = self.call(self.artifacts(), request, call).await?;
+            missing.extend(answer.missing);
         }
         Ok(digests.iter().filter(|digest| missing.contains(digest.as_str())).cloned().collect())
     }
@@ -145,13 +143,13 @@ impl Client {
         let call = || async {
             let (pieces, receiver) = mpsc::channel(PIECES_AHEAD);
             let (header, path) = (object.clone(), location.to_owned());
-            // Ends by itself when the call does: its receiver is gone then.
+            // This thread ends when the call ends, because then its receiver is gone.
             tokio::task::spawn_blocking(move || send_pieces(header, &path, &pieces));
             self.artifacts().upload_object(ReceiverStream::new(receiver)).await
         };
         match self.retry(call).await {
             Ok(_) => Ok(()),
-            // The server counted or hashed other bytes than we did; or the file cannot be read any more.
+            // The server received other bytes than were hashed here, or the file cannot be read any more.
             Err(ClientError::Refused(refusal)) => match hash_in_background(location.to_owned()).await? {
                 now if now == *object => Err(ClientError::Refused(refusal)),
                 _ => Err(ClientError::FileChanged { path: location.to_owned() }),
@@ -161,7 +159,7 @@ impl Client {
     }
 }
 
-/// Sends the header and the file's content. A file that cannot be read is cut short, which the server refuses.
+/// Sends the header and the file's content. If the file cannot be read, the content ends early, and the server refuses it.
 fn send_pieces(header: ObjectRef, path: &Path, pieces: &mpsc::Sender<UploadObjectRequest>) {
     let mut part = Some(Part::Header(header.into()));
     let mut file = fs::File::open(path);

@@ -1,4 +1,4 @@
-//! Following a job through restarts of the server.
+//! Follows a job, also through restarts of the server.
 
 use std::time::Duration;
 
@@ -10,28 +10,29 @@ use tonic::{Status, Streaming};
 
 use crate::{Client, ClientError, error::is_transient, retry::Backoff};
 
-/// The server sends something at least every 15 seconds; three times that is a dead connection.
+/// The server sends something at least every 15 seconds. After three times that, the connection is dead.
 const SILENCE: Duration = Duration::from_secs(45);
-/// How long a watch goes on without a word from the server.
+/// How long a watch tries to reach a server that does not answer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a watch tells.
+/// One update of a watch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Update {
-    /// A durable event; each comes once, in sequence.
+    /// A durable event. Each event comes once, in the order of the sequence numbers.
     Event(JobEvent),
-    /// How far the running attempt has come; replaces the former one.
+    /// How far the running attempt has come. It replaces the previous progress.
     Progress(Progress),
-    /// Everything that had been recorded has been told; what follows is new. Told once, unless the job ends first.
+    /// Every event that was recorded before the watch has come, and what follows is new. This comes once, unless the job ends first.
     UpToDate,
-    /// The server cannot be reached; the watch goes on by itself. Told once for each interruption.
+    /// The server cannot be reached, and the watch tries again by itself. This comes once for each interruption.
     Interrupted {
-        /// What the transport says.
+        /// The error of the transport.
         reason: String,
     },
 }
 
-/// A job's history from some event on, until the job ends. Reconnects from the last event that it has seen.
+/// A job's history from some event on until the job ends. After an interruption the watch continues behind the last event that it has
+/// seen.
 pub struct Watch {
     client: Client,
     job_id: String,
@@ -62,7 +63,7 @@ impl Client {
 }
 
 impl Watch {
-    /// The next update; `None` once the job has ended and everything was told. Safe to drop and call again.
+    /// The next update; `None` once the job has ended and every event has come. The future may be dropped and the method called again.
     ///
     /// # Errors
     /// [`ClientError::Refused`] if there is no such job, [`ClientError::Lost`] after two minutes without the server.
@@ -79,7 +80,7 @@ impl Watch {
                     None => continue,
                 },
                 Err(status) if is_transient(&status) => {
-                    // A server that is busy says when to come back; one that is away is asked at once, in case it is back.
+                    // A busy server says when to try again. A server that was away is asked at once, in case it is back.
                     let is_busy = retry_after(&status).is_some();
                     if is_busy && !self.backoff.pause_after(&status).await {
                         return Err(ClientError::of(status));
@@ -101,13 +102,13 @@ impl Watch {
         Ok(None)
     }
 
-    /// The sequence of the last event that was told.
+    /// The sequence number of the last event that has come.
     pub fn last_sequence(&self) -> u64 {
         self.last_sequence
     }
 
     async fn receive(&mut self) -> Result<Option<WatchJobResponse>, Status> {
-        let silent = |_| Status::unavailable("the server fell silent");
+        let silent = |_| Status::unavailable("the server has gone silent");
         let stream = match &mut self.stream {
             Some(stream) => stream,
             None => {
@@ -139,7 +140,10 @@ impl Watch {
         }
         if event.sequence != self.last_sequence + 1 {
             let (last, next) = (self.last_sequence, event.sequence);
-            return Err(ClientError::Protocol(format!("after event {last} of job {} came {next}", self.job_id)));
+            return Err(ClientError::Protocol(format!(
+                "event {last} of job {} was followed by event {next}",
+                self.job_id
+            )));
         }
         self.last_sequence = event.sequence;
         if let Some(Event::StateChanged(change)) = &event.event {
@@ -148,8 +152,10 @@ impl Watch {
         Ok(Some(Update::Event(event)))
     }
 
-    /// A stream ended without the job's last event: the server drains, or we started after that event. Only a stream that was
-    /// opened after the job's end tells for certain that there is nothing more.
+    /// Finds out why a stream ended without the job's last event: either the server drains, or the watch began after that event. Only a
+    /// stream that was opened after the job's end is certain to hold all events.
+    ///
+    /// Returns why the stream ended if the job goes on, `None` if another stream will hold the last events.
     async fn look_again(&mut self) -> Result<Option<String>, ClientError> {
         self.stream = None;
         match self.client.get_job(&self.job_id).await {
