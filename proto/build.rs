@@ -1,30 +1,34 @@
 //! Compiles `sortinghat/**/*.proto` with protox, so that no `protoc` is needed, and keeps the descriptor set for reflection.
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{env, error::Error, fs, io, path::PathBuf};
 
 use prost::Message as _;
 
-const PROTOS: [&str; 8] = [
-    "sortinghat/v1/common.proto",
-    "sortinghat/v1/specs.proto",
-    "sortinghat/v1/jobs.proto",
-    "sortinghat/v1/jobs_service.proto",
-    "sortinghat/v1/artifacts.proto",
-    "sortinghat/v1/artifacts_service.proto",
-    "sortinghat/v1/workers_service.proto",
-    "sortinghat/executor/v1/executor.proto",
-];
+/// The folders that hold the .proto files, one for each package.
+const PACKAGES: [&str; 2] = ["sortinghat/v1", "sortinghat/executor/v1"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=sortinghat");
-    let descriptors = protox::compile(PROTOS, ["."])?;
+    let descriptors = protox::compile(protos()?, ["."])?;
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .bytes(".sortinghat.v1.UploadObjectRequest.data")
         .bytes(".sortinghat.v1.ReadObjectResponse.data")
-        // Ordered, so that the same message is always the same bytes.
+        // Maps are ordered, so that the same message is always encoded as the same bytes.
         .btree_map(".")
         .compile_fds(descriptors)?;
     Ok(())
+}
+
+/// The .proto files of all packages, sorted so that the descriptor set does not depend on the file system.
+fn protos() -> io::Result<Vec<PathBuf>> {
+    let mut protos = Vec::new();
+    for package in PACKAGES {
+        for entry in fs::read_dir(package)? {
+            protos.push(entry?.path());
+        }
+    }
+    protos.sort();
+    Ok(protos)
 }

@@ -6,6 +6,7 @@
 mod byte_count;
 mod error;
 mod ids;
+mod kinds;
 pub mod limits;
 pub mod manifest;
 mod names;
@@ -20,7 +21,7 @@ pub mod v1 {
     tonic::include_proto!("sortinghat.v1");
 }
 
-/// What a worker and its executor process say to each other.
+/// The messages between a worker and its executor process.
 pub mod executor {
     /// Generated from `sortinghat/executor/v1/executor.proto`, where every message and field is documented.
     #[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines, reason = "generated, documented there")]
@@ -32,11 +33,12 @@ pub mod executor {
 pub use byte_count::ByteCount;
 pub use error::{Refusal, failure_of_status, retry_after};
 pub use ids::{Digest, JobId, TaskId, Tenant, WorkerId};
+pub use kinds::{JobKind, JobSpec};
 pub use names::{ArtifactKind, DatasetRef, ModelRef, Name, VersionedName};
 pub use scheduling::{DeviceKind, Label, Lane, Requirements};
 pub use spec::{
-    Backbone, BaseRate, ClassifySpec, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobKind, JobSpec, Mixing,
-    ObjectRef, Precision, Split, TrainingCrop, Tta, TtaRecipe, WeightsSource,
+    Backbone, BaseRate, ClassifySpec, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, Mixing, ObjectRef, Precision,
+    Split, TrainingCrop, Tta, TtaRecipe, WeightsSource,
 };
 
 /// The encoded descriptor set of every .proto file, for gRPC reflection.

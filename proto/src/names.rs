@@ -1,18 +1,18 @@
-//! Names that point at artifacts: `stamps@1` is a dataset, `stamps/1` a model, a bare `stamps` the newest of either.
+//! Names of artifacts: `stamps@1` is a dataset, `stamps/1` is a model, and a bare `stamps` is the newest version of either.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{JobId, Refusal, ids::is_slug, limits};
+use crate::{JobId, JobKind, Refusal, ids::is_slug, limits, words};
 
-/// The two kinds of artifacts that have names.
+/// The kinds of artifacts that have names. [`JobKind::makes`] says which jobs make them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ArtifactKind {
-    /// Made by an ingest job; written `name@version`.
+    /// Labelled photos; written `name@version`.
     Dataset,
-    /// Made by a fine-tune job; written `name/version`.
+    /// A trained network; written `name/version`.
     Model,
 }
 
@@ -25,12 +25,18 @@ impl ArtifactKind {
         }
     }
 
-    /// The word for it, and how one is got, for messages.
-    fn word_and_origin(self) -> (&'static str, &'static str) {
+    /// The word for it, in the singular.
+    pub fn as_str(self) -> &'static str {
         match self {
-            Self::Dataset => ("dataset", "`hat ingest` makes datasets and `hat datasets` lists them"),
-            Self::Model => ("model", "`hat finetune` makes models and `hat models` lists them"),
+            Self::Dataset => "dataset",
+            Self::Model => "model",
         }
+    }
+
+    /// The commands that make and list artifacts of this kind, for messages.
+    fn commands(self) -> String {
+        let makers = JobKind::ALL.iter().filter(|kind| kind.makes() == Some(self)).map(|kind| kind.as_str());
+        format!("`hat {}` makes {self}s and `hat {self}s` lists them", words::any_of(&makers.collect::<Vec<_>>()))
     }
 
     fn other(self) -> Self {
@@ -43,7 +49,7 @@ impl ArtifactKind {
 
 impl fmt::Display for ArtifactKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word_and_origin().0)
+        f.write_str(self.as_str())
     }
 }
 
@@ -94,9 +100,9 @@ impl From<Name> for String {
 pub struct VersionedName {
     /// Dataset or model.
     pub kind: ArtifactKind,
-    /// Without the version.
+    /// The name without the version.
     pub name: Name,
-    /// Counted from 1 for each name.
+    /// Versions of a name are counted from 1.
     pub version: u32,
 }
 
@@ -106,50 +112,48 @@ impl fmt::Display for VersionedName {
     }
 }
 
-/// What a spec or a command may say where it means an artifact.
+/// A reference to an artifact, in a spec or a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Reference {
-    /// `stamps`: the newest.
+    /// `stamps`: the newest version.
     Newest(Name),
     /// `stamps@1`.
     Version(VersionedName),
-    /// `job:ID`: what that job will make.
+    /// `job:ID`: the artifact that this job will make.
     Job(JobId),
 }
 
 impl Reference {
     fn parse(text: &str, kind: ArtifactKind, field: &str) -> Result<Self, Refusal> {
-        let (word, origin) = kind.word_and_origin();
         let at_field = |refusal: Refusal| Refusal { field: field.to_owned(), ..refusal };
         if text.is_empty() {
-            return Err(Refusal::invalid(field, format!("which {word}? {origin}")));
+            return Err(Refusal::invalid(field, format!("which {kind}? {}", kind.commands())));
         }
         if let Some(job) = text.strip_prefix("job:") {
             return job.parse().map(Self::Job).map_err(at_field);
         }
-        if text.contains(kind.other().separator()) {
-            let other = kind.other();
-            return Err(Refusal::invalid(
-                field,
-                format!("{text:?} names a {other}, but a {word} is wanted here; {origin}"),
-            ));
+        let other = kind.other();
+        if text.contains(other.separator()) {
+            let message = format!("{text:?} names a {other}, but a {kind} is wanted here; {}", kind.commands());
+            return Err(Refusal::invalid(field, message));
         }
         let Some((name, version)) = text.split_once(kind.separator()) else {
             return text.parse().map(Self::Newest).map_err(at_field);
         };
         let name: Name = name.parse().map_err(at_field)?;
         match version.parse::<u32>() {
+            // A version has one spelling: "01" and "+1" parse as numbers too.
             Ok(number) if number > 0 && number.to_string() == version => {
                 Ok(Self::Version(VersionedName { kind, name, version: number }))
             }
             _ => {
-                Err(Refusal::invalid(field, format!("{version:?} is not a version of {word} {name}: use 1, 2, 3, ...")))
+                Err(Refusal::invalid(field, format!("{version:?} is not a version of {kind} {name}: use 1, 2, 3, ...")))
             }
         }
     }
 }
 
-/// Defines the public reference type of one artifact kind; they differ in nothing else.
+/// Defines the public type of references to one kind of artifact. The types differ in nothing but the kind.
 macro_rules! reference_type {
     ($(#[$doc:meta])* $type:ident, $kind:expr) => {
         $(#[$doc])*
@@ -159,12 +163,16 @@ macro_rules! reference_type {
             Newest(Name),
             /// This version.
             Version(VersionedName),
-            /// What this job will make (`job:ID`).
+            /// The artifact that this job will make (`job:ID`).
             Job(JobId),
         }
 
         impl $type {
-            /// Parses `text`; a refusal names `field`, and the right command when the other kind of name was given.
+            /// Parses `text`.
+            ///
+            /// # Errors
+            /// A [`Refusal`] that names `field`. If `text` names the other kind of artifact, the refusal also says which command
+            /// makes the right kind.
             pub fn parse(text: &str, field: &str) -> Result<Self, Refusal> {
                 Ok(match Reference::parse(text, $kind, field)? {
                     Reference::Newest(name) => Self::Newest(name),
@@ -187,12 +195,12 @@ macro_rules! reference_type {
 }
 
 reference_type!(
-    /// Where a dataset is meant: `stamps@1`, `stamps` or `job:ID`.
+    /// A reference to a dataset: `stamps@1`, `stamps` or `job:ID`.
     DatasetRef,
     ArtifactKind::Dataset
 );
 reference_type!(
-    /// Where a model is meant: `stamps/1`, `stamps` or `job:ID`.
+    /// A reference to a model: `stamps/1`, `stamps` or `job:ID`.
     ModelRef,
     ArtifactKind::Model
 );

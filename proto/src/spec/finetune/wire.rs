@@ -1,0 +1,172 @@
+//! A fine-tune's spec from the wire and back.
+
+use super::{Backbone, BaseRate, FinetuneSpec, Mixing, TrainingCrop, WeightsSource};
+use crate::{
+    DatasetRef, Refusal,
+    spec::{
+        check::{at, in_range, or_default, share},
+        passes::Precision,
+    },
+    v1,
+};
+
+/// The only training recipe.
+const RECIPE: &str = "fastai2";
+
+impl TryFrom<v1::FinetuneSpec> for FinetuneSpec {
+    type Error = Refusal;
+
+    fn try_from(wire: v1::FinetuneSpec) -> Result<Self, Refusal> {
+        if !matches!(wire.recipe.as_str(), "" | RECIPE) {
+            return Err(Refusal::invalid(
+                "finetune.recipe",
+                format!("{:?} is not a recipe: use {RECIPE}", wire.recipe),
+            ));
+        }
+        let model_name = match wire.model_name.as_str() {
+            "" => None,
+            name => Some(name.parse().map_err(at("finetune.model_name"))?),
+        };
+        Ok(Self {
+            dataset: DatasetRef::parse(&wire.dataset, "finetune.dataset")?,
+            model_name,
+            backbone: backbone(&wire.backbone)?,
+            weights: weights(&wire.weights)?,
+            epochs: in_range(or_default(wire.epochs, 5), 1..=1000, "finetune.epochs")?,
+            freeze_epochs: in_range(wire.freeze_epochs.unwrap_or(1), 0..=100, "finetune.freeze_epochs")?,
+            base_lr: base_rate(wire.base_lr, wire.find_lr)?,
+            batch_size: in_range(or_default(wire.batch_size, 64), 2..=4096, "finetune.batch_size")?,
+            image_size_px: in_range(or_default(wire.image_size_px, 224), 32..=1024, "finetune.image_size_px")?,
+            seed: wire.seed,
+            fold: wire.fold.map(|fold| in_range(fold, 0..=19, "finetune.fold")).transpose()?,
+            precision: Precision::from_wire(wire.precision, "finetune.precision")?,
+            mixing: mixing(wire.mixup_alpha, wire.cutmix_alpha)?,
+            label_smoothing: label_smoothing(wire.label_smoothing)?,
+            crop: training_crop(wire.crop, wire.min_scale)?,
+        })
+    }
+}
+
+fn backbone(text: &str) -> Result<Backbone, Refusal> {
+    if text.is_empty() {
+        return Ok(Backbone::EfficientnetLite0);
+    }
+    Backbone::ALL.into_iter().find(|backbone| backbone.as_str() == text).ok_or_else(|| {
+        let known = Backbone::ALL.map(Backbone::as_str).join(", ");
+        Refusal::invalid("finetune.backbone", format!("{text:?} is not a backbone: use one of {known}"))
+    })
+}
+
+fn weights(text: &str) -> Result<WeightsSource, Refusal> {
+    let allowed = "use nothing, none, object:DIGEST or hub:OWNER/REPOSITORY";
+    match text.split_once(':') {
+        None if text.is_empty() => Ok(WeightsSource::Pretrained),
+        None if text == "none" => Ok(WeightsSource::Random),
+        Some(("object", digest)) => digest.parse().map(WeightsSource::Object).map_err(at("finetune.weights")),
+        Some(("hub", repository)) if is_repository(repository) => Ok(WeightsSource::Hub(repository.to_owned())),
+        _ => Err(Refusal::invalid("finetune.weights", format!("{text:?} is no source of weights: {allowed}"))),
+    }
+}
+
+/// `owner/repository`, each of letters, digits, '-', '_' and '.', as the hub allows.
+fn is_repository(text: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    };
+    text.len() <= 200 && text.split_once('/').is_some_and(|(owner, name)| is_part(owner) && is_part(name))
+}
+
+fn base_rate(base_lr: f64, find_lr: bool) -> Result<BaseRate, Refusal> {
+    match (base_lr, find_lr) {
+        (0.0, true) => Ok(BaseRate::Find),
+        (0.0, false) => Ok(BaseRate::Given(2e-3)),
+        (_, true) => {
+            Err(Refusal::invalid("finetune.find_lr", "base_lr and find_lr exclude each other: give one of them"))
+        }
+        (rate, false) if rate > 0.0 && rate <= 10.0 => Ok(BaseRate::Given(rate)),
+        (rate, false) => {
+            Err(Refusal::invalid("finetune.base_lr", format!("base_lr must be above 0 and at most 10, not {rate}")))
+        }
+    }
+}
+
+fn mixing(mixup: f64, cutmix: f64) -> Result<Option<Mixing>, Refusal> {
+    match (mixup, cutmix) {
+        (0.0, 0.0) => Ok(None),
+        (alpha, 0.0) => Ok(Some(Mixing::MixUp { alpha: share(alpha, "finetune.mixup_alpha")? })),
+        (0.0, alpha) => Ok(Some(Mixing::CutMix { alpha: share(alpha, "finetune.cutmix_alpha")? })),
+        _ => Err(Refusal::invalid(
+            "finetune.cutmix_alpha",
+            "mixup_alpha and cutmix_alpha exclude each other: give one of them",
+        )),
+    }
+}
+
+fn label_smoothing(smoothing: f64) -> Result<f64, Refusal> {
+    if (0.0..1.0).contains(&smoothing) {
+        return Ok(smoothing);
+    }
+    let message = format!("label_smoothing must be 0 or more and below 1, not {smoothing}");
+    Err(Refusal::invalid("finetune.label_smoothing", message))
+}
+
+fn training_crop(crop: i32, min_scale: f64) -> Result<TrainingCrop, Refusal> {
+    use v1::TrainingCrop as Wire;
+    match (Wire::try_from(crop), min_scale) {
+        (Ok(Wire::Unspecified | Wire::Resize), 0.0) => Ok(TrainingCrop::Resize),
+        (Ok(Wire::Unspecified | Wire::Resize), _) => {
+            Err(Refusal::invalid("finetune.min_scale", "min_scale means nothing without a random_resized crop"))
+        }
+        (Ok(Wire::RandomResized), 0.0) => Ok(TrainingCrop::RandomResized { min_scale: 0.08 }),
+        (Ok(Wire::RandomResized), scale) => {
+            Ok(TrainingCrop::RandomResized { min_scale: share(scale, "finetune.min_scale")? })
+        }
+        (Err(_), _) => Err(Refusal::invalid("finetune.crop", "use resize or random_resized")),
+    }
+}
+
+impl From<FinetuneSpec> for v1::FinetuneSpec {
+    fn from(spec: FinetuneSpec) -> Self {
+        let (base_lr, find_lr) = match spec.base_lr {
+            BaseRate::Given(rate) => (rate, false),
+            BaseRate::Find => (0.0, true),
+        };
+        let (mixup_alpha, cutmix_alpha) = match spec.mixing {
+            None => (0.0, 0.0),
+            Some(Mixing::MixUp { alpha }) => (alpha, 0.0),
+            Some(Mixing::CutMix { alpha }) => (0.0, alpha),
+        };
+        let (crop, min_scale) = match spec.crop {
+            TrainingCrop::Resize => (v1::TrainingCrop::Resize, 0.0),
+            TrainingCrop::RandomResized { min_scale } => (v1::TrainingCrop::RandomResized, min_scale),
+        };
+        Self {
+            dataset: spec.dataset.to_string(),
+            model_name: spec.model_name.map(String::from).unwrap_or_default(),
+            backbone: spec.backbone.to_string(),
+            weights: match spec.weights {
+                WeightsSource::Pretrained => String::new(),
+                WeightsSource::Random => "none".to_owned(),
+                WeightsSource::Object(digest) => format!("object:{digest}"),
+                WeightsSource::Hub(repository) => format!("hub:{repository}"),
+            },
+            recipe: RECIPE.to_owned(),
+            epochs: spec.epochs,
+            freeze_epochs: Some(spec.freeze_epochs),
+            base_lr,
+            batch_size: spec.batch_size,
+            image_size_px: spec.image_size_px,
+            seed: spec.seed,
+            fold: spec.fold,
+            precision: spec.precision.to_wire(),
+            mixup_alpha,
+            cutmix_alpha,
+            label_smoothing: spec.label_smoothing,
+            crop: crop.into(),
+            min_scale,
+            find_lr,
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! What each kind of job can be told: a file per kind, parsed once at the edge into types that cannot be wrong.
+//!
+//! A file holds the spec, its validation (`TryFrom` of the wire's message, with every range and every default), its way back to the
+//! wire, and what the coordinator asks of it. [`crate::kinds`] lists the kinds.
+
+mod check;
+mod classify;
+mod evaluate;
+mod finetune;
+mod ingest;
+mod object;
+mod passes;
+
+pub use classify::ClassifySpec;
+pub use evaluate::{EvaluateOn, EvaluateSpec};
+pub use finetune::{Backbone, BaseRate, FinetuneSpec, Mixing, TrainingCrop, WeightsSource};
+pub use ingest::{IngestSpec, Split};
+pub use object::ObjectRef;
+pub use passes::{Precision, Tta, TtaRecipe};

@@ -1,0 +1,310 @@
+//! Stored documents: each reads back as it was written, its form is the one that older versions wrote, and a document that an older
+//! version wrote is still read.
+
+use proptest::{collection::vec, option, prelude::*, sample::select};
+use serde_json::{Value, json};
+use sortinghat_proto::{
+    Backbone, Digest, Mixing, ObjectRef, Precision, TrainingCrop, Tta, TtaRecipe,
+    manifest::{
+        ClassCount, ClassMetrics, CleanedAccuracy, Confusion, DatasetManifest, DatasetProvenance, Decision, Decisions,
+        Document, DocumentError, EpochRecord, EvaluationManifest, EvaluationTarget, Findings, IngestCounts, Interval,
+        LabelDoubt, Mistake, ModelManifest, PairedTest, PredictionCounts, PredictionsManifest, RateSearch, Rejection,
+        RejectionReason, Score, Shard, SplitKind, UploadManifest, UploadedFile, Verdict, WeightsProvenance, decode,
+        encode, references,
+    },
+};
+
+use crate::{
+    config,
+    strategies::{classes, digest, object},
+};
+
+fn upload() -> impl Strategy<Value = UploadManifest> {
+    let file = (".{1,40}", object()).prop_map(|(path, object)| UploadedFile { path, object });
+    vec(file, 0..5).prop_map(|files| UploadManifest { files })
+}
+
+fn decisions() -> impl Strategy<Value = Decisions> {
+    let verdict = prop_oneof![
+        Just(Verdict::Keep),
+        Just(Verdict::Exclude),
+        ".{1,20}".prop_map(|class| Verdict::Relabel { class }),
+    ];
+    let decision = (digest(), verdict).prop_map(|(digest, verdict)| Decision { digest, verdict });
+    vec(decision, 0..5).prop_map(|decisions| Decisions { decisions })
+}
+
+fn dataset() -> impl Strategy<Value = DatasetManifest> {
+    let count = (any::<u64>(), any::<u64>()).prop_map(|(train, valid)| ClassCount { train, valid });
+    let split = prop_oneof![
+        Just(SplitKind::Given),
+        (1..=50_u32).prop_map(SplitKind::ValidPercent),
+        (2..=20_u32).prop_map(SplitKind::Folds),
+    ];
+    let shard = (object(), 0..1_000_000_u64).prop_map(|(object, rows)| Shard { object, rows });
+    let what = (classes(), vec(count, 0..4), split, vec(shard, 0..4), object(), option::of(object()));
+    (what, any::<[u64; 9]>(), any::<u32>()).prop_map(
+        |((classes, class_counts, split, shards, source, rejections), numbers, derivative_short_side_px)| {
+            let [
+                seed,
+                near_duplicate_groups,
+                inputs,
+                accepted,
+                duplicates,
+                conflicting,
+                quarantined,
+                unsupported,
+                ignored,
+            ] = numbers;
+            let counts = IngestCounts { inputs, accepted, duplicates, conflicting, quarantined, unsupported, ignored };
+            DatasetManifest {
+                classes,
+                class_counts,
+                split,
+                seed,
+                shards,
+                derivative_short_side_px,
+                source,
+                counts,
+                near_duplicate_groups,
+                rejections,
+            }
+        },
+    )
+}
+
+fn predictions() -> impl Strategy<Value = PredictionsManifest> {
+    let counts = any::<[u64; 3]>().prop_map(|[inputs, results, errors]| PredictionCounts { inputs, results, errors });
+    (".{0,20}", object(), object(), classes(), vec(object(), 0..4), counts).prop_map(
+        |(model, model_manifest, source, classes, parts, counts)| PredictionsManifest {
+            model,
+            model_manifest,
+            source,
+            classes,
+            parts,
+            counts,
+        },
+    )
+}
+
+/// Asserts that `document` reads back as it was written, and that its parts are found in it.
+fn survives<T: Document + PartialEq + std::fmt::Debug>(document: &T, parts: &[&ObjectRef]) {
+    let stored = encode(document);
+    assert_eq!(&decode::<T>(&stored).expect("just written"), document);
+    let found = references(&stored).expect("a document");
+    assert_eq!(found.format, T::FORMAT);
+    parts.iter().for_each(|part| assert!(found.objects.contains(part), "{part:?}"));
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn an_upload_and_decisions_read_back_as_they_were_written(upload in upload(), decisions in decisions()) {
+        survives(&upload, &upload.files.iter().map(|file| &file.object).collect::<Vec<_>>());
+        survives(&decisions, &[]);
+    }
+
+    #[test]
+    fn a_dataset_reads_back_as_it_was_written(dataset in dataset()) {
+        let shards = dataset.shards.iter().map(|shard| &shard.object);
+        survives(&dataset, &shards.chain([&dataset.source]).chain(&dataset.rejections).collect::<Vec<_>>());
+        prop_assert_eq!(dataset.photos(), dataset.shards.iter().map(|shard| shard.rows).sum::<u64>());
+    }
+
+    #[test]
+    fn predictions_read_back_as_they_were_written(predictions in predictions()) {
+        let parts = predictions.parts.iter();
+        survives(&predictions, &parts.chain([&predictions.source, &predictions.model_manifest]).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_rejection_is_one_line(path in ".{0,40}", message in "(?s).{0,40}", digest in digest(), reason in reason()) {
+        let rejection = Rejection { path, digest, reason, message };
+        let line = serde_json::to_string(&rejection).expect("JSON");
+        prop_assert!(!line.contains('\n'));
+        prop_assert_eq!(serde_json::from_str::<Rejection>(&line).expect("just written"), rejection);
+    }
+
+    #[test]
+    fn counts_balance_if_every_input_is_counted_once(counts: [u32; 6], more in 1..=9_u64) {
+        let [accepted, duplicates, conflicting, quarantined, unsupported, ignored] = counts.map(u64::from);
+        let inputs = counts.iter().map(|count| u64::from(*count)).sum();
+        let counts = IngestCounts { inputs, accepted, duplicates, conflicting, quarantined, unsupported, ignored };
+        prop_assert!(counts.balance());
+        let lost = IngestCounts { inputs: inputs + more, ..counts };
+        prop_assert!(!lost.balance());
+    }
+
+    #[test]
+    fn wilsons_interval_holds_the_share_and_shrinks_with_more_photos(correct in 0..=500_u64, wrong in 0..=500_u64) {
+        let total = correct + wrong;
+        prop_assume!(total > 0);
+        let share = correct as f64 / total as f64;
+        let (few, many) = (Interval::wilson(correct, total), Interval::wilson(correct * 10, total * 10));
+        prop_assert!(0.0 <= few.low && few.low <= share + 1e-9 && share <= few.high + 1e-9 && few.high <= 1.0);
+        prop_assert!(many.high - many.low < few.high - few.low);
+    }
+}
+
+fn reason() -> impl Strategy<Value = RejectionReason> {
+    use RejectionReason as Reason;
+    select(vec![
+        Reason::Empty,
+        Reason::Truncated,
+        Reason::Corrupt,
+        Reason::OverLimit,
+        Reason::Unsupported,
+        Reason::NotAPhoto,
+        Reason::NoClass,
+        Reason::Duplicate,
+        Reason::Conflicting,
+    ])
+}
+
+fn object_of(content: &str) -> ObjectRef {
+    ObjectRef::of(content.as_bytes())
+}
+
+/// A model that uses every field; its numbers have short decimal forms.
+fn model() -> ModelManifest {
+    ModelManifest {
+        classes: vec!["cats".into(), "dogs".into()],
+        backbone: Backbone::EfficientnetLite0,
+        weights: object_of("weights"),
+        image_size_px: 224,
+        mean: [0.5, 0.25, 0.125],
+        std: [0.5; 3],
+        recipe: "fastai2".into(),
+        dataset: DatasetProvenance { name: "stamps@1".into(), manifest: object_of("dataset"), fold: Some(2) },
+        pretrained: WeightsProvenance { source: "none".into(), digest: Some(Digest::of(b"pretrained")) },
+        freeze_epochs: 1,
+        epochs: 5,
+        base_lr: 0.002,
+        rate_search: Some(RateSearch {
+            learning_rates: vec![0.1, 0.2],
+            losses: vec![2.0, 1.0],
+            valley: 0.125,
+            minimum: 0.02,
+            steep: 0.1,
+            slide: 0.2,
+        }),
+        mixing: Some(Mixing::CutMix { alpha: 1.0 }),
+        label_smoothing: 0.1,
+        crop: TrainingCrop::RandomResized { min_scale: 0.08 },
+        batch_size: 64,
+        micro_batch_size: 32,
+        seed: 7,
+        precision: Precision::Bf16,
+        device: "cuda:0".into(),
+        threads: 4,
+        software: "0.1.0".into(),
+        history: vec![EpochRecord {
+            frozen: true,
+            epoch: 0,
+            train_loss: 1.5,
+            valid_loss: 1.25,
+            accuracy: 0.75,
+            duration_ms: 900,
+        }],
+    }
+}
+
+/// An evaluation that uses every field.
+fn evaluation() -> EvaluationManifest {
+    let score = Score { photos: 4, correct: 3, interval: Interval { low: 0.25, high: 0.875 }, loss: 0.5 };
+    let findings = Findings {
+        classes: vec!["cats".into(), "dogs".into()],
+        plain: score,
+        augmented: Some(Score { correct: 4, ..score }),
+        tta: Some(Tta { recipe: TtaRecipe::Fastai07, passes: 8 }),
+        comparison: Some(PairedTest { only_first: 0, only_second: 1, p_value: 1.0 }),
+        per_class: vec![ClassMetrics { photos: 2, predicted: 1, correct: 1, precision: Some(1.0), recall: None }],
+        confusion: vec![vec![2, 0], vec![1, 1]],
+        most_confused: vec![Confusion { label: 1, predicted: 0, photos: 1 }],
+        mistakes: vec![Mistake {
+            digest: Digest::of(b"mistake"),
+            path: "dogs/a.png".into(),
+            label: 1,
+            predicted: 0,
+            label_probability: 0.25,
+            predicted_probability: 0.75,
+            loss: 1.5,
+        }],
+        doubts: Some(vec![LabelDoubt {
+            digest: Digest::of(b"doubt"),
+            path: "dogs/b.png".into(),
+            label: 1,
+            suggested: 0,
+            label_probability: 0.125,
+            suggested_probability: 0.875,
+            normalized_margin: 0.125,
+            by_class: true,
+        }]),
+        cleaned: Some(CleanedAccuracy {
+            score,
+            excluded: 1,
+            relabelled: 1,
+            kept: 2,
+            changed_errors: 1,
+            unknown: 0,
+            changes: vec![("dogs/a.png".into(), Verdict::Relabel { class: "cats".into() })],
+        }),
+        skipped: 3,
+    };
+    EvaluationManifest {
+        model: "stamps/1".into(),
+        on: EvaluationTarget { description: "4 photos".into(), manifest: object_of("dataset"), fold: None },
+        findings,
+        report: object_of("report"),
+        predictions: object_of("predictions"),
+    }
+}
+
+#[test]
+fn the_form_of_a_stored_model_and_evaluation_is_the_one_that_was_written_before() {
+    let (model, evaluation) = (model(), evaluation());
+    survives(&model, &[&model.weights, &model.dataset.manifest]);
+    survives(&evaluation, &[&evaluation.on.manifest, &evaluation.report, &evaluation.predictions]);
+    let stored = |bytes: Vec<u8>| serde_json::from_slice::<Value>(&bytes).expect("JSON");
+    insta::assert_json_snapshot!("model", stored(encode(&model)));
+    insta::assert_json_snapshot!("evaluation", stored(encode(&evaluation)));
+    assert_eq!(evaluation.findings.errors(), 0);
+    assert_eq!(evaluation.findings.best().accuracy(), 1.0);
+    assert_eq!(evaluation.findings.plain.accuracy(), 0.75);
+}
+
+/// `document` as a version that did not know `fields` wrote it.
+fn without(document: &impl Document, fields: &[&str]) -> Vec<u8> {
+    let mut stored: Value = serde_json::from_slice(&encode(document)).expect("JSON");
+    for field in fields {
+        stored.as_object_mut().expect("an object").remove(*field).expect("a field");
+    }
+    serde_json::to_vec(&stored).expect("JSON")
+}
+
+#[test]
+fn a_document_of_an_older_version_is_read_with_the_defaults_of_the_fields_that_it_lacks() {
+    let old = without(&model(), &["rate_search", "mixing", "label_smoothing", "crop"]);
+    let read: ModelManifest = decode(&old).expect("an old model");
+    let expected =
+        ModelManifest { rate_search: None, mixing: None, label_smoothing: 0.0, crop: TrainingCrop::Resize, ..model() };
+    assert_eq!(read, expected);
+    let read: EvaluationManifest = decode(&without(&evaluation(), &["doubts"])).expect("an old evaluation");
+    assert_eq!(read.findings.doubts, None);
+}
+
+#[test]
+fn what_is_no_document_of_the_wanted_kind_says_what_was_expected_and_what_was_found() {
+    let upload = encode(&UploadManifest { files: vec![] });
+    assert!(
+        matches!(decode::<ModelManifest>(&upload), Err(DocumentError::WrongFormat { found, .. }) if found == "sortinghat.upload/1")
+    );
+    let newer = json!({ "format": "sortinghat.upload/2", "files": [] }).to_string();
+    let error = decode::<UploadManifest>(newer.as_bytes()).expect_err("of a newer version");
+    assert_eq!(error.to_string(), "expected a sortinghat.upload/1 document, found \"sortinghat.upload/2\"");
+    for malformed in ["", "[]", "{\"files\":[]}", "{\"format\":\"sortinghat.upload/1\"}"] {
+        let error = decode::<UploadManifest>(malformed.as_bytes()).expect_err(malformed);
+        assert!(error.to_string().starts_with("not a sortinghat.upload/1 document: "), "{error}");
+    }
+}
