@@ -15,11 +15,7 @@ use url::{Host, Url};
 
 use crate::config::RunArgs;
 
-/// Certificates that distributions install.
-const SYSTEM_CERTIFICATES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-
-/// Why the coordinator cannot even be tried.
+/// Why a connection to the coordinator cannot even be tried.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// The address cannot be used.
@@ -40,7 +36,7 @@ pub enum LinkError {
     },
 }
 
-/// Calls the coordinator; connects when it is called.
+/// Calls the coordinator; connects at the first call.
 #[derive(Debug, Clone)]
 pub(super) struct Link {
     client: WorkerServiceClient<Channel>,
@@ -73,14 +69,13 @@ impl Link {
             .tcp_nodelay(true);
         match url.scheme() {
             "https" => {
-                let tls = ClientTlsConfig::new().ca_certificate(certificates(args)?);
-                endpoint = endpoint.tls_config(tls).map_err(|error| bad(error.to_string()))?;
+                endpoint = endpoint.tls_config(tls(args)?).map_err(|error| bad(error.to_string()))?;
             }
             "http" if !matches!(token, Token::None) && !is_loopback(url) => {
-                return Err(bad("a token would be readable by everybody on the way; use https://".into()));
+                return Err(bad("without TLS everybody on the way could read the token; use https://".into()));
             }
             "http" => {}
-            scheme => return Err(bad(format!("{scheme}:// is not supported, use http:// or https://"))),
+            scheme => return Err(bad(format!("{scheme}:// is not supported; use http:// or https://"))),
         }
         let client = WorkerServiceClient::new(endpoint.connect_lazy())
             .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
@@ -88,7 +83,7 @@ impl Link {
         Ok(Self { client, token })
     }
 
-    /// One exchange, for which `bound` is allowed.
+    /// Sends one message and returns its answer, which must come within `bound`.
     pub(super) async fn synchronize(
         &mut self,
         message: SynchronizeRequest,
@@ -121,14 +116,11 @@ impl Token {
     }
 }
 
-fn certificates(args: &RunArgs) -> Result<Certificate, LinkError> {
-    let system = || SYSTEM_CERTIFICATES.map(PathBuf::from).into_iter().find(|path| path.exists());
-    let path = args.ca_file.clone().or_else(system).ok_or_else(|| LinkError::BadUrl {
-        url: args.coordinator.clone(),
-        reason: "this system has no certificates to trust; name some with --ca-file".into(),
-    })?;
-    let pem = fs::read(&path).map_err(|source| LinkError::File { path, source })?;
-    Ok(Certificate::from_pem(pem))
+/// Trusts the certificates of `--ca-file`, or else those of the system.
+fn tls(args: &RunArgs) -> Result<ClientTlsConfig, LinkError> {
+    let Some(path) = &args.ca_file else { return Ok(ClientTlsConfig::new().with_native_roots()) };
+    let pem = fs::read(path).map_err(|source| LinkError::File { path: path.clone(), source })?;
+    Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -155,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_is_never_sent_in_the_clear_to_another_machine() {
+    async fn a_token_is_never_sent_without_tls_to_another_machine() {
         let error = link(&["http://10.0.0.1:7878", "--token", "secret"]).unwrap_err();
         assert!(error.to_string().contains("use https://"), "{error}");
         link(&["http://127.0.0.1:7878", "--token", "secret"]).expect("loopback stays on this machine");
