@@ -1,18 +1,13 @@
-use sortinghat_photos::{DecodeError, DecodeLimits, Photo, decode, derivative::reduced};
+//! Where photos are stored: in a dataset, or as uploaded files.
+
+use sortinghat_photos::{DecodeError, Photo, decode, derivative::reduced};
 use sortinghat_proto::{limits, manifest::UploadedFile};
 
 use super::gallery::{StoredPhotos, Unreadable};
 use crate::{
-    dataset::Dataset,
+    dataset::{Dataset, intake::PHOTO_LIMITS},
     objects::TenantObjects,
     task::{JobError, Pulse},
-};
-
-/// Those of ingest.
-const LIMITS: DecodeLimits = DecodeLimits {
-    max_bytes: limits::MAX_PHOTO_BYTES,
-    max_pixels: limits::MAX_PHOTO_PIXELS,
-    max_side: limits::MAX_PHOTO_SIDE_PX,
 };
 
 /// The photos of a dataset, in the order of its records.
@@ -28,16 +23,16 @@ impl StoredPhotos for DatasetPhotos {
         let image = self.0.image(index).map_err(|error| {
             Unreadable::Failed(JobError::Internal(format!("failed to read photo {index} of the dataset: {error}")))
         })?;
-        decode(&image, &LIMITS).map_err(Unreadable::Undecodable)
+        decode(&image, &PHOTO_LIMITS).map_err(Unreadable::Undecodable)
     }
 }
 
-/// Some of other photos, in an order of their own.
+/// Some photos of another source, in any order.
 #[derive(Debug)]
 pub struct Selection {
-    /// The others.
+    /// The other source.
     pub photos: Box<dyn StoredPhotos>,
-    /// Numbers of those that are selected.
+    /// The numbers of the selected photos in the other source.
     pub numbers: Vec<usize>,
 }
 
@@ -51,13 +46,13 @@ impl StoredPhotos for Selection {
     }
 }
 
-/// Uploaded files, decoded as ingest decodes them and reduced as a dataset keeps them, so that the same photo gives the
-/// same pixels on either way.
+/// Uploaded files, decoded as ingest decodes them and reduced as a dataset keeps them, so that a photo gives the same pixels from an
+/// upload as from a dataset.
 #[derive(Debug)]
 pub struct UploadedPhotos {
     /// Where the files are.
     pub objects: TenantObjects,
-    /// Beats with every photo: a batch of large ones takes long to fetch and to decode.
+    /// Shows at every photo that the job is alive: a batch of large photos takes long to fetch and to decode.
     pub pulse: Pulse,
     /// The files.
     pub files: Vec<UploadedFile>,
@@ -78,7 +73,7 @@ impl StoredPhotos for UploadedPhotos {
             return Err(Unreadable::Undecodable(DecodeError::TooManyBytes { bytes, limit }));
         }
         let bytes = self.objects.read(object).map_err(|error| Unreadable::Failed(error.into()))?;
-        let photo = decode(&bytes, &LIMITS).map_err(Unreadable::Undecodable)?;
+        let photo = decode(&bytes, &PHOTO_LIMITS).map_err(Unreadable::Undecodable)?;
         Ok(reduced(photo, self.short_side_px))
     }
 }

@@ -1,4 +1,4 @@
-//! Taking in an upload: every file is read and decoded once, and ends as exactly one of accepted, duplicate, conflicting,
+//! Takes in an upload: every file is read and decoded once, and ends as exactly one of accepted, duplicate, conflicting,
 //! quarantined, unsupported or ignored.
 
 use std::{
@@ -17,11 +17,18 @@ use sortinghat_photos::{
     phash::Fingerprint,
 };
 use sortinghat_proto::{
-    Digest,
+    Digest, limits,
     manifest::{IngestCounts, Rejection, RejectionReason, UploadedFile},
 };
 
 use super::layout::{Label, Layout};
+
+/// Bounds on the photos that are taken in, and so on every photo that a job decodes.
+pub const PHOTO_LIMITS: DecodeLimits = DecodeLimits {
+    max_bytes: limits::MAX_PHOTO_BYTES,
+    max_pixels: limits::MAX_PHOTO_PIXELS,
+    max_side: limits::MAX_PHOTO_SIDE_PX,
+};
 
 /// Files that are read and decoded at a time, which bounds the pictures that wait to be stored.
 const CHUNK_FILES: usize = 64;
@@ -46,7 +53,7 @@ pub struct Intake<P> {
     pub rejections: Vec<Rejection>,
     /// How many files ended in which way; always balanced.
     pub counts: IngestCounts,
-    /// How many usable photos each class has, also those that have none although they were meant to.
+    /// How many usable photos each class has. A class whose photos all turned out unusable is listed with 0.
     pub class_photos: BTreeMap<String, usize>,
 }
 
@@ -57,7 +64,7 @@ pub struct Accepted<P> {
     pub path: String,
     /// The original file.
     pub digest: Digest,
-    /// What its path says.
+    /// The class and the side that its path states.
     pub label: Label,
     /// What was found in the file.
     pub photo: Inspected<P>,
@@ -66,7 +73,7 @@ pub struct Accepted<P> {
 /// What is kept of a decoded file.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Inspected<P> {
-    /// By which near-duplicates are found.
+    /// The fingerprint by which near-duplicates are found.
     pub fingerprint: Fingerprint,
     /// Width of the original in pixels, upright.
     pub width: u32,
@@ -80,13 +87,13 @@ pub struct Inspected<P> {
     pub picture: P,
 }
 
-/// What an upload holds: each content once, however many files have it. The same upload gives the same contents in the same
-/// order, wherever they are looked at.
+/// What an upload holds: each content once, however many files have it. The same upload gives the same contents in the same order,
+/// in every task.
 #[derive(Debug)]
 pub struct Contents<'a> {
     layout: Layout,
     inputs: u64,
-    /// Files with the same content by path; by the path of the first.
+    /// The files of each content, sorted by path; the contents are sorted by the path of their first file.
     copies: Vec<Vec<&'a UploadedFile>>,
     /// Files that lie in no class folder.
     strays: Vec<&'a UploadedFile>,
@@ -150,8 +157,8 @@ impl<'a> Contents<'a> {
     }
 
     /// Reads and decodes some contents, and finds what is in each, in order. `read` gets a file's content and runs on many
-    /// threads; `store` keeps a stored picture, one after the other in order; `progress` is told after each content how many of
-    /// how many are decoded.
+    /// threads; `store` keeps a stored picture, one after the other in order; `progress` is called after each content with the
+    /// number of decoded contents and with their total.
     ///
     /// # Errors
     /// Whatever `read` or `store` return.
@@ -171,7 +178,7 @@ impl<'a> Contents<'a> {
         let decoded_so_far = Mutex::new(0);
         let look = |files: &Vec<&UploadedFile>| {
             let found = inspect(files[0], options, read_within(files[0], options, &read)?);
-            // Told under the lock, so that no number comes after a higher one.
+            // Progress is reported under the lock, so that its number never goes down.
             let mut decoded = decoded_so_far.lock();
             *decoded += 1;
             progress(*decoded, total);
@@ -191,9 +198,9 @@ impl<'a> Contents<'a> {
     /// Judges every file by what was found in its content.
     ///
     /// # Panics
-    /// When there is not one finding a content.
+    /// When there is not one finding for each content.
     pub fn judge<P>(self, findings: Vec<Finding<P>>) -> Intake<P> {
-        assert_eq!(findings.len(), self.len(), "one finding a content");
+        assert_eq!(findings.len(), self.len(), "one finding for each content");
         let mut intake = Intake {
             layout: self.layout,
             accepted: Vec::new(),
@@ -217,7 +224,7 @@ impl<'a> Contents<'a> {
     }
 }
 
-/// The content, or why it is not even read.
+/// The content of a file, or why the file is not even read.
 fn read_within<E>(
     file: &UploadedFile,
     options: IntakeOptions,
@@ -248,7 +255,7 @@ fn inspect(
 }
 
 impl<P> Inspected<P> {
-    /// The same with its stored picture somewhere else.
+    /// The same findings with another place of the stored picture.
     pub fn stored_as<Q>(self, picture: Q) -> Inspected<Q> {
         let Self { fingerprint, width, height, format, notes, picture: _ } = self;
         Inspected { fingerprint, width, height, format, notes, picture }
@@ -281,8 +288,8 @@ impl<P> Intake<P> {
         self.accepted.push(Accepted { path, digest, label, photo });
     }
 
-    /// Counts a file that cannot be decoded. One that never promised to be a photo is ignored, one in a format that is not
-    /// read is unsupported, any other is quarantined.
+    /// Counts a file that cannot be decoded. A file whose extension is not a photo's is ignored, a file in a format that is not read is
+    /// unsupported, and any other file is quarantined.
     fn turn_away(&mut self, file: &UploadedFile, unusable: &Unusable) {
         let promises_photo = promises_photo(&file.path);
         let count = match unusable.reason {
@@ -411,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_told_after_every_content_in_order() {
+    fn progress_is_reported_after_every_content_in_order() {
         let files = [("a/1.png", png(1)), ("a/copy.png", png(1)), ("b/2.png", png(2)), ("b/cut.png", Vec::new())];
         let told = Mutex::new(Vec::new());
         intake_with_progress(&files, |done, total| told.lock().push((done, total)));

@@ -1,4 +1,4 @@
-//! The executor process itself: takes a task, runs it on the main thread, tells how it ended, takes the next.
+//! The executor process itself. It takes a task, runs it on the main thread, reports how the task ended, and takes the next one.
 
 use std::{
     io,
@@ -26,7 +26,6 @@ use sortinghat_proto::{
     executor::v1::{ExecutorCommand, ExecutorReport, Ready, executor_command::Command, executor_report::Report},
     v1,
 };
-use tch::Device;
 use tokio::runtime::Handle;
 
 use super::frames;
@@ -39,19 +38,19 @@ use crate::{
     task::{Done, JobContext, JobError, Machine, StopSignal, Task, outcome_of},
 };
 
-/// How long an idle executor keeps freed memory: the next task of a sequence would take it again.
+/// How long an idle executor keeps freed memory: if tasks follow each other, the next one needs the memory again.
 const KEEP_MEMORY: Duration = Duration::from_secs(5);
 
 /// Why an executor cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutorError {
-    /// The device cannot be had.
+    /// The device cannot be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// The object store or the cache cannot be opened.
     #[error(transparent)]
     Objects(#[from] ObjectError),
-    /// It was not started by a worker, or the machine is out of something.
+    /// The executor was not started by a worker, or the machine lacks a resource.
     #[error("failed to {action}: {source}")]
     System {
         /// What was tried.
@@ -72,7 +71,7 @@ struct Start {
 /// # Errors
 /// [`ExecutorError`] if it cannot start; then the worker reads the reason on standard error.
 pub fn run(args: &ExecutorArgs) -> Result<(), ExecutorError> {
-    // Before the first thread and the first allocation of libtorch.
+    // This must come before the first thread and the first allocation of libtorch.
     device::keep_freed_memory();
     let failed = |action| move |source| ExecutorError::System { action, source };
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from).map_err(failed("be bound to the worker"))?;
@@ -96,7 +95,7 @@ pub fn run(args: &ExecutorArgs) -> Result<(), ExecutorError> {
     Ok(())
 }
 
-/// Waits for a task. While none comes, the memory of the last one, which may be gigabytes, is of use to everybody else.
+/// Waits for a task. If none comes for a while, returns the memory of the last one, which may be gigabytes, to the system.
 fn next_task(inbox: &mpsc::Receiver<Start>, machine: &Machine) -> Option<Start> {
     match inbox.recv_timeout(KEEP_MEMORY) {
         Err(RecvTimeoutError::Timeout) => {
@@ -107,8 +106,8 @@ fn next_task(inbox: &mpsc::Receiver<Start>, machine: &Machine) -> Option<Start> 
     }
 }
 
-/// A service manager that stops a worker signals every process of it. The executor must live on to keep a checkpoint; its worker
-/// says when to stop. Threads that are started later inherit the mask.
+/// Blocks the signals that ask a process to end. A service manager that stops a worker signals every process of the worker, but the
+/// executor must live on to store a checkpoint: its worker says when to stop. Threads that are started later inherit the mask.
 fn leave_termination_to_the_worker() -> Result<(), Errno> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
@@ -116,7 +115,8 @@ fn leave_termination_to_the_worker() -> Result<(), Errno> {
     signals.thread_block()
 }
 
-/// The socket that the worker left as standard input, which becomes empty: a library that reads it would eat messages.
+/// Takes the socket that the worker has passed as standard input. Standard input becomes empty then, so that no library that reads it
+/// takes messages away.
 fn take_socket() -> io::Result<UnixStream> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     // Anything but a connected socket is refused here.
@@ -147,10 +147,7 @@ fn machine(args: &ExecutorArgs, runtime: &Handle) -> Result<Arc<Machine>, Execut
 fn ready(machine: &Machine) -> Ready {
     Ready {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        device: match machine.compute.device {
-            Device::Cuda(index) => format!("cuda:{index}"),
-            _ => "cpu".to_owned(),
-        },
+        device: machine.compute.device_name(),
         device_reason: machine.compute.reason.clone(),
         threads: u32::try_from(machine.compute.threads).unwrap_or(u32::MAX),
         device_memory_bytes: device::memory_bytes(machine.compute.device).unwrap_or(0),
@@ -163,11 +160,11 @@ fn forward_commands(mut socket: UnixStream, starts: &mpsc::Sender<Start>) {
     loop {
         let command = match frames::read::<ExecutorCommand>(&mut socket) {
             Ok(Some(ExecutorCommand { command: Some(command) })) => command,
-            // From a newer worker, which would not have started this executor.
+            // An unknown command can come only from a newer worker, and that would not have started this executor.
             Ok(Some(ExecutorCommand { command: None })) => continue,
             Ok(None) => end(),
             Err(error) => {
-                tracing::error!(%error, "the worker cannot be understood");
+                tracing::error!(%error, "a command of the worker could not be read");
                 end();
             }
         };
@@ -187,13 +184,14 @@ fn forward_commands(mut socket: UnixStream, starts: &mpsc::Sender<Start>) {
 fn send_reports(mut socket: UnixStream, outbox: &mpsc::Receiver<ExecutorReport>) {
     for report in outbox {
         if let Err(error) = frames::write(&mut socket, &report) {
-            tracing::error!(%error, "the worker cannot be told");
+            tracing::error!(%error, "a report could not be sent to the worker");
             end();
         }
     }
 }
 
-/// Ends the process at once, whatever its main thread is in the middle of. An orderly exit would run libtorch's destructors under it.
+/// Ends the process at once, whatever its main thread is doing. An orderly exit would run libtorch's destructors while the main thread
+/// still uses libtorch.
 fn end() -> ! {
     // SIGKILL cannot be refused; the loop is for the compiler.
     loop {
@@ -216,7 +214,7 @@ fn run_task(
         Ok(Done::Made(output)) => tracing::info!(summary = output.summary, "task succeeded"),
         Ok(Done::Counted { items }) => tracing::info!(items, "the job is to be divided"),
         Err(error) => {
-            // Whatever a failed task left in it is not trusted.
+            // The network is not trusted after a task has failed.
             model.release();
             tracing::info!(%error, "task ended without a result");
         }

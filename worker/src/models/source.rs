@@ -8,17 +8,15 @@ use sortinghat_proto::Backbone;
 
 use super::backbone::Architecture;
 use super::hub::Hub;
-use super::weights::{StateDict, WeightsError};
+use super::weights::WeightsError;
 
 const HUB_FILE: &str = "model.safetensors";
 
-/// One place or another to load a backbone from. Nothing here ever falls back to random weights.
+/// Where to load the weights of a backbone from. No source falls back to random weights.
 #[derive(Debug, Clone)]
 pub enum WeightsSource {
-    /// Random weights, asked for explicitly.
+    /// Random weights, if the user asks for them.
     None,
-    /// A safetensors file on this machine.
-    File(PathBuf),
     /// A safetensors file already fetched, from the object store for instance.
     Bytes {
         /// What to call it in messages.
@@ -26,13 +24,8 @@ pub enum WeightsSource {
         /// The file.
         bytes: Bytes,
     },
-    /// A file in a repository of the Hugging Face hub.
-    Hub {
-        /// `owner/name`.
-        repository: String,
-        /// The file in it.
-        file: String,
-    },
+    /// A repository `owner/name` of the Hugging Face hub.
+    Hub(String),
     /// A file if it is there, else the hub.
     Published {
         /// The backbone.
@@ -49,32 +42,18 @@ impl WeightsSource {
         Self::Published { backbone, file: weights_dir.join(format!("{backbone}.safetensors")) }
     }
 
-    /// Reads and checks the weights; `None` only where random ones were asked for. Files from the hub are kept in `cache_dir`.
-    ///
-    /// # Errors
-    /// [`WeightsError::NotFound`] with every place looked at, or what is wrong with the file.
-    pub fn load(&self, cache_dir: &Path) -> Result<Option<StateDict>, WeightsError> {
-        self.read(cache_dir)?.map(|file| StateDict::from_safetensors(&file.bytes)).transpose()
-    }
-
     /// Finds the weights' file without looking into it; `None` only where random ones were asked for.
     ///
     /// # Errors
     /// [`WeightsError::NotFound`] with every place looked at.
     pub fn read(&self, cache_dir: &Path) -> Result<Option<WeightsFile>, WeightsError> {
-        let from_hub = |repository: &str, file: &str| {
-            let bytes = Hub::from_env().fetch(repository, file, cache_dir);
-            let bytes = bytes.map_err(|reason| not_found(repository, vec![reason]))?;
-            Ok(WeightsFile { origin: hub_origin(repository, file), bytes: bytes.into() })
-        };
         match self {
             Self::None => Ok(None),
             Self::Bytes { name, bytes } => Ok(Some(WeightsFile { origin: name.clone(), bytes: bytes.clone() })),
-            Self::File(path) => {
-                let bytes = read(path).map_err(|reason| not_found(&path.display().to_string(), vec![reason]))?;
-                Ok(Some(WeightsFile { origin: file_name(path), bytes: bytes.into() }))
+            Self::Hub(repository) => {
+                let file = from_hub(repository, cache_dir).map_err(|reason| not_found(repository, vec![reason]))?;
+                Ok(Some(file))
             }
-            Self::Hub { repository, file } => from_hub(repository, file).map(Some),
             Self::Published { backbone, file } => published(*backbone, file, cache_dir).map(Some),
         }
     }
@@ -93,8 +72,10 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-fn hub_origin(repository: &str, file: &str) -> String {
-    format!("hub:{repository}/{file}")
+/// The weights in a repository of the hub; the error is a reason for people.
+fn from_hub(repository: &str, cache_dir: &Path) -> Result<WeightsFile, String> {
+    let bytes = Hub::from_env().fetch(repository, HUB_FILE, cache_dir)?;
+    Ok(WeightsFile { origin: format!("hub:{repository}/{HUB_FILE}"), bytes: bytes.into() })
 }
 
 fn not_found(what: &str, looked_at: Vec<String>) -> WeightsError {
@@ -108,8 +89,8 @@ fn published(backbone: Backbone, file: &Path, cache_dir: &Path) -> Result<Weight
         Err(reason) => looked_at.push(reason),
     }
     match backbone.hub_repository() {
-        Some(repository) => match Hub::from_env().fetch(repository, HUB_FILE, cache_dir) {
-            Ok(bytes) => return Ok(WeightsFile { origin: hub_origin(repository, HUB_FILE), bytes: bytes.into() }),
+        Some(repository) => match from_hub(repository, cache_dir) {
+            Ok(file) => return Ok(file),
             Err(reason) => looked_at.push(reason),
         },
         None => looked_at.push("no public repository carries them (`make deps` installs them)".to_owned()),
@@ -124,15 +105,16 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::StateDict;
 
     #[test]
     fn absent_weights_are_an_error_that_lists_every_place_looked_at() {
         let folder = tempfile::tempdir().unwrap();
         let source = WeightsSource::default_for(Backbone::EfficientnetLite0, folder.path());
-        let message = source.load(folder.path()).unwrap_err().to_string();
+        let message = source.read(folder.path()).unwrap_err().to_string();
         assert!(message.contains("efficientnet_lite0.safetensors"), "{message}");
         assert!(message.contains("then no public repository"), "{message}");
-        assert!(WeightsSource::None.load(folder.path()).unwrap().is_none());
+        assert!(WeightsSource::None.read(folder.path()).unwrap().is_none());
     }
 
     #[test]
@@ -140,7 +122,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("resnet18.safetensors");
         fs::write(&path, b"not weights").unwrap();
-        let error = WeightsSource::default_for(Backbone::Resnet18, folder.path()).load(folder.path()).unwrap_err();
+        let source = WeightsSource::default_for(Backbone::Resnet18, folder.path());
+        let file = source.read(folder.path()).unwrap().unwrap();
+        let error = StateDict::from_safetensors(&file.bytes).unwrap_err();
         assert!(matches!(error, WeightsError::Malformed { .. }), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! A dataset and a backbone become a model: fastai's `fine_tune`, resumed from its newest checkpoint.
+//! Finetune: makes a model from a dataset and a backbone by fastai's `fine_tune`, resumed from the newest checkpoint.
 
 mod keeper;
 mod learner;
@@ -22,7 +22,7 @@ use crate::{
 use learner::{Learner, Trained};
 use set::TrainingSet;
 
-/// Photos of a class below which little can be learned of it.
+/// With fewer photos of a class, little can be learned of it.
 const FEW_PHOTOS: usize = 20;
 
 pub(crate) fn run(spec: &FinetuneSpec, context: &JobContext) -> Result<JobOutput, JobError> {
@@ -54,15 +54,13 @@ struct Weights {
 }
 
 impl Weights {
-    /// Finds the weights that the spec asks for. Random ones only if it asks for them.
+    /// Finds the weights that the spec asks for. They are random only if it asks for random ones.
     fn find(spec: &FinetuneSpec, context: &JobContext) -> Result<Self, JobError> {
         let machine = context.machine();
         let source = match &spec.weights {
             WeightsSource::Random => models::WeightsSource::None,
             WeightsSource::Pretrained => models::WeightsSource::default_for(spec.backbone, &machine.weights_dir),
-            WeightsSource::Hub(repository) => {
-                models::WeightsSource::Hub { repository: repository.clone(), file: "model.safetensors".into() }
-            }
+            WeightsSource::Hub(repository) => models::WeightsSource::Hub(repository.clone()),
             WeightsSource::Object(digest) => models::WeightsSource::Bytes {
                 name: format!("object:{digest}"),
                 bytes: whole(context, &context.objects().find(digest)?)?.into(),

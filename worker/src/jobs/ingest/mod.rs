@@ -1,12 +1,12 @@
-//! Ingest: from an upload to an immutable dataset.
+//! Ingest: makes an immutable dataset from an upload.
 
 mod part;
 
 use std::{collections::BTreeMap, io, ops::Range};
 
-use sortinghat_photos::{DecodeLimits, Note};
+use sortinghat_photos::Note;
 use sortinghat_proto::{
-    Digest, IngestSpec, ObjectRef, Refusal, limits,
+    Digest, IngestSpec, ObjectRef, Refusal,
     manifest::{DatasetManifest, Rejection, RejectionReason, Shard, SplitKind, UploadManifest, UploadedFile},
     v1::ErrorCode,
     words::counted,
@@ -15,7 +15,7 @@ use sortinghat_proto::{
 use crate::{
     dataset::{
         PhotoRecord, ShardError, ShardWriter, Spill,
-        intake::{Contents, Finding, Intake, IntakeOptions},
+        intake::{Contents, Finding, Intake, IntakeOptions, PHOTO_LIMITS},
         plan::Plan,
         split::SplitError,
         usable,
@@ -26,10 +26,10 @@ use part::StoredPictures;
 
 /// Pictures in one Parquet file, in bytes; also what an ingest holds of them in memory.
 const SHARD_BYTES: usize = 128 << 20;
-/// Photos of a class below which training is a gamble.
+/// With fewer photos of a class, little can be learned of it.
 const FEW_PHOTOS: u64 = 20;
 
-/// Decodes photos, splits them and writes the dataset; or the part of this that the task is.
+/// Decodes photos, splits them and writes the dataset; or does the part of this that is the task's.
 pub(crate) fn run(spec: &IngestSpec, context: &JobContext) -> Result<Done, JobError> {
     let upload: UploadManifest = context.objects().document(&spec.source)?;
     let contents = Contents::of(&upload.files);
@@ -65,14 +65,7 @@ fn inspect<P>(
     range: Range<usize>,
     keep: impl FnMut(Vec<u8>) -> Result<P, JobError>,
 ) -> Result<Vec<Finding<P>>, JobError> {
-    let options = IntakeOptions {
-        limits: DecodeLimits {
-            max_bytes: limits::MAX_PHOTO_BYTES,
-            max_pixels: limits::MAX_PHOTO_PIXELS,
-            max_side: limits::MAX_PHOTO_SIDE_PX,
-        },
-        short_side_px: spec.derivative_short_side_px,
-    };
+    let options = IntakeOptions { limits: PHOTO_LIMITS, short_side_px: spec.derivative_short_side_px };
     let read = |file: &UploadedFile| {
         context.check_cancelled()?;
         Ok(context.objects().read(&file.object)?)
@@ -81,8 +74,8 @@ fn inspect<P>(
     contents.inspect(range, options, read, keep, progress)
 }
 
-/// Splits what was taken in and writes the dataset. `read` gives a stored picture; they are asked for in the order of the
-/// photos.
+/// Splits the photos that were taken in and writes the dataset. `read` gives a stored picture; the pictures are asked for in the order
+/// of the photos.
 fn publish<P>(
     spec: &IngestSpec,
     context: &JobContext,
@@ -111,7 +104,7 @@ fn publish<P>(
     Ok(JobOutput { manifest: context.objects().put_document(&manifest)?, summary })
 }
 
-/// Says what of the plan is probably not what was wanted.
+/// Warns of what is probably not wanted in the plan.
 fn tell_plan(plan: &Plan, context: &JobContext) {
     for class in &plan.divided_classes {
         context.warn(format!(
@@ -178,7 +171,7 @@ fn put_rejections(rejections: &[Rejection], context: &JobContext) -> Result<Opti
     Ok(Some(context.objects().put(lines)?))
 }
 
-/// Says what was found on the way in.
+/// Reports what was found in the upload.
 fn tell<P>(intake: &Intake<P>, context: &JobContext) {
     let counts = &intake.counts;
     let mut unsupported: BTreeMap<&str, (u64, &Digest)> = BTreeMap::new();
