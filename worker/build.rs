@@ -35,7 +35,7 @@ fn check_version(root: &Path) {
         .and_then(|rest| rest.split(['\'', '+']).next())
         .unwrap_or("unknown");
     if found != LIBTORCH_VERSION {
-        fail(&format!("libtorch at {} is {found}, needed is {LIBTORCH_VERSION}: run `make deps`", root.display()));
+        fail(&format!("libtorch at {} is {found}, but {LIBTORCH_VERSION} is needed: run `make deps`", root.display()));
     }
 }
 

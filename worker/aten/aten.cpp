@@ -1,4 +1,4 @@
-// The few ATen functions that tch 0.24 does not expose. ATen headers only; no state of its own.
+// The few ATen functions that tch 0.24 does not expose. Includes ATen's headers only.
 //
 // A `torch::Tensor*` arrives from tch's `Tensor::as_ptr`. Every function reports a failure as a malloc'ed
 // message (freed by the caller with `free`) and success as null: an exception must not cross into Rust.
@@ -71,7 +71,7 @@ class BoundedAllocator final : public c10::Allocator {
 
 extern "C" {
 
-// Beyond the bound libtorch throws, which a training survives in smaller pieces. Without one the kernel kills the process.
+// Beyond the bound libtorch throws, and training then goes on in smaller pieces. Without a bound the kernel kills the process.
 // Tensors made before the first call are not counted.
 char* sortinghat_limit_host_memory(size_t bytes) {
   return guarded([&] {
@@ -116,7 +116,7 @@ char* sortinghat_autocast_exit(bool cuda, bool previously_enabled) {
   });
 }
 
-// One pass over parameter, gradient and both moments instead of seven. beta1 is today's momentum: ATen debiases
+// One pass over parameter, gradient and both moments instead of seven. beta1 is the momentum of the step: ATen debiases
 // by beta1^step, adds eps after the debiased root and decays with lr * weight_decay, exactly as fastai does.
 char* sortinghat_fused_adamw(
     at::Tensor* const* parameters, at::Tensor* const* gradients, at::Tensor* const* averages,
@@ -130,8 +130,9 @@ char* sortinghat_fused_adamw(
   });
 }
 
-// cuDNN and oneDNN may otherwise pick a convolution whose sum order differs from run to run, and cuDNN in f32 drop 13 of the factors' 23 bits
-// (TF32): a photo would get other probabilities on a GPU than on a CPU. Where speed is worth that, bf16 is faster still.
+// Otherwise cuDNN and oneDNN may pick a convolution whose order of summation differs from run to run, and cuDNN may drop 13 of the 23
+// bits of f32 factors (TF32). A photo would then get other probabilities on a GPU than on a CPU. Where speed is worth that, bf16 is
+// faster still.
 char* sortinghat_compute_repeatably() {
   return guarded([] {
     at::globalContext().setDeterministicCuDNN(true);
@@ -150,7 +151,7 @@ char* sortinghat_cuda_memory(int64_t device, int64_t* current, int64_t* peak) {
   });
 }
 
-// After an out-of-memory error, so that the smaller micro-batch starts from an unfragmented pool.
+// Is called after an out-of-memory error, so that the smaller micro-batch starts from a pool without fragments.
 char* sortinghat_cuda_empty_cache() {
   return guarded([] { at::getDeviceAllocator(at::kCUDA)->emptyCache(); });
 }

@@ -1,6 +1,7 @@
-//! What tch 0.24 lacks: channels-last tensors, bf16 autocast on a CPU, the fused Adam step, bounds and figures of memory.
+//! Calls into libtorch that tch 0.24 lacks: channels-last tensors, bf16 autocast on a CPU, the fused Adam step, bounds and figures of
+//! memory.
 //!
-//! The C++ side is `aten/aten.cpp`, one function per entry here, each with its reason there.
+//! The C++ side is `aten/aten.cpp`. It has one function for each one declared here, and says why each is needed.
 #![allow(unsafe_code, reason = "calls the ATen shim; every block states why its pointers are valid")]
 
 use std::ffi::{CStr, c_char};
@@ -119,7 +120,7 @@ impl Drop for Autocast {
     }
 }
 
-/// The tensors of one Adam step: five slices of equal length, position by position one parameter.
+/// The tensors of one Adam step: five lists of equal length, in which the same position belongs to the same parameter.
 #[derive(Debug, Default)]
 pub struct AdamTensors {
     /// Updated in place.
@@ -137,9 +138,9 @@ pub struct AdamTensors {
 /// The numbers of one Adam step.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamStep {
-    /// Today's learning rate.
+    /// The learning rate of this step.
     pub learning_rate: f64,
-    /// Today's momentum; also the base of the debiasing.
+    /// The momentum of this step; the debiasing uses it too.
     pub beta1: f64,
     /// Decay of the squared average.
     pub beta2: f64,
@@ -149,7 +150,7 @@ pub struct AdamStep {
     pub eps: f64,
 }
 
-/// One fused AdamW step over all tensors; none is fine.
+/// One fused AdamW step over all tensors; the lists may be empty.
 ///
 /// # Errors
 /// When shapes, types or devices differ within one position.
@@ -195,8 +196,8 @@ pub fn compute_repeatably() -> Result<(), AtenError> {
     unsafe { check("set how convolutions are computed", sortinghat_compute_repeatably()) }
 }
 
-/// Bounds what the tensors of this process may hold in the host's memory at a time, in bytes. Beyond it libtorch says that memory ran
-/// out, as it does on a GPU; otherwise the kernel would kill the process.
+/// Bounds what the tensors of this process may hold in the host's memory at a time, in bytes. Beyond the bound libtorch reports that
+/// memory ran out, as it does on a GPU. Without a bound the kernel would kill the process.
 ///
 /// # Errors
 /// When libtorch refuses the allocator.

@@ -38,7 +38,7 @@ pub struct RunArgs {
     /// Tasks to run at a time, each in its own process
     #[arg(long, env = "SORTINGHAT_SLOTS", default_value = "1")]
     pub slots: NonZeroUsize,
-    /// Something that jobs can require of a worker, such as zone=eu; may be repeated
+    /// A label that jobs can require of a worker, such as zone=eu; may be repeated
     #[arg(long = "label", env = "SORTINGHAT_LABELS", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = label)]
     pub labels: Vec<(Label, Label)>,
     /// A file that holds the token to show to the coordinator; read again at every connection
@@ -88,10 +88,10 @@ pub struct ExecutorArgs {
     pub compute: ComputeArgs,
 }
 
-/// What computes.
+/// The device and the threads that compute.
 #[derive(Debug, Clone, Args)]
 pub struct ComputeArgs {
-    /// auto, cpu or cuda:N
+    /// The device that computes: auto, cpu or cuda:N
     #[arg(long, env = "SORTINGHAT_DEVICE", default_value = "auto")]
     pub device: DeviceRequest,
     /// CPU threads of one task [default: the machine's cores, divided by the slots]
@@ -109,7 +109,7 @@ impl RunArgs {
     /// The labels by name.
     ///
     /// # Errors
-    /// Why they cannot be had together, for people.
+    /// A message for people, if a name has two values or if there are too many labels.
     pub fn labels(&self) -> Result<BTreeMap<String, String>, String> {
         let labels: BTreeMap<String, String> =
             self.labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
@@ -117,7 +117,10 @@ impl RunArgs {
             return Err("--label gives a name two values: each name has one".to_owned());
         }
         if labels.len() > MAX_WORKER_LABELS {
-            return Err(format!("--label: {} labels are more than {MAX_WORKER_LABELS}", labels.len()));
+            return Err(format!(
+                "--label: a worker has at most {MAX_WORKER_LABELS} labels, {} were given",
+                labels.len()
+            ));
         }
         Ok(labels)
     }
@@ -186,12 +189,13 @@ fn fair_share(slots: NonZeroUsize) -> usize {
     (cores / slots).max(1)
 }
 
-/// The memory of each of `slots` tasks, in bytes. A quarter is left for what is not counted: libraries, files, everybody else.
+/// The memory of each of `slots` tasks, in bytes. A quarter of all memory is left for what the limit does not count: libraries,
+/// cached files and other processes.
 fn fair_memory(slots: NonZeroUsize) -> u64 {
     memory::limit_bytes().map_or(u64::MAX, |bytes| bytes / 4 * 3 / slots.get() as u64)
 }
 
-/// The user's folder of a kind: the variable's, else the usual one in the home folder.
+/// A folder of the user: the one that the environment variable names, or else the usual one in the home folder.
 fn user_folder(variable: &str, usual: &str) -> PathBuf {
     env::var_os(variable)
         .map(PathBuf::from)

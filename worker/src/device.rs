@@ -1,4 +1,4 @@
-//! Which device computes, in which precision, on how many threads, with which settings of the allocator and of libtorch's libraries.
+//! Chooses which device computes, on how many threads, and with which settings of the allocator and of libtorch's libraries.
 #![allow(unsafe_code, reason = "dlopen and mallopt; each block states why it is sound")]
 
 use std::env;
@@ -13,17 +13,18 @@ use tch::{Cuda, Device};
 
 use crate::aten;
 
-/// What libtorch's libraries read from the environment.
+/// Settings that libtorch's libraries read from the environment.
 const LIBRARY_SETTINGS: [(&str, &str); 2] = [
     // MKL: sums in the same order in every run, whichever thread is first.
     ("MKL_CBWR", "AUTO"),
-    // OpenMP: rounds for which a thread spins before it sleeps. Threads meet hundreds of times a step, and by default (300,000) they spin
-    // through the time slices of whatever else runs on a core. libgomp itself takes this number once it has more threads than cores.
+    // OpenMP: how many rounds a waiting thread spins before it sleeps. Threads wait for each other hundreds of times in a step. With the
+    // default of 300,000 rounds they spin through the time slices of other processes on the same core. libgomp itself uses 1000 rounds
+    // once it has more threads than cores.
     ("GOMP_SPINCOUNT", "1000"),
 ];
 
-/// Variables with which a process that computes should be started, since the libraries read them as they are loaded. What somebody
-/// has set already is left alone.
+/// The environment variables that a process that computes should be started with, because the libraries read them when they are
+/// loaded. A variable that is already set is left alone.
 pub fn library_settings() -> impl Iterator<Item = (&'static str, &'static str)> {
     LIBRARY_SETTINGS.into_iter().filter(|(name, _)| env::var_os(name).is_none())
 }
@@ -36,7 +37,7 @@ pub enum DeviceRequest {
     Auto,
     /// The CPU.
     Cpu,
-    /// That GPU or an error.
+    /// The GPU of this number; it is an error if it cannot be used.
     Cuda(usize),
 }
 
@@ -59,10 +60,10 @@ impl From<Precision> for proto::Precision {
     }
 }
 
-/// The device could not be had.
+/// The device cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
-    /// Not one of the three forms.
+    /// The text has none of the three forms.
     #[error("unknown device {0:?}; allowed are auto, cpu and cuda:N")]
     Unknown(String),
     /// A GPU was asked for by number and cannot be used.
@@ -101,12 +102,12 @@ impl fmt::Display for DeviceRequest {
     }
 }
 
-/// What was chosen.
+/// The device that was chosen, and how it computes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compute {
     /// Where tensors live.
     pub device: Device,
-    /// It has instructions for bf16; emulated, bf16 would be slower than f32.
+    /// Whether the device has instructions for bf16. Without them bf16 would be slower than f32.
     pub has_bf16: bool,
     /// Threads libtorch uses for one operation.
     pub threads: usize,
@@ -124,7 +125,8 @@ impl Compute {
         }
     }
 
-    /// What a network trains in. Left to us, bf16 is for GPUs: on a CPU, training in it is slower.
+    /// The precision to train in. Where the user leaves the choice open, bf16 is used on GPUs only: on a CPU it makes training
+    /// slower.
     #[must_use]
     pub fn training_precision(&self, asked: proto::Precision) -> Precision {
         match asked {
@@ -135,8 +137,8 @@ impl Compute {
     }
 }
 
-/// Chooses the device, loads CUDA if it is to be used, and sets libtorch's threads (default: one per core) and that it computes the same
-/// bits in every run.
+/// Chooses the device, loads CUDA if that is to be used, sets the number of libtorch's threads (default: one per core), and makes
+/// libtorch compute the same bits in every run.
 ///
 /// # Errors
 /// [`DeviceError::NoCuda`] when a GPU was asked for by number and is not there.
@@ -221,7 +223,7 @@ unsafe fn symbol<F: Copy>(library: *mut c_void, name: &CStr) -> Option<F> {
     (!address.is_null()).then(|| unsafe { std::mem::transmute_copy(&address) })
 }
 
-/// The linker drops libtorch_cuda because no symbol of it is named; without it CUDA stays unavailable for ever.
+/// Loads libtorch_cuda. The linker drops this library because nothing names a symbol of it, and without it CUDA is not available.
 fn load_libtorch_cuda() -> Result<(), String> {
     let path = libtorch_folder().join("libtorch_cuda.so");
     let name = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| "libtorch's path has a nul".to_owned())?;
@@ -250,9 +252,9 @@ fn libtorch_folder() -> PathBuf {
 
 /// Makes glibc keep freed memory instead of giving it back after every batch. Call it before the first thread.
 ///
-/// A training step takes and frees hundreds of megabytes; by default each large block is mapped and unmapped by the
-/// kernel, which zeroes its pages anew: half of the time of a step. With these settings every block comes from the one
-/// heap, which only grows. `examples/throughput.rs` measures it. Elsewhere than on glibc it does nothing.
+/// A training step allocates and frees hundreds of megabytes. By default the kernel maps and unmaps each large block and zeroes its
+/// pages anew, which takes half of the time of a step. With these settings every block comes from the one heap, which only grows.
+/// `examples/throughput.rs` measures the effect. With another C library this function does nothing.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     for (parameter, value) in [
@@ -271,7 +273,7 @@ pub fn keep_freed_memory() {
     }
 }
 
-/// Gives memory that was freed and kept back to the system, and to other users of the GPU. Takes up to a second.
+/// Returns freed memory that the process has kept to the system, and to other users of the GPU. This takes up to a second.
 pub fn give_memory_back(device: Device) {
     if device.is_cuda()
         && let Err(error) = aten::cuda_empty_cache()

@@ -7,8 +7,9 @@
 //! The rooms stand on floors, and imports go down only. From the ground to the top:
 //!
 //! 1. `aten`, `https`, `memory`, `out_of_memory`, [`randomness`]: what every other room may use and what itself uses none
-//! 2. [`device`], [`objects`], [`dataset`]: what computes, where bytes are kept, which photo has which class and side
-//! 3. [`config`], [`models`], [`task`]: the command line; the networks and their weights; what one task is and has at hand
+//! 2. [`device`], [`objects`]: what computes; where bytes are kept
+//! 3. [`config`], [`dataset`], [`models`], [`task`]: the command line; which photo has which class and side; the networks and their
+//!    weights; what one task is and has at hand
 //! 4. [`prediction`]: from batches of pixels to class probabilities, with test-time augmentation
 //! 5. [`evaluation`], [`training`]: what predictions say about a model; fastai's `fine_tune`
 //! 6. [`batches`], [`report`]: photos decoded ahead of the network; the page that tells an evaluation

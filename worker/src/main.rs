@@ -42,7 +42,7 @@ fn exit_code<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
     }
 }
 
-/// On one thread: the worker computes nothing.
+/// Runs the worker on one thread, which is enough: the worker computes nothing.
 fn run(args: &RunArgs) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -52,7 +52,7 @@ fn run(args: &RunArgs) -> Result<(), Box<dyn std::error::Error>> {
         tokio::spawn(async move {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             requested.cancel();
-            // Whoever asks twice does not want to wait. Executors die with this process.
+            // Whoever asks a second time does not want to wait. Executors die with this process.
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             std::process::exit(130);
         });

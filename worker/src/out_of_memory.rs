@@ -1,11 +1,12 @@
-//! How it shows that memory ran out: in a library's words, or in a counter of the kernel.
+//! Finds out whether memory ran out, from the message of a library or from a counter of the kernel.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// Whether an error says so: libtorch's of a GPU, of the host, or of oneDNN, or a status of cuBLAS or cuDNN.
+/// Whether an error message says that memory ran out. It may be libtorch's, about a GPU or the host, or come from oneDNN, cuBLAS or
+/// cuDNN.
 pub(crate) fn is_said_in(error: &str) -> bool {
     let error = error.to_lowercase();
     ["out of memory", "not enough memory", "can't allocate memory", "alloc_failed", "allocation_failed"]
@@ -13,14 +14,14 @@ pub(crate) fn is_said_in(error: &str) -> bool {
         .any(|sign| error.contains(sign))
 }
 
-/// Whether a process that printed this line before it died did so because an allocation had failed: C++'s, libtorch's or Rust's words.
+/// Whether this line, printed by a process before it died, is what C++, libtorch or Rust print when an allocation fails.
 pub(crate) fn is_last_word(line: &str) -> bool {
     let is_rusts = line.contains("memory allocation of ") && line.contains(" bytes failed");
     is_rusts || line.contains("std::bad_alloc") || line.contains("can't allocate memory")
 }
 
 /// How many processes the kernel has killed for want of memory, on this machine and again in the control groups of this
-/// process; 0 where it does not count. Only its growth tells something.
+/// process; 0 where it does not count. Only the growth of the number means something.
 pub(crate) fn kernel_kills() -> u64 {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     counters(&groups).into_iter().filter_map(|file| kills(&fs::read_to_string(file).ok()?)).sum()
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_words_of_each_allocator_are_understood_and_a_warning_is_not_taken_for_one() {
+    fn the_last_message_of_each_allocator_is_recognised_and_a_warning_is_not_taken_for_one() {
         for line in [
             "terminate called after throwing an instance of 'std::bad_alloc'",
             "memory allocation of 1073741824 bytes failed",

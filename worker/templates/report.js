@@ -1,5 +1,5 @@
 "use strict";
-// Every name and path is only ever put into the page as text.
+// Names and paths go into the page as text only, never as markup.
 (() => {
   const classes = JSON.parse(document.getElementById("class-names").textContent);
   const cards = [...document.querySelectorAll(".card")];
@@ -8,7 +8,7 @@
   const storageKey = "sortinghat.decisions:" + document.body.dataset.report;
   const decided = new Map();
 
-  // A browser may forbid storage for files; the decisions then live as long as the page.
+  // A browser may forbid storage to pages from files. Decisions then last as long as the page is open.
   const load = () => { try { return JSON.parse(localStorage.getItem(storageKey)) || []; } catch { return []; } };
   const store = () => { try { localStorage.setItem(storageKey, JSON.stringify([...decided])); } catch { /* see above */ } };
 
@@ -98,7 +98,7 @@
     next.scrollIntoView({ block: "nearest" });
   }
 
-  /** Cards in a row, so that up and down go to the neighbour above and below. */
+  /** How many cards a row has, so that the keys for up and down go to the card above and below. */
   function columns(card) {
     const row = [...card.parentElement.children].filter((other) => other.offsetTop === card.offsetTop);
     return Math.max(1, row.length);

@@ -1,4 +1,4 @@
-//! Ingest jobs over a temporary object store: what becomes of every file, and whether the dataset gives the photos back.
+//! Runs ingest jobs over a temporary object store: what becomes of every file, and whether the dataset gives the photos back.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test binary: what fails, fails the test")]
 
 #[allow(dead_code, reason = "shared with the tests of the other jobs, which use the rest")]
@@ -112,7 +112,7 @@ fn a_folder_for_each_class_becomes_a_stratified_dataset() {
 }
 
 #[test]
-fn train_and_valid_folders_are_kept_as_given_and_twins_across_them_are_told() {
+fn train_and_valid_folders_are_kept_as_given_and_near_duplicates_across_them_are_reported() {
     let bench = Bench::new();
     let side = |index: usize| if index.is_multiple_of(4) { "valid" } else { "train" };
     let mut files: Files = shapes(12)
@@ -259,7 +259,7 @@ fn a_set_of_which_over_half_fails_is_refused_unless_failures_are_allowed() {
 }
 
 #[test]
-fn formats_that_are_not_read_never_condemn_a_set() {
+fn files_in_formats_that_are_not_read_never_make_a_set_unusable() {
     let bench = Bench::new();
     let mut files = shapes(2);
     files.extend(

@@ -1,4 +1,4 @@
-//! The job kinds one after the other on real files and a real network, without a coordinator.
+//! Runs the job kinds one after the other on real files and a real network, without a coordinator.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test binary: what fails, fails the test")]
 
 mod shapes;
@@ -90,7 +90,7 @@ fn a_finetune_that_is_handed_back_again_and_again_ends_in_the_same_bits() {
         });
         match &ran.result {
             Err(JobError::HandedBack) => handed_back += 1,
-            // It was through before it heard.
+            // The training ended before it heard the command.
             Ok(_) => continue,
             other => panic!("{other:?}"),
         }
@@ -118,7 +118,7 @@ fn a_finetune_whose_process_dies_after_any_step_goes_on_from_the_last_reported_c
     let checkpoints = calm.checkpoints();
     let whole = weights(calm);
     assert!(checkpoints.len() > 4, "more than one an epoch: {}", checkpoints.len());
-    // Whatever was reported last before a death, all that follows of a run is a function of it.
+    // What follows in a run is a function of the last checkpoint that was reported before the process died.
     for checkpoint in checkpoints.into_iter().step_by(3) {
         let resumed = run(Some(checkpoint));
         assert!(resumed.notices().iter().any(|notice| notice.starts_with("resumed ")), "{:?}", resumed.notices());
@@ -127,7 +127,7 @@ fn a_finetune_whose_process_dies_after_any_step_goes_on_from_the_last_reported_c
 }
 
 #[test]
-fn after_a_death_for_want_of_memory_a_finetune_takes_smaller_pieces_and_its_model_knows() {
+fn after_a_process_died_because_memory_ran_out_a_finetune_takes_smaller_pieces_and_its_model_says_so() {
     let bench = Bench::new();
     let inputs =
         Inputs { dataset: Some(bench.dataset(10, Split::ValidPercent(20))), memory_failures: 1, ..Inputs::default() };
@@ -138,7 +138,7 @@ fn after_a_death_for_want_of_memory_a_finetune_takes_smaller_pieces_and_its_mode
 }
 
 #[test]
-fn a_checkpoint_of_another_run_is_told_and_not_used() {
+fn a_checkpoint_of_another_run_is_reported_and_not_used() {
     let bench = Bench::new();
     let dataset = Some(bench.dataset(10, Split::ValidPercent(20)));
     let run = |seed, checkpoint| {

@@ -20,7 +20,7 @@ use tch::{Device, Kind, Tensor};
 const SIZE: usize = 128;
 const BATCH: usize = 16;
 
-/// The bound is the process's.
+/// One test at a time: the bound on memory is the process's.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock()
@@ -136,7 +136,7 @@ fn where_not_even_two_photos_fit_it_ends_with_their_number_and_the_weights_are_u
     limit_host_memory(usize::MAX).unwrap();
     let start = tensors(trainer());
     let (mut trainer, mut told) = (trainer(), Told::default());
-    // The photos of the batch and the first feature maps of two.
+    // Enough for the photos of the batch and for the first feature maps of two of them.
     let pixels = BATCH * 3 * SIZE * SIZE * Kind::Double.elt_size_in_bytes();
     limit_host_memory(host_memory().current + 4 * pixels).unwrap();
     let error = trainer.run(&OnePhotoPerClass, &mut told).unwrap_err();

@@ -16,7 +16,7 @@ use process::{
 use sortinghat_proto::v1::{Assignment, SynchronizeRequest, attempt_event::Event, task_outcome::Outcome};
 use tempfile::TempDir;
 
-/// Long enough for a starved machine to renew it.
+/// A lease that even a starved machine renews in time.
 const LEASE: Duration = Duration::from_secs(15);
 
 struct Setup {
@@ -103,7 +103,7 @@ async fn a_cancelled_task_ends_and_its_executor_stays_warm() {
 }
 
 #[tokio::test]
-async fn a_task_whose_lease_went_to_somebody_else_is_stopped_without_a_report() {
+async fn a_task_whose_lease_another_worker_has_is_stopped_without_a_report() {
     let Setup { folder: _folder, mut coordinator, worker: _worker } = busy(LEASE).await;
     coordinator.take_leases_away();
     let until_free = |request: &SynchronizeRequest| {
@@ -239,7 +239,7 @@ async fn an_executor_does_not_outlive_its_worker() {
 }
 
 #[test]
-fn a_device_that_cannot_be_had_ends_the_worker_with_the_reason() {
+fn a_device_that_cannot_be_used_ends_the_worker_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = worker_command(folder.path());
     command.args(["--device", "cuda:99"]);

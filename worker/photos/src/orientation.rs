@@ -107,7 +107,7 @@ impl Orientation {
 mod tests {
     use super::*;
 
-    /// `a b c / d e f`, one letter a pixel.
+    /// `a b c / d e f`, one letter for each pixel.
     fn letters(width: u32, height: u32, text: &str) -> Pixels {
         Pixels { width, height, rgb: text.bytes().flat_map(|letter| [letter; 3]).collect() }
     }

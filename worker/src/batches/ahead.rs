@@ -1,11 +1,13 @@
+//! Makes items ahead of their use, on a thread of its own.
+
 use std::{
     sync::mpsc::{Receiver, sync_channel},
     thread::{self, JoinHandle},
 };
 
-/// Items that a thread makes ahead of their use, in order. At most `depth` wait, one is being made.
+/// Items that a thread makes ahead of their use, in order. At most `depth` items wait while one more is being made.
 ///
-/// Dropping it stops the thread after the item that it is making, and waits for that.
+/// Dropping this stops the thread after the item that it is making, and waits for that.
 #[derive(Debug)]
 pub struct Ahead<T> {
     items: Option<Receiver<T>>,
@@ -49,7 +51,7 @@ impl<T> Iterator for Ahead<T> {
 
 impl<T> Drop for Ahead<T> {
     fn drop(&mut self) {
-        // Without a receiver the next send fails, which ends the thread.
+        // Without a receiver the next send fails, and that ends the thread.
         self.items = None;
         if let Some(thread) = self.thread.take() {
             // A panic in an item that nobody asked for any more is of no interest.

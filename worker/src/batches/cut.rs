@@ -1,3 +1,5 @@
+//! Cuts the square that a network sees from a photo.
+
 use sortinghat_photos::{
     Photo,
     resize::{fastai_resize, random_resized, squeezed_center},
@@ -6,7 +8,7 @@ use sortinghat_proto::{Digest, TrainingCrop};
 
 use crate::prediction::batch::Crop;
 
-/// The square that a network sees of a photo: side in pixels, and how it is cut.
+/// The square that a network sees of a photo.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Square {
     /// Its side in pixels.

@@ -1,3 +1,5 @@
+//! Decoded photos by number, wherever they are stored, kept in memory while there is room.
+
 use std::{
     fmt,
     sync::{
@@ -14,13 +16,13 @@ use crate::task::JobError;
 /// Why a photo cannot be used.
 #[derive(Debug)]
 pub enum Unreadable {
-    /// Its file is no photo that can be decoded.
+    /// The photo's file cannot be decoded.
     Undecodable(DecodeError),
-    /// It could not be had at all: a store that fails, a full disk.
+    /// The photo could not be fetched: the object store fails, or a disk is full.
     Failed(JobError),
 }
 
-/// Photos by number, counted from 0, wherever they are stored.
+/// Photos by number, counted from 0.
 pub trait StoredPhotos: fmt::Debug + Send + Sync {
     /// How many there are.
     fn len(&self) -> usize;
@@ -30,14 +32,15 @@ pub trait StoredPhotos: fmt::Debug + Send + Sync {
         self.len() == 0
     }
 
-    /// Fetches and decodes one, at the size in which a dataset keeps it. May be called from several threads at once.
+    /// Fetches and decodes one photo, at the size in which a dataset keeps it. May be called from several threads at once.
     ///
     /// # Errors
     /// [`Unreadable`].
     fn photo(&self, index: usize) -> Result<Photo, Unreadable>;
 }
 
-/// Decodes stored photos on the process's decoding threads, and keeps decoded ones while there is room: every epoch needs them again.
+/// Decodes stored photos on the process's decoding threads, and keeps decoded photos while there is room, because every epoch needs
+/// them again.
 #[derive(Debug)]
 pub struct Gallery {
     photos: Box<dyn StoredPhotos>,
@@ -75,19 +78,19 @@ impl Gallery {
         let bytes = photo.pixels.len();
         let taken = self.room.try_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(bytes));
         if taken.is_ok() && self.kept[index].set(photo.clone()).is_err() {
-            // Another thread was faster and holds its own copy.
+            // Another thread has decoded the same photo meanwhile, and its copy is kept.
             self.room.fetch_add(bytes, Ordering::Relaxed);
         }
         Ok(photo)
     }
 
-    /// `make` of every index, in order, on all threads.
+    /// Calls `make` with every index, on all threads; returns the results in the order of the indices.
     pub(super) fn map<T: Send>(&self, indices: &[usize], make: impl Fn(usize) -> T + Sync) -> Vec<T> {
         indices.par_iter().map(|&index| make(index)).collect()
     }
 }
 
-/// Photos of a gallery can be looked at in another order, or only some of them.
+/// A gallery is a source of photos itself, so that a [`Selection`](super::Selection) can show some of them, in another order.
 impl StoredPhotos for Arc<Gallery> {
     fn len(&self) -> usize {
         Gallery::len(self)

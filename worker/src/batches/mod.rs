@@ -1,6 +1,6 @@
-//! From stored photos to batches of pixels, decoded ahead of the network on threads of their own, in bounded memory.
+//! Makes batches of pixels from stored photos. Photos are decoded ahead of the network, on threads of their own, in bounded memory.
 //!
-//! What comes out depends on the photos and on what was asked for, never on threads or timing.
+//! A batch depends on the photos and on what was asked for, never on threads or timing.
 
 mod ahead;
 mod cut;

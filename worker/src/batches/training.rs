@@ -1,3 +1,5 @@
+//! The photos of a training run, batch by batch.
+
 use std::{fmt, sync::Arc};
 
 use parking_lot::Mutex;
@@ -14,7 +16,7 @@ use crate::{
     training::source::{BatchPlan, BatchStream, PhotoSource, Set, SourceError},
 };
 
-/// Batches that are ready and wait, beside the one that is used and the one that is being decoded.
+/// How many decoded batches wait, beside the one in use and the one that is being decoded.
 const DEPTH: usize = 2;
 
 /// Called with the set, the number of the batch that is about to be used, and how many the plan has; an error ends the run.
@@ -28,7 +30,7 @@ pub struct TrainingPhotos<'a> {
     train: Vec<usize>,
     valid: Vec<usize>,
     on_batch: Box<OnBatch<'a>>,
-    /// Why the last batch failed, in full; the trainer only passes a text on.
+    /// Why the last batch failed. The trainer passes on only a text.
     failure: Mutex<Option<JobError>>,
 }
 
@@ -46,7 +48,7 @@ impl<'a> TrainingPhotos<'a> {
     /// photos in the order of the trainer's examples. `on_batch` is called on the trainer's thread before each batch.
     ///
     /// # Panics
-    /// When there is not one digest a photo.
+    /// When there is not one digest for each photo.
     pub fn new(
         gallery: Arc<Gallery>,
         square: Square,
@@ -54,7 +56,7 @@ impl<'a> TrainingPhotos<'a> {
         (train, valid): (Vec<usize>, Vec<usize>),
         on_batch: impl Fn(Set, usize, usize) -> Result<(), JobError> + 'a,
     ) -> Self {
-        assert_eq!(gallery.len(), digests.len(), "one digest a photo");
+        assert_eq!(gallery.len(), digests.len(), "one digest for each photo");
         let (digests, on_batch) = (digests.into(), Box::new(on_batch));
         Self { gallery, square, digests, train, valid, on_batch, failure: Mutex::default() }
     }
@@ -101,7 +103,7 @@ fn batch(
     for (square, &number) in squares.into_iter().zip(numbers) {
         pixels.extend(square.map_err(|unreadable| match unreadable {
             Unreadable::Failed(error) => error,
-            // Ingest has decoded it before.
+            // Ingest has written this picture, so it should decode.
             Unreadable::Undecodable(error) => {
                 let digest = &digests[number];
                 JobError::Internal(format!("the dataset's picture of photo {digest} does not decode: {error}"))

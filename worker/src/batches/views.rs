@@ -1,3 +1,5 @@
+//! The views of photos that a prediction needs: the plain one, and one for each pass of test-time augmentation.
+
 use std::sync::Arc;
 
 use sortinghat_proto::Digest;
@@ -12,15 +14,15 @@ use crate::{
     task::JobError,
 };
 
-/// Photos predicted at a time, where memory allows.
+/// The most photos that are predicted at a time.
 const MAX_PHOTOS: usize = 64;
-/// Bytes of pixels of all views of a batch; with those that wait, four times as much is in memory.
+/// The most bytes that the pixels of all views of a batch may have. With the batches that wait, four times as much is in memory.
 const MAX_BYTES: usize = 96 << 20;
 
 /// How photos are to be seen.
 #[derive(Debug, Clone)]
 pub struct ViewPlan {
-    /// What is seen of each.
+    /// What is seen of each photo.
     pub square: Square,
     /// The crops of the augmented passes; none without test-time augmentation.
     pub passes: Vec<Crop>,
@@ -29,13 +31,13 @@ pub struct ViewPlan {
 /// Some consecutive photos, each seen plainly and by every augmented pass.
 #[derive(Debug)]
 pub struct Views {
-    /// What became of each photo in order: it is in the batches below, or why not.
+    /// For each photo, in order: that it is in the batches below, or why it is not.
     pub outcomes: Vec<Result<(), String>>,
     /// Digests of the photos that could be decoded, in order.
     pub digests: Vec<Digest>,
-    /// The centre crops of those.
+    /// The centre crops of these photos.
     pub plain: PixelBatch,
-    /// The crops of each pass of those.
+    /// The crops of these photos for each augmented pass.
     pub augmented: Vec<PixelBatch>,
 }
 
@@ -49,7 +51,7 @@ impl ViewPlan {
 
 /// The views of all photos of a gallery in order, decoded ahead; every photo is decoded once for all its views.
 ///
-/// An item is an error where a photo could not be had; one that cannot be decoded is an outcome.
+/// An item is an error if a photo could not be fetched. That a photo cannot be decoded is one of the item's outcomes.
 pub fn views(
     gallery: Arc<Gallery>,
     digests: Vec<Digest>,

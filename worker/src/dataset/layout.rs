@@ -1,4 +1,4 @@
-//! From the paths of an upload to class names: a folder for each class, or `train/` and `valid/` with class folders inside.
+//! Reads class names from the paths of an upload: a folder for each class, or `train/` and `valid/` with class folders inside.
 
 use super::split::Side;
 

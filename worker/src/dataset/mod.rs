@@ -1,4 +1,5 @@
-//! Datasets: which file is which photo of which class, who trains and who validates, and the Parquet shards. Knows no tensor.
+//! Datasets: which file is which photo of which class, who trains and who validates, and the Parquet shards. This room knows no
+//! tensor.
 
 pub mod intake;
 pub mod layout;

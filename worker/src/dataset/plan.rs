@@ -1,4 +1,4 @@
-//! From the photos that were taken in to the place of each: its class, its group of near-duplicates, its side or fold.
+//! Plans where each photo that was taken in goes: its class, its group of near-duplicates, its side or fold.
 
 use std::collections::BTreeMap;
 
@@ -33,8 +33,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Groups near-duplicates and places them as `split` asks; folders named train and valid decide for themselves. `grouped` is told
-    /// how far the grouping is, as in [`Grouping::of`].
+    /// Groups near-duplicates and places them as `split` asks; folders named train and valid decide for themselves. `grouped` is
+    /// called with the progress of the grouping, as in [`Grouping::of`].
     ///
     /// # Errors
     /// [`SplitError`], where a class is too small or the split makes no sense.

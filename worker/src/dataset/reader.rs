@@ -1,4 +1,4 @@
-//! Reading shards: all records at once, pictures one by one, from any number of threads.
+//! Reads shards: all records at once, pictures one by one, from any number of threads.
 
 use std::{
     fs::File,

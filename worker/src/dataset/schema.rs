@@ -64,7 +64,7 @@ pub enum ShardError {
         /// The column's name.
         column: &'static str,
     },
-    /// A value means nothing.
+    /// A value is not one that its column may have.
     #[error("row {row} of the shard has an invalid {column}")]
     Value {
         /// The column's name.
@@ -73,7 +73,7 @@ pub enum ShardError {
         row: usize,
     },
     /// The row does not exist.
-    #[error("the dataset has {rows} photos, there is no number {row}")]
+    #[error("the dataset has {rows} photos; there is none with number {row}")]
     NoSuchRow {
         /// The row that was asked for, from 0.
         row: usize,

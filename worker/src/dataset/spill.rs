@@ -1,4 +1,4 @@
-//! Pictures that wait, on disk, until the split is known and they can go into shards.
+//! Keeps pictures on disk until the split is known and they can go into shards.
 
 use std::{
     fs::File,
@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::FileExt as _,
 };
 
-/// A nameless temporary file; it is gone when the process is.
+/// A temporary file without a name; the system deletes it when the process ends.
 #[derive(Debug)]
 pub struct Spill {
     file: File,
@@ -15,7 +15,7 @@ pub struct Spill {
 }
 
 impl Spill {
-    /// An empty one, in the system's folder for temporary files.
+    /// An empty file, in the system's folder for temporary files.
     ///
     /// # Errors
     /// Whatever the file system reports.

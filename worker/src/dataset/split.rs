@@ -1,4 +1,5 @@
-//! Who trains and who validates: stratified by class, near-duplicates on one side, a pure function of seed and digests.
+//! Decides which photos train and which validate. The split is stratified by class, keeps near-duplicates on one side, and is a pure
+//! function of the seed and the digests.
 //!
 //! The order in which images arrive changes nothing: groups are ordered by a hash of the seed and of their smallest digest.
 
@@ -31,14 +32,14 @@ pub enum Side {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SplitError {
     /// A class needs one image on each side.
-    #[error("class {class} has {images} of the two images it needs at least")]
+    #[error("class number {class} has {images} images, but it needs at least two")]
     ClassTooSmall {
         /// Index of the class.
         class: usize,
         /// How many images it has.
         images: usize,
     },
-    /// Neither nothing nor everything can be held out.
+    /// It is not possible to hold out nothing or everything.
     #[error("the part held out must lie between 0 and 1, both excluded")]
     FractionOutOfRange,
     /// Fewer than two folds are no cross-validation.
@@ -58,7 +59,7 @@ pub struct Placement<T> {
 /// Holds out `floor(fraction * n)` images of each class, at least one and never all of them.
 ///
 /// Groups are never divided, except where a class has only one. A group that is larger than what is still to be held out
-/// trains, so a class of few, large groups may hold out less than asked; and more, if its smallest group is larger.
+/// trains. So a class of few, large groups may hold out less than asked, or more if even its smallest group is larger.
 ///
 /// # Errors
 /// [`SplitError::ClassTooSmall`] for a class below `classes` with fewer than two images, [`SplitError::FractionOutOfRange`].

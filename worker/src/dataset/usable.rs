@@ -1,4 +1,4 @@
-//! Whether what was taken in can be learned from.
+//! Decides whether a model can learn from the photos that were taken in.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use super::{
     split::Side,
 };
 
-/// Refuses a set of which more than half could not be decoded, unless failures are allowed: the checker is more likely wrong
-/// than the photos. Unsupported formats do not count. Then refuses a set without two classes of at least two photos, with
-/// the counts; with given sides, each class needs a photo on both.
+/// Refuses a set of which more than half could not be decoded, unless failures are allowed: the decoder is then more likely at fault
+/// than the photos. Files in unsupported formats do not count. Also refuses a set without two classes of at least two photos, and
+/// states the counts. If the upload states the sides, each class needs a photo on both.
 ///
 /// # Errors
 /// A [`Refusal`] with [`ErrorCode::UnusableData`].

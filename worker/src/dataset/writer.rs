@@ -1,4 +1,4 @@
-//! Writing photos into Parquet shards of bounded size.
+//! Writes photos into Parquet shards of bounded size.
 
 use std::sync::Arc;
 

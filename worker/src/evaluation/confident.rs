@@ -1,6 +1,6 @@
 //! Confident learning: which labels are probably wrong (Northcutt, Jiang, Chuang 2021), number for number as cleanlab 2.9.
 //!
-//! It needs out-of-sample probabilities: of photos that the model has not learned from.
+//! It needs out-of-sample probabilities, which are those of photos that the model has not learned from.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +35,8 @@ pub struct Doubt {
     pub self_confidence: f64,
     /// `(P_label - the largest other P + 1) / 2`, 0 to 1; below a half, another class is more probable.
     pub normalized_margin: f64,
-    /// It is also among the least self-confident ones of its label ("prune by class"), not only by the rate of noise.
+    /// Whether the photo is doubted by both methods: it is among the least self-confident photos of its label ("prune by class"), not
+    /// only among those that "prune by noise rate" finds.
     pub by_class: bool,
 }
 
@@ -43,10 +44,10 @@ impl<'a> Evidence<'a> {
     /// `labels` of photos and their out-of-sample probabilities of `classes` classes, row by row.
     ///
     /// # Panics
-    /// When there is not one row a label.
+    /// When there is not one row for each label.
     #[must_use]
     pub fn new(labels: &'a [usize], rows: &'a Probabilities, classes: usize) -> Self {
-        assert_eq!(labels.len(), rows.len(), "one row a photo");
+        assert_eq!(labels.len(), rows.len(), "one row for each photo");
         Self { labels, rows, classes }
     }
 
@@ -63,7 +64,7 @@ impl<'a> Evidence<'a> {
         photos
     }
 
-    /// The mean probability of each class over the photos with its label; `None` without such photos: it is never reached.
+    /// The mean probability of each class over the photos with its label; `None` if there are none, and then no photo passes it.
     #[must_use]
     pub fn thresholds(&self) -> Vec<Option<f64>> {
         let mean = |(class, photos): (usize, &Vec<usize>)| {
@@ -73,8 +74,9 @@ impl<'a> Evidence<'a> {
         self.by_label().iter().enumerate().map(mean).collect()
     }
 
-    /// The confident joint as counted. A photo counts for the class whose threshold it passes; if several, for its most
-    /// probable class, even one that it does not pass; if none, nowhere. The diagonal is at least 1.
+    /// The confident joint as counted. A photo counts for the class whose threshold it passes; if it passes several, for
+    /// its most probable class, even if it does not pass the threshold of that class; if it passes none, for no class. The diagonal is
+    /// at least 1.
     #[must_use]
     pub fn counted(&self) -> Counts {
         let thresholds = self.thresholds();
@@ -112,7 +114,7 @@ impl<'a> Evidence<'a> {
         let counts = self.calibrated();
         let mut doubts = Vec::new();
         for (label, photos) in self.by_label().into_iter().enumerate() {
-            // Of a single photo nothing can be told.
+            // A single photo of a label says nothing.
             if photos.len() < 2 {
                 continue;
             }
@@ -179,7 +181,7 @@ fn round_to_total(row: &[(usize, f64)]) -> BTreeMap<usize, u64> {
     rounded.into_iter().filter(|(_, value)| *value > 0.0).map(|(class, value)| (class, value as u64)).collect()
 }
 
-/// The counts of one label with at least one photo that is right; the others give way evenly.
+/// The counts of one label, with at least one photo counted as right; the other counts are reduced evenly.
 fn keep_one(counts: &BTreeMap<usize, u64>, label: usize) -> BTreeMap<usize, u64> {
     if counts.contains_key(&label) {
         return counts.clone();

@@ -1,3 +1,5 @@
+//! The accuracy after a person has decided about some photos.
+
 use std::collections::{HashMap, HashSet};
 
 use sortinghat_proto::Digest;
@@ -9,13 +11,13 @@ use crate::prediction::probabilities::Probabilities;
 /// A decisions file that cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableDecisions {
-    /// It decides twice about one photo.
+    /// The file decides twice about one photo.
     #[error("the decisions name photo {digest} twice: keep one of the two")]
     Twice {
         /// The photo.
         digest: Digest,
     },
-    /// It relabels to a class that the model does not have.
+    /// The file relabels a photo to a class that the model does not have.
     #[error(
         "the decisions relabel photo {digest} to {class:?}, which is no class of the model; its classes are {known}"
     )]
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_excluded_leaves_and_what_is_relabelled_counts_with_its_new_label() {
+    fn an_excluded_photo_is_left_out_and_a_relabelled_one_counts_with_its_new_label() {
         let verdicts = vec![(1, relabel("dog")), (2, Verdict::Exclude), (0, Verdict::Keep), (9, Verdict::Exclude)];
         let cleaned = cleaned(verdicts).expect("valid");
         assert_eq!((cleaned.score.photos, cleaned.score.correct), (4, 3));

@@ -1,3 +1,5 @@
+//! Measures predictions against the labels of photos.
+
 use std::collections::BTreeMap;
 
 use sortinghat_proto::limits::{MAX_MATRIX_CLASSES, MAX_REVIEWED_PHOTOS};
@@ -8,7 +10,7 @@ use super::confident::{Doubt, Evidence};
 use crate::prediction::metrics::{argmax, mcnemar_exact};
 use crate::prediction::probabilities::Probabilities;
 
-/// Rightly predicted photos that are listed, the least sure ones, so that a review need not look at errors alone.
+/// How many rightly predicted photos are listed, those of which the model is least sure, so that a review looks not at errors alone.
 pub const MAX_REVIEWED_RIGHT: usize = 24;
 
 /// A labelled photo that was predicted.
@@ -53,7 +55,7 @@ impl Prediction {
 /// Measures `plain`, and `augmented` where there is one, against the labels of `subjects`, row by row.
 ///
 /// # Panics
-/// When there is not one row a subject, or a label is no class.
+/// When there is not one row for each subject, or a label is no class.
 pub fn measure(
     classes: Vec<String>,
     subjects: &[Subject],
@@ -105,7 +107,7 @@ pub fn label_doubts(classes: usize, subjects: &[Subject], rows: &Probabilities) 
 
 /// The prediction of every subject.
 pub(super) fn read_all(subjects: &[Subject], rows: &Probabilities) -> Vec<Prediction> {
-    assert_eq!(subjects.len(), rows.len(), "one row a photo");
+    assert_eq!(subjects.len(), rows.len(), "one row for each photo");
     subjects.iter().zip(rows.iter()).map(|(subject, row)| Prediction::read(row, subject.label)).collect()
 }
 
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_doubted_label_is_told_with_what_it_looks_like() {
+    fn a_doubted_label_is_listed_with_the_class_that_the_photo_looks_like() {
         let rows = [[0.9, 0.1], [0.95, 0.05], [0.02, 0.98], [0.1, 0.9], [0.03, 0.97], [0.05, 0.95]].concat();
         let doubts = label_doubts(2, &subjects(&[0, 0, 0, 1, 1, 1]), &Probabilities::new(rows, 2));
         assert_eq!(doubts.len(), 1);
@@ -298,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_measured_is_no_number_that_divides_by_nothing() {
+    fn findings_without_a_photo_are_zeros_and_not_nan() {
         let findings = measure(classes(), &[], &Probabilities::default(), None);
         assert_eq!((findings.plain.accuracy(), findings.plain.loss), (0.0, 0.0));
     }

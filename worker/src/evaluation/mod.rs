@@ -1,5 +1,5 @@
 //! What predictions say about a model: accuracy with its uncertainty, by class, by pair, by photo, and after a person's
-//! decisions. Pure: no tensor, no file.
+//! decisions. This room is pure: it touches no tensor and no file.
 
 pub mod confident;
 mod decisions;

@@ -1,3 +1,5 @@
+//! Sentences about an evaluation, for reports and lists.
+
 use sortinghat_proto::manifest::{Findings, Interval, PairedTest, Score};
 use sortinghat_proto::words::{count, counted, percent};
 use sortinghat_proto::{Tta, TtaRecipe};
@@ -22,17 +24,21 @@ pub fn comparison_sentence(test: &PairedTest) -> String {
     }
     let photos = |number: u64| counted(number, "photo", "photos");
     let verdict = if p_value >= 0.05 {
-        "that could well be chance"
+        "this may well be chance"
     } else if won > lost {
-        "hardly chance: it helps"
+        "this is hardly chance, so it helps"
     } else {
-        "hardly chance: it hurts"
+        "this is hardly chance, so it hurts"
     };
     let p = if p_value < 0.0001 { "p < 0.0001".to_owned() } else { format!("p = {p_value:.4}") };
-    format!("Test-time augmentation wins {} and loses {}: {verdict} (exact McNemar {p}).", photos(won), photos(lost))
+    format!(
+        "Test-time augmentation puts {} right and {} wrong: {verdict} (exact McNemar {p}).",
+        photos(won),
+        photos(lost)
+    )
 }
 
-/// How an augmentation is called in messages.
+/// The name of an augmentation in messages.
 pub fn tta_name(tta: &Tta) -> String {
     let recipe = match tta.recipe {
         TtaRecipe::Fastai2 => "fastai 2",
@@ -75,10 +81,10 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_called_real_only_when_chance_hardly_makes_it() {
+    fn a_difference_is_called_real_only_if_chance_hardly_explains_it() {
         let sentence =
             |only_first, only_second, p_value| comparison_sentence(&PairedTest { only_first, only_second, p_value });
-        assert!(sentence(1, 2, 1.0).contains("wins 2 photos and loses 1 photo: that could well be chance"));
+        assert!(sentence(1, 2, 1.0).contains("puts 2 photos right and 1 photo wrong: this may well be chance"));
         assert!(sentence(0, 8, 0.0078).contains("it helps (exact McNemar p = 0.0078)"));
         assert!(sentence(30, 2, 1e-7).contains("it hurts (exact McNemar p < 0.0001)"));
         assert!(sentence(0, 0, 1.0).contains("changes no photo"));

@@ -35,7 +35,7 @@ use crate::device;
 
 /// How long a process whose socket is closed may take to end by itself, and a killed one to be gone.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the last lines of a process that is gone are waited for; a grandchild may hold the pipe open.
+/// How long to wait for the last lines of a process that is gone; a grandchild may hold the pipe open.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_millis(500);
 
 type Socket = Framed<UnixStream, LengthDelimitedCodec>;
@@ -54,7 +54,7 @@ pub(crate) struct ExecutorProgram {
 pub(super) enum Output {
     Report(Report),
     Line(String),
-    /// The socket is closed or unreadable; with the reason if it is the latter.
+    /// The socket is closed, or a message on it is unreadable; the text is the reason in the latter case.
     Closed(Option<String>),
 }
 
@@ -65,7 +65,7 @@ pub(super) struct End {
     pub(super) cause: String,
     /// Lines that were not read before.
     pub(super) last_lines: Vec<String>,
-    /// It was killed by SIGKILL, which is also what the kernel uses when memory runs out.
+    /// Whether SIGKILL ended it, which the kernel also sends when memory runs out.
     pub(super) was_killed: bool,
 }
 
@@ -109,7 +109,7 @@ impl Executor {
         self.commands.send(ExecutorCommand { command: Some(command) }.encode_to_vec().into()).await
     }
 
-    /// The next thing that comes out; after [`Output::Closed`] nothing does, but lines. Safe to drop and call again.
+    /// The next output. After [`Output::Closed`] only lines follow. The future may be dropped, and the call repeated.
     pub(super) async fn next(&mut self) -> Output {
         tokio::select! {
             Some(line) = self.lines.recv() => Output::Line(line),
@@ -121,12 +121,12 @@ impl Executor {
         }
     }
 
-    /// Lines that it has printed until now, and that were not read before.
+    /// The lines that the process has printed until now and that were not read before.
     pub(super) async fn printed(&mut self) -> Vec<String> {
         let mut printed = Vec::new();
         loop {
             let known = printed.len();
-            // The reader of the pipe gets its turn, with what the kernel has.
+            // Lets the task that reads the pipe run, so that it forwards what the kernel has buffered.
             for _ in 0..2 {
                 tokio::task::yield_now().await;
                 while let Ok(line) = self.lines.try_recv() {
@@ -150,7 +150,7 @@ impl Executor {
 
     /// Kills the process and waits until it is gone.
     pub(super) async fn kill(mut self) -> End {
-        // It fails only if the process is gone already.
+        // This fails only if the process is gone already.
         let _ = self.process.start_kill();
         match tokio::time::timeout(END_TIMEOUT, self.process.wait()).await {
             Ok(status) => self.ended(status).await,
@@ -168,7 +168,7 @@ impl Executor {
                 last_lines.push(line);
             }
         });
-        // What has arrived by then is enough.
+        // After a timeout, the lines that have arrived by then are enough.
         let _ = drained.await;
         let was_killed = status.as_ref().is_ok_and(|status| status.signal() == Some(libc::SIGKILL));
         let cause = status.map_or_else(|error| format!("ended in an unknown way ({error})"), describe);
@@ -176,7 +176,7 @@ impl Executor {
     }
 }
 
-/// Sends each message of the executor on, and at last the end: `None`, or a reason if it is not simply closed.
+/// Forwards each message of the executor, and at last the end: `None` if the socket was closed, else the reason.
 async fn forward_reports(mut frames: SplitStream<Socket>, reports: mpsc::Sender<Result<Report, Option<String>>>) {
     let end = loop {
         let report = match frames.next().await {
@@ -195,7 +195,7 @@ async fn forward_reports(mut frames: SplitStream<Socket>, reports: mpsc::Sender<
             return;
         }
     };
-    // Nobody listening is as good as sent.
+    // If nobody listens any more, nobody needs the message.
     let _ = reports.send(Err(end)).await;
 }
 

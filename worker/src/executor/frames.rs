@@ -1,4 +1,4 @@
-//! Messages on a byte stream: a length of four bytes, most significant first, and an encoded message.
+//! Exchanges messages on a byte stream: a length of four bytes, most significant first, and an encoded message.
 
 use std::io::{self, Read, Write};
 
@@ -12,7 +12,7 @@ pub enum FrameError {
     /// The socket failed, or a message is longer than allowed.
     #[error("failed to exchange a message with the other process: {0}")]
     Io(#[from] io::Error),
-    /// The bytes are no such message.
+    /// The bytes are not the expected message.
     #[error("the other process sent an unreadable message: {0}")]
     Malformed(#[from] prost::DecodeError),
 }

@@ -1,4 +1,4 @@
-//! What an executor prints: lines, bounded, with the last ones kept for the report of its death.
+//! Reads the lines that an executor prints. They are bounded, and the last ones are kept to explain why the executor died.
 
 use std::collections::VecDeque;
 
@@ -10,10 +10,10 @@ use tokio::{
 
 use crate::out_of_memory;
 
-/// Lines that the report of a death quotes.
+/// How many lines the report of a death quotes.
 const TAIL_LINES: usize = 12;
 
-/// Sends each line of `stream` on, shortened to what is kept, until it ends.
+/// Forwards each line of `stream`, cut to the longest text that is kept, until the stream ends.
 pub(super) async fn forward_lines(mut stream: impl AsyncRead + Unpin, lines: mpsc::Sender<String>) {
     let mut buffer = vec![0; 8192];
     let mut line = Vec::new();
@@ -30,7 +30,7 @@ pub(super) async fn forward_lines(mut stream: impl AsyncRead + Unpin, lines: mps
         }
     }
     if !line.is_empty() {
-        // Nobody listening is as good as sent.
+        // If nobody listens any more, nobody needs the line.
         let _ = lines.send(text_of(&mut line)).await;
     }
 }
@@ -61,11 +61,11 @@ impl Tail {
     }
 
     /// Whether one of the lines says that an allocation failed.
-    pub(super) fn ends_for_want_of_memory(&self) -> bool {
+    pub(super) fn says_that_memory_ran_out(&self) -> bool {
         self.0.iter().any(|line| out_of_memory::is_last_word(line))
     }
 
-    /// `cause`, and what was printed before.
+    /// `cause`, followed by the last lines.
     pub(super) fn explain(&self, cause: &str) -> String {
         if self.0.is_empty() {
             return cause.to_owned();

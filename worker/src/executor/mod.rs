@@ -1,7 +1,7 @@
 //! The executor process, which computes, and its supervisor in the worker, which survives it.
 //!
-//! The two talk over a socket pair that the executor inherits as its standard input (libtorch prints on standard output):
-//! length-delimited [`sortinghat_proto::executor::v1`] messages. The executor ends when the socket closes.
+//! The two exchange length-delimited [`sortinghat_proto::executor::v1`] messages over a socket pair. The executor inherits its end as
+//! standard input, because libtorch prints on standard output. The executor ends when the socket closes.
 
 mod child;
 mod frames;
@@ -9,6 +9,7 @@ mod log;
 mod process;
 mod supervisor;
 
+pub(crate) use child::ExecutorProgram;
 pub use frames::FrameError;
 pub use process::{ExecutorError, run};
-pub(crate) use supervisor::{ExecutorProgram, SlotCommand, SlotReport, Supervisor};
+pub(crate) use supervisor::{SlotCommand, SlotReport, Supervisor};

@@ -1,4 +1,4 @@
-//! The four job kinds, one file each, and the one place that knows which file runs which kind.
+//! The job kinds, one module each, and the registry: the one place that knows which module runs which kind.
 //!
 //! A kind is a function of its validated spec and a [`JobContext`], run on the executor's main thread. It reads and writes
 //! objects, reports progress, and returns the manifest of what it made. It holds no state of its own between tasks except

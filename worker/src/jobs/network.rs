@@ -1,4 +1,4 @@
-//! Networks as jobs load them: by their manifest, and what goes wrong while loading.
+//! Loads networks for jobs by their manifest, and says what goes wrong while loading.
 
 use std::io::Read as _;
 
@@ -37,7 +37,7 @@ pub(super) fn whole(context: &JobContext, object: &ObjectRef) -> Result<Vec<u8>,
     Ok(bytes)
 }
 
-/// A network that cannot be built: for want of memory, or because of what `field` names.
+/// The error of a network that cannot be built, because memory ran out or because of what `field` names.
 pub(super) fn model_error(doing: &str, error: &ModelError, field: &str, code: ErrorCode) -> JobError {
     match error {
         ModelError::Tch(error) => JobError::torch(doing, error),
@@ -46,7 +46,7 @@ pub(super) fn model_error(doing: &str, error: &ModelError, field: &str, code: Er
     }
 }
 
-/// Weights that cannot be used.
+/// The error of weights that cannot be used.
 pub(super) fn weights_error(doing: &str, error: &WeightsError, field: &str, code: ErrorCode) -> JobError {
     match error {
         WeightsError::Tch { source, .. } => JobError::torch(doing, source),
@@ -64,7 +64,7 @@ pub(super) fn derivative_short_side(context: &JobContext, model: &ModelManifest)
     }
 }
 
-/// Whether the object is not there in one piece, which no second try changes.
+/// Whether the object is missing or damaged, which a second try would not change.
 pub(super) fn is_lost(error: &ObjectError) -> bool {
     matches!(error, ObjectError::Missing { .. } | ObjectError::Corrupt { .. })
 }

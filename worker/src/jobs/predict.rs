@@ -1,4 +1,4 @@
-//! The one way in which jobs ask a network about photos: evaluate, its report and classify all take it.
+//! The one way in which jobs ask a network about photos: evaluate and classify share it.
 
 use std::sync::Arc;
 
@@ -17,21 +17,21 @@ use crate::{
     task::{JobContext, JobError},
 };
 
-/// What is asked.
+/// What a job asks.
 pub(super) struct Question<'a> {
     pub(super) network: &'a Classifier,
     pub(super) photos: Arc<Gallery>,
-    /// One a photo.
+    /// The digest of each photo.
     pub(super) digests: Vec<Digest>,
     pub(super) tta: Option<Tta>,
     pub(super) seed: u64,
-    /// As it was asked for.
+    /// The precision that the user asked for.
     pub(super) precision: Precision,
 }
 
 /// What the network says of some consecutive photos.
 pub(super) struct Answers {
-    /// What became of each photo in order: it has a row below, or why not.
+    /// For each photo, in order: that it has a row below, or why it has none.
     pub(super) outcomes: Vec<Result<(), String>>,
     /// Rows of the photos that could be decoded, in order.
     pub(super) plain: Probabilities,
@@ -59,7 +59,7 @@ pub(super) fn predict(
         let views = views?;
         done += views.outcomes.len() as u64;
         each(answer(&predictor, tta, views, || {
-            // A pass may take long on a slow machine, and is a sign of life.
+            // A pass may take long on a slow machine, so each one reports that the job is alive.
             context.progress("predict", done, total, "photos");
             context.check_cancelled()
         })?)?;
@@ -91,7 +91,7 @@ fn answer(
 
 type Ask<'a> = dyn Fn(&PixelBatch, &[Digest]) -> Result<Probabilities, PredictError> + 'a;
 
-/// Asks about a batch; where memory runs out, about its halves, down to a single photo.
+/// Asks about a batch. If memory runs out, asks about its halves, down to a single photo.
 fn halving(batch: &PixelBatch, digests: &[Digest], ask: &Ask<'_>) -> Result<Probabilities, JobError> {
     let error = match ask(batch, digests) {
         Ok(rows) => return Ok(rows),

@@ -1,4 +1,4 @@
-//! What is needed beside its weights to build a network.
+//! What is needed besides the weights to build a network.
 
 use sortinghat_proto::{Backbone, TrainingCrop};
 
@@ -26,14 +26,14 @@ pub struct ModelConfig {
 /// A model's description makes no sense.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum BundleError {
-    /// A classifier needs at least two.
-    #[error("model has {count} classes, needed are at least two")]
+    /// A classifier needs at least two classes.
+    #[error("the model has {count} classes, but at least two are needed")]
     TooFewClasses {
         /// How many it has.
         count: usize,
     },
-    /// The class list is the meaning of the outputs.
-    #[error("model's class names are not sorted and distinct: {first:?} stands before {second:?}")]
+    /// The class names are not in order. The position of a name says which output belongs to the class.
+    #[error("the model's class names are not sorted and distinct: {first:?} stands before {second:?}")]
     Unsorted {
         /// The earlier one.
         first: String,
@@ -41,7 +41,7 @@ pub enum BundleError {
         second: String,
     },
     /// A number outside its range.
-    #[error("model's {field} is out of range: {found}")]
+    #[error("the model's {field} is out of range: {found}")]
     OutOfRange {
         /// Which.
         field: &'static str,

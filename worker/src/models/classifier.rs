@@ -31,7 +31,7 @@ pub enum ModelError {
     Tch(#[from] TchError),
 }
 
-/// A network that gives one logit a class.
+/// A network that gives one logit for each class.
 #[derive(Debug)]
 pub struct Classifier {
     config: ModelConfig,
@@ -159,8 +159,8 @@ impl Classifier {
         &self.parameters
     }
 
-    /// Keeps all numbers in f64 from here on and computes in it: many times slower, and so exact that a comparison with
-    /// a reference shows what differs beyond rounding.
+    /// From here on, keeps all numbers in f64 and computes in f64. That is many times slower, and so exact that a comparison with a
+    /// reference shows every difference beyond rounding.
     ///
     /// # Errors
     /// When memory runs out.
@@ -174,8 +174,8 @@ impl Classifier {
         Ok(())
     }
 
-    /// Lays weights and images out as NCHW from here on, as PyTorch does unless told otherwise: slower, and what our
-    /// speed is measured against.
+    /// From here on, lays weights and images out as NCHW, which is PyTorch's default. That is slower; our speed is measured against
+    /// it.
     ///
     /// # Errors
     /// When memory runs out.
@@ -262,7 +262,7 @@ fn initialise(parameter: &Parameter, seed: u64) -> Result<(), TchError> {
         (_, Role::Norm) if parameter.name.ends_with(".bias") && parameter.name.starts_with(HEAD) => {
             return no_grad(|| target.f_fill_(1e-3).map(drop));
         }
-        // Already 1 and 0.
+        // The parameter was created as 1 or 0.
         (_, Role::Norm) => return Ok(()),
         (&[outputs, _, height, width], Role::Weight) => normals(parameter, seed, outputs * height * width),
         (&[_, inputs], Role::Weight) => normals(parameter, seed, inputs),

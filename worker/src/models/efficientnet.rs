@@ -1,7 +1,7 @@
 //! EfficientNet-Lite0 under the names of the published weights (`_blocks.N._depthwise_conv.weight`).
 //!
 //! Lite means: ReLU6 for swish, no squeeze-and-excitation, a fixed stem and head. Strided convolutions pad as
-//! TensorFlow's SAME; a symmetric padding runs too and is silently wrong.
+//! TensorFlow's SAME; symmetric padding would run too, and give wrong results without an error.
 
 use tch::{TchError, Tensor};
 

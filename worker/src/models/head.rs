@@ -33,9 +33,9 @@ impl Head {
 
     /// `[N, features, H, W]` -> logits `[N, classes]` f32.
     pub(super) fn forward(&self, features: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
-        // Pooled as precisely as the weights are: an average of 49 bf16 values would lose three digits for nothing.
+        // Pooling has the precision of the weights: an average of 49 bf16 values would lose three digits for nothing.
         let features = features.f_to_kind(self.output.kind())?;
-        // Not amax: among equal maxima the gradient goes to one position, as in PyTorch's pooling layer.
+        // This is not amax: among equal maxima the gradient goes to one position, as in PyTorch's pooling layer.
         let (maxima, _) = features.f_adaptive_max_pool2d([1, 1])?;
         let means = features.f_adaptive_avg_pool2d([1, 1])?;
         self.forward_pooled(&Tensor::f_cat(&[maxima, means], 1)?.f_flatten(1, -1)?, mode)

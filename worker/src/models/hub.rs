@@ -1,4 +1,4 @@
-//! Files of weights from the Hugging Face hub, kept once they were fetched.
+//! Fetches files of weights from the Hugging Face hub, and keeps them.
 
 use std::{
     env, fs,
@@ -15,20 +15,20 @@ use tempfile::NamedTempFile;
 use crate::https;
 
 const PUBLIC: &str = "https://huggingface.co";
-/// Two short retries: the job has its own.
+/// Two short retries are enough, because the job is retried as well.
 const RETRIES: usize = 2;
 const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long nothing may arrive. How long all of it takes is the line's business.
+/// How long a download may stall. The whole of it may take as long as the connection needs.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A hub, the public one or one's own.
+/// A hub: the public one or a private one.
 pub(super) struct Hub {
     endpoint: String,
     token: Option<String>,
 }
 
 impl Hub {
-    /// The one that the hub's own tools would ask: at `HF_ENDPOINT`, with `HF_TOKEN`.
+    /// The hub that Hugging Face's own tools would use: at `HF_ENDPOINT`, with `HF_TOKEN`.
     pub(super) fn from_env() -> Self {
         let set = |name| env::var(name).ok().filter(|value| !value.is_empty());
         Self { endpoint: set("HF_ENDPOINT").unwrap_or_else(|| PUBLIC.to_owned()), token: set("HF_TOKEN") }
@@ -43,7 +43,7 @@ impl Hub {
         }
         let bytes =
             self.download(repository, file).map_err(|reason| format!("the hub's {repository}/{file} ({reason})"))?;
-        // Anything else, the page of a proxy perhaps, is asked for again next time.
+        // Anything else, perhaps the page of a proxy, is not kept, so that the next call fetches again.
         if SafeTensors::deserialize(&bytes).is_ok() {
             keep(&bytes, &folder, file).map_err(|error| format!("{} ({error})", folder.display()))?;
         }
@@ -54,7 +54,7 @@ impl Hub {
         let mut client = https::client_options(&self.endpoint).with_timeout_disabled().with_read_timeout(READ_TIMEOUT);
         if let Some(token) = &self.token {
             let bearer = HeaderValue::try_from(format!("Bearer {token}"));
-            let mut bearer = bearer.map_err(|_| "HF_TOKEN holds what no header can".to_owned())?;
+            let mut bearer = bearer.map_err(|_| "HF_TOKEN holds characters that no header can".to_owned())?;
             bearer.set_sensitive(true);
             client = client.with_default_headers(HeaderMap::from_iter([(AUTHORIZATION, bearer)]));
         }
@@ -72,7 +72,7 @@ impl Hub {
     }
 }
 
-/// Puts a file into a folder, all of it or nothing.
+/// Puts a file into a folder, completely or not at all.
 fn keep(bytes: &[u8], folder: &Path, file: &str) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let mut unfinished = NamedTempFile::new_in(folder)?;
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_fetched_from_where_the_hub_sends_us_and_then_kept() {
+    fn a_file_is_fetched_from_where_the_hub_redirects_to_and_then_kept() {
         let weights = TensorView::new(Dtype::F32, vec![1], &[0; 4]).unwrap();
         let weights = safetensors::serialize([("weight", weights)], None).unwrap();
         let cache = tempfile::tempdir().unwrap();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_are_no_weights_is_not_kept() {
+    fn a_file_that_holds_no_weights_is_not_kept() {
         let cache = tempfile::tempdir().unwrap();
         let (address, asked) = answer_one(ok(b"<html>Log in to the network"));
         let hub = hub(address);

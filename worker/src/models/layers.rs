@@ -4,7 +4,7 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use crate::aten;
 
-/// Whether batch statistics and dropout are live.
+/// Whether batch statistics and dropout are active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Batch statistics normalise and move the running ones; dropout drops.
@@ -58,7 +58,7 @@ impl Builder {
         Self { device, prefix: "", group_of: Box::new(|_| 0), parameters: Vec::new(), buffers: Vec::new() }
     }
 
-    /// From here on names begin with `prefix` and belong to the group that `group_of` their bare name says.
+    /// From here on, names begin with `prefix`, and `group_of` the bare name says which group a parameter belongs to.
     pub(super) fn enter(&mut self, prefix: &'static str, group_of: impl Fn(&str) -> usize + 'static) {
         self.prefix = prefix;
         self.group_of = Box::new(group_of);
@@ -124,7 +124,7 @@ pub(super) fn channels_last(tensor: &Tensor) -> Result<Tensor, TchError> {
 pub(super) enum Padding {
     /// k/2 on both sides, as PyTorch's models.
     Symmetric,
-    /// TensorFlow's SAME: by input size, the odd pixel right and below.
+    /// TensorFlow's SAME: depends on the size of the input, and adds an odd pixel at the right and at the bottom.
     Same,
 }
 
@@ -193,8 +193,8 @@ pub(super) struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// What it does in [`Mode::Eval`], `x * scale + shift` by channel: a convolution before it can do it at once, which saves a
-    /// pass over the feature map and, in bf16, a rounding.
+    /// The `x * scale + shift` by channel that the normalisation amounts to in [`Mode::Eval`]. The convolution before it can apply
+    /// both, which saves a pass over the feature map and, in bf16, a rounding.
     fn affine(&self) -> Result<(Tensor, Tensor), TchError> {
         let scale = self.weight.f_mul(&self.running_var.f_add_scalar(self.eps)?.f_rsqrt()?)?;
         let shift = self.bias.f_sub(&self.running_mean.f_mul(&scale)?)?;

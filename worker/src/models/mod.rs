@@ -1,4 +1,4 @@
-//! The networks: backbones with their original weight names, fastai's head, and the weights' way in and out.
+//! The networks: backbones with their original weight names, fastai's head, and how weights are loaded and saved.
 //!
 //! Tensors are `[N, C, H, W]` and lie in memory as NHWC. Every parameter has its name, its group and its role, so
 //! that training can freeze, decay and save without knowing the network.

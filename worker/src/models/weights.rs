@@ -1,5 +1,5 @@
-//! Weights by name, from and to safetensors. No other format is read, and libtorch sees no byte before the header
-//! has been checked.
+//! Reads and writes weights by name as safetensors. No other format is read, and libtorch sees no byte before the header has been
+//! checked.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,13 +11,13 @@ use tch::{Device, Kind, TchError, Tensor, no_grad};
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// The bytes are no safetensors file: a broken header, offsets outside the file, an unknown type.
-    #[error("weights are not a valid safetensors file: {reason}")]
+    #[error("the weights are not a valid safetensors file: {reason}")]
     Malformed {
         /// What the header check found.
         reason: String,
     },
     /// A tensor of a type that no network here has.
-    #[error("weight {name} has type {dtype}, allowed are F32, F16 and BF16")]
+    #[error("weight {name} has type {dtype}; allowed are F32, F16 and BF16")]
     Dtype {
         /// The tensor.
         name: String,
@@ -25,7 +25,7 @@ pub enum WeightsError {
         dtype: String,
     },
     /// The file belongs to another network.
-    #[error("weight {name} has shape {found:?}, the network needs {needed:?}")]
+    #[error("weight {name} has shape {found:?}, but the network needs {needed:?}")]
     Shape {
         /// The tensor.
         name: String,
@@ -35,15 +35,15 @@ pub enum WeightsError {
         needed: Vec<i64>,
     },
     /// The file lacks tensors.
-    #[error("weights lack {count} tensors the network needs, the first is {first}")]
+    #[error("the weights lack {count} tensors that the network needs; the first is {first}")]
     Missing {
         /// How many.
         count: usize,
         /// The first by name.
         first: String,
     },
-    /// The file has tensors without a place.
-    #[error("weights have {count} tensors the network does not know, the first is {first}")]
+    /// The file has tensors that belong nowhere in the network.
+    #[error("the weights have {count} tensors that the network does not know; the first is {first}")]
     Unexpected {
         /// How many.
         count: usize,
@@ -51,7 +51,7 @@ pub enum WeightsError {
         first: String,
     },
     /// Nothing was found where the weights should be.
-    #[error("no weights for {what}; looked at {}", .looked_at.join(", then "))]
+    #[error("there are no weights for {what}; looked at {}", .looked_at.join(", then "))]
     NotFound {
         /// The backbone or the name asked for.
         what: String,
@@ -175,12 +175,12 @@ fn dimensions(name: &str, shape: &[usize]) -> Result<Vec<i64>, WeightsError> {
     shape.iter().map(|&extent| i64::try_from(extent)).collect::<Result<_, _>>().map_err(too_large)
 }
 
-/// Copies of tensors on the host, which no step of training changes any more: they can be written on another thread.
+/// Copies of tensors in the host's memory. No step of training changes them any more, so another thread can write them.
 #[derive(Debug)]
 pub(crate) struct HostTensors(Vec<(String, HostTensor)>);
 
 impl HostTensors {
-    /// Copies them.
+    /// Copies these tensors.
     ///
     /// # Errors
     /// [`WeightsError::Tch`] when memory runs out.

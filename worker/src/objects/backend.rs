@@ -9,7 +9,7 @@ use super::ObjectError;
 use crate::https;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Retries end long before a lease does, so that a store that is away fails the attempt while it can still say so.
+/// Retries end long before a lease does, so that an attempt fails while it can still report that the store cannot be reached.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens the store and returns it with the prefix below which objects lie.

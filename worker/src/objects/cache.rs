@@ -26,7 +26,7 @@ const ABANDONED_AFTER_SECS: u64 = 3600;
 pub(super) struct Cache {
     folder: PathBuf,
     limit_bytes: u64,
-    /// Entries whose content this process has checked; a disk can rot between two processes.
+    /// Entries whose content this process has checked. Each process checks anew, because a disk can damage a file at any time.
     checked: Mutex<HashSet<PathBuf>>,
     next_temporary: AtomicU64,
 }
@@ -61,7 +61,7 @@ impl Cache {
             Err(source) => return Err(ObjectError::Cache { path: place, source }),
         };
         if self.is_intact(&place, &file, object).map_err(at(&place))? {
-            // Only the order of eviction depends on it.
+            // A failure is ignored, because only the order of eviction depends on the time.
             let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
             return Ok(Some(file));
         }
@@ -96,7 +96,7 @@ impl Cache {
         self.folder.join("incoming")
     }
 
-    /// Length always, content once in each process.
+    /// Checks the length of an entry at each use, and its content once in each process.
     fn is_intact(&self, place: &Path, file: &File, object: &ObjectRef) -> io::Result<bool> {
         if file.metadata()?.len() != object.size_bytes {
             return Ok(false);
@@ -104,7 +104,7 @@ impl Cache {
         if self.checked.lock().contains(place) {
             return Ok(true);
         }
-        // A descriptor of its own: the caller's starts at the beginning.
+        // The content is read through another descriptor, so that the caller's stays at the beginning.
         if digest_of(File::open(place)?)? != object.digest {
             return Ok(false);
         }
@@ -123,7 +123,7 @@ impl Cache {
             }
             match fs::remove_file(&entry.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                // Another executor of this machine was faster.
+                // If the file is gone, another executor of this machine has removed it.
                 _ => total -= entry.bytes,
             }
         }

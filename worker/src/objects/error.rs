@@ -13,13 +13,13 @@ pub enum ObjectError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The store does not have it.
+    /// The store does not have the object.
     #[error("object {digest} is not in the object store")]
     Missing {
         /// The object.
         digest: Digest,
     },
-    /// Its content does not match its digest or length.
+    /// The object's content does not match its digest or length.
     #[error("object {digest} is corrupt: {reason}")]
     Corrupt {
         /// The object.
@@ -27,7 +27,7 @@ pub enum ObjectError {
         /// How it was noticed.
         reason: String,
     },
-    /// It is intact but not the document that was expected.
+    /// The object is intact but not the document that was expected.
     #[error("object {digest}: {source}")]
     Document {
         /// The object.
@@ -35,8 +35,8 @@ pub enum ObjectError {
         /// What is wrong with it.
         source: DocumentError,
     },
-    /// It is longer than this software reads at once.
-    #[error("object {digest} has {size_bytes} bytes, at most {limit_bytes} are allowed here")]
+    /// The object is longer than this software reads at once.
+    #[error("object {digest} has {size_bytes} bytes; at most {limit_bytes} are allowed here")]
     TooLarge {
         /// The object.
         digest: Digest,
@@ -45,7 +45,7 @@ pub enum ObjectError {
         /// The limit.
         limit_bytes: u64,
     },
-    /// The store failed for longer than it is retried.
+    /// The store failed for longer than calls are retried.
     #[error("failed to {action} object {digest}: {source}")]
     Unavailable {
         /// "read", "write".

@@ -1,6 +1,6 @@
 //! Objects: immutable, named by tenant and SHA-256, in a folder or an S3 bucket, with a cache on this machine's disk.
 //!
-//! Every byte that comes out of here has been checked against its digest. A write is durable when it returns, and may be repeated.
+//! Every byte that is read here has been checked against its digest. A write is durable when it returns, and it may be repeated.
 //! The calls block, for jobs and their threads; never call them from asynchronous code.
 
 mod backend;

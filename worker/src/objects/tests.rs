@@ -35,7 +35,7 @@ fn content(mut file: File) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_put_twice_is_one_object_and_reads_back() {
+fn content_that_is_put_twice_is_one_object_and_reads_back() {
     let folder = Folder::new();
     let objects = folder.objects(1 << 20);
     let object = objects.put("a photo").unwrap();
@@ -46,7 +46,7 @@ fn what_is_put_twice_is_one_object_and_reads_back() {
 }
 
 #[test]
-fn an_object_that_rotted_in_the_store_is_refused_and_never_cached() {
+fn an_object_that_was_damaged_in_the_store_is_refused_and_never_cached() {
     let folder = Folder::new();
     let objects = folder.objects(1 << 20);
     let object = objects.put("a photo").unwrap();

@@ -110,7 +110,7 @@ impl Transform {
         let zoom =
             [[scale, 0.0, offset(self.zoom_centre.0)], [0.0, scale, offset(self.zoom_centre.1)], [0.0, 0.0, 1.0]];
         let mut affine = multiply(&multiply(&flip, &rotate), &zoom);
-        // A rotation in pixels, not in the stretched coordinates of a photo that is not square.
+        // The rotation is one in pixels, not in the stretched coordinates of a photo that is not square.
         affine[0][1] *= height / width;
         affine[1][0] *= width / height;
         if self.warp == (0.0, 0.0) { affine } else { multiply(&perspective(self.warp), &affine) }
@@ -153,7 +153,7 @@ fn solve(mut system: [[f64; 9]; 8]) -> [f64; 8] {
     system.map(|row| row[8])
 }
 
-/// Applies one transform a photo to `[N, 3, H, W]` f32 in 0..1; the result is in (0, 1).
+/// Applies one transform for each photo to `[N, 3, H, W]` f32 in 0..1; the result is in (0, 1).
 ///
 /// Bilinear, reflected at the borders, sampled once.
 ///
@@ -161,7 +161,7 @@ fn solve(mut system: [[f64; 9]; 8]) -> [f64; 8] {
 /// When memory runs out.
 ///
 /// # Panics
-/// When there is not exactly one transform a photo.
+/// When there is not exactly one transform for each photo.
 pub fn apply(images: &Tensor, transforms: &[Transform]) -> Result<Tensor, TchError> {
     let sampled = sample(images, transforms)?;
     relight(&sampled, transforms)
@@ -176,7 +176,7 @@ pub fn apply(images: &Tensor, transforms: &[Transform]) -> Result<Tensor, TchErr
 /// As [`apply`].
 pub fn sample(images: &Tensor, transforms: &[Transform]) -> Result<Tensor, TchError> {
     let (count, _, height, width) = images.size4()?;
-    assert_eq!(count, i64::try_from(transforms.len()).unwrap_or(-1), "one transform a photo");
+    assert_eq!(count, i64::try_from(transforms.len()).unwrap_or(-1), "one transform for each photo");
     let device = images.device();
     let maps = transforms.iter().flat_map(|transform| {
         let map = transform.homography(height as f64, width as f64);

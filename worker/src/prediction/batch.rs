@@ -34,12 +34,12 @@ impl PixelBatch {
     }
 }
 
-/// Whether photos are cut plainly or at random; what that means is up to the model's `TrainingCrop`.
+/// Whether the square of a photo is cut at the centre or at random. The model's `TrainingCrop` says how exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crop {
-    /// As for a prediction.
+    /// At the centre, as for a prediction.
     Centre,
-    /// At random, which depends on the photo's digest.
+    /// At random, in a way that depends on the photo's digest.
     Random {
         /// The run's seed.
         seed: u64,

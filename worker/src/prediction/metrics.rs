@@ -1,4 +1,4 @@
-//! The most probable class, and whether two models differ by more than chance.
+//! The most probable class of a row, and a test of whether two models differ by more than chance.
 
 /// Two-sided exact McNemar p-value from the photos that only one of two models got right.
 ///

@@ -1,4 +1,4 @@
-//! The one way from pixels to class probabilities; evaluation, reports and classification all take it.
+//! The one way from pixels to class probabilities, which evaluation, reports and classification share.
 
 use sortinghat_proto::Digest;
 use tch::{Kind, TchError, Tensor, no_grad};
@@ -20,7 +20,7 @@ pub struct PredictError {
     pub source: TchError,
 }
 
-/// Asks a model about photos.
+/// Predicts photos with a model.
 #[derive(Debug)]
 pub struct Predictor<'a> {
     classifier: &'a Classifier,
@@ -56,7 +56,7 @@ impl<'a> Predictor<'a> {
     /// When memory runs out.
     ///
     /// # Panics
-    /// When there is not one digest a photo.
+    /// When there is not one digest for each photo.
     pub fn augmented(&self, batch: &PixelBatch, digests: &[Digest], pass: u32) -> Result<Probabilities, PredictError> {
         let draw = |digest| self.augmentation.draw(self.seed, Phase::TestTime, pass, digest);
         let transforms = digests.iter().map(draw).collect::<Vec<_>>();

@@ -30,7 +30,7 @@ impl Probabilities {
         self.rows.is_empty()
     }
 
-    /// The probabilities of photo `index`, one a class.
+    /// The probabilities of photo `index`, one for each class.
     ///
     /// # Panics
     /// When there are not so many photos.

@@ -1,4 +1,4 @@
-//! How the predictions of several views of a photo become one.
+//! Test-time augmentation: combines the predictions of several views of a photo into one.
 
 use sortinghat_proto::TtaRecipe;
 

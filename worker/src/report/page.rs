@@ -1,3 +1,5 @@
+//! The page as a whole, and what keeps it safe.
+
 use askama::Template;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use sha2::{Digest as _, Sha256};
@@ -14,16 +16,16 @@ use crate::evaluation::{comparison_sentence, headline};
 const STYLE: &str = include_str!("../../templates/report.css");
 const SCRIPT: &str = include_str!("../../templates/report.js");
 
-/// What a report tells.
+/// What a report is made from.
 #[derive(Debug, Clone, Copy)]
 pub struct Report<'a> {
     /// The model's name, "stamps/1".
     pub model: &'a str,
     /// What it was measured on: "the 142 held-out photos of stamps@1".
     pub target: &'a str,
-    /// Tells this evaluation from others; the browser keeps decisions under it.
+    /// The id of this evaluation; the browser stores decisions under it.
     pub id: &'a str,
-    /// The command that takes the decisions.
+    /// The command that evaluates again with the decisions.
     pub command: &'a str,
     /// The numbers.
     pub findings: &'a Findings,
@@ -104,7 +106,7 @@ impl<'a> Page<'a> {
     }
 }
 
-/// What is said right under the headline.
+/// The sentences right under the headline.
 fn lead(findings: &Findings) -> Vec<String> {
     let mut sentences: Vec<String> = findings.comparison.iter().map(comparison_sentence).collect();
     if findings.skipped > 0 {
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mistake_is_told_with_label_prediction_and_both_probabilities() {
+    fn a_mistake_is_shown_with_label_prediction_and_both_probabilities() {
         let page = html("cat", "cat/1.png");
         for text in ["0.0%", "cat/1.png", "zebra", "75.0%", "25.0%", "data-label=\"0\" data-predicted=\"1\""] {
             assert!(page.contains(text), "{text}");

@@ -1,3 +1,5 @@
+//! The pictures of a report, reduced and embedded.
+
 use std::{collections::HashMap, io::Cursor};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -10,9 +12,9 @@ use sortinghat_proto::Digest;
 
 /// Longer side of an embedded picture, in pixels.
 const SIDE_PX: u32 = 256;
-/// JPEG quality of an embedded picture: small, and good enough to tell what is seen.
+/// JPEG quality of an embedded picture: the file is small, and one can still see what the photo shows.
 const QUALITY: u8 = 80;
-/// Bytes of all embedded pictures together, as `data:` URIs: what a browser opens without effort.
+/// The most bytes that all embedded pictures have together, as `data:` URIs: a browser opens so many without effort.
 const MAX_BYTES: usize = 12 << 20;
 
 /// The pictures that a report shows, by photo, as `data:` URIs.

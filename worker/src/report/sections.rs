@@ -1,4 +1,4 @@
-//! The parts of the page as texts and lengths, so that the template only places them.
+//! The parts of the page as texts and lengths, which the template only places.
 
 use sortinghat_proto::Digest;
 use std::collections::{HashMap, HashSet};
@@ -11,9 +11,9 @@ use sortinghat_proto::words::{count, percent};
 use super::pictures::Pictures;
 use crate::evaluation::{interval, tta_name};
 
-/// Classes of which the confusion matrix is drawn.
+/// The most classes that the confusion matrix shows.
 const MAX_MATRIX_CLASSES: usize = 40;
-/// Pairs in the list of the most confused.
+/// The most pairs that the list of the most confused ones has.
 const MAX_CONFUSED: usize = 12;
 
 /// One line of the accuracy figure; lengths in percent of the axis.
@@ -116,12 +116,12 @@ pub(super) fn cleaned_view(cleaned: &CleanedAccuracy) -> CleanedView<'_> {
     let caution = match (changed, changed_errors) {
         (0, _) => String::new(),
         (changed, errors) if changed == errors => format!(
-            "All {changed} changed photos had been predicted wrong. Changing errors only can but raise the score: read it beside \
-             the raw one, not instead of it."
+            "All {changed} changed photos had been predicted wrong. Changing errors alone can only raise the score, so read this \
+             score beside the raw one and not instead of it."
         ),
-        (changed, errors) => {
-            format!("{errors} of the {changed} changed photos had been predicted wrong; read it beside the raw one.")
-        }
+        (changed, errors) => format!(
+            "{errors} of the {changed} changed photos had been predicted wrong, so read this score beside the raw one."
+        ),
     };
     let verdict = |verdict: &Verdict| match verdict {
         Verdict::Keep => "kept".to_owned(),
@@ -272,7 +272,7 @@ pub(super) struct DoubtLine<'a> {
     pub(super) suggested: &'a str,
     pub(super) label_probability: String,
     pub(super) suggested_probability: String,
-    /// Both ways of looking for such photos found it.
+    /// Whether both methods of confident learning doubt the label.
     pub(super) twice: bool,
 }
 
@@ -289,7 +289,7 @@ pub(super) fn doubt_lines<'a>(findings: &'a Findings) -> Vec<DoubtLine<'a>> {
     findings.doubts.iter().flatten().map(line).collect()
 }
 
-/// Photos under one heading: "The 9 *animals* it got wrong".
+/// Photos under one heading: "The 9 photos of *animals* that it got wrong".
 pub(super) struct Group<'a> {
     pub(super) before: String,
     pub(super) name: &'a str,
@@ -306,7 +306,7 @@ pub(super) struct Card<'a> {
     pub(super) label: usize,
     pub(super) predicted: usize,
     pub(super) right: bool,
-    /// Its label is probably wrong.
+    /// Whether the photo's label is probably wrong.
     pub(super) doubted: bool,
     pub(super) label_name: &'a str,
     pub(super) predicted_name: &'a str,
@@ -326,8 +326,8 @@ pub(super) fn groups<'a>(findings: &'a Findings, pictures: &'a Pictures) -> Vec<
     let by_class = findings.classes.iter().enumerate().map(|(class, name)| {
         let cards = cards(&|mistake| mistake.label == class && mistake.predicted != class);
         let (before, after) = match cards.len() {
-            1 => ("The one of".to_owned(), "it got wrong"),
-            photos => (format!("The {} ", count(photos as u64)), "it got wrong"),
+            1 => ("The one photo of".to_owned(), "that it got wrong"),
+            photos => (format!("The {} photos of", count(photos as u64)), "that it got wrong"),
         };
         Group { before, name, after, cards }
     });

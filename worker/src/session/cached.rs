@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use sortinghat_proto::{limits::MAX_CACHED_MANIFESTS, v1};
 use v1::task_outcome::Outcome;
 
-/// Manifests whose content a task of this worker has read to its end. What the cache has dropped since is not known here; the
-/// preference lasts a moment only, so that a wrong guess costs no more than that.
+/// Manifests whose content a task of this worker has read to its end. The worker does not know here what the cache has evicted since.
+/// The coordinator prefers this worker only for a moment, so a wrong entry costs no more than that moment.
 #[derive(Debug)]
 pub(super) struct Cached {
     /// What the task of each slot reads.
@@ -26,7 +26,7 @@ impl Cached {
         self.reading[slot] = inputs.map(|manifest| manifest.digest.clone()).collect();
     }
 
-    /// The task of a slot has ended. One that failed may not have come as far as its inputs.
+    /// The task of a slot has ended. A task that failed may not have read its inputs.
     pub(super) fn ended(&mut self, slot: usize, outcome: &Outcome) {
         let read = std::mem::take(&mut self.reading[slot]);
         if !matches!(outcome, Outcome::Succeeded(_)) {
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_last_comes_first_and_what_failed_is_not_claimed() {
+    fn what_was_read_last_comes_first_and_inputs_of_a_failed_task_are_not_listed() {
         let mut cached = Cached::new(2);
         cached.started(0, &reads("a", "m"));
         cached.started(1, &reads("b", "m"));

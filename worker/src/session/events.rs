@@ -7,14 +7,14 @@ use v1::{AttemptEvent, LogLine, Notice, NoticeLevel, attempt_event::Event};
 
 /// Events in one message, so that it stays below the limit of a message.
 const EVENTS_PER_MESSAGE: usize = 256;
-/// Lines of the log that are recorded as they come. The coordinator keeps a quarter of an attempt's events for lines; the last ones
-/// have their place in it.
+/// How many lines of the log are recorded as they come. The coordinator keeps a quarter of an attempt's events for lines, and a part
+/// of this quarter is left for the last lines.
 const MAX_LINES_AS_THEY_COME: u64 = limits::MAX_EVENTS_PER_ATTEMPT / 4 - limits::MAX_LOG_TAIL_LINES as u64;
 
 /// Events that were not acknowledged yet, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct EventLog {
-    /// Of the newest event.
+    /// The number of the newest event.
     sequence: u64,
     /// Events that count against the limit of an attempt: all but checkpoints, which replace each other.
     recorded: u64,
@@ -24,7 +24,7 @@ pub(super) struct EventLog {
     pending: VecDeque<AttemptEvent>,
 }
 
-/// The last lines of a log that is longer than what is recorded as it comes: a crash is explained by its last words.
+/// The last lines of a log that is longer than what is recorded as it comes: the last lines explain a crash.
 #[derive(Debug, Default)]
 struct LogTail {
     lines: VecDeque<LogLine>,
@@ -32,7 +32,7 @@ struct LogTail {
 }
 
 impl LogTail {
-    /// Takes a line in; returns how many of the oldest ones had to go for it.
+    /// Adds a line; returns how many of the oldest lines were dropped for it.
     fn push(&mut self, line: LogLine) -> u64 {
         self.bytes += line.text.len();
         self.lines.push_back(line);
@@ -58,7 +58,7 @@ impl EventLog {
         }
     }
 
-    /// No event follows: appends the last lines, and says so if some before them were dropped.
+    /// Is called when no event follows: appends the last lines, and a notice if lines before them were dropped.
     pub(super) fn close(&mut self) {
         if self.dropped > 0 {
             let message = format!("{} lines of the log before the last ones were not kept", self.dropped);
@@ -69,7 +69,7 @@ impl EventLog {
         }
     }
 
-    /// Within the limit of an attempt; places are kept for the last lines, and for saying that something was dropped.
+    /// Appends an event, or drops it at the limit of an attempt. Room is left for the last lines and for the notice about dropped ones.
     fn append_counted(&mut self, event: Event) {
         if self.recorded + limits::MAX_LOG_TAIL_LINES as u64 + 1 >= limits::MAX_EVENTS_PER_ATTEMPT {
             self.dropped += 1;
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn checkpoints_of_a_long_training_never_meet_the_limit() {
+    fn checkpoints_of_a_long_training_do_not_count_against_the_limit() {
         let mut log = EventLog::default();
         for _ in 0..limits::MAX_EVENTS_PER_ATTEMPT * 2 {
             log.push(Event::Checkpoint(ObjectRef::default()));

@@ -1,4 +1,5 @@
-//! What the worker process does: says what it is doing, hears what it should be doing, and tells its slots.
+//! The session of the worker process with the coordinator: it reports what the worker is doing, hears what the worker should be doing,
+//! and commands the slots.
 //!
 //! It computes nothing and waits for nothing but the network and its slots, so a training run cannot keep it from renewing a lease.
 //! Leases are counted from the moment a request was *sent*, on this machine's monotonic clock; a slot whose lease is not
@@ -35,18 +36,18 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(20);
 /// The pause after a failed exchange; doubled each time, with jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How long a shutdown may take to stop tasks and to have their return acknowledged; less than Kubernetes grants.
+/// How long a shutdown may take to stop tasks and to have their return acknowledged; this is less than Kubernetes grants.
 const DRAIN_BOUND: Duration = Duration::from_secs(25);
-/// How long the answer to a farewell is waited for when nothing is to be given back.
+/// How long to wait for the answer to a farewell when no task is to be given back.
 const FAREWELL_BOUND: Duration = Duration::from_millis(500);
 
 /// Why a worker cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// The coordinator cannot even be tried.
+    /// A connection to the coordinator cannot even be tried.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// The labels contradict each other.
+    /// The labels cannot be used.
     #[error("{0}")]
     Labels(String),
     /// The first executor did not start, so none will.
@@ -57,7 +58,7 @@ pub enum SessionError {
 /// Runs a worker until `shutdown` is cancelled and its tasks have been given back.
 ///
 /// # Errors
-/// [`SessionError`] if it cannot start. A coordinator that is away is no error: it is tried again for ever.
+/// [`SessionError`] if the worker cannot start. A coordinator that does not answer is no error: the worker tries again for ever.
 pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), SessionError> {
     let program = ExecutorProgram {
         // This very binary, even if the file was replaced by an update meanwhile.
@@ -137,12 +138,13 @@ struct Session {
     cached: Cached,
     identity: Identity,
     shutdown: CancellationToken,
-    /// Set while draining.
+    /// When the worker ends at the latest; set while it drains.
     give_up_at: Option<Instant>,
-    /// The last message was abandoned for news, or failed. The next one is answered at once, and that answer is waited for
-    /// whatever happens: news that come faster than answers would keep every lease from being renewed.
+    /// Whether the last message was abandoned because there was news, or failed. The next message then asks for an answer at once, and
+    /// the session waits for that answer whatever else happens. Otherwise news that come faster than answers would keep every lease
+    /// from being renewed.
     is_owed_an_answer: bool,
-    /// Something has happened that the coordinator should hear of at once, and that no message has said.
+    /// Whether something has happened that the coordinator should hear of at once and that no message has reported.
     has_news: bool,
 }
 
@@ -162,7 +164,7 @@ impl Session {
         while !self.is_over() {
             match self.exchange().await {
                 Some(Ok(())) => pause = FIRST_PAUSE,
-                // Nobody waits for a worker that holds nothing.
+                // The farewell has failed, but nobody waits for a worker that holds no lease.
                 Some(Err(_)) if self.state.is_leaving() => break,
                 Some(Err(status)) => {
                     let message = status.message();
@@ -170,7 +172,7 @@ impl Session {
                     self.wait(sleep(jittered(pause)), Wake::Never).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
-                // There is news: it goes out with the next message, which supersedes the one that was held.
+                // There is news. The next message reports it and replaces the one that was held.
                 None => {}
             }
         }
@@ -178,16 +180,16 @@ impl Session {
         Ok(())
     }
 
-    /// One message and its answer; `None` if something happened meanwhile that should be said first.
+    /// Sends one message and takes its answer; `None` if something happened meanwhile that should be reported first.
     async fn exchange(&mut self) -> Option<Result<(), Status>> {
-        // Everything that waits already goes into the same message.
+        // Reports that wait already go into the same message.
         while let Ok((slot, report)) = self.reports.try_recv() {
             self.hear(slot, report);
         }
         self.has_news = false;
-        // What is answered at once is waited for: to abandon it for newer news would only cost a message.
+        // An answer that comes at once is waited for: abandoning the message for newer news would only cost another message.
         let is_owed_an_answer = mem::replace(&mut self.is_owed_an_answer, true);
-        let (patience, wake) = match is_owed_an_answer || self.state.has_end_to_say() {
+        let (patience, wake) = match is_owed_an_answer || self.state.has_end_to_report() {
             true => (Duration::ZERO, Wake::Never),
             false => (self.state.patience(), Wake::News),
         };
@@ -254,7 +256,8 @@ impl Session {
         urgency
     }
 
-    /// A device that cannot be had is found out here, and ends the worker instead of being tried for ever.
+    /// Waits until the first executor is ready. If it cannot start, perhaps because the device cannot be used, the worker ends instead
+    /// of trying for ever.
     async fn wait_for_first_executor(&mut self) -> Result<(), SessionError> {
         tokio::select! {
             Some((slot, report)) = self.reports.recv() => {
@@ -277,7 +280,7 @@ impl Session {
 
     fn is_over(&self) -> bool {
         if self.give_up_at.is_some_and(|end| end <= Instant::now()) {
-            tracing::warn!("the coordinator did not acknowledge in time; it will find the leases expired");
+            tracing::warn!("the coordinator did not acknowledge in time; the leases will expire");
             return true;
         }
         self.state.is_done()

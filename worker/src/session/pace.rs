@@ -1,29 +1,29 @@
-//! How many tasks a worker takes beyond its free slots: as many as its slots end while two messages and their answers are under way.
+//! How many tasks a worker takes ahead of its free slots: as many as its slots end while two messages and their answers are under way.
 //!
-//! A slot that becomes free would wait for an exchange before it has another task. Where tasks are short, or the coordinator is far,
-//! that is much of its time. What ends during one exchange is replaced by the next, hence two. Tasks are taken ahead only beside what
-//! has ended, of what waits at that moment, and not by a worker that waits for work: another one may have a free slot for what
-//! comes then.
+//! A slot that becomes free would wait for an exchange before it has another task. Where tasks are short, or the coordinator is far
+//! away, that is much of the slot's time. Tasks that end during one exchange are replaced by the next exchange, so the worker needs
+//! enough tasks for two. A worker asks for tasks ahead only in a message that reports ended tasks. A worker that waits for work asks
+//! for none: another worker may have a free slot for a task that becomes ready meanwhile.
 
 use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-/// The last tasks that are looked at; all of them must have been short.
+/// How many of the last tasks are looked at; all of them must have been short.
 const REMEMBERED: usize = 8;
-/// Tasks that are taken ahead, at most.
+/// The most tasks that are taken ahead.
 const MAX_AHEAD: usize = 32;
-/// The part of a slot's time that it waits for the coordinator, from which on it is worth to let a task wait here.
+/// The least part of its time that a slot must wait for the coordinator for a task to be taken ahead.
 const MIN_IDLE: f64 = 1.0 / 16.0;
-/// An exchange counts as no longer than that, so that no task is taken ahead while tasks take a second.
+/// The longest time that an exchange counts as, so that no task is taken ahead while tasks take a second.
 const LONGEST_EXCHANGE: Duration = Duration::from_millis(60);
-/// A task that has waited for so long is given back: those before it are no longer short.
+/// A task that has waited for so long is given back: the tasks before it are no longer short.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// What is known of the speed of tasks and of the coordinator.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// From a message to its answer, the last time that the answer was not held.
+    /// The time from a message to its answer, of the last answer that the coordinator did not hold.
     exchange: Duration,
     /// How long the last tasks were in their slots, the newest last.
     tasks: VecDeque<Duration>,
@@ -48,7 +48,7 @@ impl Pace {
         self.tasks.clear();
     }
 
-    /// How many tasks may wait here for one of so many slots.
+    /// How many tasks a worker with so many slots takes ahead.
     pub(super) fn ahead(&self, slots: usize) -> usize {
         let longest = self.tasks.iter().max().filter(|_| self.tasks.len() == REMEMBERED);
         let Some(longest) = longest else { return 0 };
@@ -61,7 +61,7 @@ impl Pace {
     }
 }
 
-/// When a task that began to wait then is given back.
+/// When a task that `began` to wait at this moment is given back.
 pub(super) fn end_of_wait(began: Instant) -> Instant {
     began + LONGEST_WAIT
 }

@@ -10,7 +10,7 @@ use tokio::{net::TcpListener, sync::oneshot, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, transport::Server};
 
-/// For what should come at once.
+/// How long to wait for what should come at once.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A message, held until the test answers it; the sender is closed when the worker abandons it.
@@ -43,7 +43,7 @@ impl WorkerService for Service {
 struct Stage {
     calls: mpsc::UnboundedReceiver<Call>,
     commands: mpsc::UnboundedReceiver<SlotCommand>,
-    /// Holds one: what was sent before the last has been heard.
+    /// The channel holds one report: when a report is accepted, the one before it has been heard.
     reports: mpsc::Sender<(usize, SlotReport)>,
 }
 
@@ -81,7 +81,7 @@ impl Stage {
 
     /// The next message that says how something ended.
     async fn call_with_outcome(&mut self) -> Call {
-        // Those before it are not answered, until they are abandoned.
+        // The messages before it stay unanswered until the worker abandons them.
         let mut others = Vec::new();
         loop {
             let call = self.call().await;
@@ -130,7 +130,7 @@ async fn news_that_come_faster_than_answers_do_not_keep_a_lease_from_being_renew
 
     let (urgent, slow) = stage.call().await;
     assert_eq!((urgent.wait_ms, sequences(&urgent)), (0, vec![1]));
-    // Each is heard before the next fits in.
+    // The channel takes a report only once the session has heard the one before it.
     for _ in 0..3 {
         stage.report_epoch().await;
     }

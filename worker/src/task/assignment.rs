@@ -13,7 +13,7 @@ pub struct Task {
     pub epoch: u64,
     /// The attempt, counted from 1.
     pub attempt: u32,
-    /// Whose objects it reads and writes.
+    /// The tenant whose objects the task reads and writes.
     pub tenant: Tenant,
     /// What to do.
     pub spec: JobSpec,
@@ -29,17 +29,17 @@ pub struct Task {
     pub part: Part,
 }
 
-/// Which part of its job a task is. What an item is, is the kind's affair.
+/// Which part of its job a task is. Each job kind defines what an item is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
-    /// All of it.
+    /// The whole job.
     Whole {
         /// With more items than this the task only counts them; `None` for no bound.
         max_items: Option<u64>,
     },
-    /// A range of its items, counted from 0.
+    /// A range of the job's items, counted from 0.
     Shard(Range<u64>),
-    /// What is left to do once every shard has succeeded: what they made, in the order of their items.
+    /// What is left to do once every shard has succeeded. The objects are what the shards made, in the order of their items.
     Finish(Vec<ObjectRef>),
 }
 

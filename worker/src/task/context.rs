@@ -1,4 +1,4 @@
-//! What a job has at hand: its task, objects, the device, and ways to tell how it goes.
+//! What a job has at hand: its task, its objects, the device, and ways to report how it goes.
 
 use std::{
     path::PathBuf,
@@ -26,7 +26,7 @@ use crate::{
 
 /// The shortest time between two progress reports of the same phase.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
-/// The time after which the same progress is worth saying again; far below any bound on silence.
+/// The time after which the same progress is reported again. It is far below any stall bound.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What every task of an executor shares.
@@ -44,7 +44,7 @@ pub struct Machine {
     pub checkpoint_interval: Duration,
 }
 
-/// What a job has at hand. Shared freely between threads of the job.
+/// What a job has at hand. The threads of the job may share it freely.
 #[derive(Debug)]
 pub struct JobContext {
     task: Task,
@@ -53,17 +53,18 @@ pub struct JobContext {
     pulse: Pulse,
 }
 
-/// The part of a context that threads of the job may own: whether to go on, and a sign of life.
+/// The part of a context that threads of the job may own. It tells whether to go on, and it shows that the job is alive.
 #[derive(Debug, Clone)]
 pub struct Pulse {
     stop: Arc<StopSignal>,
     reports: Sender<ExecutorReport>,
-    /// What was said last of how far the job has come, and when.
+    /// The last report of progress, and when it was sent.
     last: Arc<Mutex<Option<(v1::Progress, Instant)>>>,
 }
 
 impl JobContext {
-    /// A context for `task`. Reports go to `reports`; a receiver that is gone is ignored, as the executor ends then anyway.
+    /// A context for `task`. Reports go to `reports`; that the receiver is gone is ignored, because the
+    /// executor ends then anyway.
     pub fn new(task: Task, machine: Arc<Machine>, reports: Sender<ExecutorReport>, stop: Arc<StopSignal>) -> Self {
         let objects = machine.objects.of_tenant(task.tenant.clone());
         Self { task, machine, objects, pulse: Pulse { stop, reports, last: Arc::default() } }
@@ -100,8 +101,8 @@ impl JobContext {
         &self.machine
     }
 
-    /// Returns with an error once the task should stop, cancelled or handed back. Ask at every step: a task that does not stop
-    /// in time is killed.
+    /// Returns an error once the task should stop, because it was cancelled or is to be handed back. Call this at every step: a task
+    /// that does not stop in time is killed.
     ///
     /// # Errors
     /// [`JobError::Cancelled`] or [`JobError::HandedBack`].
@@ -109,29 +110,29 @@ impl JobContext {
         self.pulse.stop.check()
     }
 
-    /// For threads that outlive a borrow of this.
+    /// A pulse for threads that outlive a borrow of this context.
     pub fn pulse(&self) -> Pulse {
         self.pulse.clone()
     }
 
-    /// Says how far the job has come, which also shows that it is alive: `done` of `total` (0 when unknown) in `unit`
+    /// Reports how far the job has come, which also shows that it is alive: `done` of `total` (0 when unknown) in `unit`
     /// ("photos", "batches", "bytes"), in `phase`, one word ("decode", "train", "predict"). Call it as often as is natural; most
     /// calls within 100 ms of another are dropped.
     pub fn progress(&self, phase: &'static str, done: u64, total: u64, unit: &'static str) {
         self.pulse.progress(phase, done, total, unit);
     }
 
-    /// Records a row of the training table. Durable: a watcher misses none.
+    /// Records a row of the training table. The row is durable, so a watcher misses none.
     pub fn epoch_finished(&self, metrics: v1::EpochMetrics) {
         self.event(Event::EpochFinished(metrics));
     }
 
-    /// Records something good to know, one sentence.
+    /// Records something that is good to know, in one sentence.
     pub fn inform(&self, message: impl Into<String>) {
         self.notice(v1::NoticeLevel::Info, message.into());
     }
 
-    /// Records something that is probably not what was wanted, one sentence.
+    /// Records something that is probably not what the user wanted, in one sentence.
     pub fn warn(&self, message: impl Into<String>) {
         self.notice(v1::NoticeLevel::Warning, message.into());
     }
@@ -146,15 +147,15 @@ impl JobContext {
         self.event(Event::Notice(v1::Notice { level: level.into(), message }));
     }
 
-    /// The worker numbers events: it adds lines of the log to the same sequence.
+    /// The worker numbers the events, because it adds lines of the log to the same sequence.
     fn event(&self, event: Event) {
         self.pulse.report(Report::Event(v1::AttemptEvent { sequence: 0, event: Some(event) }));
     }
 }
 
 impl Pulse {
-    /// Shows that the job is alive while what it counts stands still: says again how far it has come, once in a while. Call it
-    /// as often as is natural.
+    /// Shows that the job is alive while its progress stands still, by reporting the same progress again once in a while. Call it as
+    /// often as is natural.
     ///
     /// # Errors
     /// As [`JobContext::check_cancelled`].
@@ -200,14 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_still_is_said_again_once_in_a_while() {
+    fn progress_that_stands_still_is_reported_again_once_in_a_while() {
         let (pulse, told) = pulse();
         pulse.beat().expect("goes on");
-        assert_eq!(told.try_iter().count(), 0, "nothing is known yet");
+        assert_eq!(told.try_iter().count(), 0, "there is no progress yet");
         pulse.progress("predict", 3, 9, "photos");
         pulse.beat().expect("goes on");
-        assert_eq!(told.try_iter().count(), 1, "said just now");
-        pulse.last.lock().as_mut().expect("said").1 -= BEAT_INTERVAL;
+        assert_eq!(told.try_iter().count(), 1, "it was reported just now");
+        pulse.last.lock().as_mut().expect("progress was reported").1 -= BEAT_INTERVAL;
         pulse.beat().expect("goes on");
         pulse.beat().expect("goes on");
         let again: Vec<_> = told.try_iter().filter_map(|report| report.report).collect();

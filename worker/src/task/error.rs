@@ -9,7 +9,7 @@ use crate::{objects::ObjectError, out_of_memory};
 /// Why a job did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
-    /// The request or its data is at fault; it fails at once and says which field or file.
+    /// The request or its data is at fault. The job fails at once, and the refusal says which field or file is at fault.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// An object could not be read or written.
@@ -18,7 +18,7 @@ pub enum JobError {
     /// The cancellation was carried out.
     #[error("cancelled")]
     Cancelled,
-    /// It stopped unfinished because the worker asked for it; another attempt goes on.
+    /// The task stopped unfinished because the worker asked it to. Another attempt goes on.
     #[error("handed back unfinished")]
     HandedBack,
     /// Memory ran out even with the smallest piece of work.

@@ -1,4 +1,4 @@
-//! What one task is, what it has at hand while it runs, and how it ends. Knows no job kind.
+//! What one task is, what it has at hand while it runs, and how it ends. This room knows no job kind.
 
 mod assignment;
 mod context;

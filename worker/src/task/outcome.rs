@@ -1,15 +1,15 @@
-//! How a task ends, and the one mapping of that to what the coordinator is told.
+//! How a task ends, and the one mapping of that to what is reported to the coordinator.
 
 use sortinghat_proto::{ObjectRef, v1};
 
 use super::error::JobError;
 
-/// How a task ended well.
+/// How a task ended without an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done {
-    /// It made something.
+    /// The task made something.
     Made(JobOutput),
-    /// Its job has more items than one task should do; nothing else was done.
+    /// The job has more items than one task should do. The task has done nothing else.
     Counted {
         /// How many.
         items: u64,
@@ -25,7 +25,7 @@ pub struct JobOutput {
     pub summary: String,
 }
 
-/// What the coordinator is told of a task that ran to its end.
+/// The report to the coordinator of a task that ran to its end.
 pub(crate) fn outcome_of(result: Result<Done, JobError>) -> v1::TaskOutcome {
     use v1::task_outcome::Outcome;
     let outcome = match result {
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn libtorchs_ways_to_say_out_of_memory_are_understood_and_its_stack_is_left_out() {
+    fn libtorchs_messages_about_memory_are_recognised_and_its_stack_is_left_out() {
         for message in [
             "CUDA out of memory. Tried to allocate 2.00 GiB\nException raised from malloc",
             "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to",

@@ -8,22 +8,22 @@ const GO_ON: u8 = 0;
 const HAND_BACK: u8 = 1;
 const CANCEL: u8 = 2;
 
-/// Whether a task goes on. Set by whoever hears the worker, asked by the threads of the job.
+/// Whether a task goes on. The thread that reads the worker's commands sets it, and the threads of the job ask it.
 #[derive(Debug, Default)]
 pub struct StopSignal(AtomicU8);
 
 impl StopSignal {
-    /// Stop, and give the task back unfinished, with what a later attempt needs to go on.
+    /// Tells the task to stop unfinished, and to keep what a later attempt needs to go on.
     pub fn hand_back(&self) {
         self.0.fetch_max(HAND_BACK, Ordering::Relaxed);
     }
 
-    /// Stop for good; nothing of the task is needed any more, whatever was said before.
+    /// Tells the task to stop for good, whatever it was told before: nothing of it is needed any more.
     pub fn cancel(&self) {
         self.0.fetch_max(CANCEL, Ordering::Relaxed);
     }
 
-    /// Ends a task that should stop.
+    /// Returns an error if the task should stop.
     ///
     /// # Errors
     /// [`JobError::HandedBack`] or [`JobError::Cancelled`].

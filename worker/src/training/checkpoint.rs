@@ -1,7 +1,8 @@
-//! A training run between two steps as one safetensors file: weights, statistics, both moments, and where it is.
+//! Checkpoints: a training run between two steps as one safetensors file, with weights, statistics, both moments, and the position
+//! of the run.
 //!
-//! It is made in two parts. [`Checkpoint`] is a copy of the run in this process's memory, taken between two steps in a moment; writing it
-//! as a file takes longer and may happen beside the next steps.
+//! A checkpoint is made in two parts. [`Checkpoint`] is a copy of the run in this process's memory, which is quickly taken between two
+//! steps. Writing the copy as a file takes longer and may happen while the next steps run.
 
 use std::collections::HashMap;
 
@@ -20,7 +21,7 @@ use crate::models::{HostTensors, StateDict, WeightsError};
 const FORMAT: u32 = 2;
 const KEY: &str = "sortinghat.checkpoint";
 
-/// The next step of a run.
+/// The position of a run: its next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
@@ -52,20 +53,20 @@ pub enum CheckpointError {
         /// What is wrong.
         reason: String,
     },
-    /// The run was started otherwise.
-    #[error("checkpoint belongs to another run: its {field} differs")]
+    /// The checkpoint is one of a run with another recipe, class list or list of photos.
+    #[error("the checkpoint belongs to another run: its {field} differs")]
     OtherRun {
         /// What differs.
         field: &'static str,
     },
-    /// It would be one of a run that is lost: its next loss is no number.
-    #[error("{tensor} has values that are no numbers")]
+    /// The run cannot go on, because some of its values are NaN or infinite.
+    #[error("tensor {tensor} has values that are no numbers")]
     NotANumber {
         /// The first such tensor.
         tensor: String,
     },
     /// A tensor is missing, misshapen or cannot be copied.
-    #[error("checkpoint does not fit the model: {0}")]
+    #[error("the checkpoint does not fit the model: {0}")]
     Weights(#[from] WeightsError),
 }
 
@@ -73,13 +74,13 @@ pub enum CheckpointError {
 #[serde(deny_unknown_fields)]
 struct State {
     format: u32,
-    /// As JSON: compared as text.
+    /// The recipe as JSON, which is compared as text.
     recipe: String,
     classes: Vec<String>,
     /// SHA-256 over both example lists, in hex.
     examples: String,
     position: Position,
-    /// After memory ran out it is smaller than a batch, and batch normalisation sees the difference.
+    /// It is smaller than a batch after memory ran out. It must be kept, because it affects batch normalisation.
     micro_batch_size: usize,
     optimiser_steps: u64,
     smooth_loss: SmoothLoss,
@@ -140,7 +141,7 @@ impl Checkpoint {
         if let Some(tensor) = self.tensors.not_a_number() {
             return Err(CheckpointError::NotANumber { tensor: tensor.to_owned() });
         }
-        // Not JSON: serde_json may read a float back one unit in the last place off.
+        // This is TOML, because serde_json may read a float back one unit in the last place off.
         let text = toml::to_string(&self.state).expect("plain data with string keys is always TOML");
         Ok(self.tensors.into_safetensors(HashMap::from([(KEY.to_owned(), text)]))?)
     }
@@ -152,7 +153,7 @@ pub(super) fn restore(trainer: &mut Trainer, bytes: &[u8]) -> Result<(), Checkpo
     let text = tensors.note(KEY).ok_or_else(|| foreign(format!("no {KEY} in its header")))?;
     let state = toml::from_str::<State>(text).map_err(|error| foreign(error.to_string()))?;
     if state.format != FORMAT {
-        return Err(foreign(format!("format {}, this program reads {FORMAT}", state.format)));
+        return Err(foreign(format!("it has format {}, and this program reads format {FORMAT}", state.format)));
     }
     for (field, same) in [
         ("recipe", state.recipe == recipe_text(&trainer.recipe)),

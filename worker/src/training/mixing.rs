@@ -17,7 +17,7 @@ pub struct Blend {
     pub pasted: Option<PastedBox>,
 }
 
-/// Pixels, the ends excluded.
+/// A box in pixels; its ends are excluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PastedBox {
     /// First column.
@@ -45,7 +45,7 @@ impl PastedBox {
         Self { left, right, top, bottom }
     }
 
-    /// How much is left of a photo of `height` x `width` pixels under the box, 0..1.
+    /// The share of a photo of `height` x `width` pixels that the box leaves, 0..1.
     #[must_use]
     pub fn kept(&self, height: i64, width: i64) -> f64 {
         let area = (self.right - self.left) * (self.bottom - self.top);
@@ -97,7 +97,7 @@ impl Blend {
         }
     }
 
-    /// What the blended photos of `labels`, `[N]` i64, shall be recognised as.
+    /// The targets of the blended photos, whose own `labels` are `[N]` i64.
     ///
     /// # Errors
     /// When memory runs out.
@@ -108,7 +108,7 @@ impl Blend {
     }
 }
 
-/// What the photos of a batch shall be recognised as.
+/// The targets of the photos of a batch: the classes that they are to be recognised as.
 #[derive(Debug)]
 pub struct Targets {
     /// `[N]` i64.
@@ -132,7 +132,7 @@ impl Targets {
         Self { labels, partners: None }
     }
 
-    /// Those of `count` photos from `start` on.
+    /// The targets of `count` photos from `start` on.
     ///
     /// # Errors
     /// When there are not as many.
@@ -168,7 +168,7 @@ mod tests {
         let mut draws = Draws::named(1, Purpose::Mixing, "mixup");
         let blend = Blend::draw(Mixing::MixUp { alpha: 0.4 }, &mut draws, 100, 8, 8);
         assert!(blend.kept.iter().all(|kept| (0.5..=1.0).contains(kept)));
-        assert!(blend.kept.iter().any(|&kept| kept != blend.kept[0]), "one weight a photo");
+        assert!(blend.kept.iter().any(|&kept| kept != blend.kept[0]), "one weight for each photo");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! fastai's Adam: decoupled weight decay, scheduled momentum, moments that can be saved.
 //!
 //! `p <- p (1 - lr wd)`, `a <- m a + (1 - m) g`, `s <- b s + (1 - b) g^2`,
-//! `p <- p - lr / (1 - m^t) a / (sqrt(s / (1 - b^t)) + eps)` with today's lr and m.
+//! `p <- p - lr / (1 - m^t) a / (sqrt(s / (1 - b^t)) + eps)` with the lr and m of the step.
 
 use tch::{Kind, TchError, Tensor, no_grad};
 
@@ -42,7 +42,7 @@ impl Adam {
         Ok(Self { weight_decay, moments: moments.collect::<Result<_, TchError>>()?, steps: 0 })
     }
 
-    /// Forgets everything, as fastai does when it unfreezes.
+    /// Clears the moments and the number of steps, as fastai does when it unfreezes.
     pub fn clear(&mut self) {
         self.steps = 0;
         for Moments { average, square } in &mut self.moments {

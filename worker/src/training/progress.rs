@@ -1,4 +1,4 @@
-//! What a training run tells while it runs.
+//! What a training run reports while it runs.
 
 use serde::{Deserialize, Serialize};
 use sortinghat_proto::manifest::RateSearch;
@@ -29,7 +29,7 @@ pub struct StepReport {
     pub images: usize,
 }
 
-/// One line of the table.
+/// One line of the training table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EpochMetrics {
@@ -45,7 +45,7 @@ pub struct EpochMetrics {
     pub correct: usize,
     /// Validation photos.
     pub total: usize,
-    /// What the epoch took, its validation included; after a restart only since then.
+    /// Seconds that the epoch took, its validation included; after a restart only those since the restart.
     pub seconds: f64,
 }
 
@@ -57,10 +57,10 @@ impl EpochMetrics {
     }
 }
 
-/// What an observer wants.
+/// What an observer asks the trainer to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// The next step.
+    /// To take the next step.
     Continue,
     /// To end here; the run can be continued from a checkpoint.
     Stop,
@@ -75,24 +75,24 @@ pub enum Outcome {
     Stopped,
 }
 
-/// Is told of every step and epoch, on the training thread.
+/// Is called after every step and epoch, on the training thread.
 pub trait Observer {
-    /// After `done` of `steps` steps at most of the search for a learning rate, which leave no trace.
+    /// Called during the search for a learning rate, after `done` of at most `steps` steps. The search leaves no trace in the model.
     fn searching(&mut self, _done: usize, _steps: usize) -> Flow {
         Flow::Continue
     }
 
-    /// After that search.
+    /// Called after the search for a learning rate.
     fn rate_found(&mut self, _search: &RateSearch) -> Flow {
         Flow::Continue
     }
 
-    /// After a step.
+    /// Called after a step.
     fn step(&mut self, report: &StepReport, snapshot: &Snapshot<'_>) -> Flow;
 
-    /// After an epoch and its validation.
+    /// Called after an epoch and its validation.
     fn epoch(&mut self, metrics: &EpochMetrics, snapshot: &Snapshot<'_>) -> Flow;
 
-    /// Memory ran out: from this step on, the gradients of `photos` photos at a time are computed and added up.
+    /// Called after memory ran out: from this step on, the gradients of `photos` photos at a time are computed and added up.
     fn smaller_pieces(&mut self, photos: usize);
 }

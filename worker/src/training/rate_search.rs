@@ -1,4 +1,4 @@
-//! fastai's learning-rate finder: train a little at rates that rise, look where the loss falls, and undo it all.
+//! fastai's learning-rate finder: it trains a little at rising rates, looks where the loss falls, and undoes the training.
 
 use sortinghat_proto::manifest::RateSearch;
 use tch::{TchError, Tensor, no_grad};
@@ -27,14 +27,14 @@ fn rate(step: usize) -> f64 {
     RATES.0 * (RATES.1 / RATES.0).powf(step as f64 / STEPS as f64)
 }
 
-/// What was measured on the way up.
+/// What was measured while the rate rose.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Curve {
     /// The rate of each step.
     pub learning_rates: Vec<f64>,
     /// The averaged loss after it, finite.
     pub losses: Vec<f64>,
-    /// The loss became no number, after the last of them.
+    /// Whether the loss became NaN or infinite after the last of these steps.
     pub broke: bool,
 }
 
@@ -43,7 +43,7 @@ impl Curve {
     #[must_use]
     pub fn suggest(self) -> Option<RateSearch> {
         let counted = self.learning_rates.len();
-        // fastai goes on after a NaN and cuts the curve there, so that nothing is cut off its end.
+        // fastai goes on after a NaN and cuts the curve there, so that the margin cuts nothing off what is left.
         let end = if self.broke { counted.min(STEPS - MARGINS.1) } else { counted.saturating_sub(MARGINS.1) };
         let rates = self.learning_rates.get(MARGINS.0..end).filter(|rates| rates.len() > 1)?;
         let losses = &self.losses[MARGINS.0..end];
@@ -96,7 +96,7 @@ fn least(values: impl Iterator<Item = f64>) -> usize {
 }
 
 impl Trainer {
-    /// Searches with the body frozen, then puts model and optimiser back where they were and trains with what was found.
+    /// Searches with the body frozen. Then restores the model and the optimiser, and plans the run with the rate that was found.
     pub(super) fn search_rate(
         &mut self,
         source: &dyn PhotoSource,
@@ -129,7 +129,7 @@ impl Trainer {
         self.optimiser.clear();
     }
 
-    /// Trains at rising rates until the loss diverges; `None` if the observer said stop.
+    /// Trains at rising rates until the loss diverges; `None` if the observer asked to stop.
     fn climb(&mut self, source: &dyn PhotoSource, observer: &mut dyn Observer) -> Result<Option<Curve>, TrainError> {
         let (mut curve, mut smooth, mut best) = (Curve::default(), SmoothLoss::default(), f64::INFINITY);
         for epoch in 0.. {

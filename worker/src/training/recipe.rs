@@ -17,13 +17,14 @@ pub struct Recipe {
     pub freeze_epochs: u32,
     /// Peak learning rate of the head while frozen.
     pub base_rate: BaseRate,
-    /// Photos a step; fewer when there are not as many.
+    /// Photos in a step; fewer if there are not as many.
     pub batch_size: usize,
     /// Seeds order, augmentation, dropout and blends.
     pub seed: u64,
     /// What the body's convolutions compute in while training.
     pub precision: Precision,
-    /// The same for validation. That of later predictions, so that an evaluation repeats the training table's last line.
+    /// What the body's convolutions compute in for validation. It is the precision of later predictions, so that an evaluation gives
+    /// the numbers of the training table's last line.
     pub validation_precision: Precision,
     /// The random transforms; `None` trains on the photos as they are.
     pub augmentation: Option<Augmentation>,
@@ -37,7 +38,7 @@ pub struct Recipe {
 
 /// A setting outside its range.
 #[derive(Debug, thiserror::Error)]
-#[error("{field} is {found}, allowed is {allowed}")]
+#[error("{field} is {found}; allowed is {allowed}")]
 pub struct RecipeError {
     /// Which.
     pub field: &'static str,
@@ -82,7 +83,7 @@ impl Recipe {
         }
     }
 
-    /// Photos a step for `examples` training photos: at least two, for batch normalisation.
+    /// Photos in a step for `examples` training photos: at least two, which batch normalisation needs.
     #[must_use]
     pub fn effective_batch_size(&self, examples: usize) -> usize {
         self.batch_size.min(examples).max(2)

@@ -46,10 +46,10 @@ impl OneCycle {
     }
 }
 
-/// Today's numbers for the optimiser.
+/// The numbers for the optimiser in one step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepRates {
-    /// One learning rate a parameter group, the head's last.
+    /// One learning rate for each parameter group; the head's is the last.
     pub learning_rates: Vec<f64>,
     /// Adam's beta1.
     pub momentum: f64,

@@ -15,7 +15,7 @@ pub struct Example {
     pub label: usize,
 }
 
-/// Which list of examples indices point into.
+/// Which list of examples the indices of a plan point into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Set {
     /// The training examples.
@@ -48,7 +48,7 @@ impl std::error::Error for SourceError {}
 /// The batches of one plan, in its order.
 pub type BatchStream<'a> = Box<dyn Iterator<Item = Result<PixelBatch, SourceError>> + 'a>;
 
-/// Decodes photos. Meant to run ahead on threads of its own; what it returns must not depend on that.
+/// Decodes photos. It may decode ahead on threads of its own; what it returns must not depend on them.
 pub trait PhotoSource {
     /// The batches of `plan`, one item each.
     fn batches<'a>(&'a self, set: Set, plan: BatchPlan) -> BatchStream<'a>;

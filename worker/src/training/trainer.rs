@@ -1,4 +1,4 @@
-//! fastai's `fine_tune`, step by step, in a form that can stop after any step and continue to the same bits.
+//! fastai's `fine_tune`, step by step. It can stop after any step and then continue to the same bits.
 
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ use crate::prediction::{
 };
 use crate::randomness::{Draws, Phase, Purpose};
 
-/// Photos whose gradients are computed at a time at least: batch normalisation needs two.
+/// The fewest photos whose gradients are computed at a time: batch normalisation needs two.
 const SMALLEST_MICRO_BATCH: usize = 2;
 
 /// Training could not start or go on.
@@ -37,11 +37,11 @@ pub enum TrainError {
         /// What is missing.
         reason: String,
     },
-    /// A photo could not be had.
+    /// A photo could not be read.
     #[error("failed to read a batch: {0}")]
     Source(#[from] SourceError),
-    /// The loss is no number any more; the weights of the last checkpoint are good.
-    #[error("loss became {loss} in the {phase:?} phase, epoch {epoch}, step {step}: try a lower learning rate")]
+    /// The loss is NaN or infinite. The weights of the last checkpoint are still good.
+    #[error("the loss became {loss} in the {phase:?} phase, epoch {epoch}, step {step}: try a lower learning rate")]
     NotANumber {
         /// NaN or an infinity.
         loss: f64,
@@ -52,8 +52,8 @@ pub enum TrainError {
         /// From 0 in its phase.
         step: usize,
     },
-    /// The search for a learning rate saw too little.
-    #[error("no learning rate was found: the loss diverged after {steps} steps of rising rates; give one")]
+    /// The search for a learning rate ended after too few steps.
+    #[error("no learning rate was found: the loss diverged after {steps} steps of rising rates; give a rate")]
     NoRate {
         /// Steps until then.
         steps: usize,
@@ -63,7 +63,7 @@ pub enum TrainError {
     OutOfMemory {
         /// Photos whose gradients, or whose predictions, were computed at a time.
         photos: usize,
-        /// libtorch's words.
+        /// What libtorch said.
         source: TchError,
     },
     /// The checkpoint is not one of this run.
@@ -94,7 +94,7 @@ pub struct Trainer {
     pub(super) micro_batch_size: usize,
 }
 
-/// Which step it is: names its random draws.
+/// Which step it is; the names of its random draws contain it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
     pub(super) phase: Phase,
@@ -103,7 +103,7 @@ pub(super) struct Moment {
     pub(super) step: usize,
 }
 
-/// What an observer may save between two steps.
+/// The run between two steps, as an observer may save it.
 #[derive(Debug)]
 pub struct Snapshot<'a> {
     trainer: &'a Trainer,
@@ -186,11 +186,11 @@ impl Trainer {
         self.classifier.backbone().groups()
     }
 
-    /// Computes the gradients of a batch in pieces of `photos` photos each, or some more where that does not divide the batch,
-    /// and adds them up: for when memory ran out. At least two.
+    /// From here on, computes the gradients of a batch in pieces of `photos` photos and adds them up. This is for when memory ran out.
+    /// A piece has at least two photos, and some more where `photos` does not divide the batch.
     ///
-    /// Only batch normalisation sees the difference: it normalises by the statistics of a piece, and moves its running ones
-    /// once a piece.
+    /// Only batch normalisation is affected: it normalises by the statistics of a piece, and updates its running statistics once for
+    /// each piece.
     pub fn set_micro_batch_size(&mut self, photos: usize) {
         self.micro_batch_size = photos.max(SMALLEST_MICRO_BATCH);
     }
@@ -209,9 +209,9 @@ impl Trainer {
         Ok(checkpoint::restore(self, checkpoint)?)
     }
 
-    /// Trains to the end, or until the observer says stop.
+    /// Trains to the end, or until the observer asks to stop.
     ///
-    /// Where memory runs out in a step, that step is taken again with smaller pieces, and all that follow.
+    /// If memory runs out in a step, that step is taken again in smaller pieces, and so are all that follow.
     ///
     /// # Errors
     /// See [`TrainError`]. After a [`TrainError::Source`] the run stands between two steps and [`Self::snapshot`] may be kept.
@@ -228,7 +228,7 @@ impl Trainer {
             }
             let metrics = self.validate(schedule.phase, source, started)?;
             if !metrics.valid_loss.is_finite() {
-                // The epoch's last step has spoiled the weights, and no step comes after it that would notice.
+                // The last step of the epoch has ruined the weights, and no later step would notice.
                 let (phase, epoch, loss) = (schedule.phase, self.position.epoch, metrics.valid_loss);
                 let step = (epoch as usize + 1) * schedule.batches - 1;
                 return Err(TrainError::NotANumber { loss, phase, epoch, step });
@@ -336,7 +336,7 @@ impl Trainer {
         observer: &mut dyn Observer,
     ) -> Result<f64, TrainError> {
         loop {
-            // A forward pass that fails half-way has moved some of them.
+            // A forward pass that fails half-way has changed some of the running statistics.
             let statistics = self.classifier.statistics().map_err(TrainError::Tch)?;
             match self.try_step(moment, rates, pixels, indices) {
                 Err(TrainError::OutOfMemory { .. }) if self.micro_batch_size / 2 >= SMALLEST_MICRO_BATCH => {}
@@ -395,7 +395,7 @@ impl Trainer {
         Ok(value)
     }
 
-    /// Pixels -> augmented, normalised, blended input, and what it shall be recognised as.
+    /// Pixels -> augmented, normalised, blended input, and its targets.
     fn prepare(&self, moment: Moment, pixels: &PixelBatch, indices: &[usize]) -> Result<(Tensor, Targets), TchError> {
         let (seed, Moment { phase, epoch, step }) = (self.recipe.seed, moment);
         let mut images = pixels.to_tensor(self.classifier.device())?;

@@ -1,4 +1,4 @@
-//! The held-out photos after each epoch.
+//! Validates on the held-out photos after each epoch.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::prediction::batch::Crop;
 use crate::randomness::Phase;
 
 impl Trainer {
-    /// Loss and accuracy on what was held out, after an epoch that began at `started`.
+    /// Loss and accuracy on the held-out photos, after an epoch that began at `started`.
     pub(super) fn validate(
         &self,
         phase: Phase,
@@ -44,7 +44,7 @@ impl Trainer {
         })
     }
 
-    /// Summed loss of some validation photos, and how many were right; where memory runs out, by halves.
+    /// Summed loss of some validation photos, and how many were right. If memory runs out, the photos are judged in halves.
     fn judge(&self, images: &Tensor, labels: &Tensor) -> Result<(f64, usize), TrainError> {
         let photos = images.size()[0];
         let error = match self.judge_at_once(images, labels) {

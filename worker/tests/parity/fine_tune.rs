@@ -118,7 +118,7 @@ fn drifts_as_fastai_does(backbone: Backbone) {
     assert_follows(backbone, &golden, run, drift("loss"), drift("final"));
 }
 
-/// A hundredth of what f32 could be asked for; what is found is 1e-8.
+/// A hundredth of what could be asked of f32; the deviation that is found is 1e-8.
 const EXACT: f64 = 1e-6;
 
 /// Our f32 may drift from the reference this many times as far as fastai's drifts at most.

@@ -1,4 +1,4 @@
-//! A coordinator's side of the contract, over real gRPC, with the decisions left to the test.
+//! A coordinator over real gRPC whose decisions the test makes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -118,7 +118,7 @@ impl Coordinator {
         self.hear("a free slot", |request| is_free(request).then(|| request.clone())).await
     }
 
-    /// Waits until a task has got somewhere.
+    /// Waits until a task has made progress.
     pub(crate) async fn hear_progress(&mut self) -> v1::Progress {
         let is_moving = |progress: &v1::Progress| progress.done > 0;
         self.hear("progress", |request| {
@@ -198,7 +198,7 @@ impl WorkerService for Service {
     async fn synchronize(&self, request: Request<SynchronizeRequest>) -> Result<Response<SynchronizeResponse>, Status> {
         let request = request.into_inner();
         let change = self.changed.notified();
-        // The test may be over.
+        // The send fails if the test is over.
         let _ = self.heard.send(request.clone());
         if let Some((response, true)) = self.answer(&request) {
             return Ok(Response::new(response));

@@ -1,4 +1,4 @@
-//! A real worker process, and a coordinator that says what the test wants said.
+//! Starts a real worker process, and a coordinator that says what the test wants it to say.
 
 pub(crate) mod coordinator;
 pub(crate) mod photos;
@@ -67,7 +67,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Already gone is as good as gone.
+        // This fails only if the process is gone already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

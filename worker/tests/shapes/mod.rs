@@ -1,4 +1,4 @@
-//! A worker's inside without a coordinator: jobs over a temporary object store, on tiny photos of coloured shapes.
+//! Runs jobs without a worker process or a coordinator, over a temporary object store, on tiny photos of coloured shapes.
 
 use std::{
     sync::{Arc, mpsc},
@@ -80,12 +80,12 @@ pub(crate) struct Inputs {
     pub(crate) model: Option<ObjectRef>,
     pub(crate) checkpoint: Option<ObjectRef>,
     pub(crate) memory_failures: u32,
-    /// All of it unless a test says otherwise.
+    /// The whole job unless a test says otherwise.
     pub(crate) part: Option<Part>,
 }
 
 impl Bench {
-    /// Checkpoints at the end of epochs only.
+    /// A bench whose trainings keep checkpoints at the end of epochs only.
     pub(crate) fn new() -> Self {
         Self::with_checkpoints_every(Duration::from_secs(3600))
     }

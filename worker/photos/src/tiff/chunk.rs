@@ -234,7 +234,11 @@ mod tests {
         // Apple's example for the format: three literals, one byte three times, a no-op.
         let packed = [0x02, 0x80, 0x00, 0x2a, 0xfe, 0xaa, 0x80, 0x01, 0x01, 0x02];
         assert_eq!(pack_bits(&packed, 8), [0x80, 0x00, 0x2a, 0xaa, 0xaa, 0xaa, 0x01, 0x02]);
-        assert_eq!(pack_bits(&[0x02, 0x80], 8), [0x80], "the bytes that are there are kept; the caller finds them too few");
+        assert_eq!(
+            pack_bits(&[0x02, 0x80], 8),
+            [0x80],
+            "the bytes that are there are kept; the caller finds them too few"
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Fax codes of black-and-white pages: one bit a pixel, rows at whole bytes, 0 for white.
+//! Fax codes of black-and-white pages: one bit for each pixel, rows at whole bytes, 0 for white.
 
 use std::convert::Infallible;
 

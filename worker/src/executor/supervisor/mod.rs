@@ -13,19 +13,18 @@ use tokio::{
 };
 use v1::{LogLine, attempt_event::Event, task_outcome::Outcome};
 
-pub(crate) use super::child::ExecutorProgram;
 use super::{
-    child::{End, Executor, Output},
+    child::{End, Executor, ExecutorProgram, Output},
     log::Tail,
 };
 use crate::out_of_memory;
 
-/// How long an executor may take to start; loading CUDA from a slow disk takes long.
+/// How long an executor may take to start; it takes long to load CUDA from a slow disk.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a task may take to stop after it was cancelled, before its executor is killed.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a task may take to keep what a later attempt needs and to stop, before its executor is killed: a step of a large network
-/// and an upload. Shorter than a shutdown may take.
+/// How long a task that is handed back may take to stop, before its executor is killed. It may have to finish a step of a large network
+/// and to upload a checkpoint. This is shorter than a shutdown may take.
 const HAND_BACK_TIMEOUT: Duration = Duration::from_secs(20);
 /// The pause after an executor that never became ready; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -57,7 +56,7 @@ pub(crate) enum SlotCommand {
 pub(crate) enum SlotReport {
     /// A new executor can take a task.
     Ready(Ready),
-    /// No executor can be started now; it is tried again.
+    /// No executor can be started now; the supervisor tries again.
     CannotStart(String),
     /// The task is getting on.
     Progress(v1::Progress),
@@ -79,7 +78,7 @@ pub(crate) struct Supervisor {
     program: ExecutorProgram,
     commands: mpsc::UnboundedReceiver<SlotCommand>,
     reports: mpsc::Sender<(usize, SlotReport)>,
-    /// Replaces that of the task's kind.
+    /// Replaces the stall bound of the task's kind.
     stall_bound: Option<Duration>,
     tail: Tail,
 }
@@ -103,7 +102,7 @@ enum Overrun {
 }
 
 impl Bounds {
-    /// The earliest of the ends.
+    /// The earliest time at which the task is ended, and why.
     fn next(&self) -> (Instant, Overrun) {
         let stall = (self.last_sign_of_life + self.stall, Overrun::Stall);
         let cancellation = self.cancelled_at.map(|at| (at + CANCEL_TIMEOUT, Overrun::Cancellation));
@@ -136,7 +135,7 @@ impl Supervisor {
         Self { slot, program, commands, reports, stall_bound: None, tail: Tail::default() }
     }
 
-    /// The same with another bound on how long a task may be silent than that of its kind, if there is one.
+    /// The same supervisor with this bound on how long a task may show no progress, if there is one, instead of that of its kind.
     pub(crate) fn with_stall_bound(self, stall_bound: Option<Duration>) -> Self {
         Self { stall_bound, ..self }
     }
@@ -161,7 +160,7 @@ impl Supervisor {
         }
     }
 
-    /// Gives back what was sent to an executor that had just died, and that no other can run now.
+    /// Gives back the tasks that were sent to an executor that had just died, because no other executor can run them now.
     async fn refuse_waiting_tasks(&mut self, reason: &str) {
         while let Ok(command) = self.commands.try_recv() {
             if let SlotCommand::Start { .. } = command {
@@ -220,7 +219,7 @@ impl Supervisor {
                             None => return,
                         }
                     }
-                    // For a task that has ended meanwhile.
+                    // The command is for a task that has ended meanwhile.
                     Some(SlotCommand::Renew { .. } | SlotCommand::Cancel | SlotCommand::HandBack) => {}
                     None => {
                         self.note_end(executor.kill().await);
@@ -233,7 +232,7 @@ impl Supervisor {
                     Output::Closed(_) => {
                         let cause = self.note_end(executor.end().await);
                         tracing::warn!(slot = self.slot, cause, "an idle executor ended and is replaced");
-                        // Until the next one is ready nothing can start here.
+                        // Nothing can start in this slot until the next executor is ready.
                         self.report(SlotReport::CannotStart(cause)).await;
                         return;
                     }
@@ -260,7 +259,7 @@ impl Supervisor {
         };
         let (outcome, kept) = match end {
             TaskEnd::Finished(outcome) => {
-                // The next task may begin at once, and has a history of its own.
+                // The lines are recorded now, because the next task may begin at once and has a history of its own.
                 for line in executor.printed().await {
                     self.record_line(line).await;
                 }
@@ -300,7 +299,7 @@ impl Supervisor {
                     Some(SlotCommand::Renew { lease_end }) => bounds.lease_end = lease_end,
                     Some(SlotCommand::Cancel) => {
                         bounds.cancelled_at.get_or_insert_with(Instant::now);
-                        // An executor that cannot be told is found dead by the next read.
+                        // If the command cannot be sent, the executor is dead, and the next read finds that out.
                         let _ = executor.send(Command::Cancel(CancelTask {})).await;
                     }
                     Some(SlotCommand::HandBack) => {
@@ -334,9 +333,9 @@ impl Supervisor {
         }
     }
 
-    /// A process that died for want of memory did not die of its task.
+    /// How the task of an executor that died has ended. A process that died because memory ran out did not crash.
     fn outcome_of_death(&self, cause: &str, by_kernel: bool) -> Outcome {
-        if !by_kernel && !self.tail.ends_for_want_of_memory() {
+        if !by_kernel && !self.tail.says_that_memory_ran_out() {
             return Outcome::Crashed(self.tail.explain(&format!("the executor {cause}")));
         }
         let advice = "use a smaller batch size or image size, or a machine with more memory";
@@ -356,7 +355,7 @@ impl Supervisor {
             }
             Overrun::Cancellation => Outcome::Cancelled(v1::TaskCancelled {}),
             Overrun::HandBack => Outcome::Returned(format!(
-                "the task did not stop within {} s of being asked for and was stopped",
+                "the task did not stop within {} s of being asked to, so it was killed",
                 HAND_BACK_TIMEOUT.as_secs()
             )),
         }
@@ -379,7 +378,7 @@ impl Supervisor {
         self.report(SlotReport::Event(Event::Log(LogLine { text: line }))).await;
     }
 
-    /// As [`Self::note_end`], in the middle of a task: what a process says before it aborts is what people look for.
+    /// As [`Self::note_end`], in the middle of a task: people look for what a process says before it aborts.
     async fn record_end(&mut self, End { cause, last_lines, .. }: End) -> String {
         for line in last_lines {
             self.record_line(line).await;
@@ -388,12 +387,12 @@ impl Supervisor {
     }
 
     async fn report(&self, report: SlotReport) {
-        // Without a session the loop ends at its next command.
+        // If the session is gone, the loop ends at its next command.
         let _ = self.reports.send((self.slot, report)).await;
     }
 }
 
-/// How long a task of this kind may be silent. A spec that cannot be read fails at once in the executor.
+/// How long a task of this kind may show no progress. A spec that cannot be read fails at once in the executor.
 fn stall_bound(assignment: &v1::Assignment) -> Duration {
     let kind = assignment
         .spec

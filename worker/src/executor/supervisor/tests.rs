@@ -1,4 +1,5 @@
-//! Against real processes: shell scripts that behave as an executor may at its worst. The real one is driven by `tests/process_*.rs`.
+//! Tests with real processes: shell scripts that behave as an executor may at its worst. `tests/process_faults.rs` drives the real
+//! executor.
 
 use std::fs;
 
@@ -80,7 +81,7 @@ async fn an_executor_of_another_version_is_refused_with_both_versions() {
 }
 
 #[tokio::test]
-async fn an_executor_that_cannot_start_is_quoted() {
+async fn the_last_lines_of_an_executor_that_cannot_start_are_quoted() {
     let mut slot = Slot::with("echo 'no cuda:7: CUDA sees 1 GPUs' >&2; exit 1");
     let reason = slot.cannot_start().await;
     assert!(reason.contains("exited with code 1") && reason.contains("no cuda:7"), "{reason}");
@@ -137,7 +138,7 @@ async fn a_renewed_lease_lets_the_task_live_on() {
 }
 
 #[tokio::test]
-async fn an_executor_that_is_killed_is_reported_with_the_signal_and_its_last_words_and_replaced() {
+async fn an_executor_that_is_killed_is_reported_with_the_signal_and_its_last_lines_and_replaced() {
     let mut slot = Slot::with("cat $0/ready >&0; head -c 4 > /dev/null; echo 'terminate called' >&2; kill -9 $$");
     slot.ready().await;
     slot.start(HOUR);
@@ -149,7 +150,7 @@ async fn an_executor_that_is_killed_is_reported_with_the_signal_and_its_last_wor
 }
 
 #[tokio::test]
-async fn an_executor_that_aborts_for_want_of_memory_is_no_suspect() {
+async fn an_executor_that_aborts_because_memory_ran_out_has_not_crashed() {
     let last_word = "terminate called after throwing an instance of std::bad_alloc";
     let script = format!("cat $0/ready >&0; head -c 4 > /dev/null; echo '{last_word}' >&2; kill -ABRT $$");
     let mut slot = Slot::with(&script);
@@ -178,7 +179,7 @@ async fn the_last_lines_of_a_process_are_part_of_its_tasks_log() {
 }
 
 #[tokio::test]
-async fn an_idle_executor_that_dies_takes_its_slot_back_until_the_next_one_is_ready() {
+async fn a_slot_whose_idle_executor_dies_is_not_offered_until_the_next_one_is_ready() {
     let mut slot = Slot::with("cat $0/ready >&0; if mkdir $0/first; then exit 3; fi; exec sleep 1000");
     slot.ready().await;
     assert!(slot.cannot_start().await.contains("code 3"));

@@ -1,4 +1,4 @@
-//! The predictions of shards become those of the job: every row in the order of the upload, and checked against it.
+//! Joins the predictions of shards to those of the job. Every row comes in the order of the upload, and is checked against it.
 
 use arrow_array::{Array as _, RecordBatch, cast::AsArray as _};
 use arrow_select::concat::concat_batches;
@@ -13,11 +13,11 @@ use super::{
 };
 use crate::task::{JobContext, JobError};
 
-/// Joins what shards have predicted of `files` into parts of so many rows. Holds one part in memory; the same rows give the same parts, however they
-/// were divided.
+/// Joins what shards have predicted of `files` into parts of `part_rows` rows. Holds one part in memory. The same rows give the same
+/// parts, however they were divided.
 ///
 /// # Errors
-/// [`JobError::Internal`] unless there is exactly one row a file, in their order.
+/// [`JobError::Internal`] unless there is exactly one row for each file, in the order of the files.
 pub(super) fn join(
     context: &JobContext,
     files: &[UploadedFile],
@@ -68,7 +68,7 @@ impl Joined<'_> {
         Ok(())
     }
 
-    /// Counts rows, each of which must be that of the next file.
+    /// Counts rows, each of which must belong to the next file.
     fn count(&mut self, rows: &RecordBatch) -> Result<(), JobError> {
         let (paths, digests) = (rows.column(0).as_string::<i32>(), rows.column(1).as_string::<i32>());
         let errors = rows.column(5);

@@ -1,4 +1,4 @@
-//! Photos become predictions: one row or one error per file, in the order of the upload, in bounded memory.
+//! Classify: makes predictions from photos. Each file gives one row or one error, in the order of the upload, in bounded memory.
 
 mod join;
 mod table;
@@ -22,9 +22,9 @@ use crate::{
 use join::join;
 use table::{Row, Table};
 
-/// Rows of one Parquet file, at most.
+/// The most rows that one Parquet file has.
 const PART_ROWS: usize = 50_000;
-/// Classes with their probabilities that the rows of one Parquet file name together, at most: a file is made in memory.
+/// The most classes that the rows of one Parquet file name together, with their probabilities: a file is made in memory.
 const PART_PREDICTIONS: usize = 250_000;
 
 pub(crate) fn run(spec: &ClassifySpec, context: &JobContext, warm: &mut WarmModel) -> Result<Done, JobError> {
@@ -94,7 +94,7 @@ fn summary(model: &str, counts: PredictionCounts) -> String {
     }
 }
 
-/// Rows of each Parquet file but the last, which has fewer, where a row names so many classes.
+/// How many rows a Parquet file has if each row names `top_k` classes. The last file has fewer.
 fn part_rows(top_k: usize) -> usize {
     PART_ROWS.min(PART_PREDICTIONS / top_k.max(1)).max(1)
 }

@@ -20,7 +20,7 @@ use sortinghat_proto::manifest::PREDICTION_COLUMNS;
 pub(super) struct Row<'a> {
     pub(super) path: &'a str,
     pub(super) digest: &'a str,
-    /// The most probable classes, or why there are none.
+    /// The most probable classes, or why the photo has none.
     pub(super) top: Result<Vec<(usize, f32)>, &'a str>,
     /// Names of the classes.
     pub(super) classes: &'a [String],

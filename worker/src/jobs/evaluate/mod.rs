@@ -1,4 +1,4 @@
-//! A model and labelled photos become an evaluation: numbers with their uncertainty, every prediction, and a page to read.
+//! Evaluate: measures a model on labelled photos. The result is numbers with their uncertainty, every prediction, and a page to read.
 
 mod part;
 mod subjects;
@@ -27,7 +27,7 @@ use subjects::Subjects;
 
 pub(crate) fn run(spec: &EvaluateSpec, context: &JobContext, warm: &mut WarmModel) -> Result<Done, JobError> {
     let model: ModelManifest = context.objects().document(&context.model()?.manifest)?;
-    // Read first: a file that cannot be used is no reason to compute for minutes.
+    // The decisions are read first, so that a file that cannot be used is refused before minutes of computing.
     let decisions = spec.decisions.as_ref().map(|object| read_decisions(context, object)).transpose()?;
     let mut subjects = Subjects::open(&spec.on, context, &model)?;
     let measured = match context.scope(subjects.photos.len())? {
@@ -82,7 +82,7 @@ fn conclude(
 fn read_decisions(context: &JobContext, object: &ObjectRef) -> Result<Decisions, JobError> {
     context.objects().document(object).map_err(|error| match error {
         crate::objects::ObjectError::Document { source, .. } => {
-            let message = format!("this is no file that a report saved: {source}");
+            let message = format!("the file was not saved by a report: {source}");
             Refusal::invalid("evaluate.decisions", message).into()
         }
         error => error.into(),
@@ -94,7 +94,7 @@ fn read_decisions(context: &JobContext, object: &ObjectRef) -> Result<Decisions,
 struct Measured {
     /// Which of them could be decoded.
     decoded: Vec<bool>,
-    /// Rows of those, in order.
+    /// The rows of these, in order.
     plain: Probabilities,
     /// The same with test-time augmentation, if it was asked for.
     augmented: Option<Probabilities>,
@@ -172,7 +172,7 @@ fn pictures(context: &JobContext, findings: &Findings, subjects: &Subjects) -> R
         context.progress("report", done, shown.len() as u64, "photos");
         let is_it = |photo: &Subject| photo.digest == **digest;
         let Some(index) = subjects.photos.iter().position(is_it) else { continue };
-        // Every subject was decoded a moment ago; should it fail now, the report lacks a picture, no number.
+        // Every subject has been decoded a moment ago. Should one fail now, the report lacks its picture, and no number changes.
         if let Ok(photo) = gallery.photo(subjects.numbers[index])
             && !pictures.add((*digest).clone(), &photo)
         {
@@ -182,12 +182,12 @@ fn pictures(context: &JobContext, findings: &Findings, subjects: &Subjects) -> R
     Ok(pictures)
 }
 
-/// The same model on the same photos: decisions made in one report are there in the next.
+/// An id that is the same for the same model on the same photos, so that decisions made in one report are there in the next.
 fn report_id(model: &Digest, photos: &Digest) -> String {
     format!("{}-{}", &model.as_str()[..16], &photos.as_str()[..16])
 }
 
-/// The command that takes the decisions.
+/// The command that evaluates again with the decisions.
 fn command(spec: &EvaluateSpec, model: &str) -> String {
     let on = match &spec.on {
         EvaluateOn::HeldOut => String::new(),

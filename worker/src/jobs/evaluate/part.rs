@@ -14,7 +14,7 @@ use crate::{
 struct MeasuredPart {
     /// Which of them could be decoded.
     decoded: Vec<bool>,
-    /// Rows of those: 32-bit floats, the least significant byte first, one a class.
+    /// The rows of these: 32-bit floats, the least significant byte first, one for each class.
     plain: ObjectRef,
     /// The same with test-time augmentation.
     augmented: Option<ObjectRef>,

@@ -30,7 +30,7 @@ pub(super) struct Subjects {
     /// The number of each in the gallery.
     pub(super) numbers: Vec<usize>,
     pub(super) gallery: Arc<Gallery>,
-    /// The model has learned from none of the photos.
+    /// Whether the model has learned from none of the photos.
     pub(super) out_of_sample: bool,
     /// Files that could not be decoded or lie in no class folder.
     pub(super) skipped: u64,
@@ -165,21 +165,21 @@ impl Subjects {
     /// Takes out the photos that could not be decoded.
     ///
     /// # Errors
-    /// [`JobError::Internal`] unless there is one flag a photo.
+    /// [`JobError::Internal`] unless there is one flag for each photo.
     pub(super) fn keep(&mut self, decoded: &[bool]) -> Result<(), JobError> {
         if decoded.len() != self.photos.len() {
             let (told, photos) = (decoded.len(), self.photos.len());
             return Err(JobError::Internal(format!("{told} outcomes do not account for {photos} photos")));
         }
         let mut flags = decoded.iter();
-        self.photos.retain(|_| *flags.next().expect("one flag a photo"));
+        self.photos.retain(|_| *flags.next().expect("one flag for each photo"));
         self.numbers.retain(|&number| decoded[number]);
         self.skipped += decoded.iter().filter(|&&decoded| !decoded).count() as u64;
         self.target.description = describe(self.photos.len(), &self.what);
         Ok(())
     }
 
-    /// There is no photo to measure on.
+    /// The error that no photo is left to measure on.
     pub(super) fn nothing_left(&self) -> JobError {
         let message = match self.skipped {
             0 => format!("there are no {} to measure on", self.what),
@@ -215,7 +215,7 @@ fn check_classes(model: &[String], dataset: &[String], name: &str) -> Result<(),
     Err(Refusal::invalid("evaluate.dataset", message))
 }
 
-/// Another dataset with folds holds nothing out by itself.
+/// Refuses a dataset with folds that the model was not trained on: it holds no photos out by itself.
 fn check_held_out(manifest: &DatasetManifest, fold: Option<u32>, name: &str) -> Result<(), Refusal> {
     match (manifest.split, fold) {
         (SplitKind::Folds(folds), None) => Err(Refusal::invalid(
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn other_classes_are_refused_with_the_difference() {
+    fn a_dataset_with_other_classes_is_refused_with_the_difference() {
         let refusal = check_classes(&names(&["cat", "dog"]), &names(&["cat", "owl"]), "pets@2").expect_err("differ");
         assert_eq!(refusal.field, "evaluate.dataset");
         assert!(refusal.message.contains("knows dog; only the dataset has owl"), "{}", refusal.message);

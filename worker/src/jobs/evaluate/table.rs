@@ -5,7 +5,7 @@ use crate::{
     prediction::probabilities::Probabilities,
 };
 
-/// The file. Columns of classes carry the class's name; one that is called like a column before them follows all the same.
+/// The file. The columns of classes carry the classes' names, even if a class is called like one of the columns before.
 pub(super) fn to_csv(classes: &[String], photos: &[Subject], rows: &Probabilities) -> Result<Vec<u8>, csv::Error> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let fixed = ["path", "digest", "label", "predicted", "loss"];

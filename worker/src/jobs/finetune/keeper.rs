@@ -1,4 +1,4 @@
-//! Keeps checkpoints while training goes on: copied between two steps, written and stored on a thread beside it.
+//! Keeps checkpoints while training goes on. They are copied between two steps, and written and stored on another thread.
 
 use std::{
     panic,
@@ -16,17 +16,17 @@ use crate::{
 
 /// Stores checkpoints, at most one at a time, and reports each once it is durable.
 ///
-/// One whose time comes while another is under way is taken after the first step that finds the other done. At the end of an epoch, and
-/// when the task is handed back, training waits for the one under way instead.
+/// If a checkpoint is due while another one is being stored, it is taken after the first step that finds the other one stored. At the
+/// end of an epoch, and when the task is handed back, training waits for the other one instead.
 pub(super) struct Keeper<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     context: &'env JobContext,
     interval: Duration,
     last_copied: Instant,
     under_way: Option<UnderWay<'scope>>,
-    /// Where the run stood at the last one that was stored; at first, where it began.
+    /// The position of the last checkpoint that was stored; at first the position at which the run began.
     stored: Position,
-    /// The last one could not be stored.
+    /// Whether the last checkpoint could not be stored.
     is_failing: bool,
 }
 
@@ -36,7 +36,7 @@ struct UnderWay<'scope> {
 }
 
 impl<'scope, 'env> Keeper<'scope, 'env> {
-    /// Of a run that begins at `start`, where no checkpoint is needed: there is one, or it is the beginning.
+    /// A keeper for a run that begins at `start`. No checkpoint is needed there: either one is stored, or it is the beginning.
     pub(super) fn new(scope: &'scope Scope<'scope, 'env>, context: &'env JobContext, start: Position) -> Self {
         let interval = context.machine().checkpoint_interval;
         Self {
@@ -50,7 +50,7 @@ impl<'scope, 'env> Keeper<'scope, 'env> {
         }
     }
 
-    /// After a step: keeps a checkpoint if it is time for one and no other is under way.
+    /// Is called after a step: keeps a checkpoint if one is due and no other is being stored.
     pub(super) fn step(&mut self, snapshot: &Snapshot<'_>) {
         let is_busy = self.under_way.as_ref().is_some_and(|under_way| !under_way.thread.is_finished());
         if !is_busy && self.last_copied.elapsed() >= self.interval {
@@ -58,7 +58,7 @@ impl<'scope, 'env> Keeper<'scope, 'env> {
         }
     }
 
-    /// Keeps a checkpoint, after the one that is under way. Returns when it is copied.
+    /// Keeps a checkpoint, after the one that is being stored. Returns when the new one is copied.
     pub(super) fn keep(&mut self, snapshot: &Snapshot<'_>) {
         self.wait();
         self.last_copied = Instant::now();
@@ -84,7 +84,7 @@ impl<'scope, 'env> Keeper<'scope, 'env> {
         }
     }
 
-    /// A store that is away for a while costs no more than what was learned since the last checkpoint, and only if this process dies too.
+    /// Training goes on if a checkpoint could not be stored. What was learned since the last one is lost only if this process dies too.
     fn failed(&mut self, error: &JobError) {
         tracing::warn!(%error, "a checkpoint could not be stored");
         if !std::mem::replace(&mut self.is_failing, true) {

@@ -1,3 +1,5 @@
+//! Trains one fine-tune job, from its checkpoint if it has one.
+
 use std::thread;
 
 use sortinghat_proto::{self as proto, FinetuneSpec, Refusal, manifest::RateSearch, v1, v1::ErrorCode};
@@ -20,7 +22,7 @@ use crate::{
     },
 };
 
-/// What training gives.
+/// A trained network, and how it was trained.
 pub(super) struct Trained {
     pub(super) network: Classifier,
     pub(super) history: Vec<EpochMetrics>,
@@ -55,7 +57,7 @@ impl<'a> Learner<'a> {
             label_smoothing: spec.label_smoothing,
             batch_size: spec.batch_size as usize,
             precision: compute.training_precision(spec.precision),
-            // So that an evaluation repeats the table.
+            // The precision of later predictions, so that an evaluation gives the numbers of the training table.
             validation_precision: prediction_precision(compute, proto::Precision::Auto, spec.backbone),
             ..Recipe::fastai2(spec.epochs, spec.seed)
         };
@@ -93,7 +95,7 @@ impl<'a> Learner<'a> {
         })
     }
 
-    /// The photos; every batch, also of a validation, is a sign of life and a chance to be cancelled.
+    /// The photos. Each batch, also one of a validation, lets the job be cancelled, and those of a validation report progress.
     fn photos(&self) -> TrainingPhotos<'a> {
         let (set, context) = (self.set, self.context);
         let sides = (set.train.clone(), set.valid.clone());
@@ -106,13 +108,13 @@ impl<'a> Learner<'a> {
         })
     }
 
-    /// The checkpoint of an earlier attempt. One that is lost is not worth failing for.
+    /// The checkpoint of an earlier attempt; `None` if there is none or if it is lost, which is no reason to fail.
     fn earlier_checkpoint(&self) -> Result<Option<Vec<u8>>, JobError> {
         let Some(object) = &self.context.task().checkpoint else { return Ok(None) };
         match whole(self.context, object) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(JobError::Object(error)) if is_lost(&error) => {
-                self.context.warn(format!("training starts again, the checkpoint is lost: {error}"));
+                self.context.warn(format!("training starts again, because the checkpoint is lost: {error}"));
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -128,13 +130,13 @@ impl<'a> Learner<'a> {
                     self.context.inform(resumed(&trainer));
                     return Ok(trainer);
                 }
-                // The checkpoint is good: the next attempt may have the room.
+                // The checkpoint is good, but memory was short. The next attempt may have enough.
                 Err(TrainError::Checkpoint(CheckpointError::Weights(WeightsError::Tch { source, .. }))) => {
                     return Err(JobError::torch("going on from a checkpoint", &source));
                 }
-                // Part of it may have been copied: this trainer is of no use.
+                // Part of the checkpoint may have been copied, so this trainer cannot be used.
                 Err(error) => {
-                    self.context.warn(format!("training starts again, the checkpoint cannot be used: {error}"))
+                    self.context.warn(format!("training starts again, because the checkpoint cannot be used: {error}"))
                 }
             }
         }
@@ -148,14 +150,14 @@ impl<'a> Learner<'a> {
         let mut trainer = trainer.map_err(|error| failure(&error))?;
         let failures = self.context.task().memory_failures;
         if failures > 0 {
-            // The process may have been killed before it could find the size that fits.
+            // An earlier process may have been killed before it could find the size that fits.
             trainer.set_micro_batch_size(trainer.micro_batch_size() >> (2 * failures.min(16)));
         }
         Ok(trainer)
     }
 }
 
-/// Where training goes on, for people.
+/// Says where training goes on.
 fn resumed(trainer: &Trainer) -> String {
     let Position { epoch, batch, .. } = trainer.snapshot().position();
     match trainer.phase() {
@@ -167,7 +169,7 @@ fn resumed(trainer: &Trainer) -> String {
 
 fn in_pieces(photos: usize) -> String {
     format!(
-        "out of memory: from here on the gradients of {photos} photos at a time are computed and added up, which only batch normalisation sees"
+        "out of memory: from here on the gradients of {photos} photos at a time are computed and added up, which affects only batch normalisation"
     )
 }
 
@@ -191,7 +193,7 @@ fn failure(error: &TrainError) -> JobError {
     }
 }
 
-/// Tells how training goes, has checkpoints kept, and stops it.
+/// Reports how training goes, has checkpoints kept, and stops training when the task should stop.
 struct Reporter<'scope, 'env> {
     context: &'env JobContext,
     keeper: Keeper<'scope, 'env>,

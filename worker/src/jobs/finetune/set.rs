@@ -1,3 +1,5 @@
+//! The photos of a dataset as training divides them.
+
 use std::sync::Arc;
 
 use sortinghat_proto::{
@@ -12,7 +14,7 @@ use crate::{
     training::source::Example,
 };
 
-/// Bytes of decoded photos that are kept for the next epoch.
+/// The most bytes of decoded photos that are kept for the next epoch.
 const KEEP_BYTES: usize = 1 << 30;
 
 /// The photos of a dataset, divided into those to learn from and those that are held out.
@@ -20,10 +22,10 @@ pub(super) struct TrainingSet {
     pub(super) classes: Vec<String>,
     pub(super) fold: Option<u32>,
     pub(super) gallery: Arc<Gallery>,
-    /// Of every photo of the gallery.
+    /// The digest of every photo of the gallery.
     pub(super) digests: Vec<Digest>,
     labels: Vec<usize>,
-    /// Numbers of photos of the gallery.
+    /// The numbers, in the gallery, of the photos to learn from; `valid` has those that are held out.
     pub(super) train: Vec<usize>,
     pub(super) valid: Vec<usize>,
 }
@@ -63,7 +65,7 @@ impl TrainingSet {
     }
 }
 
-/// A dataset with folds needs one that is held out, one without has none.
+/// Refuses a dataset with folds if none is held out, and a fold of a dataset that has no folds.
 fn check_fold(fold: Option<u32>, split: SplitKind, dataset: &str) -> Result<(), Refusal> {
     let refuse = |message| Err(Refusal::invalid("finetune.fold", message));
     match (split, fold) {

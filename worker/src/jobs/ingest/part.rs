@@ -14,7 +14,7 @@ use crate::{
 /// What was found in a range of an upload's contents.
 #[derive(Debug, Serialize, Deserialize)]
 struct IngestPart {
-    /// One a content, in order.
+    /// One for each content, in order.
     findings: Vec<Found>,
     /// Objects that hold the stored pictures, one after the other.
     pictures: Vec<ObjectRef>,

@@ -47,21 +47,21 @@ enum Slot {
     Empty,
     Free,
     Running(Key),
-    /// Stops a task whose lease is no longer this worker's.
+    /// A task is stopping whose lease this worker no longer has.
     Stopping,
 }
 
 #[derive(Debug, Default)]
 struct Held {
-    /// `None` for what has not been in a slot.
+    /// When the task started in a slot; `None` if it has not.
     started_at: Option<Instant>,
     progress: Option<v1::Progress>,
     beat: u64,
     events: EventLog,
     outcome: Option<Outcome>,
-    /// A message has said that it has ended.
-    is_end_said: bool,
-    /// The coordinator asked for the task to be cancelled.
+    /// Whether a message has reported that the task has ended.
+    is_end_reported: bool,
+    /// Whether the coordinator asked for the task to be cancelled.
     cancelled: bool,
     /// Why the task was asked to stop so that another attempt goes on; `None` if it was not.
     handed_back: Option<&'static str>,
@@ -77,7 +77,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// When it is given back.
+    /// When the task is given back unless it has started.
     fn end(&self) -> Instant {
         pace::end_of_wait(self.since).min(self.lease_end)
     }
@@ -88,7 +88,7 @@ impl Waiting {
 pub(super) struct Exchange {
     pub(super) sent_at: Instant,
     pub(super) answered_at: Instant,
-    /// The coordinator was allowed to wait for news before it answered.
+    /// Whether the coordinator was allowed to wait for news before it answered.
     pub(super) may_be_held: bool,
 }
 
@@ -98,12 +98,12 @@ pub(super) struct State {
     slots: Vec<Slot>,
     /// Leases that wait for a slot, the oldest first.
     waiting: VecDeque<Waiting>,
-    /// How many of these the last message had room for.
+    /// How many tasks the last message asked for ahead of free slots.
     ahead: usize,
     pace: Pace,
     leases: BTreeMap<Key, Held>,
     draining: bool,
-    /// The coordinator knows that this worker takes nothing any more.
+    /// Whether the coordinator knows that this worker takes no more tasks.
     farewell_heard: bool,
     lease_ttl: Option<Duration>,
 }
@@ -139,19 +139,19 @@ impl State {
         self.lease_ttl
     }
 
-    /// Whether only a farewell is left to say. It must be said: the coordinator may have given this worker a task meanwhile.
+    /// Whether only a farewell is left to send. It must be sent: the coordinator may have given this worker a task meanwhile.
     pub(super) fn is_leaving(&self) -> bool {
         self.draining && self.leases.is_empty()
     }
 
-    /// Whether there is nothing left to say.
+    /// Whether nothing is left to send.
     pub(super) fn is_done(&self) -> bool {
         self.is_leaving() && self.farewell_heard
     }
 
-    /// Whether the next message is the first to say that something has ended, which the coordinator answers at once.
-    pub(super) fn has_end_to_say(&self) -> bool {
-        self.leases.values().any(|held| held.outcome.is_some() && !held.is_end_said)
+    /// Whether the next message is the first to report the end of some task. The coordinator answers such a message at once.
+    pub(super) fn has_end_to_report(&self) -> bool {
+        self.leases.values().any(|held| held.outcome.is_some() && !held.is_end_reported)
     }
 
     /// How many more tasks can be taken.
@@ -161,14 +161,14 @@ impl State {
         more.min(MAX_LEASES_PER_WORKER.saturating_sub(self.leases.len()))
     }
 
-    /// What the worker says now, without who it is and how long it waits.
+    /// What the worker reports now; its identity and how long it waits for the answer are added later.
     pub(super) fn request(&mut self) -> SynchronizeRequest {
         let can_run = |slot: &&Slot| matches!(slot, Slot::Free | Slot::Running(_));
-        self.ahead = match self.has_end_to_say() {
+        self.ahead = match self.has_end_to_report() {
             true => self.pace.ahead(self.slots.iter().filter(can_run).count()),
             false => 0,
         };
-        self.leases.values_mut().for_each(|held| held.is_end_said = held.outcome.is_some());
+        self.leases.values_mut().for_each(|held| held.is_end_reported = held.outcome.is_some());
         SynchronizeRequest {
             leases: self.leases.iter().map(|(key, held)| held.report(key)).collect(),
             free_slots: if self.draining { 0 } else { u32::try_from(self.room()).unwrap_or(u32::MAX) },
@@ -184,7 +184,7 @@ impl State {
             self.pace.exchanged(answered_at.duration_since(sent_at));
         }
         self.lease_ttl = Some(Duration::from_millis(response.lease_ttl_ms.into()));
-        // A shutdown abandons the message that is under way: this answers one that said so.
+        // A shutdown abandons the message that is under way. So, while draining, this answers a message that said so.
         self.farewell_heard = self.draining;
         for key in response.acknowledged {
             let key = Key::from(key);
@@ -233,7 +233,7 @@ impl State {
         }
     }
 
-    /// Takes a new lease, or says why not: an outcome is reported for every lease that was ever offered.
+    /// Takes a new lease, or records why not: the worker reports an outcome for every lease that it was offered.
     fn take(&mut self, key: Key, lease: v1::Lease, lease_end: Instant, now: Instant) {
         let refusal = match lease.assignment {
             _ if lease.cancel => Outcome::Cancelled(v1::TaskCancelled {}),
@@ -284,7 +284,7 @@ impl State {
         }
     }
 
-    /// Stops the running tasks that the coordinator did not list: their leases are somebody else's by now.
+    /// Stops the tasks that the coordinator did not list: another worker has their leases by now.
     fn stop_all_but(&mut self, listed: &[Key], actions: &mut Vec<Action>) {
         for (number, slot) in self.slots.iter_mut().enumerate() {
             if let Slot::Running(key) = slot
@@ -327,7 +327,7 @@ impl State {
         actions
     }
 
-    /// Takes what a slot reported. A slot that is free now may be used by what waits: [`start_waiting`](Self::start_waiting).
+    /// Takes what a slot reported. If the slot is free now, call [`start_waiting`](Self::start_waiting).
     pub(super) fn report(&mut self, slot: usize, report: SlotReport, now: Instant) -> Urgency {
         match report {
             // A task may have been sent to an executor that had just died: it waits for the next one.
@@ -365,7 +365,7 @@ impl State {
             (Outcome::Crashed(_) | Outcome::Returned(_), _) if held.cancelled => {
                 Outcome::Cancelled(v1::TaskCancelled {})
             }
-            // The executor knows that it was asked, and not why.
+            // The executor knows that it was asked to hand the task back, but not why.
             (Outcome::Returned(_), Some(reason)) => Outcome::Returned(reason.into()),
             (outcome, _) => outcome,
         });
@@ -406,7 +406,7 @@ impl Held {
 
     fn report(&self, key: &Key) -> LeaseReport {
         let (events, complete) = self.events.next();
-        // The coordinator takes no event after the outcome.
+        // The coordinator accepts no event after the outcome.
         let outcome = self.outcome.clone().filter(|_| complete);
         LeaseReport {
             task_id: key.task_id.clone(),
@@ -425,8 +425,8 @@ impl From<LeaseKey> for Key {
     }
 }
 
-/// When an executor must be gone, from the start of a lease of this length: a little before its end, since killing takes time
-/// and clocks differ in speed.
+/// How long after the start of a lease of this length an executor must be gone: a little before the lease ends, because killing takes
+/// time and clocks differ in speed.
 fn before_end(ttl: Duration) -> Duration {
     ttl - (ttl / 10).min(Duration::from_secs(2))
 }

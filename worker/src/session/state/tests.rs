@@ -94,7 +94,7 @@ fn a_repeated_offer_of_a_running_lease_renews_it_and_starts_nothing() {
 }
 
 #[test]
-fn a_task_that_is_not_listed_is_stopped_and_its_end_is_nobodys_business() {
+fn a_task_that_is_not_listed_is_stopped_and_its_end_is_not_reported() {
     let mut state = running(7);
     assert_eq!(state.answer(answer(Vec::new()), at(Instant::now())), [Action::Cancel { slot: 0 }]);
     assert_eq!(state.request().free_slots, 0, "the executor is still busy with it");
@@ -158,7 +158,7 @@ fn draining_gives_running_tasks_back_takes_no_new_ones_and_is_done_once_that_is_
 }
 
 #[test]
-fn what_ends_otherwise_while_draining_has_ended_so() {
+fn a_task_that_ends_by_itself_while_draining_keeps_its_outcome() {
     for outcome in [succeeded(), Outcome::Crashed("signal 11".into())] {
         let mut state = running(7);
         state.drain();
@@ -168,7 +168,7 @@ fn what_ends_otherwise_while_draining_has_ended_so() {
 }
 
 #[test]
-fn an_idle_worker_says_farewell_and_gives_back_what_it_was_given_meanwhile() {
+fn an_idle_worker_sends_a_farewell_and_gives_back_what_it_was_given_meanwhile() {
     let mut state = with_one_ready_slot();
     state.answer(answer(Vec::new()), at(Instant::now()));
     assert!(state.patience() > Duration::ZERO);
@@ -326,12 +326,12 @@ fn tasks_that_did_not_succeed_say_nothing_of_how_long_tasks_take() {
 }
 
 #[test]
-fn an_end_is_urgent_until_a_message_has_said_it() {
+fn an_end_is_urgent_until_a_message_has_reported_it() {
     let mut state = running(7);
     end(&mut state, succeeded());
-    assert!(state.has_end_to_say());
+    assert!(state.has_end_to_report());
     assert_eq!(outcomes(&mut state), [succeeded()]);
-    assert!(!state.has_end_to_say());
+    assert!(!state.has_end_to_report());
     assert_eq!(outcomes(&mut state), [succeeded()], "it is repeated all the same");
 }
 
@@ -368,7 +368,7 @@ fn what_waits_for_a_slot_is_renewed_cancelled_preempted_or_lost_as_what_runs_is(
     let (mut state, now) = with_two_tasks_ahead();
     state.answer(answer(vec![lease(100), lease(102)]), at(now));
     end(&mut state, succeeded());
-    assert_eq!(started(&state.start_waiting(now)), [102], "101 is somebody else's");
+    assert_eq!(started(&state.start_waiting(now)), [102], "another worker has 101");
     assert_eq!(state.request().leases.len(), 2);
 }
 
