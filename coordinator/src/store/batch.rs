@@ -1,4 +1,4 @@
-//! Atomic batches: checks, and what is done if all of them hold.
+//! Atomic batches: checks, and the changes that are made if all checks hold.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -6,43 +6,43 @@ use bytes::Bytes;
 
 use super::StoreError;
 
-/// Checks, writes, deletions, index changes and increments of one batch, together.
+/// The most operations in one batch: its checks, writes, deletions, index changes and increments together.
 pub const MAX_BATCH_OPERATIONS: usize = 2_000;
-/// Bytes of all keys, entries and values of one batch.
+/// The most bytes in one batch: its keys, entries and values together.
 pub const MAX_BATCH_BYTES: usize = 1 << 20;
 
 /// What a batch expects of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Expectation {
-    /// It does not exist.
+    /// The record does not exist.
     Absent,
-    /// It has this version.
+    /// The record has this version.
     Version(u64),
 }
 
-/// Changes that are made together if every check holds, else not at all.
+/// Changes that are made together if every check holds, and otherwise not at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// Records that must be as they were read, also those that are merely read.
+    /// Records that must be as they were read, whether the batch changes them or not.
     pub checks: Vec<(String, Expectation)>,
     /// Records to write.
     pub writes: Vec<(String, Bytes)>,
     /// Records to delete.
     pub deletes: Vec<String>,
-    /// Index entries to remove, as (index, entry); done before the insertions.
+    /// Index entries to remove, as (index, entry). They are removed before entries are inserted.
     pub removals: Vec<(String, String)>,
     /// Index entries to insert, as (index, entry).
     pub insertions: Vec<(String, String)>,
-    /// Counters to increment, as (key, amount). One that is 0 then takes no room.
+    /// Counters to increment, as (key, amount). A counter that is 0 afterwards takes no space.
     pub increments: Vec<(String, i64)>,
-    /// Topics to hint at once it is applied; each a line of text.
+    /// The topics of hints that are sent once the batch is applied, each a line of text.
     pub topics: Vec<Arc<str>>,
 }
 
 impl Batch {
     /// Checks the rules that every store relies on.
     ///
-    /// At least one checked record is written or deleted, so that a batch which is sent again cannot apply twice. Every record
+    /// At least one checked record is written or deleted, so that a batch that is sent again cannot be applied twice. Every record
     /// that is written or deleted is checked. No record is named twice among writes and deletions. No index has the character 0 in its
     /// name, and a topic is one line. The limits hold.
     pub fn validate(&self) -> Result<(), StoreError> {
@@ -75,7 +75,7 @@ impl Batch {
         Ok(())
     }
 
-    /// How many things it checks and does.
+    /// How many operations the batch has.
     pub fn operations(&self) -> usize {
         self.checks.len()
             + self.writes.len()
@@ -85,7 +85,7 @@ impl Batch {
             + self.increments.len()
     }
 
-    /// Bytes of all keys, entries and values.
+    /// How many bytes its keys, entries and values have.
     pub fn bytes(&self) -> usize {
         let checks: usize = self.checks.iter().map(|(key, _)| key.len()).sum();
         let writes: usize = self.writes.iter().map(|(key, value)| key.len() + value.len()).sum();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_whose_name_could_end_early_is_malformed() {
+    fn an_index_with_the_character_0_in_its_name_is_malformed() {
         let index = vec![("a\0b".to_owned(), "entry".to_owned())];
         assert!(Batch { insertions: index.clone(), ..write_of("a") }.validate().is_err());
         assert!(Batch { removals: index, ..write_of("a") }.validate().is_err());

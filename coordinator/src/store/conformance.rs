@@ -1,4 +1,4 @@
-//! What every store must do, written once. Tests call [`check`] with each store.
+//! The behaviour that every store must have, written once. Tests call [`check`] with each store.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 
 use super::{Batch, Expectation, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, Range, Store, StoreError, Verdict};
 
-/// Checks an empty store against the contract of [`Store`], and panics with the sentence that does not hold.
+/// Checks an empty store against the contract of [`Store`]. Panics with the sentence that does not hold.
 pub async fn check(store: Arc<dyn Store>) {
     a_record_is_read_as_it_was_written(&*store).await;
     a_batch_whose_check_fails_changes_nothing(&*store).await;
@@ -29,7 +29,7 @@ pub async fn check(store: Arc<dyn Store>) {
     exactly_one_of_many_writers_wins(store).await;
 }
 
-/// A batch that makes a record which does not exist.
+/// A batch that creates a record.
 fn create(key: &str, value: &'static str) -> Batch {
     Batch {
         checks: vec![(key.to_owned(), Expectation::Absent)],
@@ -38,7 +38,7 @@ fn create(key: &str, value: &'static str) -> Batch {
     }
 }
 
-/// A batch that replaces a record of this version.
+/// A batch that replaces a record with this version.
 fn replace(key: &str, version: u64, value: &'static str) -> Batch {
     Batch { checks: vec![(key.to_owned(), Expectation::Version(version))], ..create(key, value) }
 }
@@ -71,10 +71,10 @@ async fn a_batch_whose_check_fails_changes_nothing(store: &dyn Store) {
         ..create("record:a", "second")
     };
     assert_eq!(one(store, batch).await, Verdict::Conflict, "the record exists");
-    assert!(entries(store, Range::first("conflict", 9)).await.is_empty(), "no entry of a refused batch");
+    assert!(entries(store, Range::first("conflict", 9)).await.is_empty(), "a refused batch inserts no entry");
     assert_eq!(store.counters(&["conflict".into()]).await.expect("the store answers"), [0]);
     let read = store.read(&["record:a".into()]).await.expect("the store answers");
-    assert_eq!(read[0].as_ref().expect("it stays").value, "first");
+    assert_eq!(read[0].as_ref().expect("the record stays").value, "first");
 }
 
 async fn a_merely_read_record_guards_a_batch(store: &dyn Store) {
@@ -116,12 +116,16 @@ async fn an_index_is_read_in_order_from_either_end(store: &dyn Store) {
     let insert = |entry: &str| ("index".to_owned(), entry.to_owned());
     let insertions = vec![insert("b"), insert("a"), insert("c"), insert("b"), ("index2".into(), "z".into())];
     one(store, Batch { insertions, ..create("index:1", "") }).await;
-    assert_eq!(entries(store, Range::first("index", 9)).await, ["a", "b", "c"], "in order, each once, of this index");
+    assert_eq!(
+        entries(store, Range::first("index", 9)).await,
+        ["a", "b", "c"],
+        "the entries of this index only, in order, each once"
+    );
     assert_eq!(entries(store, Range::first("index", 2).descending()).await, ["c", "b"]);
     assert_eq!(entries(store, Range::first("index", 9).from("b").until("c")).await, ["b"]);
     assert!(entries(store, Range::first("index", 9).from("c").until("a")).await.is_empty());
     assert!(entries(store, Range::first("index", 9).until("")).await.is_empty(), "nothing is less than the empty text");
-    assert!(entries(store, Range::first("index", 0)).await.is_empty(), "a limit of none");
+    assert!(entries(store, Range::first("index", 0)).await.is_empty(), "a limit of 0 returns nothing");
     assert!(entries(store, Range::first("inde", 9)).await.is_empty(), "an index is found by its whole name");
     let moved =
         Batch { removals: vec![insert("a"), insert("x")], insertions: vec![insert("d")], ..create("index:2", "") };
@@ -129,10 +133,10 @@ async fn an_index_is_read_in_order_from_either_end(store: &dyn Store) {
     assert_eq!(entries(store, Range::first("index", 9)).await, ["b", "c", "d"]);
     let same = Batch { removals: vec![insert("d")], insertions: vec![insert("d")], ..create("index:3", "") };
     one(store, same).await;
-    assert_eq!(entries(store, Range::first("index", 9).from("d")).await, ["d"], "removals come first");
+    assert_eq!(entries(store, Range::first("index", 9).from("d")).await, ["d"], "removals come before insertions");
     let ranges = vec![Range::first("index", 1), Range::first("none", 9), Range::first("index2", 9)];
     let together = store.ranges(ranges).await.expect("the store answers");
-    assert_eq!(together, [vec!["b"], vec![], vec!["z"]], "several at once, in the order in which they were asked for");
+    assert_eq!(together, [vec!["b"], vec![], vec!["z"]], "several ranges at once, in the order of the call");
 }
 
 async fn counters_are_returned_after_their_increments(store: &dyn Store) {
@@ -149,10 +153,14 @@ async fn a_counter_stops_at_its_bounds_and_is_exact_before_them(store: &dyn Stor
     let verdict = one(store, Batch { increments: add(close), ..create("bounds:1", "") }).await;
     assert_eq!(verdict, Verdict::Applied(vec![close]), "a counter has 64 bits");
     let over = one(store, Batch { increments: add(5), ..create("bounds:2", "") }).await;
-    assert_eq!(over, Verdict::Applied(vec![i64::MAX]), "and does not wrap around");
+    assert_eq!(over, Verdict::Applied(vec![i64::MAX]), "a counter does not wrap around");
     let increments = [add(-close), add(-close), add(-close), add(-close)].concat();
     let under = one(store, Batch { increments, ..create("bounds:3", "") }).await;
-    assert_eq!(under, Verdict::Applied(vec![1, 1 - close, i64::MIN, i64::MIN]), "at either end");
+    assert_eq!(
+        under,
+        Verdict::Applied(vec![1, 1 - close, i64::MIN, i64::MIN]),
+        "a counter stops at both of its bounds"
+    );
 }
 
 async fn values_are_bytes_and_keys_are_text(store: &dyn Store) {
@@ -229,7 +237,7 @@ async fn an_applied_batch_hints_its_topics(store: &dyn Store) {
     one(store, Batch { topics: vec!["refused".into()], ..create("record:a", "") }).await;
     one(store, Batch { topics: vec!["applied".into()], ..create("hinted", "") }).await;
     applied.heard().await;
-    assert!(refused.heard().now_or_never().is_none(), "a hint of a batch that was not applied");
+    assert!(refused.heard().now_or_never().is_none(), "a batch that was not applied sends no hint");
 }
 
 async fn time_does_not_go_back(store: &dyn Store) {

@@ -1,14 +1,12 @@
-//! Hints that something may have changed, for whoever waits for it.
+//! Hints that something may have changed, for tasks that wait for a change.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// Passes hints of topics on to those who listen, and wakes nobody else. A hint tells that there is something to look at, not how
-/// often: one that comes while its listener looks is heard afterwards, and many are heard as one.
+/// Passes hints on to the listeners of their topics, and wakes no other listener. A hint says that there is something to look at, not how
+/// often. A hint that comes while its listener looks is heard afterwards, and several such hints are heard as one.
 #[derive(Debug, Default)]
 pub struct Hints(Mutex<Listeners>);
 
@@ -18,7 +16,7 @@ struct Listeners {
     by_topic: HashMap<Arc<str>, Vec<(u64, Arc<Notify>)>>,
 }
 
-/// Hears hints from when it was made until it is dropped.
+/// Hears the hints of its topics from its creation until it is dropped.
 #[derive(Debug)]
 pub struct Listener {
     hints: Arc<Hints>,
@@ -32,7 +30,7 @@ impl Hints {
     pub fn listen<'t>(self: &Arc<Self>, topics: impl IntoIterator<Item = &'t str>) -> Listener {
         let topics: Vec<Arc<str>> = topics.into_iter().map(Into::into).collect();
         let heard = Arc::new(Notify::new());
-        let mut listeners = self.listeners();
+        let mut listeners = self.0.lock();
         listeners.last_number += 1;
         let number = listeners.last_number;
         for topic in &topics {
@@ -42,25 +40,21 @@ impl Hints {
         Listener { hints: self.clone(), topics, number, heard }
     }
 
-    /// Something of this topic may have changed.
+    /// Tells that something of this topic may have changed.
     pub fn tell(&self, topic: &str) {
-        if let Some(listeners) = self.listeners().by_topic.get(topic) {
+        if let Some(listeners) = self.0.lock().by_topic.get(topic) {
             listeners.iter().for_each(|(_, heard)| heard.notify_one());
         }
     }
 
-    /// Hints were lost: everything may have changed.
+    /// Tells that everything may have changed, after hints were lost.
     pub fn tell_all(&self) {
-        self.listeners().by_topic.values().flatten().for_each(|(_, heard)| heard.notify_one());
-    }
-
-    fn listeners(&self) -> MutexGuard<'_, Listeners> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().by_topic.values().flatten().for_each(|(_, heard)| heard.notify_one());
     }
 }
 
 impl Listener {
-    /// Returns at a hint that came since the last one was heard.
+    /// Waits for a hint that came since the last one was heard.
     pub async fn heard(&mut self) {
         self.heard.notified().await;
     }
@@ -68,7 +62,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let mut listeners = self.hints.listeners();
+        let mut listeners = self.hints.0.lock();
         for topic in &self.topics {
             if let Some(of_topic) = listeners.by_topic.get_mut(topic) {
                 of_topic.retain(|(number, _)| *number != self.number);
@@ -91,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_reaches_those_who_listen_for_it_once() {
+    fn a_hint_reaches_the_listeners_of_its_topic_once() {
         let hints = Arc::new(Hints::default());
         let (mut both, mut other) = (hints.listen(["a", "b"]), hints.listen(["c"]));
         hints.tell("a");
@@ -103,12 +97,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_those_who_have_gone() {
+    fn nothing_is_kept_of_dropped_listeners() {
         let hints = Arc::new(Hints::default());
         let (stays, goes) = (hints.listen(["a"]), hints.listen(["a", "b"]));
         drop(goes);
-        assert_eq!(hints.listeners().by_topic.len(), 1);
+        assert_eq!(hints.0.lock().by_topic.len(), 1);
         drop(stays);
-        assert!(hints.listeners().by_topic.is_empty());
+        assert!(hints.0.lock().by_topic.is_empty());
     }
 }

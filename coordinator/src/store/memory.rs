@@ -1,17 +1,18 @@
-//! The store that forgets: the model that the durable ones are compared with, and the store of simulations.
+//! The store in memory: the model that the durable stores are compared with, and the store of simulations.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use sortinghat_proto::time::UnixMs;
 
 use super::{Batch, Clock, Expectation, Hints, Order, Range, Record, Store, StoreError, Verdict};
 
-/// Keeps everything in this process, until it ends.
+/// Keeps everything in this process until the process ends.
 #[derive(Debug)]
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
@@ -32,10 +33,6 @@ impl MemoryStore {
     /// An empty store that takes the time from `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, contents: Mutex::default(), hints: Arc::<Hints>::default() }
-    }
-
-    fn contents(&self) -> MutexGuard<'_, Contents> {
-        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,17 +77,17 @@ impl Contents {
 #[async_trait]
 impl Store for MemoryStore {
     async fn read(&self, keys: &[String]) -> Result<Vec<Option<Record>>, StoreError> {
-        let contents = self.contents();
+        let contents = self.contents.lock();
         Ok(keys.iter().map(|key| contents.records.get(key).cloned()).collect())
     }
 
     async fn counters(&self, keys: &[String]) -> Result<Vec<i64>, StoreError> {
-        let contents = self.contents();
+        let contents = self.contents.lock();
         Ok(keys.iter().map(|key| contents.counters.get(key).copied().unwrap_or_default()).collect())
     }
 
     async fn range(&self, range: Range) -> Result<Vec<String>, StoreError> {
-        let contents = self.contents();
+        let contents = self.contents.lock();
         let Some(entries) = contents.indexes.get(&range.index) else { return Ok(Vec::new()) };
         if range.until.as_ref().is_some_and(|until| *until <= range.from) {
             return Ok(Vec::new());
@@ -104,7 +101,7 @@ impl Store for MemoryStore {
     }
 
     async fn now(&self) -> Result<UnixMs, StoreError> {
-        let mut contents = self.contents();
+        let mut contents = self.contents.lock();
         contents.last_time = contents.last_time.max(self.clock.now());
         Ok(contents.last_time)
     }
@@ -114,7 +111,7 @@ impl Store for MemoryStore {
         let mut verdicts = Vec::with_capacity(batches.len());
         for mut batch in batches {
             let topics = std::mem::take(&mut batch.topics);
-            let verdict = self.contents().apply(batch);
+            let verdict = self.contents.lock().apply(batch);
             if matches!(verdict, Verdict::Applied(_)) {
                 topics.iter().for_each(|topic| self.hints.tell(topic));
             }

@@ -1,7 +1,7 @@
-//! Where the queue's state is kept: one trait of a few methods, and the stores behind it.
+//! The stores of the queue's state: one trait of a few methods, and the stores that implement it.
 //!
-//! A store knows records with versions, ordered indexes and counters. It never knows what a job or a lease is: those rules exist
-//! once, in [`queue`](crate::queue) and [`engine`](crate::engine). Every store passes [`conformance`].
+//! A store knows records with versions, ordered indexes and counters. It does not know what a job or a lease is: those rules exist
+//! once, in [`queue`](crate::queue) and [`engine`](crate::engine). Every store passes the checks in [`conformance`].
 
 mod batch;
 mod clock;
@@ -49,20 +49,20 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Applies independent batches, each as a whole or not at all, and returns their verdicts in order.
     ///
-    /// A later batch sees what an earlier one of the same call did. An error means that none was tried.
+    /// A later batch sees the changes of the earlier batches in the same call. An error means that no batch was tried.
     async fn apply(&self, batches: Vec<Batch>) -> Result<Vec<Verdict>, StoreError>;
 
-    /// Where the topics of applied batches are told. A store that may lose some wakes every listener when it may have; whoever
-    /// listens looks now and then all the same.
+    /// The hints that applied batches send. A store that may have lost a hint wakes every listener. A listener must look at intervals all the
+    /// same.
     fn hints(&self) -> &Arc<Hints>;
 }
 
 /// A record as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Given by the store at each write; greater than every version given before, to any record.
+    /// The version that the store gave to this write. It is greater than every version that was given before, to any record.
     pub version: u64,
-    /// What was written.
+    /// The bytes that were written.
     pub value: Bytes,
 }
 
@@ -73,20 +73,20 @@ pub struct Range {
     pub index: String,
     /// The least entry that may be returned.
     pub from: String,
-    /// The least entry that is too large; `None` for no bound.
+    /// The least entry that is beyond the range; `None` for no bound.
     pub until: Option<String>,
-    /// At most this many entries.
+    /// The most entries that may be returned.
     pub limit: usize,
-    /// Which end to start from.
+    /// The end to start from.
     pub order: Order,
 }
 
 /// The order in which entries are returned, and the end that a limit counts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// The least first.
+    /// The least entry first.
     Ascending,
-    /// The greatest first.
+    /// The greatest entry first.
     Descending,
 }
 
@@ -112,35 +112,35 @@ impl Range {
     }
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is durable; the values of its counters after their increments, in the order of the batch.
+    /// It was applied and is durable. Holds the values of its counters after their increments, in the order of the batch.
     Applied(Vec<i64>),
-    /// A check did not hold; nothing of it was applied.
+    /// A check did not hold, so nothing was applied.
     Conflict,
-    /// The store failed meanwhile: it was applied as a whole or not at all, a read tells.
+    /// The store failed in the meantime. The batch was applied as a whole or not at all; a read tells which.
     Unknown,
 }
 
 /// Why a store cannot answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// A batch breaks the rules of [`Batch::validate`]. A defect of the caller.
+    /// A batch breaks the rules of [`Batch::validate`], which is a defect of the caller.
     #[error("a batch for the store is malformed: {reason}")]
     Malformed {
-        /// The rule.
+        /// The rule that it breaks.
         reason: String,
     },
     /// The store failed or cannot be reached.
     #[error("the queue's store failed to {action}: {reason}")]
     Unavailable {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
-        /// What the store said.
+        /// The store's explanation.
         reason: String,
     },
-    /// The store may lose, or has lost, what it acknowledged. Nothing is entrusted to it until that is put right.
+    /// The store may lose, or has lost, writes that it acknowledged. It is not used until that is put right.
     #[error("the queue's store is not safe: {reason}")]
     Unsafe {
         /// What is wrong, and what to do.

@@ -1,9 +1,9 @@
-//! Waiting for the disk on a thread of an async runtime.
+//! Waits for the disk on a thread of an async runtime.
 //!
-//! To hand the thread's other tasks over first, as `block_in_place` does, and to have another thread send the answer, takes longer than
-//! a quick disk takes to sync. So that is only done where the disk was slow the last time. One that turns slow is noticed by a watch,
-//! which lets another thread look after the sockets and timers: the one that did may be the one that waits. Only a task that this thread
-//! has just woken waits along, once.
+//! `block_in_place` would first hand the thread's other tasks to another thread. That takes longer than the sync of a quick disk, so it is
+//! done only if the disk was slow the last time. A watch notices when a quick disk turns slow. It then wakes another thread of the
+//! runtime, which serves the sockets and timers, as the thread that served them may be the one that waits. One task that was just woken
+//! on the waiting thread may be delayed, once.
 
 use std::{
     io,
@@ -18,26 +18,26 @@ use std::{
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// What a quick disk takes at most.
+/// A disk that syncs within this time is quick.
 const QUICK: Duration = Duration::from_millis(2);
-/// How often the watch looks. Nobody looks after sockets and timers for at most twice this.
+/// How often the watch looks. Sockets and timers are served after at most twice this time.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Whoever waits for the disk where it is, one at a time.
+/// Runs work that waits for the disk, one piece of work at a time.
 #[derive(Debug)]
 pub(super) struct Blocking {
     was_slow: AtomicBool,
     seen: Arc<Seen>,
-    /// Ends the watch when it is dropped.
+    /// Wakes the watch for a runtime, and ends it when this is dropped.
     runtimes: mpsc::Sender<Handle>,
 }
 
-/// What the watch sees.
+/// What the watch observes.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Counts beginnings and ends: odd while somebody waits.
+    /// Counts the beginnings and ends of work: the count is odd while a thread waits for the disk.
     steps: AtomicU64,
-    /// Whether it looks now and then; it rests while nothing happens.
+    /// Whether the watch looks at intervals. It rests while nothing happens.
     is_awake: AtomicBool,
 }
 
@@ -51,12 +51,13 @@ impl Blocking {
         Ok(Self { was_slow: AtomicBool::new(false), seen, runtimes })
     }
 
-    /// Does what waits for the disk, and lets the other tasks of the caller's runtime go on meanwhile, if it has other threads.
+    /// Runs work that waits for the disk. The other tasks of the caller's runtime go on meanwhile, if the runtime has other threads.
     pub(super) fn run<T>(&self, work: impl FnOnce() -> T) -> T {
         let Ok(runtime) = Handle::try_current() else { return work() };
         if runtime.runtime_flavor() != RuntimeFlavor::MultiThread {
             return work();
         }
+        #[expect(clippy::disallowed_methods, reason = "a disk takes real time, whatever a test says the time is")]
         let began = Instant::now();
         let result = match self.was_slow.load(Ordering::Relaxed) || runtime.metrics().num_workers() == 1 {
             true => tokio::task::block_in_place(work),
@@ -69,7 +70,7 @@ impl Blocking {
     fn run_watched<T>(&self, runtime: Handle, work: impl FnOnce() -> T) -> T {
         self.seen.steps.fetch_add(1, Ordering::SeqCst);
         if !self.seen.is_awake.swap(true, Ordering::SeqCst) {
-            // It does not end before this does.
+            // The watch lives as long as this does, so the channel is open.
             let _ = self.runtimes.send(runtime);
         }
         let result = work();
@@ -78,7 +79,7 @@ impl Blocking {
     }
 }
 
-/// Looks after each runtime that it is woken for, until nothing happens there.
+/// Watches each runtime that it is woken for, until no thread of it waits for the disk.
 fn watch(seen: &Seen, woken: &mpsc::Receiver<Handle>) {
     while let Ok(runtime) = woken.recv() {
         let mut last = None;
@@ -87,15 +88,16 @@ fn watch(seen: &Seen, woken: &mpsc::Receiver<Handle>) {
             if last != Some(steps) {
                 last = Some(steps);
             } else if steps % 2 == 1 {
-                // A thread that has woken for this looks after sockets and timers before it sleeps again.
+                // This wakes another thread, which serves sockets and timers before it sleeps again.
                 runtime.spawn(async {});
             } else {
                 seen.is_awake.store(false, Ordering::SeqCst);
-                // Whoever has begun meanwhile may not have seen that.
+                // A thread that has begun to wait in the meantime may not have seen that the watch rests.
                 if seen.steps.load(Ordering::SeqCst) == steps || seen.is_awake.swap(true, Ordering::SeqCst) {
                     break;
                 }
             }
+            #[expect(clippy::disallowed_methods, reason = "this thread is the watch's own")]
             thread::sleep(LOOK_INTERVAL);
         }
     }

@@ -1,4 +1,4 @@
-//! The files of an open store: the tables, and two logs that take turns.
+//! The files of an open store: the tables, and two write-ahead logs that take turns.
 
 use std::{
     mem,
@@ -10,34 +10,35 @@ use redb::{Database, Durability, StorageBackend};
 
 use super::{
     changes::Changes,
-    layer::Layer,
     log::Log,
+    memtable::Memtable,
     tables::{self, Tables},
     view::View,
 };
 
-/// How much longer than it should be a log becomes before commits wait for the tables.
+/// A log may grow to this many times its intended length before commits wait for the checkpoint of the other log.
 const MOST_LOG_LENGTHS: u64 = 4;
 
 /// The files of an open store.
 ///
-/// A log holds one generation, the other log the one before until the tables have it. Its entries up to the first one that is not
-/// whole are the commits since: nothing else has to be found out when a store is opened, however it was left.
+/// One log grows and holds the current generation of commits. The other log holds the generation before, until a checkpoint has written it
+/// into the tables. The complete entries of both are the commits since the last checkpoint, so that a store is opened in the same way
+/// after a crash and after a clean end.
 #[derive(Debug)]
 pub(super) struct Files {
     database: Arc<Database>,
     logs: [Log; 2],
     seed: u64,
-    /// Of the log that grows.
+    /// The generation of the log that grows.
     generation: u64,
     view: View,
-    writing: Option<JoinHandle<Result<Tables, redb::Error>>>,
-    /// The length from which a log has grown enough.
+    checkpoint: Option<JoinHandle<Result<Tables, redb::Error>>>,
+    /// The length from which a log is checkpointed, in bytes.
     log_bytes: u64,
 }
 
 impl Files {
-    /// Opens a store in these places as it was left.
+    /// Opens a store as it was left, and replays its logs.
     pub(super) fn open<P: StorageBackend>(
         database: Database,
         logs: [P; 2],
@@ -47,25 +48,25 @@ impl Files {
         let tables = Arc::new(Tables::of(&database)?);
         let [even, odd] = logs;
         let logs = [Log::over(even)?, Log::over(odd)?];
-        let layer = Layer { last_version: meta.last_version, time: meta.time, ..Layer::default() };
-        let view = View { recent: layer, frozen: Arc::default(), tables, commit: 0 };
+        let active = Memtable { last_version: meta.last_version, time: meta.time, ..Memtable::default() };
+        let view = View { active, frozen: Arc::default(), tables, commit: 0 };
         let (database, generation) = (Arc::new(database), meta.generation + 1);
-        let mut files = Self { database, logs, seed: meta.seed, generation, view, writing: None, log_bytes };
-        files.resume()?;
-        // The log that follows exists from its first entry on, and the one before does not grow any more then.
+        let mut files = Self { database, logs, seed: meta.seed, generation, view, checkpoint: None, log_bytes };
+        files.replay()?;
+        // The log of the next generation exists from its first entry on. From then on the log before it does not grow any more.
         let next_seed = files.seed_of(generation + 1);
-        let next = files.log_of(generation + 1).resume(next_seed)?;
+        let next = files.log_of(generation + 1).replay(next_seed)?;
         if !next.is_empty() {
-            files.freeze()?;
-            files.resume()?;
+            files.begin_checkpoint()?;
+            files.replay()?;
         }
         Ok(files)
     }
 
-    fn resume(&mut self) -> Result<(), redb::Error> {
+    fn replay(&mut self) -> Result<(), redb::Error> {
         let seed = self.seed_of(self.generation);
-        for entry in self.log_of(self.generation).resume(seed)? {
-            self.view.recent.absorb(&Changes::decode(&entry)?);
+        for entry in self.log_of(self.generation).replay(seed)? {
+            Changes::decode(&entry)?.apply_to(&mut self.view.active);
         }
         Ok(())
     }
@@ -78,21 +79,21 @@ impl Files {
         self.seed.wrapping_add(generation)
     }
 
-    /// The store after the last commit.
+    /// The snapshot after the last commit.
     pub(super) fn view(&self) -> &View {
         &self.view
     }
 
-    /// Commits changes of the last view. After an error they are there as a whole or not at all, which a new opening tells.
+    /// Commits changes of the last view. After an error, the files hold all of them or none; only opening the files again tells which.
     pub(super) fn commit(&mut self, changes: &Changes<'_>) -> Result<(), redb::Error> {
         self.log_of(self.generation).append(|buffer| changes.encode(buffer))?;
-        self.view.recent.absorb(changes);
+        changes.apply_to(&mut self.view.active);
         self.view.commit += 1;
         let bytes = self.log_of(self.generation).bytes();
         if bytes >= self.log_bytes {
-            self.take_written(bytes >= MOST_LOG_LENGTHS * self.log_bytes)?;
-            if self.writing.is_none() {
-                self.freeze()?;
+            self.finish_checkpoint(bytes >= MOST_LOG_LENGTHS * self.log_bytes)?;
+            if self.checkpoint.is_none() {
+                self.begin_checkpoint()?;
                 let seed = self.seed_of(self.generation);
                 self.log_of(self.generation).begin(seed);
             }
@@ -100,26 +101,26 @@ impl Files {
         Ok(())
     }
 
-    /// Begins a generation, and to write the one before into the tables, beside everything else.
-    fn freeze(&mut self) -> Result<(), redb::Error> {
-        let layer = self.view.recent.clone();
-        self.view.recent = layer.next();
-        self.view.frozen = Arc::new(layer.clone().into());
+    /// Freezes the memtable, begins to write it into the tables on another thread, and begins the next generation.
+    fn begin_checkpoint(&mut self) -> Result<(), redb::Error> {
+        let memtable = self.view.active.clone();
+        self.view.active = memtable.next();
+        self.view.frozen = Arc::new(memtable.clone().into());
         let (database, generation) = (self.database.clone(), self.generation);
         self.generation += 1;
         let write = move || {
-            tables::write(&database, &layer, generation)?;
+            tables::checkpoint(&database, &memtable, generation)?;
             Tables::of(&database)
         };
-        self.writing = Some(thread::Builder::new().name("store-tables".to_owned()).spawn(write)?);
+        self.checkpoint = Some(thread::Builder::new().name("store-tables".to_owned()).spawn(write)?);
         Ok(())
     }
 
-    /// Goes on with the new tables if they are written; waits for that if so told.
-    fn take_written(&mut self, wait: bool) -> Result<(), redb::Error> {
-        let Some(writing) = self.writing.take_if(|writing| wait || writing.is_finished()) else { return Ok(()) };
-        let written = writing.join().map_err(|_| redb::Error::Corrupted("writing the tables panicked".to_owned()))?;
-        self.view.tables = Arc::new(written?);
+    /// Replaces the frozen memtable by the new tables, if the checkpoint is done. With `wait`, waits until it is.
+    fn finish_checkpoint(&mut self, wait: bool) -> Result<(), redb::Error> {
+        let Some(done) = self.checkpoint.take_if(|running| wait || running.is_finished()) else { return Ok(()) };
+        let tables = done.join().map_err(|_| redb::Error::Corrupted("the checkpoint panicked".to_owned()))?;
+        self.view.tables = Arc::new(tables?);
         self.view.frozen = Arc::default();
         Ok(())
     }
@@ -131,19 +132,19 @@ impl Files {
         Ok(transaction.commit()?)
     }
 
-    /// Writes everything into the tables, so that nothing is left to do for whoever opens them next.
+    /// Writes everything into the tables, so that the next start has nothing to replay.
     pub(super) fn close(mut self) -> Result<(), redb::Error> {
-        self.take_written(true)?;
-        let layer = mem::take(&mut self.view.recent);
-        tables::write(&self.database, &layer, self.generation)
+        self.finish_checkpoint(true)?;
+        let memtable = mem::take(&mut self.view.active);
+        tables::checkpoint(&self.database, &memtable, self.generation)
     }
 }
 
 impl Drop for Files {
     fn drop(&mut self) {
-        // The files are closed when the last one who uses them has ended.
-        if let Some(writing) = self.writing.take() {
-            let _ = writing.join();
+        // The files are closed only once the checkpoint has ended, since its thread shares the database.
+        if let Some(running) = self.checkpoint.take() {
+            let _ = running.join();
         }
     }
 }

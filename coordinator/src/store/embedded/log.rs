@@ -1,51 +1,52 @@
-//! A log of what was acknowledged and is not in the tables yet.
+//! A write-ahead log: the commits that were acknowledged and are not in the tables yet.
 //!
-//! A commit of the tables rewrites a path of pages in each of them; an entry of the log is one write and one sync. Each entry begins a
-//! block of its own, so that nothing is ever written over what was acknowledged.
+//! A commit to the tables would rewrite a path of B-tree pages in each of them; an entry of the log takes one write and one sync. Every
+//! entry begins at a new block of the disk, so that no write touches a block that holds an acknowledged entry.
 
 use std::{fmt, io};
 
 use redb::StorageBackend;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// What a disk writes as a whole, or more.
+/// The size of a block, in bytes: at least what a disk writes as a whole.
 const BLOCK_BYTES: usize = 4096;
-/// The log grows by this at a time, of zeros: a write into blocks that the file has already is synced at once, without its inode.
+/// The log grows in steps of this many bytes, filled with zeros: a later write into allocated blocks is synced without the file's inode.
 const GROWTH_BYTES: u64 = 256 << 10;
-/// Before an entry: its length and its checksum, of 8 bytes each.
+/// The header before an entry: the entry's length and checksum, 8 bytes each.
 const HEADER_BYTES: usize = 16;
-/// Of the buffer, kept between entries.
+/// How many bytes of the buffer are kept between entries.
 const KEPT_BYTES: usize = 1 << 20;
 
-/// An open log of one generation. What another generation or another store left in the place has the checksum of another seed.
+/// An open log of one generation. The generation seeds its checksums, so that entries which another generation or another store left in
+/// the same storage are not taken for its own.
 pub(super) struct Log {
-    place: Box<dyn StorageBackend>,
+    storage: Box<dyn StorageBackend>,
     seed: u64,
-    /// Where the next entry begins.
+    /// The position at which the next entry begins.
     end: u64,
-    /// Of the place.
+    /// The length of the storage, in bytes.
     length: u64,
-    /// Room for an entry and its header.
+    /// The bytes of an entry and its header, before they are written.
     buffer: Vec<u8>,
 }
 
 impl Log {
-    /// The log in this place; [`begin`](Self::begin) or [`resume`](Self::resume) comes next.
-    pub(super) fn over(place: impl StorageBackend) -> io::Result<Self> {
-        let length = place.len()?;
-        Ok(Self { place: Box::new(place), seed: 0, end: 0, length, buffer: Vec::new() })
+    /// The log in this storage. Call [`begin`](Self::begin) or [`replay`](Self::replay) next.
+    pub(super) fn over(storage: impl StorageBackend) -> io::Result<Self> {
+        let length = storage.len()?;
+        Ok(Self { storage: Box::new(storage), seed: 0, end: 0, length, buffer: Vec::new() })
     }
 
-    /// Begins anew: what is in the place already is of no use.
+    /// Begins an empty log over whatever the storage holds.
     pub(super) fn begin(&mut self, seed: u64) {
         self.seed = seed;
         self.end = 0;
     }
 
-    /// Goes on after the entries of this seed, and returns them. The first one that is not whole was never acknowledged.
+    /// Returns the entries with this seed, up to the first incomplete one, which was never acknowledged. The log goes on after them.
     ///
-    /// They are written once more: what a sync has failed to write, the system may still show, and takes for written.
-    pub(super) fn resume(&mut self, seed: u64) -> io::Result<Vec<Vec<u8>>> {
+    /// The entries are written and synced again: after a failed sync, the system may still return data that never reached the disk.
+    pub(super) fn replay(&mut self, seed: u64) -> io::Result<Vec<Vec<u8>>> {
         self.begin(seed);
         let mut entries = Vec::new();
         while let Some(entry) = self.read_next()? {
@@ -56,37 +57,37 @@ impl Log {
             entries.push(entry);
         }
         if !entries.is_empty() {
-            self.place.sync_data()?;
+            self.storage.sync_data()?;
         }
         Ok(entries)
     }
 
-    /// Appends what `write` appends to a buffer, which is not nothing, and syncs it. After an error only a new [`resume`](Self::resume)
-    /// tells whether it is there.
+    /// Appends the entry that `write` appends to a buffer, which must not be empty, and syncs it. After an error, only a new
+    /// [`replay`](Self::replay) tells whether the log holds the entry.
     pub(super) fn append(&mut self, write: impl FnOnce(Vec<u8>) -> Vec<u8>) -> io::Result<()> {
         self.write_next(write)?;
-        self.place.sync_data()
+        self.storage.sync_data()
     }
 
-    /// Bytes of its entries.
+    /// The length of the entries, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.end
     }
 
-    /// The next entry, if it is there as a whole.
+    /// Reads the next entry, if it is complete.
     fn read_next(&self) -> io::Result<Option<Vec<u8>>> {
         let start = self.end + HEADER_BYTES as u64;
         if start > self.length {
             return Ok(None);
         }
         let mut header = [[0; 8]; 2];
-        self.place.read(self.end, header.as_flattened_mut())?;
+        self.storage.read(self.end, header.as_flattened_mut())?;
         let [length, checksum] = header.map(u64::from_le_bytes);
         if length == 0 || length > self.length - start {
             return Ok(None);
         }
         let mut entry = vec![0; length as usize];
-        self.place.read(start, &mut entry)?;
+        self.storage.read(start, &mut entry)?;
         Ok((checksum == self.checksum(&entry)).then_some(entry))
     }
 
@@ -101,7 +102,7 @@ impl Log {
 
         let end = self.end + buffer.len() as u64;
         self.grow_to(end)?;
-        self.place.write(self.end, &buffer)?;
+        self.storage.write(self.end, &buffer)?;
         self.end = end;
         buffer.clear();
         buffer.shrink_to(KEPT_BYTES);
@@ -112,8 +113,8 @@ impl Log {
     fn grow_to(&mut self, end: u64) -> io::Result<()> {
         if end > self.length {
             let length = end.next_multiple_of(GROWTH_BYTES);
-            self.place.set_len(length)?;
-            self.place.write(self.length, &vec![0; (length - self.length) as usize])?;
+            self.storage.set_len(length)?;
+            self.storage.write(self.length, &vec![0; (length - self.length) as usize])?;
             self.length = length;
         }
         Ok(())

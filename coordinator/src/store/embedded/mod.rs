@@ -1,57 +1,69 @@
-//! The durable store of one machine: tables in a redb file, and logs beside it, in which one commit holds the batches of many callers.
+//! The durable store of one machine: a small log-structured store whose sorted tables are a [redb] file.
 //!
-//! A batch is acknowledged after a log that holds it was synced. Until the tables have it, memory has it too: a layer of all that one log
-//! has changed. A log that has grown enough is written into the tables beside everything else, while the other log grows. Reads
-//! take a snapshot of the last commit and never wait for the writer.
+//! ```text
+//!   apply(batches)                     read, range, counters
+//!        |                                       |
+//!     Commits     one commit for the calls     View        a snapshot after the last commit;
+//!        |        that queue up together         |         reads never wait for the writer
+//!        v                                       v
+//!   write-ahead log -----------------------> memtable (active)         imbl maps, in memory
+//!   FILE.log0, .log1: append, one sync           |
+//!        |                                    memtable (frozen)        while a checkpoint runs
+//!        | at 2 MiB: checkpoint, on              |
+//!        | another thread                        |
+//!        +-------------------------------->   tables                   redb file: B-trees on disk
+//! ```
+//!
+//! - **Commit** (`writer`, `changes`). The batches of many callers are checked one after the other against the snapshot and the changes so
+//!   far. Their changes together are one entry of the log: one write, one sync, one acknowledgement for all. See [`Store::apply`].
+//! - **Write-ahead log** (`log`). A file of entries with checksums. Two logs take turns: while the contents of one are checkpointed, the
+//!   other grows. Each turn is a generation, and a generation's number is part of its checksums.
+//! - **Memtable** (`memtable`). The changes of one generation in persistent maps, so that a snapshot is a copy of a few pointers. Removed
+//!   entries and deleted records stay in it as tombstones, which hide what the tables still hold.
+//! - **Checkpoint** (`files`, `tables`). A log that has grown to 2 MiB is frozen and written into the tables in one transaction of redb, beside
+//!   everything else. By then most of what a job does to indexes has cancelled out, and a page of a B-tree is rewritten once for thousands
+//!   of changes. Commits wait for a checkpoint only if the other log has grown to four times its length.
+//! - **Read** (`view`). A key is looked up in the active memtable, then in the frozen one, then in the tables. A range merges all three.
+//!   A queue is emptied from its front, so scans would meet ever more tombstones there; a low-water mark (`low_marks`) lets them begin behind.
+//! - **Recovery** (`open`, `files`). A start replays the entries of both logs that the tables do not have yet, up to the first incomplete one,
+//!   which was never acknowledged. There is no other recovery and no record of how the store was closed. After an error of the disk the
+//!   store does the same to itself: it closes its files, opens them again and replays (`writer`).
+//! - **Waiting for the disk** (`blocking`). A commit on a thread of the async runtime waits right there while the disk is quick.
+//!
+//! redb provides the B-trees, their transactions, their cache and the file's lock. The log and the memtables are written by hand, since each
+//! durable commit of redb rewrites a path of pages in every table, where an entry of the log is one write. Imports go from right to left:
+//! `log`, `memtable`, `low_marks` <- `tables` <- `view` <- `changes` <- `files` <- `open`, `writer`.
+//!
+//! [redb]: https://docs.rs/redb
 
 mod blocking;
 mod changes;
 mod files;
-mod layer;
 mod log;
+mod low_marks;
+mod memtable;
+mod open;
 mod tables;
+mod time;
 mod view;
 mod writer;
 
-use std::{
-    fmt,
-    fs::{self, File, OpenOptions},
-    io,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, path::Path, sync::Arc};
 
 use async_trait::async_trait;
-use redb::{Database, StorageBackend, backends::FileBackend};
+use redb::StorageBackend;
 use sortinghat_proto::time::UnixMs;
 use tokio::sync::watch;
 
-use super::{Batch, Clock, Hints, Range, Record, Store, StoreError, Verdict, clock::QueueTime};
-use files::Files;
+use super::{Batch, Clock, Hints, Range, Record, Store, StoreError, Verdict};
+use time::MonotoneTime;
 use view::View;
-use writer::{Commits, Writer};
+use writer::{Commits, Open, State, Writer};
 
-/// The length from which a log is written into the tables. What many commits have changed is then written once; memory has it meanwhile.
-const LOG_BYTES: u64 = 2 << 20;
-/// Of the file, kept in memory. What is read often was written lately, and the system keeps the rest as long as there is room.
-const CACHE_BYTES: usize = 128 << 20;
-/// Records, or entries of one index, that are read where the caller is.
+/// A read of at most this many records, or entries of one index, runs on the caller's thread.
 const LITTLE: usize = 256;
 
-/// Opens the files as they were left; called again after a failure.
-type Open = Box<dyn Fn() -> Result<Files, redb::Error> + Send>;
-
-/// What readers go by.
-enum State {
-    /// The last commit.
-    Open(Arc<View>),
-    /// A failed commit may turn out to be the last one.
-    Opening,
-    /// The files could not be opened again yet.
-    Failed,
-}
-
-/// A store in a file and its logs. Dropping it finishes what was queued.
+/// A store in a redb file and two logs beside it. Dropping it finishes the commits that were queued.
 pub struct EmbeddedStore {
     state: watch::Receiver<State>,
     time: Arc<MonotoneTime>,
@@ -59,54 +71,30 @@ pub struct EmbeddedStore {
     commits: Commits,
 }
 
-/// The greatest time that was told, so that it never goes back. Each commit stores it: a time that no commit followed has had
-/// no lasting effect.
-#[derive(Debug)]
-struct MonotoneTime {
-    clock: Arc<dyn Clock>,
-    time: Mutex<QueueTime>,
-}
-
-impl MonotoneTime {
-    fn from(greatest: u64, clock: Arc<dyn Clock>) -> Self {
-        let mut time = QueueTime::default();
-        time.note_told(greatest);
-        Self { clock, time: Mutex::new(time) }
-    }
-
-    fn now(&self) -> UnixMs {
-        let mut time = self.time.lock().unwrap_or_else(PoisonError::into_inner);
-        UnixMs(time.at(self.clock.now().0))
-    }
-}
-
 impl EmbeddedStore {
-    /// Opens the file and its logs beside it, or makes them, and starts the writer. Blocks; another process that has them open is an
-    /// error.
+    /// Opens the file and its logs, or creates them, and starts the writer. This blocks. It is an error if another process has the file
+    /// open.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let named = |source: redb::Error| StoreError::Unavailable {
             action: "open its file",
             reason: format!("{}: {source}", path.display()),
         };
         if !path.exists() {
-            make(path).map_err(named)?;
+            open::create(path).map_err(named)?;
         }
         let file = path.to_owned();
-        Self::start(Box::new(move || open(&file)), named, clock)
+        Self::start(Box::new(move || open::open(&file)), named, clock)
     }
 
-    /// The same over other places than files, which are empty or were made by this: memory, or storage that loses its power.
-    /// `places`, one for the tables and two for logs, is called again after a write failed; a log is written into the tables once
-    /// it has `log_bytes`.
+    /// Opens the same store over other storages than files, such as memory, or a storage that loses power. They are empty or were written
+    /// by this. `storages` returns one for the tables and two for the logs, and is called again after a write has failed. A log is
+    /// checkpointed once it has `log_bytes`.
     pub fn over<P: StorageBackend>(
-        places: impl Fn() -> [P; 3] + Send + 'static,
+        storages: impl Fn() -> [P; 3] + Send + 'static,
         log_bytes: u64,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StoreError> {
-        let open = move || {
-            let [tables, even, odd] = places();
-            Files::open(builder().create_with_backend(tables)?, [even, odd], log_bytes)
-        };
+        let open = move || open::open_over(storages(), log_bytes);
         Self::start(Box::new(open), unavailable("open its storage"), clock)
     }
 
@@ -117,7 +105,7 @@ impl EmbeddedStore {
     ) -> Result<Self, StoreError> {
         let files = open().map_err(failed)?;
         let view = files.view().clone();
-        let time = Arc::new(MonotoneTime::from(view.recent.time, clock));
+        let time = Arc::new(MonotoneTime::from(view.active.time, clock));
         let hints = Arc::<Hints>::default();
         let (sender, state) = watch::channel(State::Open(Arc::new(view)));
         let files = Some(files);
@@ -127,7 +115,7 @@ impl EmbeddedStore {
         Ok(Self { state, time, hints, commits })
     }
 
-    /// The store after the last commit; waits while the files are opened again.
+    /// The snapshot after the last commit. Waits while the files are opened again.
     async fn view(&self) -> Result<Arc<View>, StoreError> {
         if let State::Open(view) = &*self.state.borrow() {
             return Ok(view.clone());
@@ -144,8 +132,8 @@ impl EmbeddedStore {
         }
     }
 
-    /// Runs a read: of little at once and where the caller is, since what a queue reads is what was written lately and lies in memory;
-    /// of much off the async threads.
+    /// Runs a read. A little one runs on the caller's thread, as a queue reads what was written lately and is in memory. Any other one
+    /// runs on a thread that may block.
     async fn read_view<T: Send + 'static>(
         &self,
         is_little: bool,
@@ -160,56 +148,11 @@ impl EmbeddedStore {
 
     fn outcome<T>(&self, result: Result<T, redb::Error>) -> Result<T, StoreError> {
         if result.is_err() {
-            // Callers read before they write: while reads fail, no other commit may ever come that would find the disk working again.
+            // Callers read before they write. While reads fail, there may be no commit that would find the disk working again.
             self.commits.probe();
         }
         result.map_err(unavailable("read"))
     }
-}
-
-fn builder() -> redb::Builder {
-    let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES);
-    builder
-}
-
-/// The logs beside a file.
-fn logs_of(path: &Path) -> [PathBuf; 2] {
-    ["log0", "log1"].map(|extension| path.with_added_extension(extension))
-}
-
-/// Makes a file under another name first, so that none which lost its power half made is ever opened, and makes its name last.
-fn make(path: &Path) -> Result<(), redb::Error> {
-    let unfinished = path.with_added_extension("new");
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        Ok(()) | Err(_) => {}
-    }
-    tables::prepare(&Database::create(&unfinished)?)?;
-    logs_of(path).iter().try_for_each(|log| File::create(log)?.sync_all())?;
-    fs::rename(&unfinished, path)?;
-    sync_folder_of(path)
-}
-
-/// Opens the files. A file of the time before there were logs gets them.
-fn open(path: &Path) -> Result<Files, redb::Error> {
-    let database = builder().open(path)?;
-    let is_new = !tables::has_logs(&database)?;
-    let open = |log: PathBuf| {
-        let opened = OpenOptions::new().read(true).write(true).create(is_new).open(&log);
-        opened.map_err(|error| io::Error::other(format!("its log {}: {error}", log.display())))
-    };
-    let [even, odd] = logs_of(path).map(open);
-    let logs = [FileBackend::new(even?)?, FileBackend::new(odd?)?];
-    if is_new {
-        sync_folder_of(path)?;
-    }
-    Files::open(database, logs, LOG_BYTES)
-}
-
-fn sync_folder_of(path: &Path) -> Result<(), redb::Error> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    Ok(File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?)
 }
 
 fn unavailable(action: &'static str) -> impl FnOnce(redb::Error) -> StoreError {
@@ -239,7 +182,7 @@ impl Store for EmbeddedStore {
     }
 
     async fn ranges(&self, ranges: Vec<Range>) -> Result<Vec<Vec<String>>, StoreError> {
-        // Most indexes are short, whatever the limit is.
+        // Most indexes are short, whatever the limit is, so a little read is tried first.
         let clipped = |range: &Range| Range { limit: range.limit.min(LITTLE), ..range.clone() };
         let first: Vec<Range> = ranges.iter().map(clipped).collect();
         let entries: Vec<Vec<String>> =

@@ -1,34 +1,34 @@
-//! The tables: a redb file of all that the layers do not hold.
+//! The tables: a redb file that holds everything up to the last checkpoint.
 
 use bytes::Bytes;
 use redb::{
     Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
 };
 
-use super::{layer::Layer, view::Fronts};
+use super::{low_marks::LowMarks, memtable::Memtable};
 use crate::store::{Order, Range, Record};
 
-/// By key: version and value.
+/// Records: their versions and values by their keys.
 const RECORDS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("records");
-/// By index and entry.
+/// Entries of all indexes, by index and entry.
 const INDEXES: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("indexes");
-/// By key.
+/// Counters by their keys.
 const COUNTERS: TableDefinition<'_, &str, i64> = TableDefinition::new("counters");
 /// The store's own numbers.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
-/// The version of this layout; a file of a later one is refused.
+/// The version of this layout; a file of a later version is refused.
 const FORMAT_VERSION: u64 = 2;
-/// The one before, which had no logs.
+/// The version before it, in which a store had no logs.
 const FORMAT_WITHOUT_LOGS: u64 = 1;
 const FORMAT: &str = "format";
 /// The last version that was given to a record.
 const VERSION: &str = "version";
-/// The greatest time that was told, in milliseconds since 1970 UTC.
+/// The greatest time that was reported, in milliseconds since 1970 UTC.
 const TIME: &str = "time";
-/// Told once, by chance: what the logs of this store are known by.
+/// A random id, chosen when the store is created; it marks the logs that belong to it.
 const SEED: &str = "seed";
-/// The last generation of the log that is in the tables.
+/// The last generation of the log that was written into the tables.
 const GENERATION: &str = "generation";
 
 /// The store's own numbers, as the tables hold them.
@@ -40,7 +40,7 @@ pub(super) struct Meta {
     pub(super) time: u64,
 }
 
-/// Makes the tables of a new file, checks the format of an old one, and returns its numbers.
+/// Creates the tables of a new file or checks the format of an existing one, and returns the store's own numbers.
 pub(super) fn prepare(database: &Database) -> Result<Meta, redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
@@ -69,7 +69,7 @@ pub(super) fn prepare(database: &Database) -> Result<Meta, redb::Error> {
     Ok(found)
 }
 
-/// Whether some of what the file shall hold may be in logs beside it.
+/// Whether the store has logs beside this file, which may hold what the tables lack.
 pub(super) fn has_logs(database: &Database) -> Result<bool, redb::Error> {
     match database.begin_read()?.open_table(META) {
         Ok(meta) => Ok(meta.get(SEED)?.is_some()),
@@ -78,27 +78,28 @@ pub(super) fn has_logs(database: &Database) -> Result<bool, redb::Error> {
     }
 }
 
-/// Writes what a generation of the log has changed, and syncs it. The next start need not look through the file.
-pub(super) fn write(database: &Database, layer: &Layer, generation: u64) -> Result<(), redb::Error> {
+/// Writes the changes of one generation of the log into the tables and syncs them. The quick repair saves the next start a scan of
+/// the whole file.
+pub(super) fn checkpoint(database: &Database, memtable: &Memtable, generation: u64) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     {
         let mut records = transaction.open_table(RECORDS)?;
-        for (key, record) in &layer.records {
+        for (key, record) in &memtable.records {
             match record {
                 Some(record) => drop(records.insert(&**key, (record.version, record.value.as_ref()))?),
                 None => drop(records.remove(&**key)?),
             }
         }
         let mut indexes = transaction.open_table(INDEXES)?;
-        for place in &layer.removed {
-            indexes.remove(split(place))?;
+        for key in &memtable.removed {
+            indexes.remove(split(key))?;
         }
-        for place in &layer.inserted {
-            indexes.insert(split(place), ())?;
+        for key in &memtable.inserted {
+            indexes.insert(split(key), ())?;
         }
         let mut counters = transaction.open_table(COUNTERS)?;
-        for (key, count) in &layer.counters {
+        for (key, count) in &memtable.counters {
             if *count == 0 {
                 counters.remove(&**key)?
             } else {
@@ -106,58 +107,62 @@ pub(super) fn write(database: &Database, layer: &Layer, generation: u64) -> Resu
             };
         }
         let mut meta = transaction.open_table(META)?;
-        meta.insert(VERSION, layer.last_version)?;
-        meta.insert(TIME, layer.time)?;
+        meta.insert(VERSION, memtable.last_version)?;
+        meta.insert(TIME, memtable.time)?;
         meta.insert(GENERATION, generation)?;
     }
     transaction.commit()?;
     Ok(())
 }
 
-/// The index and the entry of a place.
-fn split(place: &str) -> (&str, &str) {
-    place.split_once('\0').expect("a place is an index, the character 0, and an entry")
+/// The index and the entry in the key of an entry.
+fn split(entry_key: &str) -> (&str, &str) {
+    entry_key.split_once('\0').expect("the key is an index, the character 0, and an entry")
 }
 
-/// The tables as they were last written.
+/// A snapshot of the tables after the last checkpoint.
 pub(super) struct Tables {
     records: ReadOnlyTable<&'static str, (u64, &'static [u8])>,
     indexes: ReadOnlyTable<(&'static str, &'static str), ()>,
     counters: ReadOnlyTable<&'static str, i64>,
-    pub(super) fronts: Fronts,
+    pub(super) low_marks: LowMarks,
 }
 
 impl Tables {
+    /// Takes a snapshot.
     pub(super) fn of(database: &Database) -> Result<Self, redb::Error> {
         let transaction: ReadTransaction = database.begin_read()?;
         Ok(Self {
             records: transaction.open_table(RECORDS)?,
             indexes: transaction.open_table(INDEXES)?,
             counters: transaction.open_table(COUNTERS)?,
-            fronts: Fronts::default(),
+            low_marks: LowMarks::default(),
         })
     }
 
+    /// A record.
     pub(super) fn record(&self, key: &str) -> Result<Option<Record>, redb::Error> {
         let record = |(version, value): (u64, &[u8])| Record { version, value: Bytes::copy_from_slice(value) };
         Ok(self.records.get(key)?.map(|guard| record(guard.value())))
     }
 
+    /// The version of a record.
     pub(super) fn version(&self, key: &str) -> Result<Option<u64>, redb::Error> {
         Ok(self.records.get(key)?.map(|guard| guard.value().0))
     }
 
+    /// A counter.
     pub(super) fn counter(&self, key: &str) -> Result<i64, redb::Error> {
         Ok(self.counters.get(key)?.map_or(0, |guard| guard.value()))
     }
 
-    /// The entries of a part of an index, from another one on than the range's.
+    /// The entries of `range`. The search begins at `from` instead of at the beginning of the range.
     pub(super) fn entries(
         &self,
         range: &Range,
         from: &str,
     ) -> Result<impl Iterator<Item = Result<String, redb::Error>> + use<>, redb::Error> {
-        // The index's name with the character 0 behind it is the least name that is greater.
+        // The next greater name is the index's name followed by the character 0.
         let next_index = [&range.index, "\0"].concat();
         let until = match &range.until {
             Some(until) => (range.index.as_str(), until.as_str()),

@@ -1,10 +1,10 @@
-//! Commits, one after the other. A caller who finds nobody else at it commits where it is: to wake another thread, and to be
-//! woken by it, takes nearly as long as a sync. What queues up meanwhile one thread commits together.
+//! Commits, one at a time. A caller that finds no other commit under way commits on its own thread: waking another thread and being woken
+//! by it would take nearly as long as a sync. The calls that arrive in the meantime queue up, and one thread commits them together.
 
 use std::{
     io,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
@@ -13,33 +13,53 @@ use std::{
 
 use tokio::sync::{oneshot, watch};
 
-use super::{MonotoneTime, Open, State, blocking::Blocking, changes::Changes, files::Files, view::View};
+use super::{blocking::Blocking, changes::Changes, files::Files, time::MonotoneTime, view::View};
 use crate::store::{Batch, Hints, StoreError, Verdict};
 
-/// Batches of one commit; more would only make the first ones wait.
+/// The most batches in one commit; more would only make the first ones wait longer.
 const MAX_GROUP_BATCHES: usize = 4096;
 
-/// Who commits next, and what waits for that.
+/// Opens the files as they were left. It is called again after a failure.
+pub(super) type Open = Box<dyn Fn() -> Result<Files, redb::Error> + Send>;
+
+/// A lock that is poisoned by a panic: nobody may commit after a commit that panicked half way.
+#[expect(
+    clippy::disallowed_types,
+    reason = "unlike the mutex of parking_lot, this one is poisoned, on which the writer relies"
+)]
+type PoisonedByPanic<T> = std::sync::Mutex<T>;
+
+/// What readers see of the files.
+pub(super) enum State {
+    /// They are open; this is the snapshot after the last commit.
+    Open(Arc<View>),
+    /// They are being opened again after a failure, which tells whether the failed commit took place.
+    Opening,
+    /// They could not be opened again yet.
+    Failed,
+}
+
+/// The writer, and the calls that wait for it.
 pub(super) struct Commits {
-    writer: Arc<Mutex<Writer>>,
+    writer: Arc<PoisonedByPanic<Writer>>,
     blocking: Blocking,
-    /// Requests that wait.
+    /// How many requests are queued.
     waiting: Arc<AtomicUsize>,
-    /// `None` only while it is dropped.
+    /// `None` only while this is dropped.
     requests: Option<mpsc::Sender<Request>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Batches of one call, and where their verdicts go.
+/// The batches of one call, and the channel for their verdicts.
 struct Request {
     batches: Vec<Batch>,
     reply: oneshot::Sender<Vec<Verdict>>,
 }
 
-/// What it takes to commit.
+/// Holds all that is needed to commit.
 pub(super) struct Writer {
     pub(super) open: Open,
-    /// `None` after a failure, until they could be opened again.
+    /// `None` after a failure, until the files could be opened again.
     pub(super) files: Option<Files>,
     pub(super) state: watch::Sender<State>,
     pub(super) time: Arc<MonotoneTime>,
@@ -47,9 +67,9 @@ pub(super) struct Writer {
 }
 
 impl Commits {
-    /// Starts the thread that commits what waits.
+    /// Starts the thread that commits the queued requests.
     pub(super) fn start(writer: Writer) -> io::Result<Self> {
-        let (writer, waiting) = (Arc::new(Mutex::new(writer)), Arc::<AtomicUsize>::default());
+        let (writer, waiting) = (Arc::new(PoisonedByPanic::new(writer)), Arc::<AtomicUsize>::default());
         let (requests, queue) = mpsc::channel();
         let run = {
             let (writer, waiting) = (writer.clone(), waiting.clone());
@@ -60,7 +80,7 @@ impl Commits {
         Ok(Self { writer, blocking, waiting, requests: Some(requests), thread: Some(thread) })
     }
 
-    /// The verdicts on batches, once they are durable.
+    /// Commits batches and returns their verdicts once they are durable.
     pub(super) async fn commit(&self, batches: Vec<Batch>) -> Result<Vec<Verdict>, StoreError> {
         match self.commit_here(&batches) {
             Some(verdicts) => Ok(verdicts),
@@ -68,13 +88,13 @@ impl Commits {
         }
     }
 
-    /// Commits nothing, which opens the files again if the disk has failed. Nobody waits for that.
+    /// Queues an empty commit, which opens the files again if the disk has failed. Nobody waits for it.
     pub(super) fn probe(&self) {
-        // A writer that is gone opens nothing.
+        // If the writer has ended, there is nothing to open.
         let _ = self.send(Vec::new());
     }
 
-    /// Commits batches where the caller is; `None` if others wait or are at it.
+    /// Commits batches on the caller's thread. Returns `None` if another commit is under way or queued.
     fn commit_here(&self, batches: &[Batch]) -> Option<Vec<Verdict>> {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             return None;
@@ -94,17 +114,17 @@ impl Commits {
 
 impl Drop for Commits {
     fn drop(&mut self) {
-        // Closing the queue ends the thread after its last commit; the files' lock goes with it.
+        // Closing the queue ends the thread after its last commit, which closes the files and releases their lock.
         self.requests = None;
         if let Some(thread) = self.thread.take() {
-            // One that panicked has nothing left to finish.
+            // A thread that panicked has nothing left to finish.
             let _ = thread.join();
         }
     }
 }
 
-/// Commits what waits until every sender is gone, and then closes the files. Ends at once if a commit has panicked.
-fn run(writer: &Mutex<Writer>, waiting: &AtomicUsize, queue: &mpsc::Receiver<Request>) {
+/// Commits the queued requests until every sender is gone, and then closes the files. Ends at once if a commit has panicked.
+fn run(writer: &PoisonedByPanic<Writer>, waiting: &AtomicUsize, queue: &mpsc::Receiver<Request>) {
     while let Ok(first) = queue.recv() {
         let Ok(mut writer) = writer.lock() else { return };
         let mut size = first.batches.len();
@@ -119,7 +139,7 @@ fn run(writer: &Mutex<Writer>, waiting: &AtomicUsize, queue: &mpsc::Receiver<Req
         let verdicts = writer.commit(&batches);
         waiting.fetch_sub(group.len(), Ordering::SeqCst);
         for (request, verdicts) in group.into_iter().zip(verdicts) {
-            // A caller that has gone away reads what became of its batch when it comes back.
+            // A caller that has gone away reads the records when it comes back.
             let _ = request.reply.send(verdicts);
         }
     }
@@ -130,7 +150,7 @@ fn run(writer: &Mutex<Writer>, waiting: &AtomicUsize, queue: &mpsc::Receiver<Req
 }
 
 impl Writer {
-    /// Commits the batches of many calls together, and returns the verdicts of each.
+    /// Commits the batches of many calls together, and returns the verdicts of each call.
     fn commit(&mut self, group: &[&[Batch]]) -> Vec<Vec<Verdict>> {
         metrics::histogram!("sortinghat_store_group_batches")
             .record(group.iter().map(|of| of.len()).sum::<usize>() as f64);
@@ -145,7 +165,7 @@ impl Writer {
         verdicts
     }
 
-    /// The verdicts; `None` after a failure.
+    /// The verdicts of each call, or `None` after a failure.
     fn write(&mut self, group: &[&[Batch]]) -> Option<Vec<Vec<Verdict>>> {
         let files = self.files.as_mut()?;
         match write(group, files, &self.time) {
@@ -162,11 +182,11 @@ impl Writer {
         }
     }
 
-    /// Opens the files again before anybody hears of the failure, so that a read tells for good what became of their batches. Nobody
-    /// begins to read meanwhile: what failed could appear after somebody was told that it did not happen.
+    /// Opens the files again before any caller hears of the failure, so that a read tells finally whether a batch was applied. Reads wait
+    /// until then: otherwise a batch could appear after a reader was told that it had not been applied.
     fn reopen(&mut self) {
         self.state.send_replace(State::Opening);
-        // Closed first: the tables are locked while they are open.
+        // Open tables are locked, so they are closed first.
         self.files = None;
         let state = match (self.open)() {
             Ok(files) => {
@@ -175,7 +195,7 @@ impl Writer {
                 State::Open(Arc::new(view))
             }
             Err(error) => {
-                tracing::error!(%error, "the queue's files cannot be opened again yet: the next call tries it");
+                tracing::error!(%error, "the queue's files cannot be opened again yet: the next call tries again");
                 State::Failed
             }
         };
@@ -188,7 +208,7 @@ impl Writer {
     }
 }
 
-/// Commits what the batches change, and returns their verdicts.
+/// Commits the changes of the batches, and returns the verdicts of each call.
 fn write(group: &[&[Batch]], files: &mut Files, time: &MonotoneTime) -> Result<Vec<Vec<Verdict>>, redb::Error> {
     let (changes, verdicts) = apply(group, files.view())?;
     if group.iter().all(|batches| batches.is_empty()) {
@@ -198,12 +218,12 @@ fn write(group: &[&[Batch]], files: &mut Files, time: &MonotoneTime) -> Result<V
     Ok(verdicts)
 }
 
-/// What the batches change, and their verdicts.
+/// The changes of all batches together, and the verdicts of each call.
 fn apply<'g>(group: &[&'g [Batch]], before: &View) -> Result<(Changes<'g>, Vec<Vec<Verdict>>), redb::Error> {
-    let mut changes = Changes { last_version: before.recent.last_version, ..Changes::default() };
+    let mut changes = Changes { last_version: before.active.last_version, ..Changes::default() };
     let mut verdicts = Vec::with_capacity(group.len());
     for batches in group {
-        let of_call: Result<Vec<_>, _> = batches.iter().map(|batch| changes.apply(batch, before)).collect();
+        let of_call: Result<Vec<_>, _> = batches.iter().map(|batch| changes.add(batch, before)).collect();
         verdicts.push(of_call?);
     }
     Ok((changes, verdicts))

@@ -1,41 +1,42 @@
--- Applies batches that were merged, each group of them as a whole or not at all. It knows records, indexes and counters, and no rule of
--- the queue.
+-- Applies groups of merged batches, each group as a whole or not at all. The script knows records, indexes and counters, and no rule of the
+-- queue.
 --
 -- KEYS[1]  the last version that was given
--- KEYS[2]  the greatest time that was told, in milliseconds since 1970 UTC
--- ARGV[1]  the greatest version that the caller has seen; a store that has given fewer has lost some
--- ARGV[2]  the greatest time that the caller was told
--- ARGV[3]  versions that the groups need together
+-- KEYS[2]  the greatest time that was reported, in milliseconds since 1970 UTC
+-- ARGV[1]  the greatest version that the caller has seen; a store that has given fewer versions has lost writes
+-- ARGV[2]  the greatest time that was reported to the caller
+-- ARGV[3]  how many versions all groups need together
 -- ARGV[4]  the channel for hints
--- ARGV[5]  the groups in MessagePack: of each six lists, checks (key, "version:" or "" for absent, ...), writes (key, value, ...),
+-- ARGV[5]  the groups in MessagePack. Each group is six lists: checks (key, "version:" or "" for absent, ...), writes (key, value, ...),
 --          deletes (key, ...), moves (index, entries to remove, "0" and entry to insert ..., ...), increments (counter, amount, ...) and
---          topics; then how many batches it has. Amounts of one batch are digits, sums of several numbers. As one argument all that
---          takes much less time than as several hundred.
+--          topics; then the number of its batches. The amounts of a single batch are strings of digits, sums over several batches are
+--          numbers. One packed argument takes much less time than several hundred arguments.
 --
--- Returns the last version that was given, then for each group 1 and its counters as they were before; 0 and the places of the checks
--- that do not hold; or the reason why it cannot be tried. Groups after one of several batches that is not applied are not tried, and left
--- out. A record is stored as "version:value". Versions stay strings, and large counters: a Lua number holds 53 bits.
+-- Returns the last version that was given, and then one reply for each group: 1 and the values of its counters before; 0 and the places of
+-- the checks that do not hold; or the reason why the group cannot be tried. After a group of several batches that is not applied, the
+-- remaining groups are not tried and have no reply. A record is stored as "version:value". Versions and large counters stay strings, as a
+-- Lua number holds 53 bits.
 --
--- A script that fails keeps what it wrote, so nothing of a group is written before everything in it was read. What Redis refuses by
--- itself (no memory, no disk, a replica) it refuses at a script's first write.
+-- A script that fails keeps what it wrote, so a group is written only after everything in it was read. Redis refuses a script (no memory, no
+-- disk, a replica) at its first write, if at all.
 
 local CHECKS, WRITES, DELETES, MOVES, INCREMENTS, TOPICS, BATCHES = 1, 2, 3, 4, 5, 6, 7
 local GREATEST, LEAST = '9223372036854775807', '-9223372036854775808'
 
--- Digits of a number up to here can be calculated with.
+-- Numbers with at most this many digits can be calculated with.
 local EXACT_DIGITS = 15
 
--- Arguments of one command.
+-- The most arguments of one command.
 local MANY = 2000
 
--- Lets a command have all arguments of a list, as many at a time as it may.
+-- Calls a command with all arguments of a list, in as few calls as possible.
 local function in_parts(list, command)
   for first = 1, #list, MANY do
     command(unpack(list, first, math.min(first + MANY - 1, #list)))
   end
 end
 
--- Decimal digits plus a small number.
+-- Adds a small number to a string of digits.
 local function plus(digits, amount)
   local low = tonumber(string.sub(digits, -12)) + amount
   local high = tonumber(string.sub(digits, 1, -13)) or 0
@@ -58,7 +59,7 @@ end
 
 local is_reserved, given = false, 0
 
--- Takes the versions for all groups before the first record is written, and notes the time.
+-- Reserves the versions for all groups before the first record is written, and stores the time.
 local function reserve()
   if is_reserved then return end
   redis.call('INCRBY', KEYS[1], ARGV[3])
@@ -69,7 +70,7 @@ local function reserve()
   is_reserved = true
 end
 
--- 0 and the places of the checks that do not hold; nothing and why if something is no record.
+-- Returns 0 and the places of the checks that do not hold, or nil and the reason if a key does not hold a record.
 local function failed(checks)
   local places, new = {0}, {}
   for at = 1, #checks, 2 do
@@ -92,7 +93,7 @@ local function failed(checks)
   return places
 end
 
--- 1 and the counters of a group; nothing and why if something is no index or counter, or they cannot be added up.
+-- Returns 1 and the counters of a group, or nil and the reason if a key does not hold an index or a counter, or an amount cannot be added.
 local function counters(group)
   local moves, increments, found = group[MOVES], group[INCREMENTS], {1}
   for at = 1, #moves, 3 do
@@ -109,7 +110,7 @@ local function counters(group)
   return found
 end
 
--- Adds to a counter up to its bounds; one that is 0 then takes no room.
+-- Adds to a counter up to its bounds. A counter that is 0 afterwards is deleted.
 local function add(counter, digits)
   if type(redis.pcall('INCRBY', counter, digits)) == 'table' then
     redis.call('SET', counter, string.sub(digits, 1, 1) == '-' and LEAST or GREATEST)
@@ -118,7 +119,7 @@ local function add(counter, digits)
   end
 end
 
--- Adds to counters; what is given as numbers, all at once.
+-- Adds to counters: those with amounts as numbers all at once.
 local function increment(increments, before)
   local kept, gone = {}, {}
   for at = 1, #increments, 2 do
@@ -155,7 +156,7 @@ local function write(group, before)
   for _, topic in ipairs(group[TOPICS]) do topics[#topics + 1] = topic end
 end
 
--- What became of a group, and whether it is applied.
+-- Tries a group. Returns its reply, and whether it was applied.
 local function try(group)
   local places, before, reason
   places, reason = failed(group[CHECKS])

@@ -1,10 +1,10 @@
-//! What a Redis must be before jobs are entrusted to it.
+//! Checks that a Redis keeps what it acknowledges.
 
 use redis::{RedisError, RedisResult, aio::MultiplexedConnection};
 
 use crate::store::StoreError;
 
-/// Settings that a Redis must have, and what happens otherwise.
+/// The settings that a Redis must have: name, value, and the consequence of any other value.
 const REQUIRED: [(&str, &str, &str); 4] = [
     ("appendonly", "yes", "a restart loses every job"),
     ("appendfsync", "always", "a crash loses acknowledged writes"),
@@ -12,16 +12,16 @@ const REQUIRED: [(&str, &str, &str); 4] = [
     ("maxmemory-policy", "noeviction", "a full memory silently removes jobs"),
 ];
 
-/// The second replication id of a server that never was a replica.
+/// The second replication id of a server that was never a replica.
 const NEVER_A_REPLICA: &str = "0000000000000000000000000000000000000000";
 
-/// What a server says of itself.
+/// What a server says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     /// New with every start of the process.
     pub(super) run_id: String,
     is_primary: bool,
-    /// It was a replica and has been promoted since it was started.
+    /// Whether it was a replica and has been promoted since it was started.
     was_promoted: bool,
 }
 
@@ -42,7 +42,7 @@ impl Identity {
         })
     }
 
-    /// A replica cannot be written to; and one that was promoted may lack writes that its primary had acknowledged.
+    /// Refuses a replica, which cannot be written to, and a promoted replica, which may lack writes that its primary had acknowledged.
     pub(super) fn check(&self, allow_data_loss: bool) -> Result<(), StoreError> {
         if !self.is_primary {
             let reason = "this Redis is a replica: point --store at the primary".to_owned();
@@ -57,7 +57,7 @@ impl Identity {
     }
 }
 
-/// Checks that what the server acknowledges is on its disk and stays there.
+/// Checks that the server syncs a write before it acknowledges it, and that it never evicts one.
 pub(super) async fn check_settings(connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
     for (setting, required, consequence) in REQUIRED {
         let read: RedisResult<Vec<String>> = redis::cmd("CONFIG").arg("GET").arg(setting).query_async(connection).await;
@@ -81,7 +81,7 @@ pub(super) async fn check_settings(connection: &mut MultiplexedConnection) -> Re
     Ok(())
 }
 
-/// The settings matter too much to be assumed.
+/// The error for a setting that cannot be read, since the settings matter too much to be assumed.
 fn unreadable(setting: &str, error: &str) -> StoreError {
     let reason = format!(
         "Redis does not tell its setting `{setting}` ({error}): allow this user CONFIG GET, or, if it is sure that `appendonly \
@@ -90,7 +90,7 @@ fn unreadable(setting: &str, error: &str) -> StoreError {
     StoreError::Unsafe { reason }
 }
 
-/// The server cannot be asked.
+/// The error for a server that cannot be asked.
 pub(super) fn unreachable(error: &RedisError) -> StoreError {
     StoreError::Unavailable { action: "connect", reason: error.to_string() }
 }

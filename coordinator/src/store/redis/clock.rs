@@ -6,14 +6,13 @@ use sortinghat_proto::time::UnixMs;
 use super::link::Link;
 use crate::store::StoreError;
 
-/// The server's time, with a lead from then on if the server's clock went back behind what it or this process had told.
+/// The time of the server's clock, or a later one if that clock went back behind a time that it or this process had reported.
 ///
-/// A time is made lasting by the commit that follows from it, which carries it along; one that no commit followed has had no
-/// lasting effect.
+/// Each commit stores the greatest time that was reported; a time that no commit followed has had no lasting effect.
 pub(super) async fn now(link: &Link) -> Result<UnixMs, StoreError> {
     let connection = link.connection().await?;
     let mut question = redis::pipe();
-    // In this order, so that no commit in between looks like a clock that went back.
+    // In this order, a commit between the two commands does not look like a clock that went back.
     question.cmd("GET").arg(link.layout.time()).cmd("TIME");
     let answer: RedisResult<(Option<u64>, (u64, u64))> = question.query_async(&mut connection.commands.clone()).await;
     let (greatest, (seconds, microseconds)) =

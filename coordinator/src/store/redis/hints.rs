@@ -1,4 +1,4 @@
-//! Receives the hints that the script publishes. They may be lost; then whoever listens is woken.
+//! Receives the hints that the script publishes. When some may have been lost, every listener is woken.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -9,20 +9,20 @@ use tokio::time::{Instant, interval_at, timeout};
 use super::link::Link;
 use crate::store::Hints;
 
-/// How long it may take to subscribe, or to answer.
+/// How long a subscription, or an answer to a ping, may take.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often the connection is tried.
+/// How often the connection is pinged.
 const PING_PERIOD: Duration = Duration::from_secs(3);
-/// Pause before a lost subscription is made again.
+/// The pause before a lost subscription is made again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Passes on what a subscription brings, and subscribes again after every failure, for ever.
+/// Passes on the hints of a subscription, and subscribes again after every failure, for ever.
 pub(super) async fn run(link: Arc<Link>, first: RedisResult<PubSub>, hints: Arc<Hints>) {
     let mut subscribed = first;
     loop {
         match subscribed {
             Ok(subscription) => {
-                // What was published meanwhile went by unheard.
+                // The hints that were published in the meantime were not received.
                 hints.tell_all();
                 let error = pass_on(subscription, &hints).await.err();
                 tracing::warn!(?error, "the subscription to hints was lost");
@@ -34,7 +34,7 @@ pub(super) async fn run(link: Arc<Link>, first: RedisResult<PubSub>, hints: Arc<
     }
 }
 
-/// Makes a connection of its own for hints.
+/// Subscribes to hints on a separate connection.
 pub(super) async fn subscribe(link: &Link) -> RedisResult<PubSub> {
     bounded(async {
         let mut subscription = link.client()?.get_async_pubsub().await?;
@@ -44,7 +44,7 @@ pub(super) async fn subscribe(link: &Link) -> RedisResult<PubSub> {
     .await
 }
 
-/// Passes hints on until the connection ends or does not answer.
+/// Passes hints on until the connection ends or stops answering.
 async fn pass_on(subscription: PubSub, hints: &Hints) -> RedisResult<()> {
     let (mut sink, mut messages) = subscription.split();
     let mut pings = interval_at(Instant::now() + PING_PERIOD, PING_PERIOD);

@@ -1,11 +1,11 @@
-//! What lies where in Redis. Every key carries the deployment's hash tag, so that all of them are in one slot of a cluster.
+//! The keys in Redis and the form of their values. Every key carries the deployment's hash tag, so that all keys are in one slot of a cluster.
 
 use bytes::Bytes;
 use sortinghat_proto::Name;
 
 use crate::store::{Expectation, Record, StoreError};
 
-/// The version of this layout; a deployment of another one is refused.
+/// The version of this layout; a deployment with another version is refused.
 pub(super) const FORMAT_VERSION: u64 = 1;
 
 /// The names of one deployment's keys.
@@ -20,43 +20,43 @@ impl Layout {
         Self { tag: format!("{{{deployment}}}:") }
     }
 
-    /// String of a record: "version:value".
+    /// The key of a record: a string "version:value".
     pub(super) fn record(&self, key: &str) -> String {
         format!("{}r:{key}", self.tag)
     }
 
-    /// Sorted set of an index; every score is 0, so that entries lie in the order of their bytes.
+    /// The key of an index: a sorted set in which every score is 0, so that the entries are in the order of their bytes.
     pub(super) fn index(&self, index: &str) -> String {
         format!("{}i:{index}", self.tag)
     }
 
-    /// String of a counter.
+    /// The key of a counter: a string of digits.
     pub(super) fn counter(&self, key: &str) -> String {
         format!("{}c:{key}", self.tag)
     }
 
-    /// String of the last version that was given to a record.
+    /// The key of the last version that was given to a record.
     pub(super) fn version(&self) -> String {
         format!("{}version", self.tag)
     }
 
-    /// String of the greatest time that was told before the last commit, in milliseconds since 1970 UTC.
+    /// The key of the greatest time that was reported before the last commit, in milliseconds since 1970 UTC.
     pub(super) fn time(&self) -> String {
         format!("{}time", self.tag)
     }
 
-    /// String of the layout's version.
+    /// The key of the layout's version.
     pub(super) fn format(&self) -> String {
         format!("{}format", self.tag)
     }
 
-    /// Channel of hints; a message is topics, one a line.
+    /// The channel of hints. A message lists topics, one on each line.
     pub(super) fn hints(&self) -> String {
         format!("{}hints", self.tag)
     }
 }
 
-/// What the script compares with the beginning of a stored record.
+/// The text that the script compares with the beginning of a stored record.
 pub(super) fn expected(expectation: Expectation) -> String {
     match expectation {
         Expectation::Absent => String::new(),
@@ -64,7 +64,7 @@ pub(super) fn expected(expectation: Expectation) -> String {
     }
 }
 
-/// A record from its stored form.
+/// Parses the stored form of a record.
 pub(super) fn record(stored: Vec<u8>) -> Result<Record, StoreError> {
     let stored = Bytes::from(stored);
     let colon = stored.iter().position(|byte| *byte == b':');

@@ -1,16 +1,9 @@
-//! The one connection that commands share: made, checked, watched, and made again.
+//! The connection that all commands share. It is made, checked, watched, and made again after a failure.
 
-use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo as _, RedisError, RedisResult,
-    ServerErrorKind, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, ServerErrorKind, aio::MultiplexedConnection,
 };
 use tokio::{
     sync::watch,
@@ -18,59 +11,28 @@ use tokio::{
 };
 
 use super::{
-    RedisOptions,
     checks::{self, Identity},
     layout::{FORMAT_VERSION, Layout},
-    writer,
+    options::RedisOptions,
+    script,
+    seen::Seen,
 };
-use crate::store::{StoreError, clock::QueueTime};
+use crate::store::StoreError;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a reply may take; a sync on a busy disk takes a while.
+/// How long a reply may take. A sync on a busy disk takes a while.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a command waits for a connection that is being made again.
+/// How long a command waits while the connection is being made again.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often the connection is tried and the store's past compared with what was seen.
+/// How often the connection is tried, and the versions that the store has given are compared with those that were seen.
 const HEALTH_PERIOD: Duration = Duration::from_secs(1);
-/// Health checks between two looks at the server's settings.
+/// The server's settings are checked with one health check in this many.
 const HEALTH_CHECKS_PER_SETTINGS_CHECK: u32 = 30;
-/// Pauses between two tries to connect.
+/// The shortest and the longest pause between two attempts to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
-/// How often a cluster may send us on to another node.
+/// How often a cluster may redirect a connection to another node.
 const MAX_REDIRECTIONS: usize = 4;
-
-/// The greatest version and time that this process was told. They only grow.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    version: AtomicU64,
-    time: Mutex<QueueTime>,
-}
-
-impl Seen {
-    pub(super) fn version(&self) -> u64 {
-        self.version.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn note_version(&self, version: u64) {
-        self.version.fetch_max(version, Ordering::SeqCst);
-    }
-
-    pub(super) fn time_ms(&self) -> u64 {
-        self.time().told_ms()
-    }
-
-    /// The time when the server's clock shows `clock_ms` and the greatest time that commits carried is `committed_ms`.
-    pub(super) fn time_at(&self, clock_ms: u64, committed_ms: u64) -> u64 {
-        let mut time = self.time();
-        time.note_told(committed_ms);
-        time.at(clock_ms)
-    }
-
-    fn time(&self) -> MutexGuard<'_, QueueTime> {
-        self.time.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// The connection as commands see it.
 #[derive(Clone)]
@@ -79,15 +41,15 @@ enum State {
     Down(StoreError),
 }
 
-/// A connection that works as far as anybody knows.
+/// A connection on which no command has failed yet.
 #[derive(Clone)]
 pub(super) struct Connection {
     pub(super) commands: MultiplexedConnection,
-    /// Counts connections, so that a late failure of an old one does not end the new one.
+    /// Counts connections, so that a late failure of an old connection does not end the new one.
     number: u64,
 }
 
-/// Keeps a connection to a Redis that can be trusted.
+/// Keeps a connection to a Redis that passes all checks.
 pub(super) struct Link {
     options: RedisOptions,
     pub(super) layout: Layout,
@@ -96,7 +58,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects for the first time. What cannot be reached, or still loads its file, is tried again for `patience`.
+    /// Connects for the first time. A Redis that cannot be reached or still loads its file is tried again for `patience`.
     pub(super) async fn open(options: RedisOptions, patience: Duration) -> Result<Arc<Self>, StoreError> {
         let layout = Layout::new(&options.deployment);
         let not_yet = StoreError::Unavailable { action: "connect", reason: "not tried yet".to_owned() };
@@ -132,10 +94,10 @@ impl Link {
         }
     }
 
-    /// The connection; if there is none, it is waited for, but not for long.
+    /// The connection. If there is none, waits a moment for it.
     pub(super) async fn connection(&self) -> Result<Connection, StoreError> {
         let mut state = self.state.subscribe();
-        // The sender lives as long as this link; only time can run out.
+        // The sender lives as long as this link, so only the timeout can end the wait early.
         let _ = timeout(PATIENCE, state.wait_for(|state| matches!(state, State::Up(_)))).await;
         let state = state.borrow().clone();
         match state {
@@ -144,8 +106,8 @@ impl Link {
         }
     }
 
-    /// A command failed on this connection; makes a new one if that is the connection's or the server's fault. Returns what to tell
-    /// the caller.
+    /// Takes note that a command failed on this connection, and gives the connection up unless only the command was at fault. Returns the
+    /// error for the caller.
     pub(super) fn failed(&self, connection: &Connection, action: &'static str, error: &RedisError) -> StoreError {
         let failure = StoreError::Unavailable { action, reason: error.to_string() };
         if !is_one_commands_fault(error) {
@@ -154,7 +116,7 @@ impl Link {
         failure
     }
 
-    /// A client for a connection of its own, with which hints are received.
+    /// A client for a separate connection, on which hints are received.
     pub(super) fn client(&self) -> RedisResult<Client> {
         self.options.client(None)
     }
@@ -199,7 +161,7 @@ impl Link {
             match self.connect().await {
                 Ok(commands) => return commands,
                 Err(error) => {
-                    // The same reason is said once, not twice a second.
+                    // The same reason is logged once, not twice a second.
                     if error.to_string() != last_error {
                         last_error = error.to_string();
                         tracing::error!(%error, "the queue's store cannot be used");
@@ -212,7 +174,7 @@ impl Link {
         }
     }
 
-    /// Connects, where a cluster sends us, and makes sure that this is a Redis to be trusted.
+    /// Connects, follows a cluster's redirections, and checks that this Redis keeps what it acknowledges.
     async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
         let mut address = None;
         for _ in 0..MAX_REDIRECTIONS {
@@ -266,12 +228,12 @@ impl Link {
                 return Err(StoreError::Unsafe { reason });
             }
         }
-        writer::load_script(connection).await.map_err(|error| checks::unreachable(&error))
+        script::load_script(connection).await.map_err(|error| checks::unreachable(&error))
     }
 
-    /// Compares the store's past with what this process has seen of it.
+    /// Checks that the store has given at least as many versions as this process has seen. Fewer mean that it has lost writes.
     async fn check_past(&self, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
-        // Before the store is asked: meanwhile more may be seen.
+        // Read before the store is asked, as this process may see newer versions in the meantime.
         let seen = self.seen.version();
         let given: RedisResult<Option<u64>> =
             redis::cmd("GET").arg(self.layout.version()).query_async(connection).await;
@@ -282,19 +244,19 @@ impl Link {
         metrics::counter!("sortinghat_store_lost_writes_total").increment(1);
         if self.options.allow_data_loss {
             tracing::error!(given, seen, "Redis has lost acknowledged writes; going on because of --allow-data-loss");
-            self.seen.version.store(given, Ordering::SeqCst);
+            self.seen.reset_version(given);
             return Ok(());
         }
         Err(lost_writes(given, seen))
     }
 }
 
-/// Commands that may wait to be written to the connection.
+/// How many commands may wait to be written to the connection.
 const PIPELINE_COMMANDS: usize = 1024;
-/// Bytes that are gathered for one write to the connection.
+/// How many bytes are gathered for one write to the connection.
 const WRITE_BUFFER_BYTES: usize = 256 << 10;
 
-/// The store is not what it was.
+/// The error of a store that has given fewer versions than this process has seen.
 fn lost_writes(given: u64, seen: u64) -> StoreError {
     let reason = format!(
         "Redis has lost acknowledged writes: it knows of {given} versions, {seen} were seen. It was flushed, restored from an \
@@ -303,45 +265,14 @@ fn lost_writes(given: u64, seen: u64) -> StoreError {
     StoreError::Unsafe { reason }
 }
 
-/// The connection stays good: only what this command asked for was refused.
+/// Whether only this command was refused, and the connection can be used on.
 fn is_one_commands_fault(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Server(kind) => {
             matches!(kind, ServerErrorKind::ResponseError | ServerErrorKind::NoScript | ServerErrorKind::TryAgain)
         }
-        // Full memory, a failing disk, a busy script: all of them pass, and another connection would not help.
-        ErrorKind::Extension => error.code() != Some(writer::LOST_WRITES),
+        // A full memory, a failing disk or a busy script may pass, and a new connection would not help.
+        ErrorKind::Extension => error.code() != Some(script::LOST_WRITES),
         _ => false,
-    }
-}
-
-impl RedisOptions {
-    /// A client of the configured address, or of another node of the same cluster.
-    fn client(&self, node: Option<&str>) -> RedisResult<Client> {
-        let mut info = self.url.url().as_str().into_connection_info()?;
-        let mut settings = info.redis_settings().clone().set_lib_name("sortinghat", env!("CARGO_PKG_VERSION"));
-        if let Some(password) = &self.password {
-            settings = settings.set_password(password);
-        }
-        info = info.set_redis_settings(settings);
-        if let Some(node) = node {
-            let address = redirected(info.addr(), node);
-            info = info.set_addr(address);
-        }
-        Client::open(info)
-    }
-}
-
-/// The node's address with the security of the configured one. A node without a host is on the same host.
-fn redirected(configured: &ConnectionAddr, node: &str) -> ConnectionAddr {
-    let (host, port) = node.rsplit_once(':').unwrap_or((node, "6379"));
-    let port = port.parse().unwrap_or(6379);
-    let named = |same: &String| if host.is_empty() { same.clone() } else { host.to_owned() };
-    match configured {
-        ConnectionAddr::Tcp(same, _) => ConnectionAddr::Tcp(named(same), port),
-        ConnectionAddr::TcpTls { host: same, insecure, tls_params, .. } => {
-            ConnectionAddr::TcpTls { host: named(same), port, insecure: *insecure, tls_params: tls_params.clone() }
-        }
-        other => other.clone(),
     }
 }

@@ -1,5 +1,5 @@
-//! Batches that do not touch each other, as one: the script then checks each record, moves the entries of each index and adds to each
-//! counter once, however many batches do, which takes it much less time.
+//! Merges batches that do not depend on each other. The script then checks each record, changes each index and adds to each counter once,
+//! however many batches do so, which takes much less of its time.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -12,47 +12,47 @@ use super::{
 };
 use crate::store::{Batch, Expectation, Verdict};
 
-/// Batches that come to the same whether they are applied one after the other or, if all their checks hold, at once. One alone does.
+/// Batches with the same result whether they are applied one after the other or, if all their checks hold, together. There is at least one.
 #[derive(Default)]
 pub(super) struct Merged<'b> {
-    /// With their places in the call.
+    /// The batches with their places in the group.
     batches: Vec<(usize, &'b Batch)>,
     checks: Vec<Check<'b>>,
     places_of_checks: HashMap<(&'b str, Expectation), usize>,
-    /// Records that are written or deleted.
+    /// The records that are written or deleted.
     changed: HashSet<&'b str>,
-    /// By index and entry; of one that is named twice the last holds.
+    /// The moves by index and entry. If a batch names an entry twice, the last move holds.
     moves: HashMap<&'b str, HashMap<&'b str, Move>>,
-    /// What is added to each counter.
+    /// The sum that is added to each counter.
     sums: Vec<(&'b str, i64)>,
     places_of_sums: HashMap<&'b str, usize>,
     topics: BTreeSet<&'b Arc<str>>,
 }
 
-/// A check, and which of the batches rely on it.
+/// A check, and the batches that rely on it.
 struct Check<'b> {
     key: &'b str,
     expectation: Expectation,
     batches: Vec<usize>,
 }
 
-/// What becomes of an entry of an index.
+/// What happens to an entry of an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Move {
     Remove,
     Insert,
 }
 
-/// What the script made of merged batches.
+/// What the script replies for merged batches.
 pub(super) enum Outcome {
-    /// They are applied; these were the counters before, in the order of the increments.
+    /// All are applied. These were the values of the counters before, in the order of the increments.
     Applied(Vec<i64>),
-    /// The checks at these places do not hold, and nothing is applied.
+    /// The checks at these places do not hold, and no batch is applied.
     Failed(Vec<usize>),
 }
 
 impl<'b> Merged<'b> {
-    /// Merges as many successive batches as can be, and at most so many.
+    /// Merges successive batches as far as they allow it, at most `most` of them together.
     pub(super) fn all(batches: impl IntoIterator<Item = (usize, &'b Batch)>, most: usize) -> Vec<Self> {
         let mut all: Vec<Self> = Vec::new();
         for (place, batch) in batches {
@@ -68,7 +68,7 @@ impl<'b> Merged<'b> {
         all
     }
 
-    /// Whether a batch comes to the same together with these as after them.
+    /// Whether a batch has the same result together with these batches as after them.
     fn admits(&self, batch: &Batch) -> bool {
         let agrees = |(index, entry, move_): (&str, &str, Move)| {
             self.moves.get(index).and_then(|entries| entries.get(entry)).is_none_or(|other| *other == move_)
@@ -76,7 +76,7 @@ impl<'b> Merged<'b> {
         batch.checks.iter().all(|(key, _)| !self.changed.contains(key.as_str()))
             && moves(batch).all(agrees)
             && are_small(batch)
-            // All after it were admitted.
+            // The first batch was not admitted by this function, so it is checked here; all later ones were.
             && self.batches.first().is_none_or(|(_, first)| are_small(first))
     }
 
@@ -105,17 +105,17 @@ impl<'b> Merged<'b> {
         self.topics.extend(&batch.topics);
     }
 
-    /// Nothing is merged with it.
+    /// Whether there is only one batch.
     pub(super) fn is_single(&self) -> bool {
         self.batches.len() == 1
     }
 
-    /// How many records it writes.
+    /// How many records the batches write.
     pub(super) fn writes(&self) -> usize {
         self.batches.iter().map(|(_, batch)| batch.writes.len()).sum()
     }
 
-    /// Packs it as the head of the script describes it.
+    /// Packs the batches in the form that the head of the script describes.
     pub(super) fn pack(&self, layout: &Layout, packed: &mut Packed) {
         packed.list(7);
         packed.list(2 * self.checks.len());
@@ -160,7 +160,8 @@ impl<'b> Merged<'b> {
         packed.number(self.batches.len() as i64);
     }
 
-    /// What is added to which counter. A single batch's amounts may be large, and a bound of the counter between them.
+    /// The amounts that are added to counters. Those of a single batch are not summed up, as they may be large, and the counter may reach a
+    /// bound in between.
     fn increments(&self) -> Vec<(&'b str, i64)> {
         match self.batches.as_slice() {
             [(_, single)] => single.increments.iter().map(|(counter, amount)| (counter.as_str(), *amount)).collect(),
@@ -168,7 +169,7 @@ impl<'b> Merged<'b> {
         }
     }
 
-    /// The verdicts of its batches that the outcome decides, with their places in the call.
+    /// The verdicts that the outcome decides, with the places of their batches in the group.
     pub(super) fn verdicts(&self, outcome: Outcome) -> Vec<(usize, Verdict)> {
         match outcome {
             Outcome::Applied(before) => {
@@ -195,13 +196,13 @@ impl<'b> Merged<'b> {
     }
 }
 
-/// The entries that a batch moves, in order.
+/// The entries that a batch removes and inserts, in this order.
 fn moves(batch: &Batch) -> impl Iterator<Item = (&str, &str, Move)> {
     let removals = batch.removals.iter().map(|(index, entry)| (index.as_str(), entry.as_str(), Move::Remove));
     removals.chain(batch.insertions.iter().map(|(index, entry)| (index.as_str(), entry.as_str(), Move::Insert)))
 }
 
-/// Whether the amounts of a call's batches can be added up in any order, without going over the bounds of what they are added to.
+/// Whether a batch's amounts are so small that the amounts of all batches of a call can be added up in any order without an overflow.
 fn are_small(batch: &Batch) -> bool {
     batch.increments.iter().all(|(_, amount)| i32::try_from(*amount).is_ok())
 }
@@ -226,22 +227,30 @@ mod tests {
 
     #[test]
     fn batches_are_merged_until_one_depends_on_another() {
-        assert_eq!(sizes(&[write("a"), write("b"), write("c")], 9), [3], "they only read the same");
+        assert_eq!(sizes(&[write("a"), write("b"), write("c")], 9), [3], "reading the same record is no dependency");
         assert_eq!(sizes(&[write("a"), write("b"), write("c")], 2), [2, 1]);
-        assert_eq!(sizes(&[write("a"), write("a"), write("b")], 9), [1, 2], "the second sees what the first wrote");
-        assert_eq!(sizes(&[write("a"), write("read")], 9), [2], "what is read first may be written then");
-        assert_eq!(sizes(&[write("read"), write("a")], 9), [1, 1], "but not the other way round");
+        assert_eq!(
+            sizes(&[write("a"), write("a"), write("b")], 9),
+            [1, 2],
+            "the second batch sees what the first one wrote"
+        );
+        assert_eq!(sizes(&[write("a"), write("read")], 9), [2], "a record may be read first and written then");
+        assert_eq!(
+            sizes(&[write("read"), write("a")], 9),
+            [1, 1],
+            "a record that was written first cannot be read then"
+        );
         let entry = || vec![("index".to_owned(), "entry".to_owned())];
         let (inserts, removes) =
             (|key| Batch { insertions: entry(), ..write(key) }, |key| Batch { removals: entry(), ..write(key) });
         assert_eq!(sizes(&[inserts("a"), inserts("b")], 9), [2]);
-        assert_eq!(sizes(&[inserts("a"), removes("b")], 9), [1, 1], "the last one holds");
+        assert_eq!(sizes(&[inserts("a"), removes("b")], 9), [1, 1], "the last move holds");
         let adds = |key, amount| Batch { increments: vec![("count".to_owned(), amount)], ..write(key) };
         assert_eq!(sizes(&[adds("a", 1), adds("b", -1), adds("c", i64::MAX), adds("d", 1)], 9), [2, 1, 1]);
     }
 
     #[test]
-    fn a_check_that_fails_is_a_conflict_of_those_that_rely_on_it() {
+    fn a_check_that_fails_is_a_conflict_of_the_batches_that_rely_on_it() {
         let batches = [write("a"), write("b"), write("c")];
         let merged = Merged::all(batches.iter().enumerate().skip(1), 9).remove(0);
         let place_of = |key| merged.checks.iter().position(|check| check.key == key).expect("it is checked");

@@ -1,7 +1,42 @@
 //! The durable store of many coordinators: a Redis (or Valkey) that syncs every write before it answers.
 //!
-//! One script applies batches; it knows versions, indexes and counters, and no rule of the queue. What Redis has acknowledged is on
-//! its disk, which is checked at the start and again and again. A reply that is lost makes a verdict unknown; nothing is sent twice.
+//! ```text
+//!   coordinator A                      coordinator B
+//!     Store::apply   Store::read         ...
+//!        |               |
+//!      Writer            |      at most 2 calls in flight; the calls that queue up share the next one
+//!        | merged,       |
+//!        | packed        |
+//!        v               v
+//!   ---- Link: one multiplexed connection, checked every second ----       hints: a connection of its own
+//!        |               |                                                        ^
+//!        | EVALSHA       | MGET, ZRANGEBYLEX                                      | PUBLISH
+//!        v               v                                                        |
+//!   Redis: apply.lua --> {deployment}:r:KEY  records   "version:value"            |
+//!             |          {deployment}:i:NAME indexes   sorted sets                |
+//!             |          {deployment}:c:KEY  counters  digits                     |
+//!             |          {deployment}:version, :time, :format                     |
+//!             |               appendonly yes, appendfsync always                  |
+//!             +-------------------------------------------------------------------+
+//! ```
+//!
+//! - **Commit** (`writer`, `script`, `apply.lua`). One script applies batches. It compares the versions of records, writes them, moves index
+//!   entries, adds to counters, and knows no rule of the queue. All of Redis waits while a script runs, and Redis syncs its append-only file
+//!   once for all commands of one turn of its event loop. So one call carries the batches of many callers, and one sync serves them all.
+//! - **Merged batches** (`merged`, `packed`). Successive batches that do not depend on each other are merged, so that the script checks each record,
+//!   changes each index and adds to each counter once. If a check fails, none of the merged batches is applied: those that rely on the check
+//!   are conflicts, and the others go with the next call, at last one by one.
+//! - **Trust** (`checks`, `link`, `seen`). At the start, and again and again, Redis is asked whether it syncs every write, evicts nothing and is a
+//!   primary. Versions only grow, so a Redis that has given fewer versions than this process has seen has lost writes; the script and the
+//!   health check both refuse it. `--allow-data-loss` turns these refusals into log lines.
+//! - **Lost replies** (`writer`). A reply that is lost makes the verdicts unknown, and the caller reads the records. No batch is sent twice, and
+//!   a batch that a caller repeats cannot apply twice, since it changes a record that it checks.
+//! - **Connection** (`link`). All commands share one connection. A failed one is given up and made again; commands wait a moment for it.
+//! - **Time** (`clock`). The server's clock, bent so that it never goes back; commits store the greatest time that was reported.
+//! - **Hints** (`hints`). Topics of applied batches are published to every coordinator. Hints may be lost; then every listener is woken.
+//! - **Keys** (`layout`). All keys carry the deployment's hash tag, so that a cluster keeps them in one slot.
+//!
+//! Imports go from right to left: `layout`, `packed`, `options`, `script`, `seen`, `checks` <- `merged`, `link` <- `writer`, `hints`, `clock`.
 
 mod checks;
 mod clock;
@@ -9,7 +44,10 @@ mod hints;
 mod layout;
 mod link;
 mod merged;
+mod options;
 mod packed;
+mod script;
+mod seen;
 mod server;
 mod writer;
 
@@ -17,54 +55,30 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use redis::RedisResult;
-use sortinghat_proto::{Name, time::UnixMs};
+use sortinghat_proto::time::UnixMs;
 use tokio::task::JoinSet;
 
 use super::{Batch, Hints, Order, Range, Record, Store, StoreError, Verdict};
-use crate::config::RedisUrl;
 use link::Link;
 use writer::Writer;
 
+pub use options::RedisOptions;
 pub use server::RedisServer;
 
-/// How long the start waits for a Redis that cannot be reached or still loads its file.
+/// How long a start waits for a Redis that cannot be reached or still loads its file.
 const OPEN_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Which Redis, and which deployment in it.
-#[derive(Clone)]
-pub struct RedisOptions {
-    /// Where it is.
-    pub url: RedisUrl,
-    /// For the user that the URL names, else for the default one.
-    pub password: Option<String>,
-    /// The hash tag of every key: two deployments in one Redis do not see each other.
-    pub deployment: Name,
-    /// Go on although Redis may lose, or has lost, what it acknowledged. Loud.
-    pub allow_data_loss: bool,
-}
-
-impl fmt::Debug for RedisOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, password: _, deployment, allow_data_loss } = self;
-        f.debug_struct("RedisOptions")
-            .field("url", url)
-            .field("deployment", deployment)
-            .field("allow_data_loss", allow_data_loss)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A store in a Redis. Several processes may use the same one at once.
+/// A store in a Redis. Several processes may use the same store at once.
 pub struct RedisStore {
     link: Arc<Link>,
     writer: Writer,
     hints: Arc<Hints>,
-    /// The tasks behind it, which end with it.
+    /// The background tasks of the store, which end with it.
     _tasks: JoinSet<()>,
 }
 
 impl RedisStore {
-    /// Connects, waiting for a while if Redis cannot be reached, and checks that it keeps what it acknowledges.
+    /// Connects and checks that Redis keeps what it acknowledges. Waits for a while if Redis cannot be reached.
     ///
     /// # Errors
     /// [`StoreError::Unsafe`], which names the setting and how to set it; [`StoreError::Unavailable`].
@@ -72,7 +86,7 @@ impl RedisStore {
         metrics::gauge!("sortinghat_store_data_loss_allowed").set(f64::from(u8::from(options.allow_data_loss)));
         if options.allow_data_loss {
             tracing::warn!(
-                "--allow-data-loss: Redis is not asked whether it keeps what it acknowledges; acknowledged jobs may be lost"
+                "--allow-data-loss: it is not checked whether Redis keeps what it acknowledges; acknowledged jobs may be lost"
             );
         }
         let link = Link::open(options, OPEN_PATIENCE).await?;
@@ -86,7 +100,7 @@ impl RedisStore {
         Ok(Self { link, writer, hints, _tasks: tasks })
     }
 
-    /// Runs one reading command.
+    /// Runs one command that reads.
     async fn query<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, StoreError> {
         let connection = self.link.connection().await?;
         let answer: RedisResult<T> = command.query_async(&mut connection.commands.clone()).await;
@@ -158,7 +172,7 @@ impl Store for RedisStore {
             match self.writer.apply(std::mem::replace(&mut batches, rest)).await {
                 Ok(own) => verdicts.extend(own),
                 Err(error) if verdicts.is_empty() => return Err(error),
-                // Some were applied, so the call has not failed; these were not tried, and a read tells.
+                // Some batches were applied, so the call has not failed. These were not tried; a read tells that.
                 Err(_) => verdicts.resize(verdicts.len() + count, Verdict::Unknown),
             }
         }

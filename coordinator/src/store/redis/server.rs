@@ -1,4 +1,4 @@
-//! A Redis of one's own, for tests and benchmarks: a child process with the settings that the coordinator asks for.
+//! A private Redis server for tests and benchmarks: a child process with the settings that the coordinator requires.
 
 use std::{
     fs::File,
@@ -6,15 +6,17 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-/// How long it may take to answer after it was started.
+use tokio::time::Instant;
+
+/// How long the server may take to answer after it was started.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often a port that somebody else took meanwhile is replaced.
+/// How many ports are tried, as another process may take a free port first.
 const PORTS_TO_TRY: usize = 5;
 
-/// A Redis server on a free port of loopback. It ends with this value; its files stay in the folder that it was given.
+/// A Redis server on a free port of loopback. It ends when this is dropped; its files stay in the folder that it was given.
 #[derive(Debug)]
 pub struct RedisServer {
     child: Child,
@@ -32,7 +34,7 @@ impl RedisServer {
         Self::start_with(folder, &[])
     }
 
-    /// The same with more settings, as on the server's command line: `["--appendfsync", "everysec"]`. The last one wins.
+    /// Starts a server with more settings, as on the server's command line: `["--appendfsync", "everysec"]`. The last value of a setting wins.
     ///
     /// # Panics
     /// As [`start`](Self::start).
@@ -49,40 +51,40 @@ impl RedisServer {
         panic!("no Redis server starts: its log is {}", log(folder).display())
     }
 
-    /// Where a coordinator finds it: the value of `--store`.
+    /// The server's URL, as the value of `--store`.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// The port that it listens on.
+    /// The port that the server listens on.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Its process, for signals.
+    /// The id of the server's process, for signals.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Ends it with SIGKILL. What it has acknowledged is in its folder.
+    /// Ends the server with SIGKILL. Its folder holds what it has acknowledged.
     pub fn kill(&mut self) {
-        // Already gone is as good as gone.
+        // An error means that the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Starts it again at the same port over what lies in its folder, and waits until it answers.
+    /// Starts the server again at the same port over the files in its folder, and waits until it answers.
     ///
     /// # Panics
-    /// If it does not answer.
+    /// If the server does not answer.
     pub fn restart(&mut self) {
         self.kill();
         self.child = spawn(&self.folder, self.port, &self.settings);
         assert!(self.answers(), "Redis does not start again: its log is {}", log(&self.folder).display());
     }
 
-    /// Sends one command of words without blanks or quotes, such as `["CONFIG", "SET", "appendfsync", "no"]`, and returns the raw
-    /// answer's beginning.
+    /// Sends one command, whose words hold no blanks or quotes, such as `["CONFIG", "SET", "appendfsync", "no"]`. Returns the beginning
+    /// of the raw answer.
     ///
     /// # Errors
     /// If the server cannot be reached.
@@ -95,7 +97,7 @@ impl RedisServer {
         Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
     }
 
-    /// Waits until it has loaded its files; `false` if it ends instead. Another server at its port is not it.
+    /// Waits until the server has loaded its files; `false` if it ends instead. The process id tells it from another server at its port.
     fn answers(&mut self) -> bool {
         let (start, own) = (Instant::now(), format!("process_id:{}\r", self.child.id()));
         while start.elapsed() < PATIENCE {
@@ -118,7 +120,7 @@ impl Drop for RedisServer {
     }
 }
 
-/// The server that `deploy/install.sh redis` installs, or the one that `SORTINGHAT_REDIS_SERVER` names.
+/// The server that `SORTINGHAT_REDIS_SERVER` names, or else the one that `deploy/install.sh redis` installs.
 fn binary() -> PathBuf {
     if let Some(binary) = std::env::var_os("SORTINGHAT_REDIS_SERVER") {
         return binary.into();

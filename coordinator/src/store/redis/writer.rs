@@ -1,42 +1,37 @@
-//! Gathers the batches of many callers into one call of the script: Redis syncs its file once for all that it did in one turn,
-//! so many batches cost little more than one.
+//! Gathers the batches of many callers into one call of the script. Redis syncs its file once for all commands of one turn of its event
+//! loop, so many batches cost little more than one.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use redis::{
-    Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind, Value, aio::MultiplexedConnection,
-};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
-    link::{Connection, Link, Seen},
+    link::{Connection, Link},
     merged::{Merged, Outcome},
     packed::Packed,
+    script::{SCRIPT, load_script},
+    seen::Seen,
 };
 use crate::store::{Batch, StoreError, Verdict};
 
-/// Batches of one call of the script, during which Redis does nothing else.
+/// The most batches in one call of the script, during which Redis does nothing else.
 pub(super) const MAX_GROUP_BATCHES: usize = 256;
-/// Bytes of one call of the script; reached, the next batches wait for the next call.
+/// Once one call of the script has this many bytes, further batches wait for the next call.
 const MAX_GROUP_BYTES: usize = 4 << 20;
-/// Calls of the script on their way: while Redis syncs one, the next is written and read.
+/// How many calls of the script may be in flight: while Redis syncs one, the next is sent and read.
 const CALLS_IN_FLIGHT: usize = 2;
-/// How many batches are merged at most, in the first call and in those for what it left open: where a check fails, none of the merged
-/// batches is applied, nor any after them. Alone every batch is decided.
+/// The most batches that are merged: in the first call, and in the calls for the batches that it left undecided. Where a check fails, none of
+/// the merged batches is applied, nor any batch after them. A batch that is not merged is always decided.
 const MERGED_AT_MOST: [usize; 3] = [MAX_GROUP_BATCHES, MAX_GROUP_BATCHES, 1];
 
-/// The script's code for a store that has given fewer versions than were seen.
-pub(super) const LOST_WRITES: &str = "LOSTWRITES";
-
-static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("apply.lua")));
-
-/// Batches of one caller, and where their verdicts go.
+/// The batches of one caller, and the channel for their verdicts.
 struct Request {
     batches: Vec<Batch>,
     reply: oneshot::Sender<Result<Vec<Verdict>, StoreError>>,
 }
 
-/// Sends batches to Redis, those of many callers together.
+/// Sends the batches of many callers to Redis together.
 pub(super) struct Writer {
     link: Arc<Link>,
     in_flight: Arc<Semaphore>,
@@ -44,7 +39,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// With the work that has to be done beside it: it ends once the writer is gone.
+    /// A writer, and the work that must run beside it, which ends once the writer is dropped.
     pub(super) fn new(link: Arc<Link>) -> (Self, impl Future<Output = ()> + use<>) {
         let in_flight = Arc::new(Semaphore::new(CALLS_IN_FLIGHT));
         let (queue, requests) = mpsc::unbounded_channel();
@@ -52,9 +47,9 @@ impl Writer {
         (Self { link, in_flight, queue }, work)
     }
 
-    /// The verdicts of at most [`MAX_GROUP_BATCHES`] batches, in order. An error means that none was tried.
+    /// Applies at most [`MAX_GROUP_BATCHES`] batches and returns their verdicts in order. An error means that none was tried.
     pub(super) async fn apply(&self, batches: Vec<Batch>) -> Result<Vec<Verdict>, StoreError> {
-        // Not by way of another task where nothing is to be waited for.
+        // Without a call to wait for, the detour through another task is saved.
         if let Ok(_permit) = self.in_flight.try_acquire() {
             return apply(&self.link, &batches.iter().collect::<Vec<_>>()).await;
         }
@@ -64,15 +59,10 @@ impl Writer {
     }
 }
 
-/// Makes the script known to the server.
-pub(super) async fn load_script(connection: &mut MultiplexedConnection) -> RedisResult<()> {
-    SCRIPT.prepare_invoke().load_async(connection).await.map(drop)
-}
-
-/// Sends what is queued, until nobody can queue anything any more.
+/// Sends the queued requests until every sender is gone.
 async fn run(link: Arc<Link>, in_flight: Arc<Semaphore>, mut queue: mpsc::UnboundedReceiver<Request>) {
     while let Some(first) = queue.recv().await {
-        // Whatever is queued while all calls are in flight goes with the next one.
+        // The requests that queue up while all calls are in flight go with the next call.
         let permit = in_flight.clone().acquire_owned().await.expect("the semaphore is never closed");
         let group = gather(first, &mut queue);
         let link = link.clone();
@@ -83,7 +73,7 @@ async fn run(link: Arc<Link>, in_flight: Arc<Semaphore>, mut queue: mpsc::Unboun
     }
 }
 
-/// What has queued up, up to the limits; always the first.
+/// The first request and those that have queued up behind it, up to the limits.
 fn gather(first: Request, queue: &mut mpsc::UnboundedReceiver<Request>) -> Vec<Request> {
     let bytes_of = |request: &Request| request.batches.iter().map(Batch::bytes).sum::<usize>();
     let (mut batches, mut bytes) = (first.batches.len(), bytes_of(&first));
@@ -105,7 +95,7 @@ async fn commit(link: &Link, group: Vec<Request>) {
         Ok(verdicts) => verdicts.into_iter(),
         Err(error) => {
             for request in group {
-                // A caller that has gone away does not mind.
+                // The caller may have gone away.
                 let _ = request.reply.send(Err(error.clone()));
             }
             return;
@@ -113,12 +103,12 @@ async fn commit(link: &Link, group: Vec<Request>) {
     };
     for request in group {
         let own = verdicts.by_ref().take(request.batches.len()).collect();
-        // A caller that has gone away reads what became of its batch when it comes back.
+        // A caller that has gone away reads the records when it comes back.
         let _ = request.reply.send(Ok(own));
     }
 }
 
-/// The verdicts of all batches of a group, in order. An error means that none was tried.
+/// Applies all batches of a group and returns their verdicts in order. An error means that none was tried.
 async fn apply(link: &Link, batches: &[&Batch]) -> Result<Vec<Verdict>, StoreError> {
     metrics::histogram!("sortinghat_store_group_batches").record(batches.len() as f64);
     let connection = link.connection().await?;
@@ -150,7 +140,7 @@ async fn apply(link: &Link, batches: &[&Batch]) -> Result<Vec<Verdict>, StoreErr
     Ok(verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::Unknown)).collect())
 }
 
-/// Calls the script. A server that does not know it has not run it: then it is sent, and called again.
+/// Calls the script. A server that does not know the script has not run it, so the script is loaded and called again.
 async fn send(connection: &Connection, call: &Cmd) -> RedisResult<Vec<Value>> {
     let mut commands = connection.commands.clone();
     match call.query_async(&mut commands).await {
@@ -162,8 +152,8 @@ async fn send(connection: &Connection, call: &Cmd) -> RedisResult<Vec<Value>> {
     }
 }
 
-/// Whether the server refused the call before the script wrote anything. All it refuses by itself it refuses at the first write;
-/// an error without a code of its own may be a defect of the script, and an error of the connection says nothing.
+/// Whether the server refused the call before the script wrote anything. The server refuses a script at its first write, if at all. An error
+/// without a code may come from a defect of the script, and an error of the connection says nothing about the call.
 fn was_not_tried(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Server(kind) => kind != ServerErrorKind::ResponseError,
@@ -172,7 +162,7 @@ fn was_not_tried(error: &RedisError) -> bool {
     }
 }
 
-/// The call of the script, as its head describes it.
+/// The command that calls the script, with the arguments that the head of the script describes.
 fn call(link: &Link, merged: &[Merged<'_>]) -> Cmd {
     let Link { layout, seen, .. } = link;
     let mut packed = Packed::default();
@@ -185,7 +175,7 @@ fn call(link: &Link, merged: &[Merged<'_>]) -> Cmd {
     call
 }
 
-/// What a reply of the script decides, with the places of the batches in the call.
+/// The verdicts that a reply of the script decides, with the places of the batches in the group.
 fn decided(seen: &Seen, merged: &[Merged<'_>], reply: Vec<Value>) -> Vec<(usize, Verdict)> {
     let mut reply = reply.into_iter();
     let last_version = reply.next().and_then(|value| redis::from_redis_value::<u64>(value).ok());
@@ -203,7 +193,7 @@ fn decided(seen: &Seen, merged: &[Merged<'_>], reply: Vec<Value>) -> Vec<(usize,
     verdicts.collect()
 }
 
-/// `None` for a reason why they cannot be tried, or not together.
+/// The outcome of merged batches; `None` if the script says why they cannot be tried, or not together.
 fn outcome(reply: &Value) -> Option<Outcome> {
     let Value::Array(items) = reply else { return None };
     let (is_applied, rest) = items.split_first()?;
