@@ -1,6 +1,6 @@
 //! The coordinator: the durable queue, the artifact registry and the gRPC API. It knows no tensor and no pixel.
 //!
-//! [`config::Config`] -> [`app::App::build`] -> [`app::App::serve`], which drains when told to stop.
+//! [`config::Config`] -> [`app::App::build`] -> [`app::App::serve`], which drains when it is told to stop.
 
 mod api;
 pub mod app;

@@ -9,35 +9,35 @@ use sortinghat_coordinator::{
     config::{Config, Settings},
 };
 
-/// Takes a quarter more calls a second that bring ten jobs each than the system's does, whose threads share its heaps.
+/// Serves a quarter more calls of ten jobs each a second than the system's allocator, whose threads share their heaps.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// The durable queue, the artifact registry and the gRPC API.
+/// Runs the coordinator: the durable queue, the artifact registry and the gRPC API.
 ///
-/// Settings come from flags, else from the environment, else from the configuration file.
+/// A setting is taken from its flag, or else from its environment variable, or else from the configuration file.
 #[derive(Debug, Parser)]
 #[command(name = "sortinghat-coordinator", version)]
 struct CommandLine {
-    /// Configuration file (TOML); its keys are the flags with underscores
+    /// Read settings from this TOML file. Its keys are the names of the flags, with underscores instead of dashes
     #[arg(long, env = "SORTINGHAT_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print the configuration that would be used, as a configuration file, and exit
+    /// Print all settings that would be used, in the form of a configuration file, and exit
     #[arg(long)]
     dump_config: bool,
     #[command(flatten)]
     settings: Settings,
 }
 
-/// How the process ends.
+/// The exit code of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Exit {
-    /// Asked to stop, and stopped; calls that outlived the grace period were cut off.
+    /// The coordinator was asked to stop, and stopped. Calls that outlived the grace period were cut off.
     Stopped = 0,
-    /// It could not start or go on; standard error says why.
+    /// The coordinator could not start or go on. Standard error says why.
     Failed = 1,
-    /// A flag, a variable or the configuration file is wrong. Also clap's code.
+    /// A flag, a variable or the configuration file is wrong. This is also the code that clap uses.
     Misconfigured = 2,
     /// Another coordinator uses the data folder.
     AlreadyRunning = 3,
@@ -77,6 +77,6 @@ fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> Result<(), AppError> {
-    let stop = signals::stop_requested().expect("the system takes signal handlers");
+    let stop = signals::stop_requested().expect("the system accepts signal handlers");
     App::build(config, None).await?.serve(stop).await.map(|_drained| ())
 }

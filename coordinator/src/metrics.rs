@@ -1,4 +1,4 @@
-//! What operators look at: `/metrics` for Prometheus and `/healthz` for load balancers, over plain HTTP.
+//! The pages for operators: `/metrics` for Prometheus and `/healthz` for load balancers, over plain HTTP.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 
-/// Upper bounds of the latency buckets, in seconds; the last ones are for calls that wait.
+/// The upper bounds of the latency buckets, in seconds. The last ones are for calls that wait for something.
 const LATENCY_BUCKETS_S: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
-/// How often samples are folded into buckets when nobody looks.
+/// How often samples are folded into buckets while no page is requested.
 const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
@@ -21,7 +21,7 @@ struct Page {
     engine: Engine,
 }
 
-/// The process's recorder, installed by the first who asks; only then are samples kept.
+/// The process's recorder. The first call installs it; samples are kept from then on.
 pub(crate) fn recorder() -> PrometheusHandle {
     static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
     let install = || {
@@ -38,7 +38,7 @@ pub(crate) fn recorder() -> PrometheusHandle {
     RECORDER.get_or_init(install).clone()
 }
 
-/// Serves both pages until `stop`.
+/// Serves both pages until `stop` is cancelled.
 pub(crate) async fn serve(listener: TcpListener, engine: Engine, stop: CancellationToken) -> std::io::Result<()> {
     let recorder = recorder();
     let pages = Router::new()

@@ -1,4 +1,4 @@
-//! The data folder: one coordinator at a time, and where that one listens.
+//! The data folder, which one coordinator at a time uses, and the file with that coordinator's address.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -12,16 +12,16 @@ use super::AppError;
 const LOCK_FILE: &str = "coordinator.lock";
 const ADDRESS_FILE: &str = "coordinator.addr";
 
-/// A data folder that is ours until this is dropped.
+/// A data folder that is locked until this is dropped.
 #[derive(Debug)]
 pub(super) struct DataDir {
     path: PathBuf,
-    /// The system lets go of the lock when the process ends, however it ends.
+    /// The system releases the lock when the process ends, however it ends.
     _lock: File,
 }
 
 impl DataDir {
-    /// Makes the folder if there is none, locks it, and removes the address that a killed predecessor left.
+    /// Creates the folder if there is none, locks it, and removes the address that a killed coordinator left behind.
     pub(super) fn lock(path: &Path) -> Result<Self, AppError> {
         let failed = |source| AppError::DataDir { path: path.to_owned(), source };
         fs::create_dir_all(path).map_err(failed)?;
@@ -45,7 +45,7 @@ impl DataDir {
         Ok(data_dir)
     }
 
-    /// Writes where the coordinator listens, for those who asked it to choose a port. Readers see all of it or nothing.
+    /// Writes the address that the coordinator listens on, for readers that let it choose a port. They see the whole address or none.
     pub(super) fn publish_address(&self, address: SocketAddr) -> Result<(), AppError> {
         let path = self.path.join(ADDRESS_FILE);
         let staged = path.with_extension("addr.new");
@@ -54,12 +54,14 @@ impl DataDir {
             .map_err(|source| AppError::DataDir { path, source })
     }
 
-    /// Removes what [`publish_address`](Self::publish_address) wrote.
+    /// Removes the address that [`publish_address`](Self::publish_address) wrote.
     pub(super) fn unpublish_address(&self) {
         match fs::remove_file(self.path.join(ADDRESS_FILE)) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(%error, "an address of a coordinator that no longer listens was left behind"),
+            Err(error) => {
+                tracing::warn!(%error, "failed to remove the file with the address of this coordinator, which no longer listens")
+            }
         }
     }
 }
@@ -75,24 +77,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_coordinator_in_the_same_folder_is_refused_and_told_who_is_there() {
+    fn a_second_coordinator_in_the_same_folder_is_refused_and_told_the_first_ones_process() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let first = DataDir::lock(folder.path()).expect("nobody else");
+        let first = DataDir::lock(folder.path()).expect("no other coordinator runs");
         let refused = DataDir::lock(folder.path()).expect_err("locked").to_string();
         assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
         drop(first);
-        DataDir::lock(folder.path()).expect("free again");
+        DataDir::lock(folder.path()).expect("the lock is released");
     }
 
     #[test]
     fn the_address_of_a_killed_predecessor_does_not_mislead() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let address_file = folder.path().join(ADDRESS_FILE);
-        let killed = DataDir::lock(folder.path()).expect("nobody else");
+        let killed = DataDir::lock(folder.path()).expect("no other coordinator runs");
         killed.publish_address("127.0.0.1:7878".parse().expect("an address")).expect("writable");
         assert_eq!(fs::read_to_string(&address_file).expect("published"), "127.0.0.1:7878\n");
         drop(killed);
-        DataDir::lock(folder.path()).expect("free again");
+        DataDir::lock(folder.path()).expect("the lock is released");
         assert!(!address_file.exists());
     }
 }

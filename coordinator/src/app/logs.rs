@@ -1,10 +1,10 @@
-//! Log lines, on standard error.
+//! Writes log lines to standard error.
 
 use std::{io::IsTerminal as _, panic};
 
 use crate::config::{LogFilter, LogFormat};
 
-/// Sends the process's log lines to standard error, panics included. Call it once, first.
+/// Sends the process's log lines, and its panics, to standard error. Call this once, before anything else.
 pub fn init(format: LogFormat, filter: &LogFilter) {
     let lines = tracing_subscriber::fmt().with_env_filter(filter.to_env_filter()).with_writer(std::io::stderr);
     match format {
@@ -12,7 +12,7 @@ pub fn init(format: LogFormat, filter: &LogFilter) {
         LogFormat::Json => lines.json().init(),
     }
     panic::set_hook(Box::new(|info| {
-        let message = info.payload_as_str().unwrap_or("not a message");
+        let message = info.payload_as_str().unwrap_or("no message");
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(message, place, "panic: a defect in the coordinator");
     }));

@@ -1,13 +1,13 @@
-//! When the process is asked to stop.
+//! Requests to stop the process.
 
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Waits for SIGTERM or SIGINT (Ctrl-C). The handlers are in place when this returns.
+/// Returns a future that ends at SIGTERM or SIGINT (Ctrl-C). The handlers are in place when this returns.
 ///
 /// # Errors
-/// If the system takes no handlers.
+/// If the system refuses the handlers.
 pub fn stop_requested() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,4 +1,4 @@
-//! The tokens file: hashes, never tokens.
+//! The tokens file, which holds hashes of tokens and never the tokens themselves.
 
 use std::{
     collections::HashMap,
@@ -12,10 +12,10 @@ use subtle::ConstantTimeEq as _;
 
 use super::{Caller, Role};
 
-/// The tokens that are let in, by their SHA-256.
+/// The callers, by the SHA-256 of their tokens.
 ///
-/// A plain hash is enough since tokens are random, not chosen by people: `openssl rand -hex 32` makes one, and
-/// `printf %s TOKEN | sha256sum` its line here.
+/// A plain hash is enough, since tokens are random and not chosen by people: `openssl rand -hex 32` makes a token, and
+/// `printf %s TOKEN | sha256sum` its hash.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     tokens: Vec<Token>,
@@ -48,7 +48,7 @@ struct TokensFile {
 /// Why a tokens file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("failed to read the tokens file {path}: {source}")]
     Unreadable {
         /// The file.
@@ -56,46 +56,46 @@ pub enum CredentialsError {
         /// Why.
         source: io::Error,
     },
-    /// It is not TOML of the documented shape.
+    /// The file is not TOML with the documented keys.
     #[error("failed to understand the tokens file: {0}")]
     Malformed(#[from] toml::de::Error),
-    /// Nobody could call.
-    #[error("the tokens file has no [[tokens]]: nobody could call")]
+    /// The file lists no token, so nobody could call.
+    #[error("the tokens file has no [[tokens]], so nobody could call: add one")]
     Empty,
-    /// One token cannot be two callers.
-    #[error("the tokens file has sha256 {0} twice")]
+    /// The file lists one token for two callers.
+    #[error("the tokens file has sha256 {0} twice: remove one of them")]
     Duplicate(Digest),
-    /// A weight would have no effect: nobody calls for this tenant.
+    /// The file has a weight for a tenant without a token, which would have no effect.
     #[error("the tokens file has a weight for tenant {0}, which has no token")]
     UnknownTenant(Tenant),
-    /// Two weights of one tenant.
+    /// The file has two weights for one tenant.
     #[error("the tokens file has two weights for tenant {0}")]
     TwoWeights(Tenant),
-    /// A tenant of no weight would wait for ever.
+    /// A weight is out of bounds. A tenant with the weight 0 would wait for ever.
     #[error("the weight of tenant {tenant} must be 1 to {MAX_TENANT_WEIGHT}, not {weight}")]
     BadWeight {
-        /// Whose.
+        /// The tenant.
         tenant: Tenant,
-        /// As it was given.
+        /// The weight in the file.
         weight: u32,
     },
 }
 
 impl Credentials {
-    /// The credentials in a file.
+    /// Reads the credentials from a file.
     ///
     /// # Errors
-    /// [`CredentialsError`]; never shows a token, since the file holds none.
+    /// [`CredentialsError`], which never shows a token, since the file holds none.
     pub fn load(path: &Path) -> Result<Self, CredentialsError> {
         let text = fs::read_to_string(path)
             .map_err(|source| CredentialsError::Unreadable { path: path.to_owned(), source })?;
         Self::parse(&text)
     }
 
-    /// The credentials in a file's text.
+    /// Parses the text of a tokens file.
     ///
     /// # Errors
-    /// As [`Credentials::load`].
+    /// As for [`Credentials::load`].
     pub fn parse(text: &str) -> Result<Self, CredentialsError> {
         let TokensFile { tokens, tenants } = toml::from_str(text)?;
         if tokens.is_empty() {
@@ -121,7 +121,7 @@ impl Credentials {
         Ok(Self { tokens, weights })
     }
 
-    /// The weights of tenants in the fair share of workers; those that are not named have 1.
+    /// The weights of tenants in the fair share of workers. A tenant that is not listed has the weight 1.
     pub fn weights(&self) -> &HashMap<Tenant, u32> {
         &self.weights
     }
@@ -132,7 +132,7 @@ impl Credentials {
         users.next().is_some_and(|first| users.any(|other| other.tenant != first.tenant))
     }
 
-    /// The caller with this token. Takes the same time wherever the token differs, and looks at every line.
+    /// The caller with this token. Compares every hash in the file in constant time, so that the time taken says nothing about them.
     pub(super) fn find(&self, token: &str) -> Option<Caller> {
         let shown = Digest::of(token.as_bytes());
         let mut found = None;
@@ -159,14 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn each_token_is_its_own_caller() {
+    fn each_token_identifies_its_own_caller() {
         let credentials = Credentials::parse(&(line("one", "user") + &line("two", "worker"))).expect("valid");
         assert_eq!(credentials.find("two").expect("known").role, Role::Worker);
         assert_eq!(credentials.find("three"), None);
     }
 
     #[test]
-    fn tenants_of_workers_do_not_count() {
+    fn the_tenants_of_workers_do_not_count_as_users() {
         let is_shared = |others: &str| {
             Credentials::parse(&(line("one", "user") + &line("two", "admin") + others))
                 .expect("valid")
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_would_let_in_nobody_or_the_wrong_one_are_refused() {
+    fn files_that_would_let_in_nobody_or_the_wrong_caller_are_refused() {
         let twice = line("one", "user") + &line("one", "admin");
         for text in ["tokens = []", &twice, &line("one", "root"), "[[tokens]]\ntoken = 'plain'"] {
             Credentials::parse(text).expect_err(text);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_belong_to_tenants_that_can_call_and_are_said_once() {
+    fn weights_belong_to_tenants_that_can_call_and_are_given_once() {
         let weighted = |tenants: &str| Credentials::parse(&format!("{}{tenants}", line("one", "user")));
         let credentials = weighted("[[tenants]]\nname = 'a'\nweight = 3\n").expect("valid");
         assert_eq!(credentials.weights()[&"a".parse().expect("a tenant")], 3);

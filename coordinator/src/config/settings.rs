@@ -1,4 +1,4 @@
-//! What a file, the environment and flags may say; everything optional.
+//! The settings that a file, the environment and flags may give. All of them are optional.
 
 use std::{fs, net::SocketAddr, num::NonZeroU64, path::Path, path::PathBuf};
 
@@ -8,84 +8,93 @@ use sortinghat_proto::Name;
 
 use super::{Config, ConfigError, LogFilter, LogFormat, ObjectStoreUrl, Span, StoreUrl};
 
-/// The settings of one source. In a file, the keys are the flags with underscores.
+/// The settings of one source. The keys of a file are the names of the flags, with underscores instead of dashes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Address to serve gRPC on; port 0 for any free one [default: 127.0.0.1:7878]
+    /// Address that the coordinator serves gRPC on. Port 0 chooses any free port, which is written to DATA_DIR/coordinator.addr.
+    /// An address that other machines can reach requires --tls-cert, --tls-key and --credentials [default: 127.0.0.1:7878]
     #[arg(long, env = "SORTINGHAT_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
-    /// Folder for the coordinator's files [default: ~/.local/share/sortinghat/coordinator]
+    /// Folder for the coordinator's files. Only one coordinator at a time may use it [default:
+    /// ~/.local/share/sortinghat/coordinator]
     #[arg(long, env = "SORTINGHAT_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Where the queue is kept: embedded:FILE, redis://HOST:PORT (rediss:// for TLS), or memory: for tests
-    /// [default: embedded:DATA_DIR/queue.redb]
+    /// Store of the queue: embedded:FILE for one coordinator, redis://HOST:PORT (rediss:// for TLS) for several coordinators, or
+    /// memory: for tests, which forgets everything at the end [default: embedded:DATA_DIR/queue.redb]
     #[arg(long, env = "SORTINGHAT_STORE", value_name = "URL")]
     pub store: Option<StoreUrl>,
-    /// File that holds the password for Redis
+    /// File that holds the password for Redis. Only for a Redis store [default: none]
     #[arg(long, env = "SORTINGHAT_STORE_PASSWORD_FILE", value_name = "FILE")]
     pub store_password_file: Option<PathBuf>,
-    /// Name that keeps deployments in one Redis apart; coordinators with the same one serve the same queue [default: sortinghat]
+    /// Name that separates deployments in one Redis. Coordinators with the same name serve the same queue. Only for a Redis store
+    /// [default: sortinghat]
     #[arg(long, env = "SORTINGHAT_STORE_DEPLOYMENT", value_name = "NAME")]
     pub store_deployment: Option<Name>,
-    /// Use a Redis that may lose, or has lost, jobs that it acknowledged [default: false]
+    /// Use a Redis even if it may lose, or has lost, jobs that it acknowledged. Only for a Redis store [default: false]
     #[arg(long, env = "SORTINGHAT_ALLOW_DATA_LOSS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub allow_data_loss: Option<bool>,
-    /// Where objects are kept: file:///FOLDER or s3://BUCKET/PREFIX [default: file://DATA_DIR/objects, none with a Redis]
+    /// Store of photos, datasets, models and results: file:///FOLDER or s3://BUCKET/PREFIX. Required with a Redis store, whose
+    /// coordinators must share it [default: file://DATA_DIR/objects]
     #[arg(long, env = "SORTINGHAT_OBJECT_STORE", value_name = "URL")]
     pub object_store: Option<ObjectStoreUrl>,
-    /// How long a worker may be silent before its tasks go to others, such as 30s [default: 30s]
+    /// How long a worker may be silent before its tasks are given to other workers. A duration from 100ms to 1h, such as 30s
+    /// [default: 30s]
     #[arg(long, env = "SORTINGHAT_LEASE_TTL", value_name = "DURATION")]
     pub lease_ttl: Option<Span>,
-    /// Items of a job that are one task; one with more photos is divided into shards of this many [default: 1024]
+    /// Number of items (photos) in one task. A job with more items is divided into shards of this size [default: 1024]
     #[arg(long, env = "SORTINGHAT_SHARD_ITEMS", value_name = "COUNT")]
     pub shard_items: Option<NonZeroU64>,
-    /// How long a job is kept after its end, with its history and the way to its report or predictions; datasets and models
-    /// stay [default: 30days]
+    /// How long a job is kept after its end, together with its history and its report or predictions. Datasets and models are
+    /// kept until they are deleted. A duration, such as 30days [default: 30days]
     #[arg(long, env = "SORTINGHAT_RETENTION", value_name = "DURATION")]
     pub retention: Option<Span>,
-    /// How long a photo or another object is kept that no dataset, no model and no job refers to. Half of it is how long an
-    /// upload may take until its job is submitted; at least 10 leases. The same for all coordinators of one queue [default: 1day]
+    /// How long an object is kept after no dataset, no model and no job refers to it any more. A client has half of this time
+    /// between the upload of an object and the submission of its job. A duration of at least 10 leases, the same for all
+    /// coordinators of one queue [default: 1day]
     #[arg(long, env = "SORTINGHAT_OBJECT_GRACE", value_name = "DURATION")]
     pub object_grace: Option<Span>,
-    /// Remove objects that nothing refers to, and what unfinished uploads have left, after that time [default: true]
+    /// Remove objects that nothing refers to, and the files of unfinished uploads, after --object-grace [default: true]
     #[arg(long, env = "SORTINGHAT_COLLECT_OBJECTS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub collect_objects: Option<bool>,
-    /// Jobs of one tenant that may wait; more are refused until some have started [default: 1000000]
+    /// Number of jobs of one tenant that may wait. Further jobs are refused until some of them have started [default: 1000000]
     #[arg(long, env = "SORTINGHAT_MAX_WAITING_JOBS_PER_TENANT", value_name = "COUNT")]
     pub max_waiting_jobs_per_tenant: Option<NonZeroU64>,
-    /// Tasks of all tenants that may wait; more jobs are refused until some have started [default: 4000000]
+    /// Number of tasks of all tenants that may wait. Further jobs are refused until some tasks have started [default: 4000000]
     #[arg(long, env = "SORTINGHAT_MAX_WAITING_TASKS", value_name = "COUNT")]
     pub max_waiting_tasks: Option<NonZeroU64>,
-    /// How long calls in flight may take to end when the coordinator stops [default: 10s]
+    /// How long the calls in flight may take to end after the coordinator was told to stop. A duration, such as 10s [default:
+    /// 10s]
     #[arg(long, env = "SORTINGHAT_DRAIN_GRACE", value_name = "DURATION")]
     pub drain_grace: Option<Span>,
-    /// Address to serve /metrics and /healthz on [default: none]
+    /// Address to serve /metrics (Prometheus) and /healthz on, over plain HTTP. An address that other machines can reach requires
+    /// --tls-cert, --tls-key and --credentials [default: none]
     #[arg(long, env = "SORTINGHAT_METRICS_LISTEN", value_name = "ADDRESS")]
     pub metrics_listen: Option<SocketAddr>,
-    /// Certificate chain (PEM)
+    /// Certificate chain of the server (PEM). Requires --tls-key [default: none, plain text]
     #[arg(long, env = "SORTINGHAT_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
-    /// Private key of the certificate (PEM)
+    /// Private key of the certificate (PEM). Requires --tls-cert [default: none, plain text]
     #[arg(long, env = "SORTINGHAT_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
-    /// Tokens file (TOML): `[[tokens]]` with sha256, tenant, and role = "user", "worker" or "admin"; `[[tenants]]` with name and
-    /// weight, where a tenant shall have more than one part of the workers
+    /// Tokens file (TOML) that lists the callers: one `[[tokens]]` for each token, with sha256, tenant, and role = "user",
+    /// "worker" or "admin". `[[tenants]]` with name and weight gives a tenant a larger share of the workers than 1 [default:
+    /// none, everyone may call]
     #[arg(long, env = "SORTINGHAT_CREDENTIALS", value_name = "FILE")]
     pub credentials: Option<PathBuf>,
-    /// How log lines look [default: text]
+    /// Format of log lines: text for people, or json with one object a line [default: text]
     #[arg(long, env = "SORTINGHAT_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
-    /// Which log lines are written, such as info or sortinghat_coordinator=debug [default: info]
+    /// Filter of log lines, such as info or sortinghat_coordinator=debug [default: info]
     #[arg(long, env = "SORTINGHAT_LOG", value_name = "FILTER")]
     pub log_filter: Option<LogFilter>,
 }
 
 impl Settings {
-    /// The settings in a TOML file.
+    /// Reads the settings in a TOML file.
     ///
     /// # Errors
-    /// [`ConfigError::Unreadable`], or [`ConfigError::Malformed`] with the line, also for a setting that does not exist.
+    /// [`ConfigError::Unreadable`], or [`ConfigError::Malformed`] with the line, which also reports a setting that does not exist.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text =
             fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
@@ -93,7 +102,7 @@ impl Settings {
             .map_err(|source| ConfigError::Malformed { path: path.to_owned(), source: Box::new(source) })
     }
 
-    /// These settings, and `lower` where they are silent.
+    /// These settings, completed by those of `lower`.
     #[must_use]
     pub fn over(self, lower: Self) -> Self {
         Self {

@@ -11,7 +11,7 @@ fn refusal(settings: Settings) -> String {
 }
 
 #[test]
-fn everything_lies_below_the_data_folder_unless_said_otherwise() {
+fn all_files_are_below_the_data_folder_by_default() {
     let config = Config::resolve(at("/data")).expect("valid");
     assert_eq!(config.store.to_string(), "embedded:/data/queue.redb");
     assert_eq!(config.object_store.to_string(), "file:///data/objects");
@@ -29,7 +29,7 @@ fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
 }
 
 #[test]
-fn an_unknown_key_in_the_file_is_refused_by_name() {
+fn an_unknown_key_in_the_file_is_refused_and_named() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("coordinator.toml");
     fs::write(&file, "lease-ttl = '5s'\n").expect("writable");
@@ -38,7 +38,7 @@ fn an_unknown_key_in_the_file_is_refused_by_name() {
 }
 
 #[test]
-fn a_dumped_configuration_read_back_is_the_same() {
+fn a_dumped_configuration_can_be_read_back_unchanged() {
     let settings = Settings {
         tls_cert: Some("/cert.pem".into()),
         tls_key: Some("/key.pem".into()),
@@ -58,23 +58,23 @@ fn a_dumped_configuration_read_back_is_the_same() {
 }
 
 #[test]
-fn an_address_that_others_can_reach_needs_both_tls_and_credentials() {
+fn an_address_that_other_machines_can_reach_needs_both_tls_and_credentials() {
     let open = Settings { listen: "0.0.0.0:7878".parse().ok(), ..at("/data") };
     let with_tls = Settings { tls_cert: Some("c".into()), tls_key: Some("k".into()), ..open.clone() };
     let with_both = Settings { credentials: Some("t".into()), ..with_tls.clone() };
     assert!(refusal(open).contains("without TLS and credentials: set --tls-cert, --tls-key and --credentials"));
     assert!(refusal(with_tls).contains("without credentials"));
-    Config::resolve(with_both).expect("asked who they are, over TLS");
+    Config::resolve(with_both).expect("TLS and credentials are set");
 }
 
 #[test]
-fn metrics_are_not_shown_to_other_machines_either() {
+fn metrics_on_an_address_that_other_machines_can_reach_need_both_as_well() {
     let settings = Settings { metrics_listen: "[::]:9000".parse().ok(), ..at("/data") };
     assert!(refusal(settings).contains("[::]:9000"));
 }
 
 #[test]
-fn half_of_a_tls_identity_is_refused() {
+fn a_certificate_without_its_key_is_refused() {
     let settings = Settings { tls_cert: Some("c".into()), ..at("/data") };
     assert!(refusal(settings).contains("--tls-key is not set"));
 }
@@ -86,7 +86,7 @@ fn a_password_in_the_url_of_a_redis_is_refused_without_showing_it() {
 }
 
 #[test]
-fn a_redis_has_a_host_and_no_options_that_would_be_ignored() {
+fn the_url_of_a_redis_has_a_host_and_no_options_that_would_be_ignored() {
     for url in ["redis://", "redis://host/queue", "redis://host?protocol=resp3", "redis:host", "rediss:///1"] {
         url.parse::<StoreUrl>().expect_err(url);
     }
@@ -98,9 +98,9 @@ fn a_redis_has_a_host_and_no_options_that_would_be_ignored() {
 #[test]
 fn a_setting_for_redis_is_refused_for_another_store_and_dumped_for_a_redis() {
     let settings = Settings { allow_data_loss: Some(true), ..at("/data") };
-    assert!(refusal(settings.clone()).contains("--allow-data-loss is for a Redis"));
+    assert!(refusal(settings.clone()).contains("--allow-data-loss is for a Redis store"));
     let settings = Settings { store: "redis://queue".parse().ok(), ..settings };
-    assert!(refusal(settings.clone()).contains("share their objects: set --object-store"));
+    assert!(refusal(settings.clone()).contains("coordinators share: set --object-store"));
     let settings = Settings { object_store: "s3://bucket".parse().ok(), ..settings };
     let config = Config::resolve(settings).expect("valid");
     assert!(config.to_toml().contains("allow_data_loss = true"));
@@ -109,7 +109,7 @@ fn a_setting_for_redis_is_refused_for_another_store_and_dumped_for_a_redis() {
 }
 
 #[test]
-fn object_stores_without_a_place_or_with_a_secret_are_refused() {
+fn object_stores_without_a_location_or_with_a_secret_are_refused() {
     for url in ["file:relative", "s3://", "ftp://host/x", "objects", "s3://bucket?region=x", "s3://key:hunter2@bucket"]
     {
         let error = url.parse::<ObjectStoreUrl>().expect_err(url).to_string();
@@ -118,14 +118,14 @@ fn object_stores_without_a_place_or_with_a_secret_are_refused() {
 }
 
 #[test]
-fn a_lease_of_no_time_or_of_a_day_is_refused() {
+fn a_lease_that_is_far_too_short_or_too_long_is_refused() {
     for ttl in ["0s", "99ms", "1day"] {
         assert!(refusal(Settings { lease_ttl: ttl.parse().ok(), ..at("/data") }).contains("100ms to 1h"), "{ttl}");
     }
 }
 
 #[test]
-fn objects_are_not_collected_while_an_attempt_may_not_have_said_what_it_made() {
+fn the_grace_of_objects_is_at_least_ten_leases_since_an_attempt_may_not_have_reported_its_output() {
     let settings = |lease: &str, grace: &str| Settings {
         lease_ttl: lease.parse().ok(),
         object_grace: grace.parse().ok(),

@@ -1,4 +1,4 @@
-//! Values of settings that cannot hold nonsense. Each is written and read as text.
+//! Values of settings, which cannot hold nonsense. Each is written and read as text.
 
 use std::{
     fmt,
@@ -15,9 +15,9 @@ use url::Url;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{value:?} {reason}")]
 pub struct ValueError {
-    /// As it was given.
+    /// The value as it was given, or the part of it that holds no secret.
     pub value: String,
-    /// What is wrong with it and what is allowed.
+    /// What is wrong with the value, and what is allowed.
     pub reason: String,
 }
 
@@ -25,7 +25,7 @@ fn refuse<T>(value: impl ToString, reason: impl ToString) -> Result<T, ValueErro
     Err(ValueError { value: value.to_string(), reason: reason.to_string() })
 }
 
-/// Serialises a type as the text that it is parsed from.
+/// Implements the conversions that serialise a type as the text that it is parsed from.
 macro_rules! as_text {
     ($type:ident) => {
         impl TryFrom<String> for $type {
@@ -43,7 +43,7 @@ macro_rules! as_text {
     };
 }
 
-/// Where the queue is kept.
+/// The store of the queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum StoreUrl {
@@ -51,7 +51,7 @@ pub enum StoreUrl {
     Embedded(PathBuf),
     /// `redis://HOST`: a Redis, for many coordinators.
     Redis(RedisUrl),
-    /// `memory:`: gone with the process; for tests.
+    /// `memory:`: lost with the process. For tests.
     Memory,
 }
 
@@ -94,10 +94,13 @@ impl FromStr for RedisUrl {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
         const FORM: &str = "is not a Redis: use redis://HOST:6379, or rediss:// for TLS";
-        // A text that cannot be parsed may hold a password.
+        // A text that cannot be parsed may hold a password, so it is not shown.
         let Ok(url) = Url::parse(text) else { return refuse("redis:", FORM) };
         if url.password().is_some() {
-            return refuse("redis:", "holds a password: put it in a file and name that with --store-password-file");
+            return refuse(
+                "redis:",
+                "holds a password: put the password in a file, and name the file with --store-password-file",
+            );
         }
         if url.query().is_some() || url.fragment().is_some() {
             return refuse(text, "has options, which would be ignored");
@@ -119,7 +122,7 @@ impl fmt::Display for RedisUrl {
     }
 }
 
-/// Where objects are kept: `file:///FOLDER` or `s3://BUCKET/PREFIX`. Never holds a secret.
+/// The object store: `file:///FOLDER` or `s3://BUCKET/PREFIX`. Never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ObjectStoreUrl(Url);
@@ -127,7 +130,7 @@ pub struct ObjectStoreUrl(Url);
 as_text!(ObjectStoreUrl);
 
 impl ObjectStoreUrl {
-    /// The store in a local folder, given by its absolute path.
+    /// The store in a local folder, which is given by its absolute path.
     ///
     /// # Errors
     /// [`ValueError`] if the path is relative.
@@ -151,10 +154,10 @@ impl FromStr for ObjectStoreUrl {
             return refuse(text, "is not an object store: use file:///FOLDER or s3://BUCKET/PREFIX");
         };
         if !url.username().is_empty() || url.password().is_some() {
-            return refuse(format!("{}:", url.scheme()), "holds a secret: put it in AWS_SECRET_ACCESS_KEY");
+            return refuse(format!("{}:", url.scheme()), "holds a secret: set AWS_SECRET_ACCESS_KEY instead");
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return refuse(text, "has options, which would be ignored: set them by AWS_* variables");
+            return refuse(text, "has options, which would be ignored: set AWS_* variables instead");
         }
         match url.scheme() {
             // The parser would read `file:objects` as `file:///objects`.
@@ -171,7 +174,7 @@ impl fmt::Display for ObjectStoreUrl {
     }
 }
 
-/// A length of time with its unit, such as `30s` or `1m 30s`; whole milliseconds.
+/// A duration with its unit, such as `30s` or `1m 30s`, in whole milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Span(Duration);
@@ -183,36 +186,39 @@ impl Span {
     const LONGEST_LEASE: Duration = Duration::from_secs(3600);
     const LEASES_PER_OBJECT_GRACE: u32 = 10;
 
-    /// This length of time.
+    /// A span of this duration.
     pub const fn new(duration: Duration) -> Self {
         Self(duration)
     }
 
-    /// As the standard library's type.
+    /// The duration in the standard library's type.
     pub const fn as_duration(self) -> Duration {
         self.0
     }
 
-    /// In milliseconds.
+    /// The duration in milliseconds.
     pub fn as_ms(self) -> u64 {
         u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Itself, if a lease can be this long.
+    /// Checks that a lease can be this long.
     pub(super) fn checked_as_lease(self) -> Result<Self, ValueError> {
         if (Self::SHORTEST_LEASE..=Self::LONGEST_LEASE).contains(&self.0) {
             return Ok(self);
         }
-        refuse(self, "is not a useful length of a lease: use 100ms to 1h")
+        refuse(self, "is not a useful duration of a lease: use 100ms to 1h")
     }
 
-    /// Itself, if objects that nothing refers to can be kept for as little beside leases of this length.
+    /// Checks that this is long enough to keep objects that nothing refers to, beside leases of the given duration.
     pub(super) fn checked_as_object_grace(self, lease: Self) -> Result<Self, ValueError> {
         let least = Self(lease.0 * Self::LEASES_PER_OBJECT_GRACE);
         if self >= least {
             return Ok(self);
         }
-        refuse(self, format!("is too short to keep objects that nothing refers to yet: use {least} or more"))
+        refuse(
+            self,
+            format!("is too short, as a task may not have reported yet which objects it made: use {least} or more"),
+        )
     }
 }
 
@@ -221,7 +227,7 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         match humantime::parse_duration(text) {
             Ok(duration) => Ok(Self(duration)),
-            Err(_) => refuse(text, "is not a length of time: write 500ms, 30s or 2m"),
+            Err(_) => refuse(text, "is not a duration: write 500ms, 30s or 2m"),
         }
     }
 }
@@ -232,18 +238,18 @@ impl fmt::Display for Span {
     }
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
     /// One JSON object a line.
     Json,
 }
 
-/// Which log lines are written, in the words of `tracing`: `info`, `sortinghat_coordinator=debug,warn`.
+/// The filter of log lines, in the syntax of `tracing`: `info`, `sortinghat_coordinator=debug,warn`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LogFilter(String);
@@ -251,7 +257,7 @@ pub struct LogFilter(String);
 as_text!(LogFilter);
 
 impl LogFilter {
-    /// The filter as the subscriber takes it.
+    /// The filter in the subscriber's type.
     pub fn to_env_filter(&self) -> EnvFilter {
         EnvFilter::new(&self.0)
     }

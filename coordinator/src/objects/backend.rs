@@ -8,10 +8,10 @@ use object_store::{
 use url::Url;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Bytes may flow for this long in one request: a piece of an upload over a slow line.
+/// One request may take this long, as an upload may go over a slow line.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Opens the store and returns it with the prefix below which objects lie; the error is the reason, for people.
+/// Opens the store. Returns it with the prefix of all objects. The error is a reason for people to read.
 pub(super) fn open(url: &Url, patience: Duration) -> Result<(Arc<dyn ObjectStore>, Path), String> {
     match url.scheme() {
         "file" => Ok((folder(url)?, Path::default())),
@@ -30,17 +30,17 @@ fn folder(url: &Url) -> Result<Arc<dyn ObjectStore>, String> {
     Ok(Arc::new(store.with_fsync(true)))
 }
 
-/// Credentials, region and endpoint come from the usual `AWS_*` variables.
+/// Opens a bucket. Credentials, region and endpoint come from the usual `AWS_*` variables.
 fn s3(url: &Url, patience: Duration) -> object_store::Result<Arc<dyn ObjectStore>> {
-    // The HTTP client has no ciphers of its own. Already chosen is fine too.
+    // The HTTP client uses the process's ciphers. An error means that they have been chosen already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let endpoint = std::env::var("AWS_ENDPOINT_URL").or_else(|_| std::env::var("AWS_ENDPOINT"));
     let client = ClientOptions::new()
         .with_connect_timeout(CONNECT_TIMEOUT)
         .with_timeout(REQUEST_TIMEOUT)
-        // Only an endpoint that is spelled http:// is spoken to without TLS.
+        // TLS is left out only for an endpoint that is given as http://.
         .with_allow_http(endpoint.is_ok_and(|endpoint| endpoint.starts_with("http://")));
-    // The default goes on for minutes, in which a caller would have given up.
+    // By default, retries would go on for minutes, after a caller has given up.
     let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: 5, retry_timeout: patience };
     let store = AmazonS3Builder::from_env()
         .with_bucket_name(url.host_str().unwrap_or_default())

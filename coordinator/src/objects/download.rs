@@ -1,4 +1,4 @@
-//! Reads one object in pieces that fit in a message.
+//! Reads one object in pieces that fit into a message.
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream::BoxStream};
@@ -8,7 +8,7 @@ use sortinghat_proto::{Digest, Tenant, limits};
 
 use super::{ObjectError, Objects};
 
-/// What is left of a download.
+/// The rest of a download.
 struct Download {
     content: BoxStream<'static, object_store::Result<Bytes>>,
     pending: Bytes,
@@ -17,8 +17,8 @@ struct Download {
 }
 
 impl Objects {
-    /// The object's content in pieces of at most [`limits::MAX_PIECE_BYTES`], in order. After the last piece the stream ends with
-    /// [`ObjectError::Corrupt`] if they do not match the digest.
+    /// Reads the object's content in pieces of at most [`limits::MAX_PIECE_BYTES`], in order. If the content does not match the digest, the
+    /// stream ends with [`ObjectError::Corrupt`] after the last piece.
     ///
     /// # Errors
     /// [`ObjectError::NotFound`], [`ObjectError::Store`].

@@ -1,4 +1,4 @@
-//! Listing and removing objects, and what unfinished uploads have left.
+//! Lists and removes objects, and removes the files that unfinished uploads have left.
 
 use std::{
     fs, io,
@@ -34,7 +34,7 @@ impl ObjectPresence for Objects {
             let piece = piece.map_err(failed("read a document"))?;
             hasher.update(&piece);
             content.extend_from_slice(&piece);
-            // The first character tells a photo or a shard from a document, and the rest of it need not be read.
+            // The first character tells a document from a photo or a shard, whose rest need not be read.
             if content.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| *byte != b'{') {
                 return Ok(None);
             }
@@ -81,7 +81,7 @@ impl ObjectInventory for Objects {
 
     fn list(&self, tenant: &Tenant) -> BoxStream<'static, Result<StoredObject, Refusal>> {
         let listed = self.store.list(Some(&self.folder(tenant))).map_err(failed("list objects"));
-        // What is not named by a digest is none of ours.
+        // A file whose name is not a digest is not an object.
         listed.try_filter_map(async |meta| Ok(stored(&meta))).boxed()
     }
 
@@ -101,7 +101,7 @@ impl ObjectInventory for Objects {
     }
 
     async fn remove_unfinished(&self, tenant: &Tenant, before: UnixMs) -> Result<usize, Refusal> {
-        // The parts of unfinished uploads to S3 cannot be listed here; a rule of the bucket removes them.
+        // The parts of unfinished uploads to S3 cannot be listed here. A lifecycle rule of the bucket removes them.
         let Some(root) = &self.local else { return Ok(0) };
         let folder = root.join(self.folder(tenant).as_ref());
         let removed = tokio::task::spawn_blocking(move || remove_staged(folder, before)).await;
@@ -125,7 +125,7 @@ fn stored(meta: &ObjectMeta) -> Option<StoredObject> {
     Some(StoredObject { digest, size_bytes: meta.size, written: written(meta) })
 }
 
-/// Removes the files that uploads were writing, as `<digest>#<number>`, when they were last written to before a time.
+/// Removes the files of unfinished uploads, `<digest>#<number>`, that were last written to before the given time.
 fn remove_staged(folder: PathBuf, before: UnixMs) -> io::Result<usize> {
     let (mut folders, mut removed) = (vec![folder], 0);
     while let Some(folder) = folders.pop() {
@@ -151,7 +151,7 @@ fn unix_ms(time: SystemTime) -> UnixMs {
     UnixMs(time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
 }
 
-/// `None` for what is not there any more.
+/// Turns the error for a file that does not exist any more into `None`.
 fn or_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -161,7 +161,7 @@ fn or_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 impl Objects {
-    /// Where the tenant's objects lie.
+    /// The folder of the tenant's objects.
     fn folder(&self, tenant: &Tenant) -> Path {
         self.prefix.clone().join("t").join(tenant.as_str())
     }

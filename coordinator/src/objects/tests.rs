@@ -48,7 +48,7 @@ impl Store {
     }
 }
 
-/// `count` MiB that differ from each other.
+/// `count` pieces of one MiB that differ from each other.
 fn mebibytes(count: usize) -> Vec<Bytes> {
     (0..count).map(|index| Bytes::from(vec![index as u8; 1 << 20])).collect()
 }
@@ -67,7 +67,7 @@ async fn small_and_large_objects_read_back_in_pieces_that_fit_a_message() {
 }
 
 #[tokio::test]
-async fn content_that_is_not_as_announced_leaves_no_file() {
+async fn content_that_does_not_match_the_announcement_leaves_no_file() {
     let store = Store::open();
     for count in [1, 20] {
         let pieces = mebibytes(count);
@@ -76,7 +76,7 @@ async fn content_that_is_not_as_announced_leaves_no_file() {
         let shorter = ObjectRef { size_bytes: honest.size_bytes - 1, ..honest.clone() };
         let longer = ObjectRef { size_bytes: honest.size_bytes + 1, ..honest };
         for announced in [other_content, shorter, longer] {
-            let error = store.upload(announced, &pieces).await.expect_err("not what was announced");
+            let error = store.upload(announced, &pieces).await.expect_err("it does not match the announcement");
             assert!(matches!(error, ObjectError::Mismatch { .. }), "{error}");
         }
     }
@@ -100,7 +100,7 @@ async fn an_announcement_beyond_the_limit_is_refused_before_any_byte() {
 }
 
 #[tokio::test]
-async fn missing_objects_are_told_per_tenant_and_in_order() {
+async fn missing_objects_are_listed_per_tenant_and_in_order() {
     let store = Store::open();
     let stored = store.objects.put(&Tenant::local(), Bytes::from_static(b"photo")).await.expect("stored");
     let (first, last) = (Digest::of(b"1"), Digest::of(b"2"));
@@ -111,7 +111,7 @@ async fn missing_objects_are_told_per_tenant_and_in_order() {
 }
 
 #[tokio::test]
-async fn an_object_that_rotted_in_the_store_is_reported_and_not_passed_off_as_whole() {
+async fn an_object_that_is_corrupt_in_the_store_is_reported_as_such() {
     let store = Store::open();
     let object = store.objects.put(&Tenant::local(), Bytes::from_static(b"photo")).await.expect("stored");
     std::fs::write(&store.files()[0], b"phot0").expect("writable");
@@ -127,7 +127,7 @@ async fn a_local_folder_honours_create_if_absent_and_the_probe_leaves_nothing() 
 }
 
 #[tokio::test]
-async fn documents_are_read_whole_and_photos_are_not_taken_for_any() {
+async fn documents_are_read_whole_and_photos_are_not_taken_for_documents() {
     let store = Store::open();
     let read = async |content: &'static [u8]| {
         let object = store.objects.put(&Tenant::local(), Bytes::from_static(content)).await.expect("stored");
@@ -143,11 +143,12 @@ async fn documents_are_read_whole_and_photos_are_not_taken_for_any() {
 }
 
 #[tokio::test]
-async fn a_document_that_rotted_is_an_error_since_nobody_knows_what_it_named() {
+async fn a_corrupt_document_is_an_error_since_its_references_are_unknown() {
     let store = Store::open();
     let object = store.objects.put(&Tenant::local(), Bytes::from_static(b"{\"a\":1}")).await.expect("stored");
     std::fs::write(&store.files()[0], b"{\"a\":2}").expect("writable");
-    let refused = store.objects.document(&Tenant::local(), &object.digest).await.expect_err("it is another one");
+    let refused =
+        store.objects.document(&Tenant::local(), &object.digest).await.expect_err("its digest does not match");
     assert_eq!(refused.code, ErrorCode::CorruptObject);
 }
 
@@ -169,21 +170,21 @@ async fn objects_are_listed_by_tenant_and_removed_one_by_one() {
         store.objects.remove(&Tenant::local(), &object.digest).await.expect("gone");
         assert_eq!(store.objects.find(&Tenant::local(), &object.digest).await, Ok(None));
     }
-    assert_eq!(store.files().len(), 1, "the other's, and nothing of a probe");
+    assert_eq!(store.files().len(), 1, "the other tenant's object is left, and no probe object");
 }
 
 #[tokio::test]
-async fn the_first_queue_that_claims_a_store_has_it() {
+async fn the_first_queue_that_claims_a_store_owns_it() {
     let store = Store::open();
     for queue in ["first", "second", "first"] {
         assert_eq!(store.objects.claim(queue).await, Ok("first".to_owned()));
     }
     let listed: Vec<_> = store.objects.list(&Tenant::local()).try_collect().await.expect("readable");
-    assert_eq!(listed, [], "that is no object");
+    assert_eq!(listed, [], "the queue's id is not listed as an object");
 }
 
 #[tokio::test]
-async fn what_an_unfinished_upload_left_is_removed_once_nothing_is_written_to_it_any_more() {
+async fn the_file_of_an_unfinished_upload_is_removed_once_nothing_is_written_to_it_any_more() {
     let store = Store::open();
     let large = ObjectRef { digest: Digest::of(b"never sent"), size_bytes: 20 << 20 };
     let mut dying = store.objects.upload(&Tenant::local(), large).await.expect("begun");
@@ -196,7 +197,7 @@ async fn what_an_unfinished_upload_left_is_removed_once_nothing_is_written_to_it
     std::fs::write(&stranger, "not ours").expect("writable");
     assert_eq!(store.files().len(), 3);
     let remove = async |before| store.objects.remove_unfinished(&Tenant::local(), before).await;
-    assert_eq!(remove(UnixMs(0)).await, Ok(0), "it may go on");
+    assert_eq!(remove(UnixMs(0)).await, Ok(0), "the upload may still go on");
     assert_eq!(remove(UnixMs(u64::MAX)).await, Ok(1));
     assert_eq!(remove(UnixMs(u64::MAX)).await, Ok(0));
     assert!(stranger.exists() && store.files().len() == 2);

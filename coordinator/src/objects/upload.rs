@@ -1,4 +1,4 @@
-//! Stores one object as its bytes arrive, and only if they are what was announced.
+//! Stores one object as its bytes arrive, if they match the announcement.
 
 use bytes::{Bytes, BytesMut};
 use object_store::{ObjectStoreExt as _, WriteMultipart};
@@ -7,12 +7,12 @@ use sortinghat_proto::{Digest, ObjectRef, Tenant, limits};
 
 use super::{ObjectError, Objects};
 
-/// Objects up to this many bytes are kept in memory and stored in one request; S3's parts have at least 5 MiB.
+/// Objects up to this many bytes are gathered in memory and stored in one request. The parts of S3 have at least 5 MiB.
 const PART_BYTES: usize = 8 << 20;
-/// Parts of one object in flight; with [`PART_BYTES`] the memory of one upload.
+/// How many parts of one object may be in flight. Together with [`PART_BYTES`], this bounds the memory of one upload.
 const CONCURRENT_PARTS: usize = 2;
 
-/// An upload in progress. Dropped before [`finish`](Upload::finish), it leaves nothing that a reader sees.
+/// An upload in progress. If it is dropped before [`finish`](Upload::finish), readers see nothing of it.
 #[derive(Debug)]
 pub struct Upload {
     announced: ObjectRef,
@@ -21,14 +21,14 @@ pub struct Upload {
     sink: Sink,
 }
 
-/// Where the bytes go.
+/// The destination of the bytes.
 #[derive(Debug)]
 enum Sink {
-    /// The object is there already: checked, then forgotten.
+    /// The object exists already, so the bytes are only checked.
     Present,
-    /// Small: gathered, stored at the end.
+    /// The object is small, so it is gathered and stored at the end.
     Small { objects: Objects, path: object_store::path::Path, content: BytesMut },
-    /// Large: parts on their way, made visible at the end.
+    /// The object is large, so its parts are stored as they arrive and made visible at the end.
     Large(WriteMultipart),
 }
 
@@ -54,7 +54,7 @@ impl Objects {
         Ok(Upload { announced, received_bytes: 0, hasher: Sha256::new(), sink })
     }
 
-    /// Stores an object that is in memory.
+    /// Stores an object from memory.
     ///
     /// # Errors
     /// [`ObjectError::TooLarge`], [`ObjectError::Store`].
@@ -66,10 +66,10 @@ impl Objects {
 }
 
 impl Upload {
-    /// Takes the next bytes.
+    /// Writes the next bytes.
     ///
     /// # Errors
-    /// [`ObjectError::Mismatch`] as soon as there are more than announced; [`ObjectError::Store`]. Then call
+    /// [`ObjectError::Mismatch`] as soon as there are more bytes than announced; [`ObjectError::Store`]. After an error, call
     /// [`abort`](Upload::abort).
     pub async fn write(&mut self, piece: Bytes) -> Result<(), ObjectError> {
         self.received_bytes += piece.len() as u64;
@@ -89,17 +89,17 @@ impl Upload {
         Ok(())
     }
 
-    /// Checks what was received and makes the object visible. Durable when it returns.
+    /// Checks the received bytes and makes the object visible. The object is durable when this returns.
     ///
     /// # Errors
-    /// [`ObjectError::Mismatch`] or [`ObjectError::Store`]; either way nothing is visible.
+    /// [`ObjectError::Mismatch`] or [`ObjectError::Store`]. In both cases, readers see nothing of the upload.
     pub async fn finish(mut self) -> Result<ObjectRef, ObjectError> {
         let digest = Digest::from_hasher(std::mem::take(&mut self.hasher));
         let expected = &self.announced;
         let reason = if self.received_bytes != expected.size_bytes {
-            Some(format!("{} bytes were sent, {} announced", self.received_bytes, expected.size_bytes))
+            Some(format!("{} bytes were sent, but {} were announced", self.received_bytes, expected.size_bytes))
         } else if digest != expected.digest {
-            Some(format!("its digest is {digest}, {} was announced", expected.digest))
+            Some(format!("its digest is {digest}, but {} was announced", expected.digest))
         } else {
             None
         };
@@ -119,12 +119,12 @@ impl Upload {
         Ok(self.announced)
     }
 
-    /// Gives up and removes the parts that were stored.
+    /// Gives up, and removes the parts that were stored.
     pub async fn abort(self) {
         if let Sink::Large(parts) = self.sink
             && let Err(error) = parts.abort().await
         {
-            tracing::warn!(%error, digest = %self.announced.digest, "the parts of an abandoned upload were left behind");
+            tracing::warn!(%error, digest = %self.announced.digest, "failed to remove the parts of an abandoned upload");
         }
     }
 }

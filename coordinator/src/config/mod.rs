@@ -1,4 +1,4 @@
-//! Settings from a file, the environment and flags, checked once into a [`Config`] that cannot hold nonsense.
+//! Settings from a file, the environment and flags, which are checked once and become a [`Config`] that cannot hold nonsense.
 
 mod settings;
 mod values;
@@ -16,55 +16,55 @@ use sortinghat_proto::{Name, limits};
 pub use settings::Settings;
 pub use values::{LogFilter, LogFormat, ObjectStoreUrl, RedisUrl, Span, StoreUrl, ValueError};
 
-/// How the coordinator runs; every default is filled in and every path is absolute.
+/// The configuration of a coordinator. Every default is filled in, and every path is absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Where gRPC is served; port 0 for any free one.
+    /// The address that gRPC is served on. Port 0 stands for any free port.
     pub listen: SocketAddr,
-    /// Where the coordinator keeps its files.
+    /// The folder of the coordinator's files.
     pub data_dir: PathBuf,
-    /// Where the queue is kept.
+    /// The store of the queue.
     pub store: StoreUrl,
-    /// How a Redis is used; `None` for any other store.
+    /// The settings of a Redis store; `None` for any other store.
     pub redis: Option<RedisConfig>,
-    /// Where photos, datasets, models and predictions are kept.
+    /// The store of photos, datasets, models and predictions.
     pub object_store: ObjectStoreUrl,
-    /// How long a worker may be silent before its tasks go to others.
+    /// How long a worker may be silent before its tasks are given to other workers.
     pub lease_ttl: Span,
-    /// Items of a job that are one task.
+    /// How many items of a job are one task.
     pub shard_items: NonZeroU64,
     /// How long a job is kept after its end.
     pub retention: Span,
-    /// How long an object is kept that nothing refers to.
+    /// How long an object is kept after nothing refers to it any more.
     pub object_grace: Span,
-    /// Whether such objects are removed by this coordinator.
+    /// Whether this coordinator removes such objects.
     pub collect_objects: bool,
-    /// Jobs of one tenant that may wait.
+    /// How many jobs of one tenant may wait.
     pub max_waiting_jobs_per_tenant: NonZeroU64,
-    /// Tasks of all tenants that may wait.
+    /// How many tasks of all tenants may wait.
     pub max_waiting_tasks: NonZeroU64,
-    /// How long calls in flight may take to end when the coordinator stops.
+    /// How long the calls in flight may take to end when the coordinator stops.
     pub drain_grace: Span,
-    /// Where `/metrics` and `/healthz` are served over HTTP; `None` for nowhere.
+    /// The address that `/metrics` and `/healthz` are served on over HTTP; `None` if they are not served.
     pub metrics_listen: Option<SocketAddr>,
-    /// Certificate and key; `None` for plain text, on loopback only.
+    /// The certificate and its key; `None` for plain text, on loopback only.
     pub tls: Option<TlsFiles>,
-    /// The tokens file; `None` lets everyone in, on loopback only.
+    /// The tokens file; `None` lets every caller in, on loopback only.
     pub credentials: Option<PathBuf>,
-    /// How log lines look.
+    /// The format of log lines.
     pub log_format: LogFormat,
-    /// Which log lines are written.
+    /// The filter of log lines.
     pub log_filter: LogFilter,
 }
 
-/// How a Redis is used as the queue's store.
+/// The settings of a Redis as the queue's store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisConfig {
-    /// The file that holds its password.
+    /// The file that holds the password for Redis.
     pub password_file: Option<PathBuf>,
-    /// Keeps deployments in one Redis apart.
+    /// The name that separates deployments in one Redis.
     pub deployment: Name,
-    /// Go on although Redis may lose, or has lost, what it acknowledged.
+    /// Whether to go on although Redis may lose, or has lost, writes that it acknowledged.
     pub allow_data_loss: bool,
 }
 
@@ -99,33 +99,33 @@ pub enum ConfigError {
     /// A path cannot be made absolute.
     #[error("failed to find the folder {path}: {source}")]
     BadPath {
-        /// As it was given.
+        /// The path as it was given.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// No data folder was named and there is no home to put it in.
-    #[error("no place for data: set --data-dir (or SORTINGHAT_DATA_DIR), since HOME is not set")]
+    /// No data folder was given, and there is no home folder for the default.
+    #[error("no data folder: set --data-dir (or SORTINGHAT_DATA_DIR), since HOME is not set")]
     NoHome,
-    /// A setting that only Redis has, for another store.
-    #[error("{flag} is for a Redis and would be ignored: set --store redis://HOST, or leave it out")]
+    /// A setting of a Redis store was given for another store.
+    #[error("{flag} is for a Redis store and would be ignored: set --store redis://HOST, or leave {flag} out")]
     Ignored {
         /// The flag.
         flag: &'static str,
     },
-    /// Several coordinators may serve one queue, but each would keep objects in a folder of its own.
+    /// A Redis store was given without an object store. The coordinators of one queue must share their objects.
     #[error(
-        "with a Redis, say where its coordinators share their objects: set --object-store s3://BUCKET/PREFIX, or \
+        "a Redis store also needs an object store that all its coordinators share: set --object-store s3://BUCKET/PREFIX, or \
          file:///FOLDER if all of them see that folder"
     )]
     PrivateObjects,
-    /// One of the two TLS files is missing.
+    /// One of the two TLS files is not set.
     #[error("--tls-cert and --tls-key go together: {missing} is not set")]
     HalfTls {
         /// The flag that is not set.
         missing: &'static str,
     },
-    /// Other machines could reach it without being asked who they are.
+    /// Other machines could reach the coordinator without TLS or without credentials.
     #[error(
         "refusing to listen on {address}, which other machines can reach, without {missing}: set --tls-cert, --tls-key \
          and --credentials, or listen on 127.0.0.1"
@@ -136,7 +136,7 @@ pub enum ConfigError {
         /// What is not set.
         missing: &'static str,
     },
-    /// A value that only makes sense with others.
+    /// A value is refused, by itself or beside other values.
     #[error(transparent)]
     Value(#[from] ValueError),
 }
@@ -153,7 +153,7 @@ const DEFAULT_MAX_WAITING_TASKS: NonZeroU64 = NonZeroU64::new(limits::DEFAULT_MA
 const DEFAULT_DRAIN_GRACE: Duration = Duration::from_secs(10);
 
 impl Config {
-    /// The configuration that `flags` (flags, and the environment below them) and the file that they may name give.
+    /// The configuration from `flags`, which include the environment's settings, completed by those of a file.
     ///
     /// # Errors
     /// [`ConfigError`], which says what to set.
@@ -165,7 +165,7 @@ impl Config {
         Self::resolve(settings)
     }
 
-    /// Fills in defaults and checks what settings mean together.
+    /// Fills in the defaults and checks the settings together.
     ///
     /// # Errors
     /// [`ConfigError`], which says what to set.
@@ -210,7 +210,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The configuration as a file that gives the same one again. It names files and holds no secret.
+    /// The configuration in the form of a file, from which the same configuration can be read again. It names files and holds no secret.
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(&Settings::from(self.clone())).expect("settings are strings")
     }
@@ -241,7 +241,7 @@ fn default_data_dir() -> Result<PathBuf, ConfigError> {
     Ok(base.join("sortinghat/coordinator"))
 }
 
-/// The settings that only a Redis has.
+/// The settings of a Redis store. It is an error to give one for another store.
 fn redis(
     store: &StoreUrl,
     password_file: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! Who calls, and what they may do.
+//! Authentication: who calls, and what the caller may do.
 
 mod credentials;
 
@@ -15,12 +15,12 @@ use tonic::{Code, Status};
 
 pub use credentials::{Credentials, CredentialsError};
 
-/// An authenticated caller; handlers find it in the request's extensions.
+/// An authenticated caller. Handlers find it in the request's extensions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// Whose jobs and objects it sees.
+    /// The tenant whose jobs and objects the caller sees.
     pub tenant: Tenant,
-    /// What it may do.
+    /// What the caller may do.
     pub role: Role,
 }
 
@@ -28,16 +28,16 @@ pub struct Caller {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Submits jobs and reads what they made.
+    /// Submits jobs and reads their results.
     User,
-    /// Runs tasks, for every tenant.
+    /// Runs tasks of every tenant.
     Worker,
-    /// Both.
+    /// May do what users and workers may do.
     Admin,
 }
 
 impl Role {
-    /// The word for it.
+    /// The role's name in the tokens file.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
@@ -47,17 +47,17 @@ impl Role {
     }
 }
 
-/// Tells callers apart.
+/// Identifies callers.
 #[derive(Debug, Clone)]
 pub enum Authenticator {
-    /// Everyone is [`Tenant::local`]'s admin; on loopback only.
+    /// Every caller is the admin of [`Tenant::local`]. For loopback only.
     Open,
-    /// By `authorization: Bearer TOKEN`.
+    /// Callers send `authorization: Bearer TOKEN`.
     Tokens(Credentials),
 }
 
 impl Authenticator {
-    /// The weights of tenants in the fair share of workers; those that are not named have 1.
+    /// The weights of tenants in the fair share of workers. A tenant that is not listed has the weight 1.
     pub fn weights(&self) -> HashMap<Tenant, u32> {
         match self {
             Self::Open => HashMap::new(),
@@ -76,7 +76,7 @@ impl Authenticator {
     /// The caller whose token is in `headers`.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED`, which says whether a token is missing, malformed or unknown.
+    /// `UNAUTHENTICATED`, with a message that says whether the token is missing, malformed or unknown.
     pub fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Status> {
         let credentials = match self {
             Self::Open => return Ok(Caller { tenant: Tenant::local(), role: Role::Admin }),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_malformed_and_unknown_tokens_are_unauthenticated_for_their_own_reason() {
+    fn missing_malformed_and_unknown_tokens_are_each_refused_for_their_own_reason() {
         for (header, reason) in [
             (None, "required"),
             (Some("test"), "malformed"),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn without_credentials_everyone_is_the_local_admin() {
+    fn without_credentials_every_caller_is_the_local_admin() {
         let caller = Authenticator::Open.authenticate(&HeaderMap::new()).expect("open");
         assert_eq!((caller.tenant, caller.role), (Tenant::local(), Role::Admin));
     }

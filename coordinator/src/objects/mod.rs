@@ -1,7 +1,7 @@
-//! The byte side of artifacts: content-addressed objects in a local folder or in S3.
+//! The bytes of artifacts: content-addressed objects in a local folder or in S3.
 //!
-//! An object lies at its digest's key below its tenant, so a write can only ever repeat what is there, and nothing becomes
-//! visible before all of its content was checked.
+//! The key of an object is its tenant and its digest, so that a second write can only repeat the first. An object becomes visible only after
+//! all of its content was checked.
 
 mod backend;
 mod download;
@@ -18,15 +18,15 @@ use crate::config::ObjectStoreUrl;
 
 pub use upload::Upload;
 
-/// Existence checks in flight for one call.
+/// How many existence checks of one call may be in flight.
 const CONCURRENT_CHECKS: usize = 32;
 
-/// The object store, below its URL's prefix.
+/// The object store, below the prefix in its URL.
 #[derive(Debug, Clone)]
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
-    /// The folder that it is, if it is one.
+    /// The store's folder, if the store is a local folder.
     local: Option<PathBuf>,
 }
 
@@ -36,7 +36,7 @@ pub enum ObjectError {
     /// The store cannot be opened.
     #[error("failed to open the object store {url}: {reason}")]
     Unopenable {
-        /// Its URL, which holds no secret.
+        /// The store's URL, which holds no secret.
         url: ObjectStoreUrl,
         /// Why.
         reason: String,
@@ -47,10 +47,10 @@ pub enum ObjectError {
         /// The object.
         digest: Digest,
     },
-    /// The announced length is more than an object may have.
+    /// The announced length is larger than an object may be.
     #[error("an object of {size_bytes} bytes is too large: at most {max_bytes} are allowed")]
     TooLarge {
-        /// As announced.
+        /// The announced length.
         size_bytes: u64,
         /// The limit.
         max_bytes: u64,
@@ -61,7 +61,7 @@ pub enum ObjectError {
         /// What differs.
         reason: String,
     },
-    /// What the store returned is not what was once stored.
+    /// The stored bytes do not match the object's digest.
     #[error("object {digest} is corrupt in the object store")]
     Corrupt {
         /// The object.
@@ -70,9 +70,9 @@ pub enum ObjectError {
     /// The store failed, after its retries.
     #[error("the object store failed to {operation}: {source}")]
     Store {
-        /// What was asked of it.
+        /// The operation that failed.
         operation: &'static str,
-        /// What it says.
+        /// The store's explanation.
         source: object_store::Error,
     },
 }
@@ -86,7 +86,7 @@ impl From<ObjectError> for Refusal {
             ObjectError::Mismatch { .. } => Self::invalid("data", message),
             ObjectError::Corrupt { .. } => Self::new(ErrorCode::CorruptObject, message),
             ObjectError::Unopenable { .. } | ObjectError::Store { .. } => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "object store");
+                tracing::warn!(error = &error as &dyn std::error::Error, "the object store failed");
                 Self::new(ErrorCode::StorageUnavailable, "the object store is not available now: try again")
             }
         }
@@ -96,14 +96,14 @@ impl From<ObjectError> for Refusal {
 /// Whether the store refuses to create an object that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreateIfAbsent {
-    /// It refuses.
+    /// The store refuses.
     Honoured,
-    /// It overwrites, or does not know the condition. Nothing here relies on it.
+    /// The store overwrites the object, or does not know the condition. Nothing here relies on the condition.
     Ignored,
 }
 
 impl Objects {
-    /// Opens the store that `url` names; its retries end within `patience`.
+    /// Opens the store that `url` names. Its retries end within `patience`.
     ///
     /// # Errors
     /// [`ObjectError::Unopenable`].
@@ -113,7 +113,7 @@ impl Objects {
         Ok(Self { store, prefix, local: url.url().to_file_path().ok().filter(|_| url.url().scheme() == "file") })
     }
 
-    /// Objects that are gone with the process: for simulations.
+    /// A store in memory, which is lost with the process. For simulations.
     pub fn in_memory() -> Self {
         Self { store: Arc::new(InMemory::new()), prefix: Path::default(), local: None }
     }
@@ -122,7 +122,7 @@ impl Objects {
     /// create-if-absent.
     ///
     /// # Errors
-    /// [`ObjectError::Store`] if it cannot be written to.
+    /// [`ObjectError::Store`] if the store cannot be written to.
     pub async fn probe(&self) -> Result<CreateIfAbsent, ObjectError> {
         let path = self.probe_path();
         let failed = |source| ObjectError::Store { operation: "store a probe object", source };
@@ -144,7 +144,7 @@ impl Objects {
     /// [`ObjectError::Store`].
     pub async fn size(&self, tenant: &Tenant, digest: &Digest) -> Result<Option<u64>, ObjectError> {
         let path = self.path(tenant, digest);
-        // Every job and every result asks: one look at a folder takes less time than a change of thread.
+        // Every job and every result asks for a size. One look into a folder takes less time than a change of thread.
         if let Some(folder) = &self.local
             && let Ok(found) = fs::metadata(folder.join(path.as_ref()))
             && found.is_file()
@@ -166,7 +166,7 @@ impl Objects {
         Ok(self.size(tenant, &object.digest).await? == Some(object.size_bytes))
     }
 
-    /// Those of `digests` that the tenant has not stored, in their order.
+    /// The digests of objects that the tenant has not stored, in the order of `digests`.
     ///
     /// # Errors
     /// [`ObjectError::Store`].

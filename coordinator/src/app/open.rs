@@ -1,0 +1,67 @@
+//! Opens what the configuration names.
+
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use tokio::net::TcpListener;
+use tonic::transport::{Identity, ServerTlsConfig};
+
+use super::AppError;
+use crate::{
+    config::{Config, StoreUrl, TlsFiles},
+    objects::{CreateIfAbsent, Objects},
+    store::{EmbeddedStore, MemoryStore, RedisOptions, RedisStore, Store, SystemClock},
+};
+
+/// Listens on an address.
+pub(super) async fn listener(address: SocketAddr) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address).await.map_err(|source| AppError::Listen { address, source })
+}
+
+/// Reads the server's TLS identity.
+pub(super) fn tls(files: &TlsFiles) -> Result<ServerTlsConfig, AppError> {
+    let read =
+        |path: &Path| std::fs::read(path).map_err(|source| AppError::Unreadable { path: path.to_owned(), source });
+    Ok(ServerTlsConfig::new().identity(Identity::from_pem(read(&files.cert)?, read(&files.key)?)))
+}
+
+fn read_password(path: &Path) -> Result<String, AppError> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|source| AppError::Unreadable { path: path.to_owned(), source })?;
+    // Editors end a file with a line break, which is not part of the password.
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// Opens the queue's store.
+pub(super) async fn store(config: &Config) -> Result<Arc<dyn Store>, AppError> {
+    let clock = Arc::new(SystemClock::new());
+    match config.store.clone() {
+        StoreUrl::Memory => Ok(Arc::new(MemoryStore::new(clock))),
+        StoreUrl::Redis(url) => {
+            let redis = config.redis.clone().expect("a configuration with a Redis has the settings of the Redis");
+            let options = RedisOptions {
+                url,
+                password: redis.password_file.as_deref().map(read_password).transpose()?,
+                deployment: redis.deployment,
+                allow_data_loss: redis.allow_data_loss,
+            };
+            Ok(Arc::new(RedisStore::open(options).await?))
+        }
+        StoreUrl::Embedded(path) => {
+            let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&path, clock)).await;
+            Ok(Arc::new(opened.expect("opening a store does not panic")?))
+        }
+    }
+}
+
+/// Opens the object store and probes it, so that an unusable store is reported at the start instead of at the first upload.
+pub(super) async fn objects(config: &Config) -> Result<Objects, AppError> {
+    // A worker that waits for the object store must hear of a failure before its lease ends.
+    let objects = Objects::open(&config.object_store, config.lease_ttl.as_duration() / 3)?;
+    match objects.probe().await? {
+        CreateIfAbsent::Honoured => tracing::info!("the object store honours create-if-absent"),
+        CreateIfAbsent::Ignored => {
+            tracing::info!("the object store ignores create-if-absent; nothing here relies on it");
+        }
+    }
+    Ok(objects)
+}
