@@ -1,4 +1,4 @@
-//! The queue's rules: the table of states and events, and the invariants over random histories.
+//! The rules of the queue: the table of states and events, and the invariants over random histories.
 
 use proptest::prelude::*;
 use sortinghat_coordinator::queue::{
@@ -22,21 +22,21 @@ fn worker(name: &str) -> WorkerId {
     name.parse().expect("a worker id")
 }
 
-/// The task after an event that must be allowed.
+/// The task after an event, which must be allowed.
 fn after(task: &Task, event: &Event, now: UnixMs) -> Task {
     let (after, _) = transition(task, event, now, &RULES).unwrap_or_else(|rejection| panic!("{event:?}: {rejection}"));
     check_step(task, &after, now).expect("no step breaks an invariant");
     after
 }
 
-/// The task claimed, and the token of its lease.
+/// The task after a claim, and the token of the lease.
 fn claimed(task: &Task, now: UnixMs) -> (Task, Token) {
     let task = after(task, &Event::Claim(worker("w1")), now);
     let token = task.lease().expect("just claimed").token.clone();
     (task, token)
 }
 
-/// The task ready again, whatever its backoff.
+/// The task once its backoff is over, and the time then.
 fn due(task: &Task) -> (Task, UnixMs) {
     match task.state {
         State::Ready { not_before: Some(at) } => (after(task, &Event::Due, at), at),
@@ -57,7 +57,7 @@ fn crash() -> Outcome {
     Outcome::Crashed("signal 9".into())
 }
 
-/// The code of the failure that the task ended with.
+/// The error code with which the task ended.
 fn ended_with(task: &Task) -> ErrorCode {
     match &task.state {
         State::Failed { failure } | State::Cancelled { failure } => failure.code(),
@@ -76,7 +76,7 @@ fn a_blocked_task_waits_for_its_parents_and_nothing_else() {
 }
 
 #[test]
-fn epochs_grow_even_when_the_store_comes_from_an_old_backup() {
+fn epochs_grow_even_if_the_store_was_restored_from_an_old_backup() {
     let (task, token) = claimed(&task(false), START);
     assert_eq!(token.epoch, START.0 << 12);
     let (task, now) = due(&after(&task, &Event::End(token.clone(), crash()), START));
@@ -93,7 +93,7 @@ fn a_clock_that_stands_still_does_not_stop_epochs() {
 }
 
 #[test]
-fn whoever_lost_the_lease_changes_nothing() {
+fn a_worker_that_lost_its_lease_changes_nothing() {
     let (task, old) = claimed(&task(false), START);
     let late = START.plus_ms(RULES.lease_ttl_ms);
     let (task, now) = due(&after(&task, &Event::Expire { after_outage: false }, late));
@@ -109,7 +109,7 @@ fn whoever_lost_the_lease_changes_nothing() {
 }
 
 #[test]
-fn the_same_completion_again_is_fine_and_another_is_not() {
+fn a_repeated_completion_is_accepted_and_a_different_one_is_not() {
     let (leased, token) = claimed(&task(false), START);
     let done = after(&leased, &Event::End(token.clone(), success()), START);
     assert_eq!(after(&done, &Event::End(token.clone(), success()), START), done);
@@ -141,7 +141,7 @@ fn an_attempt_that_hangs_is_not_renewed() {
 }
 
 #[test]
-fn three_deaths_are_poison_whoever_died() {
+fn three_deaths_are_poison_whichever_workers_died() {
     let mut task = task(false);
     let mut now = START;
     for death in 1..=MAX_DEATHS_WITHOUT_PROGRESS {
@@ -160,7 +160,7 @@ fn three_deaths_are_poison_whoever_died() {
 }
 
 #[test]
-fn a_new_checkpoint_sets_the_count_of_deaths_back_and_an_old_one_does_not() {
+fn a_new_checkpoint_resets_the_count_of_deaths_and_an_old_one_does_not() {
     let mut task = task(false);
     let mut now = START;
     for attempt in 0..10_u8 {
@@ -181,7 +181,7 @@ fn a_new_checkpoint_sets_the_count_of_deaths_back_and_an_old_one_does_not() {
 }
 
 #[test]
-fn infrastructure_is_retried_inside_its_budget_and_the_user_at_no_time() {
+fn infrastructure_failures_are_retried_within_the_budget_and_user_failures_never() {
     let mut task = task(false);
     let mut now = START;
     let mut retries = 0;
@@ -201,7 +201,7 @@ fn infrastructure_is_retried_inside_its_budget_and_the_user_at_no_time() {
 }
 
 #[test]
-fn running_out_of_memory_is_tried_once_more_then_fails_and_is_no_poison() {
+fn a_task_out_of_memory_is_tried_once_more_and_then_fails_without_being_poison() {
     let shortage = |token| Event::End(token, Outcome::Failed(failure(FailureClass::OutOfMemory)));
     let (leased, token) = claimed(&task(false), START);
     let (waiting, now) = due(&after(&leased, &shortage(token), START));
@@ -215,7 +215,7 @@ fn running_out_of_memory_is_tried_once_more_then_fails_and_is_no_poison() {
 }
 
 #[test]
-fn an_outage_is_nobodys_death() {
+fn a_lease_that_expires_in_an_outage_counts_as_no_death() {
     let (task, _) = claimed(&task(false), START);
     let late = START.plus_ms(RULES.lease_ttl_ms);
     let lost = after(&task, &Event::Expire { after_outage: true }, late);
@@ -223,7 +223,7 @@ fn an_outage_is_nobodys_death() {
 }
 
 #[test]
-fn a_task_that_is_given_back_is_ready_at_once_and_nothing_is_counted() {
+fn a_task_that_is_given_back_is_ready_at_once_and_counts_no_loss() {
     let (leased, token) = claimed(&task(false), START);
     let back = after(&leased, &Event::End(token, Outcome::Returned("draining".into())), START);
     assert_eq!(back.state, State::Ready { not_before: None });
@@ -234,7 +234,7 @@ fn a_task_that_is_given_back_is_ready_at_once_and_nothing_is_counted() {
 }
 
 #[test]
-fn a_task_that_drained_workers_hand_back_one_after_the_other_is_ready_at_once_each_time() {
+fn a_task_that_several_draining_workers_give_back_is_ready_at_once_each_time() {
     let mut task = task(false);
     let mut now = START;
     for _ in 0..5 {
@@ -247,7 +247,7 @@ fn a_task_that_drained_workers_hand_back_one_after_the_other_is_ready_at_once_ea
 }
 
 #[test]
-fn cancelling_ends_what_waits_and_asks_what_runs() {
+fn a_cancellation_ends_a_waiting_task_and_asks_a_running_one_to_stop() {
     for waiting in [task(true), task(false)] {
         assert_eq!(ended_with(&after(&waiting, &Event::Cancel, START)), ErrorCode::Cancelled);
     }
@@ -267,7 +267,7 @@ fn cancelling_ends_what_waits_and_asks_what_runs() {
 }
 
 #[test]
-fn a_count_of_items_that_arrives_after_a_cancellation_begins_no_work() {
+fn a_count_of_items_after_a_cancellation_does_not_divide_the_job() {
     let (leased, token) = claimed(&task(false), START);
     let counted = Event::End(token, Outcome::Succeeded(Output::Counted { items: 5_000 }));
     assert!(matches!(after(&leased, &counted, START).state, State::Succeeded { .. }));
@@ -276,7 +276,7 @@ fn a_count_of_items_that_arrives_after_a_cancellation_begins_no_work() {
 }
 
 #[test]
-fn a_deadline_fails_what_waits_and_stops_what_runs_unless_somebody_stopped_it_before() {
+fn a_deadline_fails_a_waiting_task_and_stops_a_running_one_unless_it_was_cancelled_before() {
     for waiting in [task(true), task(false)] {
         let overdue = after(&waiting, &Event::Overdue, START);
         assert!(matches!(overdue.state, State::Failed { .. }));
@@ -296,7 +296,7 @@ fn a_deadline_fails_what_waits_and_stops_what_runs_unless_somebody_stopped_it_be
 }
 
 #[test]
-fn a_task_with_a_time_waits_for_it_also_after_its_parents() {
+fn a_task_with_a_start_time_waits_for_it_even_after_its_parents() {
     let at = START.plus_ms(5_000);
     let alone = task(false).not_before(Some(at), START);
     let (early, claim) = (START.plus_ms(4_999), Event::Claim(worker("w1")));
@@ -307,7 +307,7 @@ fn a_task_with_a_time_waits_for_it_also_after_its_parents() {
     assert_eq!(after(&child, &Event::ParentsSucceeded, at).state, State::Ready { not_before: None });
 }
 
-/// One thing that a random history tries.
+/// One step that a random history tries.
 #[derive(Debug, Clone)]
 enum Try {
     Wait(u64),
@@ -353,7 +353,7 @@ fn outcome(number: u8) -> Outcome {
     }
 }
 
-/// The event of a try. A stale one shows the token of the lease before the last.
+/// The event of a step. A stale event shows the token of the lease before the last.
 fn event_of(attempt: &Try, tokens: &[Token]) -> Option<Event> {
     let token = |stale: &bool| tokens.iter().rev().nth(usize::from(*stale)).cloned();
     Some(match attempt {
@@ -403,7 +403,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_refused_stays_refused_however_often_it_is_tried(history in tries(), outcome_number in 0..8_u8) {
+    fn a_refused_event_stays_refused_however_often_it_is_tried(history in tries(), outcome_number in 0..8_u8) {
         // From wherever a history leads, a token that is not the last one never changes anything.
         let mut task = task(false);
         let mut tokens: Vec<Token> = Vec::new();

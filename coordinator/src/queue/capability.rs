@@ -1,24 +1,24 @@
-//! What a worker has, held against what a job requires.
+//! The capabilities of a worker, compared with the requirements of a job.
 
 use std::{collections::BTreeMap, fmt};
 
 use sortinghat_proto::{ByteCount, DeviceKind, Label, Requirements, limits::MAX_WORKER_LABELS, v1};
 
-/// What a worker has. What it does not know of itself counts as nothing.
+/// The capabilities of a worker. A capability that the worker does not know of itself counts as missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Capabilities {
-    /// What computes.
+    /// The kind of the device that computes.
     pub device_kind: Option<DeviceKind>,
-    /// Memory of the machine.
+    /// The memory of the machine.
     pub memory: ByteCount,
-    /// Memory of the device.
+    /// The memory of the device.
     pub device_memory: ByteCount,
-    /// Labels, by name.
+    /// The labels, by name.
     pub labels: BTreeMap<Label, Label>,
 }
 
 impl From<&v1::WorkerDescription> for Capabilities {
-    /// Labels that are none are left out, and so are those over the limit: what nobody can require need not be kept.
+    /// Leaves out malformed labels, which no job can require, and the labels over the limit.
     fn from(description: &v1::WorkerDescription) -> Self {
         let labels =
             description.labels.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)));
@@ -32,12 +32,12 @@ impl From<&v1::WorkerDescription> for Capabilities {
 }
 
 impl Capabilities {
-    /// Whether a worker that has this may run a job with these requirements.
+    /// Whether a worker with these capabilities may run a job with these requirements.
     pub fn meet(&self, requirements: &Requirements) -> bool {
         self.shortfalls(requirements).is_empty()
     }
 
-    /// Everything that is required and missing, with what is there instead.
+    /// Every requirement that is not met, with what the worker has instead.
     pub fn shortfalls(&self, requirements: &Requirements) -> Vec<v1::Shortfall> {
         let device = requirements.device_kind.filter(|required| self.device_kind != Some(*required));
         let device = device.map(|required| shortfall("device", required, self.device_kind));
@@ -74,18 +74,18 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_has_exactly_what_is_required_will_do() {
+    fn a_worker_that_has_exactly_what_is_required_may_run_the_job() {
         for text in ["", "device=cuda,memory=16GiB,device-memory=8GiB,label.zone=eu"] {
             assert!(gpu_worker().meet(&text.parse().expect("valid")), "{text:?}");
         }
         assert!(
             Capabilities::default().meet(&Requirements::default()),
-            "one that says nothing runs what requires nothing"
+            "a worker without capabilities runs a job without requirements"
         );
     }
 
     #[test]
-    fn everything_that_is_missing_is_named_with_what_is_there() {
+    fn every_unmet_requirement_is_named_with_what_the_worker_has() {
         let required = "device=cuda,memory=17GiB,device-memory=9GiB,label.rack=7,label.zone=us";
         let required = required.parse().expect("valid");
         let missing = |required: &Requirements| -> Vec<[String; 3]> {

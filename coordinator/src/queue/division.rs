@@ -1,44 +1,45 @@
-//! How a job that is too large for one task is divided, and what each of its tasks does.
+//! How a job that is too large for one task is divided, and the roles of its tasks.
 
 use std::{num::NonZeroU64, ops::Range};
 
 use serde::{Deserialize, Serialize};
 use sortinghat_proto::limits::MAX_SHARDS_PER_JOB;
 
-/// A job's items in shards of equal length, the last one shorter. Follows from two numbers: workers change nothing.
+/// The division of a job's items into shards of equal length, of which the last may be shorter. It follows from two numbers, whatever the
+/// workers are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Division {
     items: u64,
     shard_items: NonZeroU64,
 }
 
-/// What a task does of its job. Its index says which: the whole comes first, then the shards, then the finish.
+/// The role of a task in its job. It follows from the task's index: the whole comes first, then the shards, then the finish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// All of it, or it finds that the job has to be divided.
+    /// The task does the whole job, or finds that the job has to be divided.
     Whole,
-    /// The shard with this number, counted from 0.
+    /// The task does the shard with this number, counted from 0.
     Shard(u32),
-    /// What is left once every shard has succeeded.
+    /// The task joins the outputs of the shards, once every shard has succeeded.
     Finish,
 }
 
 impl Division {
-    /// Divides `items` into shards of `shard_items`, or of more where they would be too many.
+    /// Divides `items` into shards of `shard_items`, or of more if there would be too many shards.
     pub fn new(items: u64, shard_items: NonZeroU64) -> Self {
         let least = NonZeroU64::new(items.div_ceil(u64::from(MAX_SHARDS_PER_JOB))).unwrap_or(NonZeroU64::MIN);
         Self { items, shard_items: shard_items.max(least) }
     }
 
-    /// Items in all.
+    /// The number of items.
     pub fn items(self) -> u64 {
         self.items
     }
 
-    /// Shards; at least one.
+    /// The number of shards, at least one.
     pub fn shards(self) -> u32 {
         let shards = self.items.div_ceil(self.shard_items.get()).max(1);
-        u32::try_from(shards).expect("a shard has at least so many items that there are few")
+        u32::try_from(shards).expect("shards are so long that there are few")
     }
 
     /// The items of a shard, counted from 0.
@@ -52,14 +53,14 @@ impl Division {
         shard + 1
     }
 
-    /// The index of the last task.
+    /// The index of the finish, which is the last task.
     pub fn finish_index(self) -> u32 {
         self.shards() + 1
     }
 }
 
 impl Role {
-    /// What the task with this index does in a job that is divided like this, or not at all.
+    /// The role of the task with this index in a job with this division, or without one.
     pub fn of(index: u32, division: Option<Division>) -> Self {
         match division {
             Some(division) if index == division.finish_index() => Self::Finish,

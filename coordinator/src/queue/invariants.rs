@@ -1,4 +1,4 @@
-//! The design's invariants of one task, written once: property tests, simulations and the production path use this.
+//! The invariants of one task, written once. Property tests, simulations and production check them with this code.
 
 use sortinghat_proto::{
     limits::{MAX_DEATHS_WITHOUT_PROGRESS, MAX_MEMORY_FAILURES},
@@ -7,30 +7,30 @@ use sortinghat_proto::{
 
 use super::{State, Task};
 
-/// An invariant that a step broke, numbered as in the design.
+/// An invariant that a step broke, numbered like the promises in ARCHITECTURE.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// A task that had ended changed.
     #[error("invariant 1: a task that had ended changed")]
     EndedTwice,
-    /// An output was committed by somebody who held no lease.
+    /// An output was committed without a lease.
     #[error("invariant 2: an output was committed without a lease of its epoch")]
     CommitWithoutLease,
-    /// An epoch was given twice, or went back.
+    /// An epoch was given twice, or an epoch decreased.
     #[error("invariant 3: epochs do not strictly increase")]
     EpochNotGreater,
-    /// A lease was given while another one was held.
+    /// A lease was given while another lease was held.
     #[error("invariant 4: two leases at a time")]
     TwoLeases,
-    /// A lease was shortened, or has ended already when it is given.
+    /// A lease was shortened, or had ended already when it was given.
     #[error("invariant 4: a lease was shortened")]
     LeaseShortened,
-    /// A task lives on after more deaths than allowed, or an attempt was not counted.
+    /// A task goes on after more deaths than allowed, or an attempt was not counted.
     #[error("invariant 7: attempts or losses are unbounded")]
     Unbounded,
 }
 
-/// Checks one step of one task at the time `now`.
+/// Checks one step of a task at the time `now`.
 pub fn check_step(before: &Task, after: &Task, now: UnixMs) -> Result<(), Violation> {
     if before.state.is_terminal() && after.state != before.state {
         return Err(Violation::EndedTwice);

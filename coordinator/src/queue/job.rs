@@ -1,42 +1,42 @@
-//! A job's state, derived from the states of its tasks by counting.
+//! The state of a job, which is derived by counting the states of its tasks.
 
 use serde::{Deserialize, Serialize};
 use sortinghat_proto::v1::JobState;
 
 use super::{State, wire};
 
-/// How many tasks of a job are in each phase. Moves with the tasks, in the same batch.
+/// How many tasks of a job are in each phase. The counts are written in the same batch as the tasks.
 #[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskCounts {
-    /// Waiting for parents.
+    /// Tasks that wait for the job's parents.
     pub blocked: u32,
-    /// Waiting for a worker.
+    /// Tasks that wait for a worker.
     pub ready: u32,
-    /// With a worker.
+    /// Tasks that a worker holds.
     pub leased: u32,
-    /// Ended well.
+    /// Tasks that ended well.
     pub succeeded: u32,
-    /// Ended badly.
+    /// Tasks that ended badly.
     pub failed: u32,
-    /// Stopped.
+    /// Tasks that were stopped.
     pub cancelled: u32,
 }
 
 /// A task's state without its details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Waiting for parents.
+    /// The task waits for the job's parents.
     Blocked,
-    /// Waiting for a worker.
+    /// The task waits for a worker.
     Ready,
-    /// With a worker.
+    /// A worker holds the task.
     Leased,
-    /// Ended well.
+    /// The task ended well.
     Succeeded,
-    /// Ended badly.
+    /// The task ended badly.
     Failed,
-    /// Stopped.
+    /// The task was stopped.
     Cancelled,
 }
 
@@ -54,18 +54,18 @@ impl From<&State> for Phase {
 }
 
 impl TaskCounts {
-    /// The counts of a job with this one task.
+    /// The counts of a job with one task in this phase.
     pub fn of_one(phase: Phase) -> Self {
         Self::default().and_one(phase)
     }
 
-    /// The counts with one task more.
+    /// The counts with one more task in this phase.
     pub fn and_one(mut self, phase: Phase) -> Self {
         *self.of(phase) += 1;
         self
     }
 
-    /// The counts after one task moved.
+    /// The counts after one task has moved.
     pub fn moved(mut self, from: Phase, to: Phase) -> Self {
         let left = self.of(from);
         *left = left.saturating_sub(1);
@@ -73,7 +73,7 @@ impl TaskCounts {
         self
     }
 
-    /// The job's state: running while any task runs, ended when every task has ended, and then as bad as the worst of them.
+    /// The job's state: running while any task runs, ended when every task has ended, and then as bad as the worst task.
     pub fn job_state(self) -> JobState {
         if self.leased > 0 {
             JobState::Running

@@ -1,7 +1,7 @@
-//! The rules of the queue, once, and pure: no clock, no I/O, no randomness of its own.
+//! The rules of the queue, as pure functions without a clock, I/O or randomness of their own.
 //!
-//! [`transition()`] takes a task, an event and the time, and returns the task after it or why it may not happen. Everything
-//! else (events in order, index entries, a job's state) follows from tasks before and after.
+//! [`transition()`] takes a task, an event and the time. It returns the task after the event, or the reason why the event may not happen.
+//! Everything else (the order of events, index entries, a job's state) follows from the tasks before and after.
 
 mod capability;
 mod division;

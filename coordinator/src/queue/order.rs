@@ -1,4 +1,4 @@
-//! Which ready task is claimed next: lane first, then fair share between tenants, then the order in the queue.
+//! The order in which ready tasks are claimed: by lane, then by the tenants' fair shares, then by the order in the queue.
 
 use std::{
     cmp::Ordering,
@@ -7,28 +7,28 @@ use std::{
 
 use sortinghat_proto::{Lane, Tenant};
 
-/// While both lanes have ready tasks, one claim in this many is of the bulk lane.
+/// While both lanes have ready tasks, one claim in this many goes to the bulk lane.
 const BULK_TURN: u32 = 8;
-/// What one claim of a tenant of weight 1 costs, in virtual time; a multiple of many weights.
+/// The virtual time that one claim of a tenant with the weight 1 takes. It is divisible by many weights.
 const STRIDE: u64 = 720_720;
 
 /// The first tasks of one ready queue.
 #[derive(Debug, Clone)]
 pub struct Heads {
-    /// The queue's lane.
+    /// The lane of the queue.
     pub lane: Lane,
-    /// Whose queue it is.
+    /// The tenant of the queue.
     pub tenant: Tenant,
     /// Index entries, which sort in the order of the queue.
     pub entries: VecDeque<String>,
 }
 
-/// What a tenant has of the workers, and what it should have.
+/// What a tenant has of the workers, and its weight.
 #[derive(Debug, Clone, Copy)]
 pub struct Share {
-    /// Slots that run its tasks.
+    /// How many slots run the tenant's tasks.
     pub running: u64,
-    /// Its part among others, at least 1.
+    /// The tenant's weight among others, at least 1.
     pub weight: u32,
 }
 
@@ -46,39 +46,39 @@ impl Default for Share {
     }
 }
 
-/// Who was served lately. Running slots alone would be blind where there are few: whoever has just ended its only task would run
-/// nothing, and its older tasks would go first again and again.
+/// The tenants that were served lately. Where slots are few, the number of running slots is not enough: a tenant whose only task has just
+/// ended would run nothing, and its older tasks would go first again and again.
 ///
-/// Start-time fair queueing (Goyal, Vin and Cheng, 1996) with claims as packets: each claim moves a tenant's next one back by the
-/// inverse of its weight, and a tenant that had nothing to do comes in at the present, not in the past.
+/// This is start-time fair queueing (Goyal, Vin and Cheng, 1996) with claims as packets. Each claim moves the tenant's next turn back by the
+/// inverse of its weight. A tenant that had nothing to do enters at the present virtual time, not in the past.
 #[derive(Debug, Clone, Default)]
 pub struct Turns {
-    /// Virtual time: the earliest turn among those who waited at the last claim.
+    /// The virtual time: the earliest turn among the tenants that waited at the last claim.
     now: u64,
-    /// When the next turn of a tenant comes, for those to whom it has not come yet.
+    /// The virtual time of each tenant's next turn, if it is in the future.
     next: HashMap<Tenant, u64>,
-    /// Interactive claims since the last bulk one, while bulk tasks waited.
+    /// How many interactive claims came since the last bulk claim while bulk tasks waited.
     interactive_in_a_row: u32,
 }
 
-/// A task that is claimed next.
+/// The task that is claimed next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pick {
-    /// Its lane.
+    /// The task's lane.
     pub lane: Lane,
-    /// Whose it is.
+    /// The task's tenant.
     pub tenant: Tenant,
-    /// Its index entry.
+    /// The task's index entry.
     pub entry: String,
     weight: u32,
     /// The virtual time of the claim.
     at: u64,
-    /// Tasks of the other lane waited too.
+    /// Whether tasks of the other lane waited too.
     contested: bool,
 }
 
 impl Turns {
-    /// A picked task was claimed.
+    /// Notes that a picked task was claimed.
     pub fn served(&mut self, pick: &Pick) {
         self.now = self.now.max(pick.at);
         let turn = self.turn(&pick.tenant) + STRIDE / u64::from(pick.weight.max(1));
@@ -96,7 +96,7 @@ impl Turns {
     }
 }
 
-/// The ready tasks in the order in which they should be claimed, if each is claimed in its turn.
+/// Iterates over the ready tasks in the order of claims, as if each of them were claimed in its turn.
 #[derive(Debug)]
 pub struct ClaimOrder {
     queues: Vec<Heads>,
@@ -105,12 +105,12 @@ pub struct ClaimOrder {
 }
 
 impl ClaimOrder {
-    /// The order among the heads of queues. A tenant without a share runs nothing and has weight 1.
+    /// The order among the heads of queues. A tenant without a share runs nothing and has the weight 1.
     pub fn new(queues: Vec<Heads>, shares: HashMap<Tenant, Share>, turns: Turns) -> Self {
         Self { queues, shares, turns }
     }
 
-    /// Leaves out the rest of what a picked task's tenant has in its lane, so that others come to their turn instead.
+    /// Leaves out the remaining tasks of the picked task's tenant in its lane, so that other tenants get their turns.
     pub fn pass_over(&mut self, pick: &Pick) {
         let is_passed = |queue: &&mut Heads| queue.lane == pick.lane && queue.tenant == pick.tenant;
         self.queues.iter_mut().filter(is_passed).for_each(|queue| queue.entries.clear());
@@ -120,7 +120,7 @@ impl ClaimOrder {
         self.shares.get(tenant).copied().unwrap_or_default()
     }
 
-    /// The lane of the next claim, and whether the other one waits too.
+    /// The lane of the next claim, and whether tasks of the other lane wait too.
     fn lane(&self) -> Option<(Lane, bool)> {
         let waits = |lane| self.queues.iter().any(|queue| queue.lane == lane && !queue.entries.is_empty());
         match (waits(Lane::Interactive), waits(Lane::Bulk)) {
@@ -186,16 +186,20 @@ mod tests {
     }
 
     #[test]
-    fn whoever_runs_least_for_its_weight_goes_first() {
+    fn the_tenant_that_runs_least_for_its_weight_goes_first() {
         let queues = || vec![heads(Lane::Bulk, "a", 0..9), heads(Lane::Bulk, "b", 10..19)];
         let order = ClaimOrder::new(queues(), shares([("a", 3, 1), ("b", 1, 1)]), Turns::default());
-        assert_eq!(tenants(order.take(4)), "bbab", "b catches up, then they take turns");
+        assert_eq!(tenants(order.take(4)), "bbab", "b catches up, then a and b take turns");
         let order = ClaimOrder::new(queues(), shares([("a", 0, 1), ("b", 0, 2)]), Turns::default());
-        assert_eq!(tenants(order.take(6)).matches('b').count(), 4, "twice the weight, twice the slots");
+        assert_eq!(
+            tenants(order.take(6)).matches('b').count(),
+            4,
+            "a tenant with twice the weight gets twice the slots"
+        );
     }
 
     #[test]
-    fn with_one_slot_tenants_take_turns_by_weight_although_nobody_runs_anything() {
+    fn with_one_slot_tenants_take_turns_by_weight_although_no_task_runs() {
         let mut turns = Turns::default();
         let mut served = String::new();
         for _ in 0..8 {
@@ -209,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_that_was_away_has_saved_nothing_up() {
+    fn a_tenant_that_was_away_has_saved_no_turns_up() {
         let mut turns = Turns::default();
         let mut serve = |queues: Vec<Heads>| {
             let picked = ClaimOrder::new(queues, HashMap::new(), turns.clone()).next().expect("tasks wait");
@@ -225,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_passed_over_in_a_lane_gives_its_turns_there_to_others() {
+    fn a_tenant_that_is_passed_over_in_a_lane_leaves_its_turns_there_to_others() {
         let queues = vec![
             heads(Lane::Interactive, "a", 0..9),
             heads(Lane::Interactive, "a", 10..19),

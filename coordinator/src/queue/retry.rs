@@ -1,14 +1,14 @@
-//! When a task is tried again.
+//! The backoff before a task is tried again.
 
 /// The delay before the first retry, in milliseconds, before jitter.
 const FIRST_MS: u64 = 500;
 /// The longest delay, in milliseconds.
 const LONGEST_MS: u64 = 60_000;
 
-/// How long to wait before retry number `retry` (counted from 1), in milliseconds: doubling from half a second up to a minute,
-/// of which the upper half is jitter, so that tasks which failed together do not return together.
+/// The delay before retry number `retry` (counted from 1), in milliseconds. It doubles from half a second up to a minute. The upper half of
+/// it is jitter, so that tasks that failed together do not return together.
 ///
-/// `seed` decides the jitter; the same seed gives the same delay.
+/// `seed` determines the jitter: the same seed gives the same delay.
 pub fn backoff_ms(retry: u32, seed: u64) -> u64 {
     let doublings = retry.saturating_sub(1).min(16);
     let longest = (FIRST_MS << doublings).min(LONGEST_MS);
@@ -38,7 +38,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_that_failed_together_return_apart() {
+    fn tasks_that_failed_together_return_at_different_times() {
         let delays: std::collections::BTreeSet<u64> = (0..100).map(|seed| backoff_ms(4, seed)).collect();
         assert!(delays.len() > 80, "{} different delays of 100", delays.len());
     }

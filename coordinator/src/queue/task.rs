@@ -1,180 +1,180 @@
-//! A task, its states, and what can happen to it.
+//! A task, its states, and the events that can happen to it.
 
 use serde::{Deserialize, Serialize};
 use sortinghat_proto::{ObjectRef, TaskId, WorkerId, time::UnixMs, v1};
 
 use super::wire;
 
-/// A schedulable part of a job, as it is stored.
+/// A schedulable part of a job, in its stored form.
 #[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
-    /// Which.
+    /// The task's id.
     #[serde_with(skip_apply)]
     pub id: TaskId,
-    /// Where it stands.
+    /// The task's state.
     #[serde_with(skip_apply)]
     pub state: State,
-    /// The greatest epoch that any lease of it had; 0 before the first.
+    /// The greatest epoch that any lease of the task had; 0 before the first lease.
     pub last_epoch: u64,
-    /// Attempts started.
+    /// How many attempts were started.
     pub attempts: u32,
-    /// Attempts that died since it last made progress.
+    /// How many attempts died since the task last made progress.
     pub deaths: u32,
-    /// Attempts that ran out of memory since it last made progress.
+    /// How many attempts ran out of memory since the task last made progress.
     pub memory_failures: u32,
-    /// Attempts that failed through infrastructure since it last made progress.
+    /// How many attempts failed because of infrastructure since the task last made progress.
     pub transient_failures: u32,
-    /// When the first of these was; the time budget runs from there.
+    /// When the first of these attempts failed. The time budget for retries begins there.
     pub failing_since: Option<UnixMs>,
-    /// Times in a row that a worker gave it back as soon as it had it.
+    /// How many times in a row a worker gave the task back as soon as it had received it.
     pub returns: u32,
-    /// The epoch of the last attempt whose outcome its worker reported; 0 if none.
+    /// The epoch of the last attempt whose outcome was reported by its worker; 0 if there is none.
     pub reported_epoch: u64,
     /// The newest checkpoint of any attempt.
     pub checkpoint: Option<ObjectRef>,
-    /// Its worker is told to stop it: its user wants that, or its deadline has passed.
+    /// Whether the worker is told to stop the task, because of the user or of the deadline.
     pub cancel_requested: bool,
-    /// Its user does not want it to start before.
+    /// The earliest time at which the user wants the task to start.
     pub not_before: Option<UnixMs>,
-    /// Its deadline passed before anybody else wanted it stopped.
+    /// Whether the deadline passed before anybody else wanted the task to stop.
     pub overdue: bool,
 }
 
-/// Where a task stands.
+/// The state of a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Waits for its job's parents.
+    /// The task waits for its job's parents.
     Blocked,
-    /// Waits for a worker.
+    /// The task waits for a worker.
     Ready {
-        /// May not be claimed before; `None` once it may.
+        /// The task may not be claimed before this time; `None` once it may be claimed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         not_before: Option<UnixMs>,
     },
-    /// A worker may run it.
+    /// A worker holds the task's lease and may run it.
     Leased(Lease),
-    /// Ended well.
+    /// The task ended well.
     Succeeded {
-        /// The epoch that it was committed under.
+        /// The epoch under which the output was committed.
         epoch: u64,
-        /// What it made.
+        /// The output.
         output: Output,
     },
-    /// Ended badly.
+    /// The task ended badly.
     Failed {
         /// Why.
         #[serde(with = "wire")]
         failure: v1::Failure,
     },
-    /// Ended because somebody said so.
+    /// The task ended because somebody wanted it to stop.
     Cancelled {
-        /// Who, and why.
+        /// Who wanted that, and why.
         #[serde(with = "wire")]
         failure: v1::Failure,
     },
 }
 
 impl State {
-    /// Nothing can happen to it any more.
+    /// Whether the task has ended, so that nothing can happen to it any more.
     pub fn is_terminal(&self) -> bool {
         matches!(self, Self::Succeeded { .. } | Self::Failed { .. } | Self::Cancelled { .. })
     }
 }
 
-/// The right of one worker to run a task for a while.
+/// The right of one worker to run a task until a deadline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// Who holds it, and under which epoch.
+    /// The holder of the lease, and its epoch.
     pub token: Token,
-    /// When it ends unless it is renewed.
+    /// When the lease ends unless it is renewed.
     pub deadline: UnixMs,
     /// The number of the attempt, counted from 1.
     pub attempt: u32,
-    /// When it was given.
+    /// When the lease was given.
     pub started: UnixMs,
-    /// When its worker was asked to checkpoint and to give the task back; `None` if it was not.
+    /// When the worker was asked to store a checkpoint and give the task back; `None` if it was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preempted: Option<UnixMs>,
 }
 
-/// What a worker shows to prove that it holds a lease.
+/// The proof that a worker holds a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
-    /// Greater than that of every earlier lease of the task.
+    /// The epoch, which is greater than that of every earlier lease of the task.
     pub epoch: u64,
-    /// The worker's incarnation.
+    /// The worker. A worker has a new id after each start.
     pub worker: WorkerId,
 }
 
-/// What a successful attempt made.
+/// The output of a successful attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Output {
-    /// Objects.
+    /// The attempt made objects.
     Made {
-        /// The manifest that names them.
+        /// The manifest that names the objects.
         manifest: ObjectRef,
         /// One line for people.
         summary: String,
     },
-    /// Nothing yet: it counted the job's items, and they are too many for one task.
+    /// The attempt only counted the job's items, which are too many for one task.
     Counted {
-        /// How many there are.
+        /// How many items there are.
         items: u64,
     },
 }
 
-/// How a worker says that an attempt ended.
+/// The end of an attempt, as its worker reports it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// Its output is in the object store, or it has found how the job is to go on.
+    /// The attempt has stored its output, or has counted the items of a job that must be divided.
     Succeeded(Output),
-    /// It failed and knows why; the failure's class decides what follows.
+    /// The attempt failed. The class of the failure decides what follows.
     Failed(v1::Failure),
-    /// Its process died; the cause, for people.
+    /// The attempt's process died. Holds the cause, for people.
     Crashed(String),
-    /// The worker could not run it now; the reason, for people.
+    /// The worker gave the task back. Holds the reason, for people.
     Returned(String),
-    /// It stopped because it was told to.
+    /// The attempt stopped because it was told to stop.
     Cancelled,
 }
 
-/// What can happen to a task.
+/// An event that can happen to a task.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// Every parent of its job has succeeded.
+    /// Every parent of the job has succeeded.
     ParentsSucceeded,
-    /// A parent of its job failed or was cancelled; which, for people.
+    /// A parent of the job failed or was cancelled. Holds the parent, for people.
     ParentFailed(String),
-    /// The time before which it could not be claimed has come.
+    /// The time before which the task could not be claimed has come.
     Due,
-    /// A worker takes it.
+    /// A worker claims the task.
     Claim(WorkerId),
-    /// Its worker goes on.
+    /// The worker goes on and renews the lease.
     Renew {
         /// The lease.
         token: Token,
         /// Milliseconds since the attempt last showed progress.
         idle_ms: u64,
-        /// How many of these its kind allows.
+        /// How many milliseconds without progress the kind of the job allows.
         stall_bound_ms: u64,
     },
-    /// A later attempt can go on from here.
+    /// The attempt has stored a checkpoint, from which a later attempt can go on.
     Checkpoint(Token, ObjectRef),
-    /// The attempt ended.
+    /// The attempt ended, as its worker reports.
     End(Token, Outcome),
-    /// Its lease ran out.
+    /// The lease expired.
     Expire {
-        /// The store or all coordinators were away meanwhile, so that the worker is not to blame.
+        /// Whether the store or all coordinators were unavailable in the meantime, so that the worker is not to blame.
         after_outage: bool,
     },
-    /// Its user wants it stopped.
+    /// The user wants the task to stop.
     Cancel,
-    /// Its job's deadline has passed.
+    /// The job's deadline has passed.
     Overdue,
-    /// A more urgent task waits for its slot.
+    /// A more urgent task needs the slot.
     Preempt,
 }
 
@@ -200,17 +200,17 @@ impl Task {
         }
     }
 
-    /// A worker may take it now.
+    /// Whether a worker may claim the task now.
     pub fn is_claimable(&self) -> bool {
         matches!(self.state, State::Ready { not_before: None })
     }
 
-    /// Whether a worker may have it now or later, and none has.
+    /// Whether the task waits for its parents or for a worker.
     pub fn waits(&self) -> bool {
         matches!(self.state, State::Blocked | State::Ready { .. })
     }
 
-    /// The same new task, which may not be claimed before a time.
+    /// This new task, which may not be claimed before the given time.
     #[must_use]
     pub fn not_before(mut self, not_before: Option<UnixMs>, now: UnixMs) -> Self {
         self.not_before = not_before;
@@ -220,12 +220,12 @@ impl Task {
         self
     }
 
-    /// The state of one that waits for nothing any more but its user's time, if that is to come.
+    /// The state of the task once its parents have succeeded: ready, perhaps not before the user's time.
     pub(super) fn when_ready(&self, now: UnixMs) -> State {
         State::Ready { not_before: self.not_before.filter(|at| *at > now) }
     }
 
-    /// The lease that somebody holds.
+    /// The lease, if a worker holds it.
     pub fn lease(&self) -> Option<&Lease> {
         match &self.state {
             State::Leased(lease) => Some(lease),

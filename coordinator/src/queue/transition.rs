@@ -1,4 +1,4 @@
-//! The table of states and events. Every pair that is not in it is an error.
+//! The table of states and events. Every pair that is not in the table is an error.
 
 use sortinghat_proto::{
     limits::{MAX_DEATHS_WITHOUT_PROGRESS, MAX_MEMORY_FAILURES, MIN_RUN_BEFORE_PREEMPTION_MS},
@@ -8,30 +8,30 @@ use sortinghat_proto::{
 
 use super::{Event, Lease, Outcome, Output, State, Task, Token, backoff_ms};
 
-/// How long a task that gave way is not claimed again, in milliseconds.
+/// How long a preempted task is not claimed again, in milliseconds.
 const GIVE_WAY_MS: u64 = 5_000;
 
-/// The lengths of time that the rules depend on.
+/// The durations that the rules depend on.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// Length of a lease, in milliseconds.
+    /// The duration of a lease, in milliseconds.
     pub lease_ttl_ms: u64,
-    /// How long failures of infrastructure are retried, from the first on, in milliseconds.
+    /// How long failures of infrastructure are retried, counted from the first one, in milliseconds.
     pub infrastructure_budget_ms: u64,
 }
 
-/// What a transition means for the job's history.
+/// The entry of the job's history that a transition causes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// A worker got this lease.
+    /// A worker was given this lease.
     AttemptStarted(Lease),
-    /// The attempt under this lease is over.
+    /// The attempt under this lease has ended.
     AttemptEnded {
         /// The lease.
         lease: Lease,
-        /// How.
+        /// How the attempt ended.
         outcome: AttemptOutcome,
-        /// Why, unless it succeeded.
+        /// Why the attempt ended, unless it succeeded.
         failure: Option<Failure>,
     },
 }
@@ -39,10 +39,10 @@ pub enum Effect {
 /// Why an event may not happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// The lease is not held any more, or never was. Nothing changes.
+    /// The lease is not held any more, or was never held. Nothing changes.
     #[error("the lease is not held any more")]
     Stale,
-    /// The task may not be claimed, or asked to give way, yet.
+    /// The task may not be claimed or preempted yet.
     #[error("it is too early for that")]
     TooEarly,
     /// The lease has not run out yet.
@@ -56,15 +56,15 @@ pub enum Rejection {
     WrongState,
 }
 
-/// A task that was held for this long, in milliseconds, was not given back at once: its worker drained, it made way, or those before it took
-/// longer than expected.
+/// A task that a worker held for this long, in milliseconds, does not count as given back at once. The worker may have drained, the task may have
+/// been preempted, or the tasks before it may have taken longer than expected.
 const SHORTEST_RUN_MS: u64 = 1_000;
 
 type Step = Result<(Task, Vec<Effect>), Rejection>;
 
-/// The task after `event` at the time `now`, and what it means for the history; or why it may not happen.
+/// The task after `event` at the time `now`, with the entries of the history, or the reason why the event may not happen.
 ///
-/// An event that has happened already (the same completion, checkpoint or cancellation again) returns the task unchanged.
+/// An event that has happened already, such as the same completion, checkpoint or cancellation again, leaves the task unchanged.
 pub fn transition(task: &Task, event: &Event, now: UnixMs, rules: &Rules) -> Step {
     match (&task.state, event) {
         (State::Blocked, Event::ParentsSucceeded) => moved(task, task.when_ready(now)),
@@ -112,7 +112,7 @@ pub fn transition(task: &Task, event: &Event, now: UnixMs, rules: &Rules) -> Ste
             let preempted = Some(lease.preempted.unwrap_or(now));
             moved(task, State::Leased(Lease { preempted, ..lease.clone() }))
         }
-        // Whoever wanted it stopped first is the reason.
+        // The task stops for the reason that came first.
         (State::Leased(_), Event::Overdue) if task.cancel_requested => unchanged(task),
         (State::Leased(_), Event::Overdue) => {
             Ok((Task { cancel_requested: true, overdue: true, ..task.clone() }, Vec::new()))
@@ -134,7 +134,8 @@ fn unchanged(task: &Task) -> Step {
     Ok((task.clone(), Vec::new()))
 }
 
-/// Greater than every epoch before, also after the store was restored from an old backup: time has gone on meanwhile.
+/// An epoch that is greater than every earlier one. It contains the time, so that this holds even after the store was restored from an old
+/// backup.
 fn next_epoch(task: &Task, now: UnixMs) -> u64 {
     (task.last_epoch + 1).max(now.0 << 12)
 }
@@ -147,7 +148,7 @@ fn claim(task: &Task, token: Token, now: UnixMs, rules: &Rules) -> Step {
     Ok((Task { state, last_epoch, attempts: attempt, ..task.clone() }, vec![Effect::AttemptStarted(lease)]))
 }
 
-/// The same completion again. A success must also be the same success.
+/// Whether this is the same completion again. A success must also have the same output.
 fn is_repetition(task: &Task, state: &State, token: &Token, outcome: &Outcome) -> bool {
     let same_success = match (state, outcome) {
         (State::Succeeded { epoch, output }, Outcome::Succeeded(again)) => *epoch == token.epoch && output == again,
@@ -169,7 +170,7 @@ fn end(task: &Task, lease: &Lease, outcome: &Outcome, now: UnixMs, rules: &Rules
             let (state, failure) = stopped(task);
             Ok((Task { state, ..task.clone() }, vec![ended(AttemptOutcome::Cancelled, Some(failure))]))
         }
-        // After the guard above: the work would only begin with a count.
+        // A cancelled job is not divided (see above), since with a count its work would only begin.
         Outcome::Succeeded(output @ Output::Counted { .. }) => succeeded(output),
         Outcome::Failed(failure) => {
             let effect = ended(AttemptOutcome::Failed, Some(failure.clone()));
@@ -190,7 +191,7 @@ fn end(task: &Task, lease: &Lease, outcome: &Outcome, now: UnixMs, rules: &Rules
         Outcome::Returned(reason) => {
             Ok((returned(task, lease, now), vec![ended(AttemptOutcome::Returned, given_back(reason))]))
         }
-        // Nobody asked for it, so the worker gave it back in other words.
+        // Nobody wanted the task to stop, so the worker has in fact given it back.
         Outcome::Cancelled => {
             let failure = given_back("the worker stopped it");
             Ok((returned(task, lease, now), vec![ended(AttemptOutcome::Returned, failure)]))
@@ -215,7 +216,7 @@ fn expire(task: &Task, lease: &Lease, after_outage: bool, now: UnixMs, rules: &R
     Ok((after, vec![effect]))
 }
 
-/// The end of a task that was told to stop, and why.
+/// The final state of a task that was told to stop, and the reason.
 fn stopped(task: &Task) -> (State, Failure) {
     if task.overdue {
         let failure = deadline_passed();
@@ -226,7 +227,7 @@ fn stopped(task: &Task) -> (State, Failure) {
     }
 }
 
-/// Not the task's fault: again after a while, inside the time budget.
+/// A failure that is not the task's fault: the task is tried again with backoff, within the time budget.
 fn transient(task: &Task, failure: &Failure, now: UnixMs, rules: &Rules) -> Task {
     let failing_since = task.failing_since.unwrap_or(now);
     let transient_failures = task.transient_failures.saturating_add(1);
@@ -238,7 +239,7 @@ fn transient(task: &Task, failure: &Failure, now: UnixMs, rules: &Rules) -> Task
     Task { state, transient_failures, failing_since: Some(failing_since), ..task.clone() }
 }
 
-/// Perhaps the task's fault: again, until it has died too often without progress.
+/// A death that may be the task's fault: the task is tried again until it has died too often without progress.
 fn death(task: &Task, failure: &Failure, now: UnixMs) -> Task {
     let deaths = task.deaths + 1;
     let state = if deaths >= MAX_DEATHS_WITHOUT_PROGRESS {
@@ -249,7 +250,7 @@ fn death(task: &Task, failure: &Failure, now: UnixMs) -> Task {
     Task { state, deaths, ..task.clone() }
 }
 
-/// Too large for where it ran: once more, in smaller pieces or on a larger machine. Not the death of a suspect.
+/// The task was too large for the machine: it is tried once more, in smaller pieces or on a larger machine. This does not count as a death.
 fn out_of_memory(task: &Task, failure: &Failure, now: UnixMs) -> Task {
     let memory_failures = task.memory_failures + 1;
     let state = if memory_failures >= MAX_MEMORY_FAILURES {
@@ -260,8 +261,8 @@ fn out_of_memory(task: &Task, failure: &Failure, now: UnixMs) -> Task {
     Task { state, memory_failures, ..task.clone() }
 }
 
-/// Nobody's fault: again at once, unless it comes back as soon as it is given, more than once in a row. One that gave way waits
-/// for a moment, so that the slot goes to the task that it gave way to.
+/// The task was given back, which is nobody's fault: it may be claimed again at once, or with backoff if workers give it back at once several
+/// times in a row. A preempted task waits a moment, so that its slot goes to the more urgent task.
 fn returned(task: &Task, lease: &Lease, now: UnixMs) -> Task {
     if lease.preempted.is_some() {
         return Task { state: State::Ready { not_before: Some(now.plus_ms(GIVE_WAY_MS)) }, ..task.clone() };
@@ -280,7 +281,7 @@ fn ready_after(task: &Task, retry: u32, now: UnixMs) -> State {
     State::Ready { not_before: Some(now.plus_ms(backoff_ms(retry, seed))) }
 }
 
-/// Progress was made: earlier losses do not count any more.
+/// The task after progress, from which on earlier losses do not count any more.
 fn without_losses(task: &Task) -> Task {
     Task { deaths: 0, memory_failures: 0, transient_failures: 0, failing_since: None, returns: 0, ..task.clone() }
 }
@@ -289,12 +290,12 @@ fn failure(failure_class: FailureClass, code: ErrorCode, message: String) -> Fai
     Failure { failure_class: failure_class.into(), code: code.into(), message, field: String::new() }
 }
 
-/// Why something ended that its user wanted stopped.
+/// The reason of a task or a job that its user cancelled.
 pub fn cancelled_by_user() -> Failure {
     failure(FailureClass::User, ErrorCode::Cancelled, "cancelled by its user".to_owned())
 }
 
-/// Why something ended whose deadline has passed.
+/// The reason of a task or a job whose deadline passed.
 pub fn deadline_passed() -> Failure {
     let message = "not done by its deadline: `hat jobs retry` submits it again without one".to_owned();
     failure(FailureClass::User, ErrorCode::DeadlineExceeded, message)
@@ -315,10 +316,10 @@ fn given_back(reason: &str) -> Option<Failure> {
 fn lost(token: &Token, after_outage: bool) -> Failure {
     let worker = &token.worker;
     if after_outage {
-        let message = format!("worker {worker} was not heard of after the coordinator or its store had been away");
+        let message = format!("worker {worker} has not reported since the coordinator or its store was unavailable");
         return failure(FailureClass::Infrastructure, ErrorCode::StorageUnavailable, message);
     }
-    process_died(format!("worker {worker} was not heard of for a whole lease"))
+    process_died(format!("worker {worker} has not reported for a whole lease"))
 }
 
 fn poison(last: &Failure) -> Failure {

@@ -1,5 +1,4 @@
-//! How parts of stored JSON are written. Protobuf messages lie in it as base64: they keep protobuf's own rules for old readers and new
-//! fields.
+//! Serialises parts of stored JSON. Protobuf messages are stored as base64, so that protobuf's own rules for old readers and new fields apply.
 
 use std::{fmt, marker::PhantomData};
 
@@ -10,7 +9,7 @@ use serde::{
     de::{Error, Visitor},
 };
 
-/// Whether a value need not be written, as it is read where nothing is.
+/// Whether a value need not be written, since a reader takes this value where none is.
 pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -39,7 +38,7 @@ impl<M: Message + Default> Visitor<'_> for Text<M> {
     }
 }
 
-/// The same for a message that may be missing.
+/// Serialises a message that may be missing.
 pub mod optional {
     use prost::Message;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
