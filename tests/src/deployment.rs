@@ -12,18 +12,18 @@ use tempfile::TempDir;
 
 use crate::{Bucket, Hat, Process, binary, lasting_address, wait_until};
 
-/// What a deployment is started with.
+/// The options of a deployment.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Length of a lease, as the coordinator's flag takes it.
+    /// The duration of a lease, in the form of the coordinator's flag.
     pub lease_ttl: &'static str,
-    /// Folder of pretrained weights.
+    /// The folder of pretrained weights.
     pub weights_dir: Option<PathBuf>,
-    /// The time between two checkpoints of a training, as the worker's flag takes it.
+    /// The time between two checkpoints of a training, in the form of the worker's flag.
     pub checkpoint_interval: &'static str,
-    /// Items of a job that are one task; as many as the coordinator likes by default.
+    /// How many items of a job are one task; `None` for the coordinator's default.
     pub shard_items: Option<u32>,
-    /// Where objects are kept, instead of a folder.
+    /// The bucket of all objects; `None` for a folder.
     pub bucket: Option<Bucket>,
 }
 
@@ -33,22 +33,22 @@ impl Default for Options {
     }
 }
 
-/// The processes that a fault can hit.
+/// A process that a fault hits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Victim {
     /// The coordinator.
     Coordinator,
-    /// The worker; its executor dies with it.
+    /// The worker. Its executor dies with it.
     Worker,
-    /// The executor alone; the worker replaces it.
+    /// Only the executor. The worker replaces it.
     Executor,
 }
 
-/// A running coordinator and worker. Both end with it.
+/// A running coordinator and its workers. They end when this is dropped.
 #[derive(Debug)]
 pub struct Deployment {
-    // The processes first: they must end before the folder that they write into.
-    /// The first is the one that faults hit.
+    // The processes come first, as they must end before the folder that they write into.
+    /// Faults hit the first worker.
     workers: Vec<Process>,
     coordinator: Process,
     address: SocketAddr,
@@ -57,7 +57,7 @@ pub struct Deployment {
 }
 
 impl Deployment {
-    /// Starts both and waits until the coordinator answers and the worker is known.
+    /// Starts a coordinator and a worker, and waits until the worker has an executor.
     pub fn start(options: Options) -> Self {
         let folder = TempDir::with_prefix("sortinghat-test-").expect("a temporary folder");
         let (coordinator, address) = start_with(folder.path(), &options, lasting_address());
@@ -72,16 +72,15 @@ impl Deployment {
         Hat::new(format!("http://{}", self.address), self.folder.path())
     }
 
-    /// Starts one more worker, with a cache of its own.
+    /// Starts one more worker, with its own cache.
     pub fn add_worker(&mut self) {
         self.workers.push(start_worker(self.folder.path(), &self.options, self.address, self.workers.len()));
     }
 
-    /// Asks every process in turn to end in an orderly way, the workers first, and starts each again at its place before the next
-    /// one ends.
+    /// Terminates the workers and then the coordinator, one after the other, and starts each again before the next one ends.
     ///
     /// # Panics
-    /// If one of them does not end with success.
+    /// If a process does not exit with success.
     pub fn roll(&mut self) {
         for number in 0..self.workers.len() {
             let ended = self.workers[number].terminate();
@@ -94,7 +93,7 @@ impl Deployment {
         self.start_coordinator_again();
     }
 
-    /// Starts the coordinator again, which from now on divides jobs of more items than this.
+    /// Starts the coordinator again. From now on it divides jobs with more items than this.
     pub fn divide_above(&mut self, shard_items: u32) {
         self.options.shard_items = Some(shard_items);
         self.kill_and_replace(Victim::Coordinator);
@@ -110,7 +109,7 @@ impl Deployment {
         self.address
     }
 
-    /// Kills the victim with SIGKILL and, unless the worker replaces it by itself, starts it again at the same place.
+    /// Kills the victim with SIGKILL and starts it again at the same address or in the same folder. The worker itself replaces an executor.
     pub fn kill_and_replace(&mut self, victim: Victim) {
         match victim {
             Victim::Coordinator => {
@@ -135,12 +134,12 @@ impl Deployment {
         (self.coordinator, _) = start_with(self.folder.path(), &self.options, self.address);
     }
 
-    /// Starts a worker in the place of one that has ended.
+    /// Starts the first worker again after it has ended.
     pub fn start_worker_again(&mut self) {
         self.workers[0] = start_worker(self.folder.path(), &self.options, self.address, 0);
     }
 
-    /// Asks a process to end in an orderly way and returns whether it exited with 0.
+    /// Terminates a process and returns whether it exited with 0.
     pub fn terminate(&mut self, victim: Victim) -> bool {
         let process = match victim {
             Victim::Coordinator => &mut self.coordinator,
@@ -164,11 +163,10 @@ impl Drop for Deployment {
     }
 }
 
-/// Starts a coordinator and waits until it listens; also returns its address. What it needs beyond the folder for its data, the
-/// address to listen on and its log, `configure` adds to the command.
+/// Starts a coordinator, waits until it listens, and returns it with its address. `configure` adds further arguments to the command.
 ///
 /// # Panics
-/// If it does not listen within [`PATIENCE`](crate::PATIENCE).
+/// If the coordinator does not listen within [`PATIENCE`](crate::PATIENCE).
 pub fn start_coordinator(
     data_dir: &Path,
     listen: SocketAddr,
@@ -176,7 +174,7 @@ pub fn start_coordinator(
     configure: impl FnOnce(&mut Command),
 ) -> (Process, SocketAddr) {
     let address_file = data_dir.join("coordinator.addr");
-    // One that was killed leaves it behind.
+    // A coordinator that was killed has left this file behind.
     let _ = fs::remove_file(&address_file);
     let mut command = Command::new(binary("sortinghat-coordinator"));
     command.args(["--listen", &listen.to_string(), "--data-dir"]).arg(data_dir);
@@ -212,7 +210,7 @@ fn start_worker(folder: &Path, options: &Options, address: SocketAddr, number: u
     Process::start(&mut command, &folder.join(format!("{name}.log")))
 }
 
-/// The same for both: the bucket, or else a folder.
+/// Gives the coordinator and the worker the same object store: the bucket, or else a folder.
 fn give_object_store(command: &mut Command, folder: &Path, options: &Options) {
     if let Some(bucket) = &options.bucket {
         bucket.give_to(command);

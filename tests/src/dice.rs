@@ -1,4 +1,4 @@
-//! Decisions that a seed reproduces.
+//! Random decisions that a seed reproduces.
 
 /// A sequence of numbers that is a pure function of its seed (SplitMix64; Steele, Lea and Flood, 2014).
 #[derive(Debug, Clone)]
@@ -10,7 +10,7 @@ impl Dice {
         Self(seed)
     }
 
-    /// Dice for one of several purposes, unrelated to those of the others.
+    /// Dice for one of several purposes, which are independent of the dice for other purposes.
     pub fn of(seed: u64, purpose: &str, number: u64) -> Self {
         let purpose = purpose.bytes().fold(seed, |hash, byte| mix(hash ^ u64::from(byte)));
         Self(mix(purpose ^ mix(number)))
@@ -27,7 +27,7 @@ impl Dice {
         self.roll() % bound
     }
 
-    /// A number of `range`, which is not empty.
+    /// A number in `range`, which is not empty.
     pub fn within(&mut self, range: std::ops::RangeInclusive<u64>) -> u64 {
         range.start() + self.below(range.end() - range.start() + 1)
     }
@@ -37,7 +37,7 @@ impl Dice {
         self.below(100) < percent
     }
 
-    /// One of several, which are not none.
+    /// One of several values, of which there is at least one.
     pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len() as u64) as usize]
     }

@@ -1,4 +1,4 @@
-//! `hat`, as a user or a script runs it.
+//! `hat`, in the way that a user or a script runs it.
 
 use std::{
     ffi::OsStr,
@@ -10,21 +10,21 @@ use serde_json::Value;
 
 use crate::binary;
 
-/// The command line, pointed at one coordinator.
+/// The command line for one coordinator.
 #[derive(Debug, Clone)]
 pub struct Hat {
     server: String,
     folder: PathBuf,
 }
 
-/// What one command answered.
+/// The result of one command.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The exit code; -1 if a signal ended it.
+    /// The exit code; -1 if a signal ended the command.
     pub code: i32,
-    /// Data.
+    /// The data that the command printed.
     pub stdout: String,
-    /// Progress and errors.
+    /// The progress and the errors that the command printed.
     pub stderr: String,
 }
 
@@ -49,14 +49,14 @@ impl Hat {
         }
     }
 
-    /// Runs `hat`, which must succeed, and returns what it printed.
+    /// Runs `hat`, which must succeed, and returns its standard output.
     pub fn ok<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> String {
         let answer = self.run(arguments);
         assert_eq!(answer.code, 0, "stdout:\n{}\nstderr:\n{}", answer.stdout, answer.stderr);
         answer.stdout
     }
 
-    /// Runs `hat --json`, which must succeed, and returns the JSON documents that it printed, one a line.
+    /// Runs `hat --json`, which must succeed, and returns the JSON documents that it printed, one on each line.
     pub fn json<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Vec<Value> {
         let mut all: Vec<std::ffi::OsString> = vec!["--json".into()];
         all.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));

@@ -1,6 +1,6 @@
-//! Drives the real binaries as their users do: a coordinator and a worker as processes on loopback, `hat` as the client.
+//! Drives the real binaries like their users: a coordinator and a worker as processes on loopback, and `hat` as the client.
 //!
-//! Nothing here sleeps for a guess: every wait polls a fact (an address is written, a job says it runs) under a deadline.
+//! No test sleeps for a guessed time. Every wait polls a fact (an address is written, a job runs) until a deadline.
 
 mod deployment;
 mod dice;
@@ -24,15 +24,14 @@ pub use redis::{redis_command, start_redis};
 pub use s3::{Bucket, S3Server};
 pub use simulated::{Identity, SIMULATED_HOST, SIMULATED_LABEL, SimulatedWorker, Work};
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Duration};
 
-/// How long anything that must happen may take before a test says that it did not.
+use tokio::time::Instant;
+
+/// How long anything that must happen may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The folder of the built binaries: that of the test's own target directory.
+/// The path of a built binary, in the target folder of the test.
 ///
 /// # Panics
 /// If a binary is missing, with the command that builds it.
@@ -44,7 +43,7 @@ pub fn binary(name: &str) -> PathBuf {
     binary
 }
 
-/// What `make test-deps` installed: `~/.cache/sortinghat/<part>`, or below `SORTINGHAT_CACHE`.
+/// The folder of a part that `make test-deps` installs: `~/.cache/sortinghat/<part>`, or the same below `SORTINGHAT_CACHE`.
 ///
 /// # Panics
 /// If it is missing, with the command that installs it.
@@ -66,6 +65,7 @@ pub fn wait_until<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
             return value;
         }
         assert!(start.elapsed() < PATIENCE, "{what} did not happen within {} s", PATIENCE.as_secs());
+        #[expect(clippy::disallowed_methods, reason = "tests of processes have no async runtime")]
         std::thread::sleep(Duration::from_millis(20));
     }
 }

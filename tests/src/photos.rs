@@ -1,4 +1,4 @@
-//! Photos that tests make: coloured shapes, each a pure function of its class and number.
+//! Photos for tests: coloured shapes, each of which is a pure function of its class and number.
 
 use std::{fs, path::Path};
 
@@ -7,11 +7,11 @@ use sortinghat_proto::v1::FinetuneSpec;
 
 use crate::dice::mix;
 
-/// Classes that a network tells apart after a few steps: the background colour leans one way in each.
+/// Classes that a network distinguishes after a few steps, as each has a tint of its own.
 pub const CLASSES: [&str; 3] = ["blue", "green", "red"];
 
-/// Writes `per_class` photos of `side` x `side` pixels for each of [`CLASSES`] into `folder/<class>/<number>.png`, and returns
-/// them as an upload takes them.
+/// Writes `per_class` photos of `side` x `side` pixels for each of [`CLASSES`] into `folder/<class>/<number>.png`, and returns them in the
+/// form that an upload needs.
 pub fn write_classes(folder: &Path, per_class: u32, side: u32) -> Vec<SourceFile> {
     let mut files = Vec::new();
     for (class, name) in CLASSES.iter().enumerate() {

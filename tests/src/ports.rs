@@ -1,4 +1,4 @@
-//! Addresses of processes that come back at the same place.
+//! Addresses for processes that are started again at the same address.
 
 use std::{
     fs,
@@ -7,22 +7,22 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// Where the search begins; below are the ports of well-known services.
+/// The first port of the search. The ports below belong to well-known services.
 const FIRST: u32 = 12_000;
-/// Addresses of one process, which other tests of its time begin to look for elsewhere.
+/// How many ports belong to one process. Tests that run at the same time search from different ports.
 const PER_PROCESS: u32 = 16;
 
-/// A free address of loopback. Nobody is given it by chance while its process is down: it lies below the ports that the system
-/// hands out to connections and to whoever asks for any.
+/// A free address of loopback. It stays free while its process is down, since it is below the ports that the system assigns to connections
+/// and to processes that ask for any port.
 ///
 /// # Panics
 /// If there is none.
 pub fn lasting_address() -> SocketAddr {
     static TAKEN: AtomicU32 = AtomicU32::new(0);
     let handed_out =
-        fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("Linux says which ports it hands out");
+        fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("Linux tells which ports it assigns");
     let end: u32 = handed_out.split_whitespace().next().and_then(|first| first.parse().ok()).expect("two numbers");
-    let ports = end.checked_sub(FIRST).filter(|ports| *ports > 0).expect("there are ports that are not handed out");
+    let ports = end.checked_sub(FIRST).filter(|ports| *ports > 0).expect("there are ports that are not assigned");
     let mut addresses = (0..ports).map(|_| {
         let place = process::id().wrapping_mul(PER_PROCESS).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
         SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(FIRST + place % ports).expect("below 65536")))

@@ -13,14 +13,14 @@ use nix::{
 
 use crate::wait_until;
 
-/// A process of ours. It is killed when this is dropped.
+/// A process of the test. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
 }
 
 impl Process {
-    /// Starts `command`; what it prints goes to the end of the file `log`.
+    /// Starts `command`. Its output is appended to the file `log`.
     pub fn start(command: &mut Command, log: &Path) -> Self {
         let open = || File::options().create(true).append(true).open(log).expect("the test's folder is writable");
         command.stdin(Stdio::null()).stdout(open()).stderr(open());
@@ -28,7 +28,7 @@ impl Process {
         Self { child }
     }
 
-    /// Its process id.
+    /// The id of the process.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).expect("process ids fit in 32 bits"))
     }
@@ -42,28 +42,28 @@ impl Process {
         })
     }
 
-    /// Sends it a signal; nothing happens if it has ended.
+    /// Sends the process a signal. Nothing happens if it has ended.
     pub fn signal(&self, signal: Signal) {
-        // It may have ended by itself, which is for the caller to notice.
+        // The process may have ended by itself, which the caller notices elsewhere.
         let _ = kill(self.pid(), signal);
     }
 
-    /// Kills it with SIGKILL and waits until it is gone.
+    /// Kills the process with SIGKILL and waits until it has ended.
     pub fn kill(&mut self) {
-        // Already gone is as good as gone.
+        // An error means that the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// How it ended; `None` while it runs.
+    /// The exit status; `None` while the process runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child can be asked")
     }
 
-    /// Asks it to end in an orderly way and returns how it did.
+    /// Terminates the process with SIGTERM and returns its exit status.
     ///
     /// # Panics
-    /// If it does not within [`PATIENCE`](crate::PATIENCE).
+    /// If the process does not end within [`PATIENCE`](crate::PATIENCE).
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
         wait_until("the process to end", || self.ended())

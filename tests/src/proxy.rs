@@ -1,4 +1,4 @@
-//! A TCP proxy on loopback that can delay, cut and reset what passes through it.
+//! A TCP proxy on loopback that can delay and stop bytes, and reset connections.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -12,34 +12,34 @@ use tokio::{
     task::AbortHandle,
 };
 
-/// Bytes that one read takes at most; a weather that counts pieces counts these.
+/// The most bytes in one piece.
 const PIECE_BYTES: usize = 16 << 10;
 
-/// What happens to bytes on their way.
+/// What happens to the bytes that the proxy carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weather {
-    /// They pass.
+    /// All bytes pass.
     Clear,
-    /// Each piece is held for this long.
+    /// Each piece is delayed for this long.
     Slow(Duration),
-    /// Nothing passes either way, and nobody is told: what was sent meanwhile arrives after the end of the partition.
+    /// No byte passes in either direction, and no connection is closed. The bytes arrive after the end of the partition.
     Partition,
-    /// What clients say passes, what servers answer does not.
+    /// Bytes pass to the server, but not to the client.
     HalfOpen,
 }
 
-/// Which way bytes go.
+/// The direction of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     ToServer,
     ToClient,
 }
 
-/// What a piece must do before it passes.
+/// What a piece must wait for before it passes.
 enum Toll {
     Pass,
     Wait(Duration),
-    /// Until the weather changes.
+    /// The piece waits until the weather changes.
     Hold,
 }
 
@@ -53,18 +53,18 @@ impl Weather {
     }
 }
 
-/// A proxy; it and its connections end when it is dropped.
+/// A proxy. It ends, with its connections, when this is dropped.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     weather: watch::Sender<Weather>,
-    /// Counts resets; a connection that is older than the newest one ends.
+    /// Counts resets. A connection that is older than the newest reset ends.
     resets: Arc<watch::Sender<u64>>,
     accepting: AbortHandle,
 }
 
 impl Proxy {
-    /// Listens on a free port of loopback and connects each client to the next of `upstreams`; to another one if that refuses.
+    /// Listens on a free port of loopback. Connects each client to the next of `upstreams`, or to another one if that one refuses.
     pub async fn start(upstreams: Vec<SocketAddr>) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -75,17 +75,17 @@ impl Proxy {
         Ok(Self { address, weather, resets, accepting })
     }
 
-    /// Where it listens.
+    /// The address that the proxy listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Changes what happens to bytes from now on, also to those of connections that are open.
+    /// Changes the weather for all connections, including open ones.
     pub fn set(&self, weather: Weather) {
         self.weather.send_replace(weather);
     }
 
-    /// Ends every open connection with a reset. New ones are accepted.
+    /// Ends every open connection with a reset. New connections are accepted.
     pub fn reset(&self) {
         self.resets.send_modify(|count| *count += 1);
     }
@@ -98,7 +98,7 @@ impl Drop for Proxy {
     }
 }
 
-/// What the connections of one proxy share.
+/// The state that the connections of one proxy share.
 #[derive(Debug, Clone)]
 struct Road {
     weather: watch::Sender<Weather>,
@@ -107,7 +107,7 @@ struct Road {
 
 async fn accept(listener: TcpListener, upstreams: Vec<SocketAddr>, road: Road) {
     for turn in 0.. {
-        // A client that is gone before it was accepted is no reason to end.
+        // A client may go away before it is accepted, which is no reason to end.
         let Ok((client, _)) = listener.accept().await else { continue };
         let first = turn % upstreams.len();
         let mut upstreams = upstreams.clone();
@@ -124,7 +124,7 @@ async fn connect(client: TcpStream, upstreams: Vec<SocketAddr>, road: Road) {
                 return carry(client, server, &road).await;
             }
         }
-        // As if nobody listened here.
+        // The connection is reset, as if no server listened here.
         let _ = client.set_zero_linger();
     };
     tokio::select! {
@@ -133,10 +133,10 @@ async fn connect(client: TcpStream, upstreams: Vec<SocketAddr>, road: Road) {
     }
 }
 
-/// Carries bytes both ways until one side ends; the other is then reset as well.
+/// Carries bytes in both directions until one side ends. The other side is then reset as well.
 async fn carry(client: TcpStream, server: TcpStream, road: &Road) {
     for stream in [&client, &server] {
-        // Dropping a stream then sends a reset, whatever the other side has not read.
+        // With this, a dropped stream sends a reset, even if the other side has unread bytes.
         let _ = stream.set_zero_linger();
         let _ = stream.set_nodelay(true);
     }
@@ -157,7 +157,7 @@ async fn pump(
     let mut piece = vec![0; PIECE_BYTES];
     loop {
         let length = from.read(&mut piece).await?;
-        // The end of a stream waits for the weather as bytes do.
+        // The end of a stream waits for the weather like bytes do.
         pay(way, &mut weather).await;
         if length == 0 {
             return to.shutdown().await;
@@ -172,7 +172,7 @@ async fn pay(way: Way, weather: &mut watch::Receiver<Weather>) {
         match toll {
             Toll::Pass => return,
             Toll::Wait(by) => return tokio::time::sleep(by).await,
-            // The road outlives its connections.
+            // The sender lives longer than the connections.
             Toll::Hold => drop(weather.changed().await),
         }
     }
@@ -180,11 +180,11 @@ async fn pay(way: Way, weather: &mut watch::Receiver<Weather>) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use tokio::time::Instant;
 
     use super::*;
 
-    /// A server that returns every byte, and a proxy before it.
+    /// A server that returns every byte, behind a proxy.
     async fn echo() -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it listens");

@@ -12,14 +12,14 @@ use crate::{Process, cache, wait_until};
 
 const BUCKET: &str = "photos";
 
-/// A server with one empty bucket, kept in memory. Ends with this.
+/// A server with one bucket in memory, which is empty at first. It ends when this is dropped.
 #[derive(Debug)]
 pub struct S3Server {
     _process: Process,
     bucket: Bucket,
 }
 
-/// A bucket, and how its server is reached.
+/// A bucket and the address of its server.
 #[derive(Debug, Clone)]
 pub struct Bucket {
     /// HOST:PORT.
@@ -27,7 +27,7 @@ pub struct Bucket {
 }
 
 impl S3Server {
-    /// Starts it on a free port; its log goes into `folder`.
+    /// Starts a server on a free port. Its log is written into `folder`.
     pub fn start(folder: &Path) -> Self {
         let log = folder.join("s3.log");
         let mut command = Command::new(cache("python").join("bin/python"));
@@ -43,14 +43,14 @@ impl S3Server {
         Self { _process: process, bucket }
     }
 
-    /// Its bucket.
+    /// The server's bucket.
     pub fn bucket(&self) -> Bucket {
         self.bucket.clone()
     }
 }
 
 impl Bucket {
-    /// Lets a program keep its objects here, below a prefix.
+    /// Lets a program keep its objects in this bucket, below a prefix.
     pub(crate) fn give_to(&self, command: &mut Command) {
         command
             .args(["--object-store", &format!("s3://{BUCKET}/some/where")])
@@ -67,7 +67,7 @@ impl Bucket {
         keys.map(|(key, _)| key.to_owned()).collect()
     }
 
-    /// One request about the bucket itself, and all of the answer.
+    /// Sends one request about the bucket itself, and returns the whole answer.
     fn ask(&self, method: &str, query: &str) -> String {
         let mut connection = TcpStream::connect(&self.server).expect("the server listens");
         let head = format!("{method} /{BUCKET}{query} HTTP/1.1\r\nHost: {}\r\n", self.server);

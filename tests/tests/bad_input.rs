@@ -1,4 +1,4 @@
-//! Bad input through `hat` and the real binaries: each kind has its clear answer, its exit code, and stops nothing else.
+//! Bad input through `hat` and the real binaries. Each kind has a clear message and an exit code, and stops nothing else.
 
 use std::{
     fs,
@@ -9,13 +9,13 @@ use std::{
 use png::{BitDepth, ColorType};
 use sortinghat_tests::{Answer, Deployment, Hat, Options, cache, odd_photos as odd, photos};
 
-/// Exit codes of `hat`, as its help documents them.
+/// The exit codes of `hat`, which its help documents.
 const JOB_FAILED: i32 = 1;
 const USAGE: i32 = 2;
 const NOT_FOUND: i32 = 3;
 
 #[test]
-fn every_kind_of_bad_photo_has_its_answer() {
+fn every_kind_of_bad_photo_has_a_clear_message() {
     let deployment = Deployment::start(Options::default());
     let (hat, folder) = (deployment.hat(), deployment.folder());
     set_aside_with_their_reasons(&hat, &folder.join("odd"));
@@ -27,7 +27,7 @@ fn every_kind_of_bad_photo_has_its_answer() {
 }
 
 #[test]
-fn every_bad_request_has_its_answer() {
+fn every_bad_request_has_a_clear_message() {
     let deployment = Deployment::start(Options::default());
     let hat = deployment.hat();
     photos::write_classes(&deployment.folder().join("photos"), 8, 64);
@@ -39,7 +39,7 @@ fn every_bad_request_has_its_answer() {
     a_loss_that_diverges(&hat, deployment.folder());
 }
 
-/// Undecodable, truncated, empty, foreign and too large files, each named with its reason; good ones beside them are used.
+/// Undecodable, truncated, empty, foreign and too large files are each named with the reason, and the good files beside them are used.
 fn set_aside_with_their_reasons(hat: &Hat, folder: &Path) {
     photos::write_classes(folder, 8, 64);
     let whole = fs::read(folder.join("red/000.png")).expect("just written");
@@ -58,7 +58,7 @@ fn set_aside_with_their_reasons(hat: &Hat, folder: &Path) {
     for (name, content, _) in &files {
         odd::write(&folder.join("red").join(name), content);
     }
-    // By its content it is a PNG, and good.
+    // The content of this file is a good PNG.
     fs::rename(folder.join("green/000.png"), folder.join("green/000.jpg")).expect("just written");
     let answer = ok(hat, &["ingest", "odd", "odd"]);
     assert!(answer.stdout.contains("dataset odd@1: 24 photos"), "{}", answer.stdout);
@@ -115,7 +115,7 @@ fn copies_and_contradictions(hat: &Hat, folder: &Path) {
     says(&answer, "none of them is used until one is removed");
 }
 
-/// Links are not followed, and no name leads out of anywhere.
+/// Links are not followed, and no name leads out of the folder.
 fn names_that_lead_elsewhere(hat: &Hat, folder: &Path, outside: &Path) {
     photos::write_classes(folder, 2, 64);
     let secret = outside.join("secret.png");
@@ -212,7 +212,7 @@ fn options_that_would_be_ignored(hat: &Hat) {
     }
 }
 
-/// Never random ones instead: the job says where it looked.
+/// A job whose weights are missing never uses random weights instead, but says where it looked.
 fn weights_that_cannot_be_had(hat: &Hat, folder: &Path) {
     let answer = refused(hat, &["finetune", "shapes@1", "--backbone", "resnet50"], JOB_FAILED, "resnet50");
     assert!(
@@ -228,7 +228,7 @@ fn weights_that_cannot_be_had(hat: &Hat, folder: &Path) {
     refused(hat, &["finetune", "shapes@1", "--weights", "mine.safetensors"], JOB_FAILED, "safetensors");
 }
 
-/// Weights that are no numbers give a loss that is none: the job fails at once and names the step.
+/// Weights that are NaN give a loss that is NaN. The job fails at once and names the step.
 fn a_loss_that_diverges(hat: &Hat, folder: &Path) {
     odd::write(&folder.join("nan.safetensors"), &odd::resnet18_of_nan());
     let arguments = ["finetune", "shapes@1", "--backbone", "resnet18", "--size", "32", "--weights", "nan.safetensors"];
@@ -247,7 +247,7 @@ fn says(answer: &Answer, words: &str) {
     assert!(answer.stderr.contains(words), "{words:?} is not in\n{}", answer.stderr);
 }
 
-/// Runs `hat`, which must fail with this exit code and say this on stderr.
+/// Runs `hat`, which must fail with this exit code and these words on stderr.
 fn refused(hat: &Hat, arguments: &[&str], code: i32, words: &str) -> Answer {
     let answer = hat.run(arguments);
     assert_eq!(answer.code, code, "hat {arguments:?}\nstdout: {}\nstderr: {}", answer.stdout, answer.stderr);

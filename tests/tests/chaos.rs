@@ -1,13 +1,13 @@
-//! `make chaos` in the size that every change has to pass, over each store.
+//! `make chaos` in the size that every change must pass, over each store.
 
 use std::{fs, path::Path, process::Command};
 
 use sortinghat_tests::binary;
 
-/// Runs it to its end. What it prints is the test's output: every fault, the times of recovery, and what became of the jobs.
+/// Runs the chaos example. The test prints its output: every fault, the times of recovery, and the results of the jobs.
 fn survive(store: &str, faults: u32, jobs: u32) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chaos-{store}"));
-    // An earlier run that failed has left its logs there.
+    // An earlier run that failed may have left its logs in this folder.
     let _ = fs::remove_dir_all(&folder);
     let mut command = Command::new(binary("examples/chaos"));
     command.args(["--store", store, "--seed", "1", "--faults", &faults.to_string(), "--jobs", &jobs.to_string()]);

@@ -1,11 +1,11 @@
-//! Each job kind, with kill -9 of each process in the middle of it: the job ends, once, with the result of an undisturbed run.
+//! Each job kind, with kill -9 of each process in the middle of a job. The job ends once, with the result of an undisturbed run.
 
 use std::path::Path;
 
 use serde_json::Value;
 use sortinghat_tests::{Deployment, Options, Victim, photos, wait_until};
 
-/// Runs each job kind undisturbed, and then with each process killed in its middle, and compares.
+/// Runs a job of each kind undisturbed, and then with each process killed in the middle of it, and compares the results.
 #[test]
 fn a_process_that_is_killed_in_the_middle_of_a_job_changes_no_result() {
     let mut deployment = Deployment::start(Options::default());
@@ -35,9 +35,9 @@ fn a_process_that_is_killed_in_the_middle_of_a_job_changes_no_result() {
 fn submit(deployment: &Deployment, kind: &str, folder: &Path) -> String {
     let folder = folder.to_str().expect("temporary folders are UTF-8");
     let arguments: &[&str] = match kind {
-        // Large, so that there is a middle: small photos are ingested before anybody can look.
+        // The photos are large, so that the ingest takes long enough to be disturbed.
         "ingest" => &["ingest", "large", "many-large"],
-        // Many steps an epoch, so that there is progress whenever somebody looks.
+        // An epoch has many steps, so that there is progress at any time.
         "finetune" => &[
             "finetune",
             "shapes@1",
@@ -52,7 +52,7 @@ fn submit(deployment: &Deployment, kind: &str, folder: &Path) -> String {
             "--batch-size",
             "8",
         ],
-        // On all photos: the held-out ones alone take a fast machine a second.
+        // All photos are evaluated, as a fast machine evaluates the held-out ones within a second.
         "evaluate" => &["evaluate", "shapes/1", "--on", folder, "--tta", "--passes", "32"],
         "classify" => &["classify", "shapes/1", folder, "--tta", "--passes", "32"],
         other => panic!("no such kind: {other}"),
@@ -61,7 +61,7 @@ fn submit(deployment: &Deployment, kind: &str, folder: &Path) -> String {
     lines[0]["id"].as_str().expect("a submitted job has an id").to_owned()
 }
 
-/// Follows the job to its end, which must be good, and returns it.
+/// Follows the job, which must succeed, to its end and returns it.
 fn finish(deployment: &Deployment, job: &str) -> Value {
     deployment.hat().ok(["jobs", "watch", job]);
     let job = show(deployment, job);
@@ -79,8 +79,8 @@ fn in_the_middle(deployment: &Deployment, job: &str) -> bool {
     job["progress"]["done"].as_u64().is_some_and(|done| done > 0)
 }
 
-/// What the job made: the digest of its manifest, which names every part by digest. A model's manifest also tells how long
-/// each epoch took, so there it is the digest of the weights.
+/// The digest of the job's manifest, which names every part by digest. The manifest of a model also holds the duration of each epoch, so for a
+/// model it is the digest of the weights.
 fn result(deployment: &Deployment, kind: &str, job: &Value) -> String {
     let manifest = &job["output"]["manifest"]["digest"];
     if kind != "finetune" {

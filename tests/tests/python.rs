@@ -1,4 +1,4 @@
-//! The Python world: a client generated from the same .proto files, and the libraries that read datasets as they are.
+//! Python: a client that is generated from the same .proto files, and libraries that read datasets directly.
 
 use std::{path::Path, process::Command};
 

@@ -1,29 +1,29 @@
-//! Trainings whose process dies or whose worker leaves: they go on from their last checkpoint to the weights of an undisturbed run.
-//! And tasks that only ever die: they end, and the worker lives on.
+//! Trainings whose process dies or whose worker leaves go on from their last checkpoint to the weights of an undisturbed run. Tasks that always die
+//! end, and their worker lives on.
 
 use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::Read as _,
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use sortinghat_tests::{Deployment, Options, Victim, photos, wait_until};
+use tokio::time::Instant;
 
-/// Bytes of the smallest object that can only be a checkpoint or a model.
+/// The size from which an object can only be a checkpoint or a model, in bytes.
 const LARGE_BYTES: u64 = 10 << 20;
-/// Steps of an epoch.
+/// How many steps an epoch has.
 const EPOCH: u64 = 12;
-/// Epochs of a training that is disturbed once, and of one that is disturbed ten times.
+/// How many epochs a training has that is disturbed once, and one that is disturbed ten times.
 const SHORT: &str = "5";
 const LONG: &str = "15";
 
-/// A deployment with a dataset, whose trainings keep checkpoints within an epoch as well.
+/// A deployment with a dataset, whose trainings also store checkpoints within an epoch.
 fn deployment() -> Deployment {
-    // A lease that a starved machine can renew: nothing but the test ends an attempt.
+    // The lease is long enough for a starved machine to renew it, so that only the test ends an attempt.
     let options = Options { checkpoint_interval: "100ms", lease_ttl: "15s", ..Options::default() };
     let deployment = Deployment::start(options);
     let folder = deployment.folder().join("photos");
@@ -66,7 +66,7 @@ fn a_terminated_worker_hands_its_training_over_and_the_next_one_goes_on_at_the_s
 }
 
 #[test]
-fn a_training_that_gets_somewhere_between_ten_deaths_ends_well_with_the_same_weights() {
+fn a_training_that_makes_progress_between_ten_deaths_succeeds_with_the_same_weights() {
     let mut deployment = deployment();
     let calm = learned(&deployment, &ended(&deployment, &train(&deployment, LONG)));
     let job = train(&deployment, LONG);
@@ -81,10 +81,10 @@ fn a_training_that_gets_somewhere_between_ten_deaths_ends_well_with_the_same_wei
 }
 
 #[test]
-fn a_task_whose_executor_dies_three_times_gets_no_fourth_one_and_the_only_worker_lives_on() {
+fn a_task_whose_executor_dies_three_times_fails_and_the_only_worker_lives_on() {
     let mut deployment = Deployment::start(Options::default());
     let folder = deployment.folder().join("photos");
-    // Seconds of work on any machine: a death comes about a second after a start.
+    // The work takes seconds on any machine, and a death comes about a second after a start.
     photos::write_classes(&folder, 240, 1000);
     let submitted = deployment.hat().json(["--detach", "ingest", "poison", folder.to_str().expect("UTF-8")]);
     let job = submitted[0]["id"].as_str().expect("a submitted job has an id").to_owned();
@@ -104,7 +104,7 @@ fn a_task_whose_executor_dies_three_times_gets_no_fourth_one_and_the_only_worker
     deployment.hat().ok(["ingest", "harmless", "harmless"]);
 }
 
-/// Submits a training of so many epochs and returns its id.
+/// Submits a training of this many epochs and returns its id.
 fn train(deployment: &Deployment, epochs: &str) -> String {
     let network = ["--backbone", "efficientnet_lite0", "--weights", "none", "--size", "32"];
     let length = ["--batch-size", "8", "--epochs", epochs];
@@ -112,7 +112,7 @@ fn train(deployment: &Deployment, epochs: &str) -> String {
     lines[0]["id"].as_str().expect("a submitted job has an id").to_owned()
 }
 
-/// Stops the executor where the last checkpoint that it told of was taken within an epoch, and so was any that it did not tell of yet.
+/// Stops the executor at a time when its last reported checkpoint, and any checkpoint that it has not reported yet, were taken within an epoch.
 fn stop_past_a_step(deployment: &Deployment, job: &str) {
     loop {
         let before = wait_for_checkpoint(deployment, job);
@@ -126,7 +126,7 @@ fn stop_past_a_step(deployment: &Deployment, job: &str) {
     }
 }
 
-/// Waits until the running attempt has stored a checkpoint, and has told of a step after it; returns the large objects before that.
+/// Waits until the running attempt has stored a checkpoint and reported a step after it. Returns the large objects that existed before.
 fn wait_for_checkpoint(deployment: &Deployment, job: &str) -> BTreeSet<PathBuf> {
     let objects = deployment.folder().join("objects");
     let in_training = |job: &Value| job["progress"]["phase"] == "train" && progress(job) > 0;
@@ -142,7 +142,7 @@ fn wait_for_checkpoint(deployment: &Deployment, job: &str) -> BTreeSet<PathBuf> 
     before
 }
 
-/// Batches of its epoch that a checkpoint has behind it. Its file begins with the length of a header of JSON.
+/// How many batches of its epoch a checkpoint has completed. The file begins with the length of a JSON header.
 fn batches_done(checkpoint: &Path) -> u64 {
     let mut file = File::open(checkpoint).expect("a checkpoint opens");
     let mut length = [0; 8];
@@ -153,7 +153,7 @@ fn batches_done(checkpoint: &Path) -> u64 {
     batch.lines().next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
-/// Follows the job to its end, which must be good, and returns it.
+/// Follows the job, which must succeed, to its end and returns it.
 fn ended(deployment: &Deployment, job: &str) -> Value {
     deployment.hat().ok(["jobs", "watch", job]);
     let job = show(deployment, job);
@@ -175,14 +175,14 @@ fn outcomes(job: &Value) -> Vec<String> {
     attempts.map(|attempt| attempt["outcome"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
-/// Where attempts said that they went on, in order.
+/// The places from which attempts went on, in order.
 fn places_of_resumption(deployment: &Deployment, job: &str) -> Vec<String> {
     let events = deployment.hat().json(["jobs", "logs", job]);
     let notices = events.iter().filter_map(|event| event["notice"]["message"].as_str());
     notices.filter(|message| message.starts_with("resumed from ")).map(str::to_owned).collect()
 }
 
-/// The losses of every epoch, by which two trainings that differ tell since when, and the digest of the weights.
+/// The losses of every epoch, which show where two trainings begin to differ, and the digest of the weights.
 fn learned(deployment: &Deployment, job: &Value) -> Vec<String> {
     let name = job["output"]["name"].as_str().expect("a model has a name");
     let manifest = deployment.hat().json(["models", "show", name]).remove(0)["manifest"].take();
@@ -193,7 +193,7 @@ fn learned(deployment: &Deployment, job: &Value) -> Vec<String> {
     losses.chain([digest]).collect()
 }
 
-/// Checkpoints and models in a folder and those below it. A file that vanishes meanwhile was being written.
+/// The checkpoints and models below a folder. A file that vanishes in the meantime was still being written.
 fn large_objects(folder: &Path) -> BTreeSet<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let large = |entry: fs::DirEntry| match entry.metadata() {

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use serde_json::{Value, json};
 use sortinghat_tests::{Deployment, Hat, Options, photos};
 
-/// A small network from random weights: seconds on any machine.
+/// Arguments for a small network with random weights, which trains within seconds on any machine.
 const SMALL: [&str; 8] = ["--backbone", "resnet18", "--weights", "none", "--size", "32", "--batch-size", "16"];
 
 #[test]
@@ -90,7 +90,7 @@ fn decisions_stand_beside_the_raw_accuracy(hat: &Hat, folder: &Path) {
     refused(&unknown, 1, "\"violet\", which is no class of the model");
 }
 
-/// A folder of new photos is out of sample, and its labels are reviewed; one that the model has learned from is not.
+/// A folder of new photos is out of sample, and its labels are reviewed. A folder that the model has learned from is not.
 fn another_folder_is_measured(hat: &Hat, folder: &Path) {
     photos::write_classes(&folder.join("known"), 4, 48);
     let answer = hat.run(["evaluate", "shapes/2", "--on", "known"]);
@@ -114,7 +114,7 @@ fn another_folder_is_measured(hat: &Hat, folder: &Path) {
     assert_eq!((answer.code, answer.stderr.contains("there is no such folder")), (2, true), "{}", answer.stderr);
 }
 
-/// What `hat evaluate` finds, as programs read it.
+/// The result of `hat evaluate` in JSON.
 fn evaluation(hat: &Hat, arguments: &[&str]) -> Value {
     let lines = hat.json(std::iter::once("evaluate").chain(arguments.iter().copied()));
     lines.last().expect("the last line is the result")["manifest"].clone()

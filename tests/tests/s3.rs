@@ -3,14 +3,14 @@
 use sortinghat_tests::{Deployment, Options, S3Server, photos};
 
 #[test]
-fn photos_become_predictions_through_a_bucket_and_nothing_lies_beside_its_prefix() {
+fn photos_become_predictions_through_a_bucket_and_no_object_is_outside_the_prefix() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let server = S3Server::start(folder.path());
     let deployment = Deployment::start(Options { bucket: Some(server.bucket()), ..Options::default() });
     let hat = deployment.hat();
     photos::write_classes(&deployment.folder().join("photos"), 20, 64);
     hat.ok(["ingest", "shapes", "photos"]);
-    // Its weights are 45 MB: an upload in parts.
+    // The weights have 45 MB, so they are uploaded in parts.
     let network = ["--backbone", "resnet18", "--weights", "none", "--size", "32", "--batch-size", "8", "--epochs", "1"];
     hat.ok(["finetune", "shapes@1"].iter().chain(&network));
     hat.ok(["evaluate", "shapes/1", "--tta", "--report", "report.html"]);

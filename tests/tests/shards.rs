@@ -1,9 +1,9 @@
-//! Jobs in shards on two workers, with kill -9 in their middle: the result of one task on one worker, to the byte.
+//! Jobs in shards on two workers, with kill -9 in the middle. The result is the same to the byte as that of one task on one worker.
 
 use serde_json::Value;
 use sortinghat_tests::{Deployment, Options, Victim, photos, wait_until};
 
-/// A multiple of the photos that a network is asked about at a time.
+/// The number of items in a shard: a multiple of the photos that a network classifies at a time.
 const SHARD_ITEMS: u32 = 64;
 
 #[test]
@@ -25,7 +25,7 @@ fn a_divided_ingest_and_classify_survive_the_death_of_a_worker_and_of_the_coordi
     }
 }
 
-/// Runs a job in shards, kills the victim once some shard has ended and others run, and returns the result.
+/// Runs a job in shards, kills the victim once a shard has ended while others run, and returns the result.
 fn disturbed(deployment: &mut Deployment, arguments: &[&str], victim: Victim) -> Value {
     let job = submit(deployment, arguments);
     wait_until("the job to be in its middle", || {
@@ -54,7 +54,7 @@ fn show(deployment: &Deployment, job: &str) -> Value {
     deployment.hat().json(["jobs", "show", job]).remove(0)
 }
 
-/// Follows the job to its end, which must be good; returns the digest of its manifest, which names every part by digest.
+/// Follows the job, which must succeed, to its end. Returns the digest of its manifest, which names every part by digest.
 fn result(deployment: &Deployment, job: &str) -> Value {
     deployment.hat().ok(["jobs", "watch", job]);
     let job = show(deployment, job);

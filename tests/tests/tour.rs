@@ -1,4 +1,4 @@
-//! The tour of the README on real photos with real pretrained weights, smaller: three classes, one epoch, 96 pixels.
+//! The tour in the README, on real photos with real pretrained weights, but smaller: three classes, one epoch, 96 pixels.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ fn the_tour_leads_from_a_folder_of_photos_to_predictions() {
     assert!(deployment.terminate(sortinghat_tests::Victim::Coordinator), "the coordinator drains");
 }
 
-/// Copies the first `per_class` pictures of each class, and a file that is no picture.
+/// Copies the first `per_class` pictures of each class, and one file that is not a picture.
 fn copy_stamps(into: &Path, per_class: usize) {
     for class in CLASSES {
         let mut pictures = pictures_below(&cache("photos/stamps").join(class));
@@ -77,7 +77,7 @@ fn evaluate(hat: &Hat, folder: &Path) {
     let evaluation = hat.json(["evaluate", "stamps/1"]).pop().expect("the last line is the result");
     let plain = &evaluation["manifest"]["plain"];
     let (correct, photos) = (plain["correct"].as_u64().expect("a count"), plain["photos"].as_u64().expect("a count"));
-    // Three classes by chance give a third; pretrained features give far more after one epoch.
+    // Chance gives a third with three classes. Pretrained features give far more after one epoch.
     assert!(photos >= 15 && correct * 10 >= photos * 6, "{plain}");
 }
 

@@ -29,7 +29,7 @@ fn assert_code<T: std::fmt::Debug>(result: Result<T, Status>, code: Code) {
 }
 
 #[tokio::test]
-async fn no_tenant_sees_anything_of_another() {
+async fn a_tenant_sees_nothing_of_another_tenant() {
     let coordinator = coordinator().await;
     let (mut alice, mut bob) = (coordinator.client_with("alice").await, coordinator.client_with("bob").await);
     let job_id = alice.submit_ingest("stamps").await;
@@ -46,7 +46,7 @@ async fn no_tenant_sees_anything_of_another() {
 }
 
 #[tokio::test]
-async fn nobody_pauses_counts_retries_or_cancels_for_another_tenant() {
+async fn a_tenant_cannot_pause_count_retry_or_cancel_for_another_tenant() {
     let coordinator = coordinator().await;
     let (mut alice, mut bob) = (coordinator.client_with("alice").await, coordinator.client_with("bob").await);
     let job_id = alice.submit_ingest("stamps").await;
@@ -61,7 +61,7 @@ async fn nobody_pauses_counts_retries_or_cancels_for_another_tenant() {
 
     let mut worker = ByHand::new(coordinator.client_with("worker").await);
     let lease = worker.take().await;
-    assert_eq!(lease.assignment.expect("a new lease").job_id, job_id, "it waits for nothing of bob's");
+    assert_eq!(lease.assignment.expect("a new lease").job_id, job_id, "the job of alice does not wait for bob's queue");
     alice.jobs.cancel_job(CancelJobRequest { job_id: job_id.clone() }).await.expect("it exists");
     assert_code(bob.jobs.retry_job(RetryJobRequest { job_id, ..Default::default() }).await, Code::NotFound);
     let mut machine = coordinator.client_with("worker").await;
@@ -69,7 +69,7 @@ async fn nobody_pauses_counts_retries_or_cancels_for_another_tenant() {
 }
 
 #[tokio::test]
-async fn a_worker_runs_tasks_and_submits_nothing_and_a_user_the_other_way_round() {
+async fn a_worker_may_run_tasks_but_not_submit_jobs_and_a_user_the_reverse() {
     let coordinator = coordinator().await;
     let (mut alice, mut worker) = (coordinator.client_with("alice").await, coordinator.client_with("worker").await);
     let request = alice.ingest_request("stamps").await;
@@ -82,7 +82,7 @@ async fn a_worker_runs_tasks_and_submits_nothing_and_a_user_the_other_way_round(
 }
 
 #[tokio::test]
-async fn without_a_known_token_nothing_is_answered() {
+async fn a_call_without_a_known_token_is_refused() {
     let coordinator = coordinator().await;
     for mut stranger in [coordinator.client().await, coordinator.client_with("guess").await] {
         let status = stranger.jobs.list_jobs(ListJobsRequest::default()).await.expect_err("unknown");
@@ -92,7 +92,7 @@ async fn without_a_known_token_nothing_is_answered() {
 }
 
 #[tokio::test]
-async fn users_see_workers_but_not_what_they_do_for_others() {
+async fn users_see_workers_but_not_the_tasks_of_other_tenants() {
     let coordinator = coordinator().await;
     let mut alice = coordinator.client_with("alice").await;
     alice.submit_ingest("stamps").await;

@@ -15,13 +15,13 @@ async fn refused(client: &mut Client, messages: Vec<UploadObjectRequest>) -> Sta
     client.artifacts.upload_object(stream::iter(messages)).await.expect_err("must be refused")
 }
 
-/// Bytes that repeat at no power of two.
+/// Bytes that do not repeat at any power of two.
 fn content(len: usize) -> Vec<u8> {
     (0..len).map(|index| (index % 251) as u8).collect()
 }
 
 #[tokio::test]
-async fn an_uploaded_object_reads_back_in_pieces_and_uploading_it_again_is_fine() {
+async fn an_uploaded_object_reads_back_in_pieces_and_may_be_uploaded_again() {
     let coordinator = Coordinator::start().await;
     let mut client = coordinator.client().await;
     for len in [0, 1, (3 << 20) + 7, (17 << 20) + 1] {
@@ -48,7 +48,7 @@ async fn content_that_differs_from_its_header_is_refused_and_stays_missing() {
 }
 
 #[tokio::test]
-async fn uploads_that_break_the_protocol_are_refused_for_their_own_reason() {
+async fn uploads_that_break_the_protocol_are_each_refused_for_their_own_reason() {
     let coordinator = Coordinator::start().await;
     let mut client = coordinator.client().await;
     let small = ObjectRef::of(b"photo");
@@ -71,7 +71,7 @@ async fn uploads_that_break_the_protocol_are_refused_for_their_own_reason() {
 }
 
 #[tokio::test]
-async fn only_what_was_not_uploaded_is_missing() {
+async fn only_objects_that_were_not_uploaded_are_missing() {
     let coordinator = Coordinator::start().await;
     let mut client = coordinator.client().await;
     let stored = client.upload(b"photo").await.digest.to_string();
@@ -88,7 +88,7 @@ async fn only_what_was_not_uploaded_is_missing() {
 }
 
 #[tokio::test]
-async fn a_dataset_has_a_name_from_its_job_on_until_the_name_is_deleted() {
+async fn a_dataset_has_a_name_from_the_end_of_its_job_until_the_name_is_deleted() {
     let coordinator = Coordinator::start().await;
     let mut client = coordinator.client().await;
     client.submit_ingest("stamps").await;
@@ -109,7 +109,7 @@ async fn a_dataset_has_a_name_from_its_job_on_until_the_name_is_deleted() {
 }
 
 #[tokio::test]
-async fn what_nothing_refers_to_any_more_is_removed_after_a_while_and_may_be_uploaded_again() {
+async fn an_object_that_nothing_refers_to_is_removed_after_the_grace_and_may_be_uploaded_again() {
     let coordinator = Coordinator::start_with(collecting()).await;
     let mut client = coordinator.client().await;
     client.submit_ingest("stamps").await;
@@ -130,10 +130,10 @@ async fn what_nothing_refers_to_any_more_is_removed_after_a_while_and_may_be_upl
     let request = FindMissingObjectsRequest { digests: vec![photo.to_string()] };
     let response = client.artifacts.find_missing_objects(request).await.expect("allowed").into_inner();
     assert_eq!(response.missing, [photo.to_string()]);
-    // It is gone before that is noted, and until then an upload is asked to come again.
+    // The object is removed before the removal is recorded. Until then, an upload is asked to try again.
     while let Err(refusal) = client.try_upload(b"photo").await {
         assert!(refusal.code() == Code::Unavailable && refusal.message().contains("try again"), "{refusal:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    client.read(&photo).await.expect("it is there again");
+    client.read(&photo).await.expect("the object exists again");
 }

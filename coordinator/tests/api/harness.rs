@@ -1,9 +1,6 @@
 //! A coordinator on a free port of loopback, and its clients.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Duration};
 
 use futures::TryStreamExt as _;
 use sortinghat_coordinator::{
@@ -21,7 +18,7 @@ use sortinghat_proto::{
     },
 };
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Status,
@@ -29,7 +26,7 @@ use tonic::{
     transport::Channel,
 };
 
-/// Shows a token with every call, if there is one.
+/// Sends a token with every call, if there is one.
 #[derive(Debug, Clone)]
 pub(crate) struct Bearer(Option<String>);
 
@@ -44,7 +41,7 @@ impl Interceptor for Bearer {
 
 type Transport = InterceptedService<Channel, Bearer>;
 
-/// One caller's clients.
+/// The clients of one caller.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     pub(crate) jobs: JobServiceClient<Transport>,
@@ -54,9 +51,9 @@ pub(crate) struct Client {
 
 /// A coordinator in this process.
 pub(crate) struct Coordinator {
-    /// Where it listens.
+    /// The address that the coordinator listens on.
     pub(crate) address: SocketAddr,
-    /// Where it shows its metrics, if it was told to.
+    /// The address of its metrics, if they are served.
     pub(crate) metrics_address: Option<SocketAddr>,
     stop: CancellationToken,
     served: JoinHandle<Result<Drained, AppError>>,
@@ -64,19 +61,19 @@ pub(crate) struct Coordinator {
 }
 
 impl Coordinator {
-    /// Open to everyone, with its queue in memory.
+    /// Starts a coordinator that lets every caller in and keeps its queue in memory.
     pub(crate) async fn start() -> Self {
         Self::start_with(Settings::default()).await
     }
 
-    /// With these tokens.
+    /// Starts a coordinator with these tokens.
     pub(crate) async fn start_with_tokens(tokens: &str) -> Self {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         std::fs::write(file.path(), tokens).expect("writable");
         Self::start_with(Settings { credentials: Some(file.path().to_owned()), ..Settings::default() }).await
     }
 
-    /// With these settings, in a folder of its own.
+    /// Starts a coordinator with these settings, in its own folder.
     pub(crate) async fn start_with(settings: Settings) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let own = Settings {
@@ -94,12 +91,12 @@ impl Coordinator {
         Self { address, metrics_address, stop, served, _folder: folder }
     }
 
-    /// Asks it to stop.
+    /// Asks the coordinator to stop.
     pub(crate) fn ask_to_stop(&self) {
         self.stop.cancel();
     }
 
-    /// Waits until it has stopped.
+    /// Waits until the coordinator has stopped.
     pub(crate) async fn stopped(self) -> Drained {
         self.served.await.expect("it does not panic").expect("it serves until it is asked to stop")
     }
@@ -117,7 +114,7 @@ impl Coordinator {
     }
 }
 
-/// Settings with which objects that nothing refers to are soon removed, and jobs soon forgotten.
+/// Settings with which objects that nothing refers to are removed soon, and jobs are forgotten soon.
 pub(crate) fn collecting() -> Settings {
     Settings {
         lease_ttl: "300ms".parse().ok(),
@@ -155,7 +152,7 @@ impl Client {
         self.try_upload(content).await.expect("accepted")
     }
 
-    /// Uploads `content`, if that is accepted.
+    /// Uploads `content`; returns the refusal if there is one.
     pub(crate) async fn try_upload(&mut self, content: &[u8]) -> Result<ObjectRef, Status> {
         let object = ObjectRef::of(content);
         let messages = upload_messages(object.clone(), content, 1 << 20);
@@ -164,18 +161,18 @@ impl Client {
         Ok(object)
     }
 
-    /// An object's content, in the pieces in which it comes.
+    /// Reads an object's content, in the pieces in which it arrives.
     pub(crate) async fn read(&mut self, digest: &Digest) -> Result<Vec<Vec<u8>>, Status> {
         let request = ReadObjectRequest { digest: digest.to_string() };
         let pieces = self.artifacts.read_object(request).await?.into_inner();
         pieces.map_ok(|piece| piece.data.to_vec()).try_collect().await
     }
 
-    /// Reads an object, which is not to count on it, until it is gone.
+    /// Waits until an object is removed. A read does not keep it from being removed.
     pub(crate) async fn await_removal(&mut self, digest: &Digest) {
         let begun = Instant::now();
         while self.read(digest).await.is_ok() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "it is never removed");
+            assert!(begun.elapsed() < Duration::from_secs(60), "the object is never removed");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -189,14 +186,14 @@ impl Client {
         SubmitJobRequest { spec: Some(JobSpec { kind: Some(Kind::Ingest(ingest)) }), ..SubmitJobRequest::default() }
     }
 
-    /// Submits such a request and returns the job's id.
+    /// Submits a request to ingest one uploaded photo, and returns the job's id.
     pub(crate) async fn submit_ingest(&mut self, name: &str) -> String {
         let request = self.ingest_request(name).await;
         self.jobs.submit_job(request).await.expect("accepted").into_inner().job.expect("a job").id
     }
 }
 
-/// The worker's side of the protocol, spoken by hand.
+/// A worker whose messages a test sends one by one.
 pub(crate) struct ByHand {
     client: Client,
     id: String,
@@ -208,17 +205,17 @@ impl ByHand {
         Self::named("by-hand", client)
     }
 
-    /// A worker beside others.
+    /// A worker with this id, beside others.
     pub(crate) fn named(id: &str, client: Client) -> Self {
         Self { client, id: id.to_owned(), sequence: 0 }
     }
 
-    /// From now on it talks to another coordinator.
+    /// Talks to another coordinator from now on.
     pub(crate) fn switch_to(&mut self, client: Client) {
         self.client = client;
     }
 
-    /// Says what it holds; the answer may be held for `wait_ms`.
+    /// Reports its leases. The coordinator may hold its answer for `wait_ms`.
     pub(crate) async fn synchronize(
         &mut self,
         leases: Vec<LeaseReport>,
@@ -256,19 +253,19 @@ impl ByHand {
         }
     }
 
-    /// Says that it runs the task.
+    /// Reports that it runs the task.
     pub(crate) async fn confirm(&mut self, lease: &Lease) {
         let key = lease.key.clone().expect("a lease has a key");
         let report = LeaseReport { task_id: key.task_id, epoch: key.epoch, beat: 1, ..LeaseReport::default() };
         self.synchronize(vec![report], 0, 0).await.expect("a worker may call");
     }
 
-    /// Reports the task as done, with an uploaded manifest, until that is acknowledged.
+    /// Reports the task as done, with an uploaded manifest, until the report is acknowledged.
     pub(crate) async fn finish(&mut self, lease: &Lease) {
         self.finish_with(lease, b"{}").await;
     }
 
-    /// The same for an ingest, with a dataset in one shard; returns the shard.
+    /// Reports an ingest as done, with a dataset in one shard, and returns the shard.
     pub(crate) async fn finish_dataset(&mut self, lease: &Lease) -> Digest {
         let spec = lease.assignment.as_ref().and_then(|assignment| assignment.spec.clone()).expect("a spec");
         let Some(Kind::Ingest(ingest)) = spec.kind else { panic!("no ingest") };
@@ -279,7 +276,7 @@ impl ByHand {
         shard.digest
     }
 
-    /// The same with this manifest.
+    /// Reports the task as done with this manifest.
     async fn finish_with(&mut self, lease: &Lease, manifest: &[u8]) {
         let key = lease.key.clone().expect("a lease has a key");
         let manifest = self.client.upload(manifest).await;

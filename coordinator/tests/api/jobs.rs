@@ -39,7 +39,7 @@ async fn a_submitted_job_waits_for_a_worker_is_listed_and_can_be_cancelled() {
 }
 
 #[tokio::test]
-async fn jobs_that_are_cancelled_in_bulk_end_are_counted_and_can_be_retried() {
+async fn jobs_that_are_cancelled_in_bulk_end_and_are_counted_and_can_be_retried() {
     let coordinator = Coordinator::start().await;
     let mut client = coordinator.client().await;
     let ids = [client.submit_ingest("stamps").await, client.submit_ingest("coins").await];
@@ -78,7 +78,7 @@ async fn the_same_key_is_the_same_job_and_another_spec_under_it_is_refused() {
 }
 
 #[tokio::test]
-async fn a_job_whose_photos_were_not_uploaded_is_refused_and_the_field_named() {
+async fn a_job_whose_photos_were_not_uploaded_is_refused_with_the_field() {
     let coordinator = Coordinator::start().await;
     let mut client = coordinator.client().await;
     let mut request = client.ingest_request("stamps").await;
@@ -93,7 +93,7 @@ async fn a_job_whose_photos_were_not_uploaded_is_refused_and_the_field_named() {
 }
 
 #[tokio::test]
-async fn values_out_of_range_are_refused_and_the_field_named() {
+async fn values_out_of_range_are_refused_with_the_field() {
     let coordinator = Coordinator::start().await;
     let mut client = coordinator.client().await;
     let good = client.ingest_request("stamps").await;
@@ -193,7 +193,7 @@ async fn a_watcher_sees_every_event_until_the_job_ends_and_can_go_on_from_anywhe
 }
 
 #[tokio::test]
-async fn unknown_and_malformed_ids_are_told_apart() {
+async fn unknown_and_malformed_ids_have_different_codes() {
     let coordinator = Coordinator::start().await;
     let mut client = coordinator.client().await;
     for (id, code) in [("00000000000000000000000000", Code::NotFound), ("nonsense", Code::InvalidArgument)] {

@@ -1,4 +1,4 @@
-//! The API as clients see it: real servers on loopback, the generated client, and the real binary where a process must die.
+//! The API as clients see it: real servers on loopback, the generated client, and the real binary where a process is killed.
 
 mod access;
 mod artifacts;

@@ -1,4 +1,4 @@
-//! Ten times as many calls as there is room for.
+//! Ten times as many calls as there are places.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use tonic_prost::ProstCodec;
 
 use crate::harness::{ByHand, Client, Coordinator};
 
-/// Calls of one connection; a server takes so many.
+/// How many calls one connection has; a server allows this many.
 const CALLS_PER_CONNECTION: usize = 900;
 
-/// A submission that keeps a place and is sent when `go` says so. Until it has a place it asks again: one of [`until_refused`] may
-/// take the last one for a moment.
+/// A submission that holds a place and sends its message when `go` is set. It tries again until it has a place, as a call of
+/// [`until_refused`] may hold the last one for a moment.
 fn held<Q, A>(
     channel: Channel,
     path: &'static str,
@@ -50,7 +50,7 @@ where
     })
 }
 
-/// Submits until it is refused, as it is once every place is taken, and returns the refusal.
+/// Submits until a call is refused, which happens once every place is taken, and returns the refusal.
 async fn until_refused(client: &mut Client, request: &SubmitJobRequest) -> Status {
     loop {
         if let Err(refused) = client.jobs.submit_job(request.clone()).await {
@@ -65,7 +65,7 @@ async fn a_flood_of_submissions_is_refused_and_everything_else_goes_on() {
     let coordinator = Coordinator::start().await;
     let mut client = coordinator.client().await;
     let request = client.ingest_request("stamps").await;
-    client.jobs.submit_job(request.clone()).await.expect("there is room");
+    client.jobs.submit_job(request.clone()).await.expect("a place is free");
     let (go, gone) = watch::channel(false);
     let channel = coordinator.channel().await;
     let path = "/sortinghat.v1.JobService/SubmitJob";
@@ -92,16 +92,16 @@ async fn a_flood_of_submissions_is_refused_and_everything_else_goes_on() {
         assert!(retry_after(&refused).is_some_and(|pause| pause < Duration::from_secs(1)), "{refused:?}");
     }
 
-    go.send(true).expect("they wait for it");
+    go.send(true).expect("the calls wait for it");
     let ids: Vec<String> = stream::iter(accepted)
-        .then(|answer| async { answer.await.expect("no panic").expect("it had its place").into_inner() })
+        .then(|answer| async { answer.await.expect("no panic").expect("it held a place").into_inner() })
         .map(|accepted| accepted.job.expect("a job").id)
         .collect()
         .await;
     for job_id in ids {
         client.jobs.get_job(GetJobRequest { job_id }).await.expect("it was accepted");
     }
-    client.jobs.submit_job(request).await.expect("there is room again");
+    client.jobs.submit_job(request).await.expect("a place is free again");
     worker.finish(&lease).await;
 }
 
@@ -126,11 +126,11 @@ async fn calls_of_many_jobs_are_refused_before_they_are_read_and_take_no_place_o
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(retry_after(&refused).is_some_and(|pause| pause < Duration::from_secs(1)), "{refused:?}");
     for _ in 0..limits::MAX_BULK_SUBMITS_IN_FLIGHT {
-        client.jobs.submit_job(request.clone()).await.expect("it has its own room");
+        client.jobs.submit_job(request.clone()).await.expect("single jobs have their own places");
     }
-    go.send(true).expect("they wait for it");
+    go.send(true).expect("the calls wait for it");
     for answer in unread {
-        answer.await.expect("no panic").expect("it had its place");
+        answer.await.expect("no panic").expect("it held a place");
     }
 }
 
@@ -147,7 +147,7 @@ async fn calls_of_many_jobs_that_come_together_are_refused_as_a_whole_and_single
         })
         .collect();
     for _ in 0..10 {
-        client.jobs.submit_job(request.clone()).await.expect("it has its own room");
+        client.jobs.submit_job(request.clone()).await.expect("single jobs have their own places");
     }
     let (mut accepted, mut refused) = (0, 0);
     for answer in flood {

@@ -1,4 +1,4 @@
-//! The real binary.
+//! The coordinator as a process.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -29,18 +29,18 @@ fn command(data_dir: &Path) -> Command {
 }
 
 impl Process {
-    /// Starts it and waits for the log line that says where it serves.
+    /// Starts a coordinator and waits for the log line with its address.
     fn start(data_dir: &Path) -> Self {
         let mut child = command(data_dir).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let address = loop {
-            let line = lines.next().expect("it says where it serves before it ends").expect("text");
+            let line = lines.next().expect("it logs its address before it ends").expect("text");
             let line: serde_json::Value = serde_json::from_str(&line).expect("one JSON object a line");
             if line["fields"]["message"] == "serving" {
                 break line["fields"]["address"].as_str().expect("text").parse().expect("an address");
             }
         };
-        // Its later lines must go somewhere.
+        // The later lines are read and dropped, so that the pipe does not fill up.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, address }
     }
@@ -53,7 +53,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Already gone is as good as gone.
+        // An error means that the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -80,7 +80,7 @@ async fn an_acknowledged_job_survives_kill_9() {
 }
 
 #[test]
-fn sigterm_ends_it_with_success_and_without_a_stale_address() {
+fn after_sigterm_it_exits_with_success_and_leaves_no_stale_address() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let address_file = folder.path().join("coordinator.addr");
     let mut process = Process::start(folder.path());
@@ -101,7 +101,7 @@ fn two_coordinators_cannot_share_a_data_folder() {
 }
 
 #[test]
-fn an_address_that_others_can_reach_is_refused_with_what_to_set() {
+fn an_address_that_other_machines_can_reach_is_refused_with_the_flags_to_set() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut exposed = Command::new(env!("CARGO_BIN_EXE_sortinghat-coordinator"));
     exposed.env_clear().env("SORTINGHAT_LISTEN", "0.0.0.0:0").arg("--data-dir").arg(folder.path());
@@ -111,7 +111,7 @@ fn an_address_that_others_can_reach_is_refused_with_what_to_set() {
 }
 
 #[test]
-fn the_dumped_configuration_shows_where_each_value_came_from_winning() {
+fn the_dumped_configuration_has_the_value_of_the_flag_before_the_variable_before_the_file() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("coordinator.toml");
     std::fs::write(&file, "lease_ttl = '7s'\ndrain_grace = '7s'\nlisten = '127.0.0.1:7'\n").expect("writable");

@@ -20,7 +20,7 @@ use tonic_health::pb::{
 
 use crate::harness::{ByHand, Coordinator};
 
-/// Names of the services that reflection lists.
+/// The names of the services that reflection lists.
 macro_rules! reflected_services {
     ($version:ident, $coordinator:expr) => {{
         use tonic_reflection::pb::$version::{
@@ -44,7 +44,7 @@ macro_rules! reflected_services {
 }
 
 #[tokio::test]
-async fn old_and_new_reflection_list_our_services() {
+async fn both_versions_of_reflection_list_our_services() {
     let coordinator = Coordinator::start().await;
     for services in [reflected_services!(v1, coordinator), reflected_services!(v1alpha, coordinator)] {
         for name in ["sortinghat.v1.JobService", "sortinghat.v1.ArtifactService", "sortinghat.v1.WorkerService"] {
@@ -81,14 +81,14 @@ async fn a_drain_ends_watches_and_held_polls_and_cuts_nothing_off() {
 
     coordinator.ask_to_stop();
     while watch.next().await.is_some() {}
-    // It is answered or told to come back, but not left hanging.
+    // The call is answered or refused, but not left hanging.
     let _ = held.await.expect("the call ends");
     drop(client);
     assert_eq!(coordinator.stopped().await, Drained::Fully);
 }
 
 #[tokio::test]
-async fn an_unknown_method_of_ours_is_unimplemented() {
+async fn an_unknown_method_of_our_services_is_unimplemented() {
     let coordinator = Coordinator::start().await;
     let mut client = tonic::client::Grpc::new(coordinator.channel().await);
     client.ready().await.expect("connected");
@@ -99,7 +99,7 @@ async fn an_unknown_method_of_ours_is_unimplemented() {
 }
 
 #[tokio::test]
-async fn over_tls_the_certificate_is_the_configured_one() {
+async fn over_tls_the_server_shows_the_configured_certificate() {
     let file = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/api/tls").join(name);
     let settings = Settings { tls_cert: Some(file("cert.pem")), tls_key: Some(file("key.pem")), ..Settings::default() };
     let coordinator = Coordinator::start_with(settings).await;
@@ -116,7 +116,7 @@ async fn over_tls_the_certificate_is_the_configured_one() {
     }
 }
 
-/// What an HTTP page answers, headers included.
+/// The answer of an HTTP page, including its headers.
 async fn page(address: std::net::SocketAddr, path: &str) -> String {
     let mut connection = TcpStream::connect(address).await.expect("it listens");
     connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.expect("sent");
@@ -126,10 +126,10 @@ async fn page(address: std::net::SocketAddr, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn operators_see_that_it_is_well_and_how_many_calls_there_were() {
+async fn the_pages_for_operators_show_the_health_and_the_number_of_calls() {
     let settings = Settings { metrics_listen: "127.0.0.1:0".parse().ok(), ..Settings::default() };
     let coordinator = Coordinator::start_with(settings).await;
-    let pages = coordinator.metrics_address.expect("it was told to");
+    let pages = coordinator.metrics_address.expect("metrics are served");
     let mut client = coordinator.client().await;
     client.jobs.list_jobs(ListJobsRequest::default()).await.expect("allowed");
     assert!(page(pages, "/healthz").await.starts_with("HTTP/1.0 200"));
@@ -139,7 +139,7 @@ async fn operators_see_that_it_is_well_and_how_many_calls_there_were() {
 }
 
 #[tokio::test]
-async fn a_queue_with_the_objects_of_another_one_is_not_served() {
+async fn a_queue_with_the_objects_of_another_queue_is_not_served() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let settings = |name: &str| Settings {
         listen: "127.0.0.1:0".parse().ok(),
@@ -151,8 +151,8 @@ async fn a_queue_with_the_objects_of_another_one_is_not_served() {
     for _ in 0..2 {
         drop(build("first").await.expect("its own objects"));
     }
-    let refused = build("second").await.err().expect("they are the first one's").to_string();
+    let refused = build("second").await.err().expect("the objects belong to the first queue").to_string();
     assert!(refused.contains("another queue") && refused.contains("--object-store"), "{refused}");
-    std::fs::remove_file(folder.path().join("objects/queue-id")).expect("it is as the message says");
+    std::fs::remove_file(folder.path().join("objects/queue-id")).expect("the object that the message names exists");
     drop(build("second").await.expect("its own objects now"));
 }

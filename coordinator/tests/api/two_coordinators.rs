@@ -1,4 +1,4 @@
-//! Two coordinators over one Redis: it does not matter which one a caller talks to.
+//! Two coordinators over one Redis. It does not matter which of them a caller talks to.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::harness::{ByHand, Coordinator, collecting};
 
-/// How long anything may take that needs no fault and no wait.
+/// How long anything may take that includes no fault and no wait.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Pair {
@@ -28,12 +28,12 @@ struct Pair {
     _folder: TempDir,
 }
 
-/// Both with the same Redis and the same objects, and nothing else in common.
+/// Starts two coordinators that share a Redis and the objects, and nothing else.
 async fn pair() -> Pair {
     pair_with(Settings::default()).await
 }
 
-/// The same with these settings.
+/// Starts two such coordinators with these settings.
 async fn pair_with(settings: Settings) -> Pair {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let redis = RedisServer::start(folder.path());
@@ -60,9 +60,9 @@ async fn a_worker_that_switches_in_the_middle_of_a_lease_keeps_it_and_commits_on
         let beat = round as u64;
         let report = LeaseReport { task_id: key.task_id.clone(), epoch: key.epoch, beat, ..LeaseReport::default() };
         let answer = worker.synchronize(vec![report], 0, 0).await.expect("either one answers");
-        assert_eq!(answer.leases.len(), 1, "it holds what it held");
-        assert_eq!(answer.leases[0].key, lease.key, "under the same epoch");
-        assert!(answer.leases[0].assignment.is_none(), "which it need not be told again");
+        assert_eq!(answer.leases.len(), 1, "the worker holds its lease");
+        assert_eq!(answer.leases[0].key, lease.key, "the lease has the same epoch");
+        assert!(answer.leases[0].assignment.is_none(), "the assignment is not repeated");
     }
     worker.finish(&lease).await;
     worker.switch_to(first.clone());
@@ -73,7 +73,7 @@ async fn a_worker_that_switches_in_the_middle_of_a_lease_keeps_it_and_commits_on
 }
 
 #[tokio::test]
-async fn a_worker_whose_coordinator_is_gone_goes_on_at_the_other() {
+async fn a_worker_whose_coordinator_has_stopped_goes_on_at_the_other() {
     let pair = pair().await;
     let (mut first, mut second) = (pair.first.client().await, pair.second.client().await);
     let job_id = first.submit_ingest("stamps").await;
@@ -89,7 +89,7 @@ async fn a_worker_whose_coordinator_is_gone_goes_on_at_the_other() {
 }
 
 #[tokio::test]
-async fn each_job_is_claimed_once_whoever_asks_whom() {
+async fn each_job_is_claimed_once_whichever_coordinator_the_workers_ask() {
     const JOBS: usize = 40;
     const WORKERS: usize = 8;
     let pair = pair().await;
@@ -129,12 +129,12 @@ async fn a_queue_that_is_paused_at_one_starts_nothing_at_the_other_until_it_is_r
         first.jobs.resume_queue(ResumeQueueRequest {}).await.expect("it answers");
     };
     let both = tokio::time::timeout(PATIENCE, futures::future::join(worker.take(), resume)).await;
-    let (lease, ()) = both.expect("a poll that is held hears of it");
+    let (lease, ()) = both.expect("the held poll is woken");
     worker.finish(&lease).await;
 }
 
 #[tokio::test]
-async fn a_watch_on_one_hears_what_happens_at_the_other() {
+async fn a_watch_at_one_coordinator_reports_the_events_of_the_other() {
     let pair = pair().await;
     let (mut first, mut second) = (pair.first.client().await, pair.second.client().await);
     let job_id = first.submit_ingest("stamps").await;
@@ -157,7 +157,7 @@ async fn a_watch_on_one_hears_what_happens_at_the_other() {
 }
 
 #[tokio::test]
-async fn objects_are_collected_and_what_either_coordinator_was_asked_for_is_kept() {
+async fn objects_are_collected_unless_either_coordinator_was_asked_for_them() {
     let pair = pair_with(collecting()).await;
     let (mut first, mut second) = (pair.first.client().await, pair.second.client().await);
     first.submit_ingest("stamps").await;
@@ -171,11 +171,11 @@ async fn objects_are_collected_and_what_either_coordinator_was_asked_for_is_kept
         assert!(begun.elapsed() < PATIENCE, "it is never removed");
         let request = FindMissingObjectsRequest { digests: digests.clone() };
         let found = second.artifacts.find_missing_objects(request).await.expect("allowed").into_inner();
-        assert_eq!(found.missing, [""; 0], "although it is asked for all the time");
+        assert_eq!(found.missing, [""; 0], "the object that is asked for all the time is kept");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     for digest in [&shard, &ObjectRef::of(b"photo").digest, &reused.digest] {
-        second.read(digest).await.expect("somebody counts on it");
+        second.read(digest).await.expect("the object is still needed");
     }
     first.await_removal(&reused.digest).await;
 }

@@ -1,5 +1,5 @@
-//! A client that submits jobs, some of them twice, some after others and some with times; cancels a few alone and some in bulk, pauses
-//! the queue for a while, looks at the end of all of them, and retries what did not succeed.
+//! A client. It submits jobs: some of them twice, some with parents, some with start times or deadlines. It cancels single jobs and many at
+//! once, pauses the queue, waits for the end of every job, and retries the jobs that did not succeed.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use tonic::{Code, Status};
 use crate::{COORDINATORS, ledger::Ledger, network::Clients, store::now};
 
 const JOBS: usize = 24;
-/// Jobs are submitted over this time, so that faults meet every part of their lives.
+/// Jobs are submitted during this time, so that faults hit every stage of a job.
 const SUBMISSION: Duration = Duration::from_secs(18);
-/// How long a job with a deadline has, in milliseconds: more than any fault keeps it from being accepted.
+/// The time until a job's deadline, in milliseconds. It is longer than any fault delays the acceptance of a job.
 const TIME_MS: std::ops::Range<u64> = 25_000..40_000;
 
 struct Client {
@@ -28,7 +28,7 @@ struct Client {
     coordinators: Vec<Clients>,
 }
 
-/// Submits everything, waits for the end of everything, and checks it.
+/// Submits all jobs, waits until they have ended, and checks them.
 pub(crate) async fn run(ledger: Ledger, dice: StdRng) -> turmoil::Result {
     let coordinators = COORDINATORS.into_iter().map(Clients::of).collect();
     let mut client = Client { ledger, dice, coordinators };
@@ -51,7 +51,7 @@ pub(crate) async fn run(ledger: Ledger, dice: StdRng) -> turmoil::Result {
     }
     for job in &jobs {
         let job = client.check(job).await;
-        // A retry waits for its parents' retries, and these may not exist.
+        // A retry refers to the retries of its parents, which may not exist.
         if job.state() != JobState::Succeeded && job.parents.is_empty() {
             let retry = client.retry(&job.id).await;
             client.check(&retry).await;
@@ -81,7 +81,7 @@ async fn get(coordinator: &mut Clients, job_id: &str) -> Result<v1::Job, Status>
     Ok(coordinator.jobs.get_job(request).await?.into_inner().job.expect("a job"))
 }
 
-/// Whether trying again may help.
+/// Whether another attempt may succeed.
 fn is_passing(status: &Status) -> bool {
     assert!(!status.message().contains("invariant"), "{status}");
     !matches!(status.code(), Code::InvalidArgument | Code::NotFound | Code::AlreadyExists | Code::PermissionDenied)
@@ -92,7 +92,7 @@ impl Client {
         self.coordinators[self.dice.random_range(0..self.coordinators.len())].clone()
     }
 
-    /// Tries again, with either coordinator, until it succeeds.
+    /// Repeats a call, with either coordinator, until it succeeds.
     async fn persist<T>(&mut self, call: impl AsyncFn(Clients) -> Result<T, Status>) -> T {
         loop {
             match call(self.any_coordinator()).await {
@@ -115,7 +115,7 @@ impl Client {
         object
     }
 
-    /// Submits a job until it is acknowledged, and now and then once more.
+    /// Submits a job until it is acknowledged, and sometimes once more.
     async fn submit(&mut self, number: usize, jobs: &[String], source: &ObjectRef) -> String {
         let ingest = v1::IngestSpec {
             dataset_name: format!("set{}", number % 3),
@@ -149,7 +149,7 @@ impl Client {
         job
     }
 
-    /// Lets nothing start for a while.
+    /// Pauses the queue for a while.
     async fn pause_for_a_while(&mut self) {
         self.persist(async |mut coordinator| coordinator.jobs.pause_queue(v1::PauseQueueRequest {}).await.map(drop))
             .await;
@@ -158,7 +158,7 @@ impl Client {
             .await;
     }
 
-    /// Waits for the end of a job, and checks it.
+    /// Waits until a job has ended, and checks it.
     async fn check(&mut self, job: &str) -> v1::Job {
         let history = self.follow(job).await;
         let job = self.persist(async |mut coordinator| get(&mut coordinator, job).await).await;
@@ -166,7 +166,7 @@ impl Client {
         job
     }
 
-    /// Retries a job until that is acknowledged.
+    /// Retries a job until the retry is acknowledged.
     async fn retry(&mut self, job: &str) -> String {
         let key = format!("retry-{job}");
         let request = v1::RetryJobRequest { job_id: job.to_owned(), idempotency_key: key.clone() };
@@ -178,7 +178,7 @@ impl Client {
         job
     }
 
-    /// The whole history of a job, event by event, from whichever coordinator answers.
+    /// Follows a job to its end and returns its whole history, from whichever coordinator answers.
     async fn follow(&mut self, job: &str) -> Vec<v1::JobEvent> {
         let mut history: Vec<v1::JobEvent> = Vec::new();
         loop {

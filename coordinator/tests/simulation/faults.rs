@@ -1,4 +1,4 @@
-//! What goes wrong, when, and for how long.
+//! The faults of a simulation: which, when, and for how long.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use turmoil::Sim;
 
 use crate::{COORDINATORS, TICK, WORKERS, store::SharedStore};
 
-/// Faults begin once everything has started, and end so that everything can end.
+/// Faults begin within this time: after everything has started, and early enough that every job can end.
 const FAULTS: std::ops::Range<Duration> = Duration::from_millis(500)..Duration::from_secs(25);
-/// One step in so many begins a fault.
+/// One step in this many begins a fault.
 const STEPS_PER_FAULT: u32 = 60;
 
-/// What is undone later.
+/// A fault, which is undone later.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     Crash(&'static str),
@@ -22,7 +22,7 @@ enum Fault {
     StoreAway,
 }
 
-/// Runs the simulation to its end, and returns how many faults it has seen.
+/// Runs the simulation to its end and returns how many faults it had.
 pub(crate) fn run(simulation: &mut Sim<'_>, store: &SharedStore, mut dice: StdRng) -> usize {
     let mut open: Vec<(Duration, Fault)> = Vec::new();
     let mut faults = 0;
@@ -65,7 +65,7 @@ fn choose(dice: &mut StdRng) -> Fault {
     }
 }
 
-/// Begins a fault; `false` if the host is down already.
+/// Begins a fault. Returns `false` if the host is down already.
 fn begin(simulation: &mut Sim<'_>, store: &SharedStore, fault: Fault) -> bool {
     match fault {
         Fault::Crash(host) if !simulation.is_host_running(host) => return false,

@@ -1,11 +1,12 @@
-//! What everybody in the simulation believes, and whether that can be true at once.
+//! The ledger of a simulation: what its hosts believe, and checks that these beliefs agree.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use sortinghat_proto::{
     ObjectRef,
     v1::{self, AttemptOutcome, JobState, job_event::Event},
@@ -13,21 +14,21 @@ use sortinghat_proto::{
 
 use crate::TICK;
 
-/// Shared by all hosts, which could not do so in the real world.
+/// The ledger. All hosts of the simulation share it, which real hosts could not.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ledger(Arc<Mutex<Beliefs>>);
 
 #[derive(Debug, Default)]
 struct Beliefs {
-    /// Who believes to hold a task, under which epoch, and until when.
+    /// Which worker believes that it holds a task, under which epoch, and until when.
     held: BTreeMap<String, Held>,
-    /// The greatest epoch that any worker was told, by task.
+    /// The greatest epoch that any worker was given, by task.
     epochs: BTreeMap<String, u64>,
-    /// What workers made, by job and epoch.
+    /// The outputs of workers, by job and epoch.
     outputs: BTreeMap<(String, u64), ObjectRef>,
     /// Acknowledged jobs, by idempotency key.
     jobs: BTreeMap<String, String>,
-    /// Names of what was committed.
+    /// The names of committed outputs.
     names: BTreeSet<String>,
     attempts: usize,
     outcomes: BTreeMap<&'static str, usize>,
@@ -42,10 +43,10 @@ struct Held {
 
 impl Ledger {
     fn beliefs(&self) -> MutexGuard<'_, Beliefs> {
-        self.0.lock().expect("no holder of the beliefs panics")
+        self.0.lock()
     }
 
-    /// A worker believes that it holds a task until then. Nobody else may believe so.
+    /// Notes that a worker believes to hold a task until a time. No other worker may believe that it holds the task then.
     pub(crate) fn hold(&self, task: &str, epoch: u64, worker: &str, now: Duration, until: Duration) {
         let mut beliefs = self.beliefs();
         if let Some(other) = beliefs.held.get(task).filter(|held| held.worker != worker || held.epoch != epoch) {
@@ -65,7 +66,7 @@ impl Ledger {
         beliefs.held.insert(task.to_owned(), held);
     }
 
-    /// A worker does not hold a task any more.
+    /// Notes that a worker does not hold a task any more.
     pub(crate) fn let_go(&self, task: &str, epoch: u64) {
         let mut beliefs = self.beliefs();
         if beliefs.held.get(task).is_some_and(|held| held.epoch == epoch) {
@@ -73,19 +74,19 @@ impl Ledger {
         }
     }
 
-    /// A worker has made this.
+    /// Notes the output of a worker.
     pub(crate) fn made(&self, job: &str, epoch: u64, output: ObjectRef) {
         self.beliefs().outputs.insert((job.to_owned(), epoch), output);
     }
 
-    /// A job was acknowledged. The same key is the same job.
+    /// Notes that a job was acknowledged. The same key must be the same job.
     pub(crate) fn accepted(&self, key: &str, job: &str) {
         let mut beliefs = self.beliefs();
         let before = beliefs.jobs.insert(key.to_owned(), job.to_owned());
         assert!(before.is_none_or(|before| before == job), "invariant 6: the key {key} is two jobs");
     }
 
-    /// Checks a job that has ended against its history and against what workers did.
+    /// Checks a job that has ended against its history and against the outputs of workers.
     pub(crate) fn check(&self, job: &v1::Job, history: &[v1::JobEvent]) {
         let mut beliefs = self.beliefs();
         let committed = check_history(history);
@@ -93,18 +94,18 @@ impl Ledger {
         if let Some(epoch) = committed {
             let output = job.output.clone().expect("it succeeded");
             let made = beliefs.outputs.get(&(job.id.clone(), epoch)).cloned().map(Into::into);
-            assert_eq!(output.manifest, made, "the output is that of the attempt which was committed");
+            assert_eq!(output.manifest, made, "the output is that of the committed attempt");
             assert!(beliefs.names.insert(output.name.clone()), "{} was given twice", output.name);
         }
         *beliefs.outcomes.entry(job.state().as_str_name()).or_default() += 1;
     }
 
-    /// Checks that these are the names which were given, and no others.
+    /// Checks that exactly these names were given.
     pub(crate) fn check_names(&self, names: BTreeSet<String>) {
         assert_eq!(names, self.beliefs().names, "a name belongs to a job that succeeded");
     }
 
-    /// What happened, in a few words that differ as soon as anything does.
+    /// A summary, which differs as soon as any event differs.
     pub(crate) fn summary(&self) -> String {
         let beliefs = self.beliefs();
         let epochs = beliefs.epochs.values().fold(0_u64, |sum, epoch| sum.rotate_left(5) ^ epoch);
@@ -113,8 +114,8 @@ impl Ledger {
     }
 }
 
-/// The invariants as a job's history shows them: gapless, one end, one commit, one attempt at a time, epochs that grow. Returns the
-/// epoch that was committed.
+/// Checks the invariants in a job's history: it has no gap, one end, one commit, one attempt at a time, and epochs that grow. Returns the
+/// committed epoch.
 fn check_history(history: &[v1::JobEvent]) -> Option<u64> {
     let (mut ends, mut committed, mut last_epoch, mut running) = (0, None, 0, None);
     for (number, event) in history.iter().enumerate() {
@@ -130,13 +131,13 @@ fn check_history(history: &[v1::JobEvent]) -> Option<u64> {
                 last_epoch = attempt.epoch;
             }
             Event::AttemptEnded(attempt) => {
-                assert_eq!(running.take(), Some(attempt.epoch), "only the attempt that runs can end");
+                assert_eq!(running.take(), Some(attempt.epoch), "only the running attempt can end");
                 if attempt.outcome() == AttemptOutcome::Succeeded {
                     assert_eq!(committed.replace(attempt.epoch), None, "invariant 2: two commits");
                 }
             }
             Event::EpochFinished(_) | Event::Notice(_) | Event::Log(_) => {
-                assert!(running.is_some(), "events come from attempts that run");
+                assert!(running.is_some(), "only a running attempt reports events");
             }
         }
     }

@@ -1,5 +1,6 @@
-//! The real API, engine and rules in virtual time, on a network and a store that fail: coordinators and workers crash, messages are
-//! delayed and lost, the store is away and forgets to say what it did. One process for each seed, so that a seed repeats.
+//! Simulates the real API, engine and rules in virtual time, on a network and a store that fail: coordinators and workers crash, messages are
+//! delayed and lost, the store is unavailable or does not report its verdicts. Each seed has a process of its own, so that it can be
+//! repeated.
 
 mod client;
 mod faults;
@@ -12,13 +13,14 @@ use std::{
     collections::BTreeSet,
     process::{Command, Output},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rand::{SeedableRng as _, rngs::StdRng};
 use sortinghat_coordinator::{
     app,
@@ -31,20 +33,20 @@ use tokio_util::sync::CancellationToken;
 use ledger::Ledger;
 use store::SharedStore;
 
-/// Seeds of one run; another number by `SORTINGHAT_SIMULATIONS`, another first one by `SORTINGHAT_SEED`.
+/// How many seeds one run simulates. `SORTINGHAT_SIMULATIONS` sets another number, `SORTINGHAT_SEED` another first seed.
 const SEEDS: u64 = 200;
-/// Set for the process that simulates one seed.
+/// The variable that names the seed for the process that simulates it.
 const SEED: &str = "SORTINGHAT_SIMULATED_SEED";
 
-/// Length of a lease, in milliseconds.
+/// The duration of a lease, in milliseconds.
 const LEASE_MS: u32 = 2_000;
 const COORDINATORS: [&str; 2] = ["coordinator-1", "coordinator-2"];
 const WORKERS: [&str; 4] = ["worker-1", "worker-2", "worker-3", "worker-4"];
 const TICK: Duration = Duration::from_millis(10);
-/// Everything must have ended by then.
+/// Every job must have ended by this time.
 const LONGEST: Duration = Duration::from_secs(900);
 
-/// What has made no output has no objects; everything else is in memory.
+/// The objects, which are in memory.
 struct Present(Objects);
 
 #[async_trait::async_trait]
@@ -58,7 +60,7 @@ impl ObjectPresence for Present {
     }
 }
 
-/// A coordinator, from its start to its crash.
+/// Runs a coordinator until it crashes.
 async fn coordinator(store: SharedStore, objects: Objects, seed: u64) -> turmoil::Result {
     let settings = Settings {
         lease_ttl_ms: LEASE_MS,
@@ -89,7 +91,7 @@ fn simulate(seed: u64) -> String {
     let store = SharedStore::new();
     let objects = Objects::in_memory();
     let ledger = Ledger::default();
-    // Every host that starts, and starts again, has a seed of its own.
+    // Each start of a host has its own seed.
     let starts = Arc::new(AtomicU64::new(seed << 16));
     let next_seed = move || starts.fetch_add(1, Ordering::SeqCst);
     for name in COORDINATORS {
@@ -121,14 +123,14 @@ fn simulate_apart(seed: u64) -> Output {
         .expect("this test starts again")
 }
 
-/// The line that a simulation ended with.
+/// The last line of a simulation, if it succeeded.
 fn summary(output: &Output) -> Option<String> {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let line = stdout.lines().find_map(|line| line.rfind("seed ").map(|start| line[start..].to_owned()));
     line.filter(|_| output.status.success())
 }
 
-/// Simulates the seed that the environment names; the tests below call it in processes of their own.
+/// Simulates the seed that the environment names. The tests below run this in separate processes.
 #[test]
 fn one_seed() {
     if let Ok(seed) = std::env::var(SEED) {
@@ -157,14 +159,14 @@ fn whatever_fails_every_job_ends_once_and_no_task_has_two_workers() {
                             println!("seed {seed} failed: repeat it with {SEED}={seed} and the test one_seed");
                             println!("{}", String::from_utf8_lossy(&output.stdout));
                             println!("{}", String::from_utf8_lossy(&output.stderr));
-                            failed.lock().expect("no panic").insert(seed);
+                            failed.lock().insert(seed);
                         }
                     }
                 }
             });
         }
     });
-    let failed = failed.into_inner().expect("no panic");
+    let failed = failed.into_inner();
     assert!(failed.is_empty(), "seeds that failed: {failed:?}");
 }
 

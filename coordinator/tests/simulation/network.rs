@@ -22,7 +22,7 @@ const PORT: u16 = 7878;
 /// How long a call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A simulated connection, as the server wants it.
+/// A simulated connection in the type that the server needs.
 pub(crate) struct Connection(TcpStream);
 
 impl Connected for Connection {
@@ -50,7 +50,7 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// The connections that come to this host.
+/// The connections that clients open to this host.
 pub(crate) async fn connections() -> io::Result<impl Stream<Item = io::Result<Connection>>> {
     let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT)).await?;
     Ok(stream::unfold(listener, |listener| async {
@@ -68,7 +68,7 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    /// Connects with the first call, and again when a connection was lost.
+    /// Clients that connect at the first call, and again after a connection was lost.
     pub(crate) fn of(host: &'static str) -> Self {
         let endpoint: Endpoint = format!("http://{host}:{PORT}").parse().expect("a host makes a URL");
         let endpoint = endpoint

@@ -1,14 +1,15 @@
-//! One store that all coordinators share, as each of them reaches it: late, sometimes not at all, sometimes without an answer.
+//! The store that all coordinators share. A call may reach it late, or not at all, or its answer may be lost.
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use sortinghat_coordinator::store::{Batch, Clock, Hints, MemoryStore, Range, Record, Store, StoreError, Verdict};
 use sortinghat_proto::time::UnixMs;
@@ -31,13 +32,13 @@ pub(crate) fn now() -> UnixMs {
     START.plus_ms(u64::try_from(elapsed.as_millis()).expect("a simulation ends"))
 }
 
-/// What outlives every coordinator.
+/// The shared store, which outlives every coordinator.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedStore {
     contents: Arc<MemoryStore>,
-    /// Nobody can reach it.
+    /// Whether no coordinator can reach the store.
     is_away: Arc<AtomicBool>,
-    /// It may fail in single calls.
+    /// Whether single calls may fail.
     is_flaky: Arc<AtomicBool>,
 }
 
@@ -54,19 +55,19 @@ impl SharedStore {
         self.is_away.store(is_away, Ordering::SeqCst);
     }
 
-    /// From now on it works.
+    /// Lets the store work from now on.
     pub(crate) fn heal(&self) {
         self.set_away(false);
         self.is_flaky.store(false, Ordering::SeqCst);
     }
 
-    /// The way of one coordinator to it.
+    /// The store behind the failing connection of one coordinator.
     pub(crate) fn faulty(&self, seed: u64) -> FaultyStore {
         FaultyStore { shared: self.clone(), dice: Mutex::new(StdRng::seed_from_u64(seed)) }
     }
 }
 
-/// A store behind a way that fails.
+/// The store behind a connection that fails.
 #[derive(Debug)]
 pub(crate) struct FaultyStore {
     shared: SharedStore,
@@ -74,15 +75,15 @@ pub(crate) struct FaultyStore {
 }
 
 impl FaultyStore {
-    /// True in this many of a thousand calls, while single calls fail.
+    /// Returns true in this many of a thousand calls, while single calls may fail.
     fn fails(&self, permille: u32) -> bool {
-        let fails = self.dice.lock().expect("no holder panics").random_range(0..1_000) < permille;
+        let fails = self.dice.lock().random_range(0..1_000) < permille;
         fails && self.shared.is_flaky.load(Ordering::SeqCst)
     }
 
-    /// Takes its time, and fails while the store is away.
+    /// Delays a call, and fails if the store cannot be reached.
     async fn reach(&self) -> Result<(), StoreError> {
-        let late_ms = self.dice.lock().expect("no holder panics").random_range(0..40_u64).saturating_sub(30);
+        let late_ms = self.dice.lock().random_range(0..40_u64).saturating_sub(30);
         tokio::time::sleep(Duration::from_millis(late_ms)).await;
         if self.shared.is_away.load(Ordering::SeqCst) || self.fails(2) {
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,4 +1,4 @@
-//! A worker that keeps the protocol, on a machine that may crash: it runs tasks that take a while and end somehow.
+//! A worker that follows the protocol, on a machine that may crash. Its tasks take a random time and have random outcomes.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use crate::{COORDINATORS, LEASE_MS, ledger::Ledger, network::Clients};
 
 const SLOTS: usize = 2;
 
-/// An attempt that this worker runs, or has ended and not been thanked for.
+/// An attempt that this worker runs, or that has ended and is not acknowledged yet.
 struct Attempt {
     report: LeaseReport,
     job: String,
-    /// When the lease ends, as this worker counts: from when it sent the message that was answered.
+    /// When the lease ends, counted from the moment at which this worker sent the message that was answered.
     until: Duration,
     ends_at: Instant,
     ends_how: Ending,
@@ -69,7 +69,7 @@ fn now() -> Duration {
 }
 
 impl Worker {
-    /// Gives up what it may not hold any more.
+    /// Gives up attempts whose leases may have ended.
     fn fence(&mut self) {
         let ledger = self.ledger.clone();
         self.attempts.retain(|attempt| {
@@ -100,7 +100,7 @@ impl Worker {
         }
     }
 
-    /// How an attempt ends; `None` if its output cannot be stored now.
+    /// The outcome of an attempt; `None` if its output cannot be stored now.
     async fn outcome(&mut self, number: usize) -> Option<Outcome> {
         let attempt = &self.attempts[number];
         let failure = |failure_class: FailureClass, code: ErrorCode| {
@@ -139,7 +139,7 @@ impl Worker {
         self.coordinators[self.dice.random_range(0..self.coordinators.len())].clone()
     }
 
-    /// One message and its answer; `None` if there is something newer to say before it is answered.
+    /// Sends a message and returns its answer; `None` if a task ends before the answer arrives.
     async fn synchronize(&mut self) -> Option<Result<v1::SynchronizeResponse, tonic::Status>> {
         self.sequence += 1;
         for attempt in &mut self.attempts {

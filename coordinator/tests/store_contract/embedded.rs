@@ -1,4 +1,4 @@
-//! What the embedded store keeps: over restarts, kills and clocks that go back.
+//! The embedded store over restarts, kills and clocks that go back.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +23,7 @@ async fn the_embedded_store_keeps_the_contract() {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_there_after_the_store_was_opened_again() {
+async fn acknowledged_batches_are_there_after_the_store_was_opened_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("queue.redb");
     let store = embedded(&path);
@@ -42,11 +42,11 @@ async fn what_was_acknowledged_is_there_after_the_store_was_opened_again() {
     assert_eq!(store.counters(&["counter".into()]).await.expect("the store answers"), [3]);
     store.apply(vec![create("next")]).await.expect("the store answers");
     let next = store.read(&["next".into()]).await.expect("the store answers")[0].clone().expect("written").version;
-    assert!(next > version, "versions go on where they stopped");
+    assert!(next > version, "versions go on after the last one");
 }
 
 #[tokio::test]
-async fn time_goes_on_over_a_restart_although_the_clock_goes_back() {
+async fn time_does_not_go_back_over_a_restart_although_the_clock_does() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("queue.redb");
     let clock = Arc::new(ManualClock::new(UnixMs(5_000)));
@@ -54,15 +54,23 @@ async fn time_goes_on_over_a_restart_although_the_clock_goes_back() {
     assert_eq!(store.now().await.expect("the store answers"), UnixMs(5_000));
     store.apply(vec![create("a")]).await.expect("the store answers");
     clock.set(UnixMs(1_000));
-    assert_eq!(store.now().await.expect("the store answers"), UnixMs(5_000), "within a process");
+    assert_eq!(
+        store.now().await.expect("the store answers"),
+        UnixMs(5_000),
+        "the time does not go back within a process"
+    );
     drop(store);
     let store = EmbeddedStore::open(&path, clock.clone()).expect("opens again");
-    assert_eq!(store.now().await.expect("the store answers"), UnixMs(5_000), "and after it");
+    assert_eq!(
+        store.now().await.expect("the store answers"),
+        UnixMs(5_000),
+        "the time does not go back over a restart"
+    );
     clock.advance_ms(1);
     assert_eq!(
         store.now().await.expect("the store answers"),
         UnixMs(5_001),
-        "without a wait for the clock to catch up"
+        "the time goes on although the clock is behind it"
     );
 }
 
@@ -72,7 +80,7 @@ async fn a_file_that_another_store_has_open_is_refused() {
     let path = folder.path().join("queue.redb");
     let _first = embedded(&path);
     let second = EmbeddedStore::open(&path, Arc::new(SystemClock::new()));
-    assert!(second.expect_err("one process at a time").to_string().contains("queue.redb"));
+    assert!(second.expect_err("only one process at a time may open the file").to_string().contains("queue.redb"));
 }
 
 #[tokio::test]
@@ -82,11 +90,11 @@ async fn a_file_without_its_logs_is_refused() {
     drop(embedded(&path));
     std::fs::remove_file(folder.path().join("queue.redb.log1")).expect("it is there");
     let opened = EmbeddedStore::open(&path, Arc::new(SystemClock::new()));
-    assert!(opened.expect_err("what was acknowledged last may be lost").to_string().contains("queue.redb.log1"));
+    assert!(opened.expect_err("the last acknowledged batches may be lost").to_string().contains("queue.redb.log1"));
 }
 
 #[tokio::test]
-async fn a_file_from_before_there_were_logs_opens() {
+async fn a_file_of_the_format_without_logs_opens() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("queue.redb");
     let database = redb::Database::create(&path).expect("a new file");
@@ -110,13 +118,13 @@ async fn a_file_from_before_there_were_logs_opens() {
     assert_eq!(versions, [7, 8]);
 }
 
-/// The length of a log from which it is written into the tables: each call's.
+/// The length from which a log is checkpointed, in bytes: every commit is longer.
 const SHORT_LOG: u64 = 1;
 
 #[tokio::test]
-async fn a_queue_that_is_emptied_from_its_front_shows_what_is_left() {
-    let places = || std::array::from_fn(|_| InMemoryBackend::new());
-    let store = EmbeddedStore::over(places, SHORT_LOG, Arc::new(SystemClock::new())).expect("it is empty");
+async fn a_queue_that_is_emptied_from_its_front_lists_the_entries_that_are_left() {
+    let storages = || std::array::from_fn(|_| InMemoryBackend::new());
+    let store = EmbeddedStore::over(storages, SHORT_LOG, Arc::new(SystemClock::new())).expect("it is empty");
     let entry = |number: usize| ("queue".to_owned(), format!("{number:04}"));
     let mut left: BTreeSet<String> = (0..1_000).map(|number| entry(number).1).collect();
     store
@@ -126,7 +134,7 @@ async fn a_queue_that_is_emptied_from_its_front_shows_what_is_left() {
     for number in 0..1_000 {
         let mut batch = Batch { removals: vec![entry(number)], ..create(&number.to_string()) };
         left.remove(&entry(number).1);
-        // Now and then one comes back to the very front.
+        // Sometimes an entry is inserted at the very front.
         if number % 100 == 99 {
             batch.insertions.push(entry(number / 2));
             left.insert(entry(number / 2).1);
@@ -142,10 +150,10 @@ async fn a_queue_that_is_emptied_from_its_front_shows_what_is_left() {
     }
 }
 
-/// Set for the child process of the test below: the file that it shall write until it is killed.
+/// The variable that names the file which the child process of the test below writes until it is killed.
 const VICTIM: &str = "SORTINGHAT_STORE_TEST_VICTIM";
 
-/// Writes from many tasks at once, and prints each key once its write was acknowledged. Never returns.
+/// Writes from many tasks at once, and prints each key after its write was acknowledged. Never returns.
 async fn write_until_killed(path: &Path) {
     let store: Arc<dyn Store> = Arc::new(embedded(path));
     let writers = (0..8).map(|writer| {
@@ -178,7 +186,7 @@ async fn every_acknowledged_write_survives_a_kill() {
             .expect("this test starts again");
         let mut lines = BufReader::new(victim.stdout.take().expect("piped")).lines();
         let key = |line: String| line.split_once("acknowledged ").map(|(_, key)| key.trim().to_owned());
-        // Killed in the middle of writing; what it had printed by then was acknowledged.
+        // The process is killed in the middle of writing. Every key that it has printed by then was acknowledged.
         let mut acknowledged: BTreeSet<String> =
             lines.by_ref().map_while(Result::ok).filter_map(key).take(200 * kill).collect();
         victim.kill().expect("it runs");
@@ -189,7 +197,7 @@ async fn every_acknowledged_write_survives_a_kill() {
         let records = store.read(&keys).await.expect("the store answers");
         let lost = keys.iter().zip(&records).filter(|(_, record)| record.is_none()).count();
         assert!(keys.len() >= 200 * kill);
-        // The last line of each writer may have been cut by the kill into a shorter number, which exists as well.
+        // The kill may have cut the last line of a writer to a shorter number, which is the key of an earlier record.
         assert_eq!(lost, 0, "of {} acknowledged writes", keys.len());
     }
 }

@@ -1,26 +1,27 @@
-//! A disk that fails under the embedded store, and then works again.
+//! The embedded store on a disk that fails and then works again.
 
 use std::{
     io,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use redb::StorageBackend;
 use sortinghat_coordinator::store::{EmbeddedStore, Store as _, SystemClock, Verdict};
 
 use crate::create;
 
-/// How long the store may take to notice that its disk works.
+/// How long the store may take to notice that its disk works again.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The length of a log from which it is written into the tables: any.
+/// The length from which a log is checkpointed, in bytes: every commit is longer.
 const LOG_BYTES: u64 = 1;
 
-/// A place in memory that fails while it is told to.
+/// A storage in memory that fails on demand.
 #[derive(Debug, Clone, Default)]
 struct Fragile {
     bytes: Arc<Mutex<Vec<u8>>>,
@@ -36,21 +37,21 @@ impl Fragile {
         if self.is_failing.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        Ok(work(&mut self.bytes.lock().expect("no holder panics")))
+        Ok(work(&mut self.bytes.lock()))
     }
 }
 
-/// A store in three such places.
+/// A store on three such storages.
 fn open() -> ([Fragile; 3], EmbeddedStore) {
     let disk: [Fragile; 3] = Default::default();
-    let places = disk.clone();
-    let store = EmbeddedStore::over(move || places.clone(), LOG_BYTES, Arc::new(SystemClock::new()));
+    let storages = disk.clone();
+    let store = EmbeddedStore::over(move || storages.clone(), LOG_BYTES, Arc::new(SystemClock::new()));
     (disk, store.expect("it opens"))
 }
 
-/// Makes the whole disk fail, or work again.
+/// Makes all storages fail, or work again.
 fn fail(disk: &[Fragile; 3], is_failing: bool) {
-    disk.iter().for_each(|place| place.fail(is_failing));
+    disk.iter().for_each(|storage| storage.fail(is_failing));
 }
 
 impl StorageBackend for Fragile {
@@ -82,17 +83,17 @@ async fn write(store: &EmbeddedStore, key: &str) -> Verdict {
 }
 
 #[tokio::test]
-async fn a_store_whose_disk_failed_goes_on_when_the_disk_does() {
+async fn a_store_goes_on_when_its_failed_disk_works_again() {
     let (disk, store) = open();
     assert_eq!(write(&store, "before").await, Verdict::Applied(Vec::new()));
 
     fail(&disk, true);
     assert_eq!(write(&store, "meanwhile").await, Verdict::Unknown);
-    assert_eq!(write(&store, "meanwhile").await, Verdict::Unknown, "the writer lives on");
-    store.read(&["before".to_owned()]).await.expect_err("nothing can be said for certain");
+    assert_eq!(write(&store, "meanwhile").await, Verdict::Unknown, "the writer goes on");
+    store.read(&["before".to_owned()]).await.expect_err("it is not known which batches were applied");
 
     fail(&disk, false);
-    // The first writer to come finds the disk working, or opens it for the next.
+    // The next commit finds the disk working, or opens the files for the commit after it.
     while write(&store, "after").await == Verdict::Unknown {}
     let keys = ["before", "after"].map(str::to_owned);
     let records = store.read(&keys).await.expect("it reads again");
@@ -100,7 +101,7 @@ async fn a_store_whose_disk_failed_goes_on_when_the_disk_does() {
 }
 
 #[tokio::test]
-async fn reads_alone_find_out_that_the_disk_works_again() {
+async fn reads_without_a_write_notice_that_the_disk_works_again() {
     let (disk, store) = open();
     assert_eq!(write(&store, "before").await, Verdict::Applied(Vec::new()));
 
@@ -116,12 +117,12 @@ async fn reads_alone_find_out_that_the_disk_works_again() {
             }
         }
     };
-    let records = tokio::time::timeout(PATIENCE, recovered).await.expect("no write comes to open the file again");
+    let records = tokio::time::timeout(PATIENCE, recovered).await.expect("the store recovers without a write");
     assert!(records[0].is_some(), "what was acknowledged is there");
 }
 
 #[tokio::test]
-async fn what_the_tables_cannot_take_is_kept_in_the_logs() {
+async fn commits_are_kept_in_the_logs_while_the_tables_fail() {
     let (disk, store) = open();
     let [tables, ..] = &disk;
     tables.fail(true);

@@ -1,4 +1,4 @@
-//! What every store does: the conformance suite, the same answers from all, and what a durable one keeps.
+//! The contract of every store: the conformance suite, equal answers from all stores, and the durability of the durable ones.
 
 mod embedded;
 mod failing_disk;
@@ -22,7 +22,7 @@ fn embedded(path: &Path) -> EmbeddedStore {
     EmbeddedStore::open(path, Arc::new(SystemClock::new())).expect("a new file opens")
 }
 
-/// The options of a Redis at this URL.
+/// The options for a Redis at this URL.
 fn options(url: &str) -> RedisOptions {
     RedisOptions {
         url: url.parse().expect("a Redis"),
@@ -37,12 +37,12 @@ async fn connect(server: &RedisServer) -> Result<RedisStore, StoreError> {
     RedisStore::open(options(&server.url())).await
 }
 
-/// The number that this variable holds, or another one.
+/// The number in this variable, or else the default.
 fn number_from(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
 }
 
-/// A batch that makes a record which holds its key.
+/// A batch that creates a record whose value is its key.
 fn create(key: &str) -> Batch {
     Batch {
         checks: vec![(key.to_owned(), Expectation::Absent)],

@@ -1,12 +1,9 @@
-//! The embedded store on storage that loses its power: what was acknowledged is there, and the file opens.
+//! The embedded store on storage that loses power: the acknowledged batches are there, and the files open.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    sync::{Arc, Mutex, MutexGuard},
-};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use redb::StorageBackend;
 use sortinghat_coordinator::store::{
@@ -15,41 +12,41 @@ use sortinghat_coordinator::store::{
 
 use crate::{create, number_from};
 
-/// Cuts of the power in one run; another number by `SORTINGHAT_POWER_CUTS`.
+/// How many cuts of the power one run makes; `SORTINGHAT_POWER_CUTS` sets another number.
 const CUTS: u64 = 2_000;
-/// Cuts that one file lives through.
+/// How many cuts each store goes through.
 const LIVES: u64 = 20;
-/// Operations on the storage before a cut, at most.
+/// The most operations on the storage before a cut.
 const MAX_OPERATIONS: u64 = 120;
-/// The length of a log from which it is written into the tables: a few calls.
+/// The length from which a log is checkpointed, in bytes: that of a few calls.
 const LOG_BYTES: u64 = 64 << 10;
-/// The disk of the tables; the others have the logs.
+/// The number of the disk with the tables. The other disks have the logs.
 const TABLES: usize = 0;
-/// The least piece of a write that a disk keeps or loses.
+/// The size of a sector, which a disk keeps or loses as a whole, in bytes.
 const SECTOR_BYTES: usize = 512;
-/// The suite is run after every so many cuts.
+/// The conformance suite runs once in about this many cuts.
 const CUTS_PER_CONFORMANCE: u64 = 50;
 
-/// A machine whose disk caches are lost with its power: one disk for each place of the store.
+/// A machine that loses its disk caches together with its power. It has one disk for each storage of the store.
 #[derive(Debug, Clone)]
 struct Machine(Arc<Mutex<Hardware>>);
 
 #[derive(Debug, Clone, Default)]
 struct Hardware {
     platters: [Platter; 3],
-    /// Operations on all of them until the power goes.
+    /// How many operations on all disks are left until the power is cut.
     operations_left: u64,
-    /// Syncs of a log until one fails.
+    /// How many syncs of a log are left until one fails.
     log_syncs_left: u64,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Platter {
-    /// What survives.
+    /// The contents that survive a cut.
     synced: Vec<u8>,
-    /// What a reader sees.
+    /// The contents that a reader sees.
     current: Vec<u8>,
-    /// Since the last sync, in order.
+    /// The changes since the last sync, in order.
     unsynced: Vec<Change>,
 }
 
@@ -94,10 +91,10 @@ impl Machine {
     }
 
     fn hardware(&self) -> MutexGuard<'_, Hardware> {
-        self.0.lock().expect("no holder of the hardware panics")
+        self.0.lock()
     }
 
-    /// Lets whoever runs on it live for so many operations.
+    /// Cuts the power after this many operations.
     fn run_for(&self, operations: u64) {
         let mut hardware = self.hardware();
         hardware.operations_left = operations;
@@ -122,7 +119,7 @@ impl Machine {
         }
     }
 
-    /// Another one with the same on its disks.
+    /// Another machine with the same contents on its disks.
     fn copy(&self) -> Self {
         Self(Arc::new(Mutex::new(self.hardware().clone())))
     }
@@ -133,7 +130,7 @@ impl Machine {
 }
 
 impl Disk {
-    /// One operation more; an error once the power is gone.
+    /// Does one operation. Fails once the power is cut.
     fn operate<T>(&self, work: impl FnOnce(&mut Platter) -> T) -> Result<T, io::Error> {
         let mut hardware = self.machine.hardware();
         let Some(left) = hardware.operations_left.checked_sub(1) else {
@@ -143,7 +140,7 @@ impl Disk {
         Ok(work(&mut hardware.platters[self.number]))
     }
 
-    /// Whether this sync shall fail.
+    /// Whether this sync is to fail.
     fn fails_to_sync(&self) -> bool {
         let mut hardware = self.machine.hardware();
         if self.number == TABLES {
@@ -177,7 +174,7 @@ impl StorageBackend for Disk {
 
     fn sync_data(&self) -> Result<(), io::Error> {
         if self.fails_to_sync() {
-            // As Linux does: readers see what was written, no later sync writes it, and so it goes with the power.
+            // As on Linux, readers still see the data that this sync failed to write, and no later sync writes them.
             self.operate(|platter| platter.unsynced.clear())?;
             return Err(io::Error::other("the disk failed"));
         }
@@ -195,7 +192,7 @@ impl StorageBackend for Disk {
     }
 }
 
-/// What is known of the records that were written: acknowledged ones must be there, others may.
+/// The records that were written. Acknowledged records must exist, records with unknown verdicts may exist.
 #[derive(Debug, Default)]
 struct Known {
     acknowledged: BTreeMap<String, Bytes>,
@@ -217,14 +214,14 @@ impl Known {
         }
     }
 
-    /// Checks the store after a cut. What is on the disk after a cut of the power stays as it is: then whatever survived has to be there
-    /// from now on, and what did not and was never acknowledged is forgotten.
+    /// Checks the store after a cut. If the power was cut, the disk stays as it is (`is_settled`): the records that survived must exist from
+    /// now on, and the records that did not survive and were never acknowledged are forgotten.
     async fn check(&mut self, store: &EmbeddedStore, is_settled: bool) {
         let keys: Vec<String> = self.acknowledged.keys().chain(self.unknown.keys()).cloned().collect();
         let records = store.read(&keys).await.expect("the file opens and can be read");
         let mut survived = 0;
         for (key, record) in keys.iter().zip(records) {
-            let expected = self.acknowledged.get(key).or(self.unknown.get(key)).expect("it is one of both");
+            let expected = self.acknowledged.get(key).or(self.unknown.get(key)).expect("the record was written");
             match record {
                 Some(record) => assert_eq!(record.value, *expected, "{key}"),
                 None => assert!(!self.acknowledged.contains_key(key), "{key} was acknowledged and is lost"),
@@ -232,7 +229,7 @@ impl Known {
             survived += i64::from(record_exists(store, key).await);
         }
         let entries = store.range(Range::first("entries", usize::MAX)).await.expect("the file can be read");
-        assert_eq!(entries.len() as i64, survived, "a batch is there as a whole or not at all");
+        assert_eq!(entries.len() as i64, survived, "a batch is applied as a whole or not at all");
         let counted = store.counters(&["count".into()]).await.expect("the file can be read");
         assert_eq!(counted, [survived]);
         if !is_settled {
@@ -261,7 +258,7 @@ fn batch(key: &str, dice: &mut StdRng) -> Batch {
     }
 }
 
-/// Writes until the power goes.
+/// Writes until the power is cut.
 async fn write(store: &EmbeddedStore, machine: &Machine, life: u64, known: &mut Known, dice: &mut StdRng) {
     for call in 0_u64.. {
         let batches: Vec<Batch> =
@@ -279,13 +276,13 @@ fn open(machine: &Machine) -> Result<EmbeddedStore, StoreError> {
     EmbeddedStore::over(move || machine.disks(), LOG_BYTES, Arc::new(SystemClock::new()))
 }
 
-/// One store through many cuts, some of them while it recovers from the one before. Now and then only the process dies, and the
-/// system keeps what it had in memory; until the power goes too.
+/// Takes one store through many cuts, some of them during the recovery from the cut before. Sometimes only the process dies, and the system
+/// keeps the unsynced writes until the next cut of the power.
 async fn live(seed: u64, lives: u64) {
     let mut dice = StdRng::seed_from_u64(seed);
     let machine = Machine::new();
     let mut known = Known::default();
-    // A file is made under another name, and so never found half made.
+    // The files are created without a cut, since real ones get their name only once they are complete.
     machine.run_for(u64::MAX);
     drop(open(&machine).expect("it is made"));
     for life in 0..lives {
@@ -300,7 +297,7 @@ async fn live(seed: u64, lives: u64) {
         if loses_power {
             machine.lose_power(&mut dice);
         }
-        // Nothing of this look is kept, so that the next life begins where the cut ended.
+        // A copy is checked, so that the next life begins with the contents after the cut.
         let copy = machine.copy();
         copy.run_for(u64::MAX);
         known.check(&open(&copy).expect("the store opens after every cut"), loses_power).await;

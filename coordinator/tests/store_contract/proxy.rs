@@ -1,4 +1,4 @@
-//! A TCP proxy that loses what it is told to lose.
+//! A TCP proxy that loses replies on demand.
 
 use std::sync::{
     Arc,
@@ -11,7 +11,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Passes bytes on between its clients and a server on loopback.
+/// Passes bytes between its clients and a server on loopback.
 pub(crate) struct Proxy {
     port: u16,
     loses_replies: Arc<AtomicBool>,
@@ -38,7 +38,7 @@ impl Proxy {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// From now on, what the server answers is lost, and the connection with it.
+    /// Decides whether a reply of the server is lost from now on, together with its connection.
     pub(crate) fn lose_replies(&self, loses: bool) {
         self.loses_replies.store(loses, Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! The same answers from every store, whatever random commands do. Versions are compared by their order.
+//! Random commands get the same answers from every store. Versions are compared by their order.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use sortinghat_coordinator::store::{
 
 use crate::{number_from, options};
 
-/// Commands in one run; another number by `SORTINGHAT_RANDOM_COMMANDS`. A batch is a command, and so is a read.
+/// How many commands one run sends; `SORTINGHAT_RANDOM_COMMANDS` sets another number. A batch is a command, and so is a read.
 const COMMANDS: u64 = 100_000;
-/// The length of a log from which the embedded store writes it into its tables: some calls.
+/// The length from which the embedded store checkpoints a log, in bytes: that of some calls.
 const LOG_BYTES: u64 = 256 << 10;
 const MAX_BATCHES_PER_CALL: u64 = 64;
 const KEYS: u64 = 12;
@@ -21,26 +21,26 @@ const INDEXES: u64 = 4;
 const ENTRIES: u64 = 24;
 const COUNTERS: u64 = 5;
 
-/// What a batch expects of a record, in words that hold for every store.
+/// What a batch expects of a record, in terms that hold for every store.
 #[derive(Debug, Clone, Copy)]
 enum Expected {
-    /// Its state before the call.
+    /// The record's state before the call.
     Right,
-    /// The version that it had some calls ago.
+    /// The version that the record had some calls ago.
     Stale,
     Absent,
-    /// A version that nothing has.
+    /// A version that no record has.
     Never,
 }
 
-/// A batch before the stores' own versions are filled in.
+/// A batch without the versions, which differ between the stores.
 #[derive(Debug, Clone)]
 struct Plan {
     checks: Vec<(u64, Expected)>,
     rest: Batch,
 }
 
-/// One of the stores, and what is known of its versions.
+/// One of the stores, with the records that were read from it.
 struct Contestant {
     name: &'static str,
     store: Arc<dyn Store>,
@@ -68,7 +68,7 @@ impl Contestant {
         Batch { checks, ..plan.rest.clone() }
     }
 
-    /// Reads every record anew, and returns what does not depend on the store: values, and who is newer than whom.
+    /// Reads all records again. Returns what does not depend on the store: the values, and the order of the versions.
     async fn look(&mut self, remember: bool) -> Vec<Option<(usize, Bytes)>> {
         let keys: Vec<String> = (0..KEYS).map(key).collect();
         let now = self.store.read(&keys).await.expect("the store answers");
@@ -135,7 +135,7 @@ impl Game {
         Plan { checks, rest: Batch { writes, deletes, removals, insertions, increments, ..Batch::default() } }
     }
 
-    /// One call of many batches on every store, and a look at what it left.
+    /// Sends one call of many batches to every store, and compares the verdicts and the contents.
     async fn turn(&mut self) -> u64 {
         let count = self.dice.random_range(1..=MAX_BATCHES_PER_CALL);
         let plans: Vec<Plan> = (0..count).map(|_| self.plan()).collect();
@@ -144,7 +144,7 @@ impl Game {
         let mut answers = Vec::new();
         for contestant in &mut self.contestants {
             let mut batches: Vec<Batch> = plans.iter().map(|plan| contestant.batch(plan)).collect();
-            // Malformed ones are refused before any store sees them.
+            // Malformed batches are refused before any store sees them.
             batches.retain(|batch| batch.validate().is_ok());
             let verdicts = contestant.store.apply(batches).await.expect("well formed");
             let records = contestant.look(remember).await;
@@ -184,7 +184,7 @@ async fn memory_embedded_and_redis_answer_a_hundred_thousand_random_commands_ali
     let commands = number_from("SORTINGHAT_RANDOM_COMMANDS", COMMANDS);
     let seed = number_from("SORTINGHAT_SEED", 1);
     let folder = tempfile::tempdir().expect("a folder");
-    // Durability has tests of its own.
+    // Other tests cover durability.
     let server = RedisServer::start_with(folder.path(), &["--appendonly", "no"]);
     let mut unsafe_options = options(&server.url());
     unsafe_options.allow_data_loss = true;
@@ -197,7 +197,7 @@ async fn memory_embedded_and_redis_answer_a_hundred_thousand_random_commands_ali
     let contestants = vec![
         Contestant::new("memory", MemoryStore::new(Arc::new(SystemClock::new()))),
         Contestant::new("embedded", embedded),
-        Contestant::new("Redis", RedisStore::open(unsafe_options).await.expect("it was overridden")),
+        Contestant::new("Redis", RedisStore::open(unsafe_options).await.expect("the checks are turned off")),
     ];
     let mut game = Game { dice: StdRng::seed_from_u64(seed), contestants, applied: 0, refused: 0 };
     println!("SORTINGHAT_SEED={seed}");
@@ -206,5 +206,8 @@ async fn memory_embedded_and_redis_answer_a_hundred_thousand_random_commands_ali
         done += game.turn().await;
     }
     println!("{done} commands: {} batches applied, {} refused", game.applied, game.refused);
-    assert!(game.applied > commands / 10 && game.refused > commands / 10, "the comparison says little");
+    assert!(
+        game.applied > commands / 10 && game.refused > commands / 10,
+        "too few batches were applied or refused for a useful comparison"
+    );
 }

@@ -14,7 +14,7 @@ async fn the_redis_store_keeps_the_contract() {
 }
 
 #[tokio::test]
-async fn a_cluster_can_host_it_in_one_slot() {
+async fn a_cluster_can_host_the_store_in_one_slot() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = RedisServer::start_with(folder.path(), &["--cluster-enabled", "yes"]);
     let added = server.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).expect("it answers");
@@ -36,7 +36,7 @@ async fn two_deployments_in_one_redis_do_not_see_each_other() {
 }
 
 #[tokio::test]
-async fn what_one_store_applies_another_one_reads_and_hears_of() {
+async fn what_one_process_applies_another_reads_and_receives_hints_of() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = RedisServer::start(folder.path());
     let (ours, theirs) = (connect(&server).await.expect("safe"), connect(&server).await.expect("safe"));
@@ -69,7 +69,7 @@ async fn time_does_not_go_back_when_the_servers_clock_does_or_another_process_as
     let store = connect(&server).await.expect("safe settings");
     let now = store.now().await.expect("it answers");
     store.apply(vec![create("a")]).await.expect("applied");
-    // As if the clock had been an hour ahead when that was applied, and was set right since.
+    // As if the clock had been an hour ahead at that commit and was set right afterwards.
     let ahead = now.plus_ms(3_600_000);
     server.command(&["SET", "{sortinghat}:time", &ahead.0.to_string()]).expect("it answers");
     assert_eq!(store.now().await.expect("it answers"), ahead);
@@ -97,7 +97,7 @@ async fn many_callers_share_calls_of_the_script() {
 }
 
 #[tokio::test]
-async fn a_server_that_forgot_the_script_is_told_again() {
+async fn the_script_is_loaded_again_after_the_server_forgot_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = RedisServer::start(folder.path());
     let store = connect(&server).await.expect("safe settings");
@@ -106,7 +106,7 @@ async fn a_server_that_forgot_the_script_is_told_again() {
 }
 
 #[tokio::test]
-async fn an_index_of_foreign_origin_spoils_no_batch_beside_it() {
+async fn a_key_that_is_not_an_index_fails_only_the_batch_that_needs_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = RedisServer::start(folder.path());
     let store = connect(&server).await.expect("safe settings");
@@ -129,5 +129,9 @@ async fn a_counter_that_is_0_again_takes_no_room() {
     store.apply(vec![add(3, "a")]).await.expect("applied");
     let keys = server.command(&["DBSIZE"]).expect("it answers");
     assert_eq!(store.apply(vec![add(-3, "b")]).await.expect("applied"), [Verdict::Applied(vec![0])]);
-    assert_eq!(server.command(&["DBSIZE"]).expect("it answers"), keys, "a record more, a counter less");
+    assert_eq!(
+        server.command(&["DBSIZE"]).expect("it answers"),
+        keys,
+        "one record was added, and one counter was removed"
+    );
 }

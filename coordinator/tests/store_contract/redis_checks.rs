@@ -1,8 +1,9 @@
-//! Which Redis is refused, and what is said then.
+//! The checks of a Redis at the start, and their messages.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sortinghat_coordinator::store::{RedisServer, RedisStore, Store, StoreError, Verdict};
+use tokio::time::Instant;
 
 use crate::{connect, create, options};
 
@@ -14,7 +15,7 @@ async fn refusal(server: &RedisServer) -> String {
 }
 
 #[tokio::test]
-async fn settings_that_lose_jobs_are_refused_by_name_with_what_to_set() {
+async fn settings_that_lose_jobs_are_refused_with_the_name_and_the_right_value() {
     let cases: [(&[&str], &str); 5] = [
         (&["--appendonly", "no"], "set `appendonly yes`"),
         (&["--appendfsync", "everysec"], "set `appendfsync always`"),
@@ -29,26 +30,26 @@ async fn settings_that_lose_jobs_are_refused_by_name_with_what_to_set() {
         assert!(reason.contains(advice) && reason.contains("--allow-data-loss"), "{settings:?}: {reason}");
         let mut overridden = options(&server.url());
         overridden.allow_data_loss = true;
-        let store = RedisStore::open(overridden).await.expect("it was overridden");
+        let store = RedisStore::open(overridden).await.expect("the checks are turned off");
         assert_eq!(store.apply(vec![create("a")]).await.expect("applied"), [Verdict::Applied(vec![])]);
     }
 }
 
 #[tokio::test]
-async fn a_password_is_needed_where_redis_asks_for_one() {
+async fn a_redis_that_requires_a_password_accepts_the_configured_one() {
     let folder = tempfile::tempdir().expect("a folder");
-    // The helper's own PING needs none yet.
+    // The password is set after the start, as `RedisServer` sends its PING without one.
     let server = RedisServer::start(folder.path());
     server.command(&["CONFIG", "SET", "requirepass", "hunter2"]).expect("it answers");
     let mut with_password = options(&server.url());
     with_password.password = Some("hunter2".to_owned());
     assert!(!format!("{with_password:?}").contains("hunter2"));
-    let store = RedisStore::open(with_password).await.expect("it is the password");
+    let store = RedisStore::open(with_password).await.expect("the password is right");
     store.apply(vec![create("a")]).await.expect("applied");
 }
 
 #[tokio::test]
-async fn a_replica_and_a_replica_that_was_promoted_are_refused() {
+async fn a_replica_and_a_promoted_replica_are_refused() {
     let (first, second) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let primary = RedisServer::start(first.path());
     let port = primary.port().to_string();
@@ -66,7 +67,7 @@ async fn a_replica_and_a_replica_that_was_promoted_are_refused() {
     assert!(refusal(&replica).await.contains("was promoted"));
     let mut overridden = options(&replica.url());
     overridden.allow_data_loss = true;
-    RedisStore::open(overridden).await.expect("it was overridden");
+    RedisStore::open(overridden).await.expect("the checks are turned off");
 }
 
 #[tokio::test]

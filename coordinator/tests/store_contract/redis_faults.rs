@@ -1,20 +1,18 @@
-//! The Redis store when Redis or the way to it fails.
+//! The Redis store while Redis or the connection to it fails.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use parking_lot::Mutex;
 use sortinghat_coordinator::store::{Batch, Expectation, Record, RedisServer, RedisStore, Store, StoreError, Verdict};
+use tokio::time::Instant;
 
 use crate::{connect, create, options, proxy::Proxy};
 
-/// How long a store may take to say that it cannot be reached.
+/// How long a store may take to report that it cannot be reached.
 const BOUND: Duration = Duration::from_secs(10);
 
 fn signal(server: &RedisServer, signal: Signal) {
@@ -26,7 +24,7 @@ async fn record(store: &RedisStore, key: &str) -> Option<Record> {
     store.read(&[key.to_owned()]).await.expect("it answers")[0].clone()
 }
 
-/// Reads until the store answers.
+/// Waits until the store answers a read.
 async fn answers(store: &RedisStore) {
     let start = Instant::now();
     while let Err(error) = store.read(&["probe".to_owned()]).await {
@@ -36,7 +34,7 @@ async fn answers(store: &RedisStore) {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_gone_is_reported_in_seconds_and_found_again_by_itself() {
+async fn a_redis_that_has_ended_is_reported_in_seconds_and_used_again_after_its_restart() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut server = RedisServer::start(folder.path());
     let store = connect(&server).await.expect("safe settings");
@@ -45,7 +43,7 @@ async fn a_redis_that_is_gone_is_reported_in_seconds_and_found_again_by_itself()
     server.kill();
     let start = Instant::now();
     let mut verdicts = Ok(vec![Verdict::Unknown]);
-    // The first one may find a connection that nobody knows to be broken.
+    // The first call may use a connection whose failure has not been noticed yet.
     while let Ok(unknown) = &verdicts {
         assert_eq!(*unknown, [Verdict::Unknown]);
         verdicts = store.apply(vec![create("b")]).await;
@@ -72,7 +70,7 @@ async fn a_call_during_a_short_restart_only_waits() {
     let mut server = RedisServer::start(folder.path());
     let store = Arc::new(connect(&server).await.expect("safe settings"));
     server.kill();
-    // Found out first, so that the call below is not the one that finds out.
+    // The failure is noticed here, so that the call below begins after it.
     while store.read(&["a".into()]).await.is_ok() {}
     let waiting = store.clone();
     let read = tokio::spawn(async move { waiting.read(&["a".into()]).await });
@@ -81,11 +79,11 @@ async fn a_call_during_a_short_restart_only_waits() {
         server
     });
     let _server = restarted.await.expect("it starts again");
-    assert_eq!(read.await.expect("no panic").expect("it waited for the new connection"), [None]);
+    assert_eq!(read.await.expect("no panic").expect("the call waited for the new connection"), [None]);
 }
 
 #[tokio::test]
-async fn a_reply_that_is_lost_makes_the_verdict_unknown_and_the_batch_is_there_once() {
+async fn a_lost_reply_makes_the_verdict_unknown_and_the_batch_is_applied_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = RedisServer::start(folder.path());
     let proxy = Proxy::to(server.port()).await;
@@ -95,7 +93,7 @@ async fn a_reply_that_is_lost_makes_the_verdict_unknown_and_the_batch_is_there_o
     assert_eq!(store.apply(vec![batch.clone()]).await.expect("it was sent"), [Verdict::Unknown]);
     proxy.lose_replies(false);
     answers(&store).await;
-    assert!(record(&store, "lost").await.is_some(), "it had reached Redis");
+    assert!(record(&store, "lost").await.is_some(), "the batch had reached Redis");
     assert_eq!(store.apply(vec![batch]).await.expect("applied"), [Verdict::Conflict], "a resend does not apply twice");
     assert_eq!(store.counters(&["counter".into()]).await.expect("it answers"), [1]);
 }
@@ -115,7 +113,7 @@ async fn a_redis_that_hangs_is_reported_in_seconds() {
 }
 
 #[tokio::test]
-async fn a_full_memory_refuses_batches_as_a_whole_and_passes() {
+async fn a_full_memory_refuses_whole_batches_until_there_is_room_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = RedisServer::start(folder.path());
     let store = connect(&server).await.expect("safe settings");
@@ -130,13 +128,16 @@ async fn a_full_memory_refuses_batches_as_a_whole_and_passes() {
     };
     let error = store.apply(vec![change.clone()]).await.expect_err("there is no memory").to_string();
     assert!(error.contains("OOM") || error.contains("maxmemory"), "{error}");
-    assert!(record(&store, "a").await.is_some() && record(&store, "b").await.is_none(), "nothing of it was applied");
+    assert!(
+        record(&store, "a").await.is_some() && record(&store, "b").await.is_none(),
+        "nothing of the batch was applied"
+    );
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).expect("it answers");
     assert_eq!(store.apply(vec![change]).await.expect("applied"), [Verdict::Applied(vec![])]);
 }
 
 #[tokio::test]
-async fn a_redis_that_lost_its_data_is_refused_until_it_has_them_back() {
+async fn a_redis_that_lost_its_data_is_refused_until_the_data_are_back() {
     let (folder, elsewhere) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let mut server = RedisServer::start(folder.path());
     let store = connect(&server).await.expect("safe settings");
@@ -150,16 +151,16 @@ async fn a_redis_that_lost_its_data_is_refused_until_it_has_them_back() {
         match store.apply(vec![create("c")]).await {
             Err(error @ StoreError::Unsafe { .. }) => break error.to_string(),
             Ok(verdicts) => {
-                assert_eq!(verdicts, [Verdict::Unknown], "nothing is applied to a store that lost its past")
+                assert_eq!(verdicts, [Verdict::Unknown], "no batch is applied to a store that lost its data")
             }
             Err(_) => {}
         }
-        assert!(start.elapsed() < Duration::from_secs(30), "it is never noticed");
+        assert!(start.elapsed() < Duration::from_secs(30), "the loss is never noticed");
     };
     assert!(error.contains("has lost acknowledged writes"), "{error}");
-    assert!(store.read(&["a".into()]).await.is_err(), "and what it says is not believed");
+    assert!(store.read(&["a".into()]).await.is_err(), "reads are refused as well");
     server.kill();
-    std::fs::remove_dir_all(&kept).expect("the empty one");
+    std::fs::remove_dir_all(&kept).expect("the folder of the empty server");
     std::fs::rename(&moved, &kept).expect("the same file system");
     server.restart();
     answers(&store).await;
@@ -174,18 +175,18 @@ async fn time_goes_on_although_the_clock_of_redis_went_back() {
     let store = connect(&server).await.expect("safe settings");
     let before = store.now().await.expect("it answers");
     let ahead = before.plus_ms(HOUR_MS);
-    // As if a commit had carried it, and the clock been set back by an hour after that.
+    // As if a commit had stored this time, and the clock had been set back by an hour afterwards.
     server.command(&["SET", "{sortinghat}:time", &ahead.0.to_string()]).expect("it answers");
     let first = store.now().await.expect("it answers");
     assert!(first >= ahead, "{first:?} was told after {ahead:?}");
     let moving = async { while store.now().await.expect("it answers") == first {} };
-    tokio::time::timeout(BOUND, moving).await.expect("it does not wait for the clock to catch up");
+    tokio::time::timeout(BOUND, moving).await.expect("the time goes on before the clock has caught up");
     let later = store.now().await.expect("it answers");
-    assert!(later < ahead.plus_ms(HOUR_MS), "{later:?}: it leads by what the clock went back, and no more");
+    assert!(later < ahead.plus_ms(HOUR_MS), "{later:?} is ahead by more than the clock went back");
 }
 
 #[tokio::test]
-async fn a_redis_that_is_flushed_behind_our_back_takes_no_batch() {
+async fn a_redis_that_somebody_else_has_flushed_takes_no_batch() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = RedisServer::start(folder.path());
     let store = connect(&server).await.expect("safe settings");
@@ -211,15 +212,15 @@ async fn no_acknowledged_write_is_lost_to_kills_of_redis() {
             for number in 0_u64.. {
                 let key = format!("w{writer}-{number}");
                 if store.apply(vec![create(&key)]).await.is_ok_and(|verdicts| verdicts == [Verdict::Applied(vec![])]) {
-                    acknowledged.lock().expect("no panic").insert(key);
+                    acknowledged.lock().insert(key);
                 }
             }
         });
     }
     for kill in 1..=KILLS {
         let start = Instant::now();
-        while acknowledged.lock().expect("no panic").len() < 500 * kill {
-            assert!(start.elapsed() < Duration::from_secs(60), "the writers do not get on");
+        while acknowledged.lock().len() < 500 * kill {
+            assert!(start.elapsed() < Duration::from_secs(60), "the writers make no progress");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         server.kill();
@@ -232,7 +233,7 @@ async fn no_acknowledged_write_is_lost_to_kills_of_redis() {
     }
     writers.shutdown().await;
     answers(&store).await;
-    let keys: Vec<String> = acknowledged.lock().expect("no panic").iter().cloned().collect();
+    let keys: Vec<String> = acknowledged.lock().iter().cloned().collect();
     let mut lost = 0;
     for keys in keys.chunks(1_000) {
         lost += store.read(keys).await.expect("it answers").iter().filter(|record| record.is_none()).count();

@@ -1,13 +1,14 @@
-//! A disk that stops for a while under the embedded store, on a thread that others rely on.
+//! The embedded store on a disk that stops for a while, on a thread that other tasks need.
 
 use std::{
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    sync::{Arc, Barrier, Mutex},
+    sync::{Arc, Barrier},
     thread,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use redb::{StorageBackend, backends::InMemoryBackend};
 use sortinghat_coordinator::store::{EmbeddedStore, Store as _, SystemClock, Verdict};
 use tokio::{
@@ -21,22 +22,22 @@ use crate::create;
 
 /// How long a socket waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What a server says first.
+/// What a server sends first.
 const GREETING: &[u8] = b"hello";
-/// More than this test writes.
+/// The length from which a log is checkpointed, in bytes: more than this test writes.
 const LOG_BYTES: u64 = 1 << 20;
 
-/// A place in memory.
+/// A storage in memory that can stall.
 #[derive(Debug, Clone, Default)]
 struct Stalling {
     memory: Arc<InMemoryBackend>,
-    /// The next sync meets others here when it begins, and once more before it ends.
+    /// The next sync waits at this barrier when it begins, and once more before it ends.
     stall: Arc<Mutex<Option<Arc<Barrier>>>>,
 }
 
 impl Stalling {
     fn stall(&self, stall: Option<Arc<Barrier>>) -> Option<Arc<Barrier>> {
-        std::mem::replace(&mut self.stall.lock().expect("no holder panics"), stall)
+        std::mem::replace(&mut self.stall.lock(), stall)
     }
 }
 
@@ -66,20 +67,20 @@ impl StorageBackend for Stalling {
     }
 }
 
-/// Who comes, once it is greeted.
+/// Accepts one connection and sends the greeting.
 async fn greet(listener: TcpListener) -> tokio::net::TcpStream {
     let (mut peer, _) = listener.accept().await.expect("somebody comes");
     peer.write_all(GREETING).await.expect("somebody listens");
     peer
 }
 
-/// Commits once it hears something.
+/// Commits a batch when a byte arrives.
 async fn commit_when_asked(listener: TcpListener, store: EmbeddedStore) -> Vec<Verdict> {
     greet(listener).await.read_u8().await.expect("a byte");
     store.apply(vec![create("a")]).await.expect("the disk comes back")
 }
 
-/// Says once what it hears.
+/// Sends one byte back.
 async fn echo(listener: TcpListener) {
     let mut peer = greet(listener).await;
     let heard = peer.read_u8().await.expect("a byte");
@@ -93,20 +94,20 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Waits until no thread of a runtime has anything to do.
+/// Waits until all threads of a runtime sleep.
 fn until_asleep(runtime: &Runtime) {
     let metrics = runtime.metrics();
-    // Counts when a thread falls asleep, and when it wakes.
+    // The count grows when a thread falls asleep and when it wakes.
     while !(0..metrics.num_workers()).all(|worker| metrics.worker_park_unpark_count(worker) % 2 == 1) {
         thread::yield_now();
     }
 }
 
 #[test]
-fn sockets_are_looked_after_while_the_thread_that_did_waits_for_the_disk() {
-    let places: [Stalling; 3] = Default::default();
-    let [_, logs @ ..] = places.clone();
-    let store = EmbeddedStore::over(move || places.clone(), LOG_BYTES, Arc::new(SystemClock::new()));
+fn sockets_are_served_while_the_thread_that_served_them_waits_for_the_disk() {
+    let storages: [Stalling; 3] = Default::default();
+    let [_, logs @ ..] = storages.clone();
+    let store = EmbeddedStore::over(move || storages.clone(), LOG_BYTES, Arc::new(SystemClock::new()));
     let store = store.expect("it is empty");
     let stall = Arc::new(Barrier::new(2));
     logs.iter().for_each(|log| drop(log.stall(Some(stall.clone()))));
@@ -120,7 +121,7 @@ fn sockets_are_looked_after_while_the_thread_that_did_waits_for_the_disk() {
     let [mut committer, mut echo] = addresses.map(connect);
     until_asleep(&runtime);
 
-    // Whichever thread hears this looked after the sockets until now.
+    // The thread that receives this byte is the one that has served the sockets until now.
     committer.write_all(b"!").expect("it listens");
     stall.wait();
     echo.write_all(b"?").expect("it listens");

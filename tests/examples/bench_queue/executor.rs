@@ -1,15 +1,12 @@
 //! Jobs of one small photo, run by a real worker with an executor.
 
-use std::{
-    path::Path,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{path::Path, process::Command, time::Duration};
 
 use sortinghat_client::{Client, Endpoint};
 use sortinghat_proto::v1::{ClassifySpec, IngestSpec, JobSpec, SubmitJobRequest, job_spec::Kind};
 use sortinghat_tests::{Process, Proxy, Weather, binary, lasting_address, photos, start_coordinator};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::{
     Failure,
@@ -17,17 +14,16 @@ use crate::{
     ours::{Producer, submission},
 };
 
-/// Photos of each class of the dataset, and pixels of a side.
+/// How many photos each class of the dataset has, and the pixels on a side.
 const PHOTOS: u32 = 4;
 const SIDE: u32 = 64;
-/// Jobs of one turn, and those before it that show the worker how long they take.
+/// How many jobs one turn has, and how many come before it to show the worker how long they take.
 const JOBS: usize = 200;
 const WARM_UP: usize = 50;
-/// By how much a far coordinator's bytes are late, each way.
+/// How long bytes take to a far coordinator, in each direction.
 const FAR: Duration = Duration::from_millis(20);
 
-/// Prints the jobs a second of a worker with one slot, as near to the coordinator as it can be and [`FAR`] from it. Objects are
-/// near in both.
+/// Prints how many jobs a second a worker with one slot runs, close to the coordinator and [`FAR`] from it. Objects are close in both cases.
 pub(crate) async fn executor(rounds: usize) -> Result<(), Failure> {
     let folder = TempDir::with_prefix("sortinghat-bench-")?;
     let objects = folder.path().join("objects");
@@ -60,7 +56,7 @@ pub(crate) async fn executor(rounds: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Submits jobs, and returns how long it took until all had ended.
+/// Submits jobs, and returns how long it took until all of them had ended.
 async fn run(client: &Client, producer: &mut Producer, jobs: usize) -> Result<Duration, Failure> {
     let began = Instant::now();
     for id in producer.submit(jobs).await? {
@@ -77,7 +73,7 @@ fn start_worker(folder: &Path, objects: &str, coordinator: &str) -> Process {
     Process::start(&mut command, &folder.join("worker.log"))
 }
 
-/// A classification of one photo with a small model, which is made first.
+/// A classification of one photo with a small model, which is trained first.
 async fn one_photo(client: &Client, folder: &Path) -> Result<SubmitJobRequest, Failure> {
     let files = photos::write_classes(&folder.join("photos"), PHOTOS, SIDE);
     let source = client.upload(&files, |_| {}).await?;

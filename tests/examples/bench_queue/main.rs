@@ -1,7 +1,7 @@
 //! Full cycles a second (submit, claim, complete, all durable) beside BullMQ and Celery: `make bench-queue`.
 //!
-//! Contenders take turns, each turn with processes and stores of its own; medians are compared. Nothing is computed in
-//! any of them, the payload, slots and bulk size are the same, and the load generator's CPU is shown apart.
+//! The contenders take turns. Each turn has its own processes and stores, and the medians are compared. No contender computes anything. The
+//! payload, the slots and the bulk size are the same for all, and the CPU time of the load generator is shown separately.
 
 mod executor;
 mod measure;
@@ -17,36 +17,36 @@ use peers::{Peer, Sync};
 
 type Failure = Box<dyn std::error::Error + Send + std::marker::Sync>;
 
-/// Tasks that the worker runs at a time, in every contender.
+/// How many tasks the worker runs at a time, in every contender.
 const SLOTS: u32 = 8;
-/// Tasks that our workers take ahead of their slots. With those that run that is four for each slot, as with Celery's, and less than
-/// real ones take where tasks take no time; BullMQ's take none.
+/// How many tasks our workers take ahead of their slots. Together with the running tasks that is four for each slot, as with Celery. Real
+/// workers take more where tasks take no time. The workers of BullMQ take none.
 const AHEAD: u32 = 3 * SLOTS;
-/// Jobs of one call.
+/// How many jobs one call brings.
 const BULK: usize = 500;
-/// Bytes of a job's payload; a classification's spec has about as many.
+/// The size of a job's payload, in bytes. The spec of a classification has about this size.
 const PAYLOAD_BYTES: usize = 150;
-/// How often jobs are taken from a long queue, and how many each time.
+/// How often jobs are taken from a long queue, and how many at a time.
 const DRAINS: usize = 5;
 const DRAINED: usize = 2_000;
-/// Workers at the same time.
+/// How many workers there are at the same time.
 const WORKERS: [usize; 4] = [1, 2, 4, 8];
-/// Jobs sent one at a time to see how soon each starts.
+/// How many jobs are sent one at a time to measure how soon each of them starts.
 const TRICKLE: usize = 300;
 
 /// Full cycles a second beside other queues, and how the cost grows.
 #[derive(Debug, Parser)]
 struct Settings {
-    /// Turns of each contender
+    /// Number of turns of each contender
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Jobs of one turn
+    /// Number of jobs in one turn
     #[arg(long, default_value_t = 20_000)]
     jobs: usize,
-    /// Queue lengths at which the cost of a cycle is measured; 1000000 takes minutes to fill
+    /// Queue lengths at which the cost of a cycle is measured. It takes minutes to fill a queue of 1000000 jobs
     #[arg(long, value_delimiter = ',', default_value = "1000,10000,100000")]
     depths: Vec<usize>,
-    /// Workers that wait for work at the same time
+    /// Number of workers that wait for work at the same time
     #[arg(long, default_value_t = 1_000)]
     workers: usize,
     /// Leave the other queues out
@@ -57,14 +57,14 @@ struct Settings {
     parts: Vec<Part>,
 }
 
-/// Something to measure.
+/// A measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
     /// Full cycles beside other queues
     Compare,
-    /// What a long queue holds of memory
+    /// Memory of a coordinator with a long queue
     Memory,
-    /// Many workers that wait
+    /// Many workers that wait for work
     Workers,
     /// Full cycles with several workers
     Scale,
@@ -76,10 +76,10 @@ enum Part {
     Executor,
 }
 
-/// Who is measured.
+/// A contender.
 #[derive(Debug, Clone, Copy)]
 enum Contender {
-    /// With workers that take so many tasks ahead of their slots.
+    /// A coordinator whose workers take this many tasks ahead of their slots.
     Ours(Store, u32),
     BullMq(Sync),
     Celery,
@@ -96,7 +96,7 @@ impl Contender {
         }
     }
 
-    /// Full cycles a second with so many workers.
+    /// Full cycles a second with this many workers.
     async fn cycles_per_s(self, jobs: usize, workers: usize) -> Result<f64, Failure> {
         match self {
             Self::Ours(store, ahead) => {
@@ -122,7 +122,7 @@ impl Contender {
 
 fn main() -> Result<(), Failure> {
     let settings = Settings::parse();
-    // One thread, as the workers of the others have.
+    // One thread, like the workers of the other contenders.
     let one = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let all = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if settings.parts.contains(&Part::Compare) {
@@ -191,7 +191,7 @@ async fn compare(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Memory of the coordinator with so many jobs queued.
+/// Measures the memory of the coordinator while this many jobs are queued.
 async fn memory(store: Store, jobs: usize) -> Result<(), Failure> {
     let mut ours = Ours::start(store).await?;
     let before = ours.memory_mib()?;
@@ -200,7 +200,7 @@ async fn memory(store: Store, jobs: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What waiting workers cost, and how soon one of them gets a job.
+/// Measures what waiting workers cost, and how soon one of them gets a job.
 async fn many_workers(store: Store, count: usize) -> Result<(), Failure> {
     let mut ours = Ours::start(store).await?;
     let idle = ours.idle_cpu_percent(count).await?;
@@ -212,7 +212,7 @@ async fn many_workers(store: Store, count: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Full cycles with several workers of [`SLOTS`] slots each, in turns with BullMQ.
+/// Measures full cycles with several workers of [`SLOTS`] slots each, in turns with BullMQ.
 async fn scale(settings: &Settings) -> Result<(), Failure> {
     let ours = Store::ALL.map(|store| Contender::Ours(store, AHEAD));
     let others = [Contender::BullMq(Sync::EverySecond), Contender::BullMq(Sync::Always)];
@@ -235,7 +235,7 @@ async fn scale(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a cycle costs beside so many jobs that stay queued.
+/// Measures what a cycle costs while this many jobs stay queued.
 async fn depths(store: Store, depths: &[usize]) -> Result<(), Failure> {
     for depth in depths {
         let mut ours = Ours::start(store).await?;

@@ -1,4 +1,4 @@
-//! Figures and where they come from.
+//! Figures, and how they are measured.
 
 use std::{fs, time::Duration};
 
@@ -9,13 +9,13 @@ use nix::sys::{
 
 use crate::Failure;
 
-/// What full cycles cost.
+/// The cost of full cycles.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Throughput {
     pub(crate) cycles_per_s: f64,
-    /// CPU time of the queue's servers for one job, in microseconds.
+    /// The CPU time of the queue's servers for one job, in microseconds.
     pub(crate) server_cpu_us: f64,
-    /// CPU time of producer and worker for one job, in microseconds.
+    /// The CPU time of the producer and the worker for one job, in microseconds.
     pub(crate) client_cpu_us: f64,
 }
 
@@ -30,7 +30,7 @@ impl Throughput {
     }
 }
 
-/// From the call that submits a job to its start at the worker.
+/// The times from the call that submits a job to the job's start at the worker.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Latency {
     pub(crate) p50_ms: f64,
@@ -51,24 +51,24 @@ pub(crate) fn median(figures: impl Iterator<Item = f64>) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// CPU time of another process so far.
+/// The CPU time of another process so far.
 pub(crate) fn cpu_of(pid: i32) -> Result<Duration, Failure> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in parentheses, may hold anything.
+    // The name, in parentheses, may contain any character.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
     // Linux counts in hundredths of a second on every architecture that this runs on.
     Ok(Duration::from_millis(ticks * 10))
 }
 
-/// CPU time of this process so far.
+/// The CPU time of this process so far.
 pub(crate) fn own_cpu() -> Result<Duration, Failure> {
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
     let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Ok(Duration::from_micros(microseconds.unsigned_abs()))
 }
 
-/// Memory that another process holds, in MiB.
+/// The memory of another process, in MiB.
 pub(crate) fn memory_of_mib(pid: i32) -> Result<f64, Failure> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;

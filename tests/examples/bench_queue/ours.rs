@@ -4,13 +4,14 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::future::join_all;
+use parking_lot::Mutex;
 use sortinghat_client::{Client, Endpoint, Submission};
 use sortinghat_proto::{
     ObjectRef,
@@ -28,6 +29,7 @@ use tokio::{
     net::TcpStream,
     runtime::Builder,
     sync::Notify,
+    time::Instant,
 };
 use tonic::transport::Channel;
 
@@ -36,10 +38,10 @@ use crate::{
     measure::{Latency, Throughput, cpu_of, memory_of_mib, own_cpu},
 };
 
-/// How long the coordinator's idle CPU is measured.
+/// How long the CPU time of the idle coordinator is measured.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// What the coordinator keeps its queue in; both sync what they acknowledge.
+/// The store of the coordinator's queue. Both stores sync a write before they acknowledge it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Store {
     Embedded,
@@ -60,25 +62,25 @@ impl Store {
 /// A coordinator of our own.
 pub(crate) struct Ours {
     coordinator: Process,
-    /// With its port.
+    /// The Redis server and its port.
     redis: Option<(Process, u16)>,
     address: SocketAddr,
     producer: Producer,
     craft: Arc<Craft>,
     workers: Vec<SimulatedWorker>,
-    /// Tasks that its workers take ahead of their slots.
+    /// How many tasks its workers take ahead of their slots.
     ahead: u32,
-    // After the coordinator that writes into it.
+    // Declared after the coordinator, which writes into it and so must end first.
     _folder: TempDir,
 }
 
-/// Submits jobs over a connection of its own.
+/// Submits jobs over its own connection.
 pub(crate) struct Producer {
     service: JobServiceClient<Channel>,
     job: SubmitJobRequest,
 }
 
-/// Finishes every task at once with the same manifest, and notes when each started.
+/// Finishes every task at once with the same manifest, and records when each task started.
 struct Craft {
     manifest: ObjectRef,
     starts: Mutex<HashMap<String, Instant>>,
@@ -88,7 +90,7 @@ struct Craft {
 
 impl Work for Craft {
     fn start(&self, task: &Assignment) -> Duration {
-        self.starts.lock().expect("no holder panics").insert(task.job_id.clone(), Instant::now());
+        self.starts.lock().insert(task.job_id.clone(), Instant::now());
         Duration::ZERO
     }
 
@@ -112,7 +114,7 @@ impl Ours {
         Self::start_beside(store, &[]).await
     }
 
-    /// With settings of its Redis, if that is its store.
+    /// Starts a coordinator, with these settings of its Redis if that is its store.
     pub(crate) async fn start_beside(store: Store, redis: &[&str]) -> Result<Self, Failure> {
         let folder = TempDir::with_prefix("sortinghat-bench-")?;
         let redis = match store {
@@ -122,7 +124,7 @@ impl Ours {
         let log = folder.path().join("coordinator.log");
         let (coordinator, address) = start_coordinator(folder.path(), lasting_address(), &log, |command| {
             command.args(["--log-filter", "warn"]);
-            // It may be filled to any depth.
+            // No limit keeps a benchmark from filling the queue.
             command.args(["--max-waiting-jobs-per-tenant", "1000000000", "--max-waiting-tasks", "1000000000"]);
             if let Some((_, port)) = &redis {
                 let objects = format!("file://{}", folder.path().join("objects").display());
@@ -151,7 +153,7 @@ impl Ours {
         Ok(Self { coordinator, redis, address, producer, craft, workers: Vec::new(), ahead: AHEAD, _folder: folder })
     }
 
-    /// The same with workers that take so many tasks ahead of their slots.
+    /// This coordinator, with workers that take this many tasks ahead of their slots.
     pub(crate) fn taking_ahead(self, ahead: u32) -> Self {
         Self { ahead, ..self }
     }
@@ -160,8 +162,8 @@ impl Ours {
         worker(self.address, number, self.ahead, &self.craft)
     }
 
-    /// Submits jobs in bulks while workers take and complete them. The producer has a thread of its own, as those of the others have
-    /// a process.
+    /// Submits jobs in bulk while workers take and complete them. The producer has its own thread, as the producers of the other
+    /// contenders have their own process.
     pub(crate) async fn cycles(&mut self, jobs: usize, bulk: usize, workers: usize) -> Result<Throughput, Failure> {
         let workers: Vec<SimulatedWorker> = (1..=workers).map(|number| self.worker(number)).collect();
         let (address, job) = (self.address, self.job());
@@ -175,7 +177,7 @@ impl Ours {
         Ok(Throughput::of(jobs, began.elapsed(), self.cpu()? - server, own_cpu()? - own))
     }
 
-    /// Submits one job every 20 ms and sees how soon each starts.
+    /// Submits one job every 20 ms and measures how soon each of them starts.
     pub(crate) async fn trickle(&mut self, jobs: usize) -> Result<Latency, Failure> {
         if self.workers.is_empty() {
             self.workers.push(self.worker(2));
@@ -188,17 +190,17 @@ impl Ours {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.craft.until_finished(target).await;
-        let starts = self.craft.starts.lock().expect("no holder panics");
+        let starts = self.craft.starts.lock();
         let samples = sent.iter().map(|(id, at)| starts[id].duration_since(*at).as_secs_f64() * 1e3);
         Ok(Latency::of(samples.collect()))
     }
 
-    /// Queues jobs that nobody takes yet.
+    /// Queues jobs that no worker takes yet.
     pub(crate) async fn fill(&mut self, jobs: usize) -> Result<(), Failure> {
         self.producer.submit_all(jobs, 1_000).await
     }
 
-    /// Waits until Redis does not rewrite its file, which it does whenever that has doubled, beside its other work.
+    /// Waits until Redis is not rewriting its file. It rewrites the file beside its other work whenever the file has doubled.
     pub(crate) async fn until_redis_rewrites_nothing(&self) -> Result<(), Failure> {
         let Some((_, port)) = &self.redis else { return Ok(()) };
         let mut connection = TcpStream::connect(("127.0.0.1", *port)).await?;
@@ -214,11 +216,11 @@ impl Ours {
         }
     }
 
-    /// Takes and completes some of the queued jobs.
+    /// Lets workers take and complete some of the queued jobs.
     pub(crate) async fn drain_some(&mut self, jobs: usize) -> Result<Throughput, Failure> {
         let target = self.craft.finished.load(Ordering::Relaxed) + jobs as u64;
         let (began, server, own) = (Instant::now(), self.cpu()?, own_cpu()?);
-        // Each is an incarnation of its own.
+        // Each worker has its own id.
         let worker = self.worker(1_000_000 + target as usize);
         self.craft.until_finished(target).await;
         let cost = Throughput::of(jobs, began.elapsed(), self.cpu()? - server, own_cpu()? - own);
@@ -226,10 +228,10 @@ impl Ours {
         Ok(cost)
     }
 
-    /// Lets so many workers wait for work, and returns what that costs the coordinator, in percent of one core.
+    /// Lets this many workers wait for work, and returns the coordinator's CPU time meanwhile, in percent of one core.
     pub(crate) async fn idle_cpu_percent(&mut self, count: usize) -> Result<f64, Failure> {
         self.workers = (0..count).map(|number| self.worker(1_000 + number)).collect();
-        // Until all have connected and wait.
+        // Waits until all workers have connected and wait for work.
         tokio::time::sleep(IDLE / 2).await;
         let before = self.cpu()?;
         tokio::time::sleep(IDLE).await;
@@ -240,18 +242,18 @@ impl Ours {
         memory_of_mib(self.coordinator.pid().as_raw())
     }
 
-    /// Of the coordinator and its Redis.
+    /// The CPU time of the coordinator and its Redis.
     fn cpu(&self) -> Result<Duration, Failure> {
         let servers = [Some(&self.coordinator), self.redis.as_ref().map(|(redis, _)| redis)];
         servers.into_iter().flatten().map(|server| cpu_of(server.pid().as_raw())).sum()
     }
 
-    /// Where it listens.
+    /// The address that the coordinator listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A job as all that are submitted.
+    /// The job that is submitted again and again.
     pub(crate) fn job(&self) -> SubmitJobRequest {
         self.producer.job.clone()
     }
@@ -272,7 +274,7 @@ impl Producer {
         Ok(())
     }
 
-    /// Submits so many jobs in one call and returns their ids.
+    /// Submits this many jobs in one call and returns their ids.
     pub(crate) async fn submit(&mut self, count: usize) -> Result<Vec<String>, Failure> {
         let jobs = vec![self.job.clone(); count];
         let verdicts = self.service.submit_jobs(SubmitJobsRequest { jobs }).await?.into_inner().verdicts;
@@ -289,7 +291,7 @@ fn worker(address: SocketAddr, number: usize, ahead: u32, craft: &Arc<Craft>) ->
     SimulatedWorker::start(address, identity, craft.clone())
 }
 
-/// Makes a model, so that a classification can be submitted, and returns its name.
+/// Creates a model, so that a classification can be submitted, and returns its name.
 async fn make_model(client: &Client, source: ObjectRef) -> Result<String, Failure> {
     let ingest = IngestSpec { dataset_name: "bench".to_owned(), source: Some(source.into()), ..IngestSpec::default() };
     let dataset = client.submit(&submission(Kind::Ingest(ingest))?).await?.id;

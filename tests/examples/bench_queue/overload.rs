@@ -1,9 +1,7 @@
-//! Ten times the nominal load: how long accepted calls take, how soon the others are refused, and what the coordinator holds.
+//! Ten times the nominal load: how long accepted calls take, how soon the other calls are refused, and how much memory the coordinator
+//! needs.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::{BufMut as _, Bytes};
 use http::uri::PathAndQuery;
@@ -13,7 +11,10 @@ use sortinghat_proto::{
     retry_after,
     v1::{SubmitJobRequest, SubmitJobsRequest, SubmitJobsResponse},
 };
-use tokio::{task::JoinSet, time::MissedTickBehavior};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior},
+};
 use tonic::{
     Code, Request, Status,
     client::Grpc,
@@ -28,27 +29,27 @@ use crate::{
     ours::{Ours, Store},
 };
 
-/// How much more than nominal an overload is.
+/// How many times the nominal load an overload is.
 const TIMES: f64 = 10.0;
 /// How long each load lasts.
 const LASTS: Duration = Duration::from_secs(8);
-/// Connections that calls take in turns; a server takes a thousand calls at a time on each.
+/// How many connections the calls use in turns. A server allows a thousand calls at a time on each.
 const CONNECTIONS: usize = 8;
-/// Redis rewrites its file whenever that has doubled, beside its other work: a file that begins empty has doubled every few seconds.
+/// Redis rewrites its file beside its other work whenever the file has doubled. A file that begins empty would double every few seconds.
 const NO_REWRITES: [&str; 2] = ["--auto-aof-rewrite-percentage", "0"];
-/// How often memory is looked at.
+/// How often the memory is measured.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How one call ended.
 struct Answer {
     is_accepted: bool,
-    /// From the moment when it was due.
+    /// The time since the moment at which the call was due.
     took: Duration,
-    /// Of that, until the load generator, which shares the machine with what it measures, had time to begin.
+    /// The part of that time until the load generator began the call. The generator shares the machine with the coordinator.
     late: Duration,
 }
 
-/// What became of the calls of one load.
+/// The results of the calls of one load.
 #[derive(Default)]
 struct Outcome {
     accepted_ms: Vec<f64>,
@@ -58,14 +59,14 @@ struct Outcome {
     elapsed_s: f64,
 }
 
-/// Submissions of so many jobs each, all the same and encoded before.
+/// Submissions of this many jobs each. All of them are the same and encoded in advance.
 struct Load {
     connections: Vec<Channel>,
     jobs_per_call: usize,
     request: Bytes,
 }
 
-/// Sends bytes that are a message already.
+/// A codec for a message that is encoded already.
 struct Encoded;
 
 impl Codec for Encoded {
@@ -93,7 +94,7 @@ impl Encoder for Encoded {
     }
 }
 
-/// Offers half of what the coordinator can take, and then ten times that.
+/// Offers half of the load that the coordinator can take, and then ten times that.
 pub(crate) async fn overload(store: Store, jobs_per_call: usize) -> Result<(), Failure> {
     let ours = Ours::start_beside(store, &NO_REWRITES).await?;
     let load = Load::connect(ours.address(), ours.job(), jobs_per_call).await?;
@@ -125,7 +126,7 @@ impl Load {
         Ok(Self { connections, jobs_per_call, request })
     }
 
-    /// Accepted calls a second where as many as there is room for are under way all the time.
+    /// Accepted calls a second while all places are taken all the time.
     async fn capacity(&self) -> Result<f64, Failure> {
         let began = Instant::now();
         let mut callers = JoinSet::new();
@@ -147,7 +148,7 @@ impl Load {
         Ok(f64::from(calls) / began.elapsed().as_secs_f64())
     }
 
-    /// Calls at this rate, whatever becomes of the calls.
+    /// Makes calls at this rate, whatever their results are.
     async fn offer(&self, ours: &Ours, rate: f64) -> Result<Outcome, Failure> {
         let (began, mut outcome) = (Instant::now(), Outcome::default());
         let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
@@ -182,7 +183,7 @@ impl Load {
     }
 }
 
-/// One call. A refusal that does not say when to come back is a failure, and so is one of a single job of the call.
+/// Makes one call. It is a failure if a refusal does not say when to try again, or if a single job of an accepted call is refused.
 async fn call(channel: Channel, request: Bytes, due: Instant) -> Result<Answer, Failure> {
     let late = due.elapsed();
     let mut client = Grpc::new(channel);

@@ -1,4 +1,4 @@
-//! Other queues, run as their users run them: a worker process and a producer process beside a Redis server.
+//! Other queues, in the setup of their users: a worker process and a producer process beside a Redis server.
 
 use std::{
     collections::HashMap,
@@ -18,7 +18,7 @@ use crate::{
     measure::{Latency, Throughput, cpu_of},
 };
 
-/// When Redis syncs what it acknowledges.
+/// When Redis syncs the writes that it acknowledges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sync {
     Always,
@@ -30,7 +30,7 @@ pub(crate) struct Peer {
     redis: Process,
     port: u16,
     program: Program,
-    // After the server that writes into it.
+    // Declared after the server, which writes into it and so must end first.
     _folder: TempDir,
 }
 
@@ -76,7 +76,7 @@ impl Peer {
         Ok(Throughput::of(jobs, elapsed, server, clients))
     }
 
-    /// Full cycles a second with several workers, each a process of its own.
+    /// Full cycles a second with several workers, each of which is a process.
     pub(crate) fn shared_cycles(&self, jobs: usize, bulk: usize, workers: usize) -> Result<f64, Failure> {
         let workers = (0..workers).map(|_| self.run("share", &[SLOTS as usize]));
         let mut workers = workers.collect::<Result<Vec<Running>, Failure>>()?;
@@ -108,6 +108,7 @@ impl Peer {
             if reply == ":0\r\n" {
                 return Ok(());
             }
+            #[expect(clippy::disallowed_methods, reason = "nothing else runs on this thread")]
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -144,7 +145,7 @@ impl Peer {
     }
 }
 
-/// A script that prints documents.
+/// A script that prints JSON documents.
 struct Running {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -160,13 +161,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It ends by itself after its last document, and after its input.
+        // The script ends by itself after its last document, once its input is closed.
         self.child.stdin.take();
         let _ = self.child.wait();
     }
 }
 
-/// Names and times of `[[name, ms], ...]`.
+/// The names and times in `[[name, ms], ...]`.
 fn times(list: &Value) -> Result<HashMap<String, f64>, Failure> {
     Ok(serde_json::from_value::<Vec<(String, f64)>>(list.clone())?.into_iter().collect())
 }

@@ -1,4 +1,4 @@
-//! What must be true of every acknowledged job once all have ended.
+//! The checks of every acknowledged job, once all jobs have ended.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,28 +19,28 @@ use crate::{
     workforce,
 };
 
-/// Jobs that are checked at a time.
+/// How many jobs are checked at a time.
 const CHECKS_AT_A_TIME: usize = 16;
 
-/// What became of a round's jobs.
+/// The results of a round's jobs.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
-    /// Each names a job and what is wrong with it.
+    /// What is wrong, with the job that it is wrong with.
     pub(crate) lost: Vec<String>,
     pub(crate) doubled: Vec<String>,
     pub(crate) wrong: Vec<String>,
     pub(crate) succeeded: u64,
     pub(crate) poisoned: u64,
     pub(crate) cancelled: u64,
-    /// All attempts, as their events tell.
+    /// All attempts in the jobs' histories.
     pub(crate) attempts: Vec<Run>,
 }
 
-/// One attempt of a task, and when the next one began.
+/// One attempt of a task, and the time at which the next one began.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) attempt: Attempt,
-    /// In milliseconds since 1970 UTC; `None` for the last one.
+    /// In milliseconds since 1970 UTC; `None` for the last attempt.
     pub(crate) next_started_unix_ms: Option<i64>,
 }
 
@@ -56,7 +56,7 @@ impl Findings {
     }
 }
 
-/// Everything that is known of one job.
+/// A job, its ledger entry and its history.
 struct History {
     job: Job,
     events: Vec<JobEvent>,
@@ -144,7 +144,7 @@ fn code(job: &Job) -> ErrorCode {
     job.failure.as_ref().map_or(ErrorCode::Unspecified, |failure| failure.code())
 }
 
-/// The attempts that a history tells of; one that never ended has no outcome.
+/// The attempts in a history. An attempt that never ended has no outcome.
 fn runs(events: &[JobEvent]) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for event in events {
@@ -165,7 +165,7 @@ fn runs(events: &[JobEvent]) -> Vec<Run> {
     runs
 }
 
-/// The manifest exists, is what its digest says, and is that of the attempt that succeeded.
+/// Checks that the manifest exists, matches its digest, and belongs to the attempt that succeeded.
 fn check_output(entry: &Entry, job: &Job, epoch: Option<u64>, objects: &Path) -> Result<(), String> {
     let epoch = epoch.ok_or("it succeeded without an attempt that did")?;
     let manifest = job.output.as_ref().and_then(|output| output.manifest.as_ref()).ok_or("it has no manifest")?;
@@ -182,7 +182,7 @@ fn check_output(entry: &Entry, job: &Job, epoch: Option<u64>, objects: &Path) ->
     Ok(())
 }
 
-/// Jobs that the coordinator knows and nobody was told of: a submission that was repeated made two.
+/// Jobs that the coordinator knows and the ledger does not: a repeated submission has created a second job.
 pub(crate) async fn strangers(client: &Client, known: &HashSet<String>) -> Result<(Vec<String>, Vec<String>), Failure> {
     let listed: HashSet<String> =
         list_all(client, &JobFilter::default()).await?.into_iter().map(|job| job.id).collect();

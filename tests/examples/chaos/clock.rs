@@ -1,4 +1,4 @@
-//! The wall clock of the processes that tell the queue's time, which can be set.
+//! A wall clock that can be set, for the processes that tell the queue's time.
 
 use std::{
     fs::{self, File},
@@ -11,14 +11,14 @@ use crate::Failure;
 
 const SOURCE: &str = include_str!("clock.c");
 
-/// A clock that every process shares which was started with it. It is right until it is set.
+/// A clock that all processes share which were started with it. It shows the right time until it is set.
 pub(crate) struct WallClock {
     library: PathBuf,
     shift: PathBuf,
 }
 
 impl WallClock {
-    /// Compiles what is preloaded. A clock that was set in an earlier run in the same folder stays as it was.
+    /// Compiles the preloaded library. A clock that was set by an earlier run in the same folder stays as it was.
     pub(crate) fn build(folder: &Path) -> Result<Self, Failure> {
         let (source, library) = (folder.join("clock.c"), folder.join("clock.so"));
         fs::write(&source, SOURCE)?;
@@ -33,20 +33,20 @@ impl WallClock {
         Ok(clock)
     }
 
-    /// Lets a process have this clock.
+    /// Gives a process this clock.
     pub(crate) fn give_to(&self, command: &mut Command) {
         command.env("LD_PRELOAD", &self.library).env("CLOCK_SHIFT", &self.shift);
     }
 
-    /// Sets it to this many seconds after the machine's own.
+    /// Sets the clock to this many seconds after the machine's clock.
     pub(crate) fn set_s(&self, seconds: i64) -> Result<(), Failure> {
-        // In place: the processes look at this very file.
+        // Written in place, since the processes have mapped this very file.
         let file = File::options().create(true).truncate(false).write(true).open(&self.shift)?;
         Ok(file.write_all_at(&seconds.to_ne_bytes(), 0)?)
     }
 }
 
-/// The C compiler that the worker needs as well.
+/// The C compiler, which the worker needs as well.
 pub(crate) fn compiler() -> Command {
     Command::new("cc")
 }

@@ -1,4 +1,4 @@
-//! The real binaries of a run: coordinators and workers, with proxies before the coordinators.
+//! The real binaries of a run: coordinators and workers, with proxies in front of the coordinators.
 
 use std::{
     fs,
@@ -6,36 +6,37 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     rc::Rc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::sys::signal::Signal;
 use sortinghat_proto::v1::{ListJobsRequest, job_service_client::JobServiceClient};
 use sortinghat_tests::{Process, Proxy, binary, lasting_address};
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::{Failure, PATIENCE, clock::WallClock, meters::Meter, redis::Redis, settings::StoreKind};
 
-/// Length of a lease.
+/// The duration of a lease.
 pub(crate) const LEASE: Duration = Duration::from_secs(2);
-/// Workers with executors.
+/// How many workers with executors there are.
 pub(crate) const REAL_WORKERS: usize = 2;
-/// How often processes that ended by themselves are looked for.
+/// How often the run looks for processes that ended by themselves.
 const SUPERVISION: Duration = Duration::from_millis(50);
 
-/// Everything that runs.
+/// All processes of a run.
 pub(crate) struct Cluster {
     folder: PathBuf,
     pub(crate) coordinators: Vec<Coordinator>,
     pub(crate) workers: Vec<Worker>,
-    /// `None` where the queue is kept in a file.
+    /// The Redis; `None` if the queue is kept in a file.
     pub(crate) redis: Option<Redis>,
     pub(crate) roads: Roads,
-    /// That of Redis and the coordinators; `None` where they have the machine's.
+    /// The clock of Redis and the coordinators; `None` if they have the machine's clock.
     pub(crate) clock: Option<Rc<WallClock>>,
 }
 
-/// The ways to the coordinators, one for each kind of peer, and theirs to Redis.
+/// The proxies in front of the coordinators, one for each kind of peer, and the proxy in front of Redis.
 pub(crate) struct Roads {
     pub(crate) workers: Proxy,
     pub(crate) simulated: Proxy,
@@ -49,7 +50,7 @@ impl Roads {
     }
 }
 
-/// The process that writes the queue, and the files that it writes.
+/// The process that writes the queue's files, and the files.
 pub(crate) struct Writer {
     pub(crate) pid: i32,
     pub(crate) files: Vec<PathBuf>,
@@ -100,7 +101,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts a coordinator that is down, and returns how long it took to serve.
+    /// Starts a coordinator that is down, and returns how long it took until it served.
     pub(crate) async fn start_coordinator(&mut self, number: usize) -> Result<Duration, Failure> {
         let started = Instant::now();
         self.spawn_coordinator(number);
@@ -127,8 +128,8 @@ impl Cluster {
         coordinator.process = Some(Process::start(&mut command, &log));
     }
 
-    /// Waits until a coordinator answers a call that reads its store. It may end by itself meanwhile, as it does when its object
-    /// store cannot be written to; then it is started again, as its supervisor would.
+    /// Waits until a coordinator answers a call that reads its store. A coordinator that ends by itself in the meantime, for example because
+    /// its object store cannot be written to, is started again, as its supervisor would do.
     pub(crate) async fn until_served(&mut self, number: usize) -> Result<(), Failure> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
@@ -154,7 +155,7 @@ impl Cluster {
         worker.process = Some(Process::start(&mut command, &log));
     }
 
-    /// Lets time pass, and starts again what ends by itself.
+    /// Lets time pass, and starts processes again that end by themselves.
     pub(crate) async fn live_for(&mut self, duration: Duration) {
         let until = Instant::now() + duration;
         while Instant::now() < until {
@@ -163,7 +164,7 @@ impl Cluster {
         }
     }
 
-    /// Starts again what ended by itself, as systemd or Kubernetes would.
+    /// Starts processes again that have ended by themselves, as systemd or Kubernetes would do.
     fn supervise(&mut self) {
         if let Some(redis) = &mut self.redis
             && has_ended(&mut redis.process)
@@ -185,12 +186,12 @@ impl Cluster {
         }
     }
 
-    /// A counter's sum over all coordinators.
+    /// The sum of a counter over all coordinators.
     pub(crate) fn total(&self, counter: &str) -> u64 {
         self.coordinators.iter().map(|coordinator| coordinator.meter.total(counter)).sum()
     }
 
-    /// Who writes the queue; `None` while it is down.
+    /// The process that writes the queue's files; `None` while it is down.
     pub(crate) fn writer(&self) -> Result<Option<Writer>, Failure> {
         let (process, files) = match &self.redis {
             Some(redis) => (&redis.process, redis.written_files()?),
@@ -215,12 +216,12 @@ impl Coordinator {
         Ok(Self { name, address, metrics, process: None, meter: Meter::start(metrics) })
     }
 
-    /// Kills it; it stays down until it is started.
+    /// Kills the coordinator, which stays down until it is started.
     pub(crate) fn kill(&mut self) {
         self.process = None;
     }
 
-    /// Asks it to stop and returns how long it took; it stays down until it is started.
+    /// Asks the coordinator to stop and returns how long it took. It stays down until it is started.
     pub(crate) async fn terminate(&mut self) -> Result<Duration, Failure> {
         terminate(&self.name, self.process.take()).await
     }
@@ -231,25 +232,25 @@ impl Coordinator {
 }
 
 impl Worker {
-    /// Kills it, and its executor with it; it stays down until it is started.
+    /// Kills the worker together with its executor. It stays down until it is started.
     pub(crate) fn kill(&mut self) {
         self.process = None;
     }
 
-    /// Asks it to drain and returns how long it took; it stays down until it is started.
+    /// Asks the worker to drain and returns how long it took. It stays down until it is started.
     pub(crate) async fn terminate(&mut self) -> Result<Duration, Failure> {
         terminate(&self.name, self.process.take()).await
     }
 
-    /// Signals the worker, and not its executor.
+    /// Sends a signal to the worker but not to its executor.
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.iter().for_each(|process| process.signal(signal));
     }
 
-    /// Kills its executor alone.
+    /// Kills only the worker's executor.
     pub(crate) fn kill_executor(&self) {
         if let Some(executor) = self.process.as_ref().and_then(Process::child) {
-            // It may be gone already.
+            // The executor may have ended already.
             let _ = nix::sys::signal::kill(executor, Signal::SIGKILL);
         }
     }

@@ -1,4 +1,4 @@
-//! What goes wrong, in an order that the seed decides.
+//! The faults of a run, in an order that the seed determines.
 
 use std::{
     ffi::OsStr,
@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::{
@@ -20,6 +20,7 @@ use nix::{
     sys::signal::Signal,
 };
 use sortinghat_tests::{Dice, Process};
+use tokio::time::Instant;
 
 use crate::{
     Failure, PATIENCE,
@@ -28,7 +29,7 @@ use crate::{
     settings::StoreKind,
 };
 
-/// Something that goes wrong.
+/// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// SIGKILL to a worker with an executor.
@@ -45,21 +46,21 @@ pub(crate) enum Fault {
     ReplaceCoordinator,
     /// SIGSTOP to a worker for longer than a lease.
     StopWorker,
-    /// A simulated worker is silent for longer than a lease, and then says what it would have said.
+    /// A simulated worker is silent for longer than a lease, and then sends its old reports.
     StopSimulated,
     /// SIGSTOP to a coordinator for longer than a lease.
     StopCoordinator,
-    /// Workers and coordinators do not hear each other.
+    /// No message passes between workers and coordinators.
     PartitionWorkers,
-    /// Simulated workers and coordinators do not hear each other.
+    /// No message passes between simulated workers and coordinators.
     PartitionSimulated,
-    /// Clients and coordinators do not hear each other.
+    /// No message passes between clients and coordinators.
     PartitionClients,
-    /// Simulated workers are heard, but do not hear.
+    /// Messages of simulated workers arrive, but the answers do not.
     HalfOpenSimulated,
-    /// Clients are heard, but do not hear.
+    /// Messages of clients arrive, but the answers do not.
     HalfOpenClients,
-    /// Every piece of every message takes its time.
+    /// Every piece of every message is delayed.
     SlowNetwork,
     /// Every connection is reset.
     ResetConnections,
@@ -67,10 +68,10 @@ pub(crate) enum Fault {
     ReadOnlyObjects,
     /// SIGKILL to Redis while the disk is busy.
     KillRedis,
-    /// Coordinators and Redis do not hear each other.
+    /// No message passes between coordinators and Redis.
     PartitionRedis,
-    /// The clock that the queue's time comes from is set, forward or back: that of Redis while it runs, that of a coordinator
-    /// between two runs, which reads it at its start only.
+    /// The clock of the queue's time is set forward or back: that of Redis while it runs, or that of a coordinator before it is started again,
+    /// as a coordinator reads its clock only at its start.
     JumpClock,
     /// The disk of the queue's store is full.
     NoSpace,
@@ -78,7 +79,7 @@ pub(crate) enum Fault {
     FailingSync,
 }
 
-/// How often each fault is dealt in one round of the deck.
+/// How many cards each fault has in the deck.
 const DECK: [(Fault, usize); 22] = [
     (Fault::KillWorker, 2),
     (Fault::KillExecutor, 2),
@@ -146,7 +147,7 @@ impl Fault {
         deck.into_iter().cycle().take(count as usize).collect()
     }
 
-    /// Whether there is something that it can hit where the queue is kept in this store.
+    /// Whether this fault is possible with this store.
     pub(crate) fn concerns(self, store: StoreKind) -> bool {
         match self {
             Self::KillRedis | Self::PartitionRedis => store == StoreKind::Redis,
@@ -154,7 +155,7 @@ impl Fault {
         }
     }
 
-    /// Clients that watch should notice it, and come back.
+    /// Whether clients that watch a job should notice the fault and resume.
     pub(crate) fn interrupts_clients(self) -> bool {
         matches!(
             self,
@@ -169,19 +170,19 @@ impl Fault {
     }
 }
 
-/// What this machine allows.
+/// The faults that this machine allows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Abilities {
-    /// Mounts of our own.
+    /// Whether mounts are allowed.
     mounts: bool,
-    /// Tracing of our processes, to let their system calls fail.
+    /// Whether processes can be traced, to let their system calls fail.
     traces: bool,
-    /// Compiling a clock of our own.
+    /// Whether a clock can be compiled.
     clocks: bool,
 }
 
 impl Abilities {
-    /// Finds out. With root's rights, mounts from here on are seen by this process and its children only.
+    /// Tests what this machine allows. If this runs as root, later mounts are visible only to this process and its children.
     pub(crate) fn find() -> Self {
         let mounts = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).is_ok()
             && mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).is_ok();
@@ -201,19 +202,19 @@ impl Abilities {
         }
     }
 
-    /// Lines that say what is left out on this machine.
+    /// Prints which faults are left out on this machine.
     pub(crate) fn say_what_is_left_out(self) {
         for (fault, _) in DECK.iter().filter(|(fault, _)| !self.to_cause(*fault)) {
             println!("left out here: {fault} (needs root; strace for system calls that fail; cc for a clock)");
         }
     }
 
-    /// A clock that can be set, where this machine allows one.
+    /// A clock that can be set, if this machine allows one.
     pub(crate) fn clock(self, folder: &Path) -> Result<Option<WallClock>, Failure> {
         self.clocks.then(|| WallClock::build(folder)).transpose()
     }
 
-    /// Takes away what [`prepare`](Self::prepare) has made.
+    /// Removes what [`prepare`](Self::prepare) has created.
     pub(crate) fn clean_up(self, objects: &Path) -> Result<(), Failure> {
         if self.mounts {
             umount2(&read_only_view(objects), MntFlags::MNT_DETACH)?;
@@ -221,8 +222,8 @@ impl Abilities {
         Ok(())
     }
 
-    /// Makes a view of the folder beside it that cannot be written to. Nobody ever uses it there: a mount with a file that is
-    /// open for writing would not become read-only.
+    /// Creates a read-only view of the folder beside it. No process opens files through this view: a mount with a file that is open for
+    /// writing could not become read-only.
     pub(crate) fn prepare(self, objects: &Path) -> Result<(), Failure> {
         if self.mounts {
             let view = read_only_view(objects);
@@ -244,12 +245,12 @@ pub(crate) fn forbid_writing(folder: &Path) -> Result<(), Failure> {
     Ok(mount(Some(&read_only_view(folder)), folder, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
 }
 
-/// Takes the cover off again, also from under those who read through it.
+/// Removes the cover again, even while processes read through it.
 pub(crate) fn allow_writing(folder: &Path) -> Result<(), Failure> {
     Ok(umount2(folder, MntFlags::MNT_DETACH)?)
 }
 
-/// Lets system calls of a process on its files fail until it is dropped.
+/// Lets system calls of a process fail until this is dropped.
 pub(crate) struct Sabotage(Process);
 
 impl Sabotage {
@@ -265,7 +266,7 @@ impl Sabotage {
 
 impl Drop for Sabotage {
     fn drop(&mut self) {
-        // Lets go of the traced process; killed, it might leave it stopped.
+        // Detaches from the traced process. If strace were killed, it might leave the process stopped.
         self.0.signal(Signal::SIGTERM);
         let asked = Instant::now();
         while self.0.ended().is_none() {
@@ -273,12 +274,13 @@ impl Drop for Sabotage {
                 println!("  strace does not let go of its process and is killed");
                 return;
             }
+            #[expect(clippy::disallowed_methods, reason = "strace is left within a moment")]
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
 
-/// Keeps the disk busy until it is dropped: large files, each synced.
+/// Keeps the disk busy until this is dropped, by writing and syncing large files.
 pub(crate) struct BusyDisk {
     stop: Arc<AtomicBool>,
     writer: Option<JoinHandle<()>>,
@@ -307,10 +309,11 @@ fn write_until(stop: &AtomicBool, path: &PathBuf) {
             file.sync_all()
         });
         if written.is_err() {
-            // A disk that is full is busy enough.
+            // A full disk is busy enough.
+            #[expect(clippy::disallowed_methods, reason = "this thread has no other work")]
             std::thread::sleep(Duration::from_millis(100));
         }
     }
-    // It is only ballast.
+    // The file has no other use.
     let _ = std::fs::remove_file(path);
 }

@@ -1,10 +1,6 @@
-//! The jobs of a run: what is submitted, until it is acknowledged, and the ledger of what was.
+//! The jobs of a run: their submission until it is acknowledged, and the ledger of acknowledged jobs.
 
-use std::{
-    net::SocketAddr,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use sortinghat_client::{Client, Endpoint, JobFilter};
 use sortinghat_proto::{
@@ -17,22 +13,23 @@ use sortinghat_proto::{
     },
 };
 use sortinghat_tests::{Dice, SIMULATED_LABEL, photos};
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::{Failure, PATIENCE, run::unix_ms, settings::Round, workforce::ENDLESS};
 
-/// Jobs of one call.
+/// How many jobs one call brings.
 const JOBS_PER_CALL: usize = 100;
-/// How long one call may take before its answer is given up for lost, and the call is repeated.
+/// How long one call may take before its answer counts as lost and the call is repeated.
 const ANSWER_BOUND: Duration = Duration::from_secs(4);
 
-/// Pause after a call that failed.
+/// The pause after a call that failed.
 const AFTER_FAILURE: Duration = Duration::from_millis(50);
 
-/// Who runs a job.
+/// The workers that run a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sort {
-    /// Executors.
+    /// Workers with executors.
     Real,
     /// Simulated workers.
     Simulated,
@@ -46,22 +43,22 @@ pub(crate) struct Entry {
     pub(crate) sort: Sort,
 }
 
-/// Submits jobs, and remembers those that were acknowledged.
+/// Submits jobs, and keeps a ledger of the acknowledged ones.
 pub(crate) struct Jobs {
     service: JobServiceClient<Channel>,
     pub(crate) client: Client,
     seed: u64,
     round: u32,
-    /// Photos of one object for simulated jobs, which nobody looks at.
+    /// The photos of simulated jobs, which no worker reads.
     blank: ObjectRef,
     photos: ObjectRef,
-    /// A simulated model, for simulated classifications.
+    /// The simulated model of simulated classifications.
     model: String,
     pub(crate) ledger: Vec<Entry>,
 }
 
 impl Jobs {
-    /// Connects to the coordinator at `address` and uploads what the jobs will read.
+    /// Connects to the coordinator at `address` and uploads the inputs of the jobs.
     pub(crate) async fn prepare(address: SocketAddr, folder: &Path, seed: u64) -> Result<Self, Failure> {
         let url = format!("http://{address}");
         let service = JobServiceClient::new(Channel::from_shared(url.clone())?.connect_lazy());
@@ -75,7 +72,7 @@ impl Jobs {
         Ok(jobs)
     }
 
-    /// The model of simulated classifications, made by simulated workers.
+    /// Lets simulated workers create the model of simulated classifications.
     async fn prepare_model(&mut self) -> Result<(), Failure> {
         let ingest = self.simulated("base-dataset".to_owned(), self.ingest("base"));
         let dataset = self.submit(vec![ingest], Sort::Simulated).await?.remove(0);
@@ -95,7 +92,7 @@ impl Jobs {
         self.ledger.clear();
     }
 
-    /// Submits `count` simulated jobs of this step of the round, some of which depend on others.
+    /// Submits `count` simulated jobs for this step of the round. Some of them depend on others.
     pub(crate) async fn submit_simulated(&mut self, step: u32, count: u32) -> Result<(), Failure> {
         let mut dice = Dice::of(self.seed, "jobs", u64::from(self.round) << 32 | u64::from(step));
         let requests = (0..count).map(|number| {
@@ -121,7 +118,7 @@ impl Jobs {
         Ok(())
     }
 
-    /// Submits one chain of real jobs: a dataset, a model made from it, its evaluation, and predictions.
+    /// Submits one chain of real jobs: a dataset, a model that is trained on it, the model's evaluation, and predictions.
     pub(crate) async fn submit_real(&mut self, step: u32) -> Result<(), Failure> {
         let chain = format!("real-{}-{step}", self.round);
         let ingest = IngestSpec {
@@ -147,7 +144,7 @@ impl Jobs {
         Ok(self.submit(vec![request], Sort::Simulated).await?.remove(0))
     }
 
-    /// Submits a job to see that the queue works.
+    /// Submits a job to check that the queue works.
     pub(crate) async fn submit_probe(&mut self, step: u32) -> Result<Probe, Failure> {
         let key = format!("probe-{}-{step}", self.round);
         let request = self.simulated(key, self.ingest("probe"));
@@ -157,7 +154,7 @@ impl Jobs {
         Ok(Probe { lead_ms: job.created_unix_ms - now, has_ended: job.finished_unix_ms > 0 })
     }
 
-    /// Submits jobs that no worker may take, and does not keep them in the ledger.
+    /// Submits jobs that no worker may take. They are not in the ledger.
     pub(crate) async fn submit_backlog(&mut self, count: u32) -> Result<(), Failure> {
         let labels = [("work".to_owned(), "unwanted".to_owned())].into();
         let requirements = Requirements { labels, ..Requirements::default() };
@@ -173,7 +170,7 @@ impl Jobs {
         Ok(self.submit(vec![request], Sort::Real).await?.remove(0))
     }
 
-    /// Submits every job of the ledger again, and returns the ids that are answered.
+    /// Submits every job of the ledger again, and returns the ids in the answers.
     pub(crate) async fn submit_again(&mut self) -> Result<Vec<String>, Failure> {
         let mut ids = Vec::with_capacity(self.ledger.len());
         for chunk in self.ledger.chunks(JOBS_PER_CALL) {
@@ -212,13 +209,13 @@ impl Jobs {
 
 /// A job that was submitted after a fault.
 pub(crate) struct Probe {
-    /// By how much the queue's clock is ahead, in milliseconds.
+    /// How far the queue's clock is ahead, in milliseconds.
     pub(crate) lead_ms: i64,
-    /// It had ended already when it was looked at.
+    /// Whether the job had ended already when it was looked up.
     pub(crate) has_ended: bool,
 }
 
-/// A job for workers with executors: simulated ones have no device that computes.
+/// The requirements of a job for workers with executors. Simulated workers have no device.
 fn real(key: String, kind: Kind) -> SubmitJobRequest {
     request(key, kind, Requirements { device_kind: "cpu".to_owned(), ..Requirements::default() })
 }
@@ -232,7 +229,7 @@ fn request(key: String, kind: Kind, requirements: Requirements) -> SubmitJobRequ
     }
 }
 
-/// Submits jobs under their keys, again and again, until each is acknowledged; returns their ids.
+/// Submits jobs under their keys, again and again, until each is acknowledged. Returns their ids.
 pub(crate) async fn submit_all(
     service: &mut JobServiceClient<Channel>,
     requests: &[SubmitJobRequest],
@@ -262,7 +259,7 @@ pub(crate) async fn submit_all(
     }
 }
 
-/// All jobs that a filter lets through.
+/// All jobs that match a filter.
 pub(crate) async fn list_all(client: &Client, filter: &JobFilter) -> Result<Vec<Job>, Failure> {
     let mut all = Vec::new();
     let mut token = String::new();
@@ -279,7 +276,7 @@ pub(crate) async fn list_all(client: &Client, filter: &JobFilter) -> Result<Vec<
     }
 }
 
-/// Notes the ids of accepted jobs; what was refused for now stays open, and the last reason is returned.
+/// Notes the ids of accepted jobs. Jobs that were refused for now stay open, and the last reason is returned.
 fn take(open: &[usize], verdicts: Vec<SubmitVerdict>, ids: &mut [String]) -> Result<Option<String>, Failure> {
     let mut refusal = None;
     for (place, verdict) in open.iter().zip(verdicts) {

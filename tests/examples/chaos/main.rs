@@ -1,8 +1,8 @@
 //! Real binaries under real faults: `make chaos FAULTS=n JOBS=n SEED=n`.
 //!
-//! Tiny real jobs go through real executors; simulated workers add load over the real `Synchronize`. While faults come one after
-//! the other, jobs are submitted until each is acknowledged. After the last one everything heals, and once every job has
-//! ended a checker asks for each of them. A failed check prints the seed and ends with 1.
+//! Tiny real jobs run in real executors, and simulated workers add load over the real `Synchronize`. While one fault follows the other, jobs
+//! are submitted until each is acknowledged. After the last fault everything is healed. Once every job has ended, a checker looks up each
+//! of them. If a check fails, the run prints the seed and exits with 1.
 
 mod check;
 mod clock;
@@ -18,12 +18,10 @@ mod strike;
 mod watching;
 mod workforce;
 
-use std::{
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
+use tokio::time::Instant;
 
 use faults::Abilities;
 use settings::{Progress, Settings};
@@ -35,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 fn main() -> ExitCode {
     let settings = Settings::parse();
-    // Before there are threads, each of which would keep the mounts of the process's start.
+    // Done before there are threads, as each thread would keep the mounts of the process's start.
     let able = Abilities::find();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the system starts threads");
     match runtime.block_on(chaos(&settings, able)) {
@@ -50,7 +48,7 @@ fn main() -> ExitCode {
 
 async fn chaos(settings: &Settings, able: Abilities) -> Result<(), Failure> {
     if settings.jobs < settings.faults {
-        return Err("a job follows every fault: let there be as many".into());
+        return Err("a job follows every fault: set at least as many jobs as faults".into());
     }
     let folder = settings.folder();
     let mut progress = Progress::load(&folder)?;
@@ -59,7 +57,7 @@ async fn chaos(settings: &Settings, able: Abilities) -> Result<(), Failure> {
     able.say_what_is_left_out();
     able.prepare(&objects)?;
     if progress.rounds > 0 {
-        println!("going on after round {}", progress.rounds);
+        println!("resuming after round {}", progress.rounds);
     }
     let mut run = run::Run::start(settings, able, &folder).await?;
     for round in settings.rounds().skip(progress.rounds as usize) {

@@ -1,22 +1,18 @@
-//! Counters of coordinators, added up over their restarts.
+//! The counters of coordinators, summed up over their restarts.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     task::JoinHandle,
 };
 
-/// How often each coordinator is asked. What a killed one counted since is lost, so the sums are lower bounds.
+/// How often each coordinator is asked. A killed coordinator loses the counts since the last time, so the sums are lower bounds.
 const PERIOD: Duration = Duration::from_millis(200);
 
-/// Reads a coordinator's counters again and again.
+/// Reads a coordinator's counters at intervals.
 #[derive(Debug)]
 pub(crate) struct Meter {
     sums: Arc<Mutex<HashMap<String, Sum>>>,
@@ -25,9 +21,9 @@ pub(crate) struct Meter {
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Sum {
-    /// Of the processes before this one.
+    /// The sum over the processes before this one.
     before: u64,
-    /// As last read.
+    /// The value that was read last.
     now: u64,
 }
 
@@ -39,7 +35,7 @@ impl Meter {
             loop {
                 let page = tokio::time::timeout(Duration::from_secs(1), read(address)).await;
                 if let Ok(Ok(page)) = page {
-                    take(&mut shared.lock().expect("no holder panics"), &page);
+                    take(&mut shared.lock(), &page);
                 }
                 tokio::time::sleep(PERIOD).await;
             }
@@ -47,9 +43,9 @@ impl Meter {
         Self { sums, reading }
     }
 
-    /// A counter's sum over its labels and the coordinator's restarts.
+    /// The sum of a counter over its labels and the coordinator's restarts.
     pub(crate) fn total(&self, counter: &str) -> u64 {
-        let sums = self.sums.lock().expect("no holder panics");
+        let sums = self.sums.lock();
         let of_counter = sums.iter().filter(|(name, _)| name.split('{').next() == Some(counter));
         of_counter.map(|(_, sum)| sum.before + sum.now).sum()
     }
@@ -75,7 +71,7 @@ fn take(sums: &mut HashMap<String, Sum>, page: &str) {
         let Ok(value) = value.parse::<u64>() else { continue };
         let sum = sums.entry(name.to_owned()).or_default();
         if value < sum.now {
-            // Another process counts from 0.
+            // A new process counts from 0.
             sum.before += sum.now;
         }
         sum.now = value;

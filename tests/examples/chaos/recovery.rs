@@ -1,13 +1,13 @@
-//! How long things took to work again.
+//! How long recoveries took.
 
 use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// Samples in milliseconds, by what was measured.
+/// Samples in milliseconds, by measurement.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Recovery {
-    /// From a worker's death to a new attempt at what it ran.
+    /// From a worker's death to a new attempt at the task that it ran.
     pub(crate) worker_death_to_running: Samples,
     /// From SIGTERM to the end of a worker that may run a task.
     pub(crate) busy_worker_sigterm_to_end: Samples,
@@ -15,11 +15,11 @@ pub(crate) struct Recovery {
     pub(crate) idle_worker_sigterm_to_end: Samples,
     /// From a coordinator's start to its first answer.
     pub(crate) coordinator_start_to_serving: Samples,
-    /// The same while a backlog waits.
+    /// From a coordinator's start to its first answer, while a backlog waits.
     pub(crate) coordinator_start_beside_backlog: Samples,
     /// From Redis's start to the next start of a task.
     pub(crate) redis_start_to_dispatching: Samples,
-    /// From the end of an outage to the last event that a client heard which was watching all the time.
+    /// From the end of an outage to the last event at a client that was watching all the time.
     pub(crate) outage_end_to_watch_resumed: Samples,
 }
 
@@ -53,7 +53,7 @@ impl Samples {
         self.0.push(ms);
     }
 
-    /// The smallest sample, of at least one, that `percent` of all do not exceed.
+    /// The smallest sample that `percent` of all samples do not exceed. There is at least one sample.
     fn quantile(&self, percent: usize) -> u64 {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();

@@ -1,17 +1,18 @@
-//! The Redis of a run that keeps its queue in one.
+//! The Redis of a run whose queue is kept in Redis.
 
 use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     rc::Rc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use sortinghat_tests::{Process, lasting_address, redis_command};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    time::Instant,
 };
 
 use crate::{Failure, PATIENCE, clock::WallClock};
@@ -33,12 +34,12 @@ impl Redis {
         Ok(redis)
     }
 
-    /// Starts it again over what lies in its folder, and waits until it answers.
+    /// Starts the server again over the files in its folder, and waits until it answers.
     pub(crate) async fn restart(&mut self) -> Result<(), Failure> {
         self.spawn();
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            // It accepts connections before it has loaded its files.
+            // The server accepts connections before it has loaded its files.
             if answers(self.address).await.is_ok_and(|answer| &answer == b"+PONG") {
                 return Ok(());
             }
@@ -47,19 +48,19 @@ impl Redis {
         Err(format!("Redis does not answer: its log is {}", self.log().display()).into())
     }
 
-    /// Starts it again without a wait.
+    /// Starts the server again without waiting.
     pub(crate) fn spawn(&mut self) {
         let mut command = redis_command(&self.folder, self.address.port());
         self.clock.iter().for_each(|clock| clock.give_to(&mut command));
         self.process = Some(Process::start(&mut command, &self.log()));
     }
 
-    /// Kills it; it stays down until it is started.
+    /// Kills the server, which stays down until it is started.
     pub(crate) fn kill(&mut self) {
         self.process = None;
     }
 
-    /// The files that it appends its writes to.
+    /// The files that the server appends its writes to.
     pub(crate) fn written_files(&self) -> Result<Vec<PathBuf>, Failure> {
         let entries = fs::read_dir(self.folder.join("appendonlydir"))?;
         let files = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;

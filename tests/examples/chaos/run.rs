@@ -5,13 +5,13 @@ use std::{
     fs,
     io::Write as _,
     path::{Path, PathBuf},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use sortinghat_client::JobFilter;
 use sortinghat_proto::v1::{Attempt, AttemptOutcome, JobState};
 use sortinghat_tests::{Dice, SIMULATED_HOST};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
     Failure, PATIENCE,
@@ -25,11 +25,11 @@ use crate::{
     workforce::Workforce,
 };
 
-/// A chain of four real jobs is submitted at every third step.
+/// A chain of four real jobs is submitted at one step in this many.
 const STEPS_PER_CHAIN: u32 = 3;
-/// More than the weights of a model of this run take, and less than a checkpoint, which holds the optimiser's moments as well.
+/// A size between that of a model's weights in this run and that of a checkpoint, which also holds the optimiser's moments, in bytes.
 const LARGEST_WEIGHTS_BYTES: u64 = 25 << 20;
-/// How often a coordinator is started again beside the backlog.
+/// How often a coordinator is started again while a backlog waits.
 const BACKLOG_RESTARTS: u32 = 5;
 
 /// A run in progress.
@@ -42,7 +42,7 @@ pub(crate) struct Run {
     workforce: Workforce,
     jobs: Jobs,
     dice: Dice,
-    /// Deaths of workers in this round.
+    /// The deaths of workers in this round.
     deaths: Vec<Death>,
 }
 
@@ -67,7 +67,7 @@ impl Run {
         Ok(run)
     }
 
-    /// Faults with jobs beside them, then peace, then the check.
+    /// Runs one round: faults with jobs beside them, then a time without faults, then the check.
     pub(crate) async fn round(&mut self, round: Round, progress: &mut Progress) -> Result<(), Failure> {
         self.jobs.begin(round);
         self.dice = Dice::of(self.seed, "strikes", u64::from(round.number));
@@ -97,10 +97,10 @@ impl Run {
         self.remember_ids()
     }
 
-    /// One fault, with its share of the round's jobs beside it.
+    /// Runs one fault, with its share of the round's jobs beside it.
     async fn step(&mut self, step: u32, fault: Fault, round: Round, progress: &mut Progress) -> Result<(), Failure> {
         let share = round.jobs / round.faults + u32::from(step < round.jobs % round.faults);
-        // One comes after the fault.
+        // One job comes after the fault.
         let mut left = share - 1;
         if step.is_multiple_of(STEPS_PER_CHAIN) && left >= 4 {
             self.jobs.submit_real(step).await?;
@@ -134,7 +134,7 @@ impl Run {
         Ok(())
     }
 
-    /// Makes room for the next round: nobody goes on with a training that has ended.
+    /// Makes room for the next round: removes checkpoints, as every training has ended.
     fn remove_checkpoints(&self) -> Result<(), Failure> {
         let mut folders = vec![self.cluster.objects()];
         while let Some(folder) = folders.pop() {
@@ -151,7 +151,7 @@ impl Run {
         Ok(())
     }
 
-    /// Measures how long workers take to go that have nothing to do.
+    /// Measures how long idle workers take to end.
     async fn replace_idle_workers(&mut self, progress: &mut Progress) -> Result<(), Failure> {
         for worker in 0..REAL_WORKERS {
             let took = self.cluster.workers[worker].terminate().await?;
@@ -161,7 +161,7 @@ impl Run {
         Ok(())
     }
 
-    /// Waits until no job waits or runs, for as long as there are fewer and fewer of them.
+    /// Waits until no job waits or runs. Gives up when their number has not decreased for too long.
     async fn all_ended(&mut self) -> Result<(), Failure> {
         let states = vec![JobState::Blocked, JobState::Queued, JobState::Running];
         let open = JobFilter { states, kind: None };
@@ -185,7 +185,7 @@ impl Run {
         }
     }
 
-    /// Every submission again: the same keys must name the same jobs.
+    /// Repeats every submission: the same keys must name the same jobs.
     async fn resubmit(&mut self) -> Result<(), Failure> {
         let again = self.jobs.submit_again().await?;
         let differ = self.jobs.ledger.iter().zip(&again).find(|(entry, id)| entry.id != **id);
@@ -215,7 +215,7 @@ impl Run {
         }
     }
 
-    /// Keeps the ids of this round's jobs: the last check asks for those of all rounds.
+    /// Keeps the ids of this round's jobs, since the last check needs those of all rounds.
     fn remember_ids(&mut self) -> Result<(), Failure> {
         let mut file = fs::File::options().create(true).append(true).open(self.folder.join("ids"))?;
         for entry in &self.jobs.ledger {
@@ -237,7 +237,7 @@ impl Run {
         Ok(())
     }
 
-    /// Kills and starts a coordinator while `backlog` jobs wait that nobody takes. Comes last: they are jobs of no ledger.
+    /// Kills and starts a coordinator while `backlog` jobs wait that no worker may take. This comes last, as these jobs are in no ledger.
     pub(crate) async fn restart_beside_backlog(
         &mut self,
         backlog: u32,
@@ -256,7 +256,7 @@ impl Run {
         Ok(())
     }
 
-    /// Ends it, its workers in good order: the executor of one that is killed may still write for a moment.
+    /// Ends the run. Workers are terminated and not killed, as the executor of a killed worker may still write for a moment.
     pub(crate) async fn end(mut self) -> Result<(), Failure> {
         for worker in &mut self.cluster.workers {
             worker.terminate().await?;
@@ -265,9 +265,9 @@ impl Run {
     }
 }
 
-/// When a task was started after an outage.
+/// Waits until a task is started after an outage, and returns the time.
 async fn dispatched(next_start: JoinHandle<Instant>, probe: &Probe) -> Result<Option<Instant>, Failure> {
-    // A probe that has ended was started before, or else it is one of this run's former life, which nobody starts any more.
+    // A probe that has ended was started before the wait, or it belongs to an earlier part of this run, and no worker starts it any more.
     let patience = if probe.has_ended { Duration::from_secs(1) } else { PATIENCE };
     let waiting = next_start.abort_handle();
     match tokio::time::timeout(patience, next_start).await {
@@ -280,15 +280,16 @@ async fn dispatched(next_start: JoinHandle<Instant>, probe: &Probe) -> Result<Op
     }
 }
 
-/// By the machine's own clock.
+/// The time of the machine's clock, in milliseconds since 1970 UTC.
 pub(crate) fn unix_ms() -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "the time of events is compared with this machine's clock")]
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970");
     i64::try_from(elapsed.as_millis()).expect("it is earlier than the year 292277026")
 }
 
-/// Whether an attempt was lost by the death of its worker.
+/// Whether an attempt was lost because its worker died.
 fn died_of(attempt: &Attempt, death: &Death) -> bool {
-    // Nothing else goes wrong meanwhile, and what goes wrong afterwards takes a lease to show.
+    // No other fault happens in the meantime, and the effects of a later fault show only after a lease.
     let until = death.at_unix_ms + i64::try_from((AFTER_DEATH + LEASE).as_millis()).expect("some seconds");
     let is_worker = match &death.simulated {
         Some(worker) => attempt.worker_id == *worker,

@@ -1,4 +1,4 @@
-//! What a run is told, and how far it has come.
+//! The settings and the progress of a run.
 
 use std::{
     fs,
@@ -10,28 +10,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Failure, recovery::Recovery};
 
-/// Faults of one round. A round ends with every job ended and checked; an interrupted run goes on with its round.
+/// How many faults one round has. At the end of a round, every job has ended and is checked. An interrupted run resumes with its round.
 const FAULTS_PER_ROUND: u32 = 30;
 
-/// Breaks everything that can break under real jobs and simulated load, then checks that nothing was lost or doubled.
+/// Injects faults under real jobs and simulated load, then checks that no job was lost or doubled.
 #[derive(Debug, Clone, Parser)]
 pub(crate) struct Settings {
-    /// Faults in all
+    /// Number of faults
     #[arg(long, default_value_t = 60)]
     pub(crate) faults: u32,
-    /// Jobs in all, at least one for each fault
+    /// Number of jobs, at least one for each fault
     #[arg(long, default_value_t = 2_000)]
     pub(crate) jobs: u32,
-    /// Decides the faults, the jobs and their order
+    /// Seed that determines the faults, the jobs and their order
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// The queue's store
+    /// Store of the queue
     #[arg(long, default_value = "embedded")]
     pub(crate) store: StoreKind,
-    /// Jobs that nobody takes and that are queued when, after all faults, a coordinator is killed and started once more
+    /// Number of jobs that no worker takes. They are queued after all faults, while a coordinator is killed and started again
     #[arg(long, default_value_t = 0)]
     pub(crate) backlog: u32,
-    /// Folder of the run; one that was interrupted goes on [default: target/chaos/STORE-SEED-FAULTS-JOBS]
+    /// Folder of the run. An interrupted run in this folder is resumed [default: target/chaos/STORE-SEED-FAULTS-JOBS]
     #[arg(long)]
     pub(crate) folder: Option<PathBuf>,
 }
@@ -45,7 +45,7 @@ pub(crate) enum StoreKind {
     Redis,
 }
 
-/// What one round does.
+/// The plan of one round.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Round {
     pub(crate) number: u32,
@@ -61,7 +61,7 @@ impl Settings {
         std::path::absolute(folder).expect("the current folder exists")
     }
 
-    /// The rounds, with faults and jobs shared out evenly.
+    /// The rounds, among which the faults and the jobs are divided evenly.
     pub(crate) fn rounds(&self) -> impl Iterator<Item = Round> + use<> {
         let rounds = self.faults.div_ceil(FAULTS_PER_ROUND).max(1);
         let share = move |of: u32, number: u32| of / rounds + u32::from(number < of % rounds);
@@ -70,12 +70,12 @@ impl Settings {
     }
 }
 
-/// What the finished rounds came to. Kept in the run's folder.
+/// The results of the finished rounds. Kept in the run's folder.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Progress {
     pub(crate) rounds: u32,
     pub(crate) faults: u32,
-    /// That the rounds took, without what was interrupted.
+    /// How long the rounds took, without the interrupted one.
     pub(crate) seconds: u64,
     pub(crate) simulated_jobs: u64,
     pub(crate) real_jobs: u64,
@@ -88,7 +88,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// That of an interrupted run, or that of a new one.
+    /// The progress of an interrupted run, or of a new one.
     pub(crate) fn load(folder: &Path) -> Result<Self, Failure> {
         match fs::read(folder.join("progress.json")) {
             Ok(text) => Ok(serde_json::from_slice(&text)?),

@@ -1,13 +1,10 @@
-//! One fault: how it happens, and how it is healed.
+//! One fault: how it is injected, and how it is healed.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Duration};
 
 use nix::sys::signal::Signal;
 use sortinghat_tests::{Dice, Proxy, Weather};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
     Failure,
@@ -18,25 +15,25 @@ use crate::{
     workforce::{SIMULATED_WORKERS, Workforce},
 };
 
-/// How long after a worker's death nothing else goes wrong, so that the time to run again is that of this fault alone.
+/// How long no other fault follows a worker's death, so that the time until its task runs again is due to this fault alone.
 pub(crate) const AFTER_DEATH: Duration = Duration::from_millis(LEASE.as_millis() as u64 + 2_000);
 
-/// How long somebody who has written to a broken disk takes to end at most.
+/// How long a process that has written to a broken disk may take to end.
 const AFTER_SABOTAGE: Duration = Duration::from_millis(200);
 
-/// How far a clock is set from the right time: past every lease, and short of what a job may fail for lack of infrastructure.
+/// How far a clock is set from the right time: more than a lease, and less than the time budget of infrastructure failures.
 const FARTHEST_JUMP_S: u64 = 300;
 
 /// The death of a worker.
 #[derive(Debug)]
 pub(crate) struct Death {
-    /// In milliseconds since 1970 UTC by the queue's time.
+    /// The queue's time of the death, in milliseconds since 1970 UTC.
     pub(crate) at_unix_ms: i64,
-    /// `None` for one with an executor.
+    /// The simulated worker; `None` for a worker with an executor.
     pub(crate) simulated: Option<String>,
 }
 
-/// One fault happening.
+/// The injection of one fault.
 pub(crate) struct Strike<'a> {
     pub(crate) cluster: &'a mut Cluster,
     pub(crate) workforce: &'a mut Workforce,
@@ -49,7 +46,7 @@ pub(crate) struct Strike<'a> {
 /// The end of a fault.
 pub(crate) struct Healed {
     pub(crate) at: Instant,
-    /// Notices the first start of a task after it, where nothing could start before.
+    /// Notices the first start of a task after the fault, if no task could start during it.
     pub(crate) next_start: Option<JoinHandle<Instant>>,
 }
 
@@ -60,12 +57,12 @@ impl Healed {
 }
 
 impl Strike<'_> {
-    /// Lets a fault happen and heals it.
+    /// Injects a fault and heals it.
     pub(crate) async fn happen(&mut self, fault: Fault) -> Result<Healed, Failure> {
         let simulated = self.dice.below(SIMULATED_WORKERS as u64) as usize;
         let worker = self.dice.below(REAL_WORKERS as u64) as usize;
         let coordinator = self.dice.below(self.cluster.coordinators.len() as u64) as usize;
-        // Under way, so that there is something to break.
+        // Tasks are under way, so that there is something to break.
         self.live_for_ms(100..=400).await;
         match fault {
             Fault::KillWorker => return self.kill_worker(worker).await,
@@ -150,7 +147,7 @@ impl Strike<'_> {
     async fn kill_redis(&mut self) -> Result<Healed, Failure> {
         let _busy = BusyDisk::start(self.folder);
         self.live_for_ms(100..=500).await;
-        let redis = self.cluster.redis.as_mut().expect("only a run over Redis is dealt this fault");
+        let redis = self.cluster.redis.as_mut().expect("only a run over Redis has this fault");
         redis.kill();
         let down = Duration::from_millis(self.dice.within(0..=700));
         tokio::time::sleep(down).await;
@@ -161,7 +158,7 @@ impl Strike<'_> {
 
     async fn jump_clock(&mut self, coordinator: usize) -> Result<Healed, Failure> {
         let to_s = self.dice.within(0..=2 * FARTHEST_JUMP_S) as i64 - FARTHEST_JUMP_S as i64;
-        let clock = self.cluster.clock.clone().expect("only a run with a clock of its own is dealt this fault");
+        let clock = self.cluster.clock.clone().expect("only a run with its own clock has this fault");
         if self.cluster.redis.is_some() {
             clock.set_s(to_s)?;
             return Ok(Healed::now());
@@ -182,7 +179,7 @@ impl Strike<'_> {
         let sabotage = Sabotage::start(&writer, calls, error, &self.folder.join("strace.log"));
         self.live_for_ms(500..=1_500).await;
         tokio::task::block_in_place(|| drop(sabotage));
-        // Whoever has died of it at the last moment is started again before somebody waits for it.
+        // A process that has died of the fault at the last moment is started again before anything waits for it.
         self.cluster.live_for(AFTER_SABOTAGE).await;
         Ok(())
     }

@@ -1,9 +1,7 @@
 //! A client that watches a job through a fault.
 
-use std::time::Instant;
-
 use sortinghat_client::{Client, ClientError};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{Failure, PATIENCE};
 
@@ -26,7 +24,7 @@ impl Vigil {
         Self { client: client.clone(), job, watching }
     }
 
-    /// Lets something happen to the job now that the fault is over, and returns when the watching client had heard all of it.
+    /// Cancels the job after the fault, and returns the time at which the watching client had received the last event.
     pub(crate) async fn end(self) -> Result<Instant, Failure> {
         self.client.cancel_job(&self.job).await?;
         match tokio::time::timeout(PATIENCE, self.watching).await {

@@ -1,11 +1,11 @@
-//! The simulated workers of a run: load, deaths and late words.
+//! The simulated workers of a run, for load, deaths and late reports.
 
 use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use sortinghat_proto::{
@@ -13,11 +13,11 @@ use sortinghat_proto::{
     v1::{Assignment, ErrorCode, FailureClass, TaskSucceeded, job_spec::Kind, task_outcome::Outcome},
 };
 use sortinghat_tests::{Dice, Identity, SimulatedWorker, Work};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
-/// Workers without executors.
+/// How many simulated workers there are.
 pub(crate) const SIMULATED_WORKERS: usize = 6;
-/// Tasks of each at a time.
+/// How many tasks each of them runs at a time.
 const SLOTS: u32 = 16;
 /// A job whose dataset has this prefix runs until it is cancelled.
 pub(crate) const ENDLESS: &str = "endless";
@@ -27,12 +27,12 @@ pub(crate) struct Workforce {
     address: SocketAddr,
     craft: Arc<Craft>,
     workers: Vec<SimulatedWorker>,
-    /// Sets this run's incarnations apart from those of an earlier one in the same folder.
+    /// Distinguishes the workers of this run from those of an earlier run in the same folder.
     started: u64,
     incarnations: u32,
 }
 
-/// What simulated workers do: each attempt writes a manifest that says which one it was.
+/// The work of simulated workers: each attempt writes a manifest that names the attempt.
 struct Craft {
     objects: PathBuf,
     /// When a task was last started.
@@ -57,7 +57,7 @@ impl Workforce {
         SimulatedWorker::start(self.address, identity, self.craft.clone())
     }
 
-    /// Lets a worker vanish with all of its leases, puts a new one in its place, and returns who it was.
+    /// Lets a worker vanish with all of its leases, starts a new one in its place, and returns the id of the old one.
     pub(crate) fn kill(&mut self, number: usize) -> String {
         let successor = self.incarnation();
         let killed = std::mem::replace(&mut self.workers[number], successor);
@@ -76,7 +76,7 @@ impl Workforce {
     pub(crate) fn next_start(&self) -> JoinHandle<Instant> {
         let mut started = self.craft.started.subscribe();
         tokio::spawn(async move {
-            started.changed().await.expect("the simulated workers outlive what is measured of them");
+            started.changed().await.expect("the simulated workers outlive the measurements");
             *started.borrow()
         })
     }
@@ -88,7 +88,7 @@ pub(crate) fn manifest(task: &str, epoch: u64) -> String {
 }
 
 impl Work for Craft {
-    /// Mostly a moment, now and then longer than a lease.
+    /// The task takes a moment in most cases, and sometimes longer than a lease.
     fn start(&self, task: &Assignment) -> Duration {
         self.started.send_replace(Instant::now());
         if is_endless(task) {
@@ -124,7 +124,7 @@ fn is_endless(task: &Assignment) -> bool {
     matches!(spec, Some(Kind::Ingest(ingest)) if ingest.dataset_name.starts_with(ENDLESS))
 }
 
-/// Writes as the object store does: nobody sees a part of it.
+/// Writes a file like the object store does: no reader sees a part of it.
 fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
     fs::create_dir_all(path.parent().expect("a key has a folder"))?;
     let staged = path.with_extension("simulated");

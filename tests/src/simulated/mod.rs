@@ -1,13 +1,9 @@
-//! Workers without an executor: they speak the real `Synchronize` over gRPC, with leases, epochs, beats and completions that
-//! are repeated until they are acknowledged, but what they do is decided by the test. For load, and for misbehaviour.
+//! Simulated workers, which have no executor. They speak the real `Synchronize` over gRPC, with leases, epochs, beats, and completions that are
+//! repeated until they are acknowledged. The test decides what their tasks do. They produce load and misbehave on demand.
 
 mod state;
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use sortinghat_proto::{
     limits,
@@ -16,52 +12,52 @@ use sortinghat_proto::{
         worker_service_client::WorkerServiceClient,
     },
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tonic::{Status, transport::Channel};
 
 use state::State;
 
-/// How long a call may take beyond the time for which it is held.
+/// How long a call may take in addition to the time for which it is held.
 const SPARE: Duration = Duration::from_secs(1);
-/// Pause after a call that failed.
+/// The pause after a call that failed.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The host that every simulated worker says it runs on.
+/// The host that every simulated worker reports.
 pub const SIMULATED_HOST: &str = "simulated";
-/// The label of every simulated worker. A job that requires it is not given to others, and one that requires a kind of device
-/// is not given to them.
+/// The label of every simulated worker. A job that requires it is given only to simulated workers, and a job that requires a kind of device
+/// is given only to others.
 pub const SIMULATED_LABEL: (&str, &str) = ("work", "simulated");
 
-/// What simulated workers do with their tasks. Calls come from the worker's own loop and should return at once.
+/// What simulated workers do with their tasks. The worker's loop makes these calls, so they should return at once.
 pub trait Work: Send + Sync + 'static {
-    /// A task was taken; returns how long it will take.
+    /// Begins a task and returns how long it takes.
     fn start(&self, task: &Assignment) -> Duration;
-    /// The task's time is over; returns how it ended.
+    /// Ends a task after this time and returns its outcome.
     fn finish(&self, task: &Assignment) -> Outcome;
 }
 
-/// What a simulated worker says of itself.
+/// What a simulated worker reports about itself.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// Its incarnation; a worker that comes back has a new one.
+    /// The worker's id. A worker that is started again has a new id.
     pub id: String,
-    /// Tasks it runs at a time.
+    /// How many tasks the worker runs at a time.
     pub slots: u32,
-    /// Tasks it takes ahead of these. A real worker finds out how many by itself.
+    /// How many tasks the worker takes ahead of its slots. A real worker determines this number by itself.
     pub ahead: u32,
 }
 
-/// What somebody asks a worker to do.
+/// What the test asks a worker to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
     Work,
-    /// Hear and say nothing.
+    /// Neither send nor receive messages.
     Freeze,
-    /// Take no new tasks, give back those that run, and end once every outcome is acknowledged.
+    /// Take no new tasks, give the running tasks back, and end once every outcome is acknowledged.
     Drain,
 }
 
-/// A simulated worker. It vanishes without a word when it is dropped, as a process does that is killed.
+/// A simulated worker. When this is dropped, the worker vanishes without a message, like a process that is killed.
 #[derive(Debug)]
 pub struct SimulatedWorker {
     identity: Identity,
@@ -70,9 +66,9 @@ pub struct SimulatedWorker {
 }
 
 impl SimulatedWorker {
-    /// Starts to poll the coordinator at `address`, which need not be there yet, over a connection of its own.
+    /// Starts to poll the coordinator at `address` over its own connection. The coordinator need not run yet.
     ///
-    /// Unlike a real worker it does not stop a task when its lease ends: the coordinator has to refuse what it says too late.
+    /// Unlike a real worker, it does not stop a task when its lease ends, so the coordinator has to refuse late reports.
     pub fn start(address: SocketAddr, identity: Identity, work: Arc<dyn Work>) -> Self {
         let channel = Channel::from_shared(format!("http://{address}")).expect("an address makes a URL");
         let channel = channel.connect_timeout(SPARE).tcp_nodelay(true).connect_lazy();
@@ -91,22 +87,22 @@ impl SimulatedWorker {
         Self { identity, order, running: tokio::spawn(conversation.run()) }
     }
 
-    /// Its incarnation.
+    /// The worker's id.
     pub fn id(&self) -> &str {
         &self.identity.id
     }
 
-    /// Hears and says nothing from now on, as a process that is stopped; its tasks end all the same.
+    /// Stops all messages from now on, like a process that gets SIGSTOP. The tasks go on.
     pub fn freeze(&self) {
         self.order.send_replace(Order::Freeze);
     }
 
-    /// Goes on after [`freeze`](Self::freeze), and says what it would have said.
+    /// Goes on after [`freeze`](Self::freeze), and sends the old reports.
     pub fn thaw(&self) {
         self.order.send_replace(Order::Work);
     }
 
-    /// Gives back every task that it has not ended, then goes; returns once the coordinator knows.
+    /// Gives back every task that has not ended, and ends the worker. Returns once the coordinator has acknowledged this.
     pub async fn drain(mut self) {
         self.order.send_replace(Order::Drain);
         (&mut self.running).await.expect("a simulated worker does not panic");
@@ -119,7 +115,7 @@ impl Drop for SimulatedWorker {
     }
 }
 
-/// One worker's side of its calls.
+/// The worker's side of the conversation with a coordinator.
 struct Conversation {
     client: WorkerServiceClient<Channel>,
     identity: Identity,
@@ -136,7 +132,7 @@ impl Conversation {
             match order {
                 Order::Work => {}
                 Order::Freeze => {
-                    // The sender is dropped together with this task.
+                    // The sender lives as long as this task.
                     let _ = self.order.changed().await;
                     continue;
                 }
@@ -147,13 +143,13 @@ impl Conversation {
             match self.exchange().await {
                 Some(Ok(response)) => self.state.take(response, Instant::now(), &*self.work),
                 Some(Err(_)) => tokio::time::sleep(PAUSE).await,
-                // A task has ended or somebody gave an order: that goes out with a newer message.
+                // A task has ended or there is a new order, which the next message reports.
                 None => {}
             }
         }
     }
 
-    /// One message and its answer; `None` if something happened meanwhile.
+    /// Sends one message and returns its answer; `None` if something has happened in the meantime.
     async fn exchange(&mut self) -> Option<Result<SynchronizeResponse, Status>> {
         self.sequence += 1;
         let request = SynchronizeRequest {
@@ -163,7 +159,7 @@ impl Conversation {
             ..self.state.request()
         };
         let bound = self.state.patience() + SPARE;
-        let next_end = self.state.next_end().map(tokio::time::Instant::from_std);
+        let next_end = self.state.next_end();
         let ended = async {
             match next_end {
                 Some(end) => tokio::time::sleep_until(end).await,

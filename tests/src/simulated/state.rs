@@ -1,32 +1,33 @@
-//! What a simulated worker knows, and what it says. No I/O and no clock.
+//! The state of a simulated worker, and its messages. No I/O and no clock.
 
 use std::{
     collections::{BTreeMap, HashSet},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use sortinghat_proto::v1::{
     Assignment, LeaseKey, LeaseReport, SynchronizeRequest, SynchronizeResponse, TaskCancelled, TaskOutcome,
     task_outcome::Outcome,
 };
+use tokio::time::Instant;
 
 use super::Work;
 
-/// Task and epoch.
+/// A task and its epoch.
 type Key = (String, u64);
 
 #[derive(Debug)]
 struct Held {
-    /// `None` for a lease that came without one.
+    /// The assignment; `None` for a lease that arrived without one.
     assignment: Option<Assignment>,
-    /// `None` while it waits for a slot.
+    /// When the task ends; `None` while it waits for a slot.
     ends: Option<Instant>,
-    /// Grows with every message: it always gets on.
+    /// Grows with every message, so the task always makes progress.
     beat: u64,
     outcome: Option<Outcome>,
 }
 
-/// Everything that a simulated worker knows.
+/// The state of a simulated worker.
 #[derive(Debug)]
 pub(super) struct State {
     slots: usize,
@@ -34,7 +35,7 @@ pub(super) struct State {
     leases: BTreeMap<Key, Held>,
     lease_ttl: Duration,
     draining: bool,
-    /// The coordinator has answered a message that said so.
+    /// Whether the coordinator has answered a message that announced the drain.
     farewell_heard: bool,
 }
 
@@ -46,7 +47,7 @@ impl State {
         Self { slots, ahead, leases, lease_ttl: Duration::ZERO, draining: false, farewell_heard: false }
     }
 
-    /// Takes no new tasks from now on, and gives back those that run.
+    /// Takes no new tasks from now on, and gives the running tasks back.
     pub(super) fn drain(&mut self) {
         self.draining = true;
         for held in self.leases.values_mut().filter(|held| held.outcome.is_none()) {
@@ -54,12 +55,12 @@ impl State {
         }
     }
 
-    /// There is nothing left to say.
+    /// Whether the worker has nothing left to report.
     pub(super) fn has_left(&self) -> bool {
         self.farewell_heard && self.leases.is_empty()
     }
 
-    /// How long the next answer may be held; not at all until the length of a lease is known, and for a farewell.
+    /// How long the next answer may be held. It may not be held until the duration of a lease is known, and while the worker drains.
     pub(super) fn patience(&self) -> Duration {
         if self.draining { Duration::ZERO } else { self.lease_ttl / 3 }
     }
@@ -69,7 +70,7 @@ impl State {
         self.leases.values().filter(|held| held.outcome.is_none()).filter_map(|held| held.ends).min()
     }
 
-    /// Ends the tasks whose time is over, and starts what waited for their slots.
+    /// Ends the tasks whose time is over, and starts the tasks that waited for their slots.
     pub(super) fn finish_due(&mut self, now: Instant, work: &dyn Work) {
         while self.next_end().is_some_and(|end| end <= now) {
             for held in self.leases.values_mut().filter(|held| held.ends.is_some_and(|end| end <= now)) {
@@ -87,10 +88,10 @@ impl State {
         }
     }
 
-    /// What it says now, without who it is.
+    /// The next message, without the worker's description.
     pub(super) fn request(&mut self) -> SynchronizeRequest {
         let taken = self.leases.values().filter(|held| held.outcome.is_none()).count();
-        // Ahead only beside what has ended, as a real worker does.
+        // Like a real worker, asks for tasks ahead only together with reports of tasks that have ended.
         let ahead = if taken < self.leases.len() { self.ahead } else { 0 };
         let free = if self.draining { 0 } else { (self.slots + ahead).saturating_sub(taken) };
         let leases = self.leases.iter_mut().map(|((task_id, epoch), held)| held.report(task_id, *epoch)).collect();
@@ -103,10 +104,10 @@ impl State {
         }
     }
 
-    /// Takes an answer: forgets what is acknowledged or lost, starts what is new.
+    /// Takes an answer: forgets acknowledged and lost leases, and starts new tasks.
     pub(super) fn take(&mut self, response: SynchronizeResponse, now: Instant, work: &dyn Work) {
         self.lease_ttl = Duration::from_millis(response.lease_ttl_ms.into());
-        // An order to drain abandons the message that is under way: this answers one that said so.
+        // An order to drain abandons the message that is under way, so this answers a message that announced the drain.
         self.farewell_heard = self.draining;
         for LeaseKey { task_id, epoch } in response.acknowledged {
             self.leases.remove(&(task_id, epoch));
@@ -201,19 +202,19 @@ mod tests {
         state.take(SynchronizeResponse { leases, lease_ttl_ms: 3_000, ..Default::default() }, now, &Minute);
         assert_eq!(state.request().free_slots, 0);
         state.take(SynchronizeResponse { leases: vec![lease(2)], ..Default::default() }, now, &Minute);
-        assert_eq!(state.request().leases.len(), 1, "the first was somebody else's by then");
+        assert_eq!(state.request().leases.len(), 1, "the first lease was lost");
 
         state.finish_due(now + Duration::from_secs(61), &Minute);
         for _ in 0..2 {
             state.take(SynchronizeResponse { leases: vec![lease(2)], ..Default::default() }, now, &Minute);
-            assert!(state.request().leases[0].outcome.is_some(), "not acknowledged yet");
+            assert!(state.request().leases[0].outcome.is_some(), "the outcome is not acknowledged yet");
         }
         state.take(acknowledgement(2), now, &Minute);
         assert!(state.leases.is_empty());
     }
 
     #[test]
-    fn what_was_taken_ahead_starts_when_a_slot_is_free() {
+    fn a_task_that_was_taken_ahead_starts_when_a_slot_is_free() {
         let mut state = State::new(1, 1);
         let now = Instant::now();
         assert_eq!(state.request().free_slots, 1);
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_drains_gives_back_what_it_runs_and_what_it_is_given_meanwhile() {
+    fn a_draining_worker_gives_back_its_running_tasks_and_those_that_it_is_given_meanwhile() {
         let mut state = State::new(1, 0);
         let now = Instant::now();
         state.take(SynchronizeResponse { leases: vec![lease(1)], ..Default::default() }, now, &Minute);

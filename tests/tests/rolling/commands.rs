@@ -1,4 +1,4 @@
-//! `hat`, called all the time by people who know nothing of each other.
+//! Several users who call `hat` all the time, independently of each other.
 
 use std::{
     sync::{
@@ -29,7 +29,7 @@ const TRAIN: [&str; 14] = [
     "0.001",
 ];
 
-/// Somebody who trains, somebody who submits small jobs one after another, and somebody who looks at the queue.
+/// Three users: one trains, one submits small jobs one after another, and one looks at the queue.
 pub(crate) struct Commands {
     hat: Hat,
     training: String,
@@ -39,12 +39,12 @@ pub(crate) struct Commands {
 
 struct Caller {
     turns: Arc<AtomicUsize>,
-    /// Returns the jobs that it has submitted and seen to their end.
+    /// The thread returns the jobs that it has submitted and followed to their end.
     thread: JoinHandle<Vec<String>>,
 }
 
 impl Commands {
-    /// Starts all, and returns when the training makes progress.
+    /// Starts all users, and returns when the training makes progress.
     pub(crate) fn start(hat: &Hat) -> Self {
         let training = submit(hat, &TRAIN);
         let stop = Arc::new(AtomicBool::new(false));
@@ -56,17 +56,17 @@ impl Commands {
         commands
     }
 
-    /// Returns when everybody has gone on since.
+    /// Waits until every user has completed a command that began after this call.
     pub(crate) fn go_on(&self) {
         for caller in &self.callers {
-            // One may be under way.
+            // One command may be under way already.
             let enough = caller.turns.load(Ordering::Relaxed) + 2;
             let is_enough = || caller.turns.load(Ordering::Relaxed) >= enough || caller.thread.is_finished();
             wait_until("commands to go on", || is_enough().then_some(()));
         }
     }
 
-    /// Cancels the training, waits for the end of all jobs, and looks at what has become of them.
+    /// Cancels the training, waits until all jobs have ended, and checks them.
     pub(crate) fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         let callers = self.callers.into_iter().flat_map(|caller| caller.thread.join().expect("no command fails"));
@@ -77,7 +77,7 @@ impl Commands {
         self.hat.ok(["jobs", "cancel", &self.training]);
         assert_eq!(self.hat.run(["jobs", "watch", &self.training]).code, 5, "cancelled");
         let training = show(&self.hat, &self.training);
-        assert!(handed_back(&training, "cancelled") > 0, "its worker was to be replaced in its middle: {training}");
+        assert!(handed_back(&training, "cancelled") > 0, "its worker was replaced in the middle: {training}");
         println!("{} small jobs beside the training", jobs.len());
     }
 }
@@ -112,8 +112,7 @@ fn look(hat: &Hat) -> Option<String> {
     None
 }
 
-/// Checks how a job has ended and that workers which drained were the only reason for more than one attempt; returns how many they
-/// handed back.
+/// Checks how a job has ended, and that draining workers were the only reason for further attempts. Returns how many attempts they gave back.
 fn handed_back(job: &Value, end: &str) -> usize {
     assert_eq!(job["state"], end, "{job}");
     let attempts = job["attempts"].as_array().expect("attempts are listed");

@@ -1,4 +1,4 @@
-//! Clients that call all the time, and what their jobs' workers do.
+//! Clients that call all the time, and the work of their jobs' workers.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,20 +16,20 @@ use sortinghat_proto::{
 use sortinghat_tests::{Dice, PATIENCE, Work};
 use tokio::{sync::watch, task::JoinHandle};
 
-/// Clients that call at the same time.
+/// How many clients call at the same time.
 const CLIENTS: usize = 10;
-/// How often each looks at the queue between two jobs.
+/// How often each client looks at the queue between two jobs.
 const COMMANDS: usize = 20;
 
-/// What simulated workers do: nothing, for a while.
+/// The work of simulated workers, whose tasks do nothing for a while.
 pub(crate) struct Craft {
     manifest: ObjectRef,
-    /// Photos that nobody looks at.
+    /// Photos that no worker reads.
     pub(crate) source: ObjectRef,
 }
 
 impl Craft {
-    /// Uploads what jobs read and write.
+    /// Uploads the inputs and outputs of jobs.
     pub(crate) async fn prepare(address: SocketAddr) -> Arc<Self> {
         let client = connect(address).await.expect("it serves");
         let upload = async |content: Vec<u8>| client.upload_bytes(content.into()).await.expect("there is room");
@@ -50,16 +50,16 @@ impl Work for Craft {
     }
 }
 
-/// Clients that call until they are told to stop.
+/// Clients that call until they are stopped.
 pub(crate) struct Load {
     stop: watch::Sender<bool>,
     clients: Vec<Running>,
 }
 
 struct Running {
-    /// How many jobs it has seen to their end.
+    /// How many jobs the client has followed to their end.
     turns: watch::Receiver<usize>,
-    /// All that it has submitted.
+    /// The task returns all jobs that the client has submitted.
     jobs: JoinHandle<Result<Vec<String>, ClientError>>,
 }
 
@@ -76,21 +76,21 @@ impl Load {
         load
     }
 
-    /// Returns when every client has been served from beginning to end since.
+    /// Waits until every client has completed a round that began after this call.
     pub(crate) async fn go_on(&self) {
         let served = self.clients.iter().map(|client| {
             let mut turns = client.turns.clone();
             async move {
-                // One may be under way.
+                // One round may be under way already.
                 let enough = *turns.borrow() + 2;
-                // A client that is gone has met an error, which the end tells.
+                // A client that has ended had an error, which `end` reports.
                 let _ = turns.wait_for(|turns| *turns >= enough).await;
             }
         });
         tokio::time::timeout(PATIENCE, join_all(served)).await.expect("every client is served");
     }
 
-    /// Stops the clients, and looks at what has become of their jobs.
+    /// Stops the clients, and checks their jobs.
     pub(crate) async fn end(self, address: SocketAddr) {
         self.stop.send_replace(true);
         let mut jobs = Vec::new();
@@ -102,14 +102,14 @@ impl Load {
         for id in &jobs {
             handed_back += check(&client.get_job(id).await.expect("it was accepted"));
         }
-        assert!(handed_back > 0, "workers were to be replaced while they had tasks");
+        assert!(handed_back > 0, "workers were replaced while they had tasks");
         assert_eq!(count_jobs(&client).await, jobs.len(), "no submission became two jobs");
         println!("{} jobs, {handed_back} attempts handed back", jobs.len());
     }
 }
 
-/// Checks that a job has succeeded and that workers which drained were the only reason for more than one attempt; returns how many
-/// they handed back.
+/// Checks that a job has succeeded, and that draining workers were the only reason for further attempts. Returns how many attempts they gave
+/// back.
 fn check(job: &Job) -> usize {
     assert_eq!(job.state(), JobState::Succeeded, "{job:?}");
     let (last, earlier) = job.attempts.split_last().expect("it was run");
@@ -130,7 +130,7 @@ async fn count_jobs(client: &Client) -> usize {
     }
 }
 
-/// Submits a job, follows it to its end and looks at it and around, again and again; returns the jobs.
+/// Submits a job, follows it to its end, and looks at it and at the queue, again and again. Returns the jobs.
 async fn call(
     address: SocketAddr,
     spec: JobSpec,
@@ -147,7 +147,7 @@ async fn call(
         client.get_job(&id).await?;
         client.list_workers().await?;
         client.list_datasets().await?;
-        // As commands do, each of which connects anew. The last one goes on as a service does, which keeps its connection.
+        // Most clients connect again for each job, like commands do. The last client keeps its connection, like a service does.
         for _ in 0..COMMANDS {
             client = connect(address).await?;
             client.get_queue().await?;

@@ -1,5 +1,5 @@
-//! Everything is replaced, process by process, while jobs run and clients call: no call fails after the client's own retries, and no
-//! attempt is wasted.
+//! All processes are replaced, one after the other, while jobs run and clients call. With the client's own retries no call fails, and no attempt is
+//! wasted.
 
 mod commands;
 mod load;
@@ -20,11 +20,11 @@ use tempfile::TempDir;
 use commands::Commands;
 use load::{Craft, Load};
 
-/// How often everything is replaced.
+/// How often all processes are replaced.
 const ROUNDS: usize = 3;
-/// Simulated workers.
+/// How many simulated workers there are.
 const WORKERS: usize = 3;
-/// Tasks of each at a time: fewer in all than there are clients, so that each always has some.
+/// How many tasks each worker runs at a time. All workers together have fewer slots than there are clients, so that each always has tasks.
 const SLOTS: u32 = 2;
 
 #[test]
@@ -61,7 +61,7 @@ async fn two_coordinators_over_one_redis_and_their_workers_are_replaced_and_no_c
         format!("file://{}", folder.path().join("objects").display()),
     ];
     let coordinators = ["first", "second"].map(|name| Coordinator::start(folder.path(), name, &shared));
-    // As behind the one address of a Kubernetes service.
+    // The proxy stands for the one address of a Kubernetes service.
     let road = Proxy::start(coordinators.iter().map(|coordinator| coordinator.address).collect()).await;
     let road = road.expect("loopback has free ports");
     roll_under_load(coordinators.into(), road.address()).await;
@@ -83,15 +83,15 @@ async fn a_download_whose_connection_breaks_goes_on_where_it_was() {
     });
     let half = folder.path().join("object.part");
     tokio::task::block_in_place(|| {
-        wait_until("some of it to come", || half.metadata().ok().filter(|file| file.len() > 0));
+        wait_until("a part of the download to arrive", || half.metadata().ok().filter(|file| file.len() > 0));
     });
     road.reset();
     road.set(Weather::Clear);
-    download.await.expect("no panic").expect("it goes on");
+    download.await.expect("no panic").expect("the download goes on");
     assert!(std::fs::read(path).expect("it was written") == content);
 }
 
-/// Replaces each worker and each coordinator in turn, and goes on each time when every client has been served since.
+/// Replaces each worker and each coordinator in turn, and waits each time until every client has been served again.
 async fn roll_under_load(mut coordinators: Vec<Coordinator>, address: SocketAddr) {
     let craft = Craft::prepare(address).await;
     let mut incarnations = 0..;
@@ -104,7 +104,7 @@ async fn roll_under_load(mut coordinators: Vec<Coordinator>, address: SocketAddr
     for _ in 0..ROUNDS {
         for _ in 0..WORKERS {
             let drained = tokio::time::timeout(PATIENCE, workers.remove(0).drain()).await;
-            drained.expect("a worker goes once it has said so");
+            drained.expect("a worker ends once its drain is acknowledged");
             workers.push(worker());
             load.go_on().await;
         }
@@ -116,7 +116,7 @@ async fn roll_under_load(mut coordinators: Vec<Coordinator>, address: SocketAddr
     load.end(address).await;
 }
 
-/// A coordinator that can be replaced at its place.
+/// A coordinator that can be replaced at the same address.
 struct Coordinator {
     data_dir: PathBuf,
     arguments: Vec<String>,
@@ -131,7 +131,7 @@ impl Coordinator {
         Self { data_dir, arguments, address, process }
     }
 
-    /// Asks it to end in an orderly way, and starts it again.
+    /// Terminates the coordinator and starts it again.
     fn replace(&mut self) {
         let ended = self.process.terminate();
         assert!(ended.success(), "a coordinator drains: {ended}");
