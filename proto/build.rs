@@ -12,12 +12,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(protos()?, ["."])?;
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    let mut config = tonic_prost_build::Config::new();
+    // A message then knows its name, by which `json` finds its fields among the descriptors.
+    config.enable_type_names();
     tonic_prost_build::configure()
         .bytes(".sortinghat.v1.UploadObjectRequest.data")
         .bytes(".sortinghat.v1.ReadObjectResponse.data")
         // Maps are ordered, so that the same message is always encoded as the same bytes.
         .btree_map(".")
-        .compile_fds(descriptors)?;
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }
 

@@ -22,7 +22,7 @@ impl FromStr for ByteCount {
     }
 }
 
-/// In the largest unit that gives a whole number: nothing is rounded, so that it reads back as the same number.
+/// Shows the number in the largest unit that gives a whole number. Nothing is rounded, so that the text reads back as the same number.
 impl fmt::Display for ByteCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = UNITS.into_iter().find(|(_, bytes)| self.0 > 0 && self.0.is_multiple_of(*bytes));

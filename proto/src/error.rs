@@ -1,4 +1,4 @@
-//! Refusals: why a call or a job cannot be done, with one mapping to gRPC.
+//! Refusals: why a call or a job cannot be done, and the one mapping of refusals to gRPC.
 
 use std::time::Duration;
 
@@ -7,15 +7,16 @@ use tonic::{Code, Status};
 
 use crate::v1::{ErrorCode, Failure, FailureClass};
 
-/// Why a request was refused or a job failed through its own fault: a code for programs, the field at fault, a sentence for people.
+/// Why a request was refused, or why a job failed through its own fault: a code for programs, the field at fault, and a sentence for
+/// people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
     /// The reason, for programs.
     pub code: ErrorCode,
-    /// The field or file at fault; empty where there is none.
+    /// The field or the file at fault; empty if neither is.
     pub field: String,
-    /// What happened, to which thing, what to do next.
+    /// What happened, to which thing, and what to do next.
     pub message: String,
 }
 
@@ -25,17 +26,17 @@ impl Refusal {
         Self { code, field: String::new(), message: message.into() }
     }
 
-    /// `field` is missing, malformed or out of range; the sentence says what is allowed.
+    /// A refusal because `field` is missing, malformed or out of range. The sentence says what is allowed.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { code: ErrorCode::InvalidArgument, field: field.into(), message: message.into() }
     }
 
-    /// The named thing does not exist for this tenant.
+    /// A refusal because the named thing does not exist for this tenant.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::NotFound, message)
     }
 
-    /// The status of this refusal that asks the caller to try again after `pause`.
+    /// The gRPC status of this refusal, with the request to try the call again after `pause`.
     pub fn with_retry_after(self, pause: Duration) -> Status {
         let (code, message) = (grpc_code(self.code), self.message.clone());
         let mut status = Status::with_details(code, message, Failure::from(self).encode_to_vec().into());
@@ -43,7 +44,7 @@ impl Refusal {
         status
     }
 
-    /// Whose fault it is.
+    /// Whose fault the refusal is.
     pub fn class(&self) -> FailureClass {
         class_of(self.code)
     }
@@ -105,8 +106,8 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// The one mapping to gRPC: the status carries an encoded [`Failure`] as its details. A limit that is reached comes with the
-/// time after which to try again, see [`retry_after`].
+/// The one mapping to gRPC: the details of the status are an encoded [`Failure`]. If a limit is reached, the status also says when to
+/// try again, see [`retry_after`].
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         match refusal.code {
@@ -119,19 +120,20 @@ impl From<Refusal> for Status {
     }
 }
 
-/// The metadata in which a server says when to try again, in whole milliseconds: gRPC's own (gRFC A6), which clients in other
-/// languages honour by themselves.
+/// The metadata in which a server says when to try again, in whole milliseconds. The key is gRPC's own (gRFC A6), so that clients in
+/// other languages honour it by themselves.
 const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
-/// When to try again at a limit of which nothing better is known.
+/// When to try again after a limit was reached, if nothing better is known.
 const PAUSE_AT_A_LIMIT: Duration = Duration::from_secs(1);
 
-/// When the server wants the same call to be tried again, if it says so. The call has had no effect.
+/// How long to wait before the same call is tried again; `None` if the server does not ask for it. The refused call has had no effect.
 pub fn retry_after(status: &Status) -> Option<Duration> {
     let ms = status.metadata().get(RETRY_PUSHBACK)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_millis(ms))
 }
 
-/// The [`Failure`] that a status of this service carries, or one made from the bare status of a proxy or the transport.
+/// The [`Failure`] in the details of a status of this service. The bare status of a proxy or of the transport has no such details; its
+/// failure is made from the gRPC code and the message.
 pub fn failure_of_status(status: &Status) -> Failure {
     if let Ok(failure) = Failure::decode(status.details())
         && failure.code != 0

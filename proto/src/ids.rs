@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Refusal, limits};
 
-/// Implements what every validated string has in common: it shows itself as text.
+/// Implements what every validated string has in common: access to its text.
 macro_rules! validated_string {
     ($type:ident) => {
         impl $type {
@@ -31,7 +31,7 @@ macro_rules! validated_string {
     };
 }
 
-/// A job: 26 characters of Crockford's base 32 in lower case (a ULID), ordered by the time of submission.
+/// The id of a job: a ULID, 26 characters of Crockford's base 32 in lower case. Ids are ordered by the time of submission.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct JobId([u8; JOB_ID_DIGITS]);
 
@@ -63,14 +63,14 @@ impl FromStr for JobId {
     fn from_str(text: &str) -> Result<Self, Refusal> {
         let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'h' | b'j' | b'k' | b'm' | b'n' | b'p'..=b't' | b'v'..=b'z');
         match <[u8; JOB_ID_DIGITS]>::try_from(text.as_bytes()) {
-            // The time has 48 bits, and so the first digit three.
+            // 26 digits of 5 bits hold 130 bits and the id has 128, so that the first digit has only three.
             Ok(digits @ [b'0'..=b'7', ..]) if digits.iter().all(is_digit) => Ok(Self(digits)),
             _ => Err(Refusal::invalid("job_id", format!("{text:?} is not a job id (26 characters; see `hat jobs`)"))),
         }
     }
 }
 
-/// A task of a job: the job's id, a dot, and the task's index.
+/// The id of a task: the job's id, a dot, and the task's index.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct TaskId {
     job: JobId,
@@ -78,17 +78,17 @@ pub struct TaskId {
 }
 
 impl TaskId {
-    /// The task of `job` with this index.
+    /// The id of the task of `job` with this index.
     pub fn new(job: JobId, index: u32) -> Self {
         Self { job, index }
     }
 
-    /// The job that it belongs to.
+    /// The job that the task belongs to.
     pub fn job(&self) -> &JobId {
         &self.job
     }
 
-    /// Its index within the job, counted from 0.
+    /// The index of the task within its job, counted from 0.
     pub fn index(&self) -> u32 {
         self.index
     }
@@ -105,7 +105,7 @@ impl FromStr for TaskId {
     fn from_str(text: &str) -> Result<Self, Refusal> {
         let malformed = || Refusal::invalid("task_id", format!("{text:?} is not a task id"));
         let (job, index) = text.split_once('.').ok_or_else(malformed)?;
-        // One spelling each, so that ids can be compared as text ("+1" and "01" parse as numbers too).
+        // Each id has one spelling, so that ids can be compared as text. "+1" and "01" parse as numbers too.
         if index != "0" && index.starts_with(['0', '+']) {
             return Err(malformed());
         }
@@ -113,7 +113,7 @@ impl FromStr for TaskId {
     }
 }
 
-/// One incarnation of a worker process.
+/// The id of a worker process. A worker that is started again has another one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct WorkerId(String);
 
@@ -129,14 +129,14 @@ impl FromStr for WorkerId {
     }
 }
 
-/// Whose jobs and objects these are. No tenant sees another's.
+/// The owner of jobs and objects. No tenant sees those of another.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct Tenant(String);
 
 validated_string!(Tenant);
 
 impl Tenant {
-    /// The tenant of a coordinator without credentials, on loopback.
+    /// The only tenant of a coordinator without credentials, which serves on loopback.
     pub fn local() -> Self {
         Self("local".to_owned())
     }
@@ -152,7 +152,8 @@ impl FromStr for Tenant {
     }
 }
 
-/// Lower-case letters, digits, '-' and '_', not starting with a sign: safe in a file name, a URL and a key.
+/// Whether `text` consists of lower-case letters, digits, '-' and '_' and does not start with a sign: such a text is safe in a file
+/// name, a URL and a key.
 pub(crate) fn is_slug(text: &str, max_bytes: usize) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
     (1..=max_bytes).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with(['-', '_'])
@@ -170,17 +171,17 @@ impl Digest {
         Self(hex::encode(Sha256::digest(content)))
     }
 
-    /// The digest that a finished incremental hash gives.
+    /// The digest of the content that `hasher` was given piece by piece.
     pub fn from_hasher(hasher: Sha256) -> Self {
         Self(hex::encode(hasher.finalize()))
     }
 
-    /// Where the object lies in the object store, below its root: `t/<tenant>/sha256/<first 2>/<all 64>`.
+    /// The key of the object in the object store, below its root: `t/<tenant>/sha256/<first 2 digits>/<all 64 digits>`.
     pub fn object_key(&self, tenant: &Tenant) -> String {
         format!("t/{tenant}/sha256/{}/{}", &self.0[..2], self.0)
     }
 
-    /// The first eight bytes as a number, for seeding.
+    /// The first eight bytes as a big-endian number, which serves as a seed.
     pub fn to_u64(&self) -> u64 {
         u64::from_str_radix(&self.0[..16], 16).expect("a digest is hexadecimal")
     }

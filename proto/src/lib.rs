@@ -6,6 +6,7 @@
 mod byte_count;
 mod error;
 mod ids;
+pub mod json;
 mod kinds;
 pub mod limits;
 pub mod manifest;

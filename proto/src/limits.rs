@@ -1,4 +1,4 @@
-//! Every bound of the system, in one place.
+//! Every bound of the system that more than one package keeps, in one place.
 
 /// Bytes of a dataset's, model's, tenant's or worker's name.
 pub const MAX_NAME_BYTES: usize = 63;
@@ -8,17 +8,17 @@ pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 128;
 pub const MAX_PARENTS: usize = 64;
 /// Jobs in one `SubmitJobs` call.
 pub const MAX_JOBS_PER_CALL: usize = 1000;
-/// Entries of one page of any list.
+/// Entries of one page of a list.
 pub const MAX_PAGE_SIZE: u32 = 1000;
 /// Digests in one `FindMissingObjects` call.
 pub const MAX_DIGESTS_PER_CALL: usize = 1000;
-/// Bytes of one message, either way.
+/// Bytes of one message, in either direction.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 /// Bytes of one piece of an upload or a download.
 pub const MAX_PIECE_BYTES: usize = 1 << 20;
-/// Bytes of one object that a client uploads (a photo, a weights file, an upload manifest).
+/// Bytes of one object that a client uploads: a photo, a weights file or an upload manifest.
 pub const MAX_OBJECT_BYTES: u64 = 2 << 30;
-/// Bytes of a manifest, so that a reader can hold it in memory.
+/// Bytes of a manifest. It is bounded so that a reader can hold it in memory.
 pub const MAX_MANIFEST_BYTES: u64 = 256 << 20;
 /// Files in one upload manifest.
 pub const MAX_UPLOAD_FILES: usize = 1_000_000;
@@ -34,52 +34,53 @@ pub const MAX_PHOTO_SIDE_PX: u32 = 65_535;
 pub const MAX_CLASSES: usize = 10_000;
 /// Bytes of a class name.
 pub const MAX_CLASS_NAME_BYTES: usize = 255;
-/// Durable events that one attempt may record; log lines beyond a quarter of it are dropped and counted.
+/// Durable events that one attempt may record. A quarter of them may be lines of the log; further lines are dropped and counted.
 pub const MAX_EVENTS_PER_ATTEMPT: u64 = 10_000;
-/// The last lines of an attempt's log, which are kept however long it is.
+/// Last lines of an attempt's log that are kept, however long the log is.
 pub const MAX_LOG_TAIL_LINES: usize = 100;
-/// Bytes of these lines.
+/// Bytes of all of these last lines together.
 pub const MAX_LOG_TAIL_BYTES: usize = 32 << 10;
 /// Bytes of a message or a log line that is kept.
 pub const MAX_TEXT_BYTES: usize = 4096;
-/// Attempts that a job's record shows.
+/// Attempts that a job's record shows, the newest ones.
 pub const MAX_SHOWN_ATTEMPTS: usize = 20;
-/// Items of a job that are one task; a job with more is divided into shards of this many. A multiple of the photos that a
-/// network is asked about at a time, so that a division does not change which photos it sees together.
+/// Items of a job that are one task, unless configured otherwise. A job with more items is divided into shards of this size. It is a
+/// multiple of the photos of one prediction batch, so that a division does not change which photos are in a batch together.
 pub const DEFAULT_SHARD_ITEMS: u64 = 1024;
-/// Shards of one job; one with more items has larger shards. What they made is listed in one message.
+/// Shards of one job, because their results are listed in one message. A job with more items has larger shards.
 pub const MAX_SHARDS_PER_JOB: u32 = 4096;
-/// Attempts that may die without progress before a task is poison.
+/// Attempts that may die without progress. The task is then poison: it fails and is not tried again.
 pub const MAX_DEATHS_WITHOUT_PROGRESS: u32 = 3;
-/// Attempts that may run out of memory without progress before a task fails.
+/// Attempts that may run out of memory without progress. The task then fails.
 pub const MAX_MEMORY_FAILURES: u32 = 2;
-/// Bulk cancellations of one tenant that have not reached all of their jobs yet.
+/// Bulk cancellations of one tenant that may be unfinished at a time.
 pub const MAX_CANCELLATIONS: usize = 16;
-/// Jobs that a bulk cancellation looks at to count those that match.
+/// Jobs that a bulk cancellation looks at to count the ones that match.
 pub const MAX_COUNTED_JOBS: usize = 10_000;
 /// Jobs of one tenant that may wait, unless configured otherwise.
 pub const DEFAULT_MAX_WAITING_JOBS_PER_TENANT: u64 = 1_000_000;
 /// Tasks of all tenants that may wait, unless configured otherwise.
 pub const DEFAULT_MAX_WAITING_TASKS: u64 = 4_000_000;
-/// Calls in flight that bring a job. More would only wait for each other.
+/// Calls in flight that submit one job. More calls would only wait for each other.
 pub const MAX_SUBMITS_IN_FLIGHT: usize = 128;
-/// Calls in flight that bring many jobs each: those whose jobs are being accepted, and some that are read.
+/// Calls in flight that submit many jobs each: calls whose jobs are being accepted, and some calls that are being read.
 pub const MAX_BULK_SUBMITS_IN_FLIGHT: usize = 8;
-/// Such calls that wait a moment, unread, for one of these to end.
+/// Further calls that submit many jobs. They wait for a moment, unread, until one of the calls in flight ends.
 pub const MAX_BULK_SUBMITS_WAITING: usize = 24;
-/// Jobs that calls of many jobs may bring at the same time; one that brings more is alone. The store is busy with fewer.
+/// Jobs that all calls with many jobs may submit at the same time. A call with more jobs than this runs alone. Fewer jobs already keep
+/// the store busy.
 pub const MAX_BULK_JOBS_IN_FLIGHT: usize = 128;
 /// Other brief calls in flight.
 pub const MAX_BRIEF_CALLS_IN_FLIGHT: usize = 512;
-/// Uploads and downloads in flight; each upload may hold some 24 MiB.
+/// Uploads and downloads in flight. Each upload may hold about 24 MiB of memory.
 pub const MAX_TRANSFERS_IN_FLIGHT: usize = 128;
 /// Watches in flight.
 pub const MAX_WATCHES_IN_FLIGHT: usize = 10_000;
-/// Polls of workers in flight.
+/// Long polls of workers in flight.
 pub const MAX_WORKER_CALLS_IN_FLIGHT: usize = 10_000;
-/// Distance of a job's priority from 0.
+/// Largest distance of a job's priority from 0.
 pub const MAX_PRIORITY: i32 = 10;
-/// How long an attempt runs before it may be asked to give way to a task of higher priority, in milliseconds.
+/// How long an attempt runs before it may be preempted by a task of higher priority, in milliseconds.
 pub const MIN_RUN_BEFORE_PREEMPTION_MS: u64 = 60_000;
 /// Labels that one job may require.
 pub const MAX_REQUIRED_LABELS: usize = 8;
@@ -87,15 +88,15 @@ pub const MAX_REQUIRED_LABELS: usize = 8;
 pub const MAX_WORKER_LABELS: usize = 32;
 /// Bytes of a label's name, and of its value.
 pub const MAX_LABEL_BYTES: usize = 63;
-/// Different requirements among the waiting jobs of one tenant in one lane: each is a queue that every claim looks at.
+/// Different requirements among the waiting jobs of one tenant in one lane. Each of them is a queue of its own, which every claim reads.
 pub const MAX_REQUIREMENT_CLASSES: usize = 64;
-/// Leases that one message of a worker may report, and that one worker may hold.
+/// Leases that one worker may hold, and that one message of a worker may report.
 pub const MAX_LEASES_PER_WORKER: usize = 1_000;
 /// Digests of cached manifests in one message of a worker.
 pub const MAX_CACHED_MANIFESTS: usize = 256;
-/// Weight of a tenant among others.
+/// Largest weight of a tenant in the fair division among tenants.
 pub const MAX_TENANT_WEIGHT: u32 = 1000;
-/// Classes of which a confusion matrix is written in full; of more, only the pairs that were confused.
+/// Classes up to which a confusion matrix is written in full. For more classes, only the pairs that were confused are written.
 pub const MAX_MATRIX_CLASSES: usize = 200;
-/// Photos of each kind (errors, doubtful labels) that an evaluation lists for review.
+/// Photos with errors, and photos with doubtful labels, that an evaluation lists for review.
 pub const MAX_REVIEWED_PHOTOS: usize = 500;

@@ -1,4 +1,4 @@
-//! Where a job waits, and what the worker that runs it must have.
+//! The lane in which a job waits, and what a worker must have to run the job.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ByteCount, Refusal, limits, v1};
 
-/// The lane that a job waits in.
+/// The lane that a job waits in. Interactive jobs go first, but one claim in eight goes to a bulk job.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lane {
@@ -59,12 +59,12 @@ impl From<Lane> for v1::Lane {
     }
 }
 
-/// What computes on a worker.
+/// The kind of device that computes on a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeviceKind {
     /// The machine's processor.
     Cpu,
-    /// A GPU of Nvidia's.
+    /// An Nvidia GPU.
     Cuda,
 }
 
@@ -95,7 +95,7 @@ impl fmt::Display for DeviceKind {
 pub struct Label(String);
 
 impl Label {
-    /// As text.
+    /// The label as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -120,28 +120,28 @@ impl FromStr for Label {
     }
 }
 
-/// What a worker must have to run a job. The same requirements have one text, which names the queue that the job waits in:
-/// `device=cuda,memory=16GiB,device-memory=8GiB,label.zone=eu`, empty for none.
+/// What a worker must have to run a job. Equal requirements have the same text, which is part of the name of the queue that the job waits
+/// in: `device=cuda,memory=16GiB,device-memory=8GiB,label.zone=eu`. The text is empty if nothing is required.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Requirements {
-    /// What computes.
+    /// The kind of device that computes; `None` for any.
     pub device_kind: Option<DeviceKind>,
-    /// Memory of the machine; 0 for any.
+    /// Least memory of the machine; 0 for any.
     pub min_memory: ByteCount,
-    /// Memory of the device; 0 for any.
+    /// Least memory of the device; 0 for any.
     pub min_device_memory: ByteCount,
     /// Labels, by name.
     pub labels: BTreeMap<Label, Label>,
 }
 
 impl Requirements {
-    /// Any worker will do.
+    /// Whether any worker will do.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// As the wire carries them; unset if nothing is required.
+    /// The wire's message; `None` if nothing is required.
     pub fn into_wire(self) -> Option<v1::Requirements> {
         (!self.is_empty()).then(|| v1::Requirements {
             device_kind: self.device_kind.map(|kind| kind.to_string()).unwrap_or_default(),
@@ -151,7 +151,7 @@ impl Requirements {
         })
     }
 
-    /// Adds one of the items that the text consists of, such as `memory=16GiB`.
+    /// Adds one item of the text, such as `memory=16GiB`.
     fn add(&mut self, item: &str) -> Result<(), Refusal> {
         let invalid = |message: String| Refusal::invalid("requirements", message);
         let (key, value) = item.split_once('=').ok_or_else(|| invalid(format!("{item:?} is not KEY=VALUE")))?;
@@ -251,10 +251,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_requirements_have_one_text_however_they_were_said() {
+    fn equal_requirements_have_one_text_in_whatever_order_they_were_given() {
         let text = "device=cuda,memory=16GiB,device-memory=8GiB,label.a=1,label.zone=eu";
-        let said = "label.zone=eu,device-memory=8192MiB,label.a=1,memory=17179869184,device=cuda";
-        let requirements: Requirements = said.parse().expect("valid");
+        let given = "label.zone=eu,device-memory=8192MiB,label.a=1,memory=17179869184,device=cuda";
+        let requirements: Requirements = given.parse().expect("valid");
         assert_eq!(requirements.to_string(), text);
         let wire = requirements.clone().into_wire().expect("not empty");
         assert_eq!(Requirements::try_from(wire).expect("valid"), requirements);

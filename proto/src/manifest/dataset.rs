@@ -6,7 +6,7 @@ use crate::{Digest, ObjectRef};
 /// An immutable set of labelled photos.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatasetManifest {
-    /// Class names, sorted; a label is an index into them.
+    /// Class names, sorted. A label is an index into this list.
     pub classes: Vec<String>,
     /// Photos of each class, in the order of `classes`.
     pub class_counts: Vec<ClassCount>,
@@ -18,11 +18,11 @@ pub struct DatasetManifest {
     pub shards: Vec<Shard>,
     /// Short side of the lossless derivative in pixels.
     pub derivative_short_side_px: u32,
-    /// The upload that it was made from.
+    /// The upload that the dataset was made from.
     pub source: ObjectRef,
     /// What became of every uploaded file.
     pub counts: IngestCounts,
-    /// Groups of near-duplicates with more than one photo; each lies on one side of the split.
+    /// Groups of near-duplicates with more than one photo. All photos of a group are on the same side of the split.
     pub near_duplicate_groups: u64,
     /// The files that were not used and why: JSON, one [`Rejection`] a line. `None` if every file was used.
     pub rejections: Option<ObjectRef>,
@@ -42,9 +42,9 @@ impl DatasetManifest {
 /// Photos of one class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassCount {
-    /// Photos to learn from. With folds: all photos.
+    /// Photos to learn from; all photos of a dataset with folds.
     pub train: u64,
-    /// Photos held out. With folds: 0.
+    /// Photos held out; 0 in a dataset with folds.
     pub valid: u64,
 }
 
@@ -56,7 +56,7 @@ pub enum SplitKind {
     Given,
     /// A stratified, seeded share of each class, in percent.
     ValidPercent(u32),
-    /// Stratified, seeded folds; each can be the held-out one.
+    /// Stratified, seeded folds, each of which can be held out.
     Folds(u32),
 }
 
@@ -66,7 +66,7 @@ pub struct Shard {
     /// The file.
     #[serde(flatten)]
     pub object: ObjectRef,
-    /// Photos in it.
+    /// Photos in the file.
     pub rows: u64,
 }
 
@@ -79,13 +79,13 @@ pub struct IngestCounts {
     pub accepted: u64,
     /// Files with exactly the same content as an accepted one of the same class.
     pub duplicates: u64,
-    /// Files of which the same content was uploaded under two labels; none is used.
+    /// Files whose content was uploaded under two labels; none of them is used.
     pub conflicting: u64,
     /// Files that should have been photos and cannot be decoded.
     pub quarantined: u64,
     /// Files in formats that are not supported (SVG, HEIC, ...).
     pub unsupported: u64,
-    /// Files that are no photos at all or lie in no class folder.
+    /// Files that are no photos, and files outside every class folder.
     pub ignored: u64,
 }
 
@@ -100,13 +100,13 @@ impl IngestCounts {
 /// A file that was not used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
-    /// Its path in the upload.
+    /// The path of the file in the upload.
     pub path: String,
-    /// Its content.
+    /// The digest of the file's content.
     pub digest: Digest,
-    /// Why, for programs.
+    /// The reason, for programs.
     pub reason: RejectionReason,
-    /// Why, for people.
+    /// The reason, for people.
     pub message: String,
 }
 
@@ -114,19 +114,19 @@ pub struct Rejection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RejectionReason {
-    /// It has no content.
+    /// The file is empty.
     Empty,
-    /// It ends too early.
+    /// The file ends too early.
     Truncated,
-    /// It cannot be decoded.
+    /// The photo cannot be decoded.
     Corrupt,
-    /// It exceeds a limit that is read before decoding.
+    /// The photo exceeds a limit that is checked before decoding.
     OverLimit,
-    /// A picture format that is not supported.
+    /// The picture has a format that is not supported.
     Unsupported,
-    /// No picture.
+    /// The file is no picture.
     NotAPhoto,
-    /// It lies in no class folder.
+    /// The file is outside every class folder.
     NoClass,
     /// The same content is in the dataset already.
     Duplicate,

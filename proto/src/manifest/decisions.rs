@@ -3,10 +3,10 @@ use serde::{Deserialize, Serialize};
 use super::Document;
 use crate::Digest;
 
-/// What a person decided about photos while reading a report; the report saves it, `--decisions` takes it.
+/// What a person decided about photos while reading a report. The report saves the decisions, and `--decisions` reads them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decisions {
-    /// At most one for each photo.
+    /// The decisions, at most one for each photo.
     pub decisions: Vec<Decision>,
 }
 
@@ -17,7 +17,7 @@ impl Document for Decisions {
 /// What a person decided about one photo.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
-    /// The photo's original.
+    /// The digest of the photo as it was uploaded.
     pub digest: Digest,
     /// What shall be done with it.
     #[serde(flatten)]
@@ -28,13 +28,13 @@ pub struct Decision {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Verdict {
-    /// Its label is right.
+    /// The photo's label is right.
     Keep,
-    /// It belongs to no class.
+    /// The photo belongs to no class.
     Exclude,
-    /// It belongs to another class.
+    /// The photo belongs to another class.
     Relabel {
-        /// The class it belongs to.
+        /// The class that the photo belongs to.
         class: String,
     },
 }

@@ -6,16 +6,16 @@ use crate::{Digest, ObjectRef, Tta};
 /// How good a model is on labelled photos.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationManifest {
-    /// "stamps/1", as it was called then.
+    /// The name of the model when it was measured: "stamps/1".
     pub model: String,
-    /// What it was measured on.
+    /// What the model was measured on.
     pub on: EvaluationTarget,
     /// What was found.
     #[serde(flatten)]
     pub findings: Findings,
     /// The report, one self-contained HTML page.
     pub report: ObjectRef,
-    /// Each photo's probabilities: CSV with `path,digest,label,predicted,loss` and one column per class.
+    /// The probabilities of each photo: CSV with the columns `path,digest,label,predicted,loss` and one column per class.
     pub predictions: ObjectRef,
 }
 
@@ -26,30 +26,30 @@ impl Document for EvaluationManifest {
 /// Everything that is measured on labelled photos.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Findings {
-    /// Class names; indices below point into them.
+    /// Class names. A class index in these findings is an index into this list.
     pub classes: Vec<String>,
-    /// Without test-time augmentation.
+    /// The score without test-time augmentation.
     pub plain: Score,
-    /// With it, if it was asked for.
+    /// The score with test-time augmentation, if the job asked for it.
     pub augmented: Option<Score>,
-    /// The augmentation.
+    /// The augmentation, if the job asked for it.
     pub tta: Option<Tta>,
-    /// Plain against augmented on the same photos.
+    /// The test of the plain predictions against the augmented ones on the same photos.
     pub comparison: Option<PairedTest>,
-    /// By class, in the order of `classes`, from the best available predictions (augmented, else plain).
+    /// The metrics of each class, in the order of `classes`, from the best available predictions: augmented, else plain.
     pub per_class: Vec<ClassMetrics>,
-    /// `confusion[label][predicted]` photos, from the same predictions; empty above [`crate::limits::MAX_MATRIX_CLASSES`] classes,
-    /// where `most_confused` and `per_class` say the same in less space.
+    /// `[label][predicted]`: numbers of photos, from the same predictions. Empty above [`crate::limits::MAX_MATRIX_CLASSES`] classes,
+    /// for which `most_confused` and `per_class` say the same in less space.
     pub confusion: Vec<Vec<u64>>,
     /// The pairs that were confused at least once, most often first.
     pub most_confused: Vec<Confusion>,
-    /// Photos to be looked at, highest loss first: the errors and the least sure of the right ones, up to a limit.
+    /// Photos to review, the highest loss first: the errors and the least certain correct predictions, up to a limit.
     pub mistakes: Vec<Mistake>,
-    /// Photos whose label is probably wrong, the least self-confident first, up to a limit; `None` where the model has learned
-    /// from some of the photos, which tells nothing about their labels.
+    /// Photos whose label is probably wrong, the least self-confident first, up to a limit. `None` if the model was trained on some of the
+    /// photos: its predictions then tell nothing about their labels.
     #[serde(default)]
     pub doubts: Option<Vec<LabelDoubt>>,
-    /// What a person's decisions make of the accuracy.
+    /// The accuracy after a person's decisions, if the job was given any.
     pub cleaned: Option<CleanedAccuracy>,
     /// Files that could not be decoded and were not measured.
     pub skipped: u64,
@@ -70,18 +70,18 @@ impl Findings {
 /// What a model was measured on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvaluationTarget {
-    /// For people: "the 142 held-out photos of stamps@1".
+    /// A description for people: "the 142 held-out photos of stamps@1".
     pub description: String,
     /// The dataset's or the upload's manifest.
     pub manifest: ObjectRef,
-    /// The fold, for a dataset with folds.
+    /// The fold, of a dataset with folds.
     pub fold: Option<u32>,
 }
 
-/// A share of photos with its uncertainty.
+/// A share of correct predictions with its uncertainty.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// Photos.
+    /// Number of photos.
     pub photos: u64,
     /// Photos that were predicted right.
     pub correct: u64,
@@ -108,7 +108,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// The 95% Wilson score interval of `correct` of `total` (Wilson 1927); the whole range when there is nothing to judge by.
+    /// The 95% Wilson score interval of `correct` of `total` (Wilson 1927); the whole range if `total` is 0.
     pub fn wilson(correct: u64, total: u64) -> Self {
         /// The 0.975 quantile of the standard normal.
         const Z: f64 = 1.959_963_984_540_054;
@@ -126,9 +126,9 @@ impl Interval {
 /// McNemar's exact test of two classifiers on the same photos.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PairedTest {
-    /// Photos that only the first one got right.
+    /// Photos that only the first classifier predicted right.
     pub only_first: u64,
-    /// Photos that only the second one got right.
+    /// Photos that only the second classifier predicted right.
     pub only_second: u64,
     /// Two-sided exact p-value.
     pub p_value: f64,
@@ -145,9 +145,9 @@ pub struct ClassMetrics {
     /// Photos with this label that were predicted so.
     #[serde(default)]
     pub correct: u64,
-    /// Share of the photos predicted as this class that are of it; `None` if none was predicted so.
+    /// Share of the photos predicted as this class that have this label; `None` if none was predicted so.
     pub precision: Option<f64>,
-    /// Share of the photos of this class that were predicted so; `None` if there are none.
+    /// Share of the photos with this label that were predicted so; `None` if there are none.
     pub recall: Option<f64>,
 }
 
@@ -158,16 +158,16 @@ pub struct Confusion {
     pub label: usize,
     /// The predicted class's index.
     pub predicted: usize,
-    /// How often.
+    /// Number of photos.
     pub photos: u64,
 }
 
 /// A photo with a high loss.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mistake {
-    /// The photo's original.
+    /// The digest of the photo as it was uploaded.
     pub digest: Digest,
-    /// Its path in the upload.
+    /// The photo's path in the upload.
     pub path: String,
     /// The label's index.
     pub label: usize,
@@ -181,32 +181,32 @@ pub struct Mistake {
     pub loss: f64,
 }
 
-/// A photo whose label is probably wrong, by confident learning ("prune by noise rate"). About half of such photos are
-/// truly mislabelled: they are for a person to look at.
+/// A photo whose label is probably wrong, found by confident learning ("prune by noise rate"). About half of such photos are in fact
+/// mislabelled, so that a person has to look at them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LabelDoubt {
-    /// The photo's original.
+    /// The digest of the photo as it was uploaded.
     pub digest: Digest,
-    /// Its path in the upload.
+    /// The photo's path in the upload.
     pub path: String,
     /// The label's index.
     pub label: usize,
-    /// The index of the class that it looks like.
+    /// The index of the class that the photo looks like.
     pub suggested: usize,
-    /// Probability of the label: its self-confidence.
+    /// Probability of the label: the self-confidence of the photo.
     pub label_probability: f64,
     /// Probability of the suggested class.
     pub suggested_probability: f64,
     /// `(probability of the label - the largest other one + 1) / 2`, 0 to 1.
     pub normalized_margin: f64,
-    /// It is also among the least self-confident photos of its label ("prune by class").
+    /// Whether the photo is also among the least self-confident photos of its label ("prune by class").
     pub by_class: bool,
 }
 
-/// Accuracy after a person's decisions, always shown beside the raw one.
+/// Accuracy after a person's decisions. It is always shown beside the raw accuracy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CleanedAccuracy {
-    /// On what is left, with the labels that the person gave.
+    /// The score on the photos that were not excluded, with the labels that the person gave.
     pub score: Score,
     /// Photos that were left out.
     pub excluded: u64,
@@ -214,7 +214,7 @@ pub struct CleanedAccuracy {
     pub relabelled: u64,
     /// Photos whose label was confirmed.
     pub kept: u64,
-    /// Photos left out or relabelled that had been predicted wrong: deciding about errors only inflates the score.
+    /// Photos that were left out or relabelled and had been predicted wrong. Decisions about such photos only inflate the score.
     pub changed_errors: u64,
     /// Decisions that name no photo of this evaluation.
     pub unknown: u64,

@@ -1,8 +1,8 @@
-//! The documents that are stored as objects. Each is JSON with its format and version in front, names every part by digest,
+//! The documents that are stored as objects. Each document is JSON that starts with its format and version, names every part by digest,
 //! and is immutable.
 //!
-//! A reader takes the versions that it knows and ignores fields that it does not; a field is only ever added, with a
-//! default. [`encode`] and [`decode`] are the only way in and out.
+//! A reader accepts the versions that it knows and ignores fields that it does not know. A field may be added, with a default, but is
+//! never changed or removed. Documents are written by [`encode`] and read by [`decode`] only.
 
 mod dataset;
 mod decisions;
@@ -34,20 +34,20 @@ pub trait Document: Serialize + DeserializeOwned {
 /// Why a stored document cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
-    /// It is not JSON of the expected shape.
+    /// The content is not JSON of the expected shape.
     #[error("not a {expected} document: {source}")]
     Malformed {
         /// The format that was expected.
         expected: &'static str,
-        /// What the parser says.
+        /// The parser's error.
         source: serde_json::Error,
     },
-    /// It is another document, or one of a version that this software does not know.
+    /// The content is another document, or a document of a version that this software does not know.
     #[error("expected a {expected} document, found {found:?}")]
     WrongFormat {
         /// The format that was expected.
         expected: &'static str,
-        /// The format that it states.
+        /// The format that the document states.
         found: String,
     },
 }
@@ -64,7 +64,7 @@ struct FormatOnly {
     format: String,
 }
 
-/// The document as it is stored; the same document gives the same bytes.
+/// The document as it is stored. Equal documents give equal bytes.
 pub fn encode<T: Document>(document: &T) -> Vec<u8> {
     serde_json::to_vec(&WithFormat { format: T::FORMAT, document })
         .expect("manifests have string keys and finite numbers")
@@ -73,7 +73,7 @@ pub fn encode<T: Document>(document: &T) -> Vec<u8> {
 /// The document in `bytes`.
 ///
 /// # Errors
-/// [`DocumentError`] if it is not JSON, of another format or of an unknown version.
+/// [`DocumentError`] if the content is not JSON, of another format or of an unknown version.
 pub fn decode<T: Document>(bytes: &[u8]) -> Result<T, DocumentError> {
     let malformed = |source| DocumentError::Malformed { expected: T::FORMAT, source };
     let FormatOnly { format } = serde_json::from_slice(bytes).map_err(malformed)?;

@@ -3,60 +3,60 @@ use serde::{Deserialize, Serialize};
 use super::Document;
 use crate::{Backbone, Digest, Mixing, ObjectRef, Precision, TrainingCrop};
 
-/// A trained network and everything it was made with.
+/// A trained network and everything that it was made with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelManifest {
-    /// Class names, sorted; output `i` of the network belongs to class `i`.
+    /// Class names, sorted. Output `i` of the network belongs to class `i`.
     pub classes: Vec<String>,
     /// The network's body.
     pub backbone: Backbone,
-    /// Body, head and BatchNorm statistics as safetensors.
+    /// Body, head and BatchNorm statistics, a safetensors file.
     pub weights: ObjectRef,
     /// Side of the square that the network sees, in pixels.
     pub image_size_px: u32,
-    /// Mean that is subtracted from each channel (red, green, blue), of values in 0..1.
+    /// Mean that is subtracted from each channel: red, green, blue. Pixel values are in 0..1.
     pub mean: [f32; 3],
-    /// Standard deviation that each channel is divided by.
+    /// Standard deviation that each channel is divided by after the subtraction.
     pub std: [f32; 3],
     /// The training recipe, "fastai2".
     pub recipe: String,
-    /// The dataset that it learned from.
+    /// The dataset that the network learned from.
     pub dataset: DatasetProvenance,
-    /// Where its pretrained weights came from.
+    /// Where the pretrained weights came from.
     pub pretrained: WeightsProvenance,
     /// Epochs with the body frozen.
     pub freeze_epochs: u32,
     /// Epochs with the whole network.
     pub epochs: u32,
-    /// Learning rate of the frozen phase, given or found.
+    /// Learning rate of the frozen phase, whether given or found.
     pub base_lr: f64,
-    /// How it was found; `None` where it was given.
+    /// How the learning rate was found; `None` if it was given.
     #[serde(default)]
     pub rate_search: Option<RateSearch>,
-    /// How photos of a batch were blended.
+    /// How the photos of a batch were blended; `None` if they were not.
     #[serde(default)]
     pub mixing: Option<Mixing>,
-    /// Share of each label that was spread over all classes.
+    /// Share of each label that was spread evenly over all classes.
     #[serde(default)]
     pub label_smoothing: f64,
-    /// How the square that the network sees is cut from a photo; predictions do it alike.
+    /// How the square that the network sees is cut from a photo, in predictions as well.
     #[serde(default)]
     pub crop: TrainingCrop,
-    /// Photos a batch.
+    /// Photos per batch.
     pub batch_size: u32,
-    /// Photos whose gradients were computed at a time; less than `batch_size` after memory ran out.
+    /// Photos whose gradients were computed at a time. Less than `batch_size` if an attempt had run out of memory.
     pub micro_batch_size: u32,
     /// Seed of everything random.
     pub seed: u64,
-    /// Arithmetic that was used: f32 or bf16.
+    /// The arithmetic that was used, never [`Precision::Auto`].
     pub precision: Precision,
-    /// "cpu" or "cuda:0".
+    /// The device: "cpu" or "cuda:0".
     pub device: String,
-    /// CPU threads.
+    /// Number of CPU threads.
     pub threads: u32,
     /// Version of this software.
     pub software: String,
-    /// The table that was shown while it learned.
+    /// The training table that was shown during the training.
     pub history: Vec<EpochRecord>,
 }
 
@@ -67,11 +67,11 @@ impl Document for ModelManifest {
 /// The dataset that a model learned from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatasetProvenance {
-    /// "stamps@1", as it was called then.
+    /// The name of the dataset when the network was trained: "stamps@1".
     pub name: String,
-    /// Its manifest.
+    /// The dataset's manifest.
     pub manifest: ObjectRef,
-    /// The fold that was held out, for a dataset with folds.
+    /// The fold that was held out, of a dataset with folds.
     pub fold: Option<u32>,
 }
 
@@ -91,22 +91,22 @@ pub struct RateSearch {
     pub learning_rates: Vec<f64>,
     /// The training loss after each step in nats, averaged as the training table shows it.
     pub losses: Vec<f64>,
-    /// In the midst of the longest fall of the loss: what training uses.
+    /// The rate in the middle of the longest fall of the loss, which training uses.
     pub valley: f64,
     /// A tenth of the rate with the lowest loss.
     pub minimum: f64,
-    /// Where the loss falls most steeply.
+    /// The rate at which the loss falls most steeply.
     pub steep: f64,
-    /// Where the slope, followed from the right, comes to rest.
+    /// The rate at which the slope comes to rest, when it is followed from the right.
     pub slide: f64,
 }
 
 /// One row of the training table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
-    /// The body was frozen.
+    /// Whether the body was frozen.
     pub frozen: bool,
-    /// Counted from 0 in each phase.
+    /// Number of the epoch. The epochs of each phase are counted from 0.
     pub epoch: u32,
     /// Debiased exponential moving average of the training loss, in nats.
     pub train_loss: f64,
@@ -114,6 +114,6 @@ pub struct EpochRecord {
     pub valid_loss: f64,
     /// Share of the held-out photos that are predicted right, 0 to 1.
     pub accuracy: f64,
-    /// Time it took, validation included, in milliseconds.
+    /// How long the epoch took, including the validation, in milliseconds.
     pub duration_ms: u64,
 }

@@ -11,7 +11,7 @@ pub const PREDICTION_COLUMNS: [&str; 6] = ["path", "digest", "predicted", "proba
 /// The predicted classes of uploaded photos: one row or one error per file, in the order of the upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PredictionsManifest {
-    /// "stamps/1", as it was called then.
+    /// The name of the model when the photos were classified: "stamps/1".
     pub model: String,
     /// The model's manifest.
     pub model_manifest: ObjectRef,
@@ -19,7 +19,7 @@ pub struct PredictionsManifest {
     pub source: ObjectRef,
     /// Class names of the model.
     pub classes: Vec<String>,
-    /// Parquet files, in row order; see [`PREDICTION_COLUMNS`].
+    /// Parquet files with the columns [`PREDICTION_COLUMNS`], in row order.
     pub parts: Vec<ObjectRef>,
     /// What became of every file.
     pub counts: PredictionCounts,

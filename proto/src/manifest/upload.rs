@@ -3,10 +3,10 @@ use serde::{Deserialize, Serialize};
 use super::Document;
 use crate::ObjectRef;
 
-/// What a client uploaded: files by relative path, in the order in which results are wanted.
+/// The files that a client uploaded, by relative path, in the order in which the client wants results.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadManifest {
-    /// The files; each path once.
+    /// The files. No two files have the same path.
     pub files: Vec<UploadedFile>,
 }
 
@@ -17,9 +17,9 @@ impl Document for UploadManifest {
 /// One uploaded file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadedFile {
-    /// Relative, with `/` between parts; never used as a path of a file system.
+    /// The relative path, with `/` between its parts. It is never used as a path of a file system.
     pub path: String,
-    /// The content as it was uploaded.
+    /// The content.
     #[serde(flatten)]
     pub object: ObjectRef,
 }

@@ -4,6 +4,7 @@
 //! soon as it compiles.
 
 mod documents;
+mod json;
 mod kinds;
 mod names;
 mod refusals;

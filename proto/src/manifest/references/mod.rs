@@ -1,7 +1,8 @@
 //! Which objects a document names, whatever its format.
 //!
-//! Nothing lists the fields of a format: every text that looks like a digest counts as one. A field that is added later, or a
-//! format that this software does not know, is heeded all the same, and an object that is named by chance is merely kept.
+//! The search does not know the fields of a format: every text that looks like a digest counts as one. So it also finds digests in fields
+//! that were added later and in formats that this software does not know. A text that looks like a digest by chance does no harm: an
+//! object with this digest, if there is one, is kept.
 
 use std::fmt;
 
@@ -10,25 +11,25 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use super::{Document as _, UploadManifest};
 use crate::{Digest, ObjectRef};
 
-/// What a document names.
+/// The digests in a document.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct References {
-    /// Its format; empty if it states none.
+    /// The format of the document; empty if it states none.
     pub format: String,
-    /// Objects that it names by digest and length: its parts.
+    /// Objects that the document names by digest and length: its parts.
     pub objects: Vec<ObjectRef>,
-    /// Digests without a length: it mentions these, and does not need them.
+    /// Digests without a length. The document mentions these objects, but does not need them.
     pub mentions: Vec<Digest>,
 }
 
 impl References {
-    /// Whether its parts may be documents themselves. Those of an upload are photos, and there are very many of them.
+    /// Whether the parts may be documents themselves. The parts of an upload are photos, and there are very many of them.
     pub fn may_be_documents(&self) -> bool {
         self.format != UploadManifest::FORMAT
     }
 }
 
-/// What the document in `bytes` names; `None` if it is no JSON.
+/// The digests in the document in `bytes`; `None` if it is not JSON.
 pub fn references(bytes: &[u8]) -> Option<References> {
     let mut found = References::default();
     let mut json = serde_json::Deserializer::from_slice(bytes);
@@ -37,7 +38,8 @@ pub fn references(bytes: &[u8]) -> Option<References> {
     Some(found)
 }
 
-/// Every digest that occurs as text in an encoded message; more, where hexadecimal digits stand before or after one.
+/// Every digest that occurs as text in an encoded message. If further hexadecimal digits stand before or after a digest, the result also
+/// has digests that overlap it.
 pub fn digests_in(message: &[u8]) -> impl Iterator<Item = Digest> {
     let digits = message.windows(HEX_DIGITS).filter(|text| text.iter().all(u8::is_ascii_hexdigit));
     digits.filter_map(|text| digest(std::str::from_utf8(text).ok()?))
@@ -46,21 +48,21 @@ pub fn digests_in(message: &[u8]) -> impl Iterator<Item = Digest> {
 /// Digits of a digest.
 const HEX_DIGITS: usize = 64;
 
-/// Finds digests in a value of any shape.
+/// Collects the digests of a JSON value of any shape.
 struct Scan<'a> {
     found: &'a mut References,
-    /// The value is the document, not a part of it.
+    /// Whether the value is the whole document, which states the format.
     is_whole: bool,
 }
 
 impl Scan<'_> {
-    /// For a value inside this one.
+    /// The search in a value inside this one.
     fn inside(&mut self) -> Scan<'_> {
         Scan { found: self.found, is_whole: false }
     }
 }
 
-/// What a value turned out to be, for the object that it is a field of.
+/// What a value is, for the JSON object that has it as a field.
 enum Seen {
     Digest(Digest),
     Number(u64),
@@ -144,7 +146,7 @@ impl Seen {
     }
 }
 
-/// A text that is a digest, or ends in one behind a colon: `object:DIGEST`.
+/// The digest in a text that is a digest, or ends with a colon and a digest: `object:DIGEST`.
 fn digest(text: &str) -> Option<Digest> {
     let last = text.rsplit(':').next().filter(|last| last.len() == HEX_DIGITS)?;
     last.parse().ok()

@@ -197,7 +197,7 @@ fn every_digest_of_an_evaluation_is_found() {
 }
 
 #[test]
-fn a_format_that_is_not_known_here_is_heeded_as_well() {
+fn digests_in_a_format_that_is_not_known_here_are_found_as_well() {
     let digest = |name: &str| Digest::of(name.as_bytes());
     let object = |name: &str| serde_json::json!({ "digest": digest(name), "size_bytes": 7, "rows": 1 });
     let part = serde_json::json!({
@@ -248,7 +248,7 @@ fn every_digest_of_a_job_spec_is_found() {
 }
 
 #[test]
-fn what_is_no_json_names_nothing_and_only_the_files_of_an_upload_are_never_documents() {
+fn content_that_is_not_json_names_nothing_and_only_the_files_of_an_upload_are_never_documents() {
     for bytes in [&b"\x89PNG"[..], b"", b"{\"format\":", b"{}{}"] {
         assert_eq!(references(bytes), None);
     }
