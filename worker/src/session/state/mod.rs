@@ -1,4 +1,5 @@
-//! What a worker knows, and what it does about an answer of the coordinator or a report of a slot. No I/O and no clock.
+//! What a worker knows, and what it does about an answer of the coordinator or a report of a slot. It does
+//! no I/O and reads no clock.
 
 use std::{
     collections::{BTreeMap, VecDeque},
