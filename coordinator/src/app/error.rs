@@ -2,10 +2,11 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use sortinghat_proto::Refusal;
 use tokio::task::JoinError;
 
-use crate::{auth::CredentialsError, config::ObjectStoreUrl, objects::ObjectError, store::StoreError};
+use crate::{
+    auth::CredentialsError, config::ObjectStoreUrl, engine::EngineError, objects::ObjectError, store::StoreError,
+};
 
 /// Why the coordinator cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +19,7 @@ pub enum AppError {
         /// Why.
         source: io::Error,
     },
-    /// Two coordinators cannot share a data folder.
+    /// Another coordinator uses the data folder.
     #[error(
         "another coordinator{} uses {path}: stop it, or give this one its own --data-dir",
         .pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
@@ -26,7 +27,7 @@ pub enum AppError {
     AlreadyRunning {
         /// The data folder.
         path: PathBuf,
-        /// The other's process id, if it could be read.
+        /// The other coordinator's process id, if it could be read.
         pid: Option<u32>,
     },
     /// A file that the configuration names cannot be read.
@@ -37,31 +38,31 @@ pub enum AppError {
         /// Why.
         source: io::Error,
     },
-    /// The tokens file.
+    /// The tokens file cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    /// The certificate or its key.
+    /// The certificate or its key cannot be used.
     #[error("failed to use the TLS certificate and key: {0}")]
     Tls(tonic::transport::Error),
-    /// The queue's store.
+    /// The queue's store cannot be opened.
     #[error("failed to open the queue's store: {0}")]
     Store(#[from] StoreError),
-    /// The object store.
+    /// The object store cannot be used.
     #[error(transparent)]
     Objects(#[from] ObjectError),
-    /// The objects are another queue's, and would be removed: that one refers to others.
+    /// The objects belong to another queue. Each of the two queues would remove objects to which only the other one refers.
     #[error(
-        "the objects in {url} belong to another queue, which would remove what only this one refers to: use another \
-         --object-store, or remove the object `queue-id` from this one if the other queue is gone for good"
+        "the objects in {url} belong to another queue, which would remove the objects that only this queue refers to: use another \
+         --object-store, or, if the other queue is gone for good, remove the object `queue-id` from this one"
     )]
     ForeignObjects {
-        /// Where they are.
+        /// The object store.
         url: ObjectStoreUrl,
     },
-    /// A store answered a question at the start with an error.
+    /// A store failed while the owner of the objects was looked up.
     #[error("failed to find out which queue the objects belong to: {0}")]
-    Owner(Refusal),
-    /// The address cannot be listened on.
+    Owner(EngineError),
+    /// The coordinator cannot listen on the address.
     #[error("failed to listen on {address}: {source}")]
     Listen {
         /// The address.
@@ -69,13 +70,13 @@ pub enum AppError {
         /// Why.
         source: io::Error,
     },
-    /// The server ended by itself.
+    /// The server ended although nobody stopped it.
     #[error("the server ended: {0}")]
     Serve(String),
 }
 
 impl AppError {
-    /// What happens by itself has ended although nobody asked it to: no lease would ever run out any more.
+    /// The error for sweeps that ended although nobody stopped them. Without sweeps, no lease would ever expire.
     pub(super) fn sweeps_ended(ended: Result<(), JoinError>) -> Self {
         Self::Serve(match ended {
             Ok(()) => "its sweeps ended".to_owned(),
@@ -83,7 +84,7 @@ impl AppError {
         })
     }
 
-    /// The server ended although nobody asked it to.
+    /// The error for a server that ended although nobody stopped it.
     pub(super) fn ended_early(ended: Result<Result<(), tonic::transport::Error>, JoinError>) -> Self {
         Self::Serve(match ended {
             Ok(Ok(())) => "its listener was closed".to_owned(),

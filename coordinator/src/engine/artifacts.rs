@@ -5,71 +5,76 @@ use sortinghat_proto::{
     v1::{self, ErrorCode},
 };
 
-use super::{
-    Engine, MAX_TRIES, Shared, contended,
-    jobs::{bad_token, page_size},
-    keys,
-    load::Versioned,
-    records::ArtifactRecord,
+use crate::{
+    engine::{
+        context::MAX_TRIES,
+        error::EngineError,
+        records::{ArtifactRecord, Records, Versioned, bad_token, keys, page_size},
+    },
+    store::{Batch, Expectation, Range},
 };
-use crate::store::{Batch, Expectation, Range};
 
-impl Engine {
+/// The named artifacts of all tenants.
+pub(crate) struct Artifacts {
+    pub(super) records: Records,
+}
+
+impl Artifacts {
     /// A page of datasets by name, the newest version first.
-    pub async fn list_datasets(
+    pub(crate) async fn list_datasets(
         &self,
         tenant: &Tenant,
         request: v1::ListDatasetsRequest,
-    ) -> Result<v1::ListDatasetsResponse, Refusal> {
-        let page = self.shared.page(tenant, ArtifactKind::Dataset, request.page_size, request.page_token).await?;
+    ) -> Result<v1::ListDatasetsResponse, EngineError> {
+        let page = self.page(tenant, ArtifactKind::Dataset, request.page_size, request.page_token).await?;
         let datasets = page.artifacts.into_iter().map(dataset).collect();
         Ok(v1::ListDatasetsResponse { datasets, next_page_token: page.next_page_token })
     }
 
     /// The dataset of this name: `stamps@1`, or `stamps` for the newest.
-    pub async fn get_dataset(&self, tenant: &Tenant, name: &str) -> Result<v1::Dataset, Refusal> {
+    pub(crate) async fn get_dataset(&self, tenant: &Tenant, name: &str) -> Result<v1::Dataset, EngineError> {
         let artifact = match DatasetRef::parse(name, "name")? {
-            DatasetRef::Newest(name) => self.shared.newest(tenant, ArtifactKind::Dataset, &name).await?,
-            DatasetRef::Version(name) => self.shared.artifact(tenant, &name).await?,
-            DatasetRef::Job(_) => return Err(not_a_name(ArtifactKind::Dataset)),
+            DatasetRef::Newest(name) => self.newest(tenant, ArtifactKind::Dataset, &name).await?,
+            DatasetRef::Version(name) => self.artifact(tenant, &name).await?,
+            DatasetRef::Job(_) => return Err(not_a_name(ArtifactKind::Dataset).into()),
         };
         Ok(dataset(*artifact.value))
     }
 
     /// Removes a dataset's name; what was made from it keeps it.
-    pub async fn delete_dataset(&self, tenant: &Tenant, name: &str) -> Result<(), Refusal> {
+    pub(crate) async fn delete_dataset(&self, tenant: &Tenant, name: &str) -> Result<(), EngineError> {
         match DatasetRef::parse(name, "name")? {
-            DatasetRef::Version(name) => self.shared.delete(tenant, &name).await,
-            DatasetRef::Newest(_) | DatasetRef::Job(_) => Err(not_a_version(ArtifactKind::Dataset, name)),
+            DatasetRef::Version(name) => self.delete(tenant, &name).await,
+            DatasetRef::Newest(_) | DatasetRef::Job(_) => Err(not_a_version(ArtifactKind::Dataset, name).into()),
         }
     }
 
     /// A page of models by name, the newest version first.
-    pub async fn list_models(
+    pub(crate) async fn list_models(
         &self,
         tenant: &Tenant,
         request: v1::ListModelsRequest,
-    ) -> Result<v1::ListModelsResponse, Refusal> {
-        let page = self.shared.page(tenant, ArtifactKind::Model, request.page_size, request.page_token).await?;
+    ) -> Result<v1::ListModelsResponse, EngineError> {
+        let page = self.page(tenant, ArtifactKind::Model, request.page_size, request.page_token).await?;
         let models = page.artifacts.into_iter().map(model).collect();
         Ok(v1::ListModelsResponse { models, next_page_token: page.next_page_token })
     }
 
     /// The model of this name: `stamps/1`, or `stamps` for the newest.
-    pub async fn get_model(&self, tenant: &Tenant, name: &str) -> Result<v1::Model, Refusal> {
+    pub(crate) async fn get_model(&self, tenant: &Tenant, name: &str) -> Result<v1::Model, EngineError> {
         let artifact = match ModelRef::parse(name, "name")? {
-            ModelRef::Newest(name) => self.shared.newest(tenant, ArtifactKind::Model, &name).await?,
-            ModelRef::Version(name) => self.shared.artifact(tenant, &name).await?,
-            ModelRef::Job(_) => return Err(not_a_name(ArtifactKind::Model)),
+            ModelRef::Newest(name) => self.newest(tenant, ArtifactKind::Model, &name).await?,
+            ModelRef::Version(name) => self.artifact(tenant, &name).await?,
+            ModelRef::Job(_) => return Err(not_a_name(ArtifactKind::Model).into()),
         };
         Ok(model(*artifact.value))
     }
 
     /// Removes a model's name.
-    pub async fn delete_model(&self, tenant: &Tenant, name: &str) -> Result<(), Refusal> {
+    pub(crate) async fn delete_model(&self, tenant: &Tenant, name: &str) -> Result<(), EngineError> {
         match ModelRef::parse(name, "name")? {
-            ModelRef::Version(name) => self.shared.delete(tenant, &name).await,
-            ModelRef::Newest(_) | ModelRef::Job(_) => Err(not_a_version(ArtifactKind::Model, name)),
+            ModelRef::Version(name) => self.delete(tenant, &name).await,
+            ModelRef::Newest(_) | ModelRef::Job(_) => Err(not_a_version(ArtifactKind::Model, name).into()),
         }
     }
 }
@@ -79,18 +84,19 @@ struct Page {
     next_page_token: String,
 }
 
-impl Shared {
-    async fn page(&self, tenant: &Tenant, kind: ArtifactKind, asked: u32, token: String) -> Result<Page, Refusal> {
+impl Artifacts {
+    async fn page(&self, tenant: &Tenant, kind: ArtifactKind, asked: u32, token: String) -> Result<Page, EngineError> {
         let size = page_size(asked, 100)?;
         if !token.is_empty() && keys::artifact_of_entry(kind, &token).is_none() {
-            return Err(bad_token());
+            return Err(bad_token().into());
         }
         // One more than asked for tells whether there is a next page, and where it starts.
-        let mut entries = self.store.range(Range::first(keys::artifacts(tenant, kind), size + 1).from(token)).await?;
+        let mut entries =
+            self.records.store.range(Range::first(keys::artifacts(tenant, kind), size + 1).from(token)).await?;
         let next_page_token = if entries.len() > size { entries.pop().unwrap_or_default() } else { String::new() };
         let names = entries.iter().filter_map(|entry| keys::artifact_of_entry(kind, entry));
         let keys: Vec<String> = names.map(|name| keys::artifact(tenant, &name)).collect();
-        let artifacts = self.read_all::<ArtifactRecord>(&keys).await?;
+        let artifacts = self.records.read_all::<ArtifactRecord>(&keys).await?;
         Ok(Page {
             artifacts: artifacts.into_iter().flatten().map(|artifact| *artifact.value).collect(),
             next_page_token,
@@ -98,27 +104,27 @@ impl Shared {
     }
 
     /// The artifact with the greatest version under a name.
-    pub(super) async fn newest(
+    pub(crate) async fn newest(
         &self,
         tenant: &Tenant,
         kind: ArtifactKind,
         name: &Name,
-    ) -> Result<Versioned<ArtifactRecord>, Refusal> {
+    ) -> Result<Versioned<ArtifactRecord>, EngineError> {
         let newest = self.versions(tenant, kind, name, 1).await?;
         let Some(newest) = newest.first() else {
             let message = format!("there is no {kind} {name}; `hat {kind}s` lists those there are");
-            return Err(Refusal { field: "name".to_owned(), ..Refusal::not_found(message) });
+            return Err(Refusal { field: "name".to_owned(), ..Refusal::not_found(message) }.into());
         };
         self.artifact(tenant, newest).await
     }
 
     /// The artifact of exactly this version.
-    pub(super) async fn artifact(
+    pub(crate) async fn artifact(
         &self,
         tenant: &Tenant,
         name: &VersionedName,
-    ) -> Result<Versioned<ArtifactRecord>, Refusal> {
-        if let Some(artifact) = self.read(keys::artifact(tenant, name)).await? {
+    ) -> Result<Versioned<ArtifactRecord>, EngineError> {
+        if let Some(artifact) = self.records.read(keys::artifact(tenant, name)).await? {
             return Ok(artifact);
         }
         let kind = name.kind;
@@ -128,7 +134,7 @@ impl Shared {
             [] => format!("there is no {kind} {}; `hat {kind}s` lists those there are", name.name),
             known => format!("there is no {kind} {name}, but {}; `hat {kind}s` lists all", known.join(", ")),
         };
-        Err(Refusal { field: "name".to_owned(), ..Refusal::not_found(message) })
+        Err(Refusal { field: "name".to_owned(), ..Refusal::not_found(message) }.into())
     }
 
     async fn versions(
@@ -137,14 +143,14 @@ impl Shared {
         kind: ArtifactKind,
         name: &Name,
         limit: usize,
-    ) -> Result<Vec<VersionedName>, Refusal> {
+    ) -> Result<Vec<VersionedName>, EngineError> {
         let (from, until) = keys::artifact_bounds(name);
         let entries = Range::first(keys::artifacts(tenant, kind), limit).from(from).until(until);
-        let entries = self.store.range(entries).await?;
+        let entries = self.records.store.range(entries).await?;
         Ok(entries.iter().filter_map(|entry| keys::artifact_of_entry(kind, entry)).collect())
     }
 
-    async fn delete(&self, tenant: &Tenant, name: &VersionedName) -> Result<(), Refusal> {
+    async fn delete(&self, tenant: &Tenant, name: &VersionedName) -> Result<(), EngineError> {
         for _ in 0..MAX_TRIES {
             let artifact = self.artifact(tenant, name).await?;
             let key = keys::artifact(tenant, name);
@@ -154,11 +160,11 @@ impl Shared {
                 removals: vec![(keys::artifacts(tenant, name.kind), keys::artifact_entry(name))],
                 ..Batch::default()
             };
-            if self.apply_one(batch).await? {
+            if self.records.apply_one(batch).await? {
                 return Ok(());
             }
         }
-        Err(contended(name))
+        Err(EngineError::contended(name))
     }
 }
 

@@ -197,7 +197,7 @@ async fn an_object_that_is_being_removed_counts_as_missing_and_is_uploaded_again
         let photo = ObjectRef::of(b"photo");
         assert_eq!(missing(&world, &shelf, &[&photo]).await, std::slice::from_ref(&photo.digest));
         let refused = world.engine.reuse_one(&world.tenant, &photo.digest).await.expect_err("not now");
-        assert_eq!(refused.code, ErrorCode::StorageUnavailable);
+        assert_eq!(refused.code(), ErrorCode::StorageUnavailable);
         let refused = world.accept(request(ingest("stamps", &list))).await.expect_err("not now");
         assert_eq!(refused.code, ErrorCode::StorageUnavailable, "{refused}");
     });

@@ -21,7 +21,7 @@ async fn without_workers_it_says_so_and_what_to_do() {
     assert_eq!(reason, Reason::NoWorker(v1::WaitsForAnyWorker {}));
     assert!(sentence.contains("hat up"), "{sentence}");
     let other: Tenant = "other".parse().expect("a tenant");
-    assert_eq!(world.engine.explain(&other, &id).await.expect_err("unseen").code, ErrorCode::NotFound);
+    assert_eq!(world.engine.explain(&other, &id).await.expect_err("unseen").code(), ErrorCode::NotFound);
 }
 
 #[tokio::test]

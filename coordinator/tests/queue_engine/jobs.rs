@@ -2,7 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use sortinghat_proto::v1::{self, AttemptOutcome, ErrorCode, JobState, job_event::Event};
+use sortinghat_proto::{
+    Refusal,
+    v1::{self, AttemptOutcome, ErrorCode, JobState, job_event::Event},
+};
 
 use crate::world::{Worker, World, crash, evaluate, finetune, ingest, log, request, success};
 
@@ -56,7 +59,8 @@ async fn versions_count_up_and_are_never_given_twice() {
     let names: Vec<&str> = page.datasets.iter().map(|dataset| dataset.name.as_str()).collect();
     assert_eq!(names, ["stamps@3", "stamps@1"]);
     let gone = world.engine.get_dataset(&world.tenant, "stamps@2").await.expect_err("deleted");
-    assert!(gone.message.contains("stamps@3") && gone.message.contains("hat datasets"), "{}", gone.message);
+    let message = gone.to_string();
+    assert!(message.contains("stamps@3") && message.contains("hat datasets"), "{message}");
 }
 
 #[tokio::test]
@@ -265,7 +269,8 @@ async fn pages_hold_every_job_once_newest_first() {
     let none = v1::ListJobsRequest { kind: "classify".into(), ..v1::ListJobsRequest::default() };
     assert!(world.engine.list(&world.tenant, none).await.expect("a page").jobs.is_empty());
     let bad = v1::ListJobsRequest { kind: "nothing".into(), ..v1::ListJobsRequest::default() };
-    assert_eq!(world.engine.list(&world.tenant, bad).await.expect_err("no such kind").field, "kind");
+    let refused = world.engine.list(&world.tenant, bad).await.expect_err("no such kind");
+    assert_eq!(Refusal::from(refused).field, "kind");
 }
 
 #[tokio::test]

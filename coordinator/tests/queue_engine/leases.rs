@@ -186,7 +186,7 @@ async fn leases_run_out_although_a_later_sweep_fails_again_and_again() {
     world.plant(&format!("remains:{unreadable}"), "unreadable", vec![("remains".into(), unreadable)]).await;
     for _ in 0..4 {
         let refusal = world.engine.sweep().await.expect_err("it meets an unreadable record");
-        assert_eq!(refusal.code, ErrorCode::Internal);
+        assert_eq!(refusal.code(), ErrorCode::Internal);
         world.clock.advance_ms(LEASE_MS);
     }
     assert_eq!(Worker::new("other", 1).start(&world.engine).await.attempt, 2);

@@ -9,7 +9,7 @@ mod jobs;
 mod keeper;
 mod leases;
 mod many;
-mod opening;
+mod prefetch;
 mod preemption;
 mod preference;
 mod retention;

@@ -3,7 +3,7 @@
 use futures::FutureExt as _;
 use sortinghat_coordinator::engine::Settings;
 use sortinghat_proto::{
-    JobId,
+    JobId, Refusal,
     v1::{self, ErrorCode, JobState},
 };
 
@@ -102,7 +102,7 @@ async fn a_filter_spares_what_it_does_not_name_and_counting_changes_nothing() {
     assert_eq!(world.state(&young).await, JobState::Cancelled);
     let ended = v1::CancelJobsRequest { states: vec![JobState::Failed.into()], ..Default::default() };
     let refused = world.engine.cancel_many(&world.tenant, ended).await.expect_err("they have ended");
-    assert_eq!(refused.field, "states");
+    assert_eq!(Refusal::from(refused).field, "states");
 }
 
 #[tokio::test]
@@ -215,7 +215,7 @@ async fn of_named_jobs_none_is_cancelled_if_one_does_not_exist() {
     let job_ids = vec![id.to_string(), JobId::new(1, 1).to_string()];
     let named = v1::CancelJobsRequest { job_ids, ..Default::default() };
     let refused = world.engine.cancel_many(&world.tenant, named).await.expect_err("one is unknown");
-    assert_eq!((refused.code, world.state(&id).await), (ErrorCode::NotFound, JobState::Queued));
+    assert_eq!((refused.code(), world.state(&id).await), (ErrorCode::NotFound, JobState::Queued));
 }
 
 #[tokio::test]
@@ -240,8 +240,8 @@ async fn a_full_queue_refuses_every_tenant_and_tells_none_how_much_others_have()
     world.submit(ingest()).await;
     let submission = request(ingest()).try_into().expect("valid");
     let refused = world.engine.submit(&"other".parse().expect("a tenant"), submission).await.expect_err("two wait");
-    assert_eq!(refused.code, ErrorCode::ResourceExhausted);
-    assert!(!refused.message.contains(|letter: char| letter.is_ascii_digit()), "{refused}");
+    assert_eq!(refused.code(), ErrorCode::ResourceExhausted);
+    assert!(!refused.to_string().contains(|letter: char| letter.is_ascii_digit()), "{refused}");
 }
 
 #[tokio::test]

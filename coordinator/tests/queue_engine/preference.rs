@@ -1,7 +1,7 @@
 //! Tasks that are left to a better worker, for a moment and only where there is one.
 
 use sortinghat_proto::{
-    Digest, JobId,
+    Digest, JobId, Refusal,
     limits::MAX_CACHED_MANIFESTS,
     v1::{self, AttemptOutcome},
 };
@@ -135,5 +135,5 @@ async fn a_message_that_names_too_many_cached_manifests_is_refused() {
     let mut worker = Worker::new("w1", 1);
     worker.request.cached = vec![String::new(); MAX_CACHED_MANIFESTS + 1];
     let refusal = world.engine.synchronize(worker.request.clone()).await.expect_err("too many");
-    assert_eq!(refusal.field, "cached");
+    assert_eq!(Refusal::from(refusal).field, "cached");
 }

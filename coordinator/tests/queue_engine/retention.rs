@@ -59,7 +59,7 @@ async fn a_job_is_forgotten_with_its_history_and_its_key_and_what_it_made_stays(
     let all = pages().await;
     assert_eq!(world.pass(KEPT_MS - 1).await.forgotten, 0);
     assert_eq!(world.pass(1).await.forgotten, 1);
-    assert_eq!(world.engine.get(&world.tenant, &id).await.expect_err("forgotten").code, ErrorCode::NotFound);
+    assert_eq!(world.engine.get(&world.tenant, &id).await.expect_err("forgotten").code(), ErrorCode::NotFound);
     let page = world.engine.list(&world.tenant, v1::ListJobsRequest::default()).await.expect("a page");
     assert!(page.jobs.is_empty());
     assert!((1..all).contains(&pages().await), "in steps");

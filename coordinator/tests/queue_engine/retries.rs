@@ -20,7 +20,7 @@ fn failed() -> Outcome {
 
 async fn retry(world: &World, id: &JobId, key: &str) -> Result<v1::Job, Refusal> {
     let request = v1::RetryJobRequest { job_id: id.to_string(), idempotency_key: key.into() };
-    world.engine.retry(&world.tenant, request).await.map(|response| response.job.expect("a job"))
+    Ok(world.engine.retry(&world.tenant, request).await?.job.expect("a job"))
 }
 
 fn id_of(job: &v1::Job) -> JobId {

@@ -111,7 +111,7 @@ impl Simulation {
                 let again = v1::RetryJobRequest { job_id: job.to_string(), idempotency_key: String::new() };
                 match engine.retry(&tenant, again).await {
                     Ok(accepted) => self.jobs.push(accepted.job.expect("a job").id.parse().expect("a job id")),
-                    Err(refused) => assert_eq!(refused.code, ErrorCode::WrongState, "{refused}"),
+                    Err(refused) => assert_eq!(refused.code(), ErrorCode::WrongState, "{refused}"),
                 }
             }
         }

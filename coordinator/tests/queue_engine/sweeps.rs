@@ -74,7 +74,7 @@ async fn a_lease_that_cannot_be_read_keeps_no_other_sweep_from_its_work() {
     assert_eq!(world.index("delayed").await.len(), 1);
     world.clock.advance_ms(LEASE_MS + 1);
     let refusal = world.engine.sweep().await.expect_err("something is wrong");
-    assert!(refusal.message.contains("cannot be read"), "{refusal:?}");
+    assert!(refusal.to_string().contains("cannot be read"), "{refusal:?}");
     assert!(world.index("delayed").await.is_empty(), "it was released all the same");
 }
 
@@ -87,6 +87,6 @@ async fn a_lease_that_cannot_be_read_keeps_no_other_lease_from_running_out() {
     world.spoil(&format!("job:{unreadable}")).await;
     world.clock.advance_ms(LEASE_MS + 1);
     let refusal = world.engine.sweep().await.expect_err("something is wrong");
-    assert!(refusal.message.contains("cannot be read"), "{refusal:?}");
+    assert!(refusal.to_string().contains("cannot be read"), "{refusal:?}");
     assert_eq!(world.state(&lost).await, JobState::Queued);
 }

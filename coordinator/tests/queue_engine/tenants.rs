@@ -2,7 +2,7 @@
 
 use sortinghat_coordinator::engine::Submission;
 use sortinghat_proto::{
-    Tenant,
+    Refusal, Tenant,
     v1::{self, ErrorCode},
 };
 
@@ -26,14 +26,15 @@ async fn what_one_tenant_has_does_not_exist_for_another() {
         engine.delete_dataset(&other, "stamps@1").await.err(),
     ];
     for refusal in unseen {
-        assert_eq!(refusal.expect("refused").code, ErrorCode::NotFound);
+        assert_eq!(refusal.expect("refused").code(), ErrorCode::NotFound);
     }
     for kind in [finetune("stamps"), finetune(&format!("job:{dataset}")), evaluate(&format!("job:{dataset}"))] {
         let submission = Submission::try_from(request(kind)).expect("well formed");
-        assert_eq!(engine.submit(&other, submission).await.expect_err("refused").code, ErrorCode::NotFound);
+        assert_eq!(engine.submit(&other, submission).await.expect_err("refused").code(), ErrorCode::NotFound);
     }
     let child = v1::SubmitJobRequest { parents: vec![dataset.to_string()], ..request(ingest()) };
-    let refusal = engine.submit(&other, child.try_into().expect("well formed")).await.expect_err("refused");
+    let refused = engine.submit(&other, child.try_into().expect("well formed")).await.expect_err("refused");
+    let refusal = Refusal::from(refused);
     assert_eq!((refusal.code, refusal.field.as_str()), (ErrorCode::NotFound, "parents"));
     assert!(engine.list(&other, v1::ListJobsRequest::default()).await.expect("a page").jobs.is_empty());
     let datasets = engine.list_datasets(&other, v1::ListDatasetsRequest::default()).await.expect("a page");

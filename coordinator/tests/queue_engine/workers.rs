@@ -113,7 +113,7 @@ async fn a_newer_message_ends_the_one_that_is_held() {
     assert!(futures::future::poll_immediate(&mut holding).await.is_none(), "it is held");
     world.engine.synchronize(newer.clone()).await.expect("answered at once");
     let superseded = holding.await.expect("it ends").expect_err("nothing may be done with its answer");
-    assert!(superseded.message.contains("superseded"));
+    assert!(superseded.to_string().contains("superseded"));
     let older = v1::SynchronizeRequest { sequence: 5, ..newer };
     assert!(world.engine.synchronize(older).await.is_err(), "messages that come late are refused");
 }
@@ -227,7 +227,7 @@ async fn a_queue_that_cannot_be_read_is_paused_and_no_other_tenants_concern() {
         assert_eq!(world.state(id).await, JobState::Queued, "whether it may start is not known");
     }
     let refusal = world.engine.queue(&world.tenant).await.expect_err("nobody knows");
-    assert!(refusal.message.contains("cannot be read"), "{refusal:?}");
+    assert!(refusal.to_string().contains("cannot be read"), "{refusal:?}");
 }
 
 #[tokio::test]

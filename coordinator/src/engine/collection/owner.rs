@@ -2,10 +2,14 @@
 
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
-use sortinghat_proto::Refusal;
 
+use super::{Collection, inventory::ObjectInventory};
 use crate::{
-    engine::{Engine, MAX_TRIES, ObjectInventory, Shared, contended, keys, records},
+    engine::{
+        context::MAX_TRIES,
+        error::EngineError,
+        records::{self, keys},
+    },
     store::{Batch, Expectation},
 };
 
@@ -15,29 +19,27 @@ struct QueueRecord {
     id: String,
 }
 
-impl Engine {
+impl Collection {
     /// Whether the objects belong to this queue. They do from now on if they belonged to none.
-    pub async fn own(&self, inventory: &dyn ObjectInventory) -> Result<bool, Refusal> {
-        let id = self.shared.queue_id().await?;
+    pub(crate) async fn own(&self, inventory: &dyn ObjectInventory) -> Result<bool, EngineError> {
+        let id = self.queue_id().await?;
         Ok(inventory.claim(&id).await? == id)
     }
-}
 
-impl Shared {
-    async fn queue_id(&self) -> Result<String, Refusal> {
+    async fn queue_id(&self) -> Result<String, EngineError> {
         for _ in 0..MAX_TRIES {
             let key = keys::QUEUE_ID.to_owned();
-            if let Some(known) = self.read::<QueueRecord>(key.clone()).await? {
+            if let Some(known) = self.records.read::<QueueRecord>(key.clone()).await? {
                 return Ok(known.value.id);
             }
-            let record = QueueRecord { id: format!("{:032x}", self.dice().random::<u128>()) };
+            let record = QueueRecord { id: format!("{:032x}", self.context.dice().random::<u128>()) };
             let batch = Batch {
                 checks: vec![(key.clone(), Expectation::Absent)],
                 writes: vec![(key, records::encode(&record))],
                 ..Batch::default()
             };
-            self.apply_one(batch).await?;
+            self.records.apply_one(batch).await?;
         }
-        Err(contended("the queue's id"))
+        Err(EngineError::contended("the queue's id"))
     }
 }

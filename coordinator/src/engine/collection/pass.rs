@@ -1,16 +1,13 @@
 //! One pass over a tenant's objects, by one coordinator at a time.
 
 use rand::RngExt as _;
-use sortinghat_proto::{Digest, Refusal, Tenant, time::UnixMs, v1::ErrorCode};
+use sortinghat_proto::{Digest, Tenant, time::UnixMs, v1::ErrorCode};
 
-use super::{Collected, CollectionRecord, Stage};
+use super::{Collected, Collection, CollectionRecord, Stage, inventory::ObjectInventory};
 use crate::{
     engine::{
-        Shared,
-        inventory::ObjectInventory,
-        keys,
-        load::{Versioned, expectation},
-        records,
+        error::EngineError,
+        records::{self, Versioned, expectation, keys},
     },
     store::{Batch, Expectation, Range},
 };
@@ -34,11 +31,11 @@ enum Written {
 
 /// A pass that this coordinator has begun.
 pub(super) struct Pass<'a> {
-    pub(super) shared: &'a Shared,
-    pub(super) inventory: &'a dyn ObjectInventory,
-    pub(super) tenant: &'a Tenant,
+    pub(super) collection: &'a Collection,
+    pub(crate) inventory: &'a dyn ObjectInventory,
+    pub(crate) tenant: &'a Tenant,
     /// By the queue's store, as everything here but what the object store says.
-    pub(super) started: UnixMs,
+    pub(crate) started: UnixMs,
     number: u64,
     until: UnixMs,
     last_removal: UnixMs,
@@ -47,16 +44,16 @@ pub(super) struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     /// Begins the next pass, if it is due and no other coordinator is at it.
-    pub(super) async fn begin(
-        shared: &'a Shared,
+    pub(crate) async fn begin(
+        collection: &'a Collection,
         inventory: &'a dyn ObjectInventory,
         tenant: &'a Tenant,
-    ) -> Result<Option<Self>, Refusal> {
-        let read = shared.read::<CollectionRecord>(keys::collection(tenant)).await?;
-        let started = shared.store.now().await?;
-        let number = shared.dice().random();
+    ) -> Result<Option<Self>, EngineError> {
+        let read = collection.records.read::<CollectionRecord>(keys::collection(tenant)).await?;
+        let started = collection.records.store.now().await?;
+        let number = collection.context.dice().random();
         let mut pass = Self {
-            shared,
+            collection,
             inventory,
             tenant,
             started,
@@ -67,7 +64,7 @@ impl<'a> Pass<'a> {
         };
         let Some(Versioned { version, value }) = read else {
             // A coordinator of an older version may be answering beside this one, and takes nothing off the suspects.
-            let due = started.plus_ms(shared.half_grace_ms());
+            let due = started.plus_ms(collection.half_grace_ms());
             pass.write(Stage::Idle { due }, Batch::default()).await?;
             return Ok(None);
         };
@@ -86,15 +83,15 @@ impl<'a> Pass<'a> {
     }
 
     /// Does all of it.
-    pub(super) async fn run(mut self) -> Result<Collected, Refusal> {
+    pub(crate) async fn run(mut self) -> Result<Collected, EngineError> {
         self.require_clocks().await?;
         let marked = self.mark().await?;
         let (mut collected, left) = self.remove_suspects(&marked).await?;
         collected.suspected = self.suspect(&marked, left).await?;
-        let abandoned = UnixMs(self.started.0.saturating_sub(self.shared.settings.object_grace_ms));
+        let abandoned = UnixMs(self.started.0.saturating_sub(self.collection.context.settings.object_grace_ms));
         collected.unfinished = self.inventory.remove_unfinished(self.tenant, abandoned).await?;
         // The next one comes when those that are suspects now have been for half a grace.
-        let due = self.shared.store.now().await?.plus_ms(self.shared.half_grace_ms());
+        let due = self.collection.records.store.now().await?.plus_ms(self.collection.half_grace_ms());
         match self.write(Stage::Idle { due }, Batch::default()).await? {
             Written::Applied => Ok(collected),
             Written::Refused | Written::Lost => Err(self.lost()),
@@ -102,8 +99,8 @@ impl<'a> Pass<'a> {
     }
 
     /// Says that it goes on, before others may believe that it does not. Refuses if they may already.
-    pub(super) async fn renew(&mut self) -> Result<(), Refusal> {
-        let now = self.shared.store.now().await?;
+    pub(crate) async fn renew(&mut self) -> Result<(), EngineError> {
+        let now = self.collection.records.store.now().await?;
         if now >= self.until {
             return Err(self.lost());
         }
@@ -113,8 +110,8 @@ impl<'a> Pass<'a> {
 
     /// Goes on with these objects being removed, and `batch` beside it; `false` if that would not apply although the pass is still
     /// this one's.
-    pub(super) async fn go_on(&mut self, condemned: Vec<Digest>, batch: Batch) -> Result<bool, Refusal> {
-        let until = self.shared.store.now().await?.plus_ms(HOLD_MS);
+    pub(super) async fn go_on(&mut self, condemned: Vec<Digest>, batch: Batch) -> Result<bool, EngineError> {
+        let until = self.collection.records.store.now().await?.plus_ms(HOLD_MS);
         match self.write(Stage::Busy { pass: self.number, until, condemned }, batch).await? {
             Written::Applied => {
                 self.until = until;
@@ -126,32 +123,32 @@ impl<'a> Pass<'a> {
     }
 
     /// The next entries of an index from `from` on, and where those after them begin; `None` after the last one.
-    pub(super) async fn page(
+    pub(crate) async fn page(
         &mut self,
         index: &str,
         from: &mut Option<String>,
-    ) -> Result<Option<Vec<String>>, Refusal> {
+    ) -> Result<Option<Vec<String>>, EngineError> {
         let Some(least) = from.take() else { return Ok(None) };
         self.renew().await?;
-        let entries = self.shared.store.range(Range::first(index, RECORDS_PER_PAGE).from(least)).await?;
+        let entries = self.collection.records.store.range(Range::first(index, RECORDS_PER_PAGE).from(least)).await?;
         *from = entries.last().map(|last| keys::after_entry(last));
         Ok(from.is_some().then_some(entries))
     }
 
     /// Notes that objects were removed until now.
-    pub(super) async fn note_removal(&mut self) -> Result<(), Refusal> {
-        self.last_removal = self.shared.store.now().await?;
+    pub(super) async fn note_removal(&mut self) -> Result<(), EngineError> {
+        self.last_removal = self.collection.records.store.now().await?;
         Ok(())
     }
 
-    async fn write(&mut self, stage: Stage, mut batch: Batch) -> Result<Written, Refusal> {
+    async fn write(&mut self, stage: Stage, mut batch: Batch) -> Result<Written, EngineError> {
         let key = keys::collection(self.tenant);
         let record = CollectionRecord { stage, last_removal: self.last_removal };
         batch.checks.push((key.clone(), self.expectation));
         batch.writes.push((key.clone(), records::encode(&record)));
-        let applied = self.shared.apply_one(batch).await?;
-        self.shared.collections.doubt(self.tenant);
-        Ok(match self.shared.read::<CollectionRecord>(key).await? {
+        let applied = self.collection.records.apply_one(batch).await?;
+        self.collection.doubt(self.tenant);
+        Ok(match self.collection.records.read::<CollectionRecord>(key).await? {
             Some(Versioned { version, value }) if *value == record => {
                 self.expectation = Expectation::Version(version);
                 Written::Applied
@@ -161,27 +158,26 @@ impl<'a> Pass<'a> {
         })
     }
 
-    pub(super) fn lost(&self) -> Refusal {
-        let message = "another coordinator goes on with collecting, since this one was too slow";
-        Refusal::new(ErrorCode::StorageUnavailable, message)
+    pub(crate) fn lost(&self) -> EngineError {
+        EngineError::Busy("another coordinator goes on with collecting, since this one was too slow".to_owned())
     }
 
     /// Refuses to go by the times of the object store if they say something else than the queue's.
-    async fn require_clocks(&self) -> Result<(), Refusal> {
-        let before = self.shared.store.now().await?;
+    async fn require_clocks(&self) -> Result<(), EngineError> {
+        let before = self.collection.records.store.now().await?;
         let theirs = self.inventory.now().await?;
-        let after = self.shared.store.now().await?;
+        let after = self.collection.records.store.now().await?;
         let skew_ms = before.ms_since(theirs).max(theirs.ms_since(after));
         if skew_ms > self.longest_skew_ms() {
             let message =
                 format!("the clocks of the queue's store and the object store differ by {skew_ms} ms: set them");
-            return Err(Refusal::new(ErrorCode::WrongState, message));
+            return Err(EngineError::refused(ErrorCode::WrongState, message));
         }
         Ok(())
     }
 
     /// How much later than it was something may seem to have been written.
     pub(super) fn longest_skew_ms(&self) -> u64 {
-        self.shared.half_grace_ms() / SKEW_PART
+        self.collection.half_grace_ms() / SKEW_PART
     }
 }

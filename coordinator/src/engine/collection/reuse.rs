@@ -6,11 +6,15 @@ use std::{
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use sortinghat_proto::{Digest, ObjectRef, Refusal, Tenant, limits::MAX_DIGESTS_PER_CALL, time::UnixMs, v1::ErrorCode};
+use sortinghat_proto::{Digest, JobSpec, ObjectRef, Refusal, Tenant, limits::MAX_DIGESTS_PER_CALL, time::UnixMs};
 
-use super::{CollectionRecord, Fence, Seen, Stage, roots::references, suspects::SuspectRecord};
+use super::{Collection, CollectionRecord, Fence, Seen, Stage, roots::references, suspects::SuspectRecord};
 use crate::{
-    engine::{Engine, MAX_TRIES, Shared, contended, keys, load::Versioned, records},
+    engine::{
+        context::MAX_TRIES,
+        error::EngineError,
+        records::{self, Versioned, keys},
+    },
     store::{Batch, Expectation, Verdict},
 };
 
@@ -19,27 +23,16 @@ const OBJECTS_AT_A_TIME: usize = 16;
 /// Objects that one batch takes off the suspects.
 const OBJECTS_PER_BATCH: usize = 500;
 
-impl Engine {
+impl Collection {
     /// Keeps these objects for half a grace although nothing may refer to them; to be called before it is looked whether they are
     /// there. Returns those that are being removed at this moment, which are as good as gone.
-    pub async fn reuse(&self, tenant: &Tenant, digests: &[Digest]) -> Result<HashSet<Digest>, Refusal> {
-        self.shared.reuse(tenant, digests).await
-    }
-
-    /// The same for one object that is about to be uploaded: refuses if it is being removed, for the moment.
-    pub async fn reuse_one(&self, tenant: &Tenant, digest: &Digest) -> Result<(), Refusal> {
-        self.shared.reuse_all(tenant, std::slice::from_ref(digest)).await
-    }
-}
-
-impl Shared {
-    async fn reuse(&self, tenant: &Tenant, digests: &[Digest]) -> Result<HashSet<Digest>, Refusal> {
+    pub(crate) async fn reuse(&self, tenant: &Tenant, digests: &[Digest]) -> Result<HashSet<Digest>, EngineError> {
         let digests: BTreeSet<&Digest> = digests.iter().collect();
         let record_keys = digests.iter().map(|digest| keys::suspect(tenant, digest));
         let record_keys: Vec<String> = std::iter::once(keys::collection(tenant)).chain(record_keys).collect();
         for _ in 0..MAX_TRIES {
             // All at one moment: what is no suspect then was not removed before, or is seen to be gone.
-            let mut found = record_keys.iter().zip(self.store.read(&record_keys).await?);
+            let mut found = record_keys.iter().zip(self.records.store.read(&record_keys).await?);
             let collection = match found.next() {
                 Some((key, Some(record))) => {
                     let value: CollectionRecord = records::decode(key, &record.value)?;
@@ -59,11 +52,16 @@ impl Shared {
                 return Ok(digests.into_iter().filter(|digest| condemned.contains(digest)).cloned().collect());
             }
         }
-        Err(contended("what is uploaded"))
+        Err(EngineError::contended("what is uploaded"))
     }
 
-    /// The same, but refuses if one of them is being removed.
-    async fn reuse_all(&self, tenant: &Tenant, digests: &[Digest]) -> Result<(), Refusal> {
+    /// The same for one object that is about to be uploaded. Fails if the object is being removed at this moment.
+    pub(crate) async fn reuse_one(&self, tenant: &Tenant, digest: &Digest) -> Result<(), EngineError> {
+        self.reuse_all(tenant, std::slice::from_ref(digest)).await
+    }
+
+    /// The same for several objects. Fails if one of them is being removed at this moment.
+    async fn reuse_all(&self, tenant: &Tenant, digests: &[Digest]) -> Result<(), EngineError> {
         for some in digests.chunks(MAX_DIGESTS_PER_CALL) {
             if let Some(digest) = self.reuse(tenant, some).await?.iter().next() {
                 return Err(being_removed(digest));
@@ -78,7 +76,7 @@ impl Shared {
         tenant: &Tenant,
         collection: &Seen,
         suspects: &[(&Digest, Versioned<SuspectRecord>)],
-    ) -> Result<bool, Refusal> {
+    ) -> Result<bool, EngineError> {
         let batches = suspects.chunks(OBJECTS_PER_BATCH).map(|some| {
             let mut batch = Batch { checks: vec![collection.fence(tenant)], ..Batch::default() };
             for (digest, suspect) in some {
@@ -86,13 +84,31 @@ impl Shared {
             }
             batch
         });
-        let verdicts = self.store.apply(batches.collect()).await?;
+        let verdicts = self.records.store.apply(batches.collect()).await?;
         Ok(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Applied(_))))
+    }
+
+    /// Refuses a spec whose uploads are not there. Returns the check under which they still are when its job is accepted; `None` if
+    /// the spec has no uploads.
+    pub(crate) async fn fence_uploads(&self, tenant: &Tenant, spec: &JobSpec) -> Result<Option<Fence>, EngineError> {
+        let weights = spec.uploaded_weights().into_iter().cloned();
+        let uploads: Vec<_> = spec.uploads().iter().map(|(_, upload)| upload.digest.clone()).chain(weights).collect();
+        if uploads.is_empty() {
+            return Ok(None);
+        }
+        let fence = self.fence(tenant, uploads).await?;
+        for (field, upload) in spec.uploads() {
+            if !self.objects.holds(tenant, upload).await? {
+                let message = format!("object {} of {} bytes was not uploaded", upload.digest, upload.size_bytes);
+                return Err(EngineError::from(Refusal::not_found(message)).in_field(field));
+            }
+        }
+        Ok(Some(fence))
     }
 
     /// The check under which a job may be accepted that reads these uploads; to be called before it is looked whether they are
     /// there.
-    pub(in crate::engine) async fn fence(&self, tenant: &Tenant, uploads: Vec<Digest>) -> Result<Fence, Refusal> {
+    async fn fence(&self, tenant: &Tenant, uploads: Vec<Digest>) -> Result<Fence, EngineError> {
         let collection = self.collection(tenant).await?;
         if collection.record.is_busy() {
             let mut read = uploads;
@@ -107,12 +123,12 @@ impl Shared {
 
     /// The check under which an attempt that began at `since` may be committed with this output; `None` if something of it is
     /// missing.
-    pub(in crate::engine) async fn fence_output(
+    pub(crate) async fn fence_output(
         &self,
         tenant: &Tenant,
         manifest: &ObjectRef,
         since: UnixMs,
-    ) -> Result<Option<Fence>, Refusal> {
+    ) -> Result<Option<Fence>, EngineError> {
         // Before it is looked what is there: a commit that applies knows that nothing was removed since.
         let collection = self.collection(tenant).await?;
         if !self.objects.holds(tenant, manifest).await? {
@@ -122,7 +138,7 @@ impl Shared {
             let parts = self.parts(tenant, &manifest.digest).await?;
             let condemned = collection.record.condemned();
             if let Some(part) = iter::once(manifest).chain(&parts).find(|part| condemned.contains(&part.digest)) {
-                self.collections.doubt(tenant);
+                self.doubt(tenant);
                 return Err(being_removed(&part.digest));
             }
             if !self.holds_all(tenant, &parts).await? {
@@ -132,7 +148,7 @@ impl Shared {
         Ok(Some(collection.fence(tenant)))
     }
 
-    async fn holds_all(&self, tenant: &Tenant, objects: &[ObjectRef]) -> Result<bool, Refusal> {
+    async fn holds_all(&self, tenant: &Tenant, objects: &[ObjectRef]) -> Result<bool, EngineError> {
         let found: Vec<_> = objects.iter().map(|object| self.objects.holds(tenant, object)).collect();
         let mut found = stream::iter(found).buffer_unordered(OBJECTS_AT_A_TIME);
         while let Some(is_held) = found.try_next().await? {
@@ -144,17 +160,13 @@ impl Shared {
     }
 
     /// The objects that a document names; none if it is no document.
-    async fn parts(&self, tenant: &Tenant, document: &Digest) -> Result<Vec<ObjectRef>, Refusal> {
+    async fn parts(&self, tenant: &Tenant, document: &Digest) -> Result<Vec<ObjectRef>, EngineError> {
         let Some(content) = self.objects.document(tenant, document).await? else { return Ok(Vec::new()) };
         Ok(references(content).await.map(|found| found.objects).unwrap_or_default())
     }
 
     /// The check under which a job may be forgotten; `None` while its objects are being collected.
-    pub(in crate::engine) async fn fence_forgetting(
-        &self,
-        tenant: &Tenant,
-        now: UnixMs,
-    ) -> Result<Option<Fence>, Refusal> {
+    pub(crate) async fn fence_forgetting(&self, tenant: &Tenant, now: UnixMs) -> Result<Option<Fence>, EngineError> {
         let collection = self.collection(tenant).await?;
         let is_collected = matches!(collection.record.stage, Stage::Busy { until, .. } if until > now);
         Ok((!is_collected).then(|| collection.fence(tenant)))
@@ -167,7 +179,7 @@ impl Seen {
     }
 }
 
-fn being_removed(digest: &Digest) -> Refusal {
+fn being_removed(digest: &Digest) -> EngineError {
     let message = format!("object {digest}, which nothing referred to, is being removed at this moment: try again");
-    Refusal::new(ErrorCode::StorageUnavailable, message)
+    EngineError::Busy(message)
 }

@@ -7,7 +7,7 @@ use fastbloom::BloomFilter;
 use futures::future::try_join_all;
 use prost::Message as _;
 use sortinghat_proto::{
-    ArtifactKind, Digest, Refusal, TaskId, limits,
+    ArtifactKind, Digest, TaskId, limits,
     manifest::{self, References},
     time::UnixMs,
     v1::JobState,
@@ -16,8 +16,8 @@ use sortinghat_proto::{
 use super::pass::{Pass, RECORDS_PER_PAGE};
 use crate::{
     engine::{
-        keys,
-        records::{ArtifactRecord, Input, JobRecord, TaskRecord},
+        error::EngineError,
+        records::{ArtifactRecord, Input, JobRecord, TaskRecord, keys},
     },
     queue::{Output, State, Task},
 };
@@ -36,9 +36,9 @@ const BITS_PER_DIGEST: u32 = 4;
 /// What a pass goes by.
 pub(super) struct Marked {
     /// What is referred to, and perhaps a little else.
-    pub(super) live: BloomFilter,
+    pub(crate) live: BloomFilter,
     /// What was written later is left alone, by the clock of the object store: it may belong to an attempt that has not ended.
-    pub(super) written_before: UnixMs,
+    pub(crate) written_before: UnixMs,
 }
 
 /// What was found so far.
@@ -52,7 +52,7 @@ struct Marking {
 impl Pass<'_> {
     /// Finds everything that is referred to. Names come before jobs: a job takes what it reads from a name, and no job is forgotten
     /// while this goes on.
-    pub(super) async fn mark(&mut self) -> Result<Marked, Refusal> {
+    pub(super) async fn mark(&mut self) -> Result<Marked, EngineError> {
         let mut marking = Marking {
             live: BloomFilter::with_num_bits(FILTER_BITS).hashes(BITS_PER_DIGEST),
             read: HashSet::new(),
@@ -63,7 +63,7 @@ impl Pass<'_> {
             while let Some(entries) = self.page(&keys::artifacts(self.tenant, kind), &mut from).await? {
                 let names = entries.iter().filter_map(|entry| keys::artifact_of_entry(kind, entry));
                 let names: Vec<String> = names.map(|name| keys::artifact(self.tenant, &name)).collect();
-                let artifacts = self.shared.read_all::<ArtifactRecord>(&names).await?;
+                let artifacts = self.collection.records.read_all::<ArtifactRecord>(&names).await?;
                 let manifests = artifacts.into_iter().flatten().map(|artifact| artifact.value.manifest.digest);
                 self.follow(&mut marking, manifests.collect()).await?;
             }
@@ -74,22 +74,22 @@ impl Pass<'_> {
         }
         // What was found holds if no job was forgotten until now.
         self.renew().await?;
-        let young = self.started.0.saturating_sub(self.shared.half_grace_ms());
+        let young = self.started.0.saturating_sub(self.collection.half_grace_ms());
         let lease = marking.oldest_lease.map_or(u64::MAX, |lease| lease.0.saturating_sub(self.longest_skew_ms()));
         Ok(Marked { live: marking.live, written_before: UnixMs(young.min(lease)) })
     }
 
-    async fn mark_jobs(&mut self, marking: &mut Marking, ids: &[String]) -> Result<(), Refusal> {
-        let jobs = self.shared.jobs(ids.iter().filter_map(|id| id.parse().ok())).await?;
+    async fn mark_jobs(&mut self, marking: &mut Marking, ids: &[String]) -> Result<(), EngineError> {
+        let jobs = self.collection.records.jobs(ids.iter().filter_map(|id| id.parse().ok())).await?;
         self.follow(marking, jobs.iter().flat_map(|job| job.value.referred()).collect()).await?;
         // What a job that has succeeded made is in its output, and it cannot be retried: nobody needs its tasks' objects any more.
         let others = || jobs.iter().map(|job| &*job.value).filter(|job| job.state() != JobState::Succeeded);
-        let made = others().filter_map(|job| marking.enter_task(&job.task.task)).collect();
+        let made = others().filter_map(|job| marking.enter_task(&job.progress.task.task)).collect();
         self.follow(marking, made).await?;
         // Jobs before their shards: an attempt that ends meanwhile is seen in its task at least.
         let shards: Vec<String> = others().flat_map(JobRecord::shard_keys).collect();
         for some in shards.chunks(RECORDS_PER_PAGE) {
-            let shards = self.shared.read_all::<TaskRecord>(some).await?;
+            let shards = self.collection.records.read_all::<TaskRecord>(some).await?;
             let made = shards.iter().flatten().filter_map(|shard| marking.enter_task(&shard.value.task)).collect();
             self.follow(marking, made).await?;
         }
@@ -97,7 +97,7 @@ impl Pass<'_> {
     }
 
     /// Marks objects, and what they name if they are documents.
-    async fn follow(&mut self, marking: &mut Marking, mut next: Vec<Digest>) -> Result<(), Refusal> {
+    async fn follow(&mut self, marking: &mut Marking, mut next: Vec<Digest>) -> Result<(), EngineError> {
         while !next.is_empty() {
             self.renew().await?;
             let mut some = next.split_off(next.len().saturating_sub(DOCUMENTS_AT_A_TIME));
@@ -154,9 +154,9 @@ impl Marking {
 impl JobRecord {
     /// What the job's own record refers to.
     fn referred(&self) -> Vec<Digest> {
-        let output = self.output.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default();
-        let named = [self.spec.encode_to_vec(), output];
-        let inputs = self.dataset.iter().chain(&self.model).filter_map(|input| match input {
+        let output = self.progress.output.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default();
+        let named = [self.request.spec.encode_to_vec(), output];
+        let inputs = self.request.dataset.iter().chain(&self.request.model).filter_map(|input| match input {
             Input::Artifact { manifest, .. } => Some(manifest.digest.clone()),
             Input::Parent(_) => None,
         });

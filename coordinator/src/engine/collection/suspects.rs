@@ -4,16 +4,20 @@ use std::{collections::HashSet, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
-use sortinghat_proto::{Digest, Refusal, Tenant, time::UnixMs, v1::ErrorCode};
+use sortinghat_proto::{Digest, Tenant, time::UnixMs};
 use tokio::time::Instant;
 
 use super::{
     Collected,
+    inventory::StoredObject,
     pass::{HOLD_MS, Pass, RECORDS_PER_PAGE},
     roots::Marked,
 };
 use crate::{
-    engine::{inventory::StoredObject, keys, load::Versioned, records},
+    engine::{
+        error::EngineError,
+        records::{self, Versioned, keys},
+    },
     store::{Batch, Expectation},
 };
 
@@ -43,7 +47,7 @@ impl SuspectRecord {
         batch.insertions.push((keys::suspects(tenant), keys::suspect_entry(self.since, digest)));
     }
 
-    pub(super) fn remove(self, batch: &mut Batch, tenant: &Tenant, digest: &Digest, expected: Expectation) {
+    pub(crate) fn remove(self, batch: &mut Batch, tenant: &Tenant, digest: &Digest, expected: Expectation) {
         let key = keys::suspect(tenant, digest);
         batch.checks.push((key.clone(), expected));
         batch.deletes.push(key);
@@ -65,7 +69,7 @@ enum Fate {
 impl Pass<'_> {
     /// Removes the suspects whose time has come, and clears those that something refers to. Returns how many are left beside what
     /// it did.
-    pub(super) async fn remove_suspects(&mut self, marked: &Marked) -> Result<(Collected, usize), Refusal> {
+    pub(super) async fn remove_suspects(&mut self, marked: &Marked) -> Result<(Collected, usize), EngineError> {
         let (mut collected, mut left, mut from) = (Collected::default(), 0, Some(String::new()));
         while let Some(entries) = self.page(&keys::suspects(self.tenant), &mut from).await? {
             let digests: Vec<Digest> = entries.iter().filter_map(|entry| keys::suspect_of_entry(entry)).collect();
@@ -73,7 +77,7 @@ impl Pass<'_> {
                 self.read_suspects(&digests).await?.into_iter().partition(|(digest, _)| marked.live.contains(digest));
             self.clear(cleared).await?;
             let is_due =
-                |(_, suspect): &Suspect| self.started.ms_since(suspect.value.since) >= self.shared.half_grace_ms();
+                |(_, suspect): &Suspect| self.started.ms_since(suspect.value.since) >= self.collection.half_grace_ms();
             let (due, early): (Vec<Suspect>, Vec<Suspect>) = Vec::into_iter(suspects).partition(is_due);
             left += early.len();
             if !due.is_empty() && self.condemn(&due).await? {
@@ -83,14 +87,14 @@ impl Pass<'_> {
         Ok((collected, left))
     }
 
-    async fn read_suspects(&self, digests: &[Digest]) -> Result<Vec<Suspect>, Refusal> {
+    async fn read_suspects(&self, digests: &[Digest]) -> Result<Vec<Suspect>, EngineError> {
         let record_keys: Vec<String> = digests.iter().map(|digest| keys::suspect(self.tenant, digest)).collect();
-        let records = self.shared.read_all::<SuspectRecord>(&record_keys).await?;
+        let records = self.collection.records.read_all::<SuspectRecord>(&record_keys).await?;
         Ok(digests.iter().cloned().zip(records).filter_map(|(digest, record)| Some((digest, record?))).collect())
     }
 
     /// Something refers to these; one that somebody else clears at the same time is left to the next pass.
-    async fn clear(&self, suspects: Vec<Suspect>) -> Result<(), Refusal> {
+    async fn clear(&self, suspects: Vec<Suspect>) -> Result<(), EngineError> {
         if suspects.is_empty() {
             return Ok(());
         }
@@ -98,12 +102,12 @@ impl Pass<'_> {
         for (digest, suspect) in suspects {
             suspect.value.remove(&mut batch, self.tenant, &digest, Expectation::Version(suspect.version));
         }
-        self.shared.apply_one(batch).await?;
+        self.collection.records.apply_one(batch).await?;
         Ok(())
     }
 
     /// From now on nobody counts on these; `false` if somebody does, and then they are left to the next pass.
-    async fn condemn(&mut self, suspects: &[Suspect]) -> Result<bool, Refusal> {
+    async fn condemn(&mut self, suspects: &[Suspect]) -> Result<bool, EngineError> {
         let checks = suspects
             .iter()
             .map(|(digest, suspect)| (keys::suspect(self.tenant, digest), Expectation::Version(suspect.version)));
@@ -114,7 +118,7 @@ impl Pass<'_> {
 
     /// Removes them, unless they were written again. After a failure it is not known what may still happen to them, and so they
     /// stay condemned until nothing can.
-    async fn remove_condemned(&mut self, suspects: Vec<Suspect>, before: UnixMs) -> Result<Collected, Refusal> {
+    async fn remove_condemned(&mut self, suspects: Vec<Suspect>, before: UnixMs) -> Result<Collected, EngineError> {
         let begun = Instant::now();
         let (inventory, tenant) = (self.inventory, self.tenant);
         let digests: Vec<Digest> = suspects.iter().map(|(digest, _)| digest.clone()).collect();
@@ -122,7 +126,7 @@ impl Pass<'_> {
             let found = inventory.find(tenant, &digest).await?;
             let Some(object) = found.filter(|object| object.written < before) else { return Ok(Fate::Spared) };
             if begun.elapsed() > REMOVAL_WINDOW {
-                return Err(Refusal::new(ErrorCode::StorageUnavailable, "removing objects takes too long"));
+                return Err(EngineError::Busy("removing objects takes too long".to_owned()));
             }
             inventory.remove(tenant, &digest).await?;
             Ok(Fate::Removed(object.size_bytes))
@@ -144,7 +148,7 @@ impl Pass<'_> {
     }
 
     /// Makes suspects of the objects that nothing refers to, beside those that are left of earlier passes.
-    pub(super) async fn suspect(&mut self, marked: &Marked, left: usize) -> Result<usize, Refusal> {
+    pub(crate) async fn suspect(&mut self, marked: &Marked, left: usize) -> Result<usize, EngineError> {
         let mut suspected = 0;
         let mut listed = self.inventory.list(self.tenant).try_chunks(LISTED_AT_A_TIME);
         while let Some(some) = listed.next().await {
@@ -163,8 +167,8 @@ impl Pass<'_> {
     }
 
     /// Makes suspects of objects that are none yet; returns of how many.
-    async fn suspect_these(&self, strays: &[StoredObject]) -> Result<usize, Refusal> {
-        let since = self.shared.store.now().await?;
+    async fn suspect_these(&self, strays: &[StoredObject]) -> Result<usize, EngineError> {
+        let since = self.collection.records.store.now().await?;
         let digests: Vec<Digest> = strays.iter().map(|object| object.digest.clone()).collect();
         let known: HashSet<Digest> =
             self.read_suspects(&digests).await?.into_iter().map(|(digest, _)| digest).collect();
@@ -173,6 +177,6 @@ impl Pass<'_> {
             SuspectRecord { since }.insert(&mut batch, self.tenant, digest);
         }
         let count = batch.writes.len();
-        Ok(if count > 0 && self.shared.apply_one(batch).await? { count } else { 0 })
+        Ok(if count > 0 && self.collection.records.apply_one(batch).await? { count } else { 0 })
     }
 }

@@ -1,0 +1,40 @@
+//! Running jobs that this process has written, kept decoded: the coordinator that ends a job usually started it, and reads the same bytes.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sortinghat_proto::JobId;
+
+use crate::engine::{
+    error::EngineError,
+    records::{self, JobRecord},
+};
+
+/// Jobs that are remembered.
+const MAX_JOBS: usize = 1024;
+
+/// What was written last of each job, until it is read.
+#[derive(Debug, Default)]
+pub(super) struct DecodedJobs(Mutex<HashMap<JobId, (Bytes, Box<JobRecord>)>>);
+
+impl DecodedJobs {
+    /// Remembers a job that was written as these bytes.
+    pub(super) fn note(&self, bytes: Bytes, job: Box<JobRecord>) {
+        let mut jobs = self.0.lock();
+        if jobs.len() >= MAX_JOBS {
+            // Other coordinators have ended them, or they run for long.
+            jobs.clear();
+        }
+        jobs.insert(job.id.clone(), (bytes, job));
+    }
+
+    /// Decodes a job's record, unless this process wrote the same bytes itself. Different bytes mean that somebody else has written since.
+    pub(super) fn decode(&self, job: &JobId, key: &str, bytes: &[u8]) -> Result<Box<JobRecord>, EngineError> {
+        let known = self.0.lock().remove(job);
+        match known {
+            Some((written, job)) if written == bytes => Ok(job),
+            Some(_) | None => records::decode(key, bytes),
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! What happened to shards becomes their job's: events get their sequence, counters become a state, shards are created and
+//! stopped, and the job goes on once the last one has ended.
+//!
+//! Any coordinator may do it at any time, in small steps; each is one batch that applies only if no other came between. A step
+//! that is not done by whoever caused it is done by a sweep.
+
+use std::{sync::Arc, time::Duration};
+
+use sortinghat_proto::{
+    JobId, TaskId,
+    limits::{MAX_SHOWN_ATTEMPTS, MAX_TEXT_BYTES},
+    time::UnixMs,
+    v1,
+};
+
+use super::{change::Change, ledger::Ledger, loaded::TaskStore, place::open_queue, shards};
+use crate::{
+    engine::{
+        context::Context,
+        error::EngineError,
+        records::{
+            self, EventRecord, Failures, JobRecord, Records, ShardStage, ShardTally, ShardsRecord, TaskRecord,
+            Versioned, keys,
+        },
+    },
+    queue::{Event, Phase, Task},
+    store::{Batch, Expectation, Listener, MAX_BATCH_BYTES, Range},
+};
+
+/// Jobs that one round settles.
+const JOBS_PER_ROUND: usize = 256;
+/// Steps that a job takes before it is another one's turn.
+const STEPS_PER_JOB: usize = 64;
+/// Events that one step enters.
+const EVENTS_PER_STEP: usize = 16;
+/// Of the longest event or attempt: a message, a field and a host, each byte stored as less than two.
+const MAX_EVENT_BYTES: usize = 3 * 2 * MAX_TEXT_BYTES;
+// The batch of a step fits, with the attempts that the job shows and something for the rest.
+const _: () = assert!((EVENTS_PER_STEP + MAX_SHOWN_ATTEMPTS) * MAX_EVENT_BYTES <= MAX_BATCH_BYTES / 16 * 15);
+/// Shards that one step creates or tells to stop.
+const SHARDS_PER_STEP: u32 = 256;
+
+/// Settles divided jobs.
+pub(crate) struct Settling {
+    pub(super) context: Arc<Context>,
+    pub(super) records: Records,
+    pub(super) tasks: Arc<TaskStore>,
+}
+
+/// A divided job at the beginning of a step.
+struct Unsettled {
+    job: Versioned<JobRecord>,
+    shards_record: Versioned<ShardsRecord>,
+    tally: ShardTally,
+    /// Shards are to be created or stopped.
+    is_marked: bool,
+    /// The next events, with their entries.
+    events: Vec<(String, Versioned<EventRecord>)>,
+    /// There are no others.
+    are_all: bool,
+}
+
+impl Settling {
+    /// Settles jobs, each a bit; returns how many steps that took.
+    pub(crate) async fn settle_all(&self) -> Result<usize, EngineError> {
+        let (mut steps, mut from, mut failures) = (0, String::new(), Failures::default());
+        for _ in 0..JOBS_PER_ROUND {
+            let next = self.records.store.range(Range::first(keys::UNSETTLED, 1).from(from)).await?;
+            let Some(job) = next.first().and_then(|entry| keys::job_of_unsettled(entry)) else { break };
+            steps += failures.pass(self.settle(&job).await)?;
+            from = keys::after_unsettled(&job);
+        }
+        failures.or(steps)
+    }
+
+    /// Settles whenever there is something new; returns when that fails. Safe to drop at any moment.
+    pub(crate) async fn settle_when_hinted(&self, hints: &mut Listener) {
+        loop {
+            hints.heard().await;
+            if self.settle_all().await.is_err() {
+                // The next sweep fails too, and says so.
+                return;
+            }
+        }
+    }
+
+    /// Settles a job as far as that goes in a moment, for somebody who waits for another answer; a sweep does the rest.
+    pub(super) async fn settle_briefly(&self, job: &JobId) {
+        let moment = Duration::from_millis(self.context.rules.lease_ttl_ms / 10);
+        if let Ok(Err(error)) = tokio::time::timeout(moment, self.settle(job)).await {
+            tracing::warn!(%job, %error, "the shards of a job are left to a sweep");
+        }
+    }
+
+    /// Settles a job until nothing is left to do now, or another one does it. Returns how many steps that took.
+    pub(super) async fn settle(&self, job: &JobId) -> Result<usize, EngineError> {
+        for steps in 0..STEPS_PER_JOB {
+            let Some(unsettled) = self.unsettled(job).await? else { return Ok(steps) };
+            if !self.settle_step(&unsettled).await? {
+                return Ok(steps);
+            }
+        }
+        Ok(STEPS_PER_JOB)
+    }
+
+    /// Lets the shards of a job stop, which then ends; `false` if another change came between.
+    pub(crate) async fn stop_shards(
+        &self,
+        job: &Versioned<JobRecord>,
+        stop: records::Stop,
+    ) -> Result<bool, EngineError> {
+        let id = &job.value.id;
+        let Some(shards_record) = self.records.read::<ShardsRecord>(keys::shards(id)).await? else { return Ok(false) };
+        let now = self.records.store.now().await?;
+        let mut ledger = Ledger::new(job, now);
+        ledger.job.progress.cancel_requested = true;
+        let mut batch = Batch::default();
+        if shards_record.value.stop.is_none() {
+            shards::stop(&mut batch, id, &shards_record, stop);
+        }
+        if ledger.is_unchanged() && batch.writes.is_empty() {
+            return Ok(true);
+        }
+        ledger.write_to(&mut batch);
+        let applied = self.records.apply_one(batch).await?;
+        if applied {
+            self.settle_briefly(id).await;
+        }
+        Ok(applied)
+    }
+
+    /// Reads a job that has shards which decide what becomes of it.
+    async fn unsettled(&self, id: &JobId) -> Result<Option<Unsettled>, EngineError> {
+        let Some(job) = self.records.read::<JobRecord>(keys::job(id)).await? else { return Ok(None) };
+        let Some(shards_record) = self.records.read::<ShardsRecord>(keys::shards(id)).await? else { return Ok(None) };
+        if job.value.open_shards().is_none() {
+            return Ok(None);
+        }
+        // In this order: the event of whatever is counted is among those that are read next.
+        let tally = self.tally(id).await?;
+        let entries = Range::first(keys::UNSETTLED, EVENTS_PER_STEP + 1);
+        let entries = entries.from(keys::unsettled(id)).until(keys::after_unsettled(id));
+        let mut entries = self.records.store.range(entries).await?;
+        let is_marked = entries.first().is_some_and(|first| *first == keys::unsettled(id));
+        let are_all = entries.len() <= EVENTS_PER_STEP;
+        entries.drain(..usize::from(is_marked));
+        let event_keys: Vec<String> = entries.iter().map(|entry| keys::waiting_event(entry)).collect();
+        let records = self.records.read_all::<EventRecord>(&event_keys).await?;
+        // One that is gone was entered meanwhile, and then this step will not apply.
+        let events = entries.into_iter().zip(records).filter_map(|(entry, record)| Some((entry, record?))).collect();
+        Ok(Some(Unsettled { job, shards_record, tally, is_marked, events, are_all }))
+    }
+
+    async fn tally(&self, job: &JobId) -> Result<ShardTally, EngineError> {
+        let phases = [Phase::Leased, Phase::Succeeded, Phase::Failed, Phase::Cancelled];
+        let mut keys: Vec<String> = phases.iter().map(|phase| keys::shards_in(job, *phase)).collect();
+        keys.push(keys::items_done(job));
+        let counts = self.records.store.counters(&keys).await?;
+        let shards = |place: usize| u32::try_from(counts[place]).unwrap_or_default();
+        Ok(ShardTally {
+            running: shards(0),
+            succeeded: shards(1),
+            failed: shards(2),
+            cancelled: shards(3),
+            items: u64::try_from(counts[4]).unwrap_or_default(),
+        })
+    }
+
+    /// Takes one step; `false` if there was nothing to do, or another change came between.
+    async fn settle_step(&self, unsettled: &Unsettled) -> Result<bool, EngineError> {
+        let now = self.records.store.now().await?;
+        let mut batch = Batch::default();
+        let mut ledger = Ledger::new(&unsettled.job, now);
+        unsettled.enter_events(&mut ledger, &mut batch);
+        let was = ledger.job.state();
+        let told = self.tell_next(unsettled, now).await?;
+        unsettled.advance(&mut ledger.job, &mut batch, told);
+        ledger.enter_state(was);
+        if ledger.is_unchanged() {
+            return Ok(false);
+        }
+        let key = keys::shards(&unsettled.job.value.id);
+        batch.checks.push((key, Expectation::Version(unsettled.shards_record.version)));
+        let counters = ledger.write_to(&mut batch).counters;
+        let applied = self.records.apply_one(batch).await?;
+        if applied {
+            counters.iter().for_each(|counter| counter.increment(1));
+        }
+        Ok(applied)
+    }
+
+    /// Tells the next shards of a job that shall stop; returns how many.
+    async fn tell_next(&self, unsettled: &Unsettled, now: UnixMs) -> Result<u32, EngineError> {
+        let Some(stage) = unsettled.stage().filter(|_| unsettled.shards_record.value.stop.is_some()) else {
+            return Ok(0);
+        };
+        let next = stage.told..stage.created.min(stage.told + SHARDS_PER_STEP);
+        let ids: Vec<TaskId> = next.clone().map(|shard| unsettled.task(stage.division.shard_index(shard))).collect();
+        let mut changes = Vec::with_capacity(ids.len());
+        for loaded in &self.tasks.load(&ids).await? {
+            let mut change = Change::new(loaded, now);
+            // Every state has an answer to this event.
+            change.happen(&Event::Cancel, &self.context.rules)?;
+            changes.extend(change.prepare()?);
+        }
+        let (applied, _) = self.tasks.apply_all(changes).await?;
+        // Those that changed meanwhile are told again, and so are the others, to whom it is no news.
+        Ok(if applied.iter().any(Option::is_none) { 0 } else { next.end - next.start })
+    }
+}
+
+impl Unsettled {
+    fn stage(&self) -> Option<&ShardStage> {
+        self.job.value.open_shards()
+    }
+
+    fn task(&self, index: u32) -> TaskId {
+        TaskId::new(self.job.value.id.clone(), index)
+    }
+
+    /// Gives the shards' events their places in the history.
+    fn enter_events(&self, ledger: &mut Ledger<'_>, batch: &mut Batch) {
+        for (entry, event) in &self.events {
+            let key = keys::waiting_event(entry);
+            batch.checks.push((key.clone(), Expectation::Version(event.version)));
+            batch.deletes.push(key);
+            batch.removals.push((keys::UNSETTLED.to_owned(), entry.clone()));
+            let v1::JobEvent { time_unix_ms, event, .. } = event.value.0.clone();
+            if let Some(event) = event {
+                ledger.record_at(time_unix_ms, event);
+            }
+        }
+    }
+
+    /// What follows from the counts: more shards, the finish, or the end.
+    fn advance(&self, job: &mut JobRecord, batch: &mut Batch, told: u32) {
+        let id = job.id.clone();
+        let Some(stage) = &mut job.progress.shards else { return };
+        stage.tally = self.tally;
+        stage.told += told;
+        let shards = stage.division.shards();
+        let is_stopping = self.shards_record.value.stop.is_some();
+        let has_ended = self.are_all && self.tally.ended() >= stage.created;
+        if !is_stopping && stage.created < shards {
+            let next = stage.created..shards.min(stage.created + SHARDS_PER_STEP);
+            stage.created = next.end;
+            let indexes = next.map(|shard| stage.division.shard_index(shard));
+            let shards: Vec<Task> = indexes.map(|index| Task::new(self.task(index), false)).collect();
+            make_ready(batch, job, &shards);
+            for shard in shards {
+                let key = keys::shard(&shard.id);
+                batch.checks.push((key.clone(), Expectation::Absent));
+                batch.writes.push((key, records::encode(&TaskRecord::new(shard))));
+            }
+        } else if has_ended {
+            stage.over = true;
+            match &self.shards_record.value.stop {
+                Some(stop) => {
+                    job.progress.failure = Some(stop.0.clone());
+                    job.progress.counts = job.progress.counts.and_one(stop.phase());
+                }
+                None => {
+                    let finish = Task::new(self.task(stage.division.finish_index()), false);
+                    job.progress.counts = job.progress.counts.and_one(Phase::Ready);
+                    make_ready(batch, job, std::slice::from_ref(&finish));
+                    job.progress.task = TaskRecord::new(finish);
+                }
+            }
+        }
+        let is_done =
+            job.progress.shards.as_ref().is_none_or(|stage| stage.over || !is_stopping && stage.created == shards);
+        if self.is_marked && is_done {
+            batch.removals.push((keys::UNSETTLED.to_owned(), keys::unsettled(&id)));
+        }
+    }
+}
+
+/// Lets workers claim new tasks of a divided job at once.
+fn make_ready(batch: &mut Batch, job: &JobRecord, tasks: &[Task]) {
+    let rank = job.rank();
+    batch.increments.push((keys::tasks_in(Phase::Ready), tasks.len() as i64));
+    open_queue(batch, &rank.queue);
+    batch.insertions.extend(tasks.iter().flat_map(|task| keys::placement(task, &rank)));
+}

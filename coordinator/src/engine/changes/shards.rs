@@ -1,0 +1,114 @@
+//! What a shard's change adds to its batch. It leaves its job's record alone: events are handed over, counters are
+//! incremented, and only one record that hardly ever changes is checked. So shards that end together do not conflict.
+
+use sortinghat_proto::{JobId, time::UnixMs, v1};
+use v1::job_event;
+
+use super::loaded::LoadedShard;
+use crate::{
+    engine::records::{
+        self, EventRecord, JobRecord, ShardStage, ShardTally, ShardsRecord, Stop, TaskRecord, Versioned, keys,
+    },
+    queue::{Division, Phase, Role, State, Task},
+    store::{Batch, Expectation},
+};
+
+/// A shard that may have been the last one of its job to end: its batch's counters tell.
+#[derive(Debug, Clone)]
+pub(crate) struct LastShard {
+    pub(crate) job: JobId,
+    /// Where the batch counts shards that have ended.
+    increment: usize,
+    shards: u32,
+}
+
+impl LastShard {
+    /// Whether it was, by the counters after the batch's increments.
+    pub(crate) fn is_last(&self, counters: &[i64]) -> bool {
+        counters.get(self.increment).is_some_and(|ended| *ended >= i64::from(self.shards))
+    }
+}
+
+/// Divides a job. Its shards are created by and by.
+pub(crate) fn begin(batch: &mut Batch, job: &mut JobRecord, division: Division) {
+    job.progress.shards = Some(ShardStage { division, created: 0, told: 0, tally: ShardTally::default(), over: false });
+    let key = keys::shards(&job.id);
+    batch.checks.push((key.clone(), Expectation::Absent));
+    batch.writes.push((key, records::encode(&ShardsRecord::default())));
+    to_be_settled(batch, keys::unsettled(&job.id));
+}
+
+/// Counts a shard where it now is, and stops the others if it has ended badly. Returns it if it has ended.
+pub(super) fn move_shard(batch: &mut Batch, job: &JobRecord, before: &LoadedShard, task: &Task) -> Option<LastShard> {
+    let (key, shards_record) = (keys::shards(&job.id), &before.shards_record);
+    batch.checks.push((key.clone(), Expectation::Version(shards_record.version)));
+    let (from, to) = (Phase::from(&before.task.value.task.state), Phase::from(&task.state));
+    if from == to {
+        return None;
+    }
+    for (phase, amount) in [(from, -1), (to, 1)] {
+        if !matches!(phase, Phase::Blocked | Phase::Ready) {
+            batch.increments.push((keys::shards_in(&job.id, phase), amount));
+        }
+    }
+    if !task.state.is_terminal() {
+        return None;
+    }
+    let (division, Role::Shard(shard)) = (job.division()?, job.role(&task.id)) else { return None };
+    match &task.state {
+        State::Succeeded { .. } => {
+            let range = division.range(shard);
+            let items = i64::try_from(range.end - range.start).unwrap_or(i64::MAX);
+            batch.increments.push((keys::items_done(&job.id), items));
+        }
+        State::Failed { failure } | State::Cancelled { failure } if shards_record.value.stop.is_none() => {
+            let stop = ShardsRecord { stop: Some(Stop(failure.clone())) };
+            batch.writes.push((key, records::encode(&stop)));
+            to_be_settled(batch, keys::unsettled(&job.id));
+        }
+        State::Failed { .. } | State::Cancelled { .. } => {}
+        State::Blocked | State::Ready { .. } | State::Leased(_) => {}
+    }
+    batch.increments.push((keys::shards_ended(&job.id), 1));
+    Some(LastShard { job: job.id.clone(), increment: batch.increments.len() - 1, shards: division.shards() })
+}
+
+/// Writes a shard as it is now, and leaves its events for its job to enter in its history.
+pub(crate) fn write(
+    batch: &mut Batch,
+    before: &LoadedShard,
+    mut shard: Box<TaskRecord>,
+    events: Vec<job_event::Event>,
+    now: UnixMs,
+) -> Box<TaskRecord> {
+    for event in events {
+        let handed_over = &mut shard.handed_over;
+        handed_over.number += 1;
+        handed_over.time = handed_over.time.max(now);
+        let entry = keys::unsettled_event(&shard.task.id, handed_over.time, handed_over.number);
+        let key = keys::waiting_event(&entry);
+        let event = v1::JobEvent { sequence: 0, time_unix_ms: now.to_wire(), event: Some(event) };
+        batch.checks.push((key.clone(), Expectation::Absent));
+        batch.writes.push((key, records::encode(&EventRecord(event))));
+        to_be_settled(batch, entry);
+    }
+    let key = keys::shard(&shard.task.id);
+    batch.checks.push((key.clone(), Expectation::Version(before.task.version)));
+    batch.writes.push((key, records::encode(&shard)));
+    shard
+}
+
+/// Lets all shards of a job stop, and the job end for this reason.
+pub(crate) fn stop(batch: &mut Batch, job: &JobId, shards_record: &Versioned<ShardsRecord>, stop: Stop) {
+    let key = keys::shards(job);
+    batch.checks.push((key.clone(), Expectation::Version(shards_record.version)));
+    batch.writes.push((key, records::encode(&ShardsRecord { stop: Some(stop) })));
+    to_be_settled(batch, keys::unsettled(job));
+}
+
+fn to_be_settled(batch: &mut Batch, entry: String) {
+    batch.insertions.push((keys::UNSETTLED.to_owned(), entry));
+    if !batch.topics.iter().any(|topic| &**topic == keys::UNSETTLED) {
+        batch.topics.push(keys::UNSETTLED.into());
+    }
+}

@@ -1,0 +1,83 @@
+//! What every room works with: the settings, the rules of the queue, chance, and the order to drain. It holds no table.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    time::Duration,
+};
+
+use parking_lot::{Mutex, MutexGuard};
+use rand::{SeedableRng as _, rngs::StdRng};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{error::EngineError, settings::Settings};
+use crate::queue::Rules;
+
+/// How often a command starts again from its read before it gives up.
+pub(crate) const MAX_TRIES: usize = 32;
+
+/// How long a message that was logged is not logged again.
+const LOGGED_AGAIN: Duration = Duration::from_secs(60);
+
+/// What every room works with.
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) rules: Rules,
+    /// Cancelled when this process should answer what it holds and end.
+    pub(crate) draining: CancellationToken,
+    pub(crate) log_throttle: LogThrottle,
+    dice: Mutex<StdRng>,
+}
+
+impl Context {
+    /// The context of an engine with these settings.
+    pub(crate) fn new(settings: Settings) -> Self {
+        let rules = Rules {
+            lease_ttl_ms: u64::from(settings.lease_ttl_ms),
+            infrastructure_budget_ms: settings.infrastructure_budget_ms,
+        };
+        let dice = settings.seed.map_or_else(|| StdRng::from_rng(&mut rand::rng()), StdRng::seed_from_u64);
+        Self {
+            settings,
+            rules,
+            draining: CancellationToken::new(),
+            log_throttle: LogThrottle::default(),
+            dice: Mutex::new(dice),
+        }
+    }
+
+    /// Where ids and choices among equals come from.
+    pub(crate) fn dice(&self) -> MutexGuard<'_, StdRng> {
+        self.dice.lock()
+    }
+
+    /// A worker that was heard of within this time polls, in milliseconds: a call is held for at most a third of a lease.
+    pub(crate) fn polling_ms(&self) -> u64 {
+        self.rules.lease_ttl_ms / 2
+    }
+}
+
+/// `text` without what exceeds the limit for kept messages.
+pub(crate) fn bounded(mut text: String) -> String {
+    let limit = sortinghat_proto::limits::MAX_TEXT_BYTES;
+    if text.len() > limit {
+        text.truncate(text.floor_char_boundary(limit));
+    }
+    text
+}
+
+/// Failures that occur whenever the same thing is met are logged once in a while and not every time.
+#[derive(Debug, Default)]
+pub(crate) struct LogThrottle(Mutex<HashMap<String, Instant>>);
+
+impl LogThrottle {
+    /// Logs an error and its consequence, unless the same was logged a short while ago.
+    pub(crate) fn error(&self, error: &EngineError, consequence: &str) {
+        let mut logged = self.0.lock();
+        logged.retain(|_, at| at.elapsed() < LOGGED_AGAIN);
+        if let Entry::Vacant(unlogged) = logged.entry(format!("{consequence}: {error}")) {
+            tracing::error!(%error, "{consequence}");
+            unlogged.insert(Instant::now());
+        }
+    }
+}

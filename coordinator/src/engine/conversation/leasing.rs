@@ -1,0 +1,50 @@
+//! Leasing ready tasks to a worker: the plan is dispatch's, the commit is made here, together with what the worker reported.
+
+use futures::future;
+
+use super::Conversation;
+use crate::engine::{
+    changes::{Holding, JointCommit},
+    context::MAX_TRIES,
+    dispatch::Plan,
+    error::EngineError,
+    workers::Claimant,
+};
+
+impl Conversation {
+    /// Leases up to `capacity` tasks to a worker, and returns them. The worker's index of held tasks lists them from then on, whether or not
+    /// the answer reaches the worker. `first` is a plan that was made already; `joint` goes along with the first leases. Only a store
+    /// that is unavailable is an error: a worker's reports are not refused because another task cannot be claimed.
+    pub(super) async fn claim(
+        &self,
+        claimant: &Claimant,
+        capacity: usize,
+        mut first: Option<Result<Option<Plan<'_>>, EngineError>>,
+        joint: &mut JointCommit,
+    ) -> Result<Vec<Holding>, EngineError> {
+        if capacity == 0 {
+            return Ok(Vec::new());
+        }
+        let mut lost_races = 0;
+        for _ in 0..MAX_TRIES {
+            let plan = match first.take() {
+                Some(plan) => plan?,
+                None => {
+                    let now = async { Ok(self.records.store.now().await?) };
+                    let ready = self.dispatch.ready(claimant, capacity, lost_races);
+                    let (ready, now) = future::try_join(ready, now).await?;
+                    self.dispatch.plan(claimant, capacity, ready, &[], now).await?
+                }
+            };
+            let Some(mut plan) = plan else { return Ok(Vec::new()) };
+            let outcomes = joint.commit_with(&self.changes, std::mem::take(&mut plan.changes)).await?;
+            let claimed = self.dispatch.committed(claimant, plan, outcomes);
+            if !claimed.tasks.is_empty() {
+                return Ok(claimed.tasks);
+            }
+            lost_races += usize::from(claimed.raced);
+        }
+        // Others took them all, time and again; the next poll tries again.
+        Ok(Vec::new())
+    }
+}

@@ -1,0 +1,89 @@
+//! A worker's message, and what the worker holds.
+
+use std::collections::{HashMap, HashSet};
+
+use sortinghat_proto::{Refusal, TaskId, Tenant, WorkerId, time::UnixMs, v1};
+
+use super::reports::LeaseReport;
+use crate::{
+    engine::{
+        changes::{Holding, Loaded},
+        dispatch::MAX_CLAIMS,
+        workers::{Claimant, LeaseName},
+    },
+    queue::{Lease, Task},
+};
+
+/// A message, parsed.
+pub(super) struct Message {
+    pub(super) worker: Claimant,
+    pub(super) arrived: UnixMs,
+    /// For how long its answer may be held, in milliseconds.
+    pub(super) held_ms: u64,
+    /// Slots for new tasks.
+    pub(super) free_slots: usize,
+    /// It may be the worker's last one.
+    pub(super) draining: bool,
+    pub(super) reports: Vec<LeaseReport>,
+    /// Leases that it knows of.
+    pub(super) reported: HashSet<LeaseName>,
+}
+
+/// A task that a worker holds.
+pub(super) struct Held {
+    pub(super) name: LeaseName,
+    pub(super) lease: Lease,
+    pub(super) holding: Holding,
+}
+
+impl Message {
+    /// Parses a message that arrived at `arrived`, and whose answer may be held for `held_ms`.
+    pub(super) fn parse(
+        worker: Claimant,
+        request: v1::SynchronizeRequest,
+        arrived: UnixMs,
+        held_ms: u64,
+    ) -> Result<Self, Refusal> {
+        let reports = request.leases.into_iter().map(|report| LeaseReport::parse(report, &worker.id));
+        let reports = reports.collect::<Result<Vec<LeaseReport>, Refusal>>()?;
+        Ok(Self {
+            free_slots: request.free_slots as usize,
+            draining: request.draining,
+            worker,
+            arrived,
+            held_ms,
+            reported: reports.iter().map(LeaseReport::name).collect(),
+            reports,
+        })
+    }
+
+    /// How many tasks it may claim beside those that its worker holds.
+    pub(super) fn capacity<'h>(&self, held: impl Iterator<Item = &'h LeaseName>) -> usize {
+        let unknown = held.filter(|name| !self.reported.contains(name)).count();
+        self.free_slots.saturating_sub(unknown).min(MAX_CLAIMS)
+    }
+
+    /// The tenants whose slots become free with what it reports, each as often as one does.
+    pub(super) fn freed_slots(&self, leases: &HashMap<TaskId, Loaded>) -> Vec<Tenant> {
+        let ended = self.reports.iter().filter(|report| report.outcome.is_some()).filter_map(|report| {
+            let loaded = leases.get(&report.task)?;
+            let is_held = loaded.task().task.lease().is_some_and(|lease| lease.token == report.token);
+            is_held.then(|| loaded.job.value.tenant.clone())
+        });
+        ended.collect()
+    }
+}
+
+impl Held {
+    /// `None` if it is not this worker that holds it.
+    pub(super) fn of(worker: &WorkerId, holding: Holding) -> Option<Self> {
+        let task = &holding.task().task;
+        let lease = lease_of(worker, task)?.clone();
+        Some(Self { name: (task.id.clone(), lease.token.epoch), lease, holding })
+    }
+}
+
+/// The lease of this worker on a task.
+pub(super) fn lease_of<'t>(worker: &WorkerId, task: &'t Task) -> Option<&'t Lease> {
+    task.lease().filter(|lease| lease.token.worker == *worker)
+}

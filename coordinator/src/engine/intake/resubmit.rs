@@ -1,0 +1,171 @@
+//! A failed or cancelled job again, as a new job that cites it.
+
+use prost::Message as _;
+use rand::RngExt as _;
+use sortinghat_proto::{
+    DatasetRef, Digest, JobId, JobSpec, ModelRef, Refusal, Tenant,
+    time::UnixMs,
+    v1::{self, ErrorCode, JobState},
+};
+
+use super::{
+    Intake,
+    submission::{Acceptance, check_key},
+    submit::NewJob,
+};
+use crate::{
+    engine::{
+        context::MAX_TRIES,
+        error::EngineError,
+        records::{self, Input, JobRecord, Versioned, keys},
+    },
+    store::{Batch, Expectation},
+};
+
+/// Retries of a parent that are followed to the newest.
+const MAX_RETRIES_FOLLOWED: usize = 100;
+
+impl Intake {
+    /// Accepts a job like one that failed or was cancelled: the same spec and inputs, and its checkpoint where it has one. A parent that
+    /// did not succeed is replaced by its newest retry.
+    ///
+    /// Refuses jobs that have not ended or have succeeded, and those with a parent whose newest retry did not succeed either.
+    pub(crate) async fn retry(
+        &self,
+        tenant: &Tenant,
+        request: v1::RetryJobRequest,
+    ) -> Result<v1::RetryJobResponse, EngineError> {
+        check_key(&request.idempotency_key)?;
+        let old: JobId = request.job_id.parse()?;
+        let without_key = v1::RetryJobRequest { idempotency_key: String::new(), ..request.clone() };
+        let digest = Digest::of(&without_key.encode_to_vec());
+        let acceptance = Acceptance { key: request.idempotency_key, digest };
+        let now = self.records.store.now().await?;
+        let id = JobId::new(now.0, self.context.dice().random());
+        for tried in 0..MAX_TRIES {
+            let tried = (tried > 0).then_some(&id);
+            if let Some(known) = self.accepted_before(tenant, tried, &acceptance).await? {
+                return Ok(v1::RetryJobResponse { job: known.job, existed: known.existed });
+            }
+            self.queues.admit(tenant).await?;
+            let (job, batch) = self.again(tenant, &old, &id, &acceptance, now).await?;
+            if self.records.apply_one(batch).await? {
+                return Ok(v1::RetryJobResponse { job: self.accepted(&job).job, existed: false });
+            }
+            self.collection.doubt(tenant);
+        }
+        Err(EngineError::contended(format!("job {old}")))
+    }
+}
+
+impl Intake {
+    /// The new job, and the batch that makes it durable.
+    async fn again(
+        &self,
+        tenant: &Tenant,
+        old: &JobId,
+        id: &JobId,
+        acceptance: &Acceptance,
+        now: UnixMs,
+    ) -> Result<(JobRecord, Batch), EngineError> {
+        let old = self.records.job(tenant, old).await?;
+        require_retryable(&old.value)?;
+        let mut job = like(&old.value)?;
+        for parent in &old.value.links.parents {
+            if let Some(newest) = self.newest_retry(tenant, parent, &old.value).await? {
+                wait_for(&mut job, parent, newest);
+            }
+        }
+        let fence = self.collection.fence_uploads(tenant, &job.spec).await?;
+        self.queues.require_queue(&old.value.rank().queue).await?;
+        // A divided job has none, and one of other inputs is not this job's.
+        if old.value.progress.shards.is_none()
+            && (&job.dataset, &job.model) == (&old.value.request.dataset, &old.value.request.model)
+        {
+            job.checkpoint.clone_from(&old.value.progress.task.task.checkpoint);
+        }
+        let mut batch = Batch { checks: fence.into_iter().collect(), ..Batch::default() };
+        let job = job.enter(&mut batch, id, acceptance, now);
+        let key = keys::job(&old.value.id);
+        batch.checks.push((key.clone(), Expectation::Version(old.version)));
+        let mut old = old.value;
+        old.links.retried_as = Some(id.clone());
+        batch.writes.push((key, records::encode(&old)));
+        Ok((job, batch))
+    }
+
+    /// A parent of a job, or the newest retry of one that did not succeed; `None` for one that has succeeded and was forgotten since.
+    async fn newest_retry(
+        &self,
+        tenant: &Tenant,
+        parent: &JobId,
+        child: &JobRecord,
+    ) -> Result<Option<Versioned<JobRecord>>, EngineError> {
+        let refused = |message: String| EngineError::refused(ErrorCode::WrongState, message).in_field("parents");
+        let Some(mut found) = self.records.read::<JobRecord>(keys::job(parent)).await? else {
+            // What has started had parents that had all succeeded, and has taken over what they made.
+            if child.progress.started.is_some() {
+                return Ok(None);
+            }
+            return Err(refused(format!("job {parent}, which this job needs, is not kept any more: submit both anew")));
+        };
+        for _ in 0..MAX_RETRIES_FOLLOWED {
+            if !matches!(found.value.state(), JobState::Failed | JobState::Cancelled) {
+                return Ok(Some(found));
+            }
+            let Some(retry) = &found.value.links.retried_as else { break };
+            found = self.records.job(tenant, retry).await?;
+        }
+        let failed = &found.value.id;
+        let message = format!("job {failed}, which this job needs, did not succeed: `hat jobs retry {failed}` first");
+        Err(refused(message))
+    }
+}
+
+fn require_retryable(job: &JobRecord) -> Result<(), Refusal> {
+    let why_not = match job.state() {
+        JobState::Failed | JobState::Cancelled => return Ok(()),
+        JobState::Succeeded => "has succeeded: submit it anew to run it again",
+        JobState::Unspecified | JobState::Blocked | JobState::Queued | JobState::Running => {
+            "has not ended: retry it when it has failed or was cancelled"
+        }
+    };
+    Err(Refusal::new(ErrorCode::WrongState, format!("job {} {why_not}", job.id)))
+}
+
+/// A job like an old one, without its times and its parents.
+fn like(old: &JobRecord) -> Result<NewJob, Refusal> {
+    Ok(NewJob {
+        tenant: old.tenant.clone(),
+        spec: JobSpec::try_from(old.request.spec.clone())?,
+        dataset: old.request.dataset.clone(),
+        model: old.request.model.clone(),
+        parents: Vec::new(),
+        priority: old.request.priority,
+        lane: old.request.lane,
+        requirements: old.request.requirements.clone(),
+        not_before: None,
+        deadline: None,
+        retry_of: Some(old.id.clone()),
+        checkpoint: None,
+    })
+}
+
+/// Lets a job wait for `new` where the old one waited for `old`, and read what that makes.
+fn wait_for(job: &mut NewJob, old: &JobId, new: Versioned<JobRecord>) {
+    let new_id = &new.value.id;
+    for input in [&mut job.dataset, &mut job.model] {
+        if *input == Some(Input::Parent(old.clone())) {
+            *input = Some(Input::Parent(new_id.clone()));
+        }
+    }
+    if let Some(dataset) = job.spec.dataset_mut().filter(|dataset| **dataset == DatasetRef::Job(old.clone())) {
+        *dataset = DatasetRef::Job(new_id.clone());
+    }
+    if let Some(model) = job.spec.model_mut().filter(|model| **model == ModelRef::Job(old.clone())) {
+        *model = ModelRef::Job(new_id.clone());
+    }
+    if job.parents.iter().all(|parent| parent.value.id != new.value.id) {
+        job.parents.push(new);
+    }
+}

@@ -1,0 +1,181 @@
+//! Cancelling many jobs at once: one record is flipped, which claims and completions check; a sweep does the rest.
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use sortinghat_proto::{
+    JobId, Refusal, Tenant,
+    limits::{MAX_CANCELLATIONS, MAX_COUNTED_JOBS, MAX_JOBS_PER_CALL},
+    time::UnixMs,
+    v1::{self, ErrorCode, JobState},
+};
+
+use super::{Jobs, stop::StopCause};
+use crate::{
+    engine::{
+        error::EngineError,
+        queues::{BulkCancellation, QueueRecord, queue_batch},
+        records::{Failures, JobFilter, Versioned, keys},
+    },
+    store::Range,
+};
+
+/// Jobs that are read at a time.
+const COUNT_STEP: usize = 500;
+/// Tenants of one round of cancelling.
+const TENANTS_PER_ROUND: usize = 16;
+/// Jobs of one tenant in one round of cancelling.
+const JOBS_PER_ROUND: usize = 200;
+/// Named jobs that are cancelled side by side.
+const CANCELS_AT_A_TIME: usize = 64;
+/// The states in which a job can be cancelled.
+const OPEN_STATES: [JobState; 3] = [JobState::Blocked, JobState::Queued, JobState::Running];
+
+/// How far bulk cancellations came in one round.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Reached {
+    /// Jobs that were told.
+    pub(crate) jobs: usize,
+    /// Pages of open jobs that a cursor has passed, whether or not a job of theirs matched.
+    pub(crate) pages: usize,
+}
+
+impl Jobs {
+    /// Asks for every job of a tenant that matches to be cancelled. Durable when it returns: no matching job starts any more.
+    pub(crate) async fn cancel_many(
+        &self,
+        tenant: &Tenant,
+        request: v1::CancelJobsRequest,
+    ) -> Result<v1::CancelJobsResponse, EngineError> {
+        let now = self.records.store.now().await?;
+        let filter = parse(&request)?;
+        if !request.job_ids.is_empty() {
+            return self.cancel_named(tenant, &filter, &request).await;
+        }
+        let counted = self.count(tenant, &filter).await?;
+        if !request.count_only {
+            // Only what exists now can match, so that a bulk cancellation comes to its end.
+            let until = now.plus_ms(1);
+            let existing = JobFilter { before: Some(filter.before.unwrap_or(until).min(until)), ..filter };
+            self.queues.alter_queue(tenant, |queue, _| enter(queue, &existing)).await?;
+            tracing::info!(%tenant, matching = counted.matching, "bulk cancellation asked for");
+        }
+        Ok(counted)
+    }
+
+    async fn cancel_named(
+        &self,
+        tenant: &Tenant,
+        filter: &JobFilter,
+        request: &v1::CancelJobsRequest,
+    ) -> Result<v1::CancelJobsResponse, EngineError> {
+        if request.job_ids.len() > MAX_JOBS_PER_CALL {
+            let message = format!("{} jobs in one call are more than {MAX_JOBS_PER_CALL}", request.job_ids.len());
+            return Err(Refusal::invalid("job_ids", message).into());
+        }
+        let ids = request.job_ids.iter().map(|id| id.parse()).collect::<Result<Vec<JobId>, Refusal>>();
+        let ids = ids.map_err(|refusal| Refusal { field: "job_ids".to_owned(), ..refusal })?;
+        // All are looked up before the first is cancelled: a mistyped id cancels nothing.
+        let found: Vec<_> = ids.iter().map(|id| self.records.job(tenant, id)).collect();
+        let mut jobs: Vec<_> = stream::iter(found).buffered(CANCELS_AT_A_TIME).try_collect().await?;
+        jobs.retain(|job| !job.value.has_ended() && filter.admits(&job.value));
+        if !request.count_only {
+            let cancelled: Vec<_> = jobs.iter().map(|job| self.cancel(tenant, &job.value.id)).collect();
+            let _: Vec<v1::Job> = stream::iter(cancelled).buffered(CANCELS_AT_A_TIME).try_collect().await?;
+        }
+        Ok(v1::CancelJobsResponse { matching: jobs.len() as u64, more: false })
+    }
+}
+
+fn parse(request: &v1::CancelJobsRequest) -> Result<JobFilter, Refusal> {
+    let mut filter = JobFilter::parse(&request.states, &request.kind)?;
+    if filter.states().any(|state| !OPEN_STATES.contains(&state)) {
+        return Err(Refusal::invalid("states", "only blocked, queued and running jobs can be cancelled"));
+    }
+    filter.before = UnixMs::from_wire(request.created_before_unix_ms, "created_before_unix_ms")?;
+    Ok(filter)
+}
+
+/// Enters a cancellation; one that is under way and differs only in its time begins anew.
+fn enter(queue: &mut QueueRecord, filter: &JobFilter) -> Result<(), EngineError> {
+    let is_same = |known: &&mut BulkCancellation| {
+        JobFilter { before: None, ..known.filter.clone() } == JobFilter { before: None, ..filter.clone() }
+    };
+    if let Some(known) = queue.cancellations.iter_mut().find(is_same) {
+        known.filter.before = known.filter.before.max(filter.before);
+        known.cursor.clear();
+        return Ok(());
+    }
+    if queue.cancellations.len() >= MAX_CANCELLATIONS {
+        let message = format!("{MAX_CANCELLATIONS} bulk cancellations are under way: try again when one is through");
+        return Err(EngineError::refused(ErrorCode::ResourceExhausted, message));
+    }
+    queue.cancellations.push(BulkCancellation { filter: filter.clone(), cursor: String::new() });
+    Ok(())
+}
+
+impl Jobs {
+    /// How many jobs that have not ended match. Exact where counters know it, else up to a limit.
+    async fn count(&self, tenant: &Tenant, filter: &JobFilter) -> Result<v1::CancelJobsResponse, EngineError> {
+        if filter.is_by_state_only() {
+            let states = OPEN_STATES.into_iter().filter(|state| filter.admits_state(*state));
+            let keys: Vec<String> = states.map(|state| keys::jobs_in(tenant, state)).collect();
+            let jobs: i64 = self.records.store.counters(&keys).await?.into_iter().sum();
+            return Ok(v1::CancelJobsResponse { matching: u64::try_from(jobs).unwrap_or_default(), more: false });
+        }
+        let (mut matching, mut scanned, mut from) = (0, 0, String::new());
+        while scanned < MAX_COUNTED_JOBS {
+            let range = Range::first(keys::open_jobs(tenant), COUNT_STEP).from(from);
+            let ids = self.records.store.range(range).await?;
+            let ids_of_jobs = ids.iter().filter_map(|id| id.parse().ok());
+            let jobs = self.records.readable_jobs(ids_of_jobs, &mut Failures::default()).await?;
+            let open = jobs.iter().filter(|job| !job.value.has_ended());
+            matching += open.filter(|job| filter.admits(&job.value)).count() as u64;
+            scanned += ids.len();
+            match ids.last().filter(|_| ids.len() == COUNT_STEP) {
+                Some(last) => from = keys::after_entry(last),
+                None => return Ok(v1::CancelJobsResponse { matching, more: false }),
+            }
+        }
+        Ok(v1::CancelJobsResponse { matching, more: true })
+    }
+
+    /// Cancels a part of what bulk cancellations name; returns how far it came. A tenant whose jobs cannot be cancelled keeps
+    /// neither the others nor the sweeps that come after this one waiting.
+    pub(crate) async fn go_on_cancelling(&self) -> Result<Reached, EngineError> {
+        let tenants = self.records.store.range(Range::first(keys::CANCELLING, TENANTS_PER_ROUND)).await?;
+        let mut all = Reached::default();
+        for tenant in tenants.iter().filter_map(|tenant| tenant.parse().ok()) {
+            match self.cancel_next(&tenant).await {
+                Ok(reached) => {
+                    all.jobs += reached.jobs;
+                    all.pages += reached.pages;
+                }
+                Err(unavailable @ EngineError::StoreUnavailable(_)) => return Err(unavailable),
+                Err(error) => {
+                    self.context.log_throttle.error(&error, &format!("a bulk cancellation of {tenant} cannot go on"))
+                }
+            }
+        }
+        metrics::counter!("sortinghat_bulk_cancelled_jobs_total").increment(all.jobs as u64);
+        Ok(all)
+    }
+
+    /// Reaches the next jobs of a tenant's first bulk cancellation. The cursor moves only once all of them were told, so that
+    /// it may begin again anywhere.
+    async fn cancel_next(&self, tenant: &Tenant) -> Result<Reached, EngineError> {
+        let read = self.records.read::<QueueRecord>(keys::queue(tenant)).await?;
+        let Some(Versioned { value: queue, .. }) = &read else { return Ok(Reached::default()) };
+        let Some(cancellation) = queue.cancellations.first() else { return Ok(Reached::default()) };
+        let open = Range::first(keys::open_jobs(tenant), JOBS_PER_ROUND).from(cancellation.cursor.clone());
+        let open = self.records.store.range(open).await?;
+        let mut jobs = self.records.jobs(open.iter().filter_map(|id| id.parse().ok())).await?;
+        jobs.retain(|job| !job.value.has_ended() && !job.value.progress.cancel_requested && queue.cancels(&job.value));
+        if self.stop_jobs(&jobs, StopCause::Cancelled).await?.contains(&false) {
+            return Ok(Reached::default());
+        }
+        let mut after = queue.clone();
+        after.reach(open.last().filter(|_| open.len() == JOBS_PER_ROUND).map(|last| keys::after_entry(last)));
+        // If another change came between, the next round reaches the same jobs again, which have ended or know it.
+        let is_passed = self.records.apply_one(queue_batch(tenant, &read, &after)).await?;
+        Ok(Reached { jobs: jobs.len(), pages: usize::from(is_passed) })
+    }
+}

@@ -1,0 +1,138 @@
+//! The reasons in words.
+
+use sortinghat_proto::{
+    time::UnixMs,
+    v1::{self, JobState, explain_job_response::Reason},
+};
+
+use crate::engine::records::JobRecord;
+
+/// Workers that are named in a sentence.
+const NAMED: usize = 3;
+
+/// One sentence about the job, which its reader knows; without a full stop.
+pub(crate) fn of(reason: &Reason, job: &JobRecord, now: UnixMs) -> String {
+    match reason {
+        Reason::Ended(ended) => match &ended.failure {
+            Some(failure) => format!("it has ended: {}: {}", word(job.state()), failure.message),
+            None => format!("it has ended: {}", word(job.state())),
+        },
+        Reason::Runs(runs) => running(runs, now),
+        Reason::Parents(waits) => {
+            let parents = waits.parents.iter().map(|parent| format!("job {} ({})", parent.job_id, word(parent.state())));
+            format!("it waits for {}", list(parents.collect()))
+        }
+        Reason::Backoff(backoff) => {
+            let attempt = backoff.last_attempt.clone().unwrap_or_default();
+            let why = attempt.failure.map(|failure| failure.message).unwrap_or_default();
+            let left = until(backoff.until_unix_ms, now);
+            format!("it is tried again {left}: attempt {} on {} ended: {why}", attempt.number, attempt.host)
+        }
+        Reason::NoWorker(v1::WaitsForAnyWorker {}) => {
+            "it waits for a worker, and none that takes tasks was heard of lately: `hat up` starts one here, `sortinghat-worker run` anywhere"
+                .to_owned()
+        }
+        Reason::NoCapableWorker(waits) => {
+            let workers = waits.workers.iter().map(|worker| format!("{} has {}", worker.host, lacking(worker)));
+            format!("no worker has what it requires ({}): {}", job.request.requirements, list(workers.collect()))
+        }
+        Reason::Turn(turn) => waiting(turn, job),
+        Reason::Paused(paused) => {
+            let long = since(paused.since_unix_ms, now);
+            format!("its queue has been paused for {long}: `hat queue resume` lets jobs start again")
+        }
+        Reason::NotBefore(waits) => format!("it may start {}", until(waits.not_before_unix_ms, now)),
+    }
+}
+
+fn running(runs: &v1::JobRuns, now: UnixMs) -> String {
+    let attempt = runs.attempt.clone().unwrap_or_default();
+    let span = since(attempt.started_unix_ms, now);
+    let gives_way = if runs.gives_way { ", and gives way to a more urgent job at its next checkpoint" } else { "" };
+    format!("attempt {} has been running on {} for {span}{gives_way}", attempt.number, attempt.host)
+}
+
+/// "cpu instead of cuda, no label zone".
+fn lacking(worker: &v1::WorkerShortfalls) -> String {
+    let one = |short: &v1::Shortfall| match short.has.as_str() {
+        "" => format!("no {} (needs {})", short.requirement, short.required),
+        has => format!("{} {has} (needs {})", short.requirement, short.required),
+    };
+    worker.shortfalls.iter().map(one).collect::<Vec<_>>().join(" and ")
+}
+
+fn waiting(turn: &v1::WaitsForTurn, job: &JobRecord) -> String {
+    let bound = if turn.place_is_a_bound { "beyond place" } else { "place" };
+    let slots = if turn.slots == 1 { "1 slot".to_owned() } else { format!("{} slots", turn.slots) };
+    let others = match turn.tenants.saturating_sub(1) {
+        0 => String::new(),
+        1 => ", shared with 1 other tenant".to_owned(),
+        others => format!(", shared with {others} other tenants"),
+    };
+    let estimate = match turn.estimated_wait_ms {
+        Some(ms) => format!("about {} to go", span(ms)),
+        None => "no estimate yet: nothing of its kind, or of those before it, has ended since the coordinator started"
+            .to_owned(),
+    };
+    format!("it is at {bound} {} in the {} lane for {slots}{others}; {estimate}", turn.place, job.request.lane)
+}
+
+fn until(unix_ms: i64, now: UnixMs) -> String {
+    let at = UnixMs(u64::try_from(unix_ms).unwrap_or_default());
+    match at.ms_since(now) {
+        0 => "at any moment".to_owned(),
+        ms => format!("in {}", span(ms)),
+    }
+}
+
+/// How long something has lasted.
+fn since(unix_ms: i64, now: UnixMs) -> String {
+    span(now.ms_since(UnixMs(u64::try_from(unix_ms).unwrap_or_default())))
+}
+
+/// "850 ms", "12 s", "4 min", "2 h 5 min": as exact as is of use.
+fn span(ms: u64) -> String {
+    let (seconds, minutes) = (ms.div_ceil(1_000), ms.div_ceil(60_000));
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..120_000 => format!("{seconds} s"),
+        120_000..7_200_000 => format!("{minutes} min"),
+        _ => format!("{} h {} min", minutes / 60, minutes % 60),
+    }
+}
+
+fn list(mut items: Vec<String>) -> String {
+    let more = items.len().saturating_sub(NAMED);
+    items.truncate(NAMED);
+    let named = items.join("; ");
+    if more > 0 { format!("{named}; and {more} more") } else { named }
+}
+
+fn word(state: JobState) -> &'static str {
+    match state {
+        JobState::Unspecified => "unknown",
+        JobState::Blocked => "blocked",
+        JobState::Queued => "queued",
+        JobState::Running => "running",
+        JobState::Succeeded => "succeeded",
+        JobState::Failed => "failed",
+        JobState::Cancelled => "cancelled",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_as_exact_as_is_of_use() {
+        let shown: Vec<String> = [850, 12_000, 119_001, 240_000, 7_500_000].into_iter().map(span).collect();
+        assert_eq!(shown, ["850 ms", "12 s", "120 s", "4 min", "2 h 5 min"]);
+    }
+
+    #[test]
+    fn long_lists_name_a_few_and_count_the_rest() {
+        let items = |n: u32| (0..n).map(|number| number.to_string()).collect();
+        assert_eq!((list(items(2)), list(items(5))), ("0; 1".to_owned(), "0; 1; 2; and 2 more".to_owned()));
+    }
+}

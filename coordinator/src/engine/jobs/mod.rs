@@ -1,0 +1,23 @@
+//! Jobs as their users see them: shown, listed, followed, explained, and stopped, one or many.
+
+mod bulk_cancel;
+mod explain;
+mod stop;
+mod view;
+mod watch;
+
+use std::sync::Arc;
+
+use super::{changes::Changes, context::Context, queues::Queues, records::Records, workers::Workers};
+
+pub(crate) use stop::StopCause;
+pub use watch::WatchStream;
+
+/// The jobs of all tenants.
+pub(crate) struct Jobs {
+    pub(super) context: Arc<Context>,
+    pub(super) records: Records,
+    pub(super) changes: Arc<Changes>,
+    pub(super) queues: Arc<Queues>,
+    pub(super) workers: Arc<Workers>,
+}

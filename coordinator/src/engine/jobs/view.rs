@@ -1,0 +1,125 @@
+//! Showing, listing and cancelling jobs.
+
+use sortinghat_proto::{
+    JobId, Tenant,
+    time::UnixMs,
+    v1::{self, JobState},
+};
+
+use super::{Jobs, stop::StopCause};
+use crate::{
+    engine::{
+        context::MAX_TRIES,
+        error::EngineError,
+        records::{self, JobFilter, JobRecord, bad_token, keys, page_size},
+    },
+    store::Range,
+};
+
+/// Jobs that one call of `list` looks at, so that a rare filter ends; the page is then short and its token goes on.
+const MAX_SCANNED_JOBS: usize = 10_000;
+/// Jobs that are read at a time.
+const SCAN_STEP: usize = 200;
+
+impl Jobs {
+    /// One job as it is now. Another tenant's does not exist.
+    pub(crate) async fn get(&self, tenant: &Tenant, job: &JobId) -> Result<v1::Job, EngineError> {
+        let job = self.records.job(tenant, job).await?;
+        Ok(self.view(&job.value))
+    }
+
+    /// A page of jobs, newest first, without their attempts.
+    pub(crate) async fn list(
+        &self,
+        tenant: &Tenant,
+        request: v1::ListJobsRequest,
+    ) -> Result<v1::ListJobsResponse, EngineError> {
+        let page_size = page_size(request.page_size, 50)?;
+        let filter = JobFilter::parse(&request.states, &request.kind)?;
+        let mut before = match request.page_token.as_str() {
+            "" => None,
+            token => {
+                let token: JobId = token.parse().map_err(|_| bad_token())?;
+                Some(token.to_string())
+            }
+        };
+        let mut page = v1::ListJobsResponse::default();
+        let mut scanned = 0;
+        while scanned < MAX_SCANNED_JOBS {
+            let mut range = Range::first(keys::jobs(tenant), SCAN_STEP).descending();
+            range.until = before.clone();
+            let ids = self.records.store.range(range).await?;
+            let is_last = ids.len() < SCAN_STEP;
+            let ids: Vec<JobId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+            let keys: Vec<String> = ids.iter().map(keys::job).collect();
+            for (id, record) in ids.into_iter().zip(self.records.store.read(&keys).await?) {
+                let id = before.insert(id.to_string());
+                scanned += 1;
+                match record.map(|record| records::decode::<JobRecord>(id, &record.value)) {
+                    Some(Ok(job)) if filter.admits(&job) => {
+                        page.jobs.push(v1::Job { attempts: Vec::new(), ..self.view(&job) });
+                    }
+                    Some(Err(_)) => page.unreadable_job_ids.push(id.clone()),
+                    // Another one, or just removed.
+                    Some(Ok(_)) | None => {}
+                }
+                if page.jobs.len() == page_size {
+                    page.next_page_token.clone_from(id);
+                    return Ok(page);
+                }
+            }
+            if is_last {
+                return Ok(page);
+            }
+        }
+        page.next_page_token = before.unwrap_or_default();
+        Ok(page)
+    }
+
+    /// Asks for a job to be cancelled, and returns it after that. One that waits ends at once, one that runs when its worker
+    /// has stopped; for one that has ended nothing changes.
+    pub(crate) async fn cancel(&self, tenant: &Tenant, job: &JobId) -> Result<v1::Job, EngineError> {
+        for _ in 0..MAX_TRIES {
+            let found = self.records.job(tenant, job).await?;
+            if self.stop_job(&found, StopCause::Cancelled).await? {
+                return self.get(tenant, job).await;
+            }
+        }
+        Err(EngineError::contended(format!("job {job}")))
+    }
+}
+
+impl Jobs {
+    /// A job as the contract shows it.
+    pub(crate) fn view(&self, job: &JobRecord) -> v1::Job {
+        let state = job.state();
+        v1::Job {
+            id: job.id.to_string(),
+            spec: Some(job.request.spec.clone()),
+            state: state.into(),
+            failure: job.progress.failure.clone(),
+            output: job.progress.output.clone(),
+            parents: job.links.parents.iter().map(ToString::to_string).collect(),
+            priority: job.request.priority,
+            idempotency_key: job.request.idempotency_key.clone(),
+            created_unix_ms: job.created.to_wire(),
+            started_unix_ms: job.progress.started.map_or(0, UnixMs::to_wire),
+            finished_unix_ms: job.progress.finished.map_or(0, UnixMs::to_wire),
+            attempts: job.progress.attempts.iter().map(|attempt| attempt.0.clone()).collect(),
+            progress: if state == JobState::Running { self.workers.progress.of(job) } else { None },
+            cancel_requested: job.progress.cancel_requested,
+            lane: v1::Lane::from(job.request.lane).into(),
+            requirements: job.request.requirements.clone().into_wire(),
+            tasks: job.progress.shards.as_ref().map(|stage| v1::TaskProgress {
+                total: stage.division.shards(),
+                running: stage.tally.running,
+                succeeded: stage.tally.succeeded,
+                failed: stage.tally.failed,
+                cancelled: stage.tally.cancelled,
+            }),
+            not_before_unix_ms: job.request.not_before.map_or(0, UnixMs::to_wire),
+            deadline_unix_ms: job.request.deadline.map_or(0, UnixMs::to_wire),
+            retry_of: job.links.retry_of.as_ref().map(ToString::to_string).unwrap_or_default(),
+        }
+    }
+}

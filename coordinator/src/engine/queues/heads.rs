@@ -1,0 +1,44 @@
+//! The first tasks of the queues that a worker may serve.
+
+use futures::future;
+
+use super::{Queues, gates::Gates};
+use crate::{
+    engine::{error::EngineError, records::QueueName},
+    queue::{Capabilities, Heads},
+    store::Range,
+};
+
+impl Queues {
+    /// The first up to `window` tasks of every queue that has any and that a worker with these capabilities may serve, and the gates of the
+    /// queues' tenants. Which queues are open seldom changes: the queues that were open at the last look are read beside the list of
+    /// open queues, and read again only if the list is different.
+    pub(crate) async fn heads(
+        &self,
+        capabilities: &Capabilities,
+        window: usize,
+    ) -> Result<(Vec<Heads>, Gates), EngineError> {
+        let served = |queues: &[QueueName]| -> Vec<QueueName> {
+            queues.iter().filter(|queue| capabilities.meet(&queue.requirements)).cloned().collect()
+        };
+        let expected = served(&self.last_open.queues());
+        let (open, heads) = future::try_join(self.open_queues(), self.heads_of(&expected, window)).await?;
+        let open = served(&open);
+        if open == expected { Ok(heads) } else { self.heads_of(&open, window).await }
+    }
+
+    async fn heads_of(&self, queues: &[QueueName], window: usize) -> Result<(Vec<Heads>, Gates), EngineError> {
+        let entries =
+            self.records.store.ranges(queues.iter().map(|queue| Range::first(queue.index(), window)).collect());
+        let entries = async { Ok(entries.await?) };
+        let (gates, entries) = future::try_join(self.gates(queues.iter().map(|queue| &queue.tenant)), entries).await?;
+        let has_tasks =
+            |(queue, entries): &(&QueueName, Vec<String>)| !entries.is_empty() && !gates.is_paused(&queue.tenant);
+        let heads = queues.iter().zip(entries).filter(has_tasks).map(|(queue, entries)| Heads {
+            lane: queue.lane,
+            tenant: queue.tenant.clone(),
+            entries: entries.into(),
+        });
+        Ok((heads.collect(), gates))
+    }
+}

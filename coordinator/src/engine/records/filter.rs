@@ -1,0 +1,55 @@
+//! Which jobs are meant: by state, kind and age.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use sortinghat_proto::{JobKind, Refusal, time::UnixMs, v1::JobState};
+
+use super::stored::JobRecord;
+
+/// Jobs that match every part that is set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JobFilter {
+    /// Only these states, as the contract numbers them; empty for all. A set, so that it is no longer than there are states,
+    /// however often a request names one: bulk cancellations keep it in a record that every claim reads.
+    pub(crate) states: BTreeSet<i32>,
+    /// Only this kind.
+    pub(crate) kind: Option<JobKind>,
+    /// Only jobs that were accepted before.
+    pub(crate) before: Option<UnixMs>,
+}
+
+impl JobFilter {
+    /// The filter of a request: states by number, and a kind or nothing.
+    pub(crate) fn parse(states: &[i32], kind: &str) -> Result<Self, Refusal> {
+        let known = |state: &i32| match JobState::try_from(*state) {
+            Ok(state) => Ok(state.into()),
+            Err(_) => Err(Refusal::invalid("states", format!("{state} is not a job state"))),
+        };
+        let states = states.iter().map(known).collect::<Result<_, Refusal>>()?;
+        let kind = if kind.is_empty() { None } else { Some(kind.parse()?) };
+        Ok(Self { states, kind, before: None })
+    }
+
+    /// The states that it names; empty for all.
+    pub(crate) fn states(&self) -> impl Iterator<Item = JobState> {
+        self.states.iter().filter_map(|state| JobState::try_from(*state).ok())
+    }
+
+    /// Whether it looks at nothing but the state.
+    pub(crate) fn is_by_state_only(&self) -> bool {
+        self.kind.is_none() && self.before.is_none()
+    }
+
+    /// Whether a job in this state can match.
+    pub(crate) fn admits_state(&self, state: JobState) -> bool {
+        self.states.is_empty() || self.states.contains(&i32::from(state))
+    }
+
+    /// Whether this job matches.
+    pub(crate) fn admits(&self, job: &JobRecord) -> bool {
+        self.admits_state(job.state())
+            && self.kind.is_none_or(|kind| kind == job.kind)
+            && self.before.is_none_or(|before| job.created < before)
+    }
+}

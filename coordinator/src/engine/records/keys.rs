@@ -1,0 +1,319 @@
+//! The names of records, indexes, counters and topics. No other file spells one.
+//!
+//! Nothing in a key can hold its separators: ids, names and tenants are slugs, and an idempotency key comes last.
+
+use std::fmt;
+
+use sortinghat_proto::{
+    ArtifactKind, Digest, JobId, Lane, Name, TaskId, Tenant, VersionedName, WorkerId, time::UnixMs, v1::JobState,
+};
+
+use super::{rank::Rank, stored::JobRecord};
+use crate::queue::{Phase, State, Task};
+
+/// Topic of tasks that may be claimed from now on.
+pub(crate) const READY: &str = "ready";
+/// Index of the ready queues that may hold tasks, by name: claims look nowhere else.
+pub(crate) const OPEN_QUEUES: &str = "open-queues";
+/// Index of the ready queues that were closed and must be looked at once more.
+pub(crate) const CLOSING_QUEUES: &str = "closing-queues";
+/// Record that changes whenever queues are closed, so that no two coordinators do it at once.
+pub(crate) const QUEUE_CLOSING: &str = "queue-closing";
+/// Index of tasks that may be claimed later, by the time.
+pub(crate) const DELAYED: &str = "delayed";
+/// Index of leased tasks, by the end of the lease.
+pub(crate) const LEASES: &str = "leases";
+/// Index of leased tasks that can give way, the least urgent one last.
+pub(crate) const GIVING_WAY: &str = "giving-way";
+/// Index of what happened to shards and is not in their jobs' records yet; see [`unsettled`] and [`unsettled_event`]. Also the
+/// topic of changes to it.
+pub(crate) const UNSETTLED: &str = "unsettled";
+/// Index of jobs that have a deadline, have not ended and are not being stopped, by the deadline.
+pub(crate) const DEADLINES: &str = "deadlines";
+/// Index of jobs that have ended, by the time; what retention goes by.
+pub(crate) const ENDED_JOBS: &str = "ended-jobs";
+/// Index of forgotten jobs of which something is left; see [`remains`].
+pub(crate) const REMAINS: &str = "remains";
+/// Index of tenants with bulk cancellations under way.
+pub(crate) const CANCELLING: &str = "cancelling";
+/// Index of jobs that have ended and whose children were not all told.
+pub(crate) const ENDED_PARENTS: &str = "ended-parents";
+
+/// Record of the queue's name for itself.
+pub(crate) const QUEUE_ID: &str = "queue-id";
+
+/// Record of a job; also the topic of its events.
+pub(crate) fn job(id: &JobId) -> String {
+    format!("job:{id}")
+}
+
+/// Record of a shard's task; every other task is a part of its job's record.
+pub(crate) fn shard(id: &TaskId) -> String {
+    format!("task:{id}")
+}
+
+/// Record of what all shards of a job go by.
+pub(crate) fn shards(job: &JobId) -> String {
+    format!("shards:{job}")
+}
+
+/// Counters of a job's shards in a phase that has been begun.
+pub(crate) fn shards_in(job: &JobId, phase: Phase) -> String {
+    format!("shards:{job}:{phase:?}")
+}
+
+/// Counter of a job's shards that have ended.
+pub(crate) fn shards_ended(job: &JobId) -> String {
+    format!("shards:{job}:ended")
+}
+
+/// Counter of the items in a job's shards that have succeeded.
+pub(crate) fn items_done(job: &JobId) -> String {
+    format!("shards:{job}:items")
+}
+
+/// All counters of a job's shards.
+pub(crate) fn shard_counters(job: &JobId) -> Vec<String> {
+    let phases = [Phase::Leased, Phase::Succeeded, Phase::Failed, Phase::Cancelled];
+    let by_phase = phases.into_iter().map(|phase| shards_in(job, phase));
+    by_phase.chain([shards_ended(job), items_done(job)]).collect()
+}
+
+/// Record of what is left of a forgotten job.
+pub(crate) fn remains(job: &JobId) -> String {
+    format!("remains:{job}")
+}
+
+/// Entry of [`UNSETTLED`]: shards of this job are to be created or stopped. Comes before its events.
+pub(crate) fn unsettled(job: &JobId) -> String {
+    format!("{job}:")
+}
+
+/// Entry of [`UNSETTLED`]: an event of a shard, in the order in which they happened. Also the name of the event's record.
+pub(crate) fn unsettled_event(shard: &TaskId, time: UnixMs, number: u64) -> String {
+    format!("{}:{:020}:{:010}:{number:010}", shard.job(), time.0, shard.index())
+}
+
+/// Record of an event of a shard that waits to be entered in the job's history.
+pub(crate) fn waiting_event(entry: &str) -> String {
+    format!("waiting:{entry}")
+}
+
+/// The job of an entry of [`UNSETTLED`].
+pub(crate) fn job_of_unsettled(entry: &str) -> Option<JobId> {
+    entry.split(':').next()?.parse().ok()
+}
+
+/// The end of the entries of [`UNSETTLED`] of a job.
+pub(crate) fn after_unsettled(job: &JobId) -> String {
+    // The character after ':'.
+    format!("{job};")
+}
+
+/// Record of successive events of a job's history that end with this one.
+pub(crate) fn history(job: &JobId, last: u64) -> String {
+    format!("history:{job}:{last:012}")
+}
+
+/// Record of the job that was accepted under an idempotency key.
+pub(crate) fn idempotency(tenant: &Tenant, key: &str) -> String {
+    format!("key:{tenant}:{key}")
+}
+
+/// Record of one artifact.
+pub(crate) fn artifact(tenant: &Tenant, name: &VersionedName) -> String {
+    format!("{}:{tenant}:{}:{}", name.kind, name.name, name.version)
+}
+
+/// Record of the last version that was given under a name. Never deleted, so that no version is given twice.
+pub(crate) fn last_version(tenant: &Tenant, kind: ArtifactKind, name: &Name) -> String {
+    format!("last-{kind}:{tenant}:{name}")
+}
+
+/// Index of a tenant's artifacts: by name, the newest version first.
+pub(crate) fn artifacts(tenant: &Tenant, kind: ArtifactKind) -> String {
+    format!("{kind}s:{tenant}")
+}
+
+/// Entry of [`artifacts`]. '!' sorts before every character of a name, so that `a` comes before `a-b`.
+pub(crate) fn artifact_entry(name: &VersionedName) -> String {
+    format!("{}!{:010}", name.name, u32::MAX - name.version)
+}
+
+/// The artifact that an entry of [`artifacts`] stands for.
+pub(crate) fn artifact_of_entry(kind: ArtifactKind, entry: &str) -> Option<VersionedName> {
+    let (name, inverted) = entry.split_once('!')?;
+    let version = u32::MAX - inverted.parse::<u32>().ok()?;
+    Some(VersionedName { kind, name: name.parse().ok()?, version })
+}
+
+/// The least entry and the end of the entries of one name in [`artifacts`].
+pub(crate) fn artifact_bounds(name: &Name) -> (String, String) {
+    (format!("{name}!"), format!("{name}\""))
+}
+
+/// Index of a tenant's jobs, by id and so by time.
+pub(crate) fn jobs(tenant: &Tenant) -> String {
+    format!("jobs:{tenant}")
+}
+
+/// Index of a tenant's jobs that have not ended, by id and so by time.
+pub(crate) fn open_jobs(tenant: &Tenant) -> String {
+    format!("open:{tenant}")
+}
+
+/// Counter of a tenant's jobs in a state.
+pub(crate) fn jobs_in(tenant: &Tenant, state: JobState) -> String {
+    format!("jobs:{tenant}:{}", state.as_str_name())
+}
+
+/// Record of whether a tenant's objects are being collected, and of those that are being removed.
+pub(crate) fn collection(tenant: &Tenant) -> String {
+    format!("collection:{tenant}")
+}
+
+/// Record of an object that nothing was seen to refer to.
+pub(crate) fn suspect(tenant: &Tenant, digest: &Digest) -> String {
+    format!("suspect:{tenant}:{digest}")
+}
+
+/// Index of such objects of a tenant, by the time since when.
+pub(crate) fn suspects(tenant: &Tenant) -> String {
+    format!("suspects:{tenant}")
+}
+
+/// Entry of [`suspects`].
+pub(crate) fn suspect_entry(since: UnixMs, digest: &Digest) -> String {
+    at_time(since, digest)
+}
+
+/// The object of an entry of [`suspects`].
+pub(crate) fn suspect_of_entry(entry: &str) -> Option<Digest> {
+    entry.split_once(':')?.1.parse().ok()
+}
+
+/// Sorts after an entry of any index, and before every greater one. '!' sorts before every character of an id or a digest.
+pub(crate) fn after_entry(entry: &str) -> String {
+    format!("{entry}!")
+}
+
+/// Record of what holds for all of a tenant's queue.
+pub(crate) fn queue(tenant: &Tenant) -> String {
+    format!("queue:{tenant}")
+}
+
+/// Index of the jobs that wait for this one.
+pub(crate) fn children(job: &JobId) -> String {
+    format!("children:{job}")
+}
+
+/// Index of the tasks that a worker holds.
+pub(crate) fn held(worker: &WorkerId) -> String {
+    format!("held:{worker}")
+}
+
+/// Topic of changes to what a worker should do.
+pub(crate) fn worker_topic(worker: &WorkerId) -> String {
+    format!("worker:{worker}")
+}
+
+/// Counter of a tenant's leased tasks.
+pub(crate) fn leased_of(tenant: &Tenant) -> String {
+    format!("leased:{tenant}")
+}
+
+/// Counter of the tasks in a phase, over all tenants.
+pub(crate) fn tasks_in(phase: Phase) -> String {
+    format!("tasks:{phase:?}")
+}
+
+/// The index entries that a task has in its state.
+pub(crate) fn placement(task: &Task, rank: &Rank) -> Vec<(String, String)> {
+    let id = &task.id;
+    let reservation = || rank.queue.is_bounded().then(|| (rank.queue.reservations(), id.to_string()));
+    match &task.state {
+        State::Blocked => reservation().into_iter().collect(),
+        State::Ready { not_before: None } => vec![(rank.queue.index(), format!("{:020}:{id}", rank.order()))],
+        State::Ready { not_before: Some(at) } => {
+            [(DELAYED.to_owned(), at_time(*at, id))].into_iter().chain(reservation()).collect()
+        }
+        State::Leased(lease) => {
+            let urgency = match rank.queue.lane {
+                Lane::Interactive => 0,
+                Lane::Bulk => 1,
+            };
+            let gives_way = (GIVING_WAY.to_owned(), format!("{urgency}:{:020}:{id}", rank.order()));
+            let held = (held(&lease.token.worker), id.to_string());
+            let leased = [(LEASES.to_owned(), at_time(lease.deadline, id)), held];
+            leased.into_iter().chain(rank.kind.gives_way().then_some(gives_way)).collect()
+        }
+        State::Succeeded { .. } | State::Failed { .. } | State::Cancelled { .. } => Vec::new(),
+    }
+}
+
+fn at_time(time: UnixMs, id: impl fmt::Display) -> String {
+    format!("{:020}:{id}", time.0)
+}
+
+/// The index entries that a job has as it is, beside its place among all of its tenant.
+pub(crate) fn job_entries(job: &JobRecord) -> Vec<(String, String)> {
+    if job.has_ended() {
+        return vec![(ENDED_JOBS.to_owned(), at_time(job.progress.finished.unwrap_or_default(), &job.id))];
+    }
+    let deadline = job.request.deadline.filter(|_| !job.progress.cancel_requested);
+    let deadline = deadline.map(|deadline| (DEADLINES.to_owned(), at_time(deadline, &job.id)));
+    [(open_jobs(&job.tenant), job.id.to_string())].into_iter().chain(deadline).collect()
+}
+
+/// The job of an entry of [`DEADLINES`] or [`ENDED_JOBS`].
+pub(crate) fn job_of_entry(entry: &str) -> Option<JobId> {
+    entry.rsplit(':').next()?.parse().ok()
+}
+
+/// The end of the entries of [`DEADLINES`], [`ENDED_JOBS`], [`DELAYED`] or [`LEASES`] up to and including a time.
+pub(crate) fn after_time(time: UnixMs) -> String {
+    format!("{:020}", time.0.saturating_add(1))
+}
+
+/// The task of an entry of a ready queue, [`DELAYED`], [`LEASES`], [`GIVING_WAY`] or [`held`].
+pub(crate) fn task_of_entry(entry: &str) -> Option<TaskId> {
+    entry.rsplit(':').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use sortinghat_proto::JobKind;
+
+    use super::*;
+
+    #[test]
+    fn the_newest_version_comes_first_and_names_do_not_mix() {
+        let entry = |text: &str, version| {
+            let name = text.parse().expect("a name");
+            artifact_entry(&VersionedName { kind: ArtifactKind::Model, name, version })
+        };
+        let mut entries = vec![entry("a-b", 1), entry("a", 1), entry("a", 10), entry("a", 2)];
+        entries.sort();
+        assert_eq!(entries, [entry("a", 10), entry("a", 2), entry("a", 1), entry("a-b", 1)]);
+        let (from, until) = artifact_bounds(&"a".parse().expect("a name"));
+        let of_a = entries.iter().filter(|entry| **entry >= from && **entry < until).count();
+        assert_eq!(of_a, 3);
+    }
+
+    fn rank(enqueued: u64, priority: i32) -> Rank {
+        let queue = "bulk:local:device=cuda,label.zone=eu".parse().expect("a queue's name");
+        Rank { queue, enqueued: UnixMs(enqueued), priority, kind: JobKind::Finetune }
+    }
+
+    #[test]
+    fn priority_is_worth_minutes_so_that_the_old_are_not_starved() {
+        let ready = |enqueued, priority| {
+            let task = Task::new(TaskId::new(JobId::new(1, 1), 0), false);
+            placement(&task, &rank(enqueued, priority))[0].1.clone()
+        };
+        assert!(ready(1_000, 0) < ready(2_000, 0), "first come, first served");
+        assert!(ready(60_000, 1) < ready(1_000, 0), "a higher priority goes before");
+        assert!(ready(1_000, 0) < ready(62_000, 1), "but not for ever");
+        assert!(ready(0, 10) < ready(0, -10));
+    }
+}

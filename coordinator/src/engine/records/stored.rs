@@ -1,0 +1,405 @@
+//! What is stored, and in which format.
+//!
+//! Records are JSON with a version in front: they can be read by a person in the middle of an incident, an old reader ignores
+//! fields that it does not know, and a new field has a default. What has its default is not written, which more than halves a queued job.
+//! Messages of the contract lie inside as protobuf, which has the same properties.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
+use sortinghat_proto::{
+    Digest, JobId, JobKind, Lane, ObjectRef, Requirements, TaskId, Tenant, VersionedName,
+    time::UnixMs,
+    v1::{self, ErrorCode},
+};
+
+use super::rank::{QueueName, Rank};
+use crate::{
+    engine::error::EngineError,
+    queue::{Division, Phase, Role, Task, TaskCounts, wire},
+};
+
+/// The version that is written, and the newest that can be read.
+const FORMAT_VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<T> {
+    v: u32,
+    record: T,
+}
+
+/// Encodes a record.
+pub(crate) fn encode<T: Serialize>(record: &T) -> Bytes {
+    let envelope = Envelope { v: FORMAT_VERSION, record };
+    serde_json::to_vec(&envelope).expect("records have string keys only").into()
+}
+
+/// Decodes a record. An unreadable record is an error that names it: a guess would lose jobs.
+pub(crate) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, EngineError> {
+    let corrupt = |reason: String| EngineError::Unreadable { key: key.to_owned(), reason };
+    let too_new = |v: u32| corrupt(format!("it has version {v}, this software knows {FORMAT_VERSION}: upgrade it"));
+    match serde_json::from_slice::<Envelope<T>>(bytes) {
+        Ok(Envelope { v, record }) if v <= FORMAT_VERSION => Ok(record),
+        Ok(Envelope { v, .. }) => Err(too_new(v)),
+        // A newer record need not even look like ours; then its version is what there is to say.
+        Err(error) => match serde_json::from_slice::<Envelope<IgnoredAny>>(bytes) {
+            Ok(Envelope { v, .. }) if v > FORMAT_VERSION => Err(too_new(v)),
+            Ok(_) | Err(_) => Err(corrupt(error.to_string())),
+        },
+    }
+}
+
+/// A job and, as nearly all jobs are one task, that task. Changes with every event of its history.
+///
+/// A new field goes into the group that it belongs to and has a default: labels and retention are part of the request, a trace context is
+/// part of the links. An old reader ignores such a field, and a new reader finds its default in an old record.
+#[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct JobRecord {
+    #[serde_with(skip_apply)]
+    pub(crate) id: JobId,
+    #[serde_with(skip_apply)]
+    pub(crate) tenant: Tenant,
+    #[serde_with(skip_apply)]
+    pub(crate) kind: JobKind,
+    #[serde_with(skip_apply)]
+    pub(crate) created: UnixMs,
+    #[serde_with(skip_apply)]
+    pub(crate) request: JobRequest,
+    #[serde_with(skip_apply)]
+    pub(crate) progress: JobProgress,
+    pub(crate) links: JobLinks,
+}
+
+/// What was asked for. It does not change, except that an input which a parent makes becomes an artifact.
+#[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct JobRequest {
+    /// With defaults filled in and names resolved to versions.
+    #[serde_with(skip_apply)]
+    #[serde(with = "wire")]
+    pub(crate) spec: v1::JobSpec,
+    /// Where the dataset that the spec names comes from.
+    pub(crate) dataset: Option<Input>,
+    /// Where the model that the spec names comes from.
+    pub(crate) model: Option<Input>,
+    pub(crate) priority: i32,
+    pub(crate) lane: Lane,
+    pub(crate) requirements: Requirements,
+    /// Empty for none.
+    pub(crate) idempotency_key: String,
+    /// The job shall not start before this time.
+    pub(crate) not_before: Option<UnixMs>,
+    /// The job fails if it has not ended by this time.
+    pub(crate) deadline: Option<UnixMs>,
+}
+
+/// How far the job has come.
+#[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct JobProgress {
+    /// When the first attempt started.
+    pub(crate) started: Option<UnixMs>,
+    pub(crate) finished: Option<UnixMs>,
+    /// The job's tasks by phase. Once all shards of a divided job have ended badly, they count as one task.
+    #[serde_with(skip_apply)]
+    pub(crate) counts: TaskCounts,
+    /// The task that alone decides what becomes of the job. While shards decide, it is the task that has counted the job's items.
+    #[serde_with(skip_apply)]
+    pub(crate) task: TaskRecord,
+    #[serde(with = "wire::optional")]
+    pub(crate) failure: Option<v1::Failure>,
+    #[serde(with = "wire::optional")]
+    pub(crate) output: Option<v1::JobOutput>,
+    /// The newest attempts, oldest first.
+    pub(crate) attempts: Vec<StoredAttempt>,
+    /// The sequence of the newest event.
+    #[serde_with(skip_apply)]
+    pub(crate) last_event: u64,
+    /// The newest events, oldest first. Older events are in pages of their own.
+    pub(crate) recent_events: Vec<EventRecord>,
+    /// The job is being stopped: its user wants that, or its deadline has passed.
+    pub(crate) cancel_requested: bool,
+    /// The job's shards, if it was too large for one task.
+    pub(crate) shards: Option<ShardStage>,
+}
+
+/// The jobs that this job is related to.
+#[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct JobLinks {
+    /// The jobs that must succeed before this one starts.
+    pub(crate) parents: Vec<JobId>,
+    /// Some job named this one as a parent.
+    pub(crate) has_children: bool,
+    /// The job that this one is a retry of.
+    pub(crate) retry_of: Option<JobId>,
+    /// The newest retry of this job.
+    pub(crate) retried_as: Option<JobId>,
+}
+
+impl JobRecord {
+    /// The job's state, derived from its tasks.
+    pub(crate) fn state(&self) -> v1::JobState {
+        match self.open_shards() {
+            Some(_) => v1::JobState::Running,
+            None => self.progress.counts.job_state(),
+        }
+    }
+
+    /// The job's shards, as long as they decide what becomes of it.
+    pub(crate) fn open_shards(&self) -> Option<&ShardStage> {
+        self.progress.shards.as_ref().filter(|stage| !stage.over)
+    }
+
+    /// How the job is divided, if it is.
+    pub(crate) fn division(&self) -> Option<Division> {
+        self.progress.shards.as_ref().map(|stage| stage.division)
+    }
+
+    /// The indexes of the tasks of the job's shards, whether or not these tasks exist yet.
+    pub(crate) fn shard_indexes(&self) -> Range<u32> {
+        self.division().map_or(0..0, |division| division.shard_index(0)..division.finish_index())
+    }
+
+    /// What a task of the job does.
+    pub(crate) fn role(&self, task: &TaskId) -> Role {
+        Role::of(task.index(), self.division())
+    }
+
+    /// The sequence of the newest event that is in a page; 0 if none is.
+    pub(crate) fn last_paged_event(&self) -> u64 {
+        self.progress.last_event - self.progress.recent_events.len() as u64
+    }
+
+    /// Where the job's ready tasks wait.
+    pub(crate) fn rank(&self) -> Rank {
+        let JobRequest { lane, requirements, priority, .. } = &self.request;
+        let queue = QueueName { lane: *lane, tenant: self.tenant.clone(), requirements: requirements.clone() };
+        Rank { queue, enqueued: self.created, priority: *priority, kind: self.kind }
+    }
+
+    /// Nothing can happen to the job any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.state(), v1::JobState::Succeeded | v1::JobState::Failed | v1::JobState::Cancelled)
+    }
+}
+
+/// One attempt as a job shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StoredAttempt(#[serde(with = "wire")] pub(crate) v1::Attempt);
+
+/// Where something that a job reads by name comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Input {
+    /// An artifact that existed at submission. The job keeps its manifest, also when the name is removed.
+    Artifact {
+        /// `stamps@1` or `stamps/1`.
+        name: String,
+        /// The artifact's manifest.
+        manifest: ObjectRef,
+    },
+    /// What a parent will have made. Becomes an artifact once the parent has succeeded, so that the parent may be forgotten.
+    Parent(JobId),
+}
+
+impl Input {
+    /// Takes over what `parent` has made, if that is what this waits for.
+    fn take_over(&mut self, parent: &JobRecord) {
+        let Some(output) = parent.progress.output.as_ref().filter(|_| *self == Self::Parent(parent.id.clone())) else {
+            return;
+        };
+        if let Some(Ok(manifest)) = output.manifest.clone().map(ObjectRef::try_from) {
+            *self = Self::Artifact { name: output.name.clone(), manifest };
+        }
+    }
+}
+
+/// Lets the inputs of a job take over what `parent` has made.
+pub(crate) fn hand_over<'a>(inputs: impl IntoIterator<Item = &'a mut Option<Input>>, parent: &JobRecord) {
+    inputs.into_iter().flatten().for_each(|input| input.take_over(parent));
+}
+
+/// The shards of a divided job while they are created, run and end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ShardStage {
+    pub(crate) division: Division,
+    /// Shards whose tasks exist: the first ones.
+    pub(crate) created: u32,
+    /// Shards that were told to stop, if they shall: the first ones.
+    pub(crate) told: u32,
+    /// What became of them, as of the newest event.
+    pub(crate) tally: ShardTally,
+    /// Every shard has ended, and the job goes on without them or has ended too.
+    pub(crate) over: bool,
+}
+
+/// Shards by what became of them; those in none of these wait for a worker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ShardTally {
+    pub(crate) running: u32,
+    pub(crate) succeeded: u32,
+    pub(crate) failed: u32,
+    pub(crate) cancelled: u32,
+    /// Items of those that succeeded.
+    pub(crate) items: u64,
+}
+
+impl ShardTally {
+    /// Shards that have ended.
+    pub(crate) fn ended(self) -> u32 {
+        self.succeeded + self.failed + self.cancelled
+    }
+}
+
+/// What all shards of a job go by. The job's own record changes with every event; this one changes once at most, so that
+/// shards do not get in each other's way.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ShardsRecord {
+    pub(crate) stop: Option<Stop>,
+}
+
+/// No shard shall start any more, those that run shall stop, and the job ends for this reason.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Stop(#[serde(with = "wire")] pub(crate) v1::Failure);
+
+impl Stop {
+    /// How the job ends.
+    pub(crate) fn phase(&self) -> Phase {
+        if self.0.code() == ErrorCode::Cancelled { Phase::Cancelled } else { Phase::Failed }
+    }
+}
+
+/// A task, and what is known of its newest attempt. A record of its own for shards, else a part of its job's.
+#[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TaskRecord {
+    #[serde_with(skip_apply)]
+    pub(crate) task: Task,
+    pub(crate) events: AttemptEvents,
+    /// The host that the newest attempt was given to.
+    pub(crate) host: String,
+    /// Of a shard: its newest event that was handed over to the job.
+    pub(crate) handed_over: HandedOver,
+}
+
+impl TaskRecord {
+    /// A task that nothing has happened to.
+    pub(crate) fn new(task: Task) -> Self {
+        Self { task, events: AttemptEvents::default(), host: String::new(), handed_over: HandedOver::default() }
+    }
+}
+
+/// Which of a shard's events were handed over to the job.
+#[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HandedOver {
+    /// How many.
+    pub(crate) number: u64,
+    /// The time of the newest one. It never goes back, so that the order of their keys is the order in which they happened.
+    pub(crate) time: UnixMs,
+}
+
+/// Which events of the newest attempt are durable.
+#[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AttemptEvents {
+    /// Those up to this sequence are.
+    pub(crate) acknowledged: u64,
+    /// How many were recorded.
+    pub(crate) recorded: u64,
+    /// How many of these are log lines.
+    pub(crate) log_lines: u64,
+    /// How many were dropped because a limit was reached.
+    pub(crate) dropped: u64,
+}
+
+/// An event of a job's history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EventRecord(#[serde(with = "wire")] pub(crate) v1::JobEvent);
+
+/// Successive events of a job's history, known by the sequence of the last one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct HistoryPage(pub(crate) Vec<EventRecord>);
+
+/// What was accepted under an idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AcceptedRecord {
+    pub(crate) job: JobId,
+    /// Of the submission as it was sent.
+    pub(crate) submission: Digest,
+}
+
+/// What may be left of a forgotten job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RemainsRecord {
+    /// Its shards, by the index of the task.
+    pub(crate) shards: Range<u32>,
+    /// Pages of its history, by the sequence of the last event.
+    pub(crate) history: Range<u64>,
+}
+
+/// An immutable artifact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ArtifactRecord {
+    pub(crate) name: VersionedName,
+    pub(crate) manifest: ObjectRef,
+    pub(crate) job: JobId,
+    pub(crate) created: UnixMs,
+    pub(crate) summary: String,
+}
+
+/// The last version that was given under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LastVersionRecord {
+    pub(crate) version: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_that_an_old_reader_does_not_know_is_ignored() {
+        let read: LastVersionRecord =
+            decode("k", br#"{"v":1,"record":{"version":3,"added_later":true}}"#).expect("readable");
+        assert_eq!(read.version, 3);
+    }
+
+    #[test]
+    fn what_has_its_default_is_not_written_and_read_whether_or_not_it_is() {
+        let record = TaskRecord::new(Task::new("01m8dn5s3363va110ctm0zmhvr.0".parse().expect("a task id"), false));
+        let written = br#"{"v":1,"record":{"task":{"id":"01m8dn5s3363va110ctm0zmhvr.0","state":{"ready":{}}}}}"#;
+        assert_eq!(encode(&record), written.as_slice());
+        assert_eq!(decode::<TaskRecord>("k", written).expect("readable"), record);
+        let in_full = br#"{"v":1,"record":{"task":{"id":"01m8dn5s3363va110ctm0zmhvr.0","state":{"ready":{"not_before":null}},
+            "last_epoch":0,"attempts":0,"deaths":0,"memory_failures":0,"transient_failures":0,"failing_since":null,"returns":0,
+            "reported_epoch":0,"checkpoint":null,"cancel_requested":false,"not_before":null,"overdue":false},
+            "events":{"acknowledged":0,"recorded":0,"log_lines":0,"dropped":0},"host":"","handed_over":{"number":0,"time":0}}}"#;
+        assert_eq!(decode::<TaskRecord>("k", in_full).expect("readable"), record);
+        decode::<TaskRecord>("k", br#"{"v":1,"record":{"host":"a"}}"#).expect_err("what has no default must be there");
+    }
+
+    #[test]
+    fn a_record_of_a_newer_version_is_refused_by_name() {
+        let refusal = decode::<LastVersionRecord>("last-model:local:a", br#"{"v":2,"record":{"version":3}}"#);
+        let message = refusal.expect_err("unknown version").to_string();
+        assert!(message.contains("last-model:local:a") && message.contains("upgrade"), "{message}");
+    }
+
+    #[test]
+    fn messages_inside_a_record_come_back_as_they_were() {
+        let event = v1::JobEvent {
+            sequence: 7,
+            event: Some(v1::job_event::Event::Log(v1::LogLine { text: "a line".into() })),
+            ..v1::JobEvent::default()
+        };
+        let bytes = encode(&EventRecord(event.clone()));
+        assert_eq!(decode::<EventRecord>("k", &bytes).expect("readable").0, event);
+    }
+}

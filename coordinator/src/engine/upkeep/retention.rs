@@ -1,0 +1,177 @@
+//! Forgetting jobs that ended long ago: first a job goes, in one batch, then what it left, some records at a time.
+
+use futures::{StreamExt as _, stream};
+use parking_lot::Mutex;
+use sortinghat_proto::{JobId, TaskId, time::UnixMs};
+
+use super::Upkeep;
+use crate::{
+    engine::{
+        error::EngineError,
+        records::{self, AcceptedRecord, Failures, JobRecord, RemainsRecord, ShardsRecord, Versioned, keys},
+    },
+    store::{Batch, Expectation, Range, Verdict},
+};
+
+/// Jobs that one round looks at.
+const JOBS_PER_ROUND: usize = 64;
+/// Forgotten jobs whose remains one round removes a part of.
+const REMAINS_PER_ROUND: usize = 16;
+/// Records that one batch removes.
+const RECORDS_PER_BATCH: usize = 500;
+
+/// Where the next round looks on, as this process remembers it: jobs that are kept for a reason must not hide those behind them.
+#[derive(Debug, Default)]
+pub(crate) struct NextLook(Mutex<String>);
+
+impl NextLook {
+    fn get(&self) -> String {
+        self.0.lock().clone()
+    }
+
+    fn set(&self, from: String) {
+        *self.0.lock() = from;
+    }
+}
+
+impl Upkeep {
+    /// Forgets jobs that ended longer ago than they are kept, and returns how many. One with children that were not told of its end is
+    /// kept until they were. Rounds look at all of them in turn, and then begin again with the oldest.
+    pub(super) async fn forget_jobs(&self, now: UnixMs) -> Result<usize, EngineError> {
+        let Some(before) = now.0.checked_sub(self.context.settings.retention_ms) else { return Ok(0) };
+        let due = Range::first(keys::ENDED_JOBS, JOBS_PER_ROUND).from(self.next_look.get());
+        let due = self.records.store.range(due.until(keys::after_time(UnixMs(before)))).await?;
+        let is_last = due.len() < JOBS_PER_ROUND;
+        self.next_look.set(due.last().filter(|_| !is_last).map(|last| keys::after_entry(last)).unwrap_or_default());
+        if due.is_empty() {
+            return Ok(0);
+        }
+        let mut failures = Failures::default();
+        let due = due.iter().filter_map(|entry| keys::job_of_entry(entry));
+        let jobs = self.records.readable_jobs(due, &mut failures).await?;
+        let batches: Vec<_> = jobs.iter().map(|job| self.forget_batch(job, now)).collect();
+        let batches: Vec<_> = stream::iter(batches).buffered(JOBS_PER_ROUND).collect().await;
+        let batches = batches.into_iter().map(|batch| failures.pass(batch)).collect::<Result<Vec<_>, EngineError>>()?;
+        let verdicts = self.records.store.apply(batches.into_iter().flatten().collect()).await?;
+        if verdicts.iter().any(|verdict| !matches!(verdict, Verdict::Applied(_))) {
+            jobs.iter().for_each(|job| self.collection.doubt(&job.value.tenant));
+        }
+        let forgotten = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Applied(_))).count();
+        metrics::counter!("sortinghat_jobs_forgotten_total").increment(forgotten as u64);
+        failures.or(forgotten)
+    }
+
+    /// The batch that forgets a job, its key and what its shards shared, and notes what is left; `None` while the job is needed.
+    /// It does not apply if somebody has just named the job as a parent that they wait for. While it is found out which objects are
+    /// referred to, every job is needed.
+    async fn forget_batch(&self, job: &Versioned<JobRecord>, now: UnixMs) -> Result<Option<Batch>, EngineError> {
+        let (version, job) = (job.version, &job.value);
+        let untold = Range::first(keys::children(&job.id), 1);
+        if job.links.has_children && !self.records.store.range(untold).await?.is_empty() {
+            return Ok(None);
+        }
+        let Some(fence) = self.collection.fence_forgetting(&job.tenant, now).await? else { return Ok(None) };
+        let key = keys::job(&job.id);
+        let mut batch = Batch {
+            checks: vec![(key.clone(), Expectation::Version(version)), fence],
+            deletes: vec![key],
+            removals: keys::job_entries(job),
+            increments: vec![(keys::jobs_in(&job.tenant, job.state()), -1)],
+            ..Batch::default()
+        };
+        batch.removals.push((keys::jobs(&job.tenant), job.id.to_string()));
+        batch.removals.push((keys::ENDED_PARENTS.to_owned(), job.id.to_string()));
+        // A job that ended before its parents is in their lists still, and nobody could tell it anything any more.
+        batch.removals.extend(job.links.parents.iter().map(|parent| (keys::children(parent), job.id.to_string())));
+        self.forget_key(job, &mut batch).await?;
+        self.forget_shards(job, &mut batch).await?;
+        let left = RemainsRecord::of(job);
+        if !left.is_nothing() {
+            let remains = keys::remains(&job.id);
+            batch.checks.push((remains.clone(), Expectation::Absent));
+            batch.writes.push((remains, records::encode(&left)));
+            batch.insertions.push((keys::REMAINS.to_owned(), job.id.to_string()));
+        }
+        Ok(Some(batch))
+    }
+
+    async fn forget_key(&self, job: &JobRecord, batch: &mut Batch) -> Result<(), EngineError> {
+        if job.request.idempotency_key.is_empty() {
+            return Ok(());
+        }
+        let key = keys::idempotency(&job.tenant, &job.request.idempotency_key);
+        let accepted = self.records.read::<AcceptedRecord>(key.clone()).await?;
+        if let Some(accepted) = accepted.filter(|accepted| accepted.value.job == job.id) {
+            batch.checks.push((key.clone(), Expectation::Version(accepted.version)));
+            batch.deletes.push(key);
+        }
+        Ok(())
+    }
+
+    /// Their counters do not move any more: the job has ended, and so they have.
+    async fn forget_shards(&self, job: &JobRecord, batch: &mut Batch) -> Result<(), EngineError> {
+        let key = keys::shards(&job.id);
+        let Some(shards_record) = self.records.read::<ShardsRecord>(key.clone()).await? else { return Ok(()) };
+        batch.checks.push((key.clone(), Expectation::Version(shards_record.version)));
+        batch.deletes.push(key);
+        let counters = keys::shard_counters(&job.id);
+        let counts = self.records.store.counters(&counters).await?;
+        batch.increments.extend(counters.into_iter().zip(counts).map(|(counter, count)| (counter, -count)));
+        Ok(())
+    }
+
+    /// Removes a part of what forgotten jobs have left; returns how many records.
+    pub(super) async fn remove_remains(&self) -> Result<usize, EngineError> {
+        let jobs = self.records.store.range(Range::first(keys::REMAINS, REMAINS_PER_ROUND)).await?;
+        let mut removed = 0;
+        for job in jobs.iter().filter_map(|job| job.parse().ok()) {
+            removed += self.remove_next(&job).await?;
+        }
+        Ok(removed)
+    }
+
+    /// Removes as much of what a forgotten job has left as a batch holds, and notes how far it came.
+    async fn remove_next(&self, job: &JobId) -> Result<usize, EngineError> {
+        let key = keys::remains(job);
+        let Some(left) = self.records.read::<RemainsRecord>(key.clone()).await? else { return Ok(0) };
+        let (next, rest) = left.value.split(job);
+        let mut batch = Batch { checks: vec![(key.clone(), Expectation::Version(left.version))], ..Batch::default() };
+        for (key, record) in next.iter().zip(self.records.store.read(&next).await?) {
+            if let Some(record) = record {
+                batch.checks.push((key.clone(), Expectation::Version(record.version)));
+                batch.deletes.push(key.clone());
+            }
+        }
+        let removed = batch.deletes.len();
+        match rest {
+            Some(rest) => batch.writes.push((key, records::encode(&rest))),
+            None => {
+                batch.deletes.push(key);
+                batch.removals.push((keys::REMAINS.to_owned(), job.to_string()));
+            }
+        }
+        Ok(if self.records.apply_one(batch).await? { removed } else { 0 })
+    }
+}
+
+impl RemainsRecord {
+    /// What there may be of a job beside its own record.
+    fn of(job: &JobRecord) -> Self {
+        Self { shards: job.shard_indexes(), history: 1..job.last_paged_event() + 1 }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.shards.is_empty() && self.history.is_empty()
+    }
+
+    /// The names of the next records that may be left of a job, and what comes after these.
+    fn split(&self, job: &JobId) -> (Vec<String>, Option<Self>) {
+        let mut rest = self.clone();
+        let shards = rest.shards.by_ref().map(|index| keys::shard(&TaskId::new(job.clone(), index)));
+        let mut next: Vec<String> = shards.take(RECORDS_PER_BATCH).collect();
+        let pages = rest.history.by_ref().map(|last| keys::history(job, last));
+        next.extend(pages.take(RECORDS_PER_BATCH - next.len()));
+        let is_all = rest.is_nothing();
+        (next, (!is_all).then_some(rest))
+    }
+}

@@ -1,0 +1,347 @@
+//! What this process remembers of the workers that poll it. All of it may be lost: workers say everything again.
+
+use std::{
+    collections::{HashMap, HashSet},
+    panic,
+    sync::Arc,
+};
+
+use futures::future;
+use parking_lot::{Mutex, MutexGuard};
+use sortinghat_proto::{
+    Requirements, TaskId, WorkerId,
+    time::UnixMs,
+    v1::{self, ErrorCode},
+};
+use tokio::sync::watch;
+
+use crate::{
+    engine::{context::bounded, error::EngineError},
+    queue::Capabilities,
+};
+
+/// A lease by its name.
+pub(crate) type LeaseName = (TaskId, u64);
+
+/// Something that a worker should do, which it has not confirmed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Instruction {
+    /// Start this.
+    Start(LeaseName),
+    /// Stop this, and report it as cancelled.
+    Cancel(LeaseName),
+    /// Checkpoint this, and give it back.
+    GiveWay(LeaseName),
+    /// Stop this: the lease is not held any more.
+    Stop(LeaseName),
+}
+
+/// Every worker that was heard of lately.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    workers: Mutex<HashMap<WorkerId, Session>>,
+}
+
+#[derive(Debug)]
+struct Session {
+    /// Of the newest message.
+    sequence: u64,
+    /// Counts messages; a held call watches it to notice that it is superseded.
+    messages: watch::Sender<u64>,
+    /// Held by the message that is being worked on.
+    at_work: Arc<tokio::sync::Mutex<()>>,
+    description: v1::WorkerDescription,
+    capabilities: Capabilities,
+    running: Vec<String>,
+    /// Slots for new tasks, as it said last, less those that it was given since.
+    free_slots: usize,
+    draining: bool,
+    last_seen: UnixMs,
+    /// The last beat of each lease that it reports, and when it was first seen.
+    beats: HashMap<LeaseName, (u64, UnixMs)>,
+    /// When each instruction was last told.
+    told: HashMap<Instruction, UnixMs>,
+}
+
+/// A worker, held against what a job requires.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub(crate) worker: WorkerId,
+    pub(crate) host: String,
+    /// Busy or not.
+    pub(crate) slots: u32,
+    /// What it lacks; nothing if it will do.
+    pub(crate) shortfalls: Vec<v1::Shortfall>,
+}
+
+/// One call's place in the order of a worker's calls.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    mine: u64,
+    messages: watch::Receiver<u64>,
+    at_work: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Turn {
+    /// Does work that may give the worker tasks. Messages of one worker are processed in order, each to its end even if the caller has left, so
+    /// that the newest answer lists every lease that the worker holds. Refuses if a newer message has come, before or meanwhile: the answer to
+    /// that message tells what came of the work.
+    pub(crate) async fn work<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, EngineError>> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let at_work = self.at_work.clone().lock_owned().await;
+        self.check()?;
+        let mut work = Box::pin(async move {
+            let _at_work = at_work;
+            work.await
+        });
+        // Over a store in the same process nothing is waited for: a task of its own would wake another thread for it.
+        let done = match future::poll_immediate(&mut work).await {
+            Some(done) => done,
+            None => tokio::spawn(work).await.unwrap_or_else(|error| panic::resume_unwind(error.into_panic())),
+        }?;
+        self.check()?;
+        Ok(done)
+    }
+
+    fn check(&self) -> Result<(), EngineError> {
+        if *self.messages.borrow() == self.mine { Ok(()) } else { Err(superseded()) }
+    }
+
+    /// Returns when a newer message has come.
+    pub(crate) async fn superseded(&mut self) {
+        let mine = self.mine;
+        // The sender is dropped only when the worker is forgotten; then nobody waits for this call either.
+        let _ = self.messages.wait_for(|newest| *newest != mine).await;
+    }
+}
+
+fn superseded() -> EngineError {
+    EngineError::refused(ErrorCode::WrongState, "superseded by a newer message of the same worker")
+}
+
+impl Sessions {
+    /// Notes a message, and supersedes the call that is held. An older message than the newest is refused.
+    pub(crate) fn enter(
+        &self,
+        worker: &WorkerId,
+        request: &v1::SynchronizeRequest,
+        now: UnixMs,
+    ) -> Result<Turn, EngineError> {
+        let mut workers = self.workers();
+        let session = workers.entry(worker.clone()).or_insert_with(|| Session::new(now));
+        if request.sequence < session.sequence {
+            return Err(superseded());
+        }
+        session.sequence = request.sequence;
+        session.description = bounded_description(request.description.clone().unwrap_or_default());
+        session.capabilities = Capabilities::from(&session.description);
+        session.free_slots = request.free_slots as usize;
+        session.running =
+            request.leases.iter().filter(|lease| lease.outcome.is_none()).map(|lease| lease.task_id.clone()).collect();
+        session.draining = request.draining;
+        session.last_seen = now;
+        session.messages.send_modify(|count| *count += 1);
+        let messages = session.messages.subscribe();
+        let mine = *messages.borrow();
+        Ok(Turn { mine, messages, at_work: session.at_work.clone() })
+    }
+
+    /// Notes the beat of a lease, and returns for how long it has not moved, in milliseconds.
+    pub(crate) fn idle_ms(&self, worker: &WorkerId, lease: &LeaseName, beat: u64, now: UnixMs) -> u64 {
+        let mut workers = self.workers();
+        let Some(session) = workers.get_mut(worker) else { return 0 };
+        let (last, since) = session.beats.entry(lease.clone()).or_insert((beat, now));
+        if *last != beat {
+            (*last, *since) = (beat, now);
+        }
+        now.ms_since(*since)
+    }
+
+    /// Forgets the beats of leases that are not reported any more.
+    pub(crate) fn keep_beats(&self, worker: &WorkerId, reported: &HashSet<LeaseName>) {
+        if let Some(session) = self.workers().get_mut(worker) {
+            session.beats.retain(|lease, _| reported.contains(lease));
+        }
+    }
+
+    /// Whether any of these instructions was not told within the last `grace_ms`; then all of them count as told now.
+    pub(crate) fn is_news(
+        &self,
+        worker: &WorkerId,
+        instructions: &HashSet<Instruction>,
+        now: UnixMs,
+        grace_ms: u64,
+    ) -> bool {
+        let mut workers = self.workers();
+        let Some(session) = workers.get_mut(worker) else { return !instructions.is_empty() };
+        session.told.retain(|instruction, _| instructions.contains(instruction));
+        let is_due = |instruction| session.told.get(instruction).is_none_or(|told| now.ms_since(*told) >= grace_ms);
+        let is_news = instructions.iter().any(is_due);
+        if is_news {
+            session.told = instructions.iter().map(|instruction| (instruction.clone(), now)).collect();
+        }
+        is_news
+    }
+
+    /// The workers that were heard of within `within_ms`, by host.
+    pub(crate) fn list(&self, now: UnixMs, within_ms: u64) -> Vec<v1::Worker> {
+        let workers = self.workers();
+        let recent = workers.iter().filter(|(_, session)| now.ms_since(session.last_seen) <= within_ms);
+        let mut list: Vec<v1::Worker> = recent
+            .map(|(id, session)| v1::Worker {
+                id: id.to_string(),
+                description: Some(session.description.clone()),
+                running_tasks: session.running.clone(),
+                last_seen_unix_ms: session.last_seen.to_wire(),
+                draining: session.draining,
+            })
+            .collect();
+        let host = |worker: &v1::Worker| worker.description.as_ref().map(|described| described.host.clone());
+        list.sort_by_cached_key(|worker| (host(worker), worker.id.clone()));
+        list
+    }
+
+    /// A worker was given this many tasks.
+    pub(crate) fn gave(&self, worker: &WorkerId, tasks: usize) {
+        if let Some(session) = self.workers().get_mut(worker) {
+            session.free_slots = session.free_slots.saturating_sub(tasks);
+        }
+    }
+
+    /// Whether a worker that was heard of within `within_ms` has a free slot, and what is required.
+    pub(crate) fn is_idle(&self, worker: &WorkerId, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
+        self.workers()
+            .get(worker)
+            .is_some_and(|session| session.free_slots > 0 && session.is_able(requirements, now, within_ms))
+    }
+
+    /// Whether a worker that was heard of within `within_ms`, busy or not, has what is required.
+    pub(crate) fn is_able(&self, worker: &WorkerId, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
+        self.workers().get(worker).is_some_and(|session| session.is_able(requirements, now, within_ms))
+    }
+
+    /// Whether any worker that was heard of within `within_ms` has a free slot, and what is required.
+    pub(crate) fn any_is_idle(&self, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
+        let workers = self.workers();
+        workers.values().any(|session| session.free_slots > 0 && session.is_able(requirements, now, within_ms))
+    }
+
+    /// Whether a worker of another machine, busy or not, that was heard of within `within_ms` has what is required.
+    pub(crate) fn runs_elsewhere(&self, host: &str, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
+        self.workers()
+            .values()
+            .any(|session| session.description.host != host && session.is_able(requirements, now, within_ms))
+    }
+
+    /// Every worker that was heard of within `within_ms` and takes tasks, held against what is required.
+    pub(crate) fn standings(&self, requirements: &Requirements, now: UnixMs, within_ms: u64) -> Vec<Standing> {
+        let workers = self.workers();
+        let taking =
+            workers.iter().filter(|(_, session)| !session.draining && now.ms_since(session.last_seen) <= within_ms);
+        let standing = |(id, session): (&WorkerId, &Session)| Standing {
+            worker: id.clone(),
+            host: session.description.host.clone(),
+            slots: session.description.slots,
+            shortfalls: session.capabilities.shortfalls(requirements),
+        };
+        taking.map(standing).collect()
+    }
+
+    /// Whether a worker was heard of and not forgotten.
+    pub(crate) fn knows(&self, worker: &WorkerId) -> bool {
+        self.workers().contains_key(worker)
+    }
+
+    /// Forgets workers that were not heard of for `within_ms`.
+    pub(crate) fn forget(&self, now: UnixMs, within_ms: u64) {
+        self.workers().retain(|_, session| now.ms_since(session.last_seen) <= within_ms);
+    }
+
+    fn workers(&self) -> MutexGuard<'_, HashMap<WorkerId, Session>> {
+        self.workers.lock()
+    }
+}
+
+impl Session {
+    fn is_able(&self, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
+        !self.draining && now.ms_since(self.last_seen) <= within_ms && self.capabilities.meet(requirements)
+    }
+
+    fn new(now: UnixMs) -> Self {
+        Self {
+            sequence: 0,
+            messages: watch::channel(0).0,
+            at_work: Arc::default(),
+            description: v1::WorkerDescription::default(),
+            capabilities: Capabilities::default(),
+            free_slots: 0,
+            running: Vec::new(),
+            draining: false,
+            last_seen: now,
+            beats: HashMap::new(),
+            told: HashMap::new(),
+        }
+    }
+}
+
+fn bounded_description(description: v1::WorkerDescription) -> v1::WorkerDescription {
+    v1::WorkerDescription {
+        host: bounded(description.host),
+        version: bounded(description.version),
+        device: bounded(description.device),
+        device_reason: bounded(description.device_reason),
+        ..description
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn enter(sessions: &Sessions, sequence: u64) -> Turn {
+        let worker: WorkerId = "w1".parse().expect("a valid id");
+        let message = v1::SynchronizeRequest { sequence, ..v1::SynchronizeRequest::default() };
+        sessions.enter(&worker, &message, UnixMs(0)).expect("the newest message")
+    }
+
+    #[tokio::test]
+    async fn work_goes_on_without_its_caller_and_the_next_message_waits_for_its_end() {
+        let sessions = Sessions::default();
+        let (go, gate) = oneshot::channel::<()>();
+        let abandoned = enter(&sessions, 1);
+        let is_done = Arc::new(Mutex::new(false));
+        let work = {
+            let is_done = is_done.clone();
+            async move {
+                gate.await.expect("it is opened");
+                *is_done.lock() = true;
+                Ok(())
+            }
+        };
+        let mut work = Box::pin(abandoned.work(work));
+        assert!(future::poll_immediate(&mut work).await.is_none(), "it waits at the gate");
+        drop(work);
+        let newer = enter(&sessions, 2);
+        let mut next = Box::pin(newer.work(async move { Ok(*is_done.lock()) }));
+        assert!(future::poll_immediate(&mut next).await.is_none(), "the older message is still being worked on");
+        go.send(()).expect("it waits there");
+        assert!(next.await.expect("it is the newest"), "what was begun is done");
+    }
+
+    #[tokio::test]
+    async fn what_came_of_a_message_is_not_told_where_a_newer_one_has_come_meanwhile() {
+        let sessions = Sessions::default();
+        let (go, gate) = oneshot::channel::<()>();
+        let older = enter(&sessions, 1);
+        let mut work = Box::pin(older.work(async { gate.await.map_err(|_| superseded()) }));
+        assert!(future::poll_immediate(&mut work).await.is_none(), "it waits at the gate");
+        let newer = enter(&sessions, 2);
+        go.send(()).expect("it waits there");
+        assert_eq!(work.await, Err(superseded()));
+        assert_eq!(newer.work(async { Ok(()) }).await, Ok(()));
+    }
+}

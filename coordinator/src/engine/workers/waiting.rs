@@ -1,0 +1,187 @@
+//! Workers whose calls are held until tasks become ready, and which of them to wake: as many as there are tasks, and only such as
+//! may have them. Waking all of a thousand for one task would keep it waiting until they had all looked.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use parking_lot::{Mutex, MutexGuard};
+use sortinghat_proto::{Requirements, WorkerId};
+use tokio::sync::Notify;
+
+use super::claimant::Claimant;
+use crate::queue::Capabilities;
+
+/// The workers that wait, those first that have waited for longest.
+#[derive(Debug, Default)]
+pub(crate) struct WaitingWorkers {
+    places: Mutex<Places>,
+    /// Somebody who was woken had no time to look.
+    again: Notify,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    last_number: u64,
+    by_number: BTreeMap<u64, Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    worker: WorkerId,
+    host: String,
+    capabilities: Capabilities,
+    slots: usize,
+    woken: Arc<Notify>,
+}
+
+/// A worker's place among those that wait.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    waiting: &'a WaitingWorkers,
+    number: u64,
+    woken: Arc<Notify>,
+    has_looked: bool,
+}
+
+impl WaitingWorkers {
+    /// Lets a worker with free slots wait. It enters before it looks for tasks, so that it misses none that becomes ready meanwhile.
+    pub(crate) fn enter(&self, claimant: &Claimant, slots: usize) -> Place<'_> {
+        let woken = Arc::new(Notify::new());
+        let mut places = self.places();
+        places.last_number += 1;
+        let number = places.last_number;
+        if slots > 0 {
+            let waiting = Waiting {
+                worker: claimant.id.clone(),
+                host: claimant.host.clone(),
+                capabilities: claimant.capabilities.clone(),
+                slots,
+                woken: woken.clone(),
+            };
+            places.by_number.insert(number, waiting);
+        }
+        let has_looked = slots == 0;
+        Place { waiting: self, number, woken, has_looked }
+    }
+
+    /// Wakes workers that have what is required until they have a slot for each of so many tasks. Returns whether there are more
+    /// of them.
+    pub(crate) fn wake(&self, tasks: usize, requirements: &Requirements) -> bool {
+        let mut places = self.places();
+        let mut left = tasks;
+        let able = places.by_number.iter().filter(|(_, waiting)| waiting.capabilities.meet(requirements));
+        let mut able = able.map(|(number, waiting)| (*number, waiting.slots));
+        let mut numbers = Vec::new();
+        while left > 0
+            && let Some((number, slots)) = able.next()
+        {
+            numbers.push(number);
+            left = left.saturating_sub(slots);
+        }
+        let has_more = able.next().is_some();
+        numbers.iter().for_each(|number| places.wake(*number));
+        has_more
+    }
+
+    /// Wakes a worker, if it waits.
+    pub(crate) fn wake_worker(&self, worker: &WorkerId) {
+        self.wake_first(|waiting| waiting.worker == *worker);
+    }
+
+    /// Wakes a worker of another machine that has what is required.
+    pub(crate) fn wake_elsewhere(&self, host: &str, requirements: &Requirements) {
+        self.wake_first(|waiting| waiting.host != host && waiting.capabilities.meet(requirements));
+    }
+
+    fn wake_first(&self, is_meant: impl Fn(&Waiting) -> bool) {
+        let mut places = self.places();
+        if let Some(number) = places.by_number.iter().find(|(_, waiting)| is_meant(waiting)).map(|(number, _)| *number)
+        {
+            places.wake(number);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.places().by_number.is_empty()
+    }
+
+    /// Returns when a worker that was woken has gone without a look, so that another worker should look.
+    pub(crate) async fn unlooked(&self) {
+        self.again.notified().await;
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock()
+    }
+}
+
+impl Places {
+    fn wake(&mut self, number: u64) {
+        if let Some(waiting) = self.by_number.remove(&number) {
+            waiting.woken.notify_one();
+        }
+    }
+}
+
+impl Place<'_> {
+    /// Returns when its worker should look again, and then it does.
+    pub(crate) async fn woken(&mut self) {
+        self.woken.notified().await;
+        self.has_looked = true;
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let was_woken = self.waiting.places().by_number.remove(&self.number).is_none();
+        if was_woken && !self.has_looked {
+            // It was woken for a task that it has not looked for: another worker should.
+            self.waiting.again.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    fn claimant(name: &str) -> Claimant {
+        let id = name.parse().expect("a worker's id");
+        Claimant { id, host: format!("host-of-{name}"), capabilities: Capabilities::default() }
+    }
+
+    fn is_woken(place: &mut Place<'_>) -> bool {
+        place.woken().now_or_never().is_some()
+    }
+
+    #[test]
+    fn as_many_are_woken_as_have_slots_for_the_tasks_and_whoever_waited_for_longest_goes_first() {
+        let waiting = WaitingWorkers::default();
+        let mut places =
+            [("w1", 2), ("w2", 0), ("w3", 1), ("w4", 1)].map(|(name, slots)| waiting.enter(&claimant(name), slots));
+        assert!(waiting.wake(3, &Requirements::default()));
+        assert_eq!(places.each_mut().map(is_woken), [true, false, true, false]);
+        assert!(!waiting.wake(3, &Requirements::default()));
+        assert_eq!(places.each_mut().map(is_woken), [false, false, false, true]);
+    }
+
+    #[test]
+    fn whoever_goes_without_a_look_after_being_woken_says_so() {
+        let waiting = WaitingWorkers::default();
+        let has_to_look = || waiting.unlooked().now_or_never().is_some();
+        drop(waiting.enter(&claimant("w1"), 1));
+        assert!(!has_to_look());
+        let place = waiting.enter(&claimant("w2"), 1);
+        waiting.wake_worker(&claimant("w2").id);
+        drop(place);
+        assert!(has_to_look());
+        let mut place = waiting.enter(&claimant("w3"), 1);
+        waiting.wake_elsewhere("host-of-w3", &Requirements::default());
+        assert!(!is_woken(&mut place));
+        waiting.wake_elsewhere("host-of-w2", &Requirements::default());
+        assert!(is_woken(&mut place));
+        drop(place);
+        assert!(!has_to_look());
+    }
+}
