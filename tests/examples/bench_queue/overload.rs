@@ -161,7 +161,7 @@ impl Load {
                 _ = memory.tick() => outcome.peak_mib = outcome.peak_mib.max(ours.memory_mib()?),
                 due = ticks.tick() => {
                     let (channel, request) = self.call(number);
-                    calls.spawn(call(channel, request, due.into_std()));
+                    calls.spawn(call(channel, request, due));
                 }
             }
             while let Some(answer) = calls.try_join_next() {
