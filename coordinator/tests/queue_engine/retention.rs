@@ -128,7 +128,7 @@ async fn jobs_that_are_kept_do_not_hide_those_that_ended_later() {
     let later = world.submit(ingest()).await;
     world.engine.cancel(&world.tenant, &later).await.expect("it exists");
     let pass_without_end =
-        r#"{"v":1,"record":{"stage":{"busy":{"pass":1,"until":9000000000000000,"condemned":[]}},"last_removal":0}}"#;
+        r#"{"v":2,"record":{"stage":{"busy":{"pass":1,"until":9000000000000000,"condemned":[]}},"last_removal":0}}"#;
     world.plant("collection:collected", pass_without_end, Vec::new()).await;
     assert_eq!(world.pass(KEPT_MS).await.forgotten, 0, "one round looks at as many as are kept");
     assert_eq!(world.sweep().await.forgotten, 1);

@@ -121,7 +121,8 @@ impl Dispatch {
     /// Notes what became of a plan whose changes were committed with these outcomes, in their order.
     pub(crate) fn committed(&self, claimant: &Claimant, plan: Plan<'_>, outcomes: Vec<Option<Holding>>) -> Claimed {
         let raced = outcomes.iter().any(Option::is_none);
-        let leased = plan.picks.iter().zip(outcomes).filter_map(|(pick, holding)| Some((pick.clone()?, holding?)));
+        let Plan { picks, _round, .. } = plan;
+        let leased = picks.into_iter().zip(outcomes).filter_map(|(pick, holding)| Some((pick?, holding?)));
         let (picks, tasks): (Vec<Pick>, Vec<Holding>) = leased.unzip();
         self.claims.served(&picks);
         tasks.iter().for_each(|holding| self.left.taken(&holding.task().task.id));

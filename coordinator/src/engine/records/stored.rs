@@ -23,8 +23,8 @@ use crate::{
     queue::{Division, Phase, Role, Task, TaskCounts, wire},
 };
 
-/// The version that is written, and the newest that can be read.
-const FORMAT_VERSION: u32 = 1;
+/// The version that is written, and the only one that can be read. Version 1, with a job's fields in one row, was never released.
+const FORMAT_VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Envelope<T> {
@@ -41,13 +41,16 @@ pub(crate) fn encode<T: Serialize>(record: &T) -> Bytes {
 /// Decodes a record. An unreadable record is an error that names it: a guess would lose jobs.
 pub(crate) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, EngineError> {
     let corrupt = |reason: String| EngineError::Unreadable { key: key.to_owned(), reason };
-    let too_new = |v: u32| corrupt(format!("it has version {v}, this software knows {FORMAT_VERSION}: upgrade it"));
+    let other_version = |v: u32| {
+        let advice = if v > FORMAT_VERSION { "upgrade this software" } else { "begin with an empty store" };
+        corrupt(format!("it has version {v}, and this software knows {FORMAT_VERSION}: {advice}"))
+    };
     match serde_json::from_slice::<Envelope<T>>(bytes) {
-        Ok(Envelope { v, record }) if v <= FORMAT_VERSION => Ok(record),
-        Ok(Envelope { v, .. }) => Err(too_new(v)),
-        // A newer record need not even look like ours; then its version is what there is to say.
+        Ok(Envelope { v: FORMAT_VERSION, record }) => Ok(record),
+        Ok(Envelope { v, .. }) => Err(other_version(v)),
+        // A record of another version need not look like ours at all. Then its version is what there is to say.
         Err(error) => match serde_json::from_slice::<Envelope<IgnoredAny>>(bytes) {
-            Ok(Envelope { v, .. }) if v > FORMAT_VERSION => Err(too_new(v)),
+            Ok(Envelope { v, .. }) if v != FORMAT_VERSION => Err(other_version(v)),
             Ok(_) | Err(_) => Err(corrupt(error.to_string())),
         },
     }
@@ -367,29 +370,32 @@ mod tests {
     #[test]
     fn a_field_that_an_old_reader_does_not_know_is_ignored() {
         let read: LastVersionRecord =
-            decode("k", br#"{"v":1,"record":{"version":3,"added_later":true}}"#).expect("readable");
+            decode("k", br#"{"v":2,"record":{"version":3,"added_later":true}}"#).expect("readable");
         assert_eq!(read.version, 3);
     }
 
     #[test]
     fn what_has_its_default_is_not_written_and_read_whether_or_not_it_is() {
         let record = TaskRecord::new(Task::new("01m8dn5s3363va110ctm0zmhvr.0".parse().expect("a task id"), false));
-        let written = br#"{"v":1,"record":{"task":{"id":"01m8dn5s3363va110ctm0zmhvr.0","state":{"ready":{}}}}}"#;
+        let written = br#"{"v":2,"record":{"task":{"id":"01m8dn5s3363va110ctm0zmhvr.0","state":{"ready":{}}}}}"#;
         assert_eq!(encode(&record), written.as_slice());
         assert_eq!(decode::<TaskRecord>("k", written).expect("readable"), record);
-        let in_full = br#"{"v":1,"record":{"task":{"id":"01m8dn5s3363va110ctm0zmhvr.0","state":{"ready":{"not_before":null}},
+        let in_full = br#"{"v":2,"record":{"task":{"id":"01m8dn5s3363va110ctm0zmhvr.0","state":{"ready":{"not_before":null}},
             "last_epoch":0,"attempts":0,"deaths":0,"memory_failures":0,"transient_failures":0,"failing_since":null,"returns":0,
             "reported_epoch":0,"checkpoint":null,"cancel_requested":false,"not_before":null,"overdue":false},
             "events":{"acknowledged":0,"recorded":0,"log_lines":0,"dropped":0},"host":"","handed_over":{"number":0,"time":0}}}"#;
         assert_eq!(decode::<TaskRecord>("k", in_full).expect("readable"), record);
-        decode::<TaskRecord>("k", br#"{"v":1,"record":{"host":"a"}}"#).expect_err("what has no default must be there");
+        decode::<TaskRecord>("k", br#"{"v":2,"record":{"host":"a"}}"#).expect_err("what has no default must be there");
     }
 
     #[test]
-    fn a_record_of_a_newer_version_is_refused_by_name() {
-        let refusal = decode::<LastVersionRecord>("last-model:local:a", br#"{"v":2,"record":{"version":3}}"#);
-        let message = refusal.expect_err("unknown version").to_string();
-        assert!(message.contains("last-model:local:a") && message.contains("upgrade"), "{message}");
+    fn a_record_of_another_version_is_refused_by_name_and_with_what_to_do() {
+        for (version, advice) in [(1, "empty store"), (3, "upgrade")] {
+            let bytes = format!(r#"{{"v":{version},"record":{{"version":3}}}}"#);
+            let error = decode::<LastVersionRecord>("last-model:local:a", bytes.as_bytes()).expect_err("unknown version");
+            let message = error.to_string();
+            assert!(message.contains("last-model:local:a") && message.contains(advice), "{message}");
+        }
     }
 
     #[test]
