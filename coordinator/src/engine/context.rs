@@ -1,4 +1,4 @@
-//! What every room works with: the settings, the rules of the queue, chance, and the order to drain. It holds no table.
+//! What every room shares: the settings, the rules of the queue, the random number generator, and the signal to drain. It holds no table.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -13,17 +13,17 @@ use tokio_util::sync::CancellationToken;
 use super::{error::EngineError, settings::Settings};
 use crate::queue::Rules;
 
-/// How often a command starts again from its read before it gives up.
+/// How often a command reads again after a conflict before it gives up.
 pub(crate) const MAX_TRIES: usize = 32;
 
-/// How long a message that was logged is not logged again.
+/// For how long a logged message is not logged again.
 const LOGGED_AGAIN: Duration = Duration::from_secs(60);
 
-/// What every room works with.
+/// What every room shares.
 pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) rules: Rules,
-    /// Cancelled when this process should answer what it holds and end.
+    /// Cancelled when this process should answer the calls that it holds, and end.
     pub(crate) draining: CancellationToken,
     pub(crate) log_throttle: LogThrottle,
     dice: Mutex<StdRng>,
@@ -46,18 +46,19 @@ impl Context {
         }
     }
 
-    /// Where ids and choices among equals come from.
+    /// The random numbers for ids and for choices among equals.
     pub(crate) fn dice(&self) -> MutexGuard<'_, StdRng> {
         self.dice.lock()
     }
 
-    /// A worker that was heard of within this time polls, in milliseconds: a call is held for at most a third of a lease.
+    /// A worker counts as polling if it has sent a message within this time, in milliseconds. A call is held for at most a third of a
+    /// lease, so a worker that polls sends a message in less than that.
     pub(crate) fn polling_ms(&self) -> u64 {
         self.rules.lease_ttl_ms / 2
     }
 }
 
-/// `text` without what exceeds the limit for kept messages.
+/// Cuts `text` off at the limit for stored messages.
 pub(crate) fn bounded(mut text: String) -> String {
     let limit = sortinghat_proto::limits::MAX_TEXT_BYTES;
     if text.len() > limit {
@@ -66,12 +67,12 @@ pub(crate) fn bounded(mut text: String) -> String {
     text
 }
 
-/// Failures that occur whenever the same thing is met are logged once in a while and not every time.
+/// Limits the log: an error that recurs with every read of the same record is logged once in a while, not every time.
 #[derive(Debug, Default)]
 pub(crate) struct LogThrottle(Mutex<HashMap<String, Instant>>);
 
 impl LogThrottle {
-    /// Logs an error and its consequence, unless the same was logged a short while ago.
+    /// Logs an error and its consequence, unless both were logged a short while ago.
     pub(crate) fn error(&self, error: &EngineError, consequence: &str) {
         let mut logged = self.0.lock();
         logged.retain(|_, at| at.elapsed() < LOGGED_AGAIN);

@@ -1,4 +1,4 @@
-//! Why the engine does not do what it was asked to do.
+//! The error of the engine.
 
 use sortinghat_proto::{Refusal, v1::ErrorCode};
 use thiserror::Error;
@@ -8,16 +8,16 @@ use crate::{queue::Rejection, store::StoreError};
 /// Why a command of the engine failed. The engine branches on the variant; the API turns every variant into a [`Refusal`], in one place.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum EngineError {
-    /// The queue's store does not answer, or must not be used. No other command can work now either.
+    /// The queue's store does not answer, or must not be used. No other command can succeed now either.
     #[error("{0}")]
     StoreUnavailable(String),
-    /// Other commands changed the same records first, in every one of many tries. Trying again later helps.
-    #[error("{what} is being changed by too many at once; try again")]
+    /// The command lost the race for its records in every one of many tries. The caller should try again later.
+    #[error("{what} is being changed by too many commands at once; try again")]
     Contended {
         /// What is being changed.
         what: String,
     },
-    /// Something is under way that excludes this command for a moment.
+    /// Another operation excludes this command for a moment. The caller should try again soon.
     #[error("{0}")]
     Busy(String),
     /// A stored record is damaged, or a newer version of the software wrote it.
@@ -28,10 +28,10 @@ pub enum EngineError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A defect of this software, found before it could become durable.
+    /// A defect of this software, which was found before it could become durable.
     #[error("{0}")]
     Defect(String),
-    /// What the caller asks for is not possible, for this reason. Also the answer of an object store that could not be asked.
+    /// The request is refused, for this reason. The failure of an object store that could not be asked is a refusal, too.
     #[error("{0}")]
     Refused(Refusal),
 }
@@ -48,7 +48,7 @@ impl EngineError {
         Self::Refused(Refusal::new(code, message))
     }
 
-    /// The same error, with the field of the request that a refusal is about.
+    /// Names the field of the request that a refusal is about.
     pub(crate) fn in_field(self, field: impl Into<String>) -> Self {
         match self {
             Self::Refused(refusal) => Self::Refused(Refusal { field: field.into(), ..refusal }),
@@ -83,7 +83,7 @@ impl From<Refusal> for EngineError {
     }
 }
 
-/// The rules rejected an event to which every state has an answer.
+/// The engine sends an event to the rules only if every state has an answer to it, so a rejection that arrives here is a defect.
 impl From<Rejection> for EngineError {
     fn from(rejection: Rejection) -> Self {
         Self::Defect(rejection.to_string())

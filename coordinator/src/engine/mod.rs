@@ -1,10 +1,11 @@
-//! The queue as callers see it: each command reads records, asks the pure rules, and applies one batch with checks; a conflict
-//! starts again from the read.
+//! The engine: the job queue as its callers see it. A command reads records, asks the pure rules in [`crate::queue`] what follows, and
+//! applies one batch. The batch applies only if the records have not changed since they were read (compare-and-set). If they have changed,
+//! the command starts again from the read.
 //!
-//! It speaks the contract's types and knows neither transport nor credentials. All state that must last is in the store; what is
-//! kept here (who polls, how far an attempt has come) may be lost at any moment.
+//! The engine speaks the types of the contract, and knows neither transport nor credentials. All state that must last is in the store. What
+//! the engine keeps in memory (which workers poll, how far an attempt has come) may be lost at any moment.
 //!
-//! The rooms, from the top floor to the ground. A room uses rooms of lower floors only; `tests/rooms.rs` checks it.
+//! The rooms, from the top floor to the ground. A room uses only rooms on lower floors; `tests/rooms.rs` checks this.
 //!
 //! | floor | rooms |
 //! |---|---|
@@ -58,7 +59,7 @@ pub use jobs::WatchStream;
 pub use settings::Settings;
 pub use upkeep::Swept;
 
-/// The queue, the names of artifacts, and the conversation with workers. Cheap to clone; clones are the same engine.
+/// The queue, the names of artifacts, and the conversation with workers. It is cheap to clone, and a clone is the same engine.
 #[derive(Clone)]
 pub struct Engine {
     context: Arc<Context>,
@@ -79,7 +80,8 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine over a store. Nothing runs until it is called; see [`run`](Self::run).
+    /// Creates an engine over a store. It does nothing by itself until [`run`](Self::run) and [`run_collection`](Self::run_collection) are
+    /// called.
     pub fn new(store: Arc<dyn Store>, objects: Arc<dyn ObjectPresence>, settings: Settings) -> Self {
         let context = Arc::new(Context::new(settings));
         let records = Records { store };
@@ -129,13 +131,13 @@ impl Engine {
         Self { context, records, queues, artifacts, collection, jobs, intake, conversation, upkeep }
     }
 
-    /// Whether the store answers; for readiness probes.
+    /// Whether the store answers. Readiness probes ask this.
     pub async fn check_store(&self) -> Result<(), EngineError> {
         self.records.store.read(&["probe".to_owned()]).await?;
         Ok(())
     }
 
-    /// Ends every held poll and every watch; polls that come later are answered at once. For a graceful end.
+    /// Ends every held poll and every watch, and answers later polls at once, so that the process can shut down gracefully.
     pub fn drain(&self) {
         self.context.draining.cancel();
     }
@@ -143,14 +145,14 @@ impl Engine {
 
 /// Jobs and queues, for their users.
 impl Engine {
-    /// Accepts a job; it is durable when this returns. With the same idempotency key and content, the same job.
+    /// Accepts a job. The job is durable when this returns. A second call with the same idempotency key and content returns the same job.
     ///
     /// Refuses names that do not exist, uploads that are missing, and a key that was used for another submission.
     pub async fn submit(&self, tenant: &Tenant, submission: Submission) -> Result<v1::SubmitJobResponse, EngineError> {
         self.intake.submit(tenant, submission).await
     }
 
-    /// Accepts many jobs, each with its own verdict, in order. They share a sync of the store.
+    /// Accepts many jobs in one sync of the store. Each job has its own verdict, in the order of the request.
     pub async fn submit_many(
         &self,
         tenant: &Tenant,
@@ -159,10 +161,10 @@ impl Engine {
         self.intake.submit_many(tenant, jobs).await
     }
 
-    /// Accepts a job like one that failed or was cancelled: the same spec and inputs, and its checkpoint where it has one. A parent that
-    /// did not succeed is replaced by its newest retry.
+    /// Resubmits a job that failed or was cancelled, as a new job with the same spec and inputs. The new job starts from the old job's
+    /// checkpoint if there is one. A parent that did not succeed is replaced by its newest retry.
     ///
-    /// Refuses jobs that have not ended or have succeeded, and those with a parent whose newest retry did not succeed either.
+    /// Refuses a job that has not ended or that succeeded, and a job with a parent whose newest retry did not succeed either.
     pub async fn retry(
         &self,
         tenant: &Tenant,
@@ -171,12 +173,12 @@ impl Engine {
         self.intake.retry(tenant, request).await
     }
 
-    /// One job as it is now. Another tenant's does not exist.
+    /// Returns one job as it is now. A job of another tenant counts as missing.
     pub async fn get(&self, tenant: &Tenant, job: &JobId) -> Result<v1::Job, EngineError> {
         self.jobs.get(tenant, job).await
     }
 
-    /// A page of jobs, newest first, without their attempts.
+    /// Returns a page of jobs, the newest first, without their attempts.
     pub async fn list(
         &self,
         tenant: &Tenant,
@@ -185,24 +187,25 @@ impl Engine {
         self.jobs.list(tenant, request).await
     }
 
-    /// Follows a job from the event after `after_sequence` on. The stream survives outages of the store no longer than one
-    /// read: it then ends with an error, and the watcher comes back with the last sequence that it has seen.
+    /// Follows a job, beginning with the event after `after_sequence`. The stream ends with an error if the store fails a read. The watcher
+    /// then calls again with the last sequence that it has seen.
     pub async fn watch(&self, tenant: &Tenant, job: &JobId, after_sequence: u64) -> Result<WatchStream, EngineError> {
         self.jobs.watch(tenant, job, after_sequence).await
     }
 
-    /// Says why a job waits, where it runs or how it ended. Another tenant's does not exist.
+    /// Says why a job waits, where it runs or how it ended. A job of another tenant counts as missing.
     pub async fn explain(&self, tenant: &Tenant, job: &JobId) -> Result<v1::ExplainJobResponse, EngineError> {
         self.jobs.explain(tenant, job).await
     }
 
-    /// Asks for a job to be cancelled, and returns it after that. One that waits ends at once, one that runs when its worker
-    /// has stopped; for one that has ended nothing changes.
+    /// Asks for a job to be cancelled, and returns the job after that. A waiting job ends at once. A running job ends when its worker has
+    /// stopped. A job that has ended does not change.
     pub async fn cancel(&self, tenant: &Tenant, job: &JobId) -> Result<v1::Job, EngineError> {
         self.jobs.cancel(tenant, job).await
     }
 
-    /// Asks for every job of a tenant that matches to be cancelled. Durable when it returns: no matching job starts any more.
+    /// Asks for every matching job of a tenant to be cancelled. The request is durable when this returns: from then on no matching job
+    /// starts.
     pub async fn cancel_many(
         &self,
         tenant: &Tenant,
@@ -211,17 +214,17 @@ impl Engine {
         self.jobs.cancel_many(tenant, request).await
     }
 
-    /// How a tenant's queue stands.
+    /// Returns the state of a tenant's queue.
     pub async fn queue(&self, tenant: &Tenant) -> Result<v1::Queue, EngineError> {
         self.queues.view(tenant).await
     }
 
-    /// Lets no job of a tenant start any more; those that run go on.
+    /// Pauses a tenant's queue: no job of the tenant starts any more, and running jobs go on.
     pub async fn pause_queue(&self, tenant: &Tenant) -> Result<v1::Queue, EngineError> {
         self.queues.pause(tenant).await
     }
 
-    /// Lets the jobs of a tenant start again.
+    /// Resumes a tenant's queue: jobs of the tenant start again.
     pub async fn resume_queue(&self, tenant: &Tenant) -> Result<v1::Queue, EngineError> {
         self.queues.resume(tenant).await
     }
@@ -229,7 +232,7 @@ impl Engine {
 
 /// Datasets, models and the objects that they are made of.
 impl Engine {
-    /// A page of datasets by name, the newest version first.
+    /// Returns a page of datasets by name, the newest version first.
     pub async fn list_datasets(
         &self,
         tenant: &Tenant,
@@ -238,17 +241,17 @@ impl Engine {
         self.artifacts.list_datasets(tenant, request).await
     }
 
-    /// The dataset of this name: `stamps@1`, or `stamps` for the newest.
+    /// Returns the dataset of this name: `stamps@1` is one version, `stamps` is the newest version.
     pub async fn get_dataset(&self, tenant: &Tenant, name: &str) -> Result<v1::Dataset, EngineError> {
         self.artifacts.get_dataset(tenant, name).await
     }
 
-    /// Removes a dataset's name; what was made from it keeps it.
+    /// Removes the name of one version of a dataset. Jobs that have resolved the name keep the dataset.
     pub async fn delete_dataset(&self, tenant: &Tenant, name: &str) -> Result<(), EngineError> {
         self.artifacts.delete_dataset(tenant, name).await
     }
 
-    /// A page of models by name, the newest version first.
+    /// Returns a page of models by name, the newest version first.
     pub async fn list_models(
         &self,
         tenant: &Tenant,
@@ -257,28 +260,29 @@ impl Engine {
         self.artifacts.list_models(tenant, request).await
     }
 
-    /// The model of this name: `stamps/1`, or `stamps` for the newest.
+    /// Returns the model of this name: `stamps/1` is one version, `stamps` is the newest version.
     pub async fn get_model(&self, tenant: &Tenant, name: &str) -> Result<v1::Model, EngineError> {
         self.artifacts.get_model(tenant, name).await
     }
 
-    /// Removes a model's name.
+    /// Removes the name of one version of a model.
     pub async fn delete_model(&self, tenant: &Tenant, name: &str) -> Result<(), EngineError> {
         self.artifacts.delete_model(tenant, name).await
     }
 
-    /// Keeps these objects for half a grace although nothing may refer to them; to be called before it is looked whether they are
-    /// there. Returns those that are being removed at this moment, which are as good as gone.
+    /// Protects these objects from collection for half a grace period, although nothing may refer to them yet. It must be called before the
+    /// caller checks which of the objects exist. Returns the objects that are being removed at this moment. The caller treats them as
+    /// missing.
     pub async fn reuse(&self, tenant: &Tenant, digests: &[Digest]) -> Result<HashSet<Digest>, EngineError> {
         self.collection.reuse(tenant, digests).await
     }
 
-    /// The same for one object that is about to be uploaded: fails if it is being removed, for the moment.
+    /// Protects one object that is about to be uploaded. Fails if the object is being removed at this moment.
     pub async fn reuse_one(&self, tenant: &Tenant, digest: &Digest) -> Result<(), EngineError> {
         self.collection.reuse_one(tenant, digest).await
     }
 
-    /// How long an upload may take: half a grace. It is kept for no longer unless something refers to it.
+    /// How long an upload may take: half a grace period. After that an object is kept only if something refers to it.
     pub fn longest_upload(&self) -> Duration {
         self.collection.longest_upload()
     }
@@ -286,21 +290,21 @@ impl Engine {
 
 /// Workers.
 impl Engine {
-    /// Takes in a worker's message and answers what it should be doing. Held while there is nothing new, for at most `wait_ms`
-    /// and a third of a lease; a newer message of the same worker ends it with a refusal.
+    /// Processes a worker's message, and answers what the worker should be doing. The answer is held while there is nothing new, for at
+    /// most `wait_ms` and at most a third of a lease. A newer message of the same worker ends the held call with a refusal.
     pub async fn synchronize(&self, request: v1::SynchronizeRequest) -> Result<v1::SynchronizeResponse, EngineError> {
         self.conversation.synchronize(request).await
     }
 
-    /// The workers that were heard of within the last lease, by host.
+    /// Lists the workers that have sent a message within the length of a lease, by host.
     pub async fn list_workers(&self) -> Result<v1::ListWorkersResponse, EngineError> {
         self.conversation.list_workers().await
     }
 }
 
-/// What happens by itself.
+/// Background work.
 impl Engine {
-    /// Runs every sweep, again and again, and wakes workers for which there are tasks, until told to stop.
+    /// Runs the sweeps, and wakes waiting workers when tasks become ready, until `stop` is cancelled.
     pub async fn run(&self, stop: CancellationToken) {
         self.upkeep.run(stop).await;
     }
@@ -310,18 +314,18 @@ impl Engine {
         self.upkeep.sweep().await
     }
 
-    /// Collects objects whenever it is due, until told to stop.
+    /// Collects objects whenever a pass is due, until `stop` is cancelled.
     pub async fn run_collection(&self, inventory: Arc<dyn ObjectInventory>, stop: CancellationToken) {
         self.collection.run_collection(inventory, stop).await;
     }
 
-    /// Runs the passes of the collection that are due, one tenant after the other. A pass that fails keeps no other tenant's from being
-    /// run; the last error is returned.
+    /// Runs the passes of the collection that are due, one tenant after the other. A failed pass does not prevent the passes of other
+    /// tenants. Returns the last error.
     pub async fn collect(&self, inventory: &dyn ObjectInventory) -> Result<Collected, EngineError> {
         self.collection.collect(inventory).await
     }
 
-    /// Whether the objects belong to this queue. They do from now on if they belonged to none.
+    /// Whether the objects of the object store belong to this queue. Objects that belong to no queue belong to this queue from now on.
     pub async fn own(&self, inventory: &dyn ObjectInventory) -> Result<bool, EngineError> {
         self.collection.own(inventory).await
     }

@@ -1,45 +1,45 @@
-//! What the engine can be set to.
+//! The settings of the engine.
 
 use std::{collections::HashMap, num::NonZeroU64};
 
 use sortinghat_proto::{Tenant, limits};
 
-/// The lengths of time, the weights and the bounds that the engine works with.
+/// The durations, the weights and the limits that the engine works with.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Length of a lease, in milliseconds.
+    /// The length of a lease, in milliseconds.
     pub lease_ttl_ms: u32,
-    /// How long failures of infrastructure are retried, from the first on, in milliseconds.
+    /// For how long failures of infrastructure are retried, counted from the first failure, in milliseconds.
     pub infrastructure_budget_ms: u64,
     /// The longest silence of a watch, in milliseconds.
     pub keepalive_ms: u64,
-    /// How often whoever waits looks again although nothing was hinted, in milliseconds.
+    /// How often a waiting call looks again although it has received no hint, in milliseconds.
     pub poll_ms: u64,
-    /// Pause between two rounds of a sweep, in milliseconds.
+    /// The pause between two rounds of a sweep, in milliseconds.
     pub sweep_ms: u64,
-    /// How long a ready queue is still looked at after its last task has left, in milliseconds.
+    /// For how long a ready queue stays open after its last task has left, in milliseconds.
     pub queue_linger_ms: u64,
-    /// How long a task is left to an idle worker that has its dataset and model already, in milliseconds.
+    /// For how long a task is left to an idle worker that has the task's dataset and model in its cache, in milliseconds.
     pub affinity_ms: u64,
-    /// How long a task whose attempt died is left to workers of other machines, in milliseconds.
+    /// For how long a task whose attempt died is left to workers on other machines, in milliseconds.
     pub other_machine_ms: u64,
-    /// Weights of tenants among others, at least 1; those that are not named have 1.
+    /// The weights of tenants in fair sharing, at least 1. A tenant that is not named has the weight 1.
     pub weights: HashMap<Tenant, u32>,
-    /// Seed of ids and of choices among equals; `None` for the system's randomness. Simulations set it.
+    /// The seed of ids and of choices among equals. Simulations set it; `None` stands for the system's randomness.
     pub seed: Option<u64>,
-    /// Items of a job that are one task; a job with more is divided into shards of this many.
+    /// The most items that one task processes. A job with more items is divided into shards of this size.
     pub shard_items: NonZeroU64,
-    /// How long a job is kept after its end, in milliseconds.
+    /// For how long a job is kept after its end, in milliseconds.
     pub retention_ms: u64,
-    /// How long an object is kept that nothing refers to, in milliseconds; half of it is how long an upload may take until its job is
-    /// submitted. Others that serve the same queue go by the same time.
+    /// The grace period: for how long an object is kept that nothing refers to, in milliseconds. Half of it may pass between an upload and
+    /// the submission of its job. All coordinators of a queue must have the same value.
     pub object_grace_ms: u64,
-    /// Jobs of one tenant that may wait.
+    /// How many jobs of one tenant may wait.
     pub max_waiting_jobs_per_tenant: u64,
-    /// Tasks of all tenants that may wait.
+    /// How many tasks of all tenants together may wait.
     pub max_waiting_tasks: u64,
-    /// Read what a worker that is back at once will need while it is on its way. That saves a round trip to another process; a store in
-    /// this one has none.
+    /// Whether to prefetch the records that a worker's next message will need. A prefetch saves a round trip to a store in another process.
+    /// A store in this process has no round trip to save.
     pub reads_ahead: bool,
 }
 

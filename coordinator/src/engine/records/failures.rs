@@ -1,16 +1,16 @@
-//! Doing all that can be done of independent things, and still reporting what could not be done.
+//! Processing independent items: one failure does not stop the others, and is still reported at the end.
 
 use crate::engine::error::EngineError;
 
-/// The failures among independent things that are done in turn.
+/// The failures among independent items that are processed one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
     first: Option<EngineError>,
 }
 
 impl Failures {
-    /// The result of one thing, or nothing if it failed: a failure keeps none of the other things from being done. Only a store that is
-    /// unavailable is passed on at once, since no other thing would work either.
+    /// Returns the result of one item, or the default value if the item failed, so that the caller goes on with the next item. Only an
+    /// unavailable store is an error at once, since no other item could be processed either.
     pub(crate) fn pass<T: Default>(&mut self, result: Result<T, EngineError>) -> Result<T, EngineError> {
         match result {
             Err(unavailable @ EngineError::StoreUnavailable(_)) => Err(unavailable),
@@ -22,7 +22,7 @@ impl Failures {
         }
     }
 
-    /// The first failure, or else what all of them came to.
+    /// Returns the first failure, or the result of all items if none has failed.
     pub(crate) fn or<T>(self, all: T) -> Result<T, EngineError> {
         self.first.map_or(Ok(all), Err)
     }

@@ -1,4 +1,4 @@
-//! Which jobs are meant: by state, kind and age.
+//! A filter for jobs: by state, kind and age.
 
 use std::collections::BTreeSet;
 
@@ -7,20 +7,20 @@ use sortinghat_proto::{JobKind, Refusal, time::UnixMs, v1::JobState};
 
 use super::stored::JobRecord;
 
-/// Jobs that match every part that is set.
+/// A job matches if it matches every part that is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct JobFilter {
-    /// Only these states, as the contract numbers them; empty for all. A set, so that it is no longer than there are states,
-    /// however often a request names one: bulk cancellations keep it in a record that every claim reads.
+    /// Only these states, as the contract numbers them; empty for all states. Bulk cancellations keep the filter in a record that every
+    /// claim reads, so a request that names a state many times must not make the record longer. Hence this is a set.
     pub(crate) states: BTreeSet<i32>,
     /// Only this kind.
     pub(crate) kind: Option<JobKind>,
-    /// Only jobs that were accepted before.
+    /// Only jobs that were accepted before this time.
     pub(crate) before: Option<UnixMs>,
 }
 
 impl JobFilter {
-    /// The filter of a request: states by number, and a kind or nothing.
+    /// Parses the filter of a request: the numbers of states, and a kind or an empty string.
     pub(crate) fn parse(states: &[i32], kind: &str) -> Result<Self, Refusal> {
         let known = |state: &i32| match JobState::try_from(*state) {
             Ok(state) => Ok(state.into()),
@@ -31,12 +31,12 @@ impl JobFilter {
         Ok(Self { states, kind, before: None })
     }
 
-    /// The states that it names; empty for all.
+    /// The states that the filter names; empty for all states.
     pub(crate) fn states(&self) -> impl Iterator<Item = JobState> {
         self.states.iter().filter_map(|state| JobState::try_from(*state).ok())
     }
 
-    /// Whether it looks at nothing but the state.
+    /// Whether the filter restricts nothing but the state.
     pub(crate) fn is_by_state_only(&self) -> bool {
         self.kind.is_none() && self.before.is_none()
     }
@@ -46,7 +46,7 @@ impl JobFilter {
         self.states.is_empty() || self.states.contains(&i32::from(state))
     }
 
-    /// Whether this job matches.
+    /// Whether this job matches the filter.
     pub(crate) fn admits(&self, job: &JobRecord) -> bool {
         self.admits_state(job.state())
             && self.kind.is_none_or(|kind| kind == job.kind)

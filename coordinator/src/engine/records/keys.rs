@@ -1,6 +1,6 @@
-//! The names of records, indexes, counters and topics. No other file spells one.
+//! The names of records, indexes, counters and topics. No other file spells such a name.
 //!
-//! Nothing in a key can hold its separators: ids, names and tenants are slugs, and an idempotency key comes last.
+//! The separators of a key cannot occur in its parts: ids, names and tenants are slugs, and an idempotency key always comes last.
 
 use std::fmt;
 
@@ -11,35 +11,35 @@ use sortinghat_proto::{
 use super::{rank::Rank, stored::JobRecord};
 use crate::queue::{Phase, State, Task};
 
-/// Topic of tasks that may be claimed from now on.
+/// Topic: tasks have become claimable.
 pub(crate) const READY: &str = "ready";
-/// Index of the ready queues that may hold tasks, by name: claims look nowhere else.
+/// Index of the ready queues that may hold tasks, by name. Claims look only at these queues.
 pub(crate) const OPEN_QUEUES: &str = "open-queues";
-/// Index of the ready queues that were closed and must be looked at once more.
+/// Index of the ready queues that were just closed and must be checked once more.
 pub(crate) const CLOSING_QUEUES: &str = "closing-queues";
-/// Record that changes whenever queues are closed, so that no two coordinators do it at once.
+/// Record that changes whenever queues are closed, so that two coordinators cannot close queues at the same time.
 pub(crate) const QUEUE_CLOSING: &str = "queue-closing";
-/// Index of tasks that may be claimed later, by the time.
+/// Index of tasks that become claimable later, by the time.
 pub(crate) const DELAYED: &str = "delayed";
-/// Index of leased tasks, by the end of the lease.
+/// Index of leased tasks, by the deadline of the lease.
 pub(crate) const LEASES: &str = "leases";
-/// Index of leased tasks that can give way, the least urgent one last.
+/// Index of leased tasks that can be preempted, the least urgent task last.
 pub(crate) const GIVING_WAY: &str = "giving-way";
-/// Index of what happened to shards and is not in their jobs' records yet; see [`unsettled`] and [`unsettled_event`]. Also the
-/// topic of changes to it.
+/// Index of the changes of shards that are not in their jobs' records yet; see [`unsettled`] and [`unsettled_event`]. Also the topic of new
+/// entries in this index.
 pub(crate) const UNSETTLED: &str = "unsettled";
-/// Index of jobs that have a deadline, have not ended and are not being stopped, by the deadline.
+/// Index of the open jobs that have a deadline and are not being stopped, by the deadline.
 pub(crate) const DEADLINES: &str = "deadlines";
-/// Index of jobs that have ended, by the time; what retention goes by.
+/// Index of jobs that have ended, by the time of their end. Retention reads it.
 pub(crate) const ENDED_JOBS: &str = "ended-jobs";
-/// Index of forgotten jobs of which something is left; see [`remains`].
+/// Index of forgotten jobs that have left records behind; see [`remains`].
 pub(crate) const REMAINS: &str = "remains";
 /// Index of tenants with bulk cancellations under way.
 pub(crate) const CANCELLING: &str = "cancelling";
-/// Index of jobs that have ended and whose children were not all told.
+/// Index of jobs that have ended, but whose children have not all been told of that.
 pub(crate) const ENDED_PARENTS: &str = "ended-parents";
 
-/// Record of the queue's name for itself.
+/// Record of the random id of the whole queue.
 pub(crate) const QUEUE_ID: &str = "queue-id";
 
 /// Record of a job; also the topic of its events.
@@ -47,17 +47,17 @@ pub(crate) fn job(id: &JobId) -> String {
     format!("job:{id}")
 }
 
-/// Record of a shard's task; every other task is a part of its job's record.
+/// Record of a shard's task. Every other task is a part of its job's record.
 pub(crate) fn shard(id: &TaskId) -> String {
     format!("task:{id}")
 }
 
-/// Record of what all shards of a job go by.
+/// Record that all shards of a job share.
 pub(crate) fn shards(job: &JobId) -> String {
     format!("shards:{job}")
 }
 
-/// Counters of a job's shards in a phase that has been begun.
+/// Counter of a job's shards in a phase: leased, succeeded, failed or cancelled.
 pub(crate) fn shards_in(job: &JobId, phase: Phase) -> String {
     format!("shards:{job}:{phase:?}")
 }
@@ -79,38 +79,39 @@ pub(crate) fn shard_counters(job: &JobId) -> Vec<String> {
     by_phase.chain([shards_ended(job), items_done(job)]).collect()
 }
 
-/// Record of what is left of a forgotten job.
+/// Record of which records a forgotten job may have left behind.
 pub(crate) fn remains(job: &JobId) -> String {
     format!("remains:{job}")
 }
 
-/// Entry of [`UNSETTLED`]: shards of this job are to be created or stopped. Comes before its events.
+/// Entry of [`UNSETTLED`]: shards of this job must be created or stopped. It sorts before the events of the job's shards.
 pub(crate) fn unsettled(job: &JobId) -> String {
     format!("{job}:")
 }
 
-/// Entry of [`UNSETTLED`]: an event of a shard, in the order in which they happened. Also the name of the event's record.
+/// Entry of [`UNSETTLED`]: an event of a shard. The entries of a job sort in the order in which the events happened. The record of the
+/// event has the same name behind a prefix; see [`waiting_event`].
 pub(crate) fn unsettled_event(shard: &TaskId, time: UnixMs, number: u64) -> String {
     format!("{}:{:020}:{:010}:{number:010}", shard.job(), time.0, shard.index())
 }
 
-/// Record of an event of a shard that waits to be entered in the job's history.
+/// Record of an event of a shard that waits to be appended to the job's history.
 pub(crate) fn waiting_event(entry: &str) -> String {
     format!("waiting:{entry}")
 }
 
-/// The job of an entry of [`UNSETTLED`].
+/// The job that an entry of [`UNSETTLED`] belongs to.
 pub(crate) fn job_of_unsettled(entry: &str) -> Option<JobId> {
     entry.split(':').next()?.parse().ok()
 }
 
-/// The end of the entries of [`UNSETTLED`] of a job.
+/// The end of a job's entries in [`UNSETTLED`].
 pub(crate) fn after_unsettled(job: &JobId) -> String {
-    // The character after ':'.
+    // ';' is the character after ':'.
     format!("{job};")
 }
 
-/// Record of successive events of a job's history that end with this one.
+/// Record of a page of a job's history: successive events up to and including this sequence.
 pub(crate) fn history(job: &JobId, last: u64) -> String {
     format!("history:{job}:{last:012}")
 }
@@ -125,12 +126,12 @@ pub(crate) fn artifact(tenant: &Tenant, name: &VersionedName) -> String {
     format!("{}:{tenant}:{}:{}", name.kind, name.name, name.version)
 }
 
-/// Record of the last version that was given under a name. Never deleted, so that no version is given twice.
+/// Record of the newest version of a name. It is never deleted, so that no version is given twice.
 pub(crate) fn last_version(tenant: &Tenant, kind: ArtifactKind, name: &Name) -> String {
     format!("last-{kind}:{tenant}:{name}")
 }
 
-/// Index of a tenant's artifacts: by name, the newest version first.
+/// Index of a tenant's artifacts, by name, the newest version first.
 pub(crate) fn artifacts(tenant: &Tenant, kind: ArtifactKind) -> String {
     format!("{kind}s:{tenant}")
 }
@@ -147,17 +148,17 @@ pub(crate) fn artifact_of_entry(kind: ArtifactKind, entry: &str) -> Option<Versi
     Some(VersionedName { kind, name: name.parse().ok()?, version })
 }
 
-/// The least entry and the end of the entries of one name in [`artifacts`].
+/// The start and the end of one name's entries in [`artifacts`].
 pub(crate) fn artifact_bounds(name: &Name) -> (String, String) {
     (format!("{name}!"), format!("{name}\""))
 }
 
-/// Index of a tenant's jobs, by id and so by time.
+/// Index of a tenant's jobs, by id, and so by the time of their submission.
 pub(crate) fn jobs(tenant: &Tenant) -> String {
     format!("jobs:{tenant}")
 }
 
-/// Index of a tenant's jobs that have not ended, by id and so by time.
+/// Index of a tenant's open jobs, which are those that have not ended, by id, and so by the time of their submission.
 pub(crate) fn open_jobs(tenant: &Tenant) -> String {
     format!("open:{tenant}")
 }
@@ -167,17 +168,17 @@ pub(crate) fn jobs_in(tenant: &Tenant, state: JobState) -> String {
     format!("jobs:{tenant}:{}", state.as_str_name())
 }
 
-/// Record of whether a tenant's objects are being collected, and of those that are being removed.
+/// Record that says whether a tenant's objects are being collected, and which objects are being removed.
 pub(crate) fn collection(tenant: &Tenant) -> String {
     format!("collection:{tenant}")
 }
 
-/// Record of an object that nothing was seen to refer to.
+/// Record of a suspect: an object to which no reference was found.
 pub(crate) fn suspect(tenant: &Tenant, digest: &Digest) -> String {
     format!("suspect:{tenant}:{digest}")
 }
 
-/// Index of such objects of a tenant, by the time since when.
+/// Index of a tenant's suspects, by the time at which they became suspects.
 pub(crate) fn suspects(tenant: &Tenant) -> String {
     format!("suspects:{tenant}")
 }
@@ -187,22 +188,22 @@ pub(crate) fn suspect_entry(since: UnixMs, digest: &Digest) -> String {
     at_time(since, digest)
 }
 
-/// The object of an entry of [`suspects`].
+/// The object that an entry of [`suspects`] stands for.
 pub(crate) fn suspect_of_entry(entry: &str) -> Option<Digest> {
     entry.split_once(':')?.1.parse().ok()
 }
 
-/// Sorts after an entry of any index, and before every greater one. '!' sorts before every character of an id or a digest.
+/// A key that sorts directly after an entry of an index, to read on from there. '!' sorts before every character of an id or a digest.
 pub(crate) fn after_entry(entry: &str) -> String {
     format!("{entry}!")
 }
 
-/// Record of what holds for all of a tenant's queue.
+/// Record of the gate of a tenant's queue: whether it is paused, and its bulk cancellations.
 pub(crate) fn queue(tenant: &Tenant) -> String {
     format!("queue:{tenant}")
 }
 
-/// Index of the jobs that wait for this one.
+/// Index of the jobs that wait for this job.
 pub(crate) fn children(job: &JobId) -> String {
     format!("children:{job}")
 }
@@ -212,7 +213,7 @@ pub(crate) fn held(worker: &WorkerId) -> String {
     format!("held:{worker}")
 }
 
-/// Topic of changes to what a worker should do.
+/// Topic: what a worker should be doing has changed.
 pub(crate) fn worker_topic(worker: &WorkerId) -> String {
     format!("worker:{worker}")
 }
@@ -255,7 +256,7 @@ fn at_time(time: UnixMs, id: impl fmt::Display) -> String {
     format!("{:020}:{id}", time.0)
 }
 
-/// The index entries that a job has as it is, beside its place among all of its tenant.
+/// The index entries of a job in its state, except its entry in [`jobs`].
 pub(crate) fn job_entries(job: &JobRecord) -> Vec<(String, String)> {
     if job.has_ended() {
         return vec![(ENDED_JOBS.to_owned(), at_time(job.progress.finished.unwrap_or_default(), &job.id))];
@@ -265,7 +266,7 @@ pub(crate) fn job_entries(job: &JobRecord) -> Vec<(String, String)> {
     [(open_jobs(&job.tenant), job.id.to_string())].into_iter().chain(deadline).collect()
 }
 
-/// The job of an entry of [`DEADLINES`] or [`ENDED_JOBS`].
+/// The job that an entry of [`DEADLINES`] or [`ENDED_JOBS`] stands for.
 pub(crate) fn job_of_entry(entry: &str) -> Option<JobId> {
     entry.rsplit(':').next()?.parse().ok()
 }
@@ -275,7 +276,7 @@ pub(crate) fn after_time(time: UnixMs) -> String {
     format!("{:020}", time.0.saturating_add(1))
 }
 
-/// The task of an entry of a ready queue, [`DELAYED`], [`LEASES`], [`GIVING_WAY`] or [`held`].
+/// The task that an entry of a ready queue, [`DELAYED`], [`LEASES`], [`GIVING_WAY`] or [`held`] stands for.
 pub(crate) fn task_of_entry(entry: &str) -> Option<TaskId> {
     entry.rsplit(':').next()?.parse().ok()
 }
@@ -306,14 +307,14 @@ mod tests {
     }
 
     #[test]
-    fn priority_is_worth_minutes_so_that_the_old_are_not_starved() {
+    fn a_step_of_priority_is_worth_a_minute_of_waiting_so_that_old_tasks_are_not_starved() {
         let ready = |enqueued, priority| {
             let task = Task::new(TaskId::new(JobId::new(1, 1), 0), false);
             placement(&task, &rank(enqueued, priority))[0].1.clone()
         };
-        assert!(ready(1_000, 0) < ready(2_000, 0), "first come, first served");
-        assert!(ready(60_000, 1) < ready(1_000, 0), "a higher priority goes before");
-        assert!(ready(1_000, 0) < ready(62_000, 1), "but not for ever");
+        assert!(ready(1_000, 0) < ready(2_000, 0), "the older task of the same priority goes first");
+        assert!(ready(60_000, 1) < ready(1_000, 0), "a higher priority goes before an older task");
+        assert!(ready(1_000, 0) < ready(62_000, 1), "an old task is not overtaken for ever");
         assert!(ready(0, 10) < ready(0, -10));
     }
 }

@@ -1,7 +1,10 @@
-//! What is stored, under which names, and how it is read.
+//! The records of the queue: what is stored, under which keys, and how it is read and written.
 //!
-//! Every other room reads and writes records through this room. [`keys`] is the only file that spells a name, and [`stored`] the only one that
-//! says what a record holds.
+//! Every other room reads and writes records through [`Records`]. [`keys`] is the only file that spells the names of records, indexes,
+//! counters and topics. [`stored`] is the only file that says what a record holds. [`JobRecord`] is the record that nearly everything else
+//! is about.
+//!
+//! The room owns no state of its own.
 
 mod failures;
 mod filter;

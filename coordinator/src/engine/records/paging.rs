@@ -1,8 +1,8 @@
-//! The pages of lists.
+//! Page sizes and page tokens of lists.
 
 use sortinghat_proto::{Refusal, limits::MAX_PAGE_SIZE};
 
-/// The number of entries that a page may have; 0 asks for `default`.
+/// Validates the number of entries that a request asks for; 0 stands for `default`.
 pub(crate) fn page_size(asked: u32, default: u32) -> Result<usize, Refusal> {
     match asked {
         0 => Ok(default as usize),
@@ -11,7 +11,7 @@ pub(crate) fn page_size(asked: u32, default: u32) -> Result<usize, Refusal> {
     }
 }
 
-/// The answer to a page token that no page has given.
+/// The refusal of a page token that no page has returned.
 pub(crate) fn bad_token() -> Refusal {
     Refusal::invalid("page_token", "use the token of the page before, or nothing for the first page")
 }

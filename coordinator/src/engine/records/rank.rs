@@ -1,15 +1,16 @@
-//! Which queue a ready task waits in, and where in the queue.
+//! The rank of a task: the queue in which it waits when it is ready, and its place in that queue.
 
 use std::{fmt, str::FromStr};
 
 use sortinghat_proto::{JobKind, Lane, Refusal, Requirements, Tenant, time::UnixMs};
 
-/// Milliseconds that one step of priority is worth: a job of priority 1 goes before those up to a minute older.
+/// The milliseconds of waiting that one step of priority is worth: a job of priority 1 goes before jobs of priority 0 that are up to a
+/// minute older.
 const PRIORITY_STEP_MS: i64 = 60_000;
-/// Keeps the ready key positive for every priority.
+/// Keeps the sort key positive for every priority.
 const READY_BIAS: i64 = 1 << 40;
 
-/// The queue that a ready task waits in. Its name is its text, so that a claim can tell from it whether a worker will do.
+/// The name of a ready queue. It spells out the requirements, so that a claim can tell from the name alone whether a worker meets them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct QueueName {
     pub(crate) lane: Lane,
@@ -18,22 +19,24 @@ pub(crate) struct QueueName {
 }
 
 impl QueueName {
-    /// Index of the tasks that may be claimed, the next one first.
+    /// Index of the claimable tasks of the queue, the next one first.
     pub(crate) fn index(&self) -> String {
         format!("ready:{self}")
     }
 
-    /// Index of the tasks that will wait in it and cannot be claimed yet. They keep it open, and so counted among those of its tenant.
+    /// Index of the tasks that belong to the queue but are not claimable yet. They keep the queue open, so that it counts against the bound
+    /// of its tenant.
     pub(crate) fn reservations(&self) -> String {
         format!("later:{self}")
     }
 
-    /// Whether a tenant may have only so many like it.
+    /// Whether the number of such queues of a tenant is bounded, as it is for queues with requirements.
     pub(crate) fn is_bounded(&self) -> bool {
         !self.requirements.is_empty()
     }
 
-    /// The least name and the end of the names of a tenant's queues of one lane in [`OPEN_QUEUES`]. ';' follows ':'.
+    /// The start and the end of the names of a tenant's queues of one lane in [`OPEN_QUEUES`](super::keys::OPEN_QUEUES). ';' is the
+    /// character after ':'.
     pub(crate) fn bounds(lane: Lane, tenant: &Tenant) -> (String, String) {
         (format!("{lane}:{tenant}:"), format!("{lane}:{tenant};"))
     }
@@ -55,23 +58,23 @@ impl FromStr for QueueName {
     }
 }
 
-/// What decides where a ready task waits.
+/// What decides in which queue and at which place a ready task waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rank {
     pub(crate) queue: QueueName,
-    /// When its job was accepted.
+    /// When the job was accepted.
     pub(crate) enqueued: UnixMs,
     pub(crate) priority: i32,
     pub(crate) kind: JobKind,
 }
 
 impl Rank {
-    /// By how many steps of priority this is more urgent than another one, ageing included; negative if it is less.
+    /// By how many steps of priority this rank is more urgent than another one, with ageing; negative if it is less urgent.
     pub(crate) fn steps_before(&self, other: &Self) -> i64 {
         (other.order() - self.order()) / PRIORITY_STEP_MS
     }
 
-    /// Sorts in the order of the queue. Fixed at submission, so that nothing is ever rescored: waiting is what makes a task rise.
+    /// The sort key in the queue. It is fixed at submission, so no task is ever rescored. A task rises because newer tasks sort behind it.
     pub(crate) fn order(&self) -> i64 {
         let enqueued = i64::try_from(self.enqueued.0).unwrap_or(i64::MAX - READY_BIAS - PRIORITY_STEP_MS * 100);
         READY_BIAS + enqueued - i64::from(self.priority) * PRIORITY_STEP_MS
@@ -83,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_queues_name_says_what_its_tasks_require_and_whose_they_are() {
+    fn the_name_of_a_queue_says_the_tenant_and_the_requirements_of_its_tasks() {
         let queue: QueueName = "bulk:local:device=cuda,label.zone=eu".parse().expect("a queue's name");
         assert_eq!((queue.lane, queue.tenant.as_str()), (Lane::Bulk, "local"));
         assert_eq!(queue.requirements.to_string(), "device=cuda,label.zone=eu");

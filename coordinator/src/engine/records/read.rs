@@ -20,30 +20,30 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Versioned<T> {
     pub(crate) version: u64,
-    /// Boxed, as it goes through many hands.
+    /// Boxed, because it is moved through many functions.
     pub(crate) value: Box<T>,
 }
 
 impl<T> Versioned<T> {
-    /// What a batch must expect of the record so that it applies only to what was read.
+    /// The check with which a batch applies only if the record is still as it was read.
     pub(crate) fn expectation(&self) -> Expectation {
         Expectation::Version(self.version)
     }
 }
 
-/// What a batch must expect of a record that may not exist.
+/// The same check for a record that may have been absent.
 pub(crate) fn expectation<T>(read: &Option<Versioned<T>>) -> Expectation {
     read.as_ref().map_or(Expectation::Absent, Versioned::expectation)
 }
 
-/// The records of the queue. What is not a record (indexes, counters, time, hints) is asked of its store.
+/// The records of the queue. Indexes, counters, the time and hints are read from the store directly.
 #[derive(Clone)]
 pub(crate) struct Records {
     pub(crate) store: Arc<dyn Store>,
 }
 
 impl Records {
-    /// Reads one record.
+    /// Reads one record; `None` if it does not exist.
     pub(crate) async fn read<T: DeserializeOwned>(&self, key: String) -> Result<Option<Versioned<T>>, EngineError> {
         Ok(self.read_all(&[key]).await?.pop().flatten())
     }
@@ -74,7 +74,7 @@ impl Records {
         Ok(job.filter(|job| job.value.tenant == *tenant).ok_or_else(missing)?)
     }
 
-    /// Reads jobs of any tenant; those that do not exist are left out.
+    /// Reads jobs of any tenant. Jobs that do not exist are left out.
     pub(crate) async fn jobs(
         &self,
         ids: impl Iterator<Item = JobId>,
@@ -84,7 +84,8 @@ impl Records {
         failures.or(jobs)
     }
 
-    /// Reads jobs of any tenant; those that cannot be decoded are recorded as failures and left out, too.
+    /// Reads jobs of any tenant. Jobs that do not exist are left out. Jobs that cannot be decoded are recorded as failures and left out,
+    /// too.
     pub(crate) async fn readable_jobs(
         &self,
         ids: impl Iterator<Item = JobId>,
@@ -94,8 +95,8 @@ impl Records {
         Ok(self.read_readable(&keys, failures).await?.into_iter().flatten().collect())
     }
 
-    /// Applies one batch; `true` if it is known to be applied. After `false` the caller reads again: the rules make every
-    /// command safe to repeat, so it does not matter whether the batch conflicted or its fate is unknown.
+    /// Applies one batch; `true` if it is known to be applied. After `false` the caller reads again. Every command is safe to repeat, so it
+    /// does not matter whether the batch conflicted or its outcome is unknown.
     pub(crate) async fn apply_one(&self, batch: Batch) -> Result<bool, EngineError> {
         let verdicts = self.store.apply(vec![batch]).await?;
         Ok(matches!(verdicts.as_slice(), [Verdict::Applied(_)]))
