@@ -108,6 +108,7 @@ impl RedisServer {
             if self.command(&["PING"]).is_ok_and(|answer| answer.starts_with("+PONG")) && is_it() {
                 return true;
             }
+            #[expect(clippy::disallowed_methods, reason = "tests and benchmarks start a server before they do anything else")]
             std::thread::sleep(Duration::from_millis(5));
         }
         false
