@@ -1,4 +1,4 @@
-//! One change of a task and its job: the rules' answer turned into one batch.
+//! One change of a task and its job: it collects what the rules answer, and turns it into one batch.
 
 use metrics::Counter;
 use sortinghat_proto::{
@@ -24,30 +24,30 @@ use crate::{
     store::{Batch, Expectation},
 };
 
-/// A version of a name that nobody has yet, for the artifact that a task may make.
+/// The next free version of a name, for the artifact that an attempt may commit.
 #[derive(Debug, Clone)]
 pub(crate) struct Reservation {
     pub(crate) name: VersionedName,
-    /// Of the record of the last version.
+    /// The check on the record of the newest version.
     pub(crate) expected: Expectation,
 }
 
-/// Events that have happened to a task since it was read, not applied yet.
+/// A task and its job with events that are not committed yet.
 pub(crate) struct Change<'a> {
     before: &'a Loaded,
     now: UnixMs,
     ledger: Ledger<'a>,
-    /// If the task is a shard; else it changes with its job.
+    /// Present if the task is a shard. Any other task changes with its job's record.
     shard: Option<ChangedShard<'a>>,
-    /// Set before an attempt that may commit is ended.
+    /// To be set before the end of an attempt that may commit an artifact.
     pub(crate) reservation: Option<Reservation>,
-    /// Set before an attempt is ended that may find its job too large for one task.
+    /// To be set before the end of an attempt that has counted the items of a large job.
     pub(crate) division: Option<Division>,
     batch: Batch,
     counters: Vec<Counter>,
 }
 
-/// A shard, and events that its job will enter.
+/// A changed shard, and its events, which settling will append to the job's history.
 struct ChangedShard<'a> {
     before: &'a LoadedShard,
     task: Box<TaskRecord>,
@@ -55,7 +55,7 @@ struct ChangedShard<'a> {
 }
 
 impl<'a> Change<'a> {
-    /// No change yet.
+    /// Begins with the task and the job as they were read.
     pub(crate) fn new(before: &'a Loaded, now: UnixMs) -> Self {
         let shard = before.shard.as_ref();
         let shard = shard.map(|before| ChangedShard { before, task: before.task.value.clone(), waiting: Vec::new() });
@@ -71,27 +71,27 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// The time at which all of it happens.
+    /// The time of all events of this change.
     pub(crate) fn now(&self) -> UnixMs {
         self.now
     }
 
-    /// The job as it will be.
+    /// The job after the change.
     pub(crate) fn job(&self) -> &JobRecord {
         &self.ledger.job
     }
 
-    /// The task as it will be.
+    /// The task after the change.
     pub(crate) fn task(&self) -> &TaskRecord {
         self.shard.as_ref().map_or(&self.ledger.job.progress.task, |shard| &shard.task)
     }
 
-    /// The task, to be changed.
+    /// Mutable access to the task after the change.
     pub(crate) fn task_mut(&mut self) -> &mut TaskRecord {
         self.shard.as_mut().map_or(&mut self.ledger.job.progress.task, |shard| &mut shard.task)
     }
 
-    /// Lets an event happen, by the rules.
+    /// Applies an event to the task by the rules.
     pub(crate) fn happen(&mut self, event: &Event, rules: &Rules) -> Result<(), Rejection> {
         let (after, effects) = transition(&self.task().task, event, self.now, rules)?;
         let record = self.task_mut();
@@ -108,7 +108,7 @@ impl<'a> Change<'a> {
         if self.shard.is_some() { Ok(()) } else { self.move_job(&before) }
     }
 
-    /// Appends an event to the job's history; a shard leaves it for its job to enter.
+    /// Appends an event to the job's history. The event of a shard waits until settling appends it.
     pub(crate) fn record(&mut self, event: job_event::Event) {
         match &mut self.shard {
             Some(shard) => shard.waiting.push(event),
@@ -116,18 +116,18 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Lets the job take over what a parent has made.
+    /// Replaces the inputs of the job that wait for `parent` by the output of `parent`.
     pub(crate) fn take_over(&mut self, parent: &JobRecord) {
         let job = &mut self.ledger.job;
         records::hand_over([&mut job.request.dataset, &mut job.request.model], parent);
     }
 
-    /// Lets the change be applied only if a record that is merely read is still as it was.
+    /// Adds a check to the batch: the change applies only if this record, which it only reads, is as expected.
     pub(crate) fn require(&mut self, key: String, expected: Expectation) {
         self.batch.checks.push((key, expected));
     }
 
-    /// Removes an index entry in the same batch.
+    /// Adds the removal of an index entry to the batch.
     pub(crate) fn remove(&mut self, index: String, entry: String) {
         self.batch.removals.push((index, entry));
     }
@@ -151,7 +151,7 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Moves the job along with its task, which alone decides what becomes of it.
+    /// Derives the state of the job from its task. Not for shards, whose job is changed by settling.
     fn move_job(&mut self, task_before: &Task) -> Result<(), Rejection> {
         let job = &mut self.ledger.job;
         let (was, task) = (job.state(), &job.progress.task.task);
@@ -180,7 +180,7 @@ impl<'a> Change<'a> {
                 }
             }
             State::Succeeded { output: Output::Counted { .. }, .. } => {
-                // Whoever lets an attempt end that has counted says before how the job is divided.
+                // The caller must set the division before it ends an attempt that has counted.
                 let division = self.division.take().ok_or(Rejection::WrongState)?;
                 shards::begin(&mut self.batch, job, division);
             }
@@ -190,7 +190,7 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    /// Gives the artifact its name, in the batch that ends the task.
+    /// Commits the artifact and its name in the batch that ends the task.
     fn commit_artifact(&mut self, artifact: &ArtifactRecord, expected: Expectation) {
         let (tenant, name) = (&self.before.job.value.tenant, &artifact.name);
         let last_version = keys::last_version(tenant, name.kind, &name.name);
@@ -202,8 +202,8 @@ impl<'a> Change<'a> {
         self.batch.insertions.push((keys::artifacts(tenant, name.kind), keys::artifact_entry(name)));
     }
 
-    /// What is to be applied, or `None` if nothing has changed. A step that breaks an invariant is counted and refused: a defect must not
-    /// become durable.
+    /// Turns the change into a batch, or into `None` if nothing has changed. A step that breaks an invariant is counted and refused, since
+    /// a defect must not become durable.
     pub(crate) fn prepare(mut self) -> Result<Option<Prepared>, EngineError> {
         let before = self.before;
         let is_shard_unchanged = self.shard.as_ref().is_none_or(|shard| shard.task == shard.before.task.value);

@@ -1,4 +1,4 @@
-//! Changes that are ready to be applied, and applying them.
+//! Prepared changes, and their commit.
 
 use bytes::Bytes;
 use metrics::Counter;
@@ -15,12 +15,12 @@ use crate::{
     store::{Batch, Verdict},
 };
 
-/// A change that can be applied, and what follows once it was.
+/// A change that is ready to be committed, and what follows once it is applied.
 pub(crate) struct Prepared {
     pub(crate) batch: Batch,
-    /// What there is once it is applied.
+    /// The task and its job once the change is applied.
     pub(crate) after: Holding,
-    /// The job's record then, if it is written.
+    /// The bytes of the job's record, if the change writes it.
     pub(crate) written: Option<Bytes>,
     pub(super) counters: Vec<Counter>,
     /// A shard that may be the last one of its job to end.
@@ -31,7 +31,7 @@ pub(crate) struct Prepared {
 #[derive(Debug, Clone)]
 pub(crate) struct Holding {
     pub(crate) job: Box<JobRecord>,
-    /// If the task is a shard; else it is the one in the job's record.
+    /// Present if the task is a shard. Any other task is the one in the job's record.
     pub(crate) shard: Option<Box<TaskRecord>>,
 }
 
@@ -43,7 +43,8 @@ impl Holding {
 }
 
 impl Prepared {
-    /// The batch is known to be applied, with these counters: counts it, and names the last shard only if it was the last one.
+    /// To be called once the batch is known to be applied, with the counters after its increments. Counts the change in the metrics, and
+    /// keeps `last_shard` only if the shard was indeed the last one.
     pub(crate) fn applied(mut self, counters: &[i64]) -> Self {
         self.counters.iter().for_each(|counter| counter.increment(1));
         self.last_shard = self.last_shard.filter(|last| last.is_last(counters));
@@ -58,8 +59,8 @@ impl From<Loaded> for Holding {
 }
 
 impl TaskStore {
-    /// Applies independent changes. Returns for each change the task and its job as they are now, if the change is known to be applied,
-    /// and which changes ended the last shard of a job.
+    /// Commits independent changes. Returns for each change the task and its job as they are now, or `None` if the change is not known to
+    /// be applied. Also returns the changes that have ended the last shard of a job.
     pub(super) async fn apply_all(
         &self,
         mut prepared: Vec<Prepared>,

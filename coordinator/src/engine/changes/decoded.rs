@@ -1,4 +1,5 @@
-//! Running jobs that this process has written, kept decoded: the coordinator that ends a job usually started it, and reads the same bytes.
+//! A cache of decoded jobs. The coordinator that ends a job has usually also started it, so it reads the same bytes that it has written,
+//! and need not decode them.
 
 use std::collections::HashMap;
 
@@ -11,19 +12,19 @@ use crate::engine::{
     records::{self, JobRecord},
 };
 
-/// Jobs that are remembered.
+/// How many jobs are remembered.
 const MAX_JOBS: usize = 1024;
 
-/// What was written last of each job, until it is read.
+/// The last written record of each job, until the record is read.
 #[derive(Debug, Default)]
 pub(super) struct DecodedJobs(Mutex<HashMap<JobId, (Bytes, Box<JobRecord>)>>);
 
 impl DecodedJobs {
-    /// Remembers a job that was written as these bytes.
+    /// Remembers a job and the bytes that it was written as.
     pub(super) fn note(&self, bytes: Bytes, job: Box<JobRecord>) {
         let mut jobs = self.0.lock();
         if jobs.len() >= MAX_JOBS {
-            // Other coordinators have ended them, or they run for long.
+            // The remembered jobs were ended by other coordinators, or they run for long.
             jobs.clear();
         }
         jobs.insert(job.id.clone(), (bytes, job));

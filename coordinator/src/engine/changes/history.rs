@@ -1,4 +1,4 @@
-//! What the rules' effects mean for a job's history, and what the history means for the attempts that a job shows.
+//! The history of a job: which event an effect of the rules is, and how events change the attempts that the job shows.
 
 use sortinghat_proto::{
     TaskId,
@@ -12,7 +12,7 @@ use crate::{
     queue::{Effect, Lease},
 };
 
-/// The event that an effect on a task is. `host` is that of the worker that claimed it.
+/// Turns an effect on a task into an event. `host` is the host of the worker that claimed the task.
 pub(crate) fn event(effect: Effect, task: &TaskId, host: &str, now: UnixMs) -> Event {
     match effect {
         Effect::AttemptStarted(lease) => Event::AttemptStarted(started(&lease, task, host)),
@@ -37,7 +37,7 @@ fn started(lease: &Lease, task: &TaskId, host: &str) -> v1::Attempt {
     }
 }
 
-/// Enters an event in the attempts that the job shows: the newest ones.
+/// Updates the attempts that the job shows, which are the newest ones, with an event.
 pub(crate) fn enter(job: &mut JobRecord, event: &Event) {
     match event {
         Event::AttemptStarted(attempt) => {

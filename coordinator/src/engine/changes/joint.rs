@@ -1,4 +1,4 @@
-//! Changes of different origin that go into one call of the store, so that they share its sync.
+//! The joint commit: changes of two origins go into one call of the store, so that they share one sync.
 
 use super::{
     Changes,
@@ -6,24 +6,24 @@ use super::{
 };
 use crate::engine::error::EngineError;
 
-/// What a worker reported, waiting for the leases that the worker gets in the same call of the store.
+/// The changes that a worker's reports lead to. They wait to be committed together with the next leases of the worker.
 #[derive(Default)]
 pub(crate) struct JointCommit {
     waiting: Vec<(usize, Prepared)>,
-    /// Of each change whether it is known to be applied.
+    /// For each change, whether it is known to be applied.
     applied: Vec<bool>,
 }
 
 impl JointCommit {
-    /// These changes wait. Where there is nothing to change, that counts as applied.
+    /// Lets these changes wait. `None`, where there is nothing to change, counts as applied.
     pub(crate) fn of(changes: Vec<Option<Prepared>>) -> Self {
         let applied = changes.iter().map(Option::is_none).collect();
         let waiting = changes.into_iter().enumerate().filter_map(|(place, change)| Some((place, change?)));
         Self { waiting: waiting.collect(), applied }
     }
 
-    /// Applies `others`, and before them in the same call the changes that still wait. Returns for each of the others the task and its job
-    /// as they are now, if that change is known to be applied.
+    /// Commits the changes that still wait, and `others` after them in the same call. Returns for each of the others the task and its job
+    /// as they are now, or `None` if that change is not known to be applied.
     pub(crate) async fn commit_with(
         &mut self,
         changes: &Changes,
@@ -39,7 +39,7 @@ impl JointCommit {
         Ok(others)
     }
 
-    /// Applies the changes that still wait, and returns for each of all changes whether it is known to be applied.
+    /// Commits the changes that still wait, and returns for every change whether it is known to be applied.
     pub(crate) async fn outcomes(mut self, changes: &Changes) -> Result<Vec<bool>, EngineError> {
         self.commit_with(changes, Vec::new()).await?;
         Ok(self.applied)

@@ -1,4 +1,4 @@
-//! A job's record and history as a change will leave them.
+//! A job's record and history after a change.
 
 use bytes::Bytes;
 use metrics::Counter;
@@ -14,17 +14,17 @@ use crate::{
     store::{Batch, Expectation},
 };
 
-/// Events that a job's record holds itself: all of a job that meets with nothing unusual, and they are short.
+/// How many events a job's own record holds. These are all events of a job in which nothing unusual happens.
 const MAX_RECENT_EVENTS: usize = 8;
-/// Bytes of these.
+/// How many bytes these events may have.
 const MAX_RECENT_BYTES: usize = 4096;
 
-/// What a change enters in a job, not applied yet.
+/// A job with changes that are not committed yet.
 pub(super) struct Ledger<'a> {
     before: &'a Versioned<JobRecord>,
     now: UnixMs,
     pub(crate) job: Box<JobRecord>,
-    /// Counts of what is known once it is applied.
+    /// Counters to increment once the change is applied.
     counters: Vec<Counter>,
 }
 
@@ -32,17 +32,17 @@ pub(super) struct Ledger<'a> {
 pub(crate) struct Written {
     pub(crate) job: Box<JobRecord>,
     pub(crate) bytes: Bytes,
-    /// Counts of what is known once it is applied.
+    /// Counters to increment once the change is applied.
     pub(crate) counters: Vec<Counter>,
 }
 
 impl<'a> Ledger<'a> {
-    /// Nothing entered yet.
+    /// Begins with the job as it was read.
     pub(crate) fn new(before: &'a Versioned<JobRecord>, now: UnixMs) -> Self {
         Self { before, now, job: before.value.clone(), counters: Vec::new() }
     }
 
-    /// Whether nothing was entered.
+    /// Whether the job is still as it was read.
     pub(super) fn is_unchanged(&self) -> bool {
         self.job == self.before.value
     }
@@ -60,7 +60,8 @@ impl<'a> Ledger<'a> {
         self.job.progress.recent_events.push(EventRecord(event));
     }
 
-    /// Enters the job's state if it is not what it `was` any more, after what it follows from has changed.
+    /// Appends the change of the job's state to the history, if the state differs from `was`. To be called after a change of anything that
+    /// the state is derived from.
     pub(super) fn enter_state(&mut self, was: JobState) {
         let state = self.job.state();
         if state == was {
@@ -81,7 +82,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Adds all of it to a batch, which then applies only if the job is still as it was read.
+    /// Adds the job, its history and its index entries to a batch. The batch then applies only if the job is still as it was read.
     pub(super) fn write_to(mut self, batch: &mut Batch) -> Written {
         let key = keys::job(&self.job.id);
         batch.checks.push((key.clone(), Expectation::Version(self.before.version)));
@@ -96,7 +97,7 @@ impl<'a> Ledger<'a> {
         Written { job: self.job, bytes, counters: self.counters }
     }
 
-    /// Moves the newest events into a page once they are too many for the job's record.
+    /// Moves the newest events into a history page, if they are too many for the job's record.
     fn turn_page(&mut self, batch: &mut Batch) {
         let recent = &mut self.job.progress.recent_events;
         let bytes: usize = recent.iter().map(|event| event.0.encoded_len()).sum();
@@ -109,7 +110,7 @@ impl<'a> Ledger<'a> {
         batch.writes.push((key, records::encode(&page)));
     }
 
-    /// Moves the job's index entries, and counts it in the state that it now has.
+    /// Moves the job's index entries, and counts the job in its new state.
     fn move_entries(&self, batch: &mut Batch) {
         let (was, is) = (&self.before.value, &self.job);
         let (old, new) = (keys::job_entries(was), keys::job_entries(is));

@@ -1,4 +1,4 @@
-//! Tasks as they were read, with their jobs.
+//! Loading tasks together with their jobs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -41,33 +41,33 @@ impl Loaded {
         &self.task().task.id
     }
 
-    /// Whether the task is a shard that shall not run any more.
+    /// Whether the task is a shard whose job is being stopped.
     pub(crate) fn is_stopping(&self) -> bool {
         self.shard.as_ref().is_some_and(|shard| shard.shards_record.value.stop.is_some())
     }
 }
 
-/// The tasks of the store, read and written together with their jobs.
+/// Loads and commits tasks together with their jobs.
 pub(crate) struct TaskStore {
     pub(super) records: Records,
-    /// The door to jobs that this process has in memory already.
+    /// The cache of decoded jobs. Nothing outside this room needs to know of it.
     pub(super) decoded: DecodedJobs,
 }
 
-/// Tasks by their ids.
+/// Arranges tasks by their ids.
 pub(crate) fn by_id(loaded: Vec<Loaded>) -> HashMap<TaskId, Loaded> {
     loaded.into_iter().map(|loaded| (loaded.id().clone(), loaded)).collect()
 }
 
 impl TaskStore {
-    /// Reads tasks with their jobs, in this order and each once; those that do not exist are left out.
+    /// Reads tasks with their jobs, in the order of `ids`, and each task once. Tasks that do not exist are left out.
     pub(crate) async fn load(&self, ids: &[TaskId]) -> Result<Vec<Loaded>, EngineError> {
         let mut failures = Failures::default();
         let loaded = self.load_readable(ids, &mut failures).await?;
         failures.or(loaded)
     }
 
-    /// The same without the tasks that cannot be decoded: one of them is no reason to do nothing for the others.
+    /// The same, but a task that cannot be decoded is recorded as a failure and left out, so that the other tasks can be processed.
     pub(crate) async fn load_readable(
         &self,
         ids: &[TaskId],
@@ -76,7 +76,7 @@ impl TaskStore {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        // Many of them may be shards of one job.
+        // Many of the tasks may be shards of one job, so each job is read once.
         let named: BTreeSet<&JobId> = ids.iter().map(TaskId::job).collect();
         let keys: Vec<String> = named.iter().map(|job| keys::job(job)).collect();
         let found = self.records.store.read(&keys).await?;

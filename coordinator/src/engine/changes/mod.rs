@@ -1,7 +1,10 @@
-//! Changing tasks and their jobs: read both, let an event happen by the rules, and apply what follows as one batch.
+//! Changes of tasks and their jobs: read both, apply an event by the rules, and commit everything that follows as one batch.
 //!
-//! [`TaskStore`] loads tasks as [`Loaded`]; a [`Change`] turns events into a [`Prepared`] batch; [`Changes`] commits it. What happens to the
-//! shards of a divided job reaches the job by [`Settling`].
+//! [`TaskStore`] loads tasks as [`Loaded`]. A [`Change`] turns events into a [`Prepared`] batch. [`Changes`] commits such batches, and a
+//! [`JointCommit`] commits batches of two origins in one call of the store. [`Settling`] carries the results of shards over to their
+//! divided job.
+//!
+//! The room owns one table, the decoded jobs. It is a cache, and only [`TaskStore`] knows of it.
 
 mod change;
 mod commit;
@@ -34,19 +37,19 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    /// Changes to the tasks of these records.
+    /// Creates the room over these records.
     pub(crate) fn new(context: Arc<Context>, records: Records) -> Self {
         let tasks = Arc::new(TaskStore { records: records.clone(), decoded: DecodedJobs::default() });
         Self { settling: Settling { context, records, tasks: tasks.clone() }, tasks }
     }
 
-    /// Applies a change; `true` if it is known to be applied. After `false` the caller reads again.
+    /// Commits a change; `true` if it is known to be applied. After `false` the caller reads again.
     pub(crate) async fn commit(&self, prepared: Prepared) -> Result<bool, EngineError> {
         Ok(self.commit_all(vec![prepared]).await?.iter().all(Option::is_some))
     }
 
-    /// Applies independent changes. Returns for each change the task and its job as they are now, if the change is known to be applied.
-    /// Whoever ends the last shard of a job goes on with the job; should that fail, a sweep does.
+    /// Commits independent changes. Returns for each change the task and its job as they are now, or `None` if the change is not known to
+    /// be applied. If a change ends the last shard of a job, the job is settled here, too. If that fails, a sweep settles the job.
     pub(crate) async fn commit_all(&self, prepared: Vec<Prepared>) -> Result<Vec<Option<Holding>>, EngineError> {
         let (applied, last_shards) = self.tasks.apply_all(prepared).await?;
         for last in last_shards {

@@ -1,4 +1,4 @@
-//! Where a task stands in the indexes and counters, and how it gets from one place to the next.
+//! The place of a task in the indexes and counters, and its move from one place to another.
 
 use crate::{
     engine::records::{JobRecord, QueueName, keys},
@@ -8,7 +8,7 @@ use crate::{
 
 use sortinghat_proto::time::UnixMs;
 
-/// Moves the task's index entries, counts it where it now is, and hints whoever waits for that.
+/// Moves the task's index entries and counts, and sends hints to the workers that wait for such a change.
 pub(super) fn place(batch: &mut Batch, job: &JobRecord, was: &Task, is: &Task, now: UnixMs) {
     let rank = job.rank();
     let (old, new) = (keys::placement(was, &rank), keys::placement(is, &rank));
@@ -37,13 +37,14 @@ pub(super) fn place(batch: &mut Batch, job: &JobRecord, was: &Task, is: &Task, n
     }
 }
 
-/// Makes a queue known to claims, in the batch that puts a task into it.
+/// Opens a queue, so that claims look at it, in the batch that puts a claimable task into it.
 pub(crate) fn open_queue(batch: &mut Batch, queue: &QueueName) {
     batch.insertions.push((keys::OPEN_QUEUES.to_owned(), queue.to_string()));
     batch.topics.push(keys::READY.into());
 }
 
-/// Counts a queue among those of its tenant, in the batch that puts a task into it which cannot be claimed yet.
+/// Opens a queue with requirements in the batch that puts a task into it which is not claimable yet, so that the queue counts against the
+/// bound of its tenant.
 pub(crate) fn reserve_queue(batch: &mut Batch, queue: &QueueName) {
     if queue.is_bounded() {
         batch.insertions.push((keys::OPEN_QUEUES.to_owned(), queue.to_string()));

@@ -1,8 +1,8 @@
-//! What happened to shards becomes their job's: events get their sequence, counters become a state, shards are created and
-//! stopped, and the job goes on once the last one has ended.
+//! Settling: it carries the results of shards over to their divided job. The events of shards get a sequence in the job's history, counters
+//! become the state of the job, shards are created and stopped, and the job goes on to its finish once the last shard has ended.
 //!
-//! Any coordinator may do it at any time, in small steps; each is one batch that applies only if no other came between. A step
-//! that is not done by whoever caused it is done by a sweep.
+//! Any coordinator may settle any job at any time. Settling takes small steps. Each step is one batch, which applies only if no other step
+//! came between. A step that its cause did not take at once is taken by a sweep.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,17 +27,17 @@ use crate::{
     store::{Batch, Expectation, Listener, MAX_BATCH_BYTES, Range},
 };
 
-/// Jobs that one round settles.
+/// How many jobs one round settles.
 const JOBS_PER_ROUND: usize = 256;
-/// Steps that a job takes before it is another one's turn.
+/// How many steps a job may take in one round.
 const STEPS_PER_JOB: usize = 64;
-/// Events that one step enters.
+/// How many events one step appends to the history.
 const EVENTS_PER_STEP: usize = 16;
-/// Of the longest event or attempt: a message, a field and a host, each byte stored as less than two.
+/// The size of the longest event or attempt: a message, a field and a host, each byte of which is stored in less than two.
 const MAX_EVENT_BYTES: usize = 3 * 2 * MAX_TEXT_BYTES;
-// The batch of a step fits, with the attempts that the job shows and something for the rest.
+// The batch of a step fits into the limit of the store, with the attempts that the job shows and some room for the rest.
 const _: () = assert!((EVENTS_PER_STEP + MAX_SHOWN_ATTEMPTS) * MAX_EVENT_BYTES <= MAX_BATCH_BYTES / 16 * 15);
-/// Shards that one step creates or tells to stop.
+/// How many shards one step creates or tells to stop.
 const SHARDS_PER_STEP: u32 = 256;
 
 /// Settles divided jobs.
@@ -47,21 +47,21 @@ pub(crate) struct Settling {
     pub(super) tasks: Arc<TaskStore>,
 }
 
-/// A divided job at the beginning of a step.
+/// What a divided job is like at the beginning of a step.
 struct Unsettled {
     job: Versioned<JobRecord>,
     shards_record: Versioned<ShardsRecord>,
     tally: ShardTally,
-    /// Shards are to be created or stopped.
+    /// The unsettled entry of the job itself exists: shards must be created or stopped.
     is_marked: bool,
-    /// The next events, with their entries.
+    /// The next events to append, with their entries in the index of unsettled changes.
     events: Vec<(String, Versioned<EventRecord>)>,
-    /// There are no others.
+    /// There are no other events.
     are_all: bool,
 }
 
 impl Settling {
-    /// Settles jobs, each a bit; returns how many steps that took.
+    /// Settles the unsettled jobs, each for a bounded number of steps. Returns how many steps were taken.
     pub(crate) async fn settle_all(&self) -> Result<usize, EngineError> {
         let (mut steps, mut from, mut failures) = (0, String::new(), Failures::default());
         for _ in 0..JOBS_PER_ROUND {
@@ -73,26 +73,26 @@ impl Settling {
         failures.or(steps)
     }
 
-    /// Settles whenever there is something new; returns when that fails. Safe to drop at any moment.
+    /// Settles jobs whenever there is a hint of something new, and returns when settling fails. The future may be dropped at any moment.
     pub(crate) async fn settle_when_hinted(&self, hints: &mut Listener) {
         loop {
             hints.heard().await;
             if self.settle_all().await.is_err() {
-                // The next sweep fails too, and says so.
+                // The next sweep fails too, and logs the error.
                 return;
             }
         }
     }
 
-    /// Settles a job as far as that goes in a moment, for somebody who waits for another answer; a sweep does the rest.
+    /// Settles a job for a short while only, since the caller waits for another answer. A sweep does the rest.
     pub(super) async fn settle_briefly(&self, job: &JobId) {
         let moment = Duration::from_millis(self.context.rules.lease_ttl_ms / 10);
         if let Ok(Err(error)) = tokio::time::timeout(moment, self.settle(job)).await {
-            tracing::warn!(%job, %error, "the shards of a job are left to a sweep");
+            tracing::warn!(%job, %error, "a job cannot be settled now; a sweep will settle it");
         }
     }
 
-    /// Settles a job until nothing is left to do now, or another one does it. Returns how many steps that took.
+    /// Settles a job until nothing is left to do, or another coordinator is settling it. Returns how many steps were taken.
     pub(super) async fn settle(&self, job: &JobId) -> Result<usize, EngineError> {
         for steps in 0..STEPS_PER_JOB {
             let Some(unsettled) = self.unsettled(job).await? else { return Ok(steps) };
@@ -103,7 +103,7 @@ impl Settling {
         Ok(STEPS_PER_JOB)
     }
 
-    /// Lets the shards of a job stop, which then ends; `false` if another change came between.
+    /// Orders the shards of a job to stop, after which the job ends. `false` if another change came between.
     pub(crate) async fn stop_shards(
         &self,
         job: &Versioned<JobRecord>,
@@ -129,14 +129,14 @@ impl Settling {
         Ok(applied)
     }
 
-    /// Reads a job that has shards which decide what becomes of it.
+    /// Reads a divided job for one step. `None` if the job does not exist, is not divided, or its shards have all ended.
     async fn unsettled(&self, id: &JobId) -> Result<Option<Unsettled>, EngineError> {
         let Some(job) = self.records.read::<JobRecord>(keys::job(id)).await? else { return Ok(None) };
         let Some(shards_record) = self.records.read::<ShardsRecord>(keys::shards(id)).await? else { return Ok(None) };
         if job.value.open_shards().is_none() {
             return Ok(None);
         }
-        // In this order: the event of whatever is counted is among those that are read next.
+        // The counters must be read before the events: then the event of every counted shard is among the events.
         let tally = self.tally(id).await?;
         let entries = Range::first(keys::UNSETTLED, EVENTS_PER_STEP + 1);
         let entries = entries.from(keys::unsettled(id)).until(keys::after_unsettled(id));
@@ -146,7 +146,7 @@ impl Settling {
         entries.drain(..usize::from(is_marked));
         let event_keys: Vec<String> = entries.iter().map(|entry| keys::waiting_event(entry)).collect();
         let records = self.records.read_all::<EventRecord>(&event_keys).await?;
-        // One that is gone was entered meanwhile, and then this step will not apply.
+        // If an event is gone, another step has appended it meanwhile. Then the batch of this step does not apply.
         let events = entries.into_iter().zip(records).filter_map(|(entry, record)| Some((entry, record?))).collect();
         Ok(Some(Unsettled { job, shards_record, tally, is_marked, events, are_all }))
     }
@@ -166,7 +166,7 @@ impl Settling {
         })
     }
 
-    /// Takes one step; `false` if there was nothing to do, or another change came between.
+    /// Takes one step. `false` if there was nothing to do, or another change came between.
     async fn settle_step(&self, unsettled: &Unsettled) -> Result<bool, EngineError> {
         let now = self.records.store.now().await?;
         let mut batch = Batch::default();
@@ -189,7 +189,7 @@ impl Settling {
         Ok(applied)
     }
 
-    /// Tells the next shards of a job that shall stop; returns how many.
+    /// Tells the next shards of a job to stop, if the job is being stopped. Returns how many shards were told.
     async fn tell_next(&self, unsettled: &Unsettled, now: UnixMs) -> Result<u32, EngineError> {
         let Some(stage) = unsettled.stage().filter(|_| unsettled.shards_record.value.stop.is_some()) else {
             return Ok(0);
@@ -199,12 +199,12 @@ impl Settling {
         let mut changes = Vec::with_capacity(ids.len());
         for loaded in &self.tasks.load(&ids).await? {
             let mut change = Change::new(loaded, now);
-            // Every state has an answer to this event.
+            // The rules accept this event in every state.
             change.happen(&Event::Cancel, &self.context.rules)?;
             changes.extend(change.prepare()?);
         }
         let (applied, _) = self.tasks.apply_all(changes).await?;
-        // Those that changed meanwhile are told again, and so are the others, to whom it is no news.
+        // If a shard has changed meanwhile, all shards of this step are told again. That does not change those that were told already.
         Ok(if applied.iter().any(Option::is_none) { 0 } else { next.end - next.start })
     }
 }
@@ -218,7 +218,7 @@ impl Unsettled {
         TaskId::new(self.job.value.id.clone(), index)
     }
 
-    /// Gives the shards' events their places in the history.
+    /// Appends the shards' events to the job's history.
     fn enter_events(&self, ledger: &mut Ledger<'_>, batch: &mut Batch) {
         for (entry, event) in &self.events {
             let key = keys::waiting_event(entry);
@@ -232,7 +232,7 @@ impl Unsettled {
         }
     }
 
-    /// What follows from the counts: more shards, the finish, or the end.
+    /// Does what follows from the counts: it creates more shards, or the finish, or ends the job.
     fn advance(&self, job: &mut JobRecord, batch: &mut Batch, told: u32) {
         let id = job.id.clone();
         let Some(stage) = &mut job.progress.shards else { return };
@@ -275,7 +275,7 @@ impl Unsettled {
     }
 }
 
-/// Lets workers claim new tasks of a divided job at once.
+/// Puts new tasks of a divided job into their ready queue.
 fn make_ready(batch: &mut Batch, job: &JobRecord, tasks: &[Task]) {
     let rank = job.rank();
     batch.increments.push((keys::tasks_in(Phase::Ready), tasks.len() as i64));

@@ -1,5 +1,5 @@
-//! What a shard's change adds to its batch. It leaves its job's record alone: events are handed over, counters are
-//! incremented, and only one record that hardly ever changes is checked. So shards that end together do not conflict.
+//! What the change of a shard adds to its batch. Shards that end at the same moment must not conflict, so the change does not write the
+//! job's record. It hands its events over, increments counters, and checks only the shards record, which changes at most once.
 
 use sortinghat_proto::{JobId, time::UnixMs, v1};
 use v1::job_event;
@@ -13,23 +13,23 @@ use crate::{
     store::{Batch, Expectation},
 };
 
-/// A shard that may have been the last one of its job to end: its batch's counters tell.
+/// A shard that may be the last one of its job to end. The counters after the increments of its batch tell.
 #[derive(Debug, Clone)]
 pub(crate) struct LastShard {
     pub(crate) job: JobId,
-    /// Where the batch counts shards that have ended.
+    /// The place of the counter of ended shards among the batch's increments.
     increment: usize,
     shards: u32,
 }
 
 impl LastShard {
-    /// Whether it was, by the counters after the batch's increments.
+    /// Whether the shard was the last one, by the counters after the batch's increments.
     pub(crate) fn is_last(&self, counters: &[i64]) -> bool {
         counters.get(self.increment).is_some_and(|ended| *ended >= i64::from(self.shards))
     }
 }
 
-/// Divides a job. Its shards are created by and by.
+/// Divides a job. Settling creates the shards, some in each step.
 pub(crate) fn begin(batch: &mut Batch, job: &mut JobRecord, division: Division) {
     job.progress.shards = Some(ShardStage { division, created: 0, told: 0, tally: ShardTally::default(), over: false });
     let key = keys::shards(&job.id);
@@ -38,7 +38,7 @@ pub(crate) fn begin(batch: &mut Batch, job: &mut JobRecord, division: Division) 
     to_be_settled(batch, keys::unsettled(&job.id));
 }
 
-/// Counts a shard where it now is, and stops the others if it has ended badly. Returns it if it has ended.
+/// Counts a shard in its new phase, and orders the job to stop if the shard has failed or was cancelled. Returns the shard if it has ended.
 pub(super) fn move_shard(batch: &mut Batch, job: &JobRecord, before: &LoadedShard, task: &Task) -> Option<LastShard> {
     let (key, shards_record) = (keys::shards(&job.id), &before.shards_record);
     batch.checks.push((key.clone(), Expectation::Version(shards_record.version)));
@@ -73,7 +73,7 @@ pub(super) fn move_shard(batch: &mut Batch, job: &JobRecord, before: &LoadedShar
     Some(LastShard { job: job.id.clone(), increment: batch.increments.len() - 1, shards: division.shards() })
 }
 
-/// Writes a shard as it is now, and leaves its events for its job to enter in its history.
+/// Writes a shard, and hands its events over; settling appends them to the job's history.
 pub(crate) fn write(
     batch: &mut Batch,
     before: &LoadedShard,
@@ -98,7 +98,7 @@ pub(crate) fn write(
     shard
 }
 
-/// Lets all shards of a job stop, and the job end for this reason.
+/// Orders all shards of a job to stop, after which the job ends for this reason.
 pub(crate) fn stop(batch: &mut Batch, job: &JobId, shards_record: &Versioned<ShardsRecord>, stop: Stop) {
     let key = keys::shards(job);
     batch.checks.push((key.clone(), Expectation::Version(shards_record.version)));

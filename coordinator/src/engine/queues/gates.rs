@@ -1,5 +1,5 @@
-//! What holds for all of a tenant's queue: paused or not, and bulk cancellations. One record, which every claim checks in its
-//! batch: from the moment it is changed, no claim goes by what it said before.
+//! The gate of a tenant's queue: whether the queue is paused, and its bulk cancellations. The gate is one record, and the batch of every
+//! claim checks the record's version. So no claim that has read an older gate can succeed after a change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,46 +30,46 @@ const STATES: [JobState; 6] = [
     JobState::Failed,
     JobState::Cancelled,
 ];
-/// Jobs that are looked at to find the oldest that waits for a worker.
+/// How many jobs are read at most to find the oldest one that waits for a worker.
 const MAX_LOOKED_AT: usize = 2_000;
-/// Jobs that are read at a time.
+/// How many jobs are read at a time.
 const READ_AT_A_TIME: usize = 200;
 
-/// A tenant's queue. Absent until it is first paused or bulk-cancelled.
+/// The gate of a tenant's queue. The record is absent until the queue is paused or bulk-cancelled for the first time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct QueueRecord {
-    /// Since when no job starts; `None` if jobs do.
+    /// Since when the queue is paused; `None` if it is not.
     pub(crate) paused: Option<UnixMs>,
-    /// Bulk cancellations that have not reached all of their jobs yet.
+    /// The bulk cancellations that have not reached all of their jobs yet.
     pub(crate) cancellations: Vec<BulkCancellation>,
 }
 
-/// Jobs that shall be cancelled, and how far that has come.
+/// A bulk cancellation, and how far it has come.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct BulkCancellation {
     pub(crate) filter: JobFilter,
-    /// The least entry of the tenant's open jobs that was not reached yet.
+    /// Where to read on in the index of the tenant's open jobs.
     pub(crate) cursor: String,
 }
 
-/// What a tenant's queue says to a job that a worker could have.
+/// What a gate says about a job that a worker could start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gate {
-    /// It may start.
+    /// The job may start.
     Open,
-    /// Not now.
+    /// The job may not start now.
     Paused,
-    /// Never: a bulk cancellation names it and has not reached it yet.
+    /// The job must not start at all: a bulk cancellation matches it, but has not reached it yet.
     Cancelled,
 }
 
 impl QueueRecord {
-    /// What goes for a queue of which nobody knows what it says: no job of its tenant starts, and other tenants' do.
+    /// Stands for a record that cannot be read: no job of its tenant starts, and other tenants are not affected.
     fn of_unreadable() -> Self {
         Self { paused: Some(UnixMs(0)), cancellations: Vec::new() }
     }
 
-    /// What it says to this job.
+    /// What this record says about a job.
     fn gate(&self, job: &JobRecord) -> Gate {
         match self.paused {
             _ if self.cancels(job) => Gate::Cancelled,
@@ -78,7 +78,7 @@ impl QueueRecord {
         }
     }
 
-    /// The first bulk cancellation has reached every open job before this entry, or all of them.
+    /// Notes that the first bulk cancellation has reached every open job before the entry `next`, or all jobs if there is no such entry.
     pub(crate) fn reach(&mut self, next: Option<String>) {
         match (self.cancellations.first_mut(), next) {
             (Some(first), Some(next)) => first.cursor = next,
@@ -87,28 +87,28 @@ impl QueueRecord {
         }
     }
 
-    /// Whether a bulk cancellation names this job.
+    /// Whether a bulk cancellation matches this job.
     pub(crate) fn cancels(&self, job: &JobRecord) -> bool {
         self.cancellations.iter().any(|cancellation| cancellation.filter.admits(job))
     }
 }
 
-/// The queues of some tenants, as read.
+/// The gates of some tenants, as they were read.
 #[derive(Debug)]
 pub(crate) struct Gates(BTreeMap<Tenant, Option<Versioned<QueueRecord>>>);
 
 impl Gates {
-    /// Whether no job of a tenant may start.
+    /// Whether the queue of a tenant is paused.
     pub(super) fn is_paused(&self, tenant: &Tenant) -> bool {
         self.of(tenant).is_some_and(|queue| queue.value.paused.is_some())
     }
 
-    /// What its tenant's queue says to a job.
+    /// What the gate of the job's tenant says about the job.
     pub(crate) fn gate(&self, job: &JobRecord) -> Gate {
         self.of(&job.tenant).map_or(Gate::Open, |queue| queue.value.gate(job))
     }
 
-    /// Lets a change be applied only if its tenant's queue still says what it said.
+    /// Lets a change apply only if the gate of its tenant is still as it was read.
     pub(crate) fn hold(&self, change: &mut Change<'_>) {
         let tenant = &change.job().tenant;
         let queue = self.of(tenant);
@@ -122,20 +122,20 @@ impl Gates {
 }
 
 impl Queues {
-    /// The ready queues that may hold tasks and are not paused.
+    /// The open ready queues of tenants that are not paused.
     pub(crate) async fn unpaused_queues(&self) -> Result<Vec<QueueName>, EngineError> {
         let queues = self.open_queues().await?;
         let gates = self.gates(queues.iter().map(|queue| &queue.tenant)).await?;
         Ok(queues.iter().filter(|queue| !gates.is_paused(&queue.tenant)).cloned().collect())
     }
 
-    /// A tenant's queue.
+    /// Reads the gate of a tenant's queue.
     pub(crate) async fn queue(&self, tenant: &Tenant) -> Result<QueueRecord, EngineError> {
         let queue = self.records.read::<QueueRecord>(keys::queue(tenant)).await?;
         Ok(queue.map(|queue| *queue.value).unwrap_or_default())
     }
 
-    /// Reads the queues of these tenants. One that cannot be read counts as paused.
+    /// Reads the gates of these tenants. A gate that cannot be read counts as paused.
     pub(crate) async fn gates(&self, tenants: impl Iterator<Item = &Tenant>) -> Result<Gates, EngineError> {
         let tenants: BTreeSet<Tenant> = tenants.cloned().collect();
         let keys: Vec<String> = tenants.iter().map(keys::queue).collect();
@@ -143,7 +143,7 @@ impl Queues {
         let gates = tenants.into_iter().zip(keys).zip(queues).map(|((tenant, key), queue)| {
             let queue = queue.map(|Record { version, value }| {
                 let read = records::decode(&key, &value).unwrap_or_else(|error| {
-                    self.context.log_throttle.error(&error, &format!("no job of {tenant} starts"));
+                    self.context.log_throttle.error(&error, &format!("the queue of tenant {tenant} counts as paused"));
                     QueueRecord::of_unreadable()
                 });
                 Versioned { version, value: Box::new(read) }
@@ -153,7 +153,7 @@ impl Queues {
         Ok(Gates(gates.collect()))
     }
 
-    /// Changes a tenant's queue: `alter` says what it becomes, or refuses. Returns it as it is then.
+    /// Changes the gate of a tenant's queue by `alter`, which may refuse. Returns the gate after the change.
     pub(crate) async fn alter_queue(
         &self,
         tenant: &Tenant,
@@ -172,8 +172,8 @@ impl Queues {
     }
 }
 
-/// Writes a tenant's queue, and enters it among those that cancel or takes it from them. Claims look again if it was resumed; a
-/// cancellation gives them nothing to look for, however often it moves on.
+/// The batch that writes the gate of a tenant's queue, and lists the tenant in the index of bulk cancellations as long as it has any. It
+/// sends the hint of ready tasks only if the queue was resumed, since a cancellation gives workers nothing to claim.
 pub(crate) fn queue_batch(tenant: &Tenant, read: &Option<Versioned<QueueRecord>>, queue: &QueueRecord) -> Batch {
     let key = keys::queue(tenant);
     let entry = vec![(keys::CANCELLING.to_owned(), tenant.to_string())];
@@ -191,12 +191,12 @@ pub(crate) fn queue_batch(tenant: &Tenant, read: &Option<Versioned<QueueRecord>>
 }
 
 impl Queues {
-    /// How a tenant's queue stands.
+    /// Returns the state of a tenant's queue.
     pub(crate) async fn view(&self, tenant: &Tenant) -> Result<v1::Queue, EngineError> {
         self.view_queue(tenant, self.queue(tenant).await?).await
     }
 
-    /// Lets no job of a tenant start any more; those that run go on.
+    /// Pauses a tenant's queue: no job of the tenant starts any more, and running jobs go on.
     pub(crate) async fn pause(&self, tenant: &Tenant) -> Result<v1::Queue, EngineError> {
         let pause = |queue: &mut QueueRecord, now| {
             queue.paused.get_or_insert(now);
@@ -206,7 +206,7 @@ impl Queues {
         self.view_queue(tenant, queue).await
     }
 
-    /// Lets the jobs of a tenant start again.
+    /// Resumes a tenant's queue: jobs of the tenant start again.
     pub(crate) async fn resume(&self, tenant: &Tenant) -> Result<v1::Queue, EngineError> {
         let resume = |queue: &mut QueueRecord, _| {
             queue.paused = None;
@@ -235,7 +235,7 @@ impl Queues {
         })
     }
 
-    /// When the oldest job of a tenant that waits for a worker was accepted.
+    /// When the oldest job of a tenant that waits for a worker was accepted; `None` if none was found.
     async fn oldest_waiting(&self, tenant: &Tenant) -> Result<Option<UnixMs>, EngineError> {
         let now = self.records.store.now().await?;
         let open = self.records.store.range(Range::first(keys::open_jobs(tenant), MAX_LOOKED_AT)).await?;

@@ -1,4 +1,4 @@
-//! The first tasks of the queues that a worker may serve.
+//! The heads: the first tasks of the ready queues that a worker may serve.
 
 use futures::future;
 
@@ -10,9 +10,9 @@ use crate::{
 };
 
 impl Queues {
-    /// The first up to `window` tasks of every queue that has any and that a worker with these capabilities may serve, and the gates of the
-    /// queues' tenants. Which queues are open seldom changes: the queues that were open at the last look are read beside the list of
-    /// open queues, and read again only if the list is different.
+    /// Reads up to `window` first tasks of every ready queue that a worker with these capabilities may serve, and the gates of the tenants.
+    /// Queues that are empty or paused are left out. The set of open queues seldom changes. So the queues that were open at the last look
+    /// are read at the same time as the current set, and the queues are read again only if the set has changed.
     pub(crate) async fn heads(
         &self,
         capabilities: &Capabilities,

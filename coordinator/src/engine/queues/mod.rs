@@ -1,4 +1,8 @@
-//! The queues of the tenants: which are open, what is at their heads, what a tenant has paused or cancelled, and how much may wait.
+//! The queues of the tenants: which ready queues are open, which tasks are at their heads, what a tenant has paused or cancelled (the gate
+//! of its queue), and how much may wait (the quota).
+//!
+//! The room owns three tables: the ready queues that were open at the last look, how long queues have been empty, and recent counts for the
+//! quota. All three are caches. Other rooms use [`Queues`] and, for the gates of several tenants at once, [`Gates`].
 
 mod gates;
 mod heads;
@@ -24,7 +28,7 @@ pub(crate) struct Queues {
 }
 
 impl Queues {
-    /// The queues of these records.
+    /// Creates the room over these records.
     pub(crate) fn new(context: Arc<Context>, records: Records) -> Self {
         Self {
             context,

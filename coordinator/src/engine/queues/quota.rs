@@ -1,7 +1,7 @@
-//! How much may wait, for each tenant and in all.
+//! The quota: how much may wait, for each tenant and in total.
 //!
-//! What waits is counted in the store; here it is remembered for a moment, so that a refusal costs no read. Several coordinators, or
-//! many calls at once, may therefore exceed a limit a little.
+//! The store counts what waits. The counts are remembered here for a moment, so that a refusal costs no read. Several coordinators, or many
+//! calls at once, may therefore exceed a limit a little.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -18,24 +18,24 @@ use crate::{
     queue::Phase,
 };
 
-/// How long a count is believed.
+/// For how long a count is used without a new read.
 const REMEMBERED: Duration = Duration::from_millis(250);
 
-/// What was counted lately.
+/// The recent counts, by tenant.
 #[derive(Debug, Default)]
 pub(super) struct Quota(Mutex<HashMap<Tenant, Counted>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Counted {
-    /// Jobs of the tenant that wait, with those that were let in since.
+    /// The waiting jobs of the tenant, with the jobs that were admitted since the read.
     jobs: u64,
-    /// Tasks of all tenants that wait.
+    /// The waiting tasks of all tenants, with the jobs of this tenant that were admitted since the read.
     tasks: u64,
     at: Instant,
 }
 
 impl Quota {
-    /// A job was let in.
+    /// Notes that a job was admitted.
     fn let_in(&self, tenant: &Tenant) {
         if let Some(counted) = self.counted().get_mut(tenant) {
             counted.jobs += 1;
@@ -59,7 +59,7 @@ impl Quota {
 }
 
 impl Queues {
-    /// Refuses one more job of a tenant if as many wait as may.
+    /// Admits one more job of a tenant, or refuses it because a limit is reached.
     pub(crate) async fn admit(&self, tenant: &Tenant) -> Result<(), EngineError> {
         let counted = match self.quota.recent(tenant) {
             Some(counted) => counted,
@@ -72,11 +72,11 @@ impl Queues {
         let (own, all) = (self.context.settings.max_waiting_jobs_per_tenant, self.context.settings.max_waiting_tasks);
         let message = if counted.jobs >= own {
             format!(
-                "{} of your jobs wait already, and {own} may: try again when some have started or were cancelled",
+                "{} of your jobs are waiting, and at most {own} may wait: try again when some have started or were cancelled",
                 counted.jobs
             )
         } else if counted.tasks >= all {
-            // Without a number: it would tell what others have.
+            // The message has no number, since a number would tell how much other tenants have.
             "the queue is full: try again when some jobs have started".to_owned()
         } else {
             self.quota.let_in(tenant);

@@ -1,9 +1,9 @@
-//! The set of ready queues: opened with the first task, closed when they have been empty for a while. One with requirements, of which
-//! a tenant may have only so many, is opened by tasks that cannot be claimed yet as well.
+//! The set of open ready queues. A queue is opened with its first task, and closed when it has been empty for a while. The number of a
+//! tenant's queues with requirements is bounded, so such a queue is also opened by tasks that are not claimable yet.
 //!
-//! Whoever makes a task ready enters its queue into the set in the same batch, without a look at what is there: that costs no
-//! contention. Closing must therefore be careful, since a task may come in just before: a closed queue is looked at once more
-//! afterwards, and opened again if it holds a task. It is listed until then, so that a crash in between strands nothing.
+//! A batch that makes a task ready also adds the task's queue to the set, without reading the set, so it costs no contention. Closing must
+//! therefore be careful, since a task may come in just before. After a queue was closed, it is checked once more, and opened again if it
+//! holds a task. Until then it is listed in the index of closing queues, so that no task is lost if the coordinator crashes in between.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,18 +23,18 @@ use crate::{
     store::{Batch, Range},
 };
 
-/// Queues that one claim looks at, and that one round of closing does.
+/// How many queues one claim or one round of closing reads at most.
 const MAX_OPEN_QUEUES: usize = 10_000;
-/// Queues that are closed or looked at again in one batch.
+/// How many queues one batch closes or checks once more.
 const QUEUES_PER_BATCH: usize = 400;
 
-/// Grows with every batch that closes queues.
+/// Changes with every batch that closes queues or checks them once more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct QueueClosingRecord {
     rounds: u64,
 }
 
-/// The queues that were open when it was last looked.
+/// The queues that were open at the last look.
 #[derive(Debug, Default)]
 pub(super) struct LastOpen(Mutex<Arc<Vec<QueueName>>>);
 
@@ -44,7 +44,7 @@ impl LastOpen {
     }
 }
 
-/// Since when queues are empty, as this process has seen it.
+/// Since when queues have been empty, as this process has seen it.
 #[derive(Debug, Default)]
 pub(super) struct EmptyQueues(Mutex<Seen>);
 
@@ -55,7 +55,7 @@ struct Seen {
 }
 
 impl EmptyQueues {
-    /// Whether it is time to look again: four times in the time for which a queue lingers.
+    /// Whether it is time to look again. There are four looks in the time for which an empty queue stays open.
     fn is_due(&self, now: UnixMs, linger_ms: u64) -> bool {
         let mut seen = self.0.lock();
         let is_due = seen.looked.is_none_or(|looked| now.ms_since(looked) >= linger_ms / 4);
@@ -65,7 +65,7 @@ impl EmptyQueues {
         is_due
     }
 
-    /// Of the queues that are empty now, those that have been for long enough.
+    /// The queues among `empty`, which are those that are empty now, that have been empty for `linger_ms`.
     fn lingered(&self, empty: &[String], now: UnixMs, linger_ms: u64) -> Vec<String> {
         let mut seen = self.0.lock();
         let still: HashSet<&String> = empty.iter().collect();
@@ -78,12 +78,12 @@ impl EmptyQueues {
 }
 
 impl Queues {
-    /// The ready queues that may hold tasks.
+    /// Reads the set of open queues.
     pub(super) async fn open_queues(&self) -> Result<Arc<Vec<QueueName>>, EngineError> {
         let names = self.records.store.range(Range::first(keys::OPEN_QUEUES, MAX_OPEN_QUEUES)).await?;
         let known = |name: &String| {
             let unknown = |error: &EngineError| {
-                self.context.log_throttle.error(error, &format!("no job of the ready queue {name} starts"));
+                self.context.log_throttle.error(error, &format!("the ready queue {name} is skipped"));
             };
             name.parse().map_err(EngineError::from).inspect_err(unknown).ok()
         };
@@ -92,14 +92,14 @@ impl Queues {
         Ok(queues)
     }
 
-    /// Refuses a queue that would be one too many for its tenant. Jobs that are accepted at the same moment may exceed the bound by
-    /// as many; it is there to keep claims cheap.
+    /// Refuses a job if its tenant already has the most queues with requirements, and the job's queue is not one of them. The bound keeps
+    /// claims cheap. Jobs that are accepted at the same moment may exceed it a little.
     pub(crate) async fn require_queue(&self, queue: &QueueName) -> Result<(), EngineError> {
         if !queue.is_bounded() {
             return Ok(());
         }
         let (from, until) = QueueName::bounds(queue.lane, &queue.tenant);
-        // One more, for the queue of jobs that require nothing: the first name of all.
+        // One more is read, for the queue without requirements. It has the first name and does not count.
         let open = Range::first(keys::OPEN_QUEUES, MAX_REQUIREMENT_CLASSES + 1).from(from.clone()).until(until);
         let mut open = self.records.store.range(open).await?;
         open.retain(|name| *name != from);
@@ -107,12 +107,12 @@ impl Queues {
             return Ok(());
         }
         let message = format!(
-            "jobs with {MAX_REQUIREMENT_CLASSES} different requirements wait already: use one of those, or wait a minute"
+            "your jobs wait with {MAX_REQUIREMENT_CLASSES} different requirements already: use one of these, or wait a minute"
         );
         Err(EngineError::refused(ErrorCode::ResourceExhausted, message).in_field("requirements"))
     }
 
-    /// Closes queues that have been empty for as long as they linger; returns how many.
+    /// Closes the queues that have been empty for as long as the settings say. Returns how many were closed.
     pub(crate) async fn close_empty_queues(&self, now: UnixMs) -> Result<usize, EngineError> {
         let linger_ms = self.context.settings.queue_linger_ms;
         if !self.empty_queues.is_due(now, linger_ms) {
@@ -137,9 +137,10 @@ impl Queues {
         Ok(closing.len())
     }
 
-    /// Opens closed queues that hold a task again, and forgets the others. What one coordinator leaves behind, any does.
+    /// Checks the closing queues once more, opens those that hold a task, and forgets the others. Any coordinator can do this for another
+    /// one that has crashed.
     async fn look_at_closing_queues(&self) -> Result<(), EngineError> {
-        // Before the queues: another coordinator that closes one of them after that makes the batch below fail.
+        // This record must be read before the queues. If another coordinator closes one of them after that, the batch below does not apply.
         let record = self.closing_record().await?;
         let closing = self.records.store.range(Range::first(keys::CLOSING_QUEUES, QUEUES_PER_BATCH)).await?;
         if closing.is_empty() {
@@ -152,7 +153,7 @@ impl Queues {
         self.records.apply_one(batch).await.map(drop)
     }
 
-    /// Queues in which no task waits, now or later, and the others.
+    /// Separates the queues that hold no task, claimable or not, from the others.
     async fn by_emptiness(&self, queues: Vec<String>) -> Result<(Vec<String>, Vec<String>), EngineError> {
         let mut ranges = Vec::with_capacity(2 * queues.len());
         for name in &queues {
@@ -188,7 +189,7 @@ impl Queues {
         }
     }
 
-    /// The weight of a tenant among others.
+    /// The weight of a tenant in fair sharing.
     pub(crate) fn weight(&self, tenant: &Tenant) -> u32 {
         self.context.settings.weights.get(tenant).copied().unwrap_or(1)
     }

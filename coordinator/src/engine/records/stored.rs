@@ -1,8 +1,8 @@
-//! What is stored, and in which format.
+//! The content of the records, and the format in which they are stored.
 //!
-//! Records are JSON with a version in front: they can be read by a person in the middle of an incident, an old reader ignores
-//! fields that it does not know, and a new field has a default. What has its default is not written, which more than halves a queued job.
-//! Messages of the contract lie inside as protobuf, which has the same properties.
+//! A record is JSON with a version in front, so that a person can read it during an incident. An old reader ignores fields that it does not
+//! know, and a new field has a default. A field with its default value is not written, which more than halves the record of a queued job.
+//! Messages of the contract are stored inside a record as protobuf, which has the same properties.
 
 use std::ops::Range;
 
@@ -23,7 +23,8 @@ use crate::{
     queue::{Division, Phase, Role, Task, TaskCounts, wire},
 };
 
-/// The version that is written, and the only one that can be read. Version 1, with a job's fields in one row, was never released.
+/// The version that is written, and the only one that can be read. Version 1, in which the fields of a job were not grouped, was never
+/// released.
 const FORMAT_VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
@@ -48,7 +49,7 @@ pub(crate) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, 
     match serde_json::from_slice::<Envelope<T>>(bytes) {
         Ok(Envelope { v: FORMAT_VERSION, record }) => Ok(record),
         Ok(Envelope { v, .. }) => Err(other_version(v)),
-        // A record of another version need not look like ours at all. Then its version is what there is to say.
+        // A record of another version may have a different shape. If so, its version is the better explanation.
         Err(error) => match serde_json::from_slice::<Envelope<IgnoredAny>>(bytes) {
             Ok(Envelope { v, .. }) if v != FORMAT_VERSION => Err(other_version(v)),
             Ok(_) | Err(_) => Err(corrupt(error.to_string())),
@@ -56,7 +57,7 @@ pub(crate) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, 
     }
 }
 
-/// A job and, as nearly all jobs are one task, that task. Changes with every event of its history.
+/// A job together with its task, since nearly all jobs consist of one task. The record changes with every event of the job's history.
 ///
 /// A new field goes into the group that it belongs to and has a default: labels and retention are part of the request, a trace context is
 /// part of the links. An old reader ignores such a field, and a new reader finds its default in an old record.
@@ -78,11 +79,12 @@ pub(crate) struct JobRecord {
     pub(crate) links: JobLinks,
 }
 
-/// What was asked for. It does not change, except that an input which a parent makes becomes an artifact.
+/// What was asked for. It does not change, with one exception: an input that a parent makes becomes an artifact when the parent has
+/// succeeded.
 #[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct JobRequest {
-    /// With defaults filled in and names resolved to versions.
+    /// The spec, with defaults filled in and names resolved to versions.
     #[serde_with(skip_apply)]
     #[serde(with = "wire")]
     pub(crate) spec: v1::JobSpec,
@@ -95,7 +97,7 @@ pub(crate) struct JobRequest {
     pub(crate) requirements: Requirements,
     /// Empty for none.
     pub(crate) idempotency_key: String,
-    /// The job shall not start before this time.
+    /// The job must not start before this time.
     pub(crate) not_before: Option<UnixMs>,
     /// The job fails if it has not ended by this time.
     pub(crate) deadline: Option<UnixMs>,
@@ -111,23 +113,24 @@ pub(crate) struct JobProgress {
     /// The job's tasks by phase. Once all shards of a divided job have ended badly, they count as one task.
     #[serde_with(skip_apply)]
     pub(crate) counts: TaskCounts,
-    /// The task that alone decides what becomes of the job. While shards decide, it is the task that has counted the job's items.
+    /// The task that decides the state of the job: the whole job, or the finish of a divided job. While the shards of a divided job run, it
+    /// is still the task that counted the job's items.
     #[serde_with(skip_apply)]
     pub(crate) task: TaskRecord,
     #[serde(with = "wire::optional")]
     pub(crate) failure: Option<v1::Failure>,
     #[serde(with = "wire::optional")]
     pub(crate) output: Option<v1::JobOutput>,
-    /// The newest attempts, oldest first.
+    /// The newest attempts, the oldest of them first.
     pub(crate) attempts: Vec<StoredAttempt>,
     /// The sequence of the newest event.
     #[serde_with(skip_apply)]
     pub(crate) last_event: u64,
-    /// The newest events, oldest first. Older events are in pages of their own.
+    /// The newest events, the oldest of them first. Older events are in history pages.
     pub(crate) recent_events: Vec<EventRecord>,
-    /// The job is being stopped: its user wants that, or its deadline has passed.
+    /// The job is being stopped, because its user has cancelled it or its deadline has passed.
     pub(crate) cancel_requested: bool,
-    /// The job's shards, if it was too large for one task.
+    /// The job's shards, if the job was too large for one task.
     pub(crate) shards: Option<ShardStage>,
 }
 
@@ -137,9 +140,9 @@ pub(crate) struct JobProgress {
 pub(crate) struct JobLinks {
     /// The jobs that must succeed before this one starts.
     pub(crate) parents: Vec<JobId>,
-    /// Some job named this one as a parent.
+    /// Another job has named this job as a parent.
     pub(crate) has_children: bool,
-    /// The job that this one is a retry of.
+    /// The job that this job is a retry of.
     pub(crate) retry_of: Option<JobId>,
     /// The newest retry of this job.
     pub(crate) retried_as: Option<JobId>,
@@ -154,12 +157,12 @@ impl JobRecord {
         }
     }
 
-    /// The job's shards, as long as they decide what becomes of it.
+    /// The job's shards, as long as they decide the state of the job.
     pub(crate) fn open_shards(&self) -> Option<&ShardStage> {
         self.progress.shards.as_ref().filter(|stage| !stage.over)
     }
 
-    /// How the job is divided, if it is.
+    /// How the job is divided into shards, if it is.
     pub(crate) fn division(&self) -> Option<Division> {
         self.progress.shards.as_ref().map(|stage| stage.division)
     }
@@ -169,50 +172,50 @@ impl JobRecord {
         self.division().map_or(0..0, |division| division.shard_index(0)..division.finish_index())
     }
 
-    /// What a task of the job does.
+    /// The role of a task of the job.
     pub(crate) fn role(&self, task: &TaskId) -> Role {
         Role::of(task.index(), self.division())
     }
 
-    /// The sequence of the newest event that is in a page; 0 if none is.
+    /// The sequence of the newest event in a history page; 0 if there is no page.
     pub(crate) fn last_paged_event(&self) -> u64 {
         self.progress.last_event - self.progress.recent_events.len() as u64
     }
 
-    /// Where the job's ready tasks wait.
+    /// The queue in which the job's ready tasks wait, and their place in it.
     pub(crate) fn rank(&self) -> Rank {
         let JobRequest { lane, requirements, priority, .. } = &self.request;
         let queue = QueueName { lane: *lane, tenant: self.tenant.clone(), requirements: requirements.clone() };
         Rank { queue, enqueued: self.created, priority: *priority, kind: self.kind }
     }
 
-    /// Nothing can happen to the job any more.
+    /// Whether the job has ended. Its state does not change any more.
     pub(crate) fn has_ended(&self) -> bool {
         matches!(self.state(), v1::JobState::Succeeded | v1::JobState::Failed | v1::JobState::Cancelled)
     }
 }
 
-/// One attempt as a job shows it.
+/// An attempt as a job shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct StoredAttempt(#[serde(with = "wire")] pub(crate) v1::Attempt);
 
-/// Where something that a job reads by name comes from.
+/// Where a dataset or a model that a job reads comes from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Input {
-    /// An artifact that existed at submission. The job keeps its manifest, also when the name is removed.
+    /// An artifact. The job keeps the manifest, even after the artifact's name was removed.
     Artifact {
-        /// `stamps@1` or `stamps/1`.
+        /// The name, such as `stamps@1` or `stamps/1`.
         name: String,
         /// The artifact's manifest.
         manifest: ObjectRef,
     },
-    /// What a parent will have made. Becomes an artifact once the parent has succeeded, so that the parent may be forgotten.
+    /// The future output of a parent. It is replaced by the artifact once the parent has succeeded, so that the parent can be forgotten.
     Parent(JobId),
 }
 
 impl Input {
-    /// Takes over what `parent` has made, if that is what this waits for.
+    /// Replaces the input by the output of `parent`, if the input waits for that parent.
     fn take_over(&mut self, parent: &JobRecord) {
         let Some(output) = parent.progress.output.as_ref().filter(|_| *self == Self::Parent(parent.id.clone())) else {
             return;
@@ -223,51 +226,51 @@ impl Input {
     }
 }
 
-/// Lets the inputs of a job take over what `parent` has made.
+/// Replaces those inputs of a job that wait for `parent` by the output of `parent`.
 pub(crate) fn hand_over<'a>(inputs: impl IntoIterator<Item = &'a mut Option<Input>>, parent: &JobRecord) {
     inputs.into_iter().flatten().for_each(|input| input.take_over(parent));
 }
 
-/// The shards of a divided job while they are created, run and end.
+/// The progress of a divided job from the creation of its shards to their end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ShardStage {
     pub(crate) division: Division,
-    /// Shards whose tasks exist: the first ones.
+    /// How many shards have a task: shards 0 up to this number.
     pub(crate) created: u32,
-    /// Shards that were told to stop, if they shall: the first ones.
+    /// How many shards were told to stop, if the job is being stopped: shards 0 up to this number.
     pub(crate) told: u32,
-    /// What became of them, as of the newest event.
+    /// The states of the shards, as of the newest event.
     pub(crate) tally: ShardTally,
-    /// Every shard has ended, and the job goes on without them or has ended too.
+    /// Every shard has ended. The job has gone on to its finish, or has ended too.
     pub(crate) over: bool,
 }
 
-/// Shards by what became of them; those in none of these wait for a worker.
+/// The shards by their state. Shards that are not counted here wait for a worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ShardTally {
     pub(crate) running: u32,
     pub(crate) succeeded: u32,
     pub(crate) failed: u32,
     pub(crate) cancelled: u32,
-    /// Items of those that succeeded.
+    /// The items of the shards that have succeeded.
     pub(crate) items: u64,
 }
 
 impl ShardTally {
-    /// Shards that have ended.
+    /// How many shards have ended.
     pub(crate) fn ended(self) -> u32 {
         self.succeeded + self.failed + self.cancelled
     }
 }
 
-/// What all shards of a job go by. The job's own record changes with every event; this one changes once at most, so that
-/// shards do not get in each other's way.
+/// The record that all shards of a job share. Every change of a shard checks its version. The job's own record changes with every event, so
+/// checking that record would make the shards conflict with each other. This record changes at most once.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ShardsRecord {
     pub(crate) stop: Option<Stop>,
 }
 
-/// No shard shall start any more, those that run shall stop, and the job ends for this reason.
+/// The order to stop a divided job: no shard starts any more, running shards stop, and then the job ends for this reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Stop(#[serde(with = "wire")] pub(crate) v1::Failure);
 
@@ -278,47 +281,47 @@ impl Stop {
     }
 }
 
-/// A task, and what is known of its newest attempt. A record of its own for shards, else a part of its job's.
+/// A task and its newest attempt. A shard's task is a record of its own. Any other task is a part of its job's record.
 #[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TaskRecord {
     #[serde_with(skip_apply)]
     pub(crate) task: Task,
     pub(crate) events: AttemptEvents,
-    /// The host that the newest attempt was given to.
+    /// The host of the worker that claimed the newest attempt.
     pub(crate) host: String,
-    /// Of a shard: its newest event that was handed over to the job.
+    /// Which events a shard has handed over to its job. Unused for other tasks.
     pub(crate) handed_over: HandedOver,
 }
 
 impl TaskRecord {
-    /// A task that nothing has happened to.
+    /// A task without an attempt.
     pub(crate) fn new(task: Task) -> Self {
         Self { task, events: AttemptEvents::default(), host: String::new(), handed_over: HandedOver::default() }
     }
 }
 
-/// Which of a shard's events were handed over to the job.
+/// Which of its events a shard has handed over to its job.
 #[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HandedOver {
-    /// How many.
+    /// How many events were handed over.
     pub(crate) number: u64,
-    /// The time of the newest one. It never goes back, so that the order of their keys is the order in which they happened.
+    /// The time of the newest of them. It never goes back, so that the keys of the events sort in the order in which the events happened.
     pub(crate) time: UnixMs,
 }
 
-/// Which events of the newest attempt are durable.
+/// What is recorded of the events of the newest attempt.
 #[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AttemptEvents {
-    /// Those up to this sequence are.
+    /// Events up to this sequence need not be reported again.
     pub(crate) acknowledged: u64,
-    /// How many were recorded.
+    /// How many events were recorded in the job's history.
     pub(crate) recorded: u64,
-    /// How many of these are log lines.
+    /// How many of the recorded events are log lines.
     pub(crate) log_lines: u64,
-    /// How many were dropped because a limit was reached.
+    /// How many events were dropped because a limit was reached.
     pub(crate) dropped: u64,
 }
 
@@ -326,24 +329,24 @@ pub(crate) struct AttemptEvents {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct EventRecord(#[serde(with = "wire")] pub(crate) v1::JobEvent);
 
-/// Successive events of a job's history, known by the sequence of the last one.
+/// A page of a job's history: successive events. The sequence of the last one is a part of the page's key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct HistoryPage(pub(crate) Vec<EventRecord>);
 
-/// What was accepted under an idempotency key.
+/// The job that was accepted under an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AcceptedRecord {
     pub(crate) job: JobId,
-    /// Of the submission as it was sent.
+    /// The digest of the submission as it was sent.
     pub(crate) submission: Digest,
 }
 
-/// What may be left of a forgotten job.
+/// The records that a forgotten job may have left behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RemainsRecord {
-    /// Its shards, by the index of the task.
+    /// The job's shards, by the index of their tasks.
     pub(crate) shards: Range<u32>,
-    /// Pages of its history, by the sequence of the last event.
+    /// The pages of the job's history, by the sequence of their last event.
     pub(crate) history: Range<u64>,
 }
 
@@ -357,7 +360,7 @@ pub(crate) struct ArtifactRecord {
     pub(crate) summary: String,
 }
 
-/// The last version that was given under a name.
+/// The newest version of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LastVersionRecord {
     pub(crate) version: u32,
@@ -375,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_its_default_is_not_written_and_read_whether_or_not_it_is() {
+    fn a_field_with_its_default_value_is_not_written_but_may_be_present() {
         let record = TaskRecord::new(Task::new("01m8dn5s3363va110ctm0zmhvr.0".parse().expect("a task id"), false));
         let written = br#"{"v":2,"record":{"task":{"id":"01m8dn5s3363va110ctm0zmhvr.0","state":{"ready":{}}}}}"#;
         assert_eq!(encode(&record), written.as_slice());
@@ -385,21 +388,23 @@ mod tests {
             "reported_epoch":0,"checkpoint":null,"cancel_requested":false,"not_before":null,"overdue":false},
             "events":{"acknowledged":0,"recorded":0,"log_lines":0,"dropped":0},"host":"","handed_over":{"number":0,"time":0}}}"#;
         assert_eq!(decode::<TaskRecord>("k", in_full).expect("readable"), record);
-        decode::<TaskRecord>("k", br#"{"v":2,"record":{"host":"a"}}"#).expect_err("what has no default must be there");
+        decode::<TaskRecord>("k", br#"{"v":2,"record":{"host":"a"}}"#)
+            .expect_err("a field without a default must be present");
     }
 
     #[test]
     fn a_record_of_another_version_is_refused_by_name_and_with_what_to_do() {
         for (version, advice) in [(1, "empty store"), (3, "upgrade")] {
             let bytes = format!(r#"{{"v":{version},"record":{{"version":3}}}}"#);
-            let error = decode::<LastVersionRecord>("last-model:local:a", bytes.as_bytes()).expect_err("unknown version");
+            let error =
+                decode::<LastVersionRecord>("last-model:local:a", bytes.as_bytes()).expect_err("unknown version");
             let message = error.to_string();
             assert!(message.contains("last-model:local:a") && message.contains(advice), "{message}");
         }
     }
 
     #[test]
-    fn messages_inside_a_record_come_back_as_they_were() {
+    fn a_message_inside_a_record_survives_encoding_and_decoding() {
         let event = v1::JobEvent {
             sequence: 7,
             event: Some(v1::job_event::Event::Log(v1::LogLine { text: "a line".into() })),

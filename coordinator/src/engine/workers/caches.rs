@@ -1,23 +1,23 @@
-//! Which worker has the content of which manifests at hand, as workers report it.
+//! Which worker has the content of which manifests in its cache, as workers report it.
 
 use std::collections::{HashMap, HashSet};
 
 use parking_lot::Mutex;
 use sortinghat_proto::{Digest, WorkerId};
 
-/// Which worker has the content of which manifests at hand.
+/// Which worker has the content of which manifests in its cache.
 #[derive(Debug, Default)]
 pub(crate) struct CacheBoard(Mutex<Board>);
 
 #[derive(Debug, Default)]
 struct Board {
-    /// The manifests of each worker, as it reported them last.
+    /// The manifests that each worker has reported last.
     reported: HashMap<WorkerId, Vec<String>>,
     holders: HashMap<String, HashSet<WorkerId>>,
 }
 
 impl CacheBoard {
-    /// Notes the manifests that a worker reports.
+    /// Replaces the manifests of a worker by those that it reports.
     pub(crate) fn note(&self, worker: &WorkerId, cached: &[String]) {
         let mut board = self.0.lock();
         if board.reported.get(worker).map_or(&[][..], Vec::as_slice) == cached {
@@ -37,7 +37,8 @@ impl CacheBoard {
         gone.iter().for_each(|worker| board.forget(worker));
     }
 
-    /// Another worker that has all of these manifests and passes a test. `None` also if `own`, the worker that asks, has them itself.
+    /// Finds another worker that has all of these manifests and passes `test`. `None` also if `own`, the worker that asks, has them all
+    /// itself.
     pub(crate) fn another_with(
         &self,
         own: &WorkerId,

@@ -13,7 +13,7 @@ pub(crate) struct Claimant {
 }
 
 impl Claimant {
-    /// A worker as it describes itself.
+    /// The worker with this id, as its message describes it.
     pub(crate) fn new(id: WorkerId, description: &v1::WorkerDescription) -> Self {
         Self { id, host: bounded(description.host.clone()), capabilities: description.into() }
     }

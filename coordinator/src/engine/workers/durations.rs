@@ -1,26 +1,26 @@
-//! How long tasks take, as this process has measured it: for estimates, and lost with it.
+//! How long tasks take, as this process has measured it. Estimates use it. It is lost when the process ends.
 
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use sortinghat_proto::JobKind;
 
-/// Share of the newest duration in the moving average.
+/// The weight of the newest duration in the moving average.
 const NEWEST: f64 = 0.2;
 
-/// Exponential moving averages of the durations of attempts that succeeded, in milliseconds, by kind.
+/// The exponential moving average of the durations of successful attempts for each kind, in milliseconds.
 #[derive(Debug, Default)]
 pub(crate) struct Durations(Mutex<HashMap<JobKind, f64>>);
 
 impl Durations {
-    /// An attempt succeeded after `ms`.
+    /// Notes that an attempt has succeeded after `ms` milliseconds.
     pub(crate) fn note(&self, kind: JobKind, ms: u64) {
         let mut durations = self.0.lock();
         let average = durations.entry(kind).or_insert(ms as f64);
         *average += NEWEST * (ms as f64 - *average);
     }
 
-    /// About how long a task of this kind takes, in milliseconds; `None` before the first one was measured.
+    /// The average duration of tasks of this kind, in milliseconds; `None` if none was measured yet.
     pub(crate) fn of(&self, kind: JobKind) -> Option<f64> {
         self.0.lock().get(&kind).copied()
     }
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_average_follows_what_is_measured_and_kinds_are_apart() {
+    fn the_average_follows_the_measurements_and_each_kind_has_its_own() {
         let durations = Durations::default();
         assert_eq!(durations.of(JobKind::Ingest), None);
         durations.note(JobKind::Ingest, 1_000);

@@ -1,4 +1,8 @@
-//! What this process knows of the workers that poll it. It may all be lost at any moment: workers report everything again.
+//! What this process knows about the workers that poll it: their sessions, the calls that wait for tasks, their caches, the progress of
+//! running tasks, and the durations of tasks.
+//!
+//! The room owns these five tables, each with a lock of its own, and reads nothing from the store. All of it may be lost at any moment,
+//! since workers report everything again. Estimates then begin anew. Other rooms use the tables through [`Workers`].
 
 mod caches;
 mod claimant;
@@ -16,7 +20,7 @@ use waiting::WaitingWorkers;
 pub(crate) use claimant::Claimant;
 pub(crate) use sessions::{Instruction, LeaseName, Standing};
 
-/// The tables about workers, each with a lock of its own.
+/// The tables about workers.
 #[derive(Default)]
 pub(crate) struct Workers {
     pub(crate) sessions: Sessions,

@@ -1,4 +1,4 @@
-//! How far running attempts have come: ephemeral, replaced by what is newer, and never stored.
+//! The progress of running attempts. It is kept in memory only, and the newest report replaces the one before.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,14 +11,14 @@ use crate::{
     queue::Role,
 };
 
-/// By job, and by the task's index; with the time at which it was said.
+/// The newest progress and the time of its report, by job and by the index of the task.
 type Tasks = HashMap<JobId, BTreeMap<u32, (v1::Progress, UnixMs)>>;
 
 /// The newest progress of each running task.
 #[derive(Debug)]
 pub(crate) struct ProgressBoard {
     tasks: Mutex<Tasks>,
-    /// Counts changes, so that watchers wake.
+    /// The number of changes. Watchers wake when it changes.
     revision: watch::Sender<u64>,
 }
 
@@ -49,7 +49,7 @@ impl ProgressBoard {
         }
     }
 
-    /// Forgets tasks of which nothing was heard for so long: another coordinator knows what became of them.
+    /// Forgets tasks whose progress was not reported for `silence_ms`. Their workers talk to another coordinator, or are gone.
     pub(crate) fn forget(&self, now: UnixMs, silence_ms: u64) {
         self.tasks().retain(|_, of_job| {
             of_job.retain(|_, (_, said)| now.ms_since(*said) < silence_ms);
@@ -57,7 +57,7 @@ impl ProgressBoard {
         });
     }
 
-    /// A job's newest progress: that of its running task, or the sum over its shards.
+    /// The newest progress of a job: that of its running task, or the sum over its shards.
     pub(crate) fn of(&self, job: &JobRecord) -> Option<v1::Progress> {
         let tasks = self.tasks();
         let running = tasks.get(&job.id)?;
@@ -67,7 +67,7 @@ impl ProgressBoard {
         }
     }
 
-    /// Changes whenever any progress does.
+    /// A receiver that changes whenever any progress changes.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
     }
@@ -77,7 +77,8 @@ impl ProgressBoard {
     }
 }
 
-/// Items of all shards that are done: those of shards that have succeeded, and of shards that run and count items just now.
+/// The items of all shards that are done: all items of succeeded shards, and the done items of running shards whose current phase counts
+/// items.
 fn sum(stage: &ShardStage, running: &BTreeMap<u32, (v1::Progress, UnixMs)>) -> Option<v1::Progress> {
     let counts_items = |(index, progress): &(&u32, &v1::Progress)| match Role::of(**index, Some(stage.division)) {
         Role::Shard(shard) => {

@@ -1,4 +1,4 @@
-//! What this process remembers of the workers that poll it. All of it may be lost: workers say everything again.
+//! The session of each worker: what the worker's newest message says, and which instructions the worker was sent.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,23 +20,23 @@ use crate::{
     queue::Capabilities,
 };
 
-/// A lease by its name.
+/// A lease is named by its task and its epoch.
 pub(crate) type LeaseName = (TaskId, u64);
 
-/// Something that a worker should do, which it has not confirmed.
+/// An instruction for a worker that the worker has not confirmed yet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Instruction {
-    /// Start this.
+    /// Start the task of this lease.
     Start(LeaseName),
-    /// Stop this, and report it as cancelled.
+    /// Stop the task, and report it as cancelled.
     Cancel(LeaseName),
-    /// Checkpoint this, and give it back.
+    /// Checkpoint the task, and return it.
     GiveWay(LeaseName),
-    /// Stop this: the lease is not held any more.
+    /// Stop the task, because the worker does not hold the lease any more.
     Stop(LeaseName),
 }
 
-/// Every worker that was heard of lately.
+/// The sessions of all workers that have sent a message lately.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     workers: Mutex<HashMap<WorkerId, Session>>,
@@ -44,37 +44,37 @@ pub(crate) struct Sessions {
 
 #[derive(Debug)]
 struct Session {
-    /// Of the newest message.
+    /// The sequence of the newest message.
     sequence: u64,
-    /// Counts messages; a held call watches it to notice that it is superseded.
+    /// The number of messages. A held call watches it to notice that it is superseded.
     messages: watch::Sender<u64>,
-    /// Held by the message that is being worked on.
+    /// Held by the message that is being processed.
     at_work: Arc<tokio::sync::Mutex<()>>,
     description: v1::WorkerDescription,
     capabilities: Capabilities,
     running: Vec<String>,
-    /// Slots for new tasks, as it said last, less those that it was given since.
+    /// The free slots that the worker has reported last, minus the tasks that it was given since.
     free_slots: usize,
     draining: bool,
     last_seen: UnixMs,
-    /// The last beat of each lease that it reports, and when it was first seen.
+    /// The last beat of each lease that the worker reports, and when that beat was first seen.
     beats: HashMap<LeaseName, (u64, UnixMs)>,
-    /// When each instruction was last told.
+    /// When each instruction was last sent.
     told: HashMap<Instruction, UnixMs>,
 }
 
-/// A worker, held against what a job requires.
+/// A worker, compared with the requirements of a job.
 #[derive(Debug)]
 pub(crate) struct Standing {
     pub(crate) worker: WorkerId,
     pub(crate) host: String,
-    /// Busy or not.
+    /// All slots of the worker, busy or free.
     pub(crate) slots: u32,
-    /// What it lacks; nothing if it will do.
+    /// Which requirements the worker does not meet; empty if it meets all.
     pub(crate) shortfalls: Vec<v1::Shortfall>,
 }
 
-/// One call's place in the order of a worker's calls.
+/// The place of one call in the order of a worker's calls.
 #[derive(Debug)]
 pub(crate) struct Turn {
     mine: u64,
@@ -83,9 +83,9 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Does work that may give the worker tasks. Messages of one worker are processed in order, each to its end even if the caller has left, so
-    /// that the newest answer lists every lease that the worker holds. Refuses if a newer message has come, before or meanwhile: the answer to
-    /// that message tells what came of the work.
+    /// Does work that may lease tasks to the worker. Messages of one worker are processed in order, each to its end even if the caller has
+    /// left, so that the newest answer lists every lease that the worker holds. Refuses if a newer message has arrived before the work or
+    /// during it. The answer to the newer message then tells the result of the work.
     pub(crate) async fn work<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, EngineError>> + Send + 'static,
@@ -96,7 +96,7 @@ impl Turn {
             let _at_work = at_work;
             work.await
         });
-        // Over a store in the same process nothing is waited for: a task of its own would wake another thread for it.
+        // Over a store in the same process the work never has to wait. Spawning a task for it would wake another thread for nothing.
         let done = match future::poll_immediate(&mut work).await {
             Some(done) => done,
             None => tokio::spawn(work).await.unwrap_or_else(|error| panic::resume_unwind(error.into_panic())),
@@ -109,10 +109,10 @@ impl Turn {
         if *self.messages.borrow() == self.mine { Ok(()) } else { Err(superseded()) }
     }
 
-    /// Returns when a newer message has come.
+    /// Returns when a newer message has arrived.
     pub(crate) async fn superseded(&mut self) {
         let mine = self.mine;
-        // The sender is dropped only when the worker is forgotten; then nobody waits for this call either.
+        // The sender is dropped only when the worker is forgotten. Then nobody waits for the answer to this call either.
         let _ = self.messages.wait_for(|newest| *newest != mine).await;
     }
 }
@@ -122,7 +122,7 @@ fn superseded() -> EngineError {
 }
 
 impl Sessions {
-    /// Notes a message, and supersedes the call that is held. An older message than the newest is refused.
+    /// Notes a message, and supersedes the worker's held call. A message that is older than the newest one is refused.
     pub(crate) fn enter(
         &self,
         worker: &WorkerId,
@@ -148,7 +148,7 @@ impl Sessions {
         Ok(Turn { mine, messages, at_work: session.at_work.clone() })
     }
 
-    /// Notes the beat of a lease, and returns for how long it has not moved, in milliseconds.
+    /// Notes the beat of a lease, and returns for how long the beat has not changed, in milliseconds.
     pub(crate) fn idle_ms(&self, worker: &WorkerId, lease: &LeaseName, beat: u64, now: UnixMs) -> u64 {
         let mut workers = self.workers();
         let Some(session) = workers.get_mut(worker) else { return 0 };
@@ -166,7 +166,7 @@ impl Sessions {
         }
     }
 
-    /// Whether any of these instructions was not told within the last `grace_ms`; then all of them count as told now.
+    /// Whether any of these instructions was not sent within the last `grace_ms`. If so, all of them count as sent now.
     pub(crate) fn is_news(
         &self,
         worker: &WorkerId,
@@ -185,7 +185,7 @@ impl Sessions {
         is_news
     }
 
-    /// The workers that were heard of within `within_ms`, by host.
+    /// The workers that have sent a message within `within_ms`, by host.
     pub(crate) fn list(&self, now: UnixMs, within_ms: u64) -> Vec<v1::Worker> {
         let workers = self.workers();
         let recent = workers.iter().filter(|(_, session)| now.ms_since(session.last_seen) <= within_ms);
@@ -203,39 +203,39 @@ impl Sessions {
         list
     }
 
-    /// A worker was given this many tasks.
+    /// Notes that a worker was given this many tasks.
     pub(crate) fn gave(&self, worker: &WorkerId, tasks: usize) {
         if let Some(session) = self.workers().get_mut(worker) {
             session.free_slots = session.free_slots.saturating_sub(tasks);
         }
     }
 
-    /// Whether a worker that was heard of within `within_ms` has a free slot, and what is required.
+    /// Whether this worker has sent a message within `within_ms`, has a free slot, and meets the requirements.
     pub(crate) fn is_idle(&self, worker: &WorkerId, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
         self.workers()
             .get(worker)
             .is_some_and(|session| session.free_slots > 0 && session.is_able(requirements, now, within_ms))
     }
 
-    /// Whether a worker that was heard of within `within_ms`, busy or not, has what is required.
+    /// Whether this worker, busy or not, has sent a message within `within_ms` and meets the requirements.
     pub(crate) fn is_able(&self, worker: &WorkerId, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
         self.workers().get(worker).is_some_and(|session| session.is_able(requirements, now, within_ms))
     }
 
-    /// Whether any worker that was heard of within `within_ms` has a free slot, and what is required.
+    /// Whether any worker has sent a message within `within_ms`, has a free slot, and meets the requirements.
     pub(crate) fn any_is_idle(&self, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
         let workers = self.workers();
         workers.values().any(|session| session.free_slots > 0 && session.is_able(requirements, now, within_ms))
     }
 
-    /// Whether a worker of another machine, busy or not, that was heard of within `within_ms` has what is required.
+    /// Whether a worker on another machine, busy or not, has sent a message within `within_ms` and meets the requirements.
     pub(crate) fn runs_elsewhere(&self, host: &str, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
         self.workers()
             .values()
             .any(|session| session.description.host != host && session.is_able(requirements, now, within_ms))
     }
 
-    /// Every worker that was heard of within `within_ms` and takes tasks, held against what is required.
+    /// Every worker that has sent a message within `within_ms` and takes tasks, compared with the requirements.
     pub(crate) fn standings(&self, requirements: &Requirements, now: UnixMs, within_ms: u64) -> Vec<Standing> {
         let workers = self.workers();
         let taking =
@@ -249,12 +249,12 @@ impl Sessions {
         taking.map(standing).collect()
     }
 
-    /// Whether a worker was heard of and not forgotten.
+    /// Whether there is a session of this worker.
     pub(crate) fn knows(&self, worker: &WorkerId) -> bool {
         self.workers().contains_key(worker)
     }
 
-    /// Forgets workers that were not heard of for `within_ms`.
+    /// Forgets workers that have not sent a message for `within_ms`.
     pub(crate) fn forget(&self, now: UnixMs, within_ms: u64) {
         self.workers().retain(|_, session| now.ms_since(session.last_seen) <= within_ms);
     }
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_goes_on_without_its_caller_and_the_next_message_waits_for_its_end() {
+    async fn work_goes_on_after_its_caller_has_left_and_the_next_message_waits_for_its_end() {
         let sessions = Sessions::default();
         let (go, gate) = oneshot::channel::<()>();
         let abandoned = enter(&sessions, 1);
@@ -317,30 +317,30 @@ mod tests {
         let work = {
             let is_done = is_done.clone();
             async move {
-                gate.await.expect("it is opened");
+                gate.await.expect("the gate is opened");
                 *is_done.lock() = true;
                 Ok(())
             }
         };
         let mut work = Box::pin(abandoned.work(work));
-        assert!(future::poll_immediate(&mut work).await.is_none(), "it waits at the gate");
+        assert!(future::poll_immediate(&mut work).await.is_none(), "the work waits at the gate");
         drop(work);
         let newer = enter(&sessions, 2);
         let mut next = Box::pin(newer.work(async move { Ok(*is_done.lock()) }));
         assert!(future::poll_immediate(&mut next).await.is_none(), "the older message is still being worked on");
-        go.send(()).expect("it waits there");
-        assert!(next.await.expect("it is the newest"), "what was begun is done");
+        go.send(()).expect("the work waits at the gate");
+        assert!(next.await.expect("it is the newest message"), "the work of the older message is done");
     }
 
     #[tokio::test]
-    async fn what_came_of_a_message_is_not_told_where_a_newer_one_has_come_meanwhile() {
+    async fn a_message_is_refused_after_its_work_if_a_newer_message_has_arrived_meanwhile() {
         let sessions = Sessions::default();
         let (go, gate) = oneshot::channel::<()>();
         let older = enter(&sessions, 1);
         let mut work = Box::pin(older.work(async { gate.await.map_err(|_| superseded()) }));
-        assert!(future::poll_immediate(&mut work).await.is_none(), "it waits at the gate");
+        assert!(future::poll_immediate(&mut work).await.is_none(), "the work waits at the gate");
         let newer = enter(&sessions, 2);
-        go.send(()).expect("it waits there");
+        go.send(()).expect("the work waits at the gate");
         assert_eq!(work.await, Err(superseded()));
         assert_eq!(newer.work(async { Ok(()) }).await, Ok(()));
     }

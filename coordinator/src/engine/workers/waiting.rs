@@ -1,5 +1,6 @@
-//! Workers whose calls are held until tasks become ready, and which of them to wake: as many as there are tasks, and only such as
-//! may have them. Waking all of a thousand for one task would keep it waiting until they had all looked.
+//! The workers whose calls are held until tasks become ready, and which of them to wake. Waking a thousand workers for one task would delay
+//! the task until all of them had looked. So only as many workers are woken as there are tasks, and only workers that meet the
+//! requirements.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,11 +11,11 @@ use tokio::sync::Notify;
 use super::claimant::Claimant;
 use crate::queue::Capabilities;
 
-/// The workers that wait, those first that have waited for longest.
+/// The waiting workers, in the order in which they began to wait.
 #[derive(Debug, Default)]
 pub(crate) struct WaitingWorkers {
     places: Mutex<Places>,
-    /// Somebody who was woken had no time to look.
+    /// Notified when a woken worker has left without looking for tasks.
     again: Notify,
 }
 
@@ -33,7 +34,7 @@ struct Waiting {
     woken: Arc<Notify>,
 }
 
-/// A worker's place among those that wait.
+/// The place of a worker among the waiting workers.
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
     waiting: &'a WaitingWorkers,
@@ -43,7 +44,8 @@ pub(crate) struct Place<'a> {
 }
 
 impl WaitingWorkers {
-    /// Lets a worker with free slots wait. It enters before it looks for tasks, so that it misses none that becomes ready meanwhile.
+    /// Adds a worker with free slots to the waiting workers. A call must do this before it looks for tasks, so that it does not miss a task
+    /// that becomes ready after the look.
     pub(crate) fn enter(&self, claimant: &Claimant, slots: usize) -> Place<'_> {
         let woken = Arc::new(Notify::new());
         let mut places = self.places();
@@ -63,8 +65,8 @@ impl WaitingWorkers {
         Place { waiting: self, number, woken, has_looked }
     }
 
-    /// Wakes workers that have what is required until they have a slot for each of so many tasks. Returns whether there are more
-    /// of them.
+    /// Wakes workers that meet the requirements, until those woken have a slot for each of the tasks. Returns whether more such workers
+    /// wait.
     pub(crate) fn wake(&self, tasks: usize, requirements: &Requirements) -> bool {
         let mut places = self.places();
         let mut left = tasks;
@@ -82,12 +84,12 @@ impl WaitingWorkers {
         has_more
     }
 
-    /// Wakes a worker, if it waits.
+    /// Wakes this worker, if it waits.
     pub(crate) fn wake_worker(&self, worker: &WorkerId) {
         self.wake_first(|waiting| waiting.worker == *worker);
     }
 
-    /// Wakes a worker of another machine that has what is required.
+    /// Wakes one worker on another machine that meets the requirements.
     pub(crate) fn wake_elsewhere(&self, host: &str, requirements: &Requirements) {
         self.wake_first(|waiting| waiting.host != host && waiting.capabilities.meet(requirements));
     }
@@ -104,7 +106,7 @@ impl WaitingWorkers {
         self.places().by_number.is_empty()
     }
 
-    /// Returns when a worker that was woken has gone without a look, so that another worker should look.
+    /// Returns when a woken worker has left without looking for tasks, so that another worker should look.
     pub(crate) async fn unlooked(&self) {
         self.again.notified().await;
     }
@@ -123,7 +125,7 @@ impl Places {
 }
 
 impl Place<'_> {
-    /// Returns when its worker should look again, and then it does.
+    /// Returns when the worker is woken. The caller must look for tasks after that.
     pub(crate) async fn woken(&mut self) {
         self.woken.notified().await;
         self.has_looked = true;
@@ -134,7 +136,7 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let was_woken = self.waiting.places().by_number.remove(&self.number).is_none();
         if was_woken && !self.has_looked {
-            // It was woken for a task that it has not looked for: another worker should.
+            // The worker was woken for a task, but has not looked for it, so another worker should look.
             self.waiting.again.notify_one();
         }
     }
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_are_woken_as_have_slots_for_the_tasks_and_whoever_waited_for_longest_goes_first() {
+    fn as_many_workers_are_woken_as_there_are_tasks_and_the_longest_waiting_first() {
         let waiting = WaitingWorkers::default();
         let mut places =
             [("w1", 2), ("w2", 0), ("w3", 1), ("w4", 1)].map(|(name, slots)| waiting.enter(&claimant(name), slots));
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_goes_without_a_look_after_being_woken_says_so() {
+    fn a_woken_worker_that_leaves_without_a_look_lets_another_worker_look() {
         let waiting = WaitingWorkers::default();
         let has_to_look = || waiting.unlooked().now_or_never().is_some();
         drop(waiting.enter(&claimant("w1"), 1));
