@@ -1,4 +1,4 @@
-//! Names of datasets and models: listing, finding, removing. Written once for both kinds.
+//! The names of datasets and models: listing them, finding them, and removing them. The logic is the same for both kinds and written once.
 
 use sortinghat_proto::{
     ArtifactKind, DatasetRef, ModelRef, Name, Refusal, Tenant, VersionedName,
@@ -14,13 +14,13 @@ use crate::{
     store::{Batch, Expectation, Range},
 };
 
-/// The named artifacts of all tenants.
+/// The named artifacts of all tenants. This room owns no table.
 pub(crate) struct Artifacts {
     pub(super) records: Records,
 }
 
 impl Artifacts {
-    /// A page of datasets by name, the newest version first.
+    /// Returns a page of datasets by name, the newest version first.
     pub(crate) async fn list_datasets(
         &self,
         tenant: &Tenant,
@@ -31,7 +31,7 @@ impl Artifacts {
         Ok(v1::ListDatasetsResponse { datasets, next_page_token: page.next_page_token })
     }
 
-    /// The dataset of this name: `stamps@1`, or `stamps` for the newest.
+    /// Returns the dataset of this name: `stamps@1` is one version, `stamps` is the newest version.
     pub(crate) async fn get_dataset(&self, tenant: &Tenant, name: &str) -> Result<v1::Dataset, EngineError> {
         let artifact = match DatasetRef::parse(name, "name")? {
             DatasetRef::Newest(name) => self.newest(tenant, ArtifactKind::Dataset, &name).await?,
@@ -41,7 +41,7 @@ impl Artifacts {
         Ok(dataset(*artifact.value))
     }
 
-    /// Removes a dataset's name; what was made from it keeps it.
+    /// Removes the name of one version of a dataset. Jobs that have resolved the name keep the dataset.
     pub(crate) async fn delete_dataset(&self, tenant: &Tenant, name: &str) -> Result<(), EngineError> {
         match DatasetRef::parse(name, "name")? {
             DatasetRef::Version(name) => self.delete(tenant, &name).await,
@@ -49,7 +49,7 @@ impl Artifacts {
         }
     }
 
-    /// A page of models by name, the newest version first.
+    /// Returns a page of models by name, the newest version first.
     pub(crate) async fn list_models(
         &self,
         tenant: &Tenant,
@@ -60,7 +60,7 @@ impl Artifacts {
         Ok(v1::ListModelsResponse { models, next_page_token: page.next_page_token })
     }
 
-    /// The model of this name: `stamps/1`, or `stamps` for the newest.
+    /// Returns the model of this name: `stamps/1` is one version, `stamps` is the newest version.
     pub(crate) async fn get_model(&self, tenant: &Tenant, name: &str) -> Result<v1::Model, EngineError> {
         let artifact = match ModelRef::parse(name, "name")? {
             ModelRef::Newest(name) => self.newest(tenant, ArtifactKind::Model, &name).await?,
@@ -70,7 +70,7 @@ impl Artifacts {
         Ok(model(*artifact.value))
     }
 
-    /// Removes a model's name.
+    /// Removes the name of one version of a model.
     pub(crate) async fn delete_model(&self, tenant: &Tenant, name: &str) -> Result<(), EngineError> {
         match ModelRef::parse(name, "name")? {
             ModelRef::Version(name) => self.delete(tenant, &name).await,
@@ -90,7 +90,7 @@ impl Artifacts {
         if !token.is_empty() && keys::artifact_of_entry(kind, &token).is_none() {
             return Err(bad_token().into());
         }
-        // One more than asked for tells whether there is a next page, and where it starts.
+        // One entry more than asked for tells whether there is a next page, and where that page starts.
         let mut entries =
             self.records.store.range(Range::first(keys::artifacts(tenant, kind), size + 1).from(token)).await?;
         let next_page_token = if entries.len() > size { entries.pop().unwrap_or_default() } else { String::new() };
@@ -103,7 +103,7 @@ impl Artifacts {
         })
     }
 
-    /// The artifact with the greatest version under a name.
+    /// The newest version of a name.
     pub(crate) async fn newest(
         &self,
         tenant: &Tenant,
@@ -112,7 +112,7 @@ impl Artifacts {
     ) -> Result<Versioned<ArtifactRecord>, EngineError> {
         let newest = self.versions(tenant, kind, name, 1).await?;
         let Some(newest) = newest.first() else {
-            let message = format!("there is no {kind} {name}; `hat {kind}s` lists those there are");
+            let message = format!("there is no {kind} {name}; `hat {kind}s` lists all {kind}s");
             return Err(Refusal { field: "name".to_owned(), ..Refusal::not_found(message) }.into());
         };
         self.artifact(tenant, newest).await
@@ -131,7 +131,7 @@ impl Artifacts {
         let versions = self.versions(tenant, kind, &name.name, 5).await?;
         let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
         let message = match versions.as_slice() {
-            [] => format!("there is no {kind} {}; `hat {kind}s` lists those there are", name.name),
+            [] => format!("there is no {kind} {}; `hat {kind}s` lists all {kind}s", name.name),
             known => format!("there is no {kind} {name}, but {}; `hat {kind}s` lists all", known.join(", ")),
         };
         Err(Refusal { field: "name".to_owned(), ..Refusal::not_found(message) }.into())

@@ -1,26 +1,33 @@
-//! Objects that nothing refers to any more are removed: marked, suspected, and half a grace later marked again and removed.
+//! The collection of garbage in the object store: objects to which nothing refers any more are removed.
 //!
-//! What is referred to: the manifests of all names; of every job that is kept its spec, inputs and output, and unless it has
-//! succeeded its checkpoints and what its shards made; and whatever documents among these name, and so on.
+//! Every commit that makes something refer to an object takes a [`Fence`] from this room. The room owns one table, the newest
+//! [`CollectionRecord`] of each tenant, which is a cache. Its face is [`Collection`].
 //!
-//! A pass over a tenant's objects finds what is referred to, removes those that have been suspects for half a grace and
-//! still nothing refers to, and makes suspects of the others to which nothing refers, if they are older than half a grace. Why it
-//! never removes what somebody counts on:
+//! An object is referred to (is live) if it is the manifest of a name, or if a stored job refers to it: by its spec, its inputs or its
+//! output, and, unless the job has succeeded, by its checkpoints and the outputs of its shards. If a live object is a document, the objects
+//! that the document names are live, too.
 //!
-//! - **Whoever is told that an object is there** takes it off the suspects first, and so it is kept for half a grace. A job is to be
-//!   submitted in that time.
-//! - **Whoever commits a reference** checks the version of the tenant's [`CollectionRecord`] in the same batch. It changes before
-//!   objects are removed and after. So what was found to be there is there at the commit. A commit while no pass runs is seen by
-//!   the next one; one that runs may have gone by already, and then a job's uploads are taken off the suspects.
-//! - **A worker writes objects without asking**, perhaps one that is just being removed. If any were removed since its lease
-//!   began, its output is looked for, part by part, before it is committed. What was written since the oldest lease began is not
-//!   removed. (A checkpoint is not looked for: an attempt that finds none begins anew.)
-//! - **A reference that moves** while a pass reads cannot hide from it: names are read before jobs, and no job is forgotten
-//!   meanwhile.
-//! - **A coordinator that dies** leaves its pass to others, who wait until a removal that it has asked for is done or never will
-//!   be. What it was removing are suspects as before.
+//! A pass over a tenant's objects first marks the live objects. Then it removes the suspects, which are objects that an earlier pass has
+//! found not to be live, if they have been suspects for half a grace period and still are not live. Last, it makes suspects of the other
+//! objects that are not live and are older than half a grace period. A pass never removes an object that somebody relies on, for these
+//! reasons:
 //!
-//! Memory is bounded: what is referred to is a filter that may take an object for one that is referred to, never the reverse.
+//! - **A caller that is told that an object exists** has it cleared of suspicion first, so that the object is kept for half a grace period.
+//!   The caller must submit its job in that time.
+//! - **A commit of a reference** checks the version of the tenant's [`CollectionRecord`] in the same batch. The version changes before
+//!   objects are removed, and after. So an object that was found to exist before the commit still exists at the commit. If no pass runs,
+//!   the next pass sees the reference. A running pass may have read past its place already, so the uploads of a job are then cleared of
+//!   suspicion.
+//! - **A worker writes objects without asking**, perhaps an object that is just being removed. If any objects were removed since the
+//!   worker's lease began, every part of its output is checked before the output is committed. And an object that was written after the
+//!   start of the oldest lease is not removed. (Checkpoints are not checked: an attempt that does not find its checkpoint begins anew.)
+//! - **A reference that moves** while a pass reads does not escape the pass: names are read before jobs, and no job is forgotten during a
+//!   pass.
+//! - **A coordinator that dies** leaves its pass to another coordinator. That one waits until every removal that the dead coordinator has
+//!   requested is done or can no longer happen. The objects that were to be removed are suspects as before.
+//!
+//! Memory is bounded, because the live objects are kept in a Bloom filter. The filter may take an object for live that is not, but never
+//! the reverse.
 
 mod inventory;
 mod owner;
@@ -47,35 +54,36 @@ use pass::Pass;
 
 pub use inventory::{ObjectInventory, ObjectPresence, StoredObject};
 
-/// How often it is looked whether a pass is due, as parts of half a grace, and within which bounds.
+/// How often to check whether a pass is due: so many times in half a grace period, within the bounds below.
 const LOOKS_PER_HALF_GRACE: u64 = 16;
 const SHORTEST_PAUSE_MS: u64 = 100;
 const LONGEST_PAUSE_MS: u64 = 600_000;
 
-/// Whether a tenant's objects are being collected. Absent until the first coordinator that collects has seen the tenant.
+/// Says whether a tenant's objects are being collected. The record is absent until a collecting coordinator has seen the tenant for the
+/// first time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct CollectionRecord {
     stage: Stage,
-    /// When objects were last being removed; 0 if they never were.
+    /// When objects were removed last; 0 if none ever was.
     last_removal: UnixMs,
 }
 
-/// What is going on.
+/// The stage of a tenant's collection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Stage {
-    /// Nothing.
+    /// No pass is running.
     Idle {
-        /// When the next pass may begin.
+        /// The time from which on the next pass may begin.
         due: UnixMs,
     },
-    /// A pass.
+    /// A pass is running.
     Busy {
-        /// Which: a random number.
+        /// A random number that identifies the pass.
         pass: u64,
-        /// When it is over, however it ended, unless it goes on and says so.
+        /// The time at which others may treat the pass as over, unless the pass is renewed before.
         until: UnixMs,
-        /// Objects that are being removed at this moment.
+        /// The objects that are being removed at this moment.
         condemned: Vec<Digest>,
     },
 }
@@ -98,16 +106,16 @@ impl CollectionRecord {
         matches!(self.stage, Stage::Busy { .. })
     }
 
-    /// Whether objects may have been removed since then, or are being removed.
+    /// Whether objects may have been removed since this time, or are being removed now.
     fn has_removed_since(&self, since: UnixMs) -> bool {
         !self.condemned().is_empty() || self.last_removal >= since
     }
 }
 
-/// Lets a batch apply only if a tenant's objects are being collected or not, as they were when it was looked.
+/// A check on a tenant's [`CollectionRecord`]: a batch with this check applies only if the record is still as it was read.
 pub(crate) type Fence = (String, Expectation);
 
-/// A tenant's record as it was last read.
+/// A tenant's record, as it was read last.
 #[derive(Debug, Clone)]
 struct Seen {
     record: CollectionRecord,
@@ -120,7 +128,7 @@ impl From<Option<Versioned<CollectionRecord>>> for Seen {
     }
 }
 
-/// The records of all tenants as they were last read. They hardly ever change, and a commit that relies on an old one does not apply.
+/// The records of all tenants, as they were read last. They hardly ever change. A commit that relies on an outdated record does not apply.
 #[derive(Debug, Default)]
 struct SeenRecords(Mutex<HashMap<Tenant, Seen>>);
 
@@ -138,16 +146,16 @@ impl SeenRecords {
     }
 }
 
-/// What a round of collecting did.
+/// The result of a round of collection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// Objects that have become suspects: nothing refers to them.
+    /// How many objects have become suspects, since nothing refers to them.
     pub suspected: usize,
-    /// Objects that were removed.
+    /// How many objects were removed.
     pub removed: usize,
-    /// Their bytes.
+    /// How many bytes the removed objects had.
     pub removed_bytes: u64,
-    /// Files of unfinished uploads that were removed.
+    /// How many files of unfinished uploads were removed.
     pub unfinished: usize,
 }
 
@@ -160,7 +168,7 @@ impl AddAssign for Collected {
     }
 }
 
-/// Collects the objects of all tenants, and protects those that somebody counts on.
+/// Collects the objects of all tenants, and protects the objects that somebody relies on.
 pub(crate) struct Collection {
     context: Arc<Context>,
     records: Records,
@@ -169,17 +177,18 @@ pub(crate) struct Collection {
 }
 
 impl Collection {
-    /// The collection of these objects.
+    /// Creates the collection of these objects.
     pub(crate) fn new(context: Arc<Context>, records: Records, objects: Arc<dyn ObjectPresence>) -> Self {
         Self { context, records, objects, seen: SeenRecords::default() }
     }
 
-    /// A commit that relied on the tenant's record did not apply, and so the record is read again before the next commit.
+    /// Forgets what was read of the tenant's record. To be called when a commit with a fence did not apply, so that the next commit reads
+    /// the record again.
     pub(crate) fn doubt(&self, tenant: &Tenant) {
         self.seen.forget(tenant);
     }
 
-    /// Collects objects whenever it is due, until told to stop.
+    /// Collects objects whenever a pass is due, until `stop` is cancelled.
     pub(crate) async fn run_collection(&self, inventory: Arc<dyn ObjectInventory>, stop: CancellationToken) {
         let pause_ms = self.half_grace_ms() / LOOKS_PER_HALF_GRACE;
         let pause = Duration::from_millis(pause_ms.clamp(SHORTEST_PAUSE_MS, LONGEST_PAUSE_MS));
@@ -197,8 +206,8 @@ impl Collection {
         }
     }
 
-    /// Runs the passes that are due, one tenant after the other. A pass that fails keeps no other tenant's from being run; the last error is
-    /// returned.
+    /// Runs the passes that are due, one tenant after the other. A failed pass does not prevent the passes of other tenants. Returns the
+    /// last error.
     pub(crate) async fn collect(&self, inventory: &dyn ObjectInventory) -> Result<Collected, EngineError> {
         let mut all = Ok(Collected::default());
         for tenant in inventory.tenants().await? {
@@ -218,7 +227,7 @@ impl Collection {
         all
     }
 
-    /// How long an upload may take: half a grace. It is kept for no longer unless something refers to it.
+    /// How long an upload may take: half a grace period. After that an object is kept only if something refers to it.
     pub(crate) fn longest_upload(&self) -> Duration {
         Duration::from_millis(self.half_grace_ms())
     }
@@ -234,7 +243,7 @@ impl Collection {
         if removed > 0 || unfinished > 0 {
             tracing::info!(%tenant, removed, removed_bytes, unfinished, "removed objects that nothing refers to");
         } else {
-            tracing::debug!(%tenant, suspected, "no object was to be removed");
+            tracing::debug!(%tenant, suspected, "no object had to be removed");
         }
         Ok(collected)
     }
@@ -243,7 +252,7 @@ impl Collection {
         self.context.settings.object_grace_ms / 2
     }
 
-    /// The tenant's record, as it was when a commit last failed or before; for what a fence protects.
+    /// The tenant's record, possibly outdated: it is read again only after [`doubt`](Self::doubt). Only for commits that a fence protects.
     async fn collection(&self, tenant: &Tenant) -> Result<Seen, EngineError> {
         if let Some(known) = self.seen.known(tenant) {
             return Ok(known);

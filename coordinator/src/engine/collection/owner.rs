@@ -1,4 +1,5 @@
-//! To which queue the objects of a store belong. Another one would take them for objects that nothing refers to.
+//! The owner of an object store: the one queue whose coordinators may collect its objects. Another queue has no references to the objects,
+//! and so would remove them all.
 
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
@@ -13,14 +14,14 @@ use crate::{
     store::{Batch, Expectation},
 };
 
-/// The queue's name for itself. Written once.
+/// The random id of the queue. It is written once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct QueueRecord {
     id: String,
 }
 
 impl Collection {
-    /// Whether the objects belong to this queue. They do from now on if they belonged to none.
+    /// Whether the objects belong to this queue. Objects that belong to no queue belong to this queue from now on.
     pub(crate) async fn own(&self, inventory: &dyn ObjectInventory) -> Result<bool, EngineError> {
         let id = self.queue_id().await?;
         Ok(inventory.claim(&id).await? == id)

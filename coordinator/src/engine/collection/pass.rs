@@ -1,4 +1,4 @@
-//! One pass over a tenant's objects, by one coordinator at a time.
+//! One pass over a tenant's objects. Only one coordinator at a time runs a pass of a tenant.
 
 use rand::RngExt as _;
 use sortinghat_proto::{Digest, Tenant, time::UnixMs, v1::ErrorCode};
@@ -12,29 +12,30 @@ use crate::{
     store::{Batch, Expectation, Range},
 };
 
-/// How long a pass belongs to its coordinator from when that last said so, in milliseconds.
+/// For how long a pass belongs to its coordinator after the last renewal, in milliseconds.
 pub(super) const HOLD_MS: u64 = 600_000;
-/// Records that are read at a time.
+/// How many records are read at a time.
 pub(super) const RECORDS_PER_PAGE: usize = 256;
-/// The clocks of the queue's store and of the object store may differ by this part of half a grace.
+/// The clocks of the queue's store and of the object store may differ by half a grace period divided by this number.
 const SKEW_PART: u64 = 4;
 
-/// What became of a change of the tenant's record.
+/// The result of a write of the tenant's record.
 enum Written {
-    /// It was made.
+    /// The record was written.
     Applied,
-    /// It was not, and nobody else has changed the record.
+    /// The record was not written, and nobody else has changed it.
     Refused,
-    /// The record is another's.
+    /// Another coordinator has changed the record.
     Lost,
 }
 
-/// A pass that this coordinator has begun.
+/// A pass that this coordinator runs.
 pub(super) struct Pass<'a> {
     pub(super) collection: &'a Collection,
     pub(crate) inventory: &'a dyn ObjectInventory,
     pub(crate) tenant: &'a Tenant,
-    /// By the queue's store, as everything here but what the object store says.
+    /// When the pass began, by the clock of the queue's store. All times here are by that clock, except those that the object store
+    /// returns.
     pub(crate) started: UnixMs,
     number: u64,
     until: UnixMs,
@@ -43,7 +44,7 @@ pub(super) struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    /// Begins the next pass, if it is due and no other coordinator is at it.
+    /// Begins the next pass, if it is due and no other coordinator runs it.
     pub(crate) async fn begin(
         collection: &'a Collection,
         inventory: &'a dyn ObjectInventory,
@@ -63,7 +64,8 @@ impl<'a> Pass<'a> {
             expectation: Expectation::Absent,
         };
         let Some(Versioned { version, value }) = read else {
-            // A coordinator of an older version may be answering beside this one, and takes nothing off the suspects.
+            // A coordinator of an older version, which clears no suspects, may still be answering callers beside this one. So the first
+            // pass waits.
             let due = started.plus_ms(collection.half_grace_ms());
             pass.write(Stage::Idle { due }, Batch::default()).await?;
             return Ok(None);
@@ -73,7 +75,7 @@ impl<'a> Pass<'a> {
         match &value.stage {
             Stage::Idle { due } if *due > started => return Ok(None),
             Stage::Busy { until, .. } if *until > started => return Ok(None),
-            // Whoever condemned these did not live to say what became of them.
+            // The coordinator that condemned these objects died before it could record which of them it has removed.
             Stage::Busy { condemned, .. } if !condemned.is_empty() => pass.last_removal = started,
             Stage::Idle { .. } | Stage::Busy { .. } => {}
         }
@@ -82,7 +84,7 @@ impl<'a> Pass<'a> {
         Ok(matches!(pass.write(stage, Batch::default()).await?, Written::Applied).then_some(pass))
     }
 
-    /// Does all of it.
+    /// Runs the whole pass.
     pub(crate) async fn run(mut self) -> Result<Collected, EngineError> {
         self.require_clocks().await?;
         let marked = self.mark().await?;
@@ -90,7 +92,7 @@ impl<'a> Pass<'a> {
         collected.suspected = self.suspect(&marked, left).await?;
         let abandoned = UnixMs(self.started.0.saturating_sub(self.collection.context.settings.object_grace_ms));
         collected.unfinished = self.inventory.remove_unfinished(self.tenant, abandoned).await?;
-        // The next one comes when those that are suspects now have been for half a grace.
+        // The next pass is due when the suspects of this pass have been suspects for half a grace period.
         let due = self.collection.records.store.now().await?.plus_ms(self.collection.half_grace_ms());
         match self.write(Stage::Idle { due }, Batch::default()).await? {
             Written::Applied => Ok(collected),
@@ -98,7 +100,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Says that it goes on, before others may believe that it does not. Refuses if they may already.
+    /// Renews the pass before its time is over. Refuses if the time is over already.
     pub(crate) async fn renew(&mut self) -> Result<(), EngineError> {
         let now = self.collection.records.store.now().await?;
         if now >= self.until {
@@ -108,8 +110,8 @@ impl<'a> Pass<'a> {
         if is_early || self.go_on(Vec::new(), Batch::default()).await? { Ok(()) } else { Err(self.lost()) }
     }
 
-    /// Goes on with these objects being removed, and `batch` beside it; `false` if that would not apply although the pass is still
-    /// this one's.
+    /// Renews the pass, records the objects that are being removed, and applies `batch` with that. `false` if this did not apply, although
+    /// the pass still belongs to this coordinator.
     pub(super) async fn go_on(&mut self, condemned: Vec<Digest>, batch: Batch) -> Result<bool, EngineError> {
         let until = self.collection.records.store.now().await?.plus_ms(HOLD_MS);
         match self.write(Stage::Busy { pass: self.number, until, condemned }, batch).await? {
@@ -122,7 +124,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The next entries of an index from `from` on, and where those after them begin; `None` after the last one.
+    /// Reads the next entries of an index, beginning at `from`, and moves `from` behind them. `None` after the last entry.
     pub(crate) async fn page(
         &mut self,
         index: &str,
@@ -135,7 +137,7 @@ impl<'a> Pass<'a> {
         Ok(from.is_some().then_some(entries))
     }
 
-    /// Notes that objects were removed until now.
+    /// Notes that objects were removed up to this moment.
     pub(super) async fn note_removal(&mut self) -> Result<(), EngineError> {
         self.last_removal = self.collection.records.store.now().await?;
         Ok(())
@@ -159,10 +161,11 @@ impl<'a> Pass<'a> {
     }
 
     pub(crate) fn lost(&self) -> EngineError {
-        EngineError::Busy("another coordinator goes on with collecting, since this one was too slow".to_owned())
+        EngineError::Busy("another coordinator has taken over the collection, since this one was too slow".to_owned())
     }
 
-    /// Refuses to go by the times of the object store if they say something else than the queue's.
+    /// Refuses to collect if the clocks of the object store and of the queue's store differ by too much, since the times of objects would
+    /// be misleading.
     async fn require_clocks(&self) -> Result<(), EngineError> {
         let before = self.collection.records.store.now().await?;
         let theirs = self.inventory.now().await?;
@@ -176,7 +179,7 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// How much later than it was something may seem to have been written.
+    /// By how much the time at which an object was written may be too late or too early.
     pub(super) fn longest_skew_ms(&self) -> u64 {
         self.collection.half_grace_ms() / SKEW_PART
     }

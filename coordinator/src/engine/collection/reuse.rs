@@ -1,4 +1,5 @@
-//! Objects that somebody counts on although nothing may refer to them yet, and commits that make something refer to them.
+//! Protecting objects that somebody relies on although nothing refers to them yet, and fences for the commits that make something refer to
+//! them.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -18,20 +19,22 @@ use crate::{
     store::{Batch, Expectation, Verdict},
 };
 
-/// Objects that are looked for side by side.
+/// How many objects are looked for concurrently.
 const OBJECTS_AT_A_TIME: usize = 16;
-/// Objects that one batch takes off the suspects.
+/// How many suspects one batch clears.
 const OBJECTS_PER_BATCH: usize = 500;
 
 impl Collection {
-    /// Keeps these objects for half a grace although nothing may refer to them; to be called before it is looked whether they are
-    /// there. Returns those that are being removed at this moment, which are as good as gone.
+    /// Protects these objects from collection for half a grace period, although nothing may refer to them yet. It must be called before the
+    /// caller checks which of the objects exist. Returns the objects that are being removed at this moment. The caller treats them as
+    /// missing.
     pub(crate) async fn reuse(&self, tenant: &Tenant, digests: &[Digest]) -> Result<HashSet<Digest>, EngineError> {
         let digests: BTreeSet<&Digest> = digests.iter().collect();
         let record_keys = digests.iter().map(|digest| keys::suspect(tenant, digest));
         let record_keys: Vec<String> = std::iter::once(keys::collection(tenant)).chain(record_keys).collect();
         for _ in 0..MAX_TRIES {
-            // All at one moment: what is no suspect then was not removed before, or is seen to be gone.
+            // All records are read at one moment. An object that is no suspect at that moment is either kept, or was removed before, which
+            // the caller sees when it checks.
             let mut found = record_keys.iter().zip(self.records.store.read(&record_keys).await?);
             let collection = match found.next() {
                 Some((key, Some(record))) => {
@@ -52,15 +55,15 @@ impl Collection {
                 return Ok(digests.into_iter().filter(|digest| condemned.contains(digest)).cloned().collect());
             }
         }
-        Err(EngineError::contended("what is uploaded"))
+        Err(EngineError::contended("the set of suspected objects"))
     }
 
-    /// The same for one object that is about to be uploaded. Fails if the object is being removed at this moment.
+    /// Protects one object that is about to be uploaded. Fails if the object is being removed at this moment.
     pub(crate) async fn reuse_one(&self, tenant: &Tenant, digest: &Digest) -> Result<(), EngineError> {
         self.reuse_all(tenant, std::slice::from_ref(digest)).await
     }
 
-    /// The same for several objects. Fails if one of them is being removed at this moment.
+    /// Protects several objects. Fails if one of them is being removed at this moment.
     async fn reuse_all(&self, tenant: &Tenant, digests: &[Digest]) -> Result<(), EngineError> {
         for some in digests.chunks(MAX_DIGESTS_PER_CALL) {
             if let Some(digest) = self.reuse(tenant, some).await?.iter().next() {
@@ -70,7 +73,7 @@ impl Collection {
         Ok(())
     }
 
-    /// Takes objects off the suspects, unless objects were condemned meanwhile; `false` if something came between.
+    /// Clears suspects. `false` if one of them has changed meanwhile, or objects were condemned meanwhile.
     async fn clear(
         &self,
         tenant: &Tenant,
@@ -88,7 +91,7 @@ impl Collection {
         Ok(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Applied(_))))
     }
 
-    /// Refuses a spec whose uploads are not there. Returns the check under which they still are when its job is accepted; `None` if
+    /// Refuses a spec whose uploads do not exist. Returns the fence under which the uploads still exist when the job is accepted; `None` if
     /// the spec has no uploads.
     pub(crate) async fn fence_uploads(&self, tenant: &Tenant, spec: &JobSpec) -> Result<Option<Fence>, EngineError> {
         let weights = spec.uploaded_weights().into_iter().cloned();
@@ -106,8 +109,8 @@ impl Collection {
         Ok(Some(fence))
     }
 
-    /// The check under which a job may be accepted that reads these uploads; to be called before it is looked whether they are
-    /// there.
+    /// The fence under which a job that reads these uploads may be accepted. It must be called before the uploads are checked. While a pass
+    /// runs, the uploads and their parts are also cleared of suspicion.
     async fn fence(&self, tenant: &Tenant, uploads: Vec<Digest>) -> Result<Fence, EngineError> {
         let collection = self.collection(tenant).await?;
         if collection.record.is_busy() {
@@ -121,15 +124,15 @@ impl Collection {
         Ok(collection.fence(tenant))
     }
 
-    /// The check under which an attempt that began at `since` may be committed with this output; `None` if something of it is
-    /// missing.
+    /// The fence under which an attempt that began at `since` may commit this output; `None` if a part of the output is missing.
     pub(crate) async fn fence_output(
         &self,
         tenant: &Tenant,
         manifest: &ObjectRef,
         since: UnixMs,
     ) -> Result<Option<Fence>, EngineError> {
-        // Before it is looked what is there: a commit that applies knows that nothing was removed since.
+        // This record must be read before the objects are checked: then a commit that applies proves that nothing was removed after the
+        // check.
         let collection = self.collection(tenant).await?;
         if !self.objects.holds(tenant, manifest).await? {
             return Ok(None);
@@ -159,13 +162,13 @@ impl Collection {
         Ok(true)
     }
 
-    /// The objects that a document names; none if it is no document.
+    /// The objects that a document names; none if the object is no document.
     async fn parts(&self, tenant: &Tenant, document: &Digest) -> Result<Vec<ObjectRef>, EngineError> {
         let Some(content) = self.objects.document(tenant, document).await? else { return Ok(Vec::new()) };
         Ok(references(content).await.map(|found| found.objects).unwrap_or_default())
     }
 
-    /// The check under which a job may be forgotten; `None` while its objects are being collected.
+    /// The fence under which a job may be forgotten; `None` while the objects of its tenant are being collected.
     pub(crate) async fn fence_forgetting(&self, tenant: &Tenant, now: UnixMs) -> Result<Option<Fence>, EngineError> {
         let collection = self.collection(tenant).await?;
         let is_collected = matches!(collection.record.stage, Stage::Busy { until, .. } if until > now);
@@ -180,6 +183,6 @@ impl Seen {
 }
 
 fn being_removed(digest: &Digest) -> EngineError {
-    let message = format!("object {digest}, which nothing referred to, is being removed at this moment: try again");
+    let message = format!("object {digest} is being removed at this moment, since nothing referred to it: try again");
     EngineError::Busy(message)
 }

@@ -1,4 +1,4 @@
-//! What is referred to: from names and jobs along every document.
+//! Marking the live objects: it follows every reference from names and jobs through documents.
 
 use std::collections::HashSet;
 
@@ -22,36 +22,37 @@ use crate::{
     queue::{Output, State, Task},
 };
 
-/// Documents that are in memory at a time, each of at most [`limits::MAX_MANIFEST_BYTES`].
+/// How many documents are in memory at a time. Each has at most [`limits::MAX_MANIFEST_BYTES`].
 const DOCUMENTS_AT_A_TIME: usize = 4;
-/// Documents that are remembered so that they are not read again.
+/// How many documents are remembered, so that they are not read again.
 const MAX_REMEMBERED_DOCUMENTS: usize = 1 << 18;
 
-/// Bits of the filter of what is referred to: 16 MiB, of which the system gives only what is used.
+/// The size of the filter of live objects in bits. These are 16 MiB, of which the system allocates only the pages that are used.
 const FILTER_BITS: usize = 1 << 27;
-/// Bits of one digest. Ten million digests are confused with another one in 4 cases of 1000, and such an object is kept. Each filter is
-/// seeded anew, so that the next one tells them apart.
+/// How many bits one digest sets. With ten million live digests, 4 of 1000 other digests are taken for live, and such an object is kept for
+/// now. Each filter has a new seed, so the filter of the next pass most probably tells them apart.
 const BITS_PER_DIGEST: u32 = 4;
 
-/// What a pass goes by.
+/// The result of marking.
 pub(super) struct Marked {
-    /// What is referred to, and perhaps a little else.
+    /// The live objects, and perhaps a few others.
     pub(crate) live: BloomFilter,
-    /// What was written later is left alone, by the clock of the object store: it may belong to an attempt that has not ended.
+    /// Objects that were written after this time, by the clock of the object store, are left alone, since they may belong to an attempt
+    /// that has not ended.
     pub(crate) written_before: UnixMs,
 }
 
-/// What was found so far.
+/// The marking so far.
 struct Marking {
     live: BloomFilter,
-    /// Documents whose content was seen.
+    /// The documents whose content was followed.
     read: HashSet<Digest>,
     oldest_lease: Option<UnixMs>,
 }
 
 impl Pass<'_> {
-    /// Finds everything that is referred to. Names come before jobs: a job takes what it reads from a name, and no job is forgotten
-    /// while this goes on.
+    /// Marks everything that is referred to. Names are read before jobs: a job takes its inputs from a name, and no job is forgotten during
+    /// a pass, so no reference can escape.
     pub(super) async fn mark(&mut self) -> Result<Marked, EngineError> {
         let mut marking = Marking {
             live: BloomFilter::with_num_bits(FILTER_BITS).hashes(BITS_PER_DIGEST),
@@ -72,7 +73,7 @@ impl Pass<'_> {
         while let Some(entries) = self.page(&keys::jobs(self.tenant), &mut from).await? {
             self.mark_jobs(&mut marking, &entries).await?;
         }
-        // What was found holds if no job was forgotten until now.
+        // The marks are complete only if no job was forgotten until now, which the renewal proves.
         self.renew().await?;
         let young = self.started.0.saturating_sub(self.collection.half_grace_ms());
         let lease = marking.oldest_lease.map_or(u64::MAX, |lease| lease.0.saturating_sub(self.longest_skew_ms()));
@@ -82,11 +83,12 @@ impl Pass<'_> {
     async fn mark_jobs(&mut self, marking: &mut Marking, ids: &[String]) -> Result<(), EngineError> {
         let jobs = self.collection.records.jobs(ids.iter().filter_map(|id| id.parse().ok())).await?;
         self.follow(marking, jobs.iter().flat_map(|job| job.value.referred()).collect()).await?;
-        // What a job that has succeeded made is in its output, and it cannot be retried: nobody needs its tasks' objects any more.
+        // The result of a job that has succeeded is its output, and such a job cannot be retried. So nobody needs the objects of its tasks
+        // any more.
         let others = || jobs.iter().map(|job| &*job.value).filter(|job| job.state() != JobState::Succeeded);
         let made = others().filter_map(|job| marking.enter_task(&job.progress.task.task)).collect();
         self.follow(marking, made).await?;
-        // Jobs before their shards: an attempt that ends meanwhile is seen in its task at least.
+        // A job is read before its shards, so that an attempt which ends meanwhile is seen in its task at least.
         let shards: Vec<String> = others().flat_map(JobRecord::shard_keys).collect();
         for some in shards.chunks(RECORDS_PER_PAGE) {
             let shards = self.collection.records.read_all::<TaskRecord>(some).await?;
@@ -96,7 +98,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Marks objects, and what they name if they are documents.
+    /// Marks objects, and the objects that they name if they are documents.
     async fn follow(&mut self, marking: &mut Marking, mut next: Vec<Digest>) -> Result<(), EngineError> {
         while !next.is_empty() {
             self.renew().await?;
@@ -119,14 +121,14 @@ impl Pass<'_> {
     }
 }
 
-/// What a document names; a long one takes a moment.
+/// The objects that a document names. This runs on a thread for blocking work, since a long document takes a while.
 pub(super) async fn references(content: Bytes) -> Option<References> {
     let found = tokio::task::spawn_blocking(move || manifest::references(&content)).await;
     found.expect("looking for digests does not panic")
 }
 
 impl Marking {
-    /// Marks an object; `true` if its content was not seen yet.
+    /// Marks an object; `true` if its content was not followed yet.
     fn enter(&mut self, digest: &Digest) -> bool {
         self.live.insert(digest);
         if self.read.len() >= MAX_REMEMBERED_DOCUMENTS {
@@ -135,7 +137,7 @@ impl Marking {
         self.read.insert(digest.clone())
     }
 
-    /// Marks what a task goes on from, and returns what it has made.
+    /// Marks the checkpoint of a task, and returns the output of the task.
     fn enter_task(&mut self, task: &Task) -> Option<Digest> {
         self.live.insert_all(task.checkpoint.iter().map(|checkpoint| &checkpoint.digest));
         match &task.state {
@@ -152,7 +154,7 @@ impl Marking {
 }
 
 impl JobRecord {
-    /// What the job's own record refers to.
+    /// The objects to which the job's own record refers.
     fn referred(&self) -> Vec<Digest> {
         let output = self.progress.output.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default();
         let named = [self.request.spec.encode_to_vec(), output];
@@ -163,7 +165,7 @@ impl JobRecord {
         named.iter().flat_map(|message| manifest::digests_in(message)).chain(inputs).collect()
     }
 
-    /// The names of its shards' records.
+    /// The keys of the records of the job's shards.
     fn shard_keys(&self) -> Vec<String> {
         self.shard_indexes().map(|index| keys::shard(&TaskId::new(self.id.clone(), index))).collect()
     }

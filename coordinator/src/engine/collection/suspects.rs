@@ -1,4 +1,4 @@
-//! Objects that nothing was seen to refer to: they become suspects, and half a grace later they are removed.
+//! Suspects: objects to which no reference was found. They are removed half a grace period later.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -21,19 +21,19 @@ use crate::{
     store::{Batch, Expectation},
 };
 
-/// Objects that are suspected, condemned or removed together.
+/// How many objects are suspected, condemned or removed together.
 const OBJECTS_PER_STEP: usize = RECORDS_PER_PAGE;
-/// Objects that are listed between two looks at the clock.
+/// How many objects are listed between two renewals of the pass.
 const LISTED_AT_A_TIME: usize = 1_000;
-/// Suspects of one tenant: each is a record in the queue's store. More become suspects when these are gone.
+/// How many suspects a tenant may have, since each is a record in the queue's store. More objects become suspects when these are gone.
 const MAX_SUSPECTS: usize = 250_000;
-/// Objects that are removed side by side.
+/// How many objects are removed concurrently.
 const REMOVALS_AT_A_TIME: usize = 16;
-/// After this long no removal is begun any more, so that each has reached the object store, or never will, before another
-/// coordinator believes that the pass is over.
+/// No removal is begun after this time. So every removal has reached the object store, or never will, before another coordinator may take
+/// over the pass.
 const REMOVAL_WINDOW: Duration = Duration::from_millis(HOLD_MS / 2);
 
-/// An object that nothing was seen to refer to. Removed when somebody counts on it.
+/// An object to which no reference was found. The record is deleted when somebody relies on the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SuspectRecord {
     since: UnixMs,
@@ -55,20 +55,19 @@ impl SuspectRecord {
     }
 }
 
-/// A suspect as read.
+/// A suspect, as it was read.
 type Suspect = (Digest, Versioned<SuspectRecord>);
 
-/// What became of a condemned object.
+/// The fate of a condemned object.
 enum Fate {
-    /// It was removed; its bytes.
+    /// It was removed. It had this many bytes.
     Removed(u64),
-    /// It was written again meanwhile, or was gone.
+    /// It was written again meanwhile, or did not exist any more.
     Spared,
 }
 
 impl Pass<'_> {
-    /// Removes the suspects whose time has come, and clears those that something refers to. Returns how many are left beside what
-    /// it did.
+    /// Removes the suspects that are due, and clears those that are live. Returns what was collected, and how many suspects are left.
     pub(super) async fn remove_suspects(&mut self, marked: &Marked) -> Result<(Collected, usize), EngineError> {
         let (mut collected, mut left, mut from) = (Collected::default(), 0, Some(String::new()));
         while let Some(entries) = self.page(&keys::suspects(self.tenant), &mut from).await? {
@@ -93,7 +92,7 @@ impl Pass<'_> {
         Ok(digests.iter().cloned().zip(records).filter_map(|(digest, record)| Some((digest, record?))).collect())
     }
 
-    /// Something refers to these; one that somebody else clears at the same time is left to the next pass.
+    /// Clears suspects that are live. If somebody else clears one of them at the same time, all of them are left to the next pass.
     async fn clear(&self, suspects: Vec<Suspect>) -> Result<(), EngineError> {
         if suspects.is_empty() {
             return Ok(());
@@ -106,7 +105,8 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// From now on nobody counts on these; `false` if somebody does, and then they are left to the next pass.
+    /// Condemns suspects: from now on they count as missing. `false` if somebody has cleared one of them meanwhile; then all of them are
+    /// left to the next pass.
     async fn condemn(&mut self, suspects: &[Suspect]) -> Result<bool, EngineError> {
         let checks = suspects
             .iter()
@@ -116,8 +116,8 @@ impl Pass<'_> {
         self.go_on(condemned, batch).await
     }
 
-    /// Removes them, unless they were written again. After a failure it is not known what may still happen to them, and so they
-    /// stay condemned until nothing can.
+    /// Removes condemned objects, unless they were written again. After a failure it is not known whether a removal is still under way, so
+    /// the objects stay condemned until none can be.
     async fn remove_condemned(&mut self, suspects: Vec<Suspect>, before: UnixMs) -> Result<Collected, EngineError> {
         let begun = Instant::now();
         let (inventory, tenant) = (self.inventory, self.tenant);
@@ -147,7 +147,7 @@ impl Pass<'_> {
         if self.go_on(Vec::new(), batch).await? { Ok(collected) } else { Err(self.lost()) }
     }
 
-    /// Makes suspects of the objects that nothing refers to, beside those that are left of earlier passes.
+    /// Makes suspects of the objects that are not live. `left` suspects of earlier passes count against the limit.
     pub(crate) async fn suspect(&mut self, marked: &Marked, left: usize) -> Result<usize, EngineError> {
         let mut suspected = 0;
         let mut listed = self.inventory.list(self.tenant).try_chunks(LISTED_AT_A_TIME);
@@ -157,7 +157,7 @@ impl Pass<'_> {
             strays.retain(|object| object.written < marked.written_before && !marked.live.contains(&object.digest));
             for some in strays.chunks(OBJECTS_PER_STEP) {
                 if left + suspected >= MAX_SUSPECTS {
-                    tracing::info!(tenant = %self.tenant, "more objects that nothing refers to are left for later");
+                    tracing::info!(tenant = %self.tenant, "the limit of suspected objects is reached; a later pass will look at the others");
                     return Ok(suspected);
                 }
                 suspected += self.suspect_these(some).await?;
@@ -166,7 +166,7 @@ impl Pass<'_> {
         Ok(suspected)
     }
 
-    /// Makes suspects of objects that are none yet; returns of how many.
+    /// Makes suspects of those objects that are no suspects yet. Returns how many have become suspects.
     async fn suspect_these(&self, strays: &[StoredObject]) -> Result<usize, EngineError> {
         let since = self.collection.records.store.now().await?;
         let digests: Vec<Digest> = strays.iter().map(|object| object.digest.clone()).collect();

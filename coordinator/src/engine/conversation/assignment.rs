@@ -1,4 +1,4 @@
-//! A lease as the worker sees it, with everything that the task needs.
+//! A lease on the wire, and the assignment: everything that a worker needs to run the task.
 
 use sortinghat_proto::{ObjectRef, TaskId, time::UnixMs, v1};
 
@@ -12,7 +12,7 @@ use crate::{
     queue::{Division, Lease, Output, Role, State},
 };
 
-/// A name and the manifest that it stood for.
+/// A name, and the manifest that it stands for.
 #[derive(Default)]
 struct Resolved {
     name: String,
@@ -20,8 +20,9 @@ struct Resolved {
 }
 
 impl Conversation {
-    /// The lease as it is told. Its length is counted from `since`, the arrival of the request: the worker counts from the moment
-    /// it sent it, which was before, and so never believes that it holds the lease for longer than it does.
+    /// The lease as the worker is told of it. The worker counts the remaining time from the moment at which it sent its message. So the
+    /// time is counted here from `since`, the arrival of the message, which is later. Hence the worker never believes that it holds the
+    /// lease for longer than it does.
     pub(super) async fn told_lease(
         &self,
         held: &Holding,
@@ -62,7 +63,7 @@ impl Conversation {
         })
     }
 
-    /// Which part of its job a task is.
+    /// The part of its job that a task processes.
     async fn part(&self, job: &JobRecord, task: &TaskId) -> Result<v1::part::Part, EngineError> {
         use v1::part::Part;
         Ok(match (job.role(task), job.division()) {
@@ -78,7 +79,7 @@ impl Conversation {
         })
     }
 
-    /// What the shards of a job made, in their order.
+    /// The outputs of a job's shards, in the order of the shards.
     async fn made(&self, job: &JobRecord, division: Division) -> Result<Vec<v1::ObjectRef>, EngineError> {
         let indexes = (0..division.shards()).map(|shard| division.shard_index(shard));
         let tasks: Vec<TaskId> = indexes.map(|index| TaskId::new(job.id.clone(), index)).collect();
@@ -87,7 +88,7 @@ impl Conversation {
             .map(|record| record.value.task.state)
         {
             Some(State::Succeeded { output: Output::Made { manifest, .. }, .. }) => Ok(manifest.into()),
-            _ => Err(EngineError::Defect(format!("shard {task} made nothing, although its job goes on"))),
+            _ => Err(EngineError::Defect(format!("shard {task} has no output, although its job has gone on"))),
         };
         tasks.into_iter().zip(self.records.read_all::<TaskRecord>(&keys).await?).map(made).collect()
     }

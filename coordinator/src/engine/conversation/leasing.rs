@@ -1,4 +1,5 @@
-//! Leasing ready tasks to a worker: the plan is dispatch's, the commit is made here, together with what the worker reported.
+//! Leasing ready tasks to a worker. The room `dispatch` makes the plan. The plan is committed here, in a joint commit with the worker's
+//! reports.
 
 use futures::future;
 
@@ -12,9 +13,10 @@ use crate::engine::{
 };
 
 impl Conversation {
-    /// Leases up to `capacity` tasks to a worker, and returns them. The worker's index of held tasks lists them from then on, whether or not
-    /// the answer reaches the worker. `first` is a plan that was made already; `joint` goes along with the first leases. Only a store
-    /// that is unavailable is an error: a worker's reports are not refused because another task cannot be claimed.
+    /// Leases up to `capacity` tasks to a worker, and returns them. From then on the index of tasks that the worker holds lists them,
+    /// whether or not the answer reaches the worker. `first` is the first plan, if it was made already. The changes that wait in `joint`
+    /// are committed with the first plan. Only an unavailable store is an error, since a worker's reports must not fail because a task
+    /// cannot be claimed.
     pub(super) async fn claim(
         &self,
         claimant: &Claimant,
@@ -44,7 +46,7 @@ impl Conversation {
             }
             lost_races += usize::from(claimed.raced);
         }
-        // Others took them all, time and again; the next poll tries again.
+        // Other claims took the tasks first in every try. The worker's next message tries again.
         Ok(Vec::new())
     }
 }

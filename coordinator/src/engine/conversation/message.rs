@@ -1,4 +1,4 @@
-//! A worker's message, and what the worker holds.
+//! A worker's message, and the tasks that the worker holds.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,14 +18,14 @@ use crate::{
 pub(super) struct Message {
     pub(super) worker: Claimant,
     pub(super) arrived: UnixMs,
-    /// For how long its answer may be held, in milliseconds.
+    /// For how long the answer may be held, in milliseconds.
     pub(super) held_ms: u64,
-    /// Slots for new tasks.
+    /// The slots for new tasks.
     pub(super) free_slots: usize,
-    /// It may be the worker's last one.
+    /// The worker is draining, so this may be its last message.
     pub(super) draining: bool,
     pub(super) reports: Vec<LeaseReport>,
-    /// Leases that it knows of.
+    /// The leases that the worker reports, and so knows.
     pub(super) reported: HashSet<LeaseName>,
 }
 
@@ -57,13 +57,13 @@ impl Message {
         })
     }
 
-    /// How many tasks it may claim beside those that its worker holds.
+    /// How many tasks the worker may claim, if it holds these leases. Held leases that the worker does not know yet take up free slots.
     pub(super) fn capacity<'h>(&self, held: impl Iterator<Item = &'h LeaseName>) -> usize {
         let unknown = held.filter(|name| !self.reported.contains(name)).count();
         self.free_slots.saturating_sub(unknown).min(MAX_CLAIMS)
     }
 
-    /// The tenants whose slots become free with what it reports, each as often as one does.
+    /// The tenant of every slot that becomes free with the outcomes in this message.
     pub(super) fn freed_slots(&self, leases: &HashMap<TaskId, Loaded>) -> Vec<Tenant> {
         let ended = self.reports.iter().filter(|report| report.outcome.is_some()).filter_map(|report| {
             let loaded = leases.get(&report.task)?;
@@ -75,7 +75,7 @@ impl Message {
 }
 
 impl Held {
-    /// `None` if it is not this worker that holds it.
+    /// The task as held by this worker; `None` if the worker does not hold it.
     pub(super) fn of(worker: &WorkerId, holding: Holding) -> Option<Self> {
         let task = &holding.task().task;
         let lease = lease_of(worker, task)?.clone();
@@ -83,7 +83,7 @@ impl Held {
     }
 }
 
-/// The lease of this worker on a task.
+/// The lease of this worker on a task; `None` if it has none.
 pub(super) fn lease_of<'t>(worker: &WorkerId, task: &'t Task) -> Option<&'t Lease> {
     task.lease().filter(|lease| lease.token.worker == *worker)
 }

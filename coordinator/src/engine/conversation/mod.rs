@@ -1,6 +1,10 @@
-//! The one conversation with workers: they say what they are doing, and the answer says what they should be doing.
+//! The conversation with workers. A worker's message says what the worker is doing, and the answer says what it should be doing.
 //!
-//! A message's reports are recorded and tasks for its free slots are leased in one commit, so that both share a sync of the store.
+//! This is the only room that commits leases. It records the reports of a message and leases tasks for the worker's free slots in one joint
+//! commit, so that both share a sync of the store.
+//!
+//! The room owns one table, the prefetches under way, which only [`Prefetch`] knows. Its face is [`Conversation`], with `synchronize` and
+//! `list_workers`.
 
 mod assignment;
 mod leasing;
@@ -19,7 +23,7 @@ use super::{
 
 use prefetch::Prefetch;
 
-/// Talks with all workers.
+/// The conversation with all workers.
 pub(crate) struct Conversation {
     context: Arc<Context>,
     records: Records,
@@ -32,7 +36,7 @@ pub(crate) struct Conversation {
 }
 
 impl Conversation {
-    /// The conversation with these workers.
+    /// Creates the room over these workers.
     pub(crate) fn new(
         context: Arc<Context>,
         records: Records,

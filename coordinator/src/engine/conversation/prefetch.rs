@@ -1,8 +1,8 @@
-//! Reading what a worker's message needs, if possible while the message is still on its way.
+//! Prefetch: the records that a worker's next message will need are read before the message arrives, if possible.
 //!
-//! A worker whose tasks take no time is back at once. What its next message needs is read beforehand, as if the message had come a little
-//! earlier. If a record has changed since, its version shows it, as with any record that was read. Other rooms see one door,
-//! [`Prefetch::opening`], and need not know whether its answer was prefetched.
+//! A worker whose tasks take hardly any time sends its next message at once, so a prefetch saves it a round trip to the store. A prefetch
+//! is as good as a message that has arrived a little earlier: if a record has changed since, its version shows that at the commit, as with
+//! any read. The rest of the room uses one door, [`Prefetch::opening`], and need not know whether the result was prefetched.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -26,36 +26,37 @@ use crate::{
     store::Range,
 };
 
-/// A task that took no longer counts as one that takes no time, and what was prefetched is not used for a message that comes later.
+/// If a task took no longer than this, the records for its worker's next message are prefetched. A prefetch that is older than this is not
+/// used.
 const SOON: Duration = Duration::from_millis(20);
 
-/// The parts of a message that say what must be read for it.
+/// The agenda of a message: the parts of it that say what must be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Agenda {
     pub(super) worker: Claimant,
     pub(super) reported: BTreeSet<TaskId>,
-    /// Tasks that the worker may claim, if it reports any and knows of all that it holds.
+    /// How many tasks the worker may claim, if it knows all leases that it holds.
     pub(super) capacity: usize,
 }
 
-/// What was read for a message.
+/// The records that were read for a message.
 pub(super) struct Opening {
-    /// When the message arrived.
+    /// The time of the store at the read, which counts as the arrival of the message.
     pub(super) arrived: UnixMs,
-    /// The tasks that the message reports, and all others that its worker holds. Empty for a message that reports nothing.
+    /// The tasks that the message reports, and all other tasks that its worker holds. Empty if the message reports nothing.
     pub(super) leases: HashMap<TaskId, Loaded>,
-    /// What the worker may claim, if it may and the message reports anything.
+    /// What the worker may claim. `None` if it has no free slot, or the message reports nothing.
     pub(super) ready: Option<Result<Ready, EngineError>>,
 }
 
-/// Reads what messages need.
+/// Reads the records that messages need.
 pub(super) struct Prefetch {
     records: Records,
     changes: Arc<Changes>,
     dispatch: Arc<Dispatch>,
-    /// Whether to read ahead; a store in the same process gains nothing by it.
+    /// Whether to prefetch. A store in the same process gains nothing by it.
     reads_ahead: bool,
-    /// What is being read for messages that have not arrived.
+    /// The prefetches for messages that have not arrived, by worker.
     readings: Mutex<HashMap<WorkerId, Reading>>,
 }
 
@@ -65,18 +66,18 @@ struct Reading {
     opening: JoinHandle<Result<Opening, EngineError>>,
 }
 
-/// Whether a task that was given out then, and had ended then, took no time.
+/// Whether a task that was leased at `given` and had ended at `ended` took hardly any time.
 pub(super) fn took_no_time(given: UnixMs, ended: UnixMs) -> bool {
     u128::from(ended.ms_since(given)) <= SOON.as_millis()
 }
 
 impl Prefetch {
-    /// Reads through these rooms; ahead of messages if `reads_ahead`.
+    /// Reads through these rooms. Prefetches only if `reads_ahead`.
     pub(super) fn new(records: Records, changes: Arc<Changes>, dispatch: Arc<Dispatch>, reads_ahead: bool) -> Self {
         Self { records, changes, dispatch, reads_ahead, readings: Mutex::default() }
     }
 
-    /// What must be read before a message with this agenda is processed.
+    /// The records for a message with this agenda, prefetched or read now.
     pub(super) async fn opening(&self, agenda: &Agenda) -> Result<Opening, EngineError> {
         match self.prefetched(agenda).await {
             Some(opening) => Ok(opening),
@@ -84,7 +85,7 @@ impl Prefetch {
         }
     }
 
-    /// Begins to read what the next message of a worker will need.
+    /// Begins to prefetch for the next message of a worker, which probably has this agenda.
     pub(super) fn expect(self: &Arc<Self>, agenda: Agenda) {
         if !self.reads_ahead {
             return;
@@ -96,7 +97,7 @@ impl Prefetch {
         readings.insert(agenda.worker.id.clone(), Reading { agenda, since: Instant::now(), opening });
     }
 
-    /// What was read for such a message, if the message was expected.
+    /// The records that were prefetched for a message with this agenda; `None` if there are none or they are too old.
     async fn prefetched(&self, agenda: &Agenda) -> Option<Opening> {
         let reading = self.readings.lock().remove(&agenda.worker.id);
         let Reading { agenda: expected, since, opening } = reading?;
@@ -104,7 +105,7 @@ impl Prefetch {
             return None;
         }
         let mut opening = opening.await.ok()?.ok()?;
-        // A task may have become ready since.
+        // More tasks may have become ready since the prefetch. If there were too few, they are read again.
         opening.ready = opening.ready.filter(|ready| ready.as_ref().is_ok_and(|ready| ready.suffices(agenda.capacity)));
         Some(opening)
     }
@@ -136,7 +137,7 @@ impl Prefetch {
         Ok(loaded)
     }
 
-    /// The tasks that a worker holds, as its index says.
+    /// The tasks that a worker holds, by its index.
     async fn held_tasks(&self, worker: &WorkerId) -> Result<Vec<TaskId>, EngineError> {
         let entries = self.records.store.range(Range::first(keys::held(worker), MAX_LEASES_PER_WORKER)).await?;
         Ok(entries.iter().filter_map(|entry| keys::task_of_entry(entry)).collect())
@@ -148,8 +149,8 @@ impl Prefetch {
         self.load_held(&tasks).await
     }
 
-    /// Reads tasks that a worker holds and does not report. A task that cannot be decoded is found by a sweep once its lease is over;
-    /// until then it is no reason to have no work for the worker.
+    /// Reads tasks that a worker holds and does not report. A task that cannot be decoded must not keep the worker from other work, so it
+    /// is left out. A sweep reports it once its lease is over.
     async fn load_held(&self, tasks: &[TaskId]) -> Result<Vec<Loaded>, EngineError> {
         self.changes.tasks.load_readable(tasks, &mut Failures::default()).await
     }

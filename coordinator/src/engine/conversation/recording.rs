@@ -1,4 +1,4 @@
-//! Recording what a worker reports of its leases: events, progress, renewals and outcomes.
+//! Recording a worker's reports on its leases: events, progress, renewals and outcomes.
 
 use std::collections::HashMap;
 
@@ -22,65 +22,65 @@ use crate::{
     queue::{Division, Event, Outcome, Output, Role, Token},
 };
 
-/// Events that one batch records, so that it stays below its size limit with the longest texts.
+/// How many events one batch records, so that it stays below the size limit of a batch even with the longest texts.
 const EVENTS_PER_BATCH: usize = 32;
-/// Reports that are recorded side by side.
+/// How many reports are recorded concurrently.
 const REPORTS_AT_A_TIME: usize = 32;
-/// Items of one job: files of its upload.
+/// How many items a job can have: the files of its upload.
 const MAX_ITEMS: u64 = MAX_UPLOAD_FILES as u64;
 
-/// What became of a report.
+/// The result of a recorded report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Taken {
-    /// Its outcome is recorded, or refused as stale: the worker may forget the lease.
+    /// The outcome is recorded, or refused as stale. In both cases the worker may forget the lease.
     pub(crate) outcome: bool,
-    /// Events became durable with it.
+    /// Events of the report have become durable.
     pub(crate) events: bool,
 }
 
-/// What is left to do after a part of a report was entered into a change.
+/// How much of a report was entered into a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Entered {
-    /// Nothing.
+    /// All of it.
     All,
-    /// More events, and what follows them.
+    /// A part of it. More events are left, and the outcome or the renewal after them.
     Part,
-    /// The lease is not held any more, and so nothing may be entered.
+    /// Nothing, because the worker does not hold the lease any more.
     Stale,
 }
 
-/// A report on its way into the store.
+/// A report that is being recorded.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Incoming<'r> {
     report: &'r LeaseReport,
     /// When it arrived.
     now: UnixMs,
-    /// For how long its answer may be held, in milliseconds.
+    /// For how long the answer may be held, in milliseconds.
     held_ms: u64,
-    /// For how long the lease's beat has not moved, in milliseconds.
+    /// For how long the lease's beat has not changed, in milliseconds.
     idle_ms: u64,
-    /// Events of it were entered.
+    /// Events of the report were entered.
     events: bool,
 }
 
-/// As much of a report as one batch can hold, entered into its lease as it was read.
+/// One step of recording: as much of a report as one batch can hold, entered into the task as it was read.
 pub(super) struct Step<'r> {
     incoming: Incoming<'r>,
     entered: Entered,
     pub(crate) prepared: Option<Prepared>,
     outcome: Option<Outcome>,
-    /// The outcome could be verified, if there is one.
+    /// The outcome could be verified, or there is none.
     is_certain: bool,
 }
 
 impl Conversation {
-    /// A report that arrived at `now`, and whose answer may be held for `held_ms`.
+    /// Begins to record a report that arrived at `now`, and whose answer may be held for `held_ms`.
     pub(super) fn incoming<'r>(&self, report: &'r LeaseReport, now: UnixMs, held_ms: u64) -> Incoming<'r> {
         let idle_ms = self.workers.sessions.idle_ms(&report.token.worker, &report.name(), report.beat, now);
         Incoming { report, now, held_ms, idle_ms, events: false }
     }
 
-    /// Enters as much of each report as one batch can hold into its lease as it was read.
+    /// Makes the first step of every report, from the tasks as they were read.
     pub(super) async fn steps<'r>(
         &self,
         all: Vec<Incoming<'r>>,
@@ -91,8 +91,8 @@ impl Conversation {
         stream::iter(steps).buffered(REPORTS_AT_A_TIME).try_collect().await
     }
 
-    /// Takes in what is left of the reports, once it is known which of their steps are applied. What a report says twice is recorded
-    /// once; what it says of a lease that is not held changes nothing.
+    /// Records the rest of the reports, once it is known which of their first steps were applied. Repeated events are recorded once. A
+    /// report on a lease that the worker does not hold changes nothing.
     pub(super) async fn take_rest(
         &self,
         steps: Vec<Step<'_>>,
@@ -109,7 +109,7 @@ impl Conversation {
         stream::iter(rest).buffered(REPORTS_AT_A_TIME).try_collect().await
     }
 
-    /// Takes in what is left of a report.
+    /// Records the rest of a report, step by step.
     async fn take(&self, mut incoming: Incoming<'_>) -> Result<Taken, EngineError> {
         let mut tries = 0;
         while tries < MAX_TRIES {
@@ -122,14 +122,14 @@ impl Conversation {
             if let Some(taken) = self.conclude(&step, loaded.first(), applied) {
                 return Ok(taken);
             }
-            // Only a lost race is a try; a long report takes as many batches as it takes.
+            // Only lost races count as tries, since a long report needs many steps.
             tries += usize::from(!applied);
             incoming = step.incoming;
         }
         Err(EngineError::contended(&incoming.report.task))
     }
 
-    /// Enters as much of a report as one batch can hold into its lease as it was read.
+    /// Makes one step of a report, from the task as it was read.
     async fn step<'r>(&self, mut incoming: Incoming<'r>, loaded: Option<&Loaded>) -> Result<Step<'r>, EngineError> {
         let report = incoming.report;
         let stale = Step { incoming, entered: Entered::Stale, prepared: None, outcome: None, is_certain: true };
@@ -137,9 +137,9 @@ impl Conversation {
         let mut change = Change::new(loaded, incoming.now);
         let verified = self.verified(report, loaded, &mut change).await;
         if let Err(error) = &verified {
-            // It counts as running: its lease is renewed, its worker says again how it ended, and nothing that the same
-            // worker says of its other leases is held up.
-            tracing::warn!(task = %report.task, %error, "an outcome cannot be verified now");
+            // The task still counts as running: its lease is renewed, and its worker reports the outcome again. The reports on the worker's
+            // other leases are not delayed.
+            tracing::warn!(task = %report.task, %error, "an outcome cannot be verified now; the worker will report it again");
             metrics::counter!("sortinghat_unverified_outcomes_total").increment(1);
         }
         let is_certain = verified.is_ok();
@@ -155,7 +155,7 @@ impl Conversation {
         Ok(Step { incoming, entered, prepared: change.prepare()?, outcome, is_certain })
     }
 
-    /// What became of a report; `None` while there is more to do.
+    /// The result of a report after a step; `None` while there is more to record.
     fn conclude(&self, step: &Step<'_>, loaded: Option<&Loaded>, applied: bool) -> Option<Taken> {
         let Incoming { report, now, events, .. } = step.incoming;
         match (step.entered, loaded) {
@@ -174,8 +174,9 @@ impl Conversation {
         }
     }
 
-    /// The outcome, once it is known that a committed pointer will name an object that exists; with the name that it commits, or
-    /// how the job is divided.
+    /// Verifies the outcome before it is committed: an output must exist in the object store, and a count must be possible. Also sets the
+    /// name that the output will have, or the division of the job, in `change`. Returns the outcome, which is a failure if the verification
+    /// has failed, or `None` if the report has none.
     async fn verified(
         &self,
         report: &LeaseReport,
@@ -194,7 +195,7 @@ impl Conversation {
                 return Ok(report.outcome.clone());
             }
             Output::Counted { items } => {
-                let cause = format!("the worker counted {items} items, which no job has or nobody had asked it to");
+                let cause = format!("the worker counted {items} items, which is impossible or was not asked for");
                 return Ok(Some(Outcome::Crashed(cause)));
             }
         };
@@ -216,8 +217,7 @@ impl Conversation {
         Ok(report.outcome.clone())
     }
 
-    /// Cancels what a bulk cancellation names and has not reached yet, so that an attempt which makes no result is not followed by
-    /// another.
+    /// Cancels a task that a bulk cancellation matches but has not reached yet, so that no new attempt follows an attempt without a result.
     async fn heed_bulk_cancellation(&self, change: &mut Change<'_>, outcome: &Outcome) -> Result<(), EngineError> {
         let is_result = matches!(outcome, Outcome::Succeeded(Output::Made { .. }));
         if is_result || change.task().task.cancel_requested {
@@ -231,7 +231,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// The next version of the name that the job commits under, if its kind has names.
+    /// Reserves the next version of the job's output name; `None` if the output of its kind has no name.
     async fn reserve(&self, job: &JobRecord) -> Result<Option<Reservation>, EngineError> {
         let Some((kind, name)) = job.request.spec.output_name() else { return Ok(None) };
         let last = self.records.read::<LastVersionRecord>(keys::last_version(&job.tenant, kind, &name)).await?;
@@ -240,7 +240,8 @@ impl Conversation {
         Ok(Some(Reservation { name: VersionedName { kind, name, version }, expected }))
     }
 
-    /// Enters as much of a report into a change as one batch can hold: events first, then the end, or else the renewal.
+    /// Enters as much of a report into a change as one batch can hold: first the events, then the outcome, or else the renewal of the
+    /// lease.
     fn enter(
         &self,
         change: &mut Change<'_>,
@@ -268,8 +269,9 @@ impl Conversation {
         if let Some(outcome) = outcome {
             change.happen(&Event::End(report.token.clone(), outcome.clone()), &self.context.rules)?;
         } else if lease.deadline.ms_since(change.now()) < held_ms + self.context.rules.lease_ttl_ms * 2 / 3 {
-            // The worker learns of a renewal with the answer. Two thirds of a lease are left then, whatever was not written: enough
-            // for a message that is held as long as it may be.
+            // The lease is renewed only if less than two thirds of it would be left at the end of the held call, when the worker learns of
+            // a renewal. So at least two thirds of a lease are always left then, which is enough for the next message, even if its answer
+            // is held for the longest time.
             let stall_bound_ms = change.job().kind.stall_bound_ms();
             let renewal = Event::Renew { token: report.token.clone(), idle_ms, stall_bound_ms };
             if change.happen(&renewal, &self.context.rules).is_err() {
@@ -302,7 +304,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// How long a successful attempt took, for estimates.
+    /// Notes how long a successful attempt took, for estimates.
     fn note_duration(&self, outcome: Option<&Outcome>, loaded: &Loaded, now: UnixMs) {
         if let (Some(Outcome::Succeeded(_)), Some(lease)) = (outcome, loaded.task().task.lease()) {
             self.workers.durations.note(loaded.job.value.kind, now.ms_since(lease.started));
@@ -320,7 +322,7 @@ impl Conversation {
 }
 
 impl Change<'_> {
-    /// Appends an attempt's event to the job's history, within the limits of one attempt; beyond them it is only counted.
+    /// Appends an attempt's event to the job's history. Beyond the limits of one attempt an event is only counted as dropped.
     fn record_of_attempt(&mut self, event: job_event::Event) {
         let is_log = matches!(event, job_event::Event::Log(_));
         let events = &mut self.task_mut().events;

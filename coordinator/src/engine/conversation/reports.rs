@@ -1,4 +1,4 @@
-//! What a worker says of its leases, parsed.
+//! Parsing a worker's reports on its leases.
 
 use sortinghat_proto::{
     ObjectRef, Refusal, TaskId, WorkerId,
@@ -10,30 +10,30 @@ use crate::{
     queue::{Outcome, Output, Token},
 };
 
-/// What a worker says of one lease, parsed.
+/// A worker's report on one lease, parsed.
 #[derive(Debug)]
 pub(super) struct LeaseReport {
     pub(crate) task: TaskId,
     pub(crate) token: Token,
     pub(crate) progress: Option<v1::Progress>,
     pub(crate) beat: u64,
-    /// By sequence.
+    /// Sorted by sequence.
     pub(crate) events: Vec<v1::AttemptEvent>,
     pub(crate) outcome: Option<Outcome>,
 }
 
 impl LeaseReport {
-    /// The lease that it is about.
+    /// The name of the lease that the report is about.
     pub(crate) fn name(&self) -> LeaseName {
         (self.task.clone(), self.token.epoch)
     }
 
-    /// The same on the wire.
+    /// The same name on the wire.
     pub(crate) fn key(&self) -> v1::LeaseKey {
         v1::LeaseKey { task_id: self.task.to_string(), epoch: self.token.epoch }
     }
 
-    /// Parses a report of `worker`.
+    /// Parses a report from `worker`.
     pub(crate) fn parse(wire: v1::LeaseReport, worker: &WorkerId) -> Result<Self, Refusal> {
         let mut events = wire.events;
         events.sort_by_key(|event| event.sequence);
@@ -52,7 +52,7 @@ impl LeaseReport {
     }
 }
 
-/// An outcome that cannot be read ends the attempt all the same: a worker that repeats it for ever would help nobody.
+/// Parses an outcome. An outcome that cannot be read ends the attempt, too, since otherwise the worker would repeat it for ever.
 fn parse_outcome(wire: v1::TaskOutcome) -> Outcome {
     use task_outcome::Outcome as Wire;
     match wire.outcome {

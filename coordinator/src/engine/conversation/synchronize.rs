@@ -1,4 +1,4 @@
-//! The one conversation with workers: they say what they are doing, the answer says what they should be doing.
+//! `synchronize`: processes one message of a worker, from its arrival to the answer.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -29,21 +29,21 @@ use crate::engine::{
     workers::{Claimant, Instruction, LeaseName},
 };
 
-/// What the reports of a message led to.
+/// The result of the reports of a message.
 struct TakenIn {
-    /// Outcomes that need not be reported again.
+    /// The leases whose outcome need not be reported again.
     acknowledged: Vec<v1::LeaseKey>,
-    /// Events became durable.
+    /// Events have become durable.
     events_recorded: bool,
-    /// Tasks ended that took no time.
+    /// A task has ended that took hardly any time.
     ended_soon: bool,
-    /// What the worker holds now, if that is known already.
+    /// The tasks that the worker holds now, if they are known without another read.
     held: Option<Vec<Held>>,
 }
 
 impl Conversation {
-    /// Takes in a worker's message and answers what it should be doing. Held while there is nothing new, for at most `wait_ms`
-    /// and a third of a lease; a newer message of the same worker ends it with a refusal.
+    /// Processes a worker's message, and answers what the worker should be doing. The answer is held while there is nothing new, for at
+    /// most `wait_ms` and at most a third of a lease. A newer message of the same worker ends the held call with a refusal.
     pub(crate) async fn synchronize(
         self: &Arc<Self>,
         mut request: v1::SynchronizeRequest,
@@ -63,7 +63,7 @@ impl Conversation {
             request.free_slots = 0;
         }
         let worker = Claimant::new(worker, request.description.get_or_insert_default());
-        // Before the first read, so that no change between read and wait is missed.
+        // Listening must begin before the first read, so that no change between the read and the wait is missed.
         let mut hints = self.records.store.hints().listen([keys::worker_topic(&worker.id).as_str()]);
         let agenda = Agenda { worker, reported, capacity: (request.free_slots as usize).min(MAX_CLAIMS) };
         let Opening { arrived, leases, ready } = self.prefetch.opening(&agenda).await?;
@@ -107,7 +107,7 @@ impl Conversation {
         }
     }
 
-    /// The workers that were heard of within the last lease, by host.
+    /// Lists the workers that have sent a message within the length of a lease, by host.
     pub(crate) async fn list_workers(&self) -> Result<v1::ListWorkersResponse, EngineError> {
         let now = self.records.store.now().await?;
         Ok(v1::ListWorkersResponse { workers: self.workers.sessions.list(now, self.context.rules.lease_ttl_ms) })
@@ -115,8 +115,8 @@ impl Conversation {
 }
 
 impl Conversation {
-    /// Takes in what a message reports of these tasks, and claims for its free slots at once, of what is ready if that was read: a
-    /// worker that ends tasks gets the next ones with the same sync of the store.
+    /// Records the reports of a message on these tasks, and leases ready tasks for the worker's free slots in the same commit. So a worker
+    /// that ends tasks gets the next ones with the same sync of the store.
     async fn take_in(
         &self,
         message: &Message,
@@ -152,9 +152,10 @@ impl Conversation {
         let acknowledged: Vec<&LeaseReport> =
             message.reports.iter().zip(&taken).filter(|(_, taken)| taken.outcome).map(|(report, _)| report).collect();
         let ended: HashSet<LeaseName> = acknowledged.iter().map(|report| report.name()).collect();
-        // Of tasks that go on more has changed than is known here; what is not answered at once is looked at again once the worker
-        // waits, so that it misses no task; and an earlier message may have got some since this one's leases were read, which a worker
-        // that drains would never hear of.
+        // The held tasks are known here only if every held task has ended, since tasks that go on have changed more than is known here. If
+        // nothing has ended, the answer may be held, and the worker must look again after it has begun to wait, so that it misses no task.
+        // If the worker is draining, they must be read again, since an earlier message may have claimed tasks after this message's leases
+        // were read, and a draining worker would never hear of them.
         let is_known = !message.draining && !ended.is_empty() && held.iter().all(|name| ended.contains(name));
         let held = || claimed.into_iter().filter_map(|holding| Held::of(worker, holding)).collect();
         let ended_soon = |report: &LeaseReport| {
@@ -169,7 +170,7 @@ impl Conversation {
         })
     }
 
-    /// What a worker holds after a claim for its free slots.
+    /// Claims tasks for the worker's free slots, and returns all tasks that the worker holds then.
     async fn held_with_claims(&self, message: &Message) -> Result<Vec<Held>, EngineError> {
         let worker = &message.worker.id;
         let held = self.prefetch.held(worker).await?.into_iter().map(Holding::from);
@@ -180,7 +181,7 @@ impl Conversation {
         Ok(held)
     }
 
-    /// Everything that the worker should be doing now, and whether it does not know that yet.
+    /// The answer, which says everything that the worker should be doing now, and whether the answer has news for the worker.
     async fn answer(
         &self,
         message: &Message,

@@ -1,5 +1,4 @@
-//! Planning which ready tasks a worker gets. The plan changes nothing: whoever asked for it commits its changes, alone or together with
-//! other changes.
+//! Planning which ready tasks a worker gets. A plan changes nothing. The caller commits its changes, alone or in a joint commit.
 
 use std::collections::{HashMap, HashSet};
 
@@ -20,48 +19,48 @@ use crate::{
     queue::{Event, Heads, Pick, Share},
 };
 
-/// Tasks that one call may claim.
+/// How many tasks one call may claim.
 pub(crate) const MAX_CLAIMS: usize = 64;
-/// Entries of one queue that a claim looks at, at most.
+/// How many tasks of one queue a claim reads at most.
 const MAX_WINDOW: usize = 4 * MAX_CLAIMS;
-/// Tasks that a claim leaves to better workers before it gives up for now.
+/// How many tasks a claim leaves to better workers before it gives up for now.
 const MAX_LEFT: usize = 16;
 
-/// What may be claimed: the first tasks of the queues that a worker may serve, and the gates of their tenants.
+/// What a worker may claim: the first tasks of the ready queues that it may serve, and the gates of their tenants.
 pub(crate) struct Ready {
     queues: Vec<Heads>,
     gates: Gates,
-    /// There are no more tasks.
+    /// No queue has more tasks than were read.
     is_all: bool,
 }
 
-/// Changes that lease tasks to a worker, none of them applied yet.
+/// The changes that lease tasks to a worker. They are not committed yet.
 pub(crate) struct Plan<'a> {
-    /// To be committed.
+    /// The changes to commit.
     pub(crate) changes: Vec<Prepared>,
-    /// The task that each change leases; `None` for a change that cancels a task.
+    /// Which task each change leases; `None` for a change that cancels a task.
     picks: Vec<Option<Pick>>,
-    /// Nobody else of this process claims these tasks before the plan is committed.
+    /// Reserves the tasks: no other claim of this process takes them before the plan is dropped.
     _round: Round<'a>,
 }
 
-/// What became of a plan.
+/// The result of a committed plan.
 pub(crate) struct Claimed {
-    /// What the worker has now.
+    /// The tasks that the worker holds now.
     pub(crate) tasks: Vec<Holding>,
-    /// Another change came between the plan and its commit.
+    /// At least one change of the plan did not apply, because another change came between.
     pub(crate) raced: bool,
 }
 
 impl Ready {
-    /// Whether there are enough tasks for so many slots.
+    /// Whether there are at least `capacity` tasks.
     pub(crate) fn suffices(&self, capacity: usize) -> bool {
         self.queues.iter().map(|queue| queue.entries.len()).sum::<usize>() >= capacity
     }
 }
 
 impl Dispatch {
-    /// Reads what there is for a worker that claims up to `capacity` tasks and has lost so many races for them.
+    /// Reads what there is for a worker that claims up to `capacity` tasks and has lost `lost_races` races for tasks before.
     pub(crate) async fn ready(
         &self,
         claimant: &Claimant,
@@ -75,10 +74,9 @@ impl Dispatch {
         Ok(Ready { queues, gates, is_all })
     }
 
-    /// Plans to lease up to `capacity` of the ready tasks to a worker, in the order of [`ClaimOrder`](crate::queue::ClaimOrder), and to cancel
-    /// the tasks on the way that shall not run any more. Each change applies only if its tenant's queue is still as it was read.
-    /// `freed` names the tenants whose slots become free with what is committed beside the plan, each as often as one does.
-    /// `None` if there is no task to be had.
+    /// Plans to lease up to `capacity` of the ready tasks to a worker, in the order of [`ClaimOrder`](crate::queue::ClaimOrder). On its way
+    /// the plan also cancels tasks that must not run any more. Each change applies only if the gate of its tenant is still as it was read.
+    /// `freed` names the tenant of every slot that becomes free in the same commit. `None` if there is no task for the worker.
     pub(crate) async fn plan(
         &self,
         claimant: &Claimant,
@@ -106,7 +104,7 @@ impl Dispatch {
             } else {
                 Event::Cancel
             };
-            // It may have been taken since the index was read; then a new read of the index does not show it.
+            // The task may have been taken since the index was read. Then it is left out, and the next read of the index does not show it.
             if change.happen(&event, &self.context.rules).is_ok()
                 && let Some(prepared) = failures.pass(change.prepare())?
             {
@@ -118,7 +116,7 @@ impl Dispatch {
         Ok(Some(Plan { changes, picks, _round: round }))
     }
 
-    /// Notes what became of a plan whose changes were committed with these outcomes, in their order.
+    /// Notes the result of a plan whose changes were committed with these outcomes, in the order of the changes.
     pub(crate) fn committed(&self, claimant: &Claimant, plan: Plan<'_>, outcomes: Vec<Option<Holding>>) -> Claimed {
         let raced = outcomes.iter().any(Option::is_none);
         let Plan { picks, _round, .. } = plan;
@@ -130,7 +128,8 @@ impl Dispatch {
         Claimed { tasks, raced }
     }
 
-    /// What the tenants of these queues run once the freed slots are free. Only read where there is somebody to share with.
+    /// The shares of the tenants of these queues, once the freed slots are free. The running tasks are read only if there are several
+    /// tenants.
     async fn shares(&self, queues: &[Heads], freed: &[Tenant]) -> Result<HashMap<Tenant, Share>, EngineError> {
         let tenants: HashSet<&Tenant> = queues.iter().map(|queue| &queue.tenant).collect();
         let tenants: Vec<&Tenant> = tenants.into_iter().collect();
@@ -154,9 +153,9 @@ impl Dispatch {
         Ok(shares)
     }
 
-    /// Picks up to `capacity` tasks in their order, without those that should be left to a better worker, and the tasks on the way that are
-    /// to be cancelled. A tenant whose next task is to be cancelled is passed over: there may be thousands more, and other tenants shall
-    /// not wait until a sweep has reached them all.
+    /// Picks up to `capacity` tasks in their order, without the tasks that are left to a better worker, and picks the tasks to cancel on
+    /// its way. A tenant whose next task must be cancelled is passed over: there may be thousands of such tasks, and other tenants must not
+    /// wait until a sweep has reached them all.
     async fn pick(
         &self,
         claimant: &Claimant,
@@ -190,7 +189,7 @@ impl Dispatch {
         Ok(picked)
     }
 
-    /// Logs that a ready task cannot be given to anybody.
+    /// Logs that a ready task cannot be given to any worker.
     fn log_passed_over(&self, failures: Failures) {
         if let Err(error) = failures.or(()) {
             metrics::counter!("sortinghat_claim_failures_total").increment(1);

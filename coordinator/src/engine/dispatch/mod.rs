@@ -1,4 +1,10 @@
-//! Which ready task goes to which worker: planning claims, leaving tasks to better workers, waking workers, and preemption.
+//! Dispatch: which ready task goes to which worker. The room plans claims, leaves a task to a better worker for a moment, wakes waiting
+//! workers, and preempts running tasks.
+//!
+//! A plan changes nothing. The room `conversation` commits it, together with a worker's reports.
+//!
+//! The room owns three tables: the claims under way in this process, the tasks that were left to better workers, and since when the heads
+//! of queues wait. Its face is [`Dispatch`].
 
 mod claim;
 mod preemption;
@@ -18,7 +24,7 @@ use round::Claims;
 
 pub(crate) use claim::{MAX_CLAIMS, Plan, Ready};
 
-/// Finds tasks for workers and workers for tasks.
+/// Finds tasks for workers, and workers for tasks.
 pub(crate) struct Dispatch {
     context: Arc<Context>,
     records: Records,
@@ -31,7 +37,7 @@ pub(crate) struct Dispatch {
 }
 
 impl Dispatch {
-    /// The dispatch between these queues and workers.
+    /// Creates the room over these queues and workers.
     pub(crate) fn new(
         context: Arc<Context>,
         records: Records,
@@ -51,7 +57,7 @@ impl Dispatch {
         }
     }
 
-    /// Forgets tasks that were left to better workers long ago.
+    /// Forgets the tasks that were left to better workers long ago.
     pub(crate) fn forget_left(&self, now: UnixMs) {
         self.left.forget(now);
     }

@@ -1,8 +1,8 @@
-//! Asking running tasks to give way to more urgent ones that wait and find no slot.
+//! Preemption: a running task is asked to give way to a more urgent task that waits and finds no slot.
 //!
-//! A task waits for another one's slot if it is interactive and the other is bulk, or if its priority is higher and remains so by a
-//! whole step when ageing is counted. Of another tenant's slots it takes only those beyond that tenant's fair share. Only kinds
-//! that can go on from a checkpoint give way, the least urgent first, and none before it has run for a while.
+//! A waiting task is more urgent than a running one if it is interactive and the running task is bulk, or if its priority is higher, and
+//! still is by a whole step when ageing is counted. It takes a slot of another tenant only beyond that tenant's fair share. Only tasks of a
+//! kind that can go on from a checkpoint give way, the least urgent task first, and only after they have run for a while.
 
 use std::collections::HashMap;
 
@@ -25,20 +25,20 @@ use crate::{
     store::Range,
 };
 
-/// Running tasks that one round considers, the least urgent ones.
+/// How many running tasks one round considers. They are the least urgent ones.
 const CONSIDERED: usize = 64;
-/// How long the first task of a queue must have been the first, in milliseconds: longer than it may be left to a better worker, and than
-/// any idle worker needs to find it.
+/// For how long a task must have been the head of its queue, in milliseconds. This is longer than the task may be left to a better worker,
+/// and longer than any idle worker needs to find it.
 const WAITED_MS: u64 = 4_000;
-/// How long a worker may take to checkpoint before another one is asked, in milliseconds.
+/// For how long a worker may take to checkpoint before another task is asked, in milliseconds.
 const PATIENCE_MS: u64 = 60_000;
 
-/// Since when tasks have been the first of their queues, as this process has seen it.
+/// Since when tasks have been the heads of their queues, as this process has seen it.
 #[derive(Debug, Default)]
 pub(super) struct WaitingHeads(Mutex<HashMap<TaskId, UnixMs>>);
 
 impl WaitingHeads {
-    /// Of the tasks that are first now, those that have been for long.
+    /// The tasks among `heads`, which are the heads now, that have been heads for long enough.
     fn long(&self, heads: Vec<TaskId>, now: UnixMs) -> Vec<TaskId> {
         let mut seen = self.0.lock();
         let since = heads.into_iter().map(|task| (seen.get(&task).copied().unwrap_or(now), task));
@@ -48,7 +48,7 @@ impl WaitingHeads {
     }
 }
 
-/// A leased task that can give way.
+/// A running task that can give way.
 struct Running {
     loaded: Loaded,
     lease: Lease,
@@ -56,7 +56,7 @@ struct Running {
 }
 
 impl Dispatch {
-    /// Asks one running task for each queue whose first task waits for it to give way; returns how many were asked.
+    /// Asks running tasks to give way, one for each queue whose head waits for a slot. Returns how many were asked.
     pub(crate) async fn preempt(&self, now: UnixMs) -> Result<usize, EngineError> {
         let entries = self.records.store.range(Range::first(keys::GIVING_WAY, CONSIDERED).descending()).await?;
         if entries.is_empty() {
@@ -85,7 +85,7 @@ impl Dispatch {
         failures.or(applied.into_iter().flatten().count())
     }
 
-    /// The first tasks of the ready queues that have waited for long and find no idle worker, the most urgent first.
+    /// The heads of the ready queues that have waited for long enough and find no idle worker, the most urgent head first.
     async fn waiting(&self, now: UnixMs, failures: &mut Failures) -> Result<Vec<Rank>, EngineError> {
         let open = self.queues.unpaused_queues().await?;
         let first =
@@ -100,7 +100,7 @@ impl Dispatch {
         Ok(ranks)
     }
 
-    /// Leased tasks by tenant, of everybody who is concerned.
+    /// How many tasks each tenant of these ranks runs.
     async fn slots_of(&self, ranks: impl Iterator<Item = &Rank>) -> Result<HashMap<Tenant, i64>, EngineError> {
         let mut tenants: Vec<Tenant> = ranks.map(|rank| rank.queue.tenant.clone()).collect();
         tenants.sort();
@@ -110,7 +110,8 @@ impl Dispatch {
         Ok(tenants.into_iter().zip(slots).collect())
     }
 
-    /// Which of these running tasks, the least urgent first, shall give way to a waiting one; none if one was asked already.
+    /// Which of the running tasks, the least urgent of which comes first, should give way to a waiting task. `None` also if one that would
+    /// help was asked already.
     fn gives_way_to(
         &self,
         waiting: &Rank,
@@ -138,7 +139,8 @@ impl Dispatch {
         })
     }
 
-    /// Whether a tenant may have another one's slot: it would have no more for its weight then than the other has now.
+    /// Whether a tenant may take a slot of another tenant. It may if, in proportion to the weights, it then has no more slots than the
+    /// other tenant has now.
     fn is_fair(&self, waiting: &Tenant, running: &Tenant, slots: &HashMap<Tenant, i64>) -> bool {
         let slots = |tenant| slots.get(tenant).copied().unwrap_or(0);
         let weight = |tenant| i64::from(self.queues.weight(tenant));
@@ -153,7 +155,7 @@ impl Dispatch {
         metrics::counter!("sortinghat_preemptions_total").increment(1);
         change.record(job_event::Event::Notice(v1::Notice {
             level: NoticeLevel::Info.into(),
-            message: "gives way to a more urgent job after its next checkpoint, and goes on later".to_owned(),
+            message: "the task gives way to a more urgent job after its next checkpoint, and goes on later".to_owned(),
         }));
         change.prepare()
     }

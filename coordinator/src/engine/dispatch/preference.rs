@@ -1,8 +1,9 @@
-//! Leaving a task to a better worker for a moment: to one that has its inputs already, or, after a crash, to another machine.
+//! Preference: a worker leaves a task to a better worker for a moment. A better worker has the task's inputs in its cache, or runs on
+//! another machine than the one on which the task has just died.
 //!
-//! The moment is bounded and begins when a worker first leaves the task, so that a task which waited long in a queue is not
-//! refused this, and none waits for it twice. Only workers that this process hears of count: where there is no better one,
-//! nothing is delayed.
+//! The moment is bounded. It begins when a worker leaves the task for the first time, so that a task which has waited long in a queue has
+//! its moment, too, and no task is delayed twice. Only workers that talk to this process count. If there is no better worker, the task is
+//! not delayed.
 
 use std::collections::HashMap;
 
@@ -21,15 +22,15 @@ use crate::engine::{
     workers::Claimant,
 };
 
-/// How long a task that was left is remembered, in milliseconds, so that it is not left again.
+/// For how long a task that was left is remembered, in milliseconds, so that it is not left again.
 const REMEMBERED_MS: u64 = 600_000;
 
-/// Since when tasks are left to better workers.
+/// Since when tasks have been left to better workers.
 #[derive(Debug, Default)]
 pub(super) struct LeftTasks(Mutex<HashMap<TaskId, UnixMs>>);
 
 impl LeftTasks {
-    /// Whether a task may still be left, at most for `bound_ms` from the first time on, and whether this is the first time.
+    /// Whether a task may still be left, which is so for `bound_ms` from the first time on, and whether this is the first time.
     fn may_leave(&self, task: &TaskId, now: UnixMs, bound_ms: u64) -> (bool, bool) {
         let mut tasks = self.0.lock();
         let is_first = !tasks.contains_key(task);
@@ -37,22 +38,22 @@ impl LeftTasks {
         (now.ms_since(since) < bound_ms, is_first)
     }
 
-    /// Forgets a task that somebody has taken.
+    /// Forgets a task that a worker has taken.
     pub(crate) fn taken(&self, task: &TaskId) {
         self.0.lock().remove(task);
     }
 
-    /// Forgets tasks that were left long ago: another coordinator has given them away.
+    /// Forgets tasks that were left long ago. Another coordinator has given them to a worker.
     pub(crate) fn forget(&self, now: UnixMs) {
         self.0.lock().retain(|_, since| now.ms_since(*since) <= REMEMBERED_MS);
     }
 }
 
-/// What a worker would need to have for a task to start at once: the manifests of its dataset and its model.
+/// The manifests of a task's dataset and model. A worker that has them in its cache can start the task at once.
 type Inputs = Vec<Digest>;
 
 impl Dispatch {
-    /// The inputs of tasks, in their order, as far as they are known. Reads what parents have made, all at once, where there are any.
+    /// The inputs of tasks, in the order of the tasks, as far as they are known. The outputs of parents are read in one call.
     pub(crate) async fn inputs(&self, tasks: &[Loaded]) -> Result<Vec<Inputs>, EngineError> {
         let inputs = |loaded: &Loaded| {
             let job = &loaded.job.value;
@@ -76,8 +77,8 @@ impl Dispatch {
         Ok(inputs.into_iter().map(|inputs| inputs.into_iter().filter_map(&mut manifest).collect()).collect())
     }
 
-    /// Whether a worker should leave a task that it could take, because a better worker is there. The better worker is woken, but only
-    /// once: two workers may each take the other for better.
+    /// Whether a worker should leave a task that it could take, because there is a better worker. The better worker is woken only once,
+    /// since two workers may each be better than the other, and would wake each other for ever.
     pub(super) fn is_left(&self, claimant: &Claimant, loaded: &Loaded, inputs: &Inputs, now: UnixMs) -> bool {
         let task = loaded.id();
         let requirements = &loaded.job.value.request.requirements;
@@ -104,7 +105,7 @@ impl Dispatch {
     }
 }
 
-/// The machine on which a task's last attempt died, if that is how it ended.
+/// The host on which the last attempt of a task has died; `None` if that attempt did not die.
 fn host_of_death(loaded: &Loaded) -> Option<&str> {
     let epoch = loaded.task().task.last_epoch;
     let attempts = &loaded.job.value.progress.attempts;

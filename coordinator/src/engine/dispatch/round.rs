@@ -1,4 +1,5 @@
-//! One try of a claim: the order of the ready tasks, and which of them nobody else of this process claims meanwhile.
+//! A round is one try of a claim. It knows the order of the ready tasks, and reserves tasks so that no other claim of this process takes
+//! them.
 
 use std::collections::HashMap;
 
@@ -11,43 +12,43 @@ use crate::{
     queue::{ClaimOrder, Heads, Pick, Share, Turns},
 };
 
-/// Tasks that one try of a claim cancels because they shall not run any more.
+/// How many tasks one round cancels because they must not run any more.
 const MAX_CANCELLED: usize = 64;
 
-/// What claims of this process know of each other, so that they neither race for the same tasks nor forget whose turn it is.
-/// Versions are what makes a claim safe.
+/// What the claims of this process know about each other, so that they do not race for the same tasks, and remember whose turn it is. This
+/// only saves work: the versions of records are what makes a claim safe.
 #[derive(Debug, Default)]
 pub(super) struct Claims(Mutex<UnderWay>);
 
 #[derive(Debug, Default)]
 struct UnderWay {
     turns: Turns,
-    /// Tasks that are being claimed, with their tenants.
+    /// The tasks that are being claimed, with their tenants.
     tasks: HashMap<TaskId, Tenant>,
 }
 
-/// One try of a claim. The tasks that it has reserved are free again when it is dropped.
+/// One try of a claim. Its reserved tasks are free again when it is dropped.
 pub(super) struct Round<'a> {
     claims: &'a Claims,
     order: ClaimOrder,
     reserved: Vec<TaskId>,
-    /// Tasks that were left to better workers.
+    /// How many tasks were left to better workers.
     pub(super) left: usize,
 }
 
-/// A task that is picked and read.
+/// A task that was picked and read.
 pub(super) struct Candidate {
     pub(super) pick: Pick,
     pub(super) loaded: Loaded,
 }
 
-/// What a try has picked.
+/// The tasks that a round has picked.
 #[derive(Default)]
 pub(super) struct Picked {
-    /// Tasks that the worker shall have.
+    /// The tasks to lease to the worker.
     pub(super) candidates: Vec<Candidate>,
-    /// Tasks that shall not run any more: they are cancelled on the way, so that they are not in the way next time. None of them takes the
-    /// place of a candidate.
+    /// The tasks to cancel, because they must not run any more. They are cancelled so that the next claim does not meet them again. They do
+    /// not count against the capacity of the worker.
     pub(super) cancelled: Vec<Loaded>,
 }
 
@@ -61,7 +62,7 @@ impl Drop for Round<'_> {
 }
 
 impl Round<'_> {
-    /// The next up to `count` tasks that are not being claimed; nobody else gets them until this round ends.
+    /// Reserves the next up to `count` tasks that are not being claimed. No other claim of this process gets them until this round ends.
     pub(super) fn reserve(&mut self, count: usize) -> Vec<(TaskId, Pick)> {
         let mut under_way = self.claims.under_way();
         let named = self.order.by_ref().filter_map(|pick| Some((keys::task_of_entry(&pick.entry)?, pick)));
@@ -77,12 +78,12 @@ impl Picked {
         self.candidates.is_empty() && self.cancelled.is_empty()
     }
 
-    /// How many tasks may be picked next.
+    /// How many tasks may be picked in the next step.
     pub(super) fn room(&self, capacity: usize) -> usize {
         (capacity - self.candidates.len()).min(MAX_CANCELLED - self.cancelled.len())
     }
 
-    /// Cancels a task instead of giving it to the worker. Its tenant's turn is passed over.
+    /// Picks a task to cancel. Its tenant is passed over.
     pub(super) fn cancel(&mut self, round: &mut Round<'_>, pick: &Pick, loaded: Loaded) {
         round.order.pass_over(pick);
         self.cancelled.push(loaded);
@@ -95,7 +96,7 @@ impl Claims {
         self.under_way().tasks.len()
     }
 
-    /// Begins a try. What is being claimed counts as running already.
+    /// Begins a round. Tasks that are being claimed already count as running.
     pub(super) fn begin(&self, queues: Vec<Heads>, mut shares: HashMap<Tenant, Share>) -> Round<'_> {
         let under_way = self.under_way();
         for tenant in under_way.tasks.values() {
@@ -105,7 +106,7 @@ impl Claims {
         Round { claims: self, order, reserved: Vec::new(), left: 0 }
     }
 
-    /// Notes whose turn it was.
+    /// Notes that the tenants of these tasks have had their turn.
     pub(super) fn served(&self, picks: &[Pick]) {
         let mut under_way = self.under_way();
         picks.iter().for_each(|pick| under_way.turns.served(pick));
@@ -116,8 +117,9 @@ impl Claims {
     }
 }
 
-/// Leaves out up to `most` first tasks of each queue, at random. A race is lost to another coordinator, which then has a task, and so
-/// all coordinators together always get on; but two that look at the same place again would waste each other's reads.
+/// Skips up to `most` first tasks of each queue, at random. A claim that loses a race loses it to another coordinator that then has the
+/// task, so all coordinators together always make progress. But two coordinators that look at the same tasks again would waste each other's
+/// reads.
 pub(super) fn scatter(queues: &mut [Heads], most: usize, dice: &mut StdRng) {
     for queue in queues {
         let spare = queue.entries.len().saturating_sub(1).min(most);

@@ -1,4 +1,4 @@
-//! Waking workers that wait whenever there are tasks for them.
+//! Waking waiting workers when there are tasks for them.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::{
     store::Range,
 };
 
-/// Tasks of one queue for which one look wakes workers.
+/// For how many tasks of one queue one look wakes workers.
 const TASKS_PER_LOOK: usize = 256;
-/// Pause before the next look where more tasks and more workers wait.
+/// The pause before the next look, if more tasks and more workers wait.
 const PAUSE: Duration = Duration::from_millis(10);
 
 impl Dispatch {
-    /// Wakes waiting workers whenever there are tasks for them, until told to stop.
+    /// Wakes waiting workers whenever there are tasks for them, until `stop` is cancelled.
     pub(crate) async fn wake_workers(&self, stop: &CancellationToken) {
         let mut ready = self.records.store.hints().listen([keys::READY]);
         let poll = Duration::from_millis(self.context.settings.poll_ms);
@@ -31,12 +31,12 @@ impl Dispatch {
                 () = self.workers.waiting.unlooked() => {}
                 () = tokio::time::sleep(if has_more { PAUSE } else { poll }) => {}
             }
-            // A store that fails is reported by the sweeps; the next look is for the same tasks.
+            // The sweeps report a failing store. The next look finds the same tasks.
             has_more = self.wake_for_ready_tasks().await.unwrap_or_default();
         }
     }
 
-    /// Returns whether there are more tasks and more workers than one look is for.
+    /// Wakes workers for the ready tasks. Returns whether more tasks and more workers wait than one look handles.
     async fn wake_for_ready_tasks(&self) -> Result<bool, EngineError> {
         if self.workers.waiting.is_empty() {
             return Ok(false);
