@@ -99,7 +99,11 @@ fn settings(help: &str) -> Vec<Setting> {
             is_open = true;
         } else if indent > 6 && is_open {
             let text = &mut settings.last_mut().expect("one is open").text;
-            *text = format!("{text} {words}").trim().to_owned();
+            match words.strip_prefix("- ") {
+                Some(value) => *text = format!("{text}; {value}"),
+                None if words == "Possible values:" => {}
+                None => *text = format!("{text} {words}").trim().to_owned(),
+            }
         } else if !words.is_empty() {
             is_open = false;
         }
@@ -123,7 +127,8 @@ impl Setting {
         let (before, rest) = self.text.split_once(label)?;
         let (found, after) = rest.split_once(']')?;
         let found = found.to_owned();
-        self.text = format!("{} {}", before.trim_end(), after.trim_start()).trim().to_owned();
+        let separator = if after.starts_with(';') { "" } else { " " };
+        self.text = format!("{}{separator}{}", before.trim_end(), after.trim_start()).trim().to_owned();
         Some(found)
     }
 }
