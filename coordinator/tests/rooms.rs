@@ -145,7 +145,8 @@ fn arrows(floors: &BTreeMap<String, u32>) -> (BTreeSet<Arrow>, BTreeSet<Arrow>) 
             }
             imports.extend(named.into_iter().filter(|to| *to != room && floors.contains_key(*to)).map(arrow));
             let called = heads(&statement, "self.");
-            let is_call = |to: &&str| *to != room && floors.contains_key(*to) && statement.contains(&format!("self.{to}."));
+            let is_call =
+                |to: &&str| *to != room && floors.contains_key(*to) && statement.contains(&format!("self.{to}."));
             calls.extend(called.into_iter().filter(is_call).map(arrow));
         }
     }

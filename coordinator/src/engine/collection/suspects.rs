@@ -157,7 +157,7 @@ impl Pass<'_> {
             strays.retain(|object| object.written < marked.written_before && !marked.live.contains(&object.digest));
             for some in strays.chunks(OBJECTS_PER_STEP) {
                 if left + suspected >= MAX_SUSPECTS {
-                    tracing::info!(tenant = %self.tenant, "the limit of suspected objects is reached; a later pass will look at the others");
+                    tracing::info!(tenant = %self.tenant, "a tenant has as many suspected objects as it may have");
                     return Ok(suspected);
                 }
                 suspected += self.suspect_these(some).await?;

@@ -139,7 +139,7 @@ impl Conversation {
         if let Err(error) = &verified {
             // The task still counts as running: its lease is renewed, and its worker reports the outcome again. The reports on the worker's
             // other leases are not delayed.
-            tracing::warn!(task = %report.task, %error, "an outcome cannot be verified now; the worker will report it again");
+            tracing::warn!(task = %report.task, %error, "an outcome cannot be verified now; the worker repeats it");
             metrics::counter!("sortinghat_unverified_outcomes_total").increment(1);
         }
         let is_certain = verified.is_ok();

@@ -1,4 +1,7 @@
-//! Accepting jobs: submissions are validated, their names are resolved to versions, and each becomes a job in one batch.
+//! The intake of jobs: it validates submissions, resolves the names in them to versions, and makes each submission a job in one batch. It
+//! also resubmits jobs that failed or were cancelled.
+//!
+//! The room owns no table. Its face is [`Intake`], with `submit`, `submit_many` and `retry`, and [`Submission`].
 
 mod resolve;
 mod resubmit;

@@ -1,4 +1,4 @@
-//! Names in a spec become versions when a job is accepted: what it reads cannot change while it waits.
+//! Resolving the names in a spec to versions when a job is accepted, so that the inputs of the job do not change while it waits.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -15,16 +15,17 @@ use crate::{
     store::Expectation,
 };
 
-/// What a spec's names turned out to be.
+/// The resolved inputs of a spec.
 #[derive(Debug, Default)]
 pub(crate) struct Resolved {
     pub(crate) dataset: Option<Input>,
     pub(crate) model: Option<Input>,
-    /// Records that must still be as they were read when the job is accepted.
+    /// The checks that the records of the inputs are still as they were read when the job is accepted.
     pub(crate) checks: Vec<(String, Expectation)>,
 }
 
-/// Artifacts that the jobs of one call name, each looked up once. A job is accepted only if those that it names have not changed since.
+/// The artifacts that the jobs of one call name. Each is looked up only once. A job is accepted only if its artifacts have not changed
+/// since the lookup.
 #[derive(Debug, Default)]
 pub(super) struct Lookups(Mutex<HashMap<(ArtifactKind, String), Arc<Lookup>>>);
 
@@ -36,7 +37,7 @@ impl Lookups {
     }
 }
 
-/// A name that was looked up.
+/// What a reference refers to.
 enum Found {
     Artifact(Versioned<ArtifactRecord>),
     Job(Box<Versioned<JobRecord>>),
@@ -50,7 +51,7 @@ enum Reference {
 }
 
 impl Intake {
-    /// Replaces names by versions in `spec`, fills in the name of what it makes, and says where the inputs come from.
+    /// Replaces names by versions in `spec`, fills in the output name, and returns where the inputs come from.
     pub(super) async fn resolve(
         &self,
         tenant: &Tenant,
@@ -129,7 +130,7 @@ impl Resolved {
         }
     }
 
-    /// The jobs that the spec waits for.
+    /// The jobs whose output the spec reads.
     pub(crate) fn parents(&self) -> impl Iterator<Item = &JobId> {
         self.dataset.iter().chain(&self.model).filter_map(|input| match input {
             Input::Parent(job) => Some(job),
@@ -138,7 +139,7 @@ impl Resolved {
     }
 }
 
-/// An artifact without a name of its own gets its dataset's name.
+/// Fills in a missing output name: an output without a name gets the name of the dataset.
 fn default_output_name(spec: &mut JobSpec, dataset: &Found) {
     if let Some(missing) = spec.missing_output_name() {
         *missing = match dataset {

@@ -1,4 +1,4 @@
-//! A failed or cancelled job again, as a new job that cites it.
+//! Resubmitting a failed or cancelled job, as a new job that refers to the old one.
 
 use prost::Message as _;
 use rand::RngExt as _;
@@ -22,14 +22,14 @@ use crate::{
     store::{Batch, Expectation},
 };
 
-/// Retries of a parent that are followed to the newest.
+/// How many retries of a parent are followed to find the newest one.
 const MAX_RETRIES_FOLLOWED: usize = 100;
 
 impl Intake {
-    /// Accepts a job like one that failed or was cancelled: the same spec and inputs, and its checkpoint where it has one. A parent that
-    /// did not succeed is replaced by its newest retry.
+    /// Resubmits a job that failed or was cancelled, as a new job with the same spec and inputs. The new job starts from the old job's
+    /// checkpoint if there is one. A parent that did not succeed is replaced by its newest retry.
     ///
-    /// Refuses jobs that have not ended or have succeeded, and those with a parent whose newest retry did not succeed either.
+    /// Refuses a job that has not ended or that succeeded, and a job with a parent whose newest retry did not succeed either.
     pub(crate) async fn retry(
         &self,
         tenant: &Tenant,
@@ -78,7 +78,7 @@ impl Intake {
         }
         let fence = self.collection.fence_uploads(tenant, &job.spec).await?;
         self.queues.require_queue(&old.value.rank().queue).await?;
-        // A divided job has none, and one of other inputs is not this job's.
+        // A divided job has no checkpoint, and a checkpoint that was made from other inputs is of no use.
         if old.value.progress.shards.is_none()
             && (&job.dataset, &job.model) == (&old.value.request.dataset, &old.value.request.model)
         {
@@ -94,7 +94,8 @@ impl Intake {
         Ok((job, batch))
     }
 
-    /// A parent of a job, or the newest retry of one that did not succeed; `None` for one that has succeeded and was forgotten since.
+    /// The parent of a job, or the parent's newest retry if the parent did not succeed. `None` if the parent succeeded and was forgotten
+    /// since.
     async fn newest_retry(
         &self,
         tenant: &Tenant,
@@ -103,11 +104,13 @@ impl Intake {
     ) -> Result<Option<Versioned<JobRecord>>, EngineError> {
         let refused = |message: String| EngineError::refused(ErrorCode::WrongState, message).in_field("parents");
         let Some(mut found) = self.records.read::<JobRecord>(keys::job(parent)).await? else {
-            // What has started had parents that had all succeeded, and has taken over what they made.
+            // If the child has started, all of its parents had succeeded, and the child has taken over their outputs.
             if child.progress.started.is_some() {
                 return Ok(None);
             }
-            return Err(refused(format!("job {parent}, which this job needs, is not kept any more: submit both anew")));
+            return Err(refused(format!(
+                "job {parent}, which this job needs, does not exist any more: submit both jobs anew"
+            )));
         };
         for _ in 0..MAX_RETRIES_FOLLOWED {
             if !matches!(found.value.state(), JobState::Failed | JobState::Cancelled) {
@@ -117,7 +120,8 @@ impl Intake {
             found = self.records.job(tenant, retry).await?;
         }
         let failed = &found.value.id;
-        let message = format!("job {failed}, which this job needs, did not succeed: `hat jobs retry {failed}` first");
+        let message =
+            format!("job {failed}, which this job needs, did not succeed: run `hat jobs retry {failed}` first");
         Err(refused(message))
     }
 }
@@ -133,7 +137,7 @@ fn require_retryable(job: &JobRecord) -> Result<(), Refusal> {
     Err(Refusal::new(ErrorCode::WrongState, format!("job {} {why_not}", job.id)))
 }
 
-/// A job like an old one, without its times and its parents.
+/// A copy of an old job, without its times and its parents.
 fn like(old: &JobRecord) -> Result<NewJob, Refusal> {
     Ok(NewJob {
         tenant: old.tenant.clone(),
@@ -151,7 +155,7 @@ fn like(old: &JobRecord) -> Result<NewJob, Refusal> {
     })
 }
 
-/// Lets a job wait for `new` where the old one waited for `old`, and read what that makes.
+/// Replaces the parent `old` by `new`: the job waits for `new`, and reads the output of `new`.
 fn wait_for(job: &mut NewJob, old: &JobId, new: Versioned<JobRecord>) {
     let new_id = &new.value.id;
     for input in [&mut job.dataset, &mut job.model] {

@@ -1,4 +1,4 @@
-//! What a user asks for, validated.
+//! A submission: what a user asks for, validated.
 
 use std::collections::BTreeSet;
 
@@ -15,34 +15,34 @@ use crate::engine::records::QueueName;
 /// A job to be accepted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Submission {
-    /// With the same key and content the same job is returned; empty for none.
+    /// Two submissions with the same key and content return the same job. Empty for no key.
     pub idempotency_key: String,
     /// What to do.
     pub spec: JobSpec,
-    /// Jobs that must succeed first, beside those that the spec names.
+    /// The jobs that must succeed first, in addition to those that the spec names.
     pub parents: Vec<JobId>,
-    /// -10 to 10; a higher one goes first.
+    /// From -10 to 10. A job with a higher priority goes first.
     pub priority: i32,
     /// The lane to wait in.
     pub lane: Lane,
     /// What a worker must have.
     pub requirements: Requirements,
-    /// It shall not start before.
+    /// The job must not start before this time.
     pub not_before: Option<UnixMs>,
-    /// It fails if it has not ended by then; later than `not_before`.
+    /// The job fails if it has not ended by this time, which is later than `not_before`.
     pub deadline: Option<UnixMs>,
 }
 
-/// Under which key a job is accepted, and what must be the same for the same job.
+/// The idempotency key of a submission, and the content that must be the same under the same key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Acceptance {
-    /// Empty for none.
+    /// Empty for no key.
     pub(crate) key: String,
-    /// Of everything but the key, as it was sent.
+    /// The digest of everything but the key, as it was sent.
     pub(crate) digest: Digest,
 }
 
-/// Refuses what cannot be an idempotency key.
+/// Refuses a text that cannot be an idempotency key.
 pub(super) fn check_key(key: &str) -> Result<(), Refusal> {
     let is_visible = key.bytes().all(|byte| byte.is_ascii_graphic());
     if is_visible && key.len() <= MAX_IDEMPOTENCY_KEY_BYTES {
@@ -90,12 +90,13 @@ impl TryFrom<v1::SubmitJobRequest> for Submission {
 }
 
 impl Submission {
-    /// The queue that its tasks will wait in.
+    /// The ready queue in which the tasks of the job will wait.
     pub(crate) fn queue(&self, tenant: &Tenant) -> QueueName {
         QueueName { lane: self.lane, tenant: tenant.clone(), requirements: self.requirements.clone() }
     }
 
-    /// Its key, and the digest of everything else as it was sent: "the newest" stays the same request although its answer changes.
+    /// The key, and the digest of everything else as it was sent. Names are not resolved before, so a request for the newest version stays
+    /// the same request when there is a newer version.
     pub(super) fn acceptance(&self) -> Acceptance {
         let request = v1::SubmitJobRequest {
             idempotency_key: String::new(),
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_out_of_bounds_is_refused_with_its_field() {
+    fn a_value_that_is_out_of_bounds_is_refused_with_its_field() {
         let spec = v1::JobSpec {
             kind: Some(v1::job_spec::Kind::Finetune(v1::FinetuneSpec { dataset: "a".into(), ..Default::default() })),
         };

@@ -1,4 +1,4 @@
-//! Accepting jobs.
+//! Accepting submissions as jobs.
 
 use std::collections::BTreeSet;
 
@@ -30,31 +30,31 @@ use crate::{
     store::{self, Batch, Expectation},
 };
 
-/// Jobs of one call that are accepted side by side.
+/// How many jobs of one call are accepted concurrently.
 const SUBMISSIONS_AT_A_TIME: usize = 64;
 
-/// A submission on its way into the store.
+/// A submission that is being accepted.
 struct Entry<'a> {
     tenant: &'a Tenant,
     submission: Submission,
     acceptance: Acceptance,
-    /// The job that it becomes.
+    /// The id of the job that the submission will become.
     id: JobId,
     now: UnixMs,
-    /// It has passed what is checked once.
+    /// The submission has passed the quota, which is checked only once.
     is_admitted: bool,
 }
 
-/// What a submission is, as far as is known.
+/// What was found out about a submission.
 enum Known {
-    /// A job that was accepted before.
+    /// It was accepted before, as this job.
     Accepted(Box<v1::SubmitJobResponse>),
-    /// A new one, and the batch that makes it durable.
+    /// It is new: the job, and the batch that makes it durable.
     New(Box<JobRecord>, Batch),
 }
 
 impl Intake {
-    /// Accepts a job; it is durable when this returns. With the same idempotency key and content, the same job.
+    /// Accepts a job. The job is durable when this returns. A second call with the same idempotency key and content returns the same job.
     ///
     /// Refuses names that do not exist, uploads that are missing, and a key that was used for another submission.
     pub(crate) async fn submit(
@@ -66,7 +66,7 @@ impl Intake {
         self.submit_entry(self.entry(tenant, submission, now)).await
     }
 
-    /// Accepts many jobs, each with its own verdict, in order. They share a sync of the store.
+    /// Accepts many jobs in one sync of the store. Each job has its own verdict, in the order of the request.
     pub(crate) async fn submit_many(
         &self,
         tenant: &Tenant,
@@ -121,7 +121,7 @@ impl Intake {
         Entry { tenant, submission, acceptance, id, now, is_admitted: false }
     }
 
-    /// Accepts a submission by itself.
+    /// Accepts one submission in a batch of its own.
     async fn submit_entry(&self, mut entry: Entry<'_>) -> Result<v1::SubmitJobResponse, EngineError> {
         for _ in 0..MAX_TRIES {
             let known;
@@ -136,16 +136,17 @@ impl Intake {
                 }
             }
         }
-        Err(EngineError::contended("what this job names"))
+        Err(EngineError::contended("a job or an artifact that this job names"))
     }
 
-    /// Finds out what a submission is.
+    /// Finds out whether a submission was accepted before, and prepares the job if it was not.
     async fn prepare<'a>(&self, mut entry: Entry<'a>, lookups: &Lookups) -> Result<(Entry<'a>, Known), EngineError> {
         let Entry { tenant, submission, acceptance, id, now, is_admitted } = &mut entry;
         if let Some(existing) = self.accepted_before(tenant, is_admitted.then_some(&*id), acceptance).await? {
             return Ok((entry, Known::Accepted(Box::new(existing))));
         }
-        // After the key: a job that was accepted before is returned although its photos are gone since.
+        // The quota and the uploads are checked after the key: a job that was accepted before is returned even if its photos are gone
+        // since.
         if !std::mem::replace(is_admitted, true) {
             self.queues.admit(tenant).await?;
             self.queues.require_queue(&submission.queue(tenant)).await?;
@@ -156,13 +157,14 @@ impl Intake {
         Ok((entry, Known::New(Box::new(job), batch)))
     }
 
-    /// Counts a job that is known to be accepted, and answers.
+    /// Counts a job that is known to be accepted, and returns the answer.
     pub(crate) fn accepted(&self, job: &JobRecord) -> v1::SubmitJobResponse {
         metrics::counter!("sortinghat_jobs_submitted_total", "kind" => job.kind.as_str()).increment(1);
         v1::SubmitJobResponse { job: Some(self.jobs.view(job)), existed: false }
     }
 
-    /// The job that this submission has become already: under its key, or in a `tried` batch whose verdict may be lost.
+    /// The job that this submission has already become, if any: under its key, or as the job `tried`, if a batch with that job was tried
+    /// before and its outcome is unknown.
     pub(super) async fn accepted_before(
         &self,
         tenant: &Tenant,
@@ -189,7 +191,7 @@ impl Intake {
         Ok(Some(v1::SubmitJobResponse { job: Some(self.jobs.view(&job.value)), existed: true }))
     }
 
-    /// The new job, and the batch that makes it durable if nothing that it names has changed.
+    /// The new job, and the batch that makes it durable. The batch applies only if nothing that the job names has changed.
     async fn new_job(
         &self,
         tenant: &Tenant,
@@ -245,10 +247,10 @@ impl Intake {
     }
 }
 
-/// Enters a child at its parent, so that the parent's end reaches it.
+/// Adds a child to the list of its parent, so that the child is told when the parent ends.
 ///
-/// A parent that learns of its first child, or has ended already, is written: the sweep that tells children that it ended
-/// writes it too, and so the two cannot miss each other.
+/// A parent that has its first child, or that has ended already, is written as well. The sweep that tells the children of an ended parent
+/// also writes the parent. So the two writes conflict, and no child can be missed.
 fn adopt(batch: &mut Batch, parent: &Versioned<JobRecord>, child: &JobId) {
     let key = keys::job(&parent.value.id);
     batch.checks.push((key.clone(), Expectation::Version(parent.version)));
@@ -266,7 +268,7 @@ fn adopt(batch: &mut Batch, parent: &Versioned<JobRecord>, child: &JobId) {
     }
 }
 
-/// A job that is about to be accepted: its names are pinned and its parents are read.
+/// A job that is about to be accepted. Its names are resolved, and its parents are read.
 pub(super) struct NewJob {
     pub(crate) tenant: Tenant,
     pub(crate) spec: JobSpec,
@@ -279,12 +281,12 @@ pub(super) struct NewJob {
     pub(crate) not_before: Option<UnixMs>,
     pub(crate) deadline: Option<UnixMs>,
     pub(crate) retry_of: Option<JobId>,
-    /// Where its first attempt goes on.
+    /// The checkpoint from which the first attempt goes on.
     pub(crate) checkpoint: Option<ObjectRef>,
 }
 
 impl NewJob {
-    /// Enters the job at its parents, and everything that makes it exist.
+    /// Adds everything to the batch that makes the job exist, and adds the job to the lists of its parents.
     pub(crate) fn enter(mut self, batch: &mut Batch, id: &JobId, acceptance: &Acceptance, now: UnixMs) -> JobRecord {
         let waits = self.parents.iter().any(|parent| parent.value.state() != JobState::Succeeded);
         let mut task = Task::new(TaskId::new(id.clone(), 0), waits).not_before(self.not_before, now);
@@ -347,7 +349,7 @@ impl NewJob {
     }
 }
 
-/// The job's own records.
+/// Adds the job's own records, index entries and counts to the batch.
 fn create(batch: &mut Batch, job: &JobRecord, acceptance: &Acceptance) {
     let mut write = |key: String, value| {
         batch.checks.push((key.clone(), Expectation::Absent));

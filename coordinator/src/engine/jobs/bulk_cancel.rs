@@ -1,4 +1,5 @@
-//! Cancelling many jobs at once: one record is flipped, which claims and completions check; a sweep does the rest.
+//! Cancelling many jobs at once. A bulk cancellation is one write to the gate of the tenant's queue, which claims and ends of attempts
+//! check. So it holds at once for all jobs, and a sweep cancels them one by one.
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sortinghat_proto::{
@@ -18,28 +19,29 @@ use crate::{
     store::Range,
 };
 
-/// Jobs that are read at a time.
+/// How many jobs are read at a time.
 const COUNT_STEP: usize = 500;
-/// Tenants of one round of cancelling.
+/// How many tenants one round of cancelling handles.
 const TENANTS_PER_ROUND: usize = 16;
-/// Jobs of one tenant in one round of cancelling.
+/// How many jobs of one tenant one round of cancelling handles.
 const JOBS_PER_ROUND: usize = 200;
-/// Named jobs that are cancelled side by side.
+/// How many jobs that were named by their ids are cancelled concurrently.
 const CANCELS_AT_A_TIME: usize = 64;
 /// The states in which a job can be cancelled.
 const OPEN_STATES: [JobState; 3] = [JobState::Blocked, JobState::Queued, JobState::Running];
 
-/// How far bulk cancellations came in one round.
+/// The result of one round of cancelling.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Reached {
-    /// Jobs that were told.
+    /// How many jobs were told to stop.
     pub(crate) jobs: usize,
-    /// Pages of open jobs that a cursor has passed, whether or not a job of theirs matched.
+    /// How many pages of open jobs the cursors have passed, whether or not any job on them matched.
     pub(crate) pages: usize,
 }
 
 impl Jobs {
-    /// Asks for every job of a tenant that matches to be cancelled. Durable when it returns: no matching job starts any more.
+    /// Asks for every matching job of a tenant to be cancelled. The request is durable when this returns: from then on no matching job
+    /// starts.
     pub(crate) async fn cancel_many(
         &self,
         tenant: &Tenant,
@@ -52,7 +54,7 @@ impl Jobs {
         }
         let counted = self.count(tenant, &filter).await?;
         if !request.count_only {
-            // Only what exists now can match, so that a bulk cancellation comes to its end.
+            // Only jobs that exist now can match, so that a bulk cancellation comes to an end.
             let until = now.plus_ms(1);
             let existing = JobFilter { before: Some(filter.before.unwrap_or(until).min(until)), ..filter };
             self.queues.alter_queue(tenant, |queue, _| enter(queue, &existing)).await?;
@@ -73,7 +75,7 @@ impl Jobs {
         }
         let ids = request.job_ids.iter().map(|id| id.parse()).collect::<Result<Vec<JobId>, Refusal>>();
         let ids = ids.map_err(|refusal| Refusal { field: "job_ids".to_owned(), ..refusal })?;
-        // All are looked up before the first is cancelled: a mistyped id cancels nothing.
+        // All jobs are looked up before the first one is cancelled, so that a request with a mistyped id cancels nothing.
         let found: Vec<_> = ids.iter().map(|id| self.records.job(tenant, id)).collect();
         let mut jobs: Vec<_> = stream::iter(found).buffered(CANCELS_AT_A_TIME).try_collect().await?;
         jobs.retain(|job| !job.value.has_ended() && filter.admits(&job.value));
@@ -94,7 +96,7 @@ fn parse(request: &v1::CancelJobsRequest) -> Result<JobFilter, Refusal> {
     Ok(filter)
 }
 
-/// Enters a cancellation; one that is under way and differs only in its time begins anew.
+/// Adds a bulk cancellation to the gate of a queue. If one that differs only in its time is under way, that one begins anew.
 fn enter(queue: &mut QueueRecord, filter: &JobFilter) -> Result<(), EngineError> {
     let is_same = |known: &&mut BulkCancellation| {
         JobFilter { before: None, ..known.filter.clone() } == JobFilter { before: None, ..filter.clone() }
@@ -105,7 +107,8 @@ fn enter(queue: &mut QueueRecord, filter: &JobFilter) -> Result<(), EngineError>
         return Ok(());
     }
     if queue.cancellations.len() >= MAX_CANCELLATIONS {
-        let message = format!("{MAX_CANCELLATIONS} bulk cancellations are under way: try again when one is through");
+        let message =
+            format!("{MAX_CANCELLATIONS} bulk cancellations are under way: try again when one of them is done");
         return Err(EngineError::refused(ErrorCode::ResourceExhausted, message));
     }
     queue.cancellations.push(BulkCancellation { filter: filter.clone(), cursor: String::new() });
@@ -113,7 +116,7 @@ fn enter(queue: &mut QueueRecord, filter: &JobFilter) -> Result<(), EngineError>
 }
 
 impl Jobs {
-    /// How many jobs that have not ended match. Exact where counters know it, else up to a limit.
+    /// Counts the open jobs that match. The count is exact if counters can answer, and otherwise ends at a limit.
     async fn count(&self, tenant: &Tenant, filter: &JobFilter) -> Result<v1::CancelJobsResponse, EngineError> {
         if filter.is_by_state_only() {
             let states = OPEN_STATES.into_iter().filter(|state| filter.admits_state(*state));
@@ -138,8 +141,8 @@ impl Jobs {
         Ok(v1::CancelJobsResponse { matching, more: true })
     }
 
-    /// Cancels a part of what bulk cancellations name; returns how far it came. A tenant whose jobs cannot be cancelled keeps
-    /// neither the others nor the sweeps that come after this one waiting.
+    /// Lets the bulk cancellations of all tenants reach their next jobs. A failure for one tenant is logged, so that it stops neither the
+    /// other tenants nor the sweeps that come after this one.
     pub(crate) async fn go_on_cancelling(&self) -> Result<Reached, EngineError> {
         let tenants = self.records.store.range(Range::first(keys::CANCELLING, TENANTS_PER_ROUND)).await?;
         let mut all = Reached::default();
@@ -150,17 +153,18 @@ impl Jobs {
                     all.pages += reached.pages;
                 }
                 Err(unavailable @ EngineError::StoreUnavailable(_)) => return Err(unavailable),
-                Err(error) => {
-                    self.context.log_throttle.error(&error, &format!("a bulk cancellation of {tenant} cannot go on"))
-                }
+                Err(error) => self
+                    .context
+                    .log_throttle
+                    .error(&error, &format!("a bulk cancellation of tenant {tenant} cannot go on")),
             }
         }
         metrics::counter!("sortinghat_bulk_cancelled_jobs_total").increment(all.jobs as u64);
         Ok(all)
     }
 
-    /// Reaches the next jobs of a tenant's first bulk cancellation. The cursor moves only once all of them were told, so that
-    /// it may begin again anywhere.
+    /// Lets a tenant's first bulk cancellation reach its next jobs. The cursor moves only after all of these jobs were told to stop, so a
+    /// crash or a conflict at any point repeats work, but skips no job.
     async fn cancel_next(&self, tenant: &Tenant) -> Result<Reached, EngineError> {
         let read = self.records.read::<QueueRecord>(keys::queue(tenant)).await?;
         let Some(Versioned { value: queue, .. }) = &read else { return Ok(Reached::default()) };
@@ -174,7 +178,7 @@ impl Jobs {
         }
         let mut after = queue.clone();
         after.reach(open.last().filter(|_| open.len() == JOBS_PER_ROUND).map(|last| keys::after_entry(last)));
-        // If another change came between, the next round reaches the same jobs again, which have ended or know it.
+        // If another change came between, the next round reaches the same jobs again, which then have ended or were told already.
         let is_passed = self.records.apply_one(queue_batch(tenant, &read, &after)).await?;
         Ok(Reached { jobs: jobs.len(), pages: usize::from(is_passed) })
     }

@@ -1,4 +1,6 @@
-//! Jobs as their users see them: shown, listed, followed, explained, and stopped, one or many.
+//! Jobs as their users see them: shown, listed, watched, explained and cancelled, one or many at a time.
+//!
+//! The room owns no table. Its face is [`Jobs`]. The rooms above also use it to show jobs and to stop them.
 
 mod bulk_cancel;
 mod explain;

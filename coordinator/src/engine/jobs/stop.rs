@@ -1,4 +1,4 @@
-//! Telling a job to stop, whatever stage it is in.
+//! Telling a job to stop, in whatever stage it is.
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sortinghat_proto::v1;
@@ -13,20 +13,20 @@ use crate::{
     queue::{Event, cancelled_by_user, deadline_passed},
 };
 
-/// Jobs that are told side by side, so that they share the store's commits.
+/// How many jobs are told concurrently, so that they share the syncs of the store.
 const AT_A_TIME: usize = 64;
 
-/// Why a job shall stop.
+/// Why a job is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StopCause {
-    /// Its user wants that.
+    /// Its user has cancelled it.
     Cancelled,
     /// Its deadline has passed.
     Overdue,
 }
 
 impl StopCause {
-    /// What its task is told; every state has an answer to this.
+    /// The event for the job's task. The rules accept it in every state.
     fn event(self) -> Event {
         match self {
             Self::Cancelled => Event::Cancel,
@@ -43,8 +43,8 @@ impl StopCause {
 }
 
 impl Jobs {
-    /// Tells a job to stop: it ends at once if it waits, and when its workers have stopped if it runs. Nothing changes for one that
-    /// has ended. `false` if another change came between; then the job must be read again.
+    /// Tells a job to stop. A waiting job ends at once. A running job ends when its workers have stopped. A job that has ended does not
+    /// change. `false` if another change came between; then the caller must read the job again.
     pub(super) async fn stop_job(&self, job: &Versioned<JobRecord>, cause: StopCause) -> Result<bool, EngineError> {
         match job.value.open_shards() {
             Some(_) => self.changes.settling.stop_shards(job, Stop(cause.failure())).await,
@@ -52,7 +52,7 @@ impl Jobs {
         }
     }
 
-    /// Tells independent jobs to stop; of each whether it is known to be told.
+    /// Tells independent jobs to stop. Returns for each job `true` if it was told, or `false` if another change came between.
     pub(crate) async fn stop_jobs(
         &self,
         jobs: &[Versioned<JobRecord>],

@@ -16,19 +16,20 @@ use crate::{
     store::Range,
 };
 
-/// Jobs that one call of `list` looks at, so that a rare filter ends; the page is then short and its token goes on.
+/// How many jobs one call of `list` reads, so that a filter that matches few jobs ends. The page is then short, and its token goes on from
+/// there.
 const MAX_SCANNED_JOBS: usize = 10_000;
-/// Jobs that are read at a time.
+/// How many jobs are read at a time.
 const SCAN_STEP: usize = 200;
 
 impl Jobs {
-    /// One job as it is now. Another tenant's does not exist.
+    /// Returns one job as it is now. A job of another tenant counts as missing.
     pub(crate) async fn get(&self, tenant: &Tenant, job: &JobId) -> Result<v1::Job, EngineError> {
         let job = self.records.job(tenant, job).await?;
         Ok(self.view(&job.value))
     }
 
-    /// A page of jobs, newest first, without their attempts.
+    /// Returns a page of jobs, the newest first, without their attempts.
     pub(crate) async fn list(
         &self,
         tenant: &Tenant,
@@ -60,7 +61,7 @@ impl Jobs {
                         page.jobs.push(v1::Job { attempts: Vec::new(), ..self.view(&job) });
                     }
                     Some(Err(_)) => page.unreadable_job_ids.push(id.clone()),
-                    // Another one, or just removed.
+                    // The filter does not admit the job, or the job was just forgotten.
                     Some(Ok(_)) | None => {}
                 }
                 if page.jobs.len() == page_size {
@@ -76,8 +77,8 @@ impl Jobs {
         Ok(page)
     }
 
-    /// Asks for a job to be cancelled, and returns it after that. One that waits ends at once, one that runs when its worker
-    /// has stopped; for one that has ended nothing changes.
+    /// Asks for a job to be cancelled, and returns the job after that. A waiting job ends at once. A running job ends when its worker has
+    /// stopped. A job that has ended does not change.
     pub(crate) async fn cancel(&self, tenant: &Tenant, job: &JobId) -> Result<v1::Job, EngineError> {
         for _ in 0..MAX_TRIES {
             let found = self.records.job(tenant, job).await?;

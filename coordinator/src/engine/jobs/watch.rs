@@ -1,4 +1,4 @@
-//! Following a job: every durable event in order, progress in between, and signs of life.
+//! Watching a job: every durable event in order, progress in between, and keepalives.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
 /// A job's events, progress and keepalives. Ends after the event that ended the job.
 pub type WatchStream = BoxStream<'static, Result<v1::WatchJobResponse, EngineError>>;
 
-/// Events that are looked for at a time in pages.
+/// How many events of history pages are looked for at a time.
 const EVENTS_PER_READ: u64 = 256;
 
 struct Watcher {
@@ -35,14 +35,14 @@ struct Watcher {
     progress_changes: watch::Receiver<u64>,
     last_progress: Option<v1::Progress>,
     keepalive_at: Instant,
-    /// Everything that was recorded before has been queued.
+    /// The watcher has caught up with everything that was recorded before it came.
     is_up_to_date: bool,
     is_over: bool,
 }
 
 impl Jobs {
-    /// Follows a job from the event after `after_sequence` on. The stream survives outages of the store no longer than one
-    /// read: it then ends with an error, and the watcher comes back with the last sequence that it has seen.
+    /// Follows a job, beginning with the event after `after_sequence`. The stream ends with an error if the store fails a read. The watcher
+    /// then calls again with the last sequence that it has seen.
     pub(crate) async fn watch(
         self: &Arc<Self>,
         tenant: &Tenant,
@@ -88,7 +88,7 @@ impl Watcher {
         }
     }
 
-    /// Queues what is new.
+    /// Queues everything that is new.
     async fn fill(&mut self) -> Result<(), EngineError> {
         self.progress_changes.mark_unchanged();
         let job = self.jobs.records.job(&self.tenant, &self.job).await?.value;
@@ -109,9 +109,9 @@ impl Watcher {
         Ok(())
     }
 
-    /// Queues events of the next pages.
+    /// Queues the events of the next history pages.
     async fn read_pages(&mut self, last_paged: u64) -> Result<(), EngineError> {
-        // Only where a page ends there is one; no page is as long as that.
+        // The key of a page is the sequence of its last event, so every sequence is tried. No page is longer than this range.
         let until = last_paged.min(self.seen.saturating_add(EVENTS_PER_READ));
         let keys: Vec<String> = (self.seen + 1..=until).map(|last| keys::history(&self.job, last)).collect();
         let pages = self.jobs.records.read_all::<HistoryPage>(&keys).await?;
@@ -142,7 +142,7 @@ impl Watcher {
         let poll = Instant::now() + Duration::from_millis(self.jobs.context.settings.poll_ms);
         tokio::select! {
             () = self.hints.heard() => {}
-            // The board lives as long as the engine, which this watcher holds.
+            // The sender lives as long as this watcher's `jobs`, so this wakes only for a change.
             _ = self.progress_changes.changed() => {}
             () = self.jobs.context.draining.cancelled() => {}
             () = tokio::time::sleep_until(self.keepalive_at.min(poll)) => {}

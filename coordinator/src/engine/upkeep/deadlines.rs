@@ -1,4 +1,4 @@
-//! Jobs that should have ended by now.
+//! Deadlines: jobs that should have ended by now are stopped.
 
 use sortinghat_proto::time::UnixMs;
 
@@ -12,12 +12,12 @@ use crate::{
     store::Range,
 };
 
-/// Jobs of one round.
+/// How many jobs one round handles.
 const JOBS_PER_ROUND: usize = 500;
 
 impl Upkeep {
-    /// Stops the jobs whose deadline has passed, and returns how many were told. Those that are told leave the index, also while their
-    /// workers still stop; where another change came between, the next round tries again.
+    /// Tells the jobs whose deadline has passed to stop, and returns how many were told. A job leaves the index when it is told, even if
+    /// its worker has not stopped yet. If another change came between, the next round tries again.
     pub(super) async fn stop_overdue(&self, now: UnixMs) -> Result<usize, EngineError> {
         let due = Range::first(keys::DEADLINES, JOBS_PER_ROUND).until(keys::after_time(now));
         let due = self.records.store.range(due).await?;

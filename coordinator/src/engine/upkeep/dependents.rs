@@ -1,4 +1,4 @@
-//! Telling the children of a job that it has ended. Chunked, and safe to begin again anywhere.
+//! Telling the children of a job that the job has ended. This goes in rounds, and may begin again anywhere.
 
 use std::collections::HashSet;
 
@@ -16,15 +16,15 @@ use crate::{
     store::{Batch, Expectation, Range},
 };
 
-/// Parents of one round.
+/// How many parents one round handles.
 const PARENTS_PER_ROUND: usize = 32;
-/// Children of one parent in one round.
+/// How many children of one parent one round tells.
 const CHILDREN_PER_ROUND: usize = 128;
-/// Children that are told side by side, so that they share the store's commits.
+/// How many children are told concurrently, so that they share the syncs of the store.
 const CHILDREN_AT_A_TIME: usize = 64;
 
 impl Upkeep {
-    /// Unblocks or cancels children of jobs that have ended; returns how many were told.
+    /// Tells children of ended jobs, which unblocks or cancels them. Returns how many were told.
     pub(super) async fn tell_dependents(&self, now: UnixMs) -> Result<usize, EngineError> {
         let parents = self.records.store.range(Range::first(keys::ENDED_PARENTS, PARENTS_PER_ROUND)).await?;
         let (mut told, mut failures) = (0, Failures::default());
@@ -35,7 +35,8 @@ impl Upkeep {
     }
 
     async fn tell_children(&self, parent: &JobId, now: UnixMs) -> Result<usize, EngineError> {
-        // Read before the children: a child that comes later changes it, and the batch below then fails.
+        // The parent must be read before its children. A child that is added later writes the parent, and then the batch below does not
+        // apply.
         let Some(record) = self.records.read::<JobRecord>(keys::job(parent)).await? else { return Ok(0) };
         let children = self.records.store.range(Range::first(keys::children(parent), CHILDREN_PER_ROUND)).await?;
         if children.is_empty() {
@@ -43,11 +44,11 @@ impl Upkeep {
         }
         let tasks = children.iter().filter_map(|id| Some(TaskId::new(id.parse().ok()?, 0)));
         let loaded = self.changes.tasks.load(&tasks.collect::<Vec<_>>()).await?;
-        // Each changes its child alone.
+        // Each change is about one child only, so they may run concurrently.
         let told: Vec<_> = loaded.iter().map(|child| self.tell(parent, child, now)).collect();
         let told: Vec<bool> = stream::iter(told).buffered(CHILDREN_AT_A_TIME).try_collect().await?;
-        // One whose first task is not there any more was forgotten or is in its finish: it needs no news, and must not keep its
-        // parent waiting.
+        // If the first task of a child is not there any more, the child was forgotten or is in its finish. It need not be told, and must
+        // not keep its parent in the index.
         let there: HashSet<String> = loaded.iter().map(|child| child.job.value.id.to_string()).collect();
         let gone = children.into_iter().filter(|child| !there.contains(child));
         let gone: Vec<_> = gone.map(|child| (keys::children(parent), child)).collect();
@@ -57,13 +58,13 @@ impl Upkeep {
         Ok(told.into_iter().filter(|told| *told).count())
     }
 
-    /// Tells one child, and takes it from the parent's list in the same batch. `false` if another change came between; the
-    /// next round tries again.
+    /// Tells one child, and removes it from the parent's list in the same batch. `false` if another change came between. Then the next
+    /// round tries again.
     async fn tell(&self, parent: &JobId, loaded: &Loaded, now: UnixMs) -> Result<bool, EngineError> {
         let mut change = Change::new(loaded, now);
         if loaded.task().task.state == State::Blocked {
             let parents = self.records.jobs(loaded.job.value.links.parents.iter().cloned()).await?;
-            // Now, and not when it runs: by then a parent may have been forgotten.
+            // The outputs are taken over now and not when the child runs, since a parent may be forgotten by then.
             parents.iter().for_each(|parent| change.take_over(&parent.value));
             if let Some(event) = news_of(&parents) {
                 change.happen(&event, &self.context.rules)?;
@@ -76,13 +77,13 @@ impl Upkeep {
         }
     }
 
-    /// Every child was told.
+    /// Removes a parent whose children were all told from the index.
     async fn finish(&self, parent: &Versioned<JobRecord>) -> Result<(), EngineError> {
         self.strike_out(parent, vec![(keys::ENDED_PARENTS.to_owned(), parent.value.id.to_string())]).await
     }
 
-    /// Removes index entries that the parent has no need of any more. Its record is written although it does not change, so that a
-    /// child which is accepted at the same moment and this batch exclude each other.
+    /// Removes index entries that the parent does not need any more. The parent's record is written although it does not change, so that
+    /// this batch and the acceptance of a new child at the same moment exclude each other.
     async fn strike_out(
         &self,
         parent: &Versioned<JobRecord>,
@@ -99,8 +100,9 @@ impl Upkeep {
     }
 }
 
-/// What a blocked child should hear of its parents: one has failed, all have succeeded, or nothing yet. What has ended stays ended, so
-/// that no check of them is needed; one that is not there any more has succeeded, or else the child would have heard of it.
+/// What a blocked child is told about its parents: that one has failed, that all have succeeded, or nothing yet. The batch need not check
+/// the parents, since a job that has ended does not change its state. A parent that does not exist any more has succeeded, since otherwise
+/// the child would have been told before.
 fn news_of(parents: &[Versioned<JobRecord>]) -> Option<Event> {
     let has_failed =
         |parent: &&Versioned<JobRecord>| matches!(parent.value.state(), JobState::Failed | JobState::Cancelled);

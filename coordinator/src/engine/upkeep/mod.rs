@@ -1,5 +1,10 @@
-//! What happens by itself as time goes on: leases run out, retries become due, children hear of their parents, deadlines pass, bulk
-//! cancellations go on, and jobs that ended long ago are forgotten.
+//! The upkeep: everything that must happen as time goes on. Leases expire, delayed tasks become ready, children are told that their parents
+//! have ended, deadlines pass, bulk cancellations reach their jobs, and jobs that ended long ago are forgotten.
+//!
+//! Sweeps do all of this in small rounds. Any coordinator may run them at any time, and they may be interrupted anywhere.
+//!
+//! The room owns two tables: the grace of leases after an outage, and where retention reads on. Its face is [`Upkeep`], with `run` and
+//! `sweep`.
 
 mod deadlines;
 mod dependents;
@@ -18,7 +23,7 @@ use sweeps::ExpiryGrace;
 
 pub use sweeps::Swept;
 
-/// Moves time on for all tenants.
+/// Runs the sweeps for all tenants.
 pub(crate) struct Upkeep {
     pub(super) context: Arc<Context>,
     pub(super) records: Records,

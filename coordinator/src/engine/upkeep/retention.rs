@@ -1,4 +1,5 @@
-//! Forgetting jobs that ended long ago: first a job goes, in one batch, then what it left, some records at a time.
+//! Retention: jobs that ended long ago are forgotten. One batch removes the job itself. Its remaining records, which may be many, are
+//! removed after that, some at a time.
 
 use futures::{StreamExt as _, stream};
 use parking_lot::Mutex;
@@ -13,14 +14,14 @@ use crate::{
     store::{Batch, Expectation, Range, Verdict},
 };
 
-/// Jobs that one round looks at.
+/// How many jobs one round looks at.
 const JOBS_PER_ROUND: usize = 64;
-/// Forgotten jobs whose remains one round removes a part of.
+/// For how many forgotten jobs one round removes remaining records.
 const REMAINS_PER_ROUND: usize = 16;
-/// Records that one batch removes.
+/// How many records one batch removes.
 const RECORDS_PER_BATCH: usize = 500;
 
-/// Where the next round looks on, as this process remembers it: jobs that are kept for a reason must not hide those behind them.
+/// Where the next round reads on in the index of ended jobs. Jobs that must still be kept would otherwise hide those behind them.
 #[derive(Debug, Default)]
 pub(crate) struct NextLook(Mutex<String>);
 
@@ -35,8 +36,8 @@ impl NextLook {
 }
 
 impl Upkeep {
-    /// Forgets jobs that ended longer ago than they are kept, and returns how many. One with children that were not told of its end is
-    /// kept until they were. Rounds look at all of them in turn, and then begin again with the oldest.
+    /// Forgets jobs that ended longer ago than they are kept, and returns how many were forgotten. A job is kept until all of its children
+    /// were told of its end. Each round reads on where the round before has stopped, and after the last job begins again with the oldest.
     pub(super) async fn forget_jobs(&self, now: UnixMs) -> Result<usize, EngineError> {
         let Some(before) = now.0.checked_sub(self.context.settings.retention_ms) else { return Ok(0) };
         let due = Range::first(keys::ENDED_JOBS, JOBS_PER_ROUND).from(self.next_look.get());
@@ -61,9 +62,9 @@ impl Upkeep {
         failures.or(forgotten)
     }
 
-    /// The batch that forgets a job, its key and what its shards shared, and notes what is left; `None` while the job is needed.
-    /// It does not apply if somebody has just named the job as a parent that they wait for. While it is found out which objects are
-    /// referred to, every job is needed.
+    /// The batch that forgets a job, its idempotency key and its shards record, and notes the remaining records. `None` while the job is
+    /// still needed: until its children were told, and during a pass of the collection. The batch does not apply if a new job has just
+    /// named this job as a parent.
     async fn forget_batch(&self, job: &Versioned<JobRecord>, now: UnixMs) -> Result<Option<Batch>, EngineError> {
         let (version, job) = (job.version, &job.value);
         let untold = Range::first(keys::children(&job.id), 1);
@@ -81,7 +82,7 @@ impl Upkeep {
         };
         batch.removals.push((keys::jobs(&job.tenant), job.id.to_string()));
         batch.removals.push((keys::ENDED_PARENTS.to_owned(), job.id.to_string()));
-        // A job that ended before its parents is in their lists still, and nobody could tell it anything any more.
+        // A job that ended before its parents is still in their lists. After this batch it cannot be told anything any more.
         batch.removals.extend(job.links.parents.iter().map(|parent| (keys::children(parent), job.id.to_string())));
         self.forget_key(job, &mut batch).await?;
         self.forget_shards(job, &mut batch).await?;
@@ -108,7 +109,8 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Their counters do not move any more: the job has ended, and so they have.
+    /// Removes the shards record and resets the counters of shards. The counters do not change any more, since the job and all of its
+    /// shards have ended.
     async fn forget_shards(&self, job: &JobRecord, batch: &mut Batch) -> Result<(), EngineError> {
         let key = keys::shards(&job.id);
         let Some(shards_record) = self.records.read::<ShardsRecord>(key.clone()).await? else { return Ok(()) };
@@ -120,7 +122,7 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Removes a part of what forgotten jobs have left; returns how many records.
+    /// Removes a part of the remaining records of forgotten jobs. Returns how many records were removed.
     pub(super) async fn remove_remains(&self) -> Result<usize, EngineError> {
         let jobs = self.records.store.range(Range::first(keys::REMAINS, REMAINS_PER_ROUND)).await?;
         let mut removed = 0;
@@ -130,7 +132,7 @@ impl Upkeep {
         Ok(removed)
     }
 
-    /// Removes as much of what a forgotten job has left as a batch holds, and notes how far it came.
+    /// Removes as many remaining records of a forgotten job as one batch may remove, and notes what is left after that.
     async fn remove_next(&self, job: &JobId) -> Result<usize, EngineError> {
         let key = keys::remains(job);
         let Some(left) = self.records.read::<RemainsRecord>(key.clone()).await? else { return Ok(0) };
@@ -155,7 +157,7 @@ impl Upkeep {
 }
 
 impl RemainsRecord {
-    /// What there may be of a job beside its own record.
+    /// The records that a job may have in addition to its own.
     fn of(job: &JobRecord) -> Self {
         Self { shards: job.shard_indexes(), history: 1..job.last_paged_event() + 1 }
     }
@@ -164,7 +166,7 @@ impl RemainsRecord {
         self.shards.is_empty() && self.history.is_empty()
     }
 
-    /// The names of the next records that may be left of a job, and what comes after these.
+    /// The keys of the next remaining records of a job, and what remains after these; `None` if nothing does.
     fn split(&self, job: &JobId) -> (Vec<String>, Option<Self>) {
         let mut rest = self.clone();
         let shards = rest.shards.by_ref().map(|index| keys::shard(&TaskId::new(job.clone(), index)));

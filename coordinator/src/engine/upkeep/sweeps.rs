@@ -1,5 +1,4 @@
-//! The small loops that move time on: leases that ran out, retries that are due, children of jobs that ended, deadlines, bulk
-//! cancellations, jobs that ended long ago.
+//! The sweeps, and the loop that runs them.
 
 use std::time::Duration;
 
@@ -20,66 +19,67 @@ use crate::{
     store::Range,
 };
 
-/// Tasks that one round of a sweep moves.
+/// How many tasks one round of a sweep changes.
 const TASKS_PER_ROUND: usize = 500;
-/// Leases after which a silent worker is forgotten.
+/// After how many lengths of a lease a silent worker is forgotten.
 const LEASES_TO_REMEMBER: u64 = 10;
 
-/// What one round of all sweeps did.
+/// The result of one round of all sweeps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Leases that ran out.
+    /// How many leases expired.
     pub expired: usize,
-    /// Tasks that may be claimed from now on: a backoff is over, or the time has come before which they should not start.
+    /// How many tasks became claimable, because their backoff is over or their start time has come.
     pub released: usize,
-    /// Children that heard of their parents' end.
+    /// How many children were told that a parent has ended.
     pub told: usize,
-    /// Jobs whose deadline passed.
+    /// How many jobs were stopped because their deadline has passed.
     pub overdue: usize,
-    /// Jobs that a bulk cancellation reached.
+    /// How many jobs a bulk cancellation has reached.
     pub cancelled: usize,
-    /// Pages of open jobs that bulk cancellations have passed, whether or not a job of theirs matched.
+    /// How many pages of open jobs the bulk cancellations have passed, whether or not any job on them matched.
     pub passed: usize,
-    /// Jobs that were forgotten.
+    /// How many jobs were forgotten.
     pub forgotten: usize,
-    /// Records that forgotten jobs had left, and that are gone now.
+    /// How many remaining records of forgotten jobs were removed.
     pub removed: usize,
-    /// Ready queues that had been empty for long.
+    /// How many ready queues were closed, because they had been empty for long.
     pub closed: usize,
-    /// Running tasks that were asked to give way.
+    /// How many running tasks were asked to give way.
     pub preempted: usize,
-    /// Steps of divided jobs.
+    /// How many steps of settling divided jobs have taken.
     pub settled: usize,
 }
 
 impl Swept {
-    /// There is probably more of what comes in large numbers, so that the next round should not wait.
+    /// Whether there is probably more work of a sort that comes in large numbers, so that the next round should begin at once.
     fn has_more(&self) -> bool {
         let moved = [self.told, self.overdue, self.cancelled, self.passed, self.forgotten, self.removed];
         self.released >= TASKS_PER_ROUND || moved.iter().any(|moved| *moved > 0)
     }
 }
 
-/// Keeps leases from running out while workers could not be heard: after the start, and after an outage of the store.
+/// The grace of leases. Workers cannot renew their leases before the coordinator has started, or during an outage of the store. So no lease
+/// expires until workers have had time to renew it.
 #[derive(Debug, Default)]
 pub(crate) struct ExpiryGrace(Mutex<Grace>);
 
 #[derive(Debug, Clone, Copy, Default)]
 enum Grace {
-    /// Nobody could renew; the grace begins when the store answers again.
+    /// Leases cannot be renewed now. The grace begins when the store answers again.
     #[default]
     Outage,
-    /// Nothing runs out before this time, and what would have counts as infrastructure.
+    /// No lease expires before this time. A lease whose deadline is not after it expires as a failure of infrastructure.
     Until(UnixMs),
 }
 
 impl ExpiryGrace {
-    /// The store does not answer.
+    /// Notes that the store does not answer.
     fn outage(&self) {
         *self.grace() = Grace::Outage;
     }
 
-    /// The time before which nothing runs out.
+    /// The time before which no lease expires.
     fn until(&self, now: UnixMs, lease_ttl_ms: u64) -> UnixMs {
         let mut grace = self.grace();
         match *grace {
@@ -98,7 +98,7 @@ impl ExpiryGrace {
 }
 
 impl Upkeep {
-    /// Runs what happens by itself until told to stop: every sweep, again and again, and waking workers for which there are tasks.
+    /// Runs the sweeps again and again, and wakes waiting workers when tasks become ready, until `stop` is cancelled.
     pub(crate) async fn run(&self, stop: CancellationToken) {
         tokio::join!(self.run_sweeps(&stop), self.dispatch.wake_workers(&stop));
     }
@@ -116,7 +116,8 @@ impl Upkeep {
                 () = self.changes.settling.settle_when_hinted(&mut hints) => {}
                 () = tokio::time::sleep(if has_more { Duration::ZERO } else { pause }) => {}
             }
-            // This process was stopped, or the store hung, for so long that workers could not renew: an outage as well.
+            // If this process was stopped, or the store hung, for so long that workers could not renew their leases, this is an outage as
+            // well.
             let answered = self.records.store.now().await;
             if waits_since.elapsed() > longest_wait {
                 self.expiry.outage();
@@ -131,7 +132,7 @@ impl Upkeep {
             match &result {
                 Ok(swept) if *swept != Swept::default() => tracing::debug!(?swept, "swept"),
                 Ok(_) => {}
-                Err(error) if !was_failing => tracing::error!(%error, "sweeps cannot work"),
+                Err(error) if !was_failing => tracing::error!(%error, "the sweeps fail"),
                 Err(_) => {}
             }
             was_failing = is_failing(&result);
@@ -144,7 +145,7 @@ impl Upkeep {
         let result = self.sweep_all().await;
         if let Err(error) = &result {
             metrics::counter!("sortinghat_sweep_failures_total").increment(1);
-            // Workers notice nothing of any other failure. It may last, and leases must run out meanwhile.
+            // No other failure affects workers. Such a failure may last long, and leases must expire meanwhile.
             if matches!(error, EngineError::StoreUnavailable(_)) {
                 self.expiry.outage();
             }
@@ -181,7 +182,7 @@ impl Upkeep {
         failures.or(swept)
     }
 
-    /// Ends the leases whose deadline has passed.
+    /// Expires the leases whose deadline has passed.
     async fn expire_leases(&self, now: UnixMs) -> Result<usize, EngineError> {
         let grace_until = self.expiry.until(now, self.context.rules.lease_ttl_ms);
         if now < grace_until {
@@ -197,14 +198,14 @@ impl Upkeep {
         .await
     }
 
-    /// Makes the tasks claimable whose wait is over.
+    /// Makes the delayed tasks claimable whose time has come.
     async fn release_due(&self, now: UnixMs) -> Result<usize, EngineError> {
         let due = Range::first(keys::DELAYED, TASKS_PER_ROUND).until(keys::after_time(now));
         self.sweep_tasks(due, now, metrics::counter!("sortinghat_task_retries_total"), |_| Event::Due).await
     }
 
-    /// Lets an event happen to each task of an index range, and counts these; those that have moved on meanwhile are left alone, and one
-    /// that cannot be read is the error once the others are done.
+    /// Applies an event to each task of an index range, and counts the changed tasks. A task that has changed meanwhile is skipped. A task
+    /// that cannot be read is an error, which is returned after the other tasks are done.
     async fn sweep_tasks(
         &self,
         range: Range,

@@ -108,10 +108,7 @@ impl RedisServer {
             if self.command(&["PING"]).is_ok_and(|answer| answer.starts_with("+PONG")) && is_it() {
                 return true;
             }
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "a test starts its server before anything else"
-            )]
+            #[expect(clippy::disallowed_methods, reason = "a test starts its server before anything else")]
             std::thread::sleep(Duration::from_millis(5));
         }
         false

@@ -1,4 +1,4 @@
-//! Why a job is where it is: typed for programs, and one sentence for people.
+//! Explaining why a job is in its state: a typed reason for programs, and one sentence for people.
 
 mod sentence;
 
@@ -21,15 +21,15 @@ use crate::{
     store::Range,
 };
 
-/// Places in a queue that are counted.
+/// Up to which place in a queue tasks are counted.
 const MAX_COUNTED_PLACES: usize = 1_000;
-/// Tasks before it whose kinds are looked at; those further ahead are taken to be like them.
+/// How many of the tasks ahead are read for their kind. Tasks further ahead are assumed to be like these.
 const MAX_KINDS_READ: usize = 200;
-/// Workers whose shortfalls are told.
+/// How many workers are listed with their shortfalls.
 const MAX_TOLD_WORKERS: usize = 20;
 
 impl Jobs {
-    /// Says why a job waits, where it runs or how it ended. Another tenant's does not exist.
+    /// Says why a job waits, where it runs or how it ended. A job of another tenant counts as missing.
     pub(crate) async fn explain(&self, tenant: &Tenant, job: &JobId) -> Result<v1::ExplainJobResponse, EngineError> {
         let now = self.records.store.now().await?;
         let job = self.records.job(tenant, job).await?.value;
@@ -65,8 +65,8 @@ impl Jobs {
         Ok(v1::WaitsForParents { parents: parents.collect() })
     }
 
-    /// The task that tells most of a job: the one that alone decides what becomes of it; among its shards the one that was
-    /// started last, else the first that has not ended. `None` while the job goes from one to the other.
+    /// The task that explains the job best. For a job that is not in shards it is the job's own task. Otherwise it is the running shard
+    /// that was started last, or the first shard that has not ended. `None` while the job is between two of its tasks.
     async fn telling_task(&self, job: &JobRecord) -> Result<Option<Task>, EngineError> {
         let running = job.progress.attempts.iter().rfind(|attempt| attempt.0.outcome() == AttemptOutcome::Unspecified);
         let indexes = match (job.open_shards(), running) {
@@ -82,7 +82,7 @@ impl Jobs {
 
     async fn reason_of_task(&self, job: &JobRecord, now: UnixMs) -> Result<Reason, EngineError> {
         let Some(task) = self.telling_task(job).await? else {
-            let message = format!("job {} goes from one task to the next just now; ask again", job.id);
+            let message = format!("job {} is between two of its tasks at this moment; ask again", job.id);
             return Err(EngineError::Busy(message));
         };
         match &task.state {
@@ -132,7 +132,7 @@ impl Jobs {
         }))
     }
 
-    /// Who waits in a lane, and the part of its slots that the queue's tenant gets.
+    /// How many tenants wait in the lane of this queue, and which part of the slots the queue's tenant gets.
     async fn share_of_lane(&self, queue: &QueueName) -> Result<LaneShare, EngineError> {
         let mut open = self.queues.unpaused_queues().await?;
         open.retain(|open| open.lane == queue.lane);
@@ -148,7 +148,8 @@ impl Jobs {
         })
     }
 
-    /// The tasks before it on this part of the slots, and the rest of one that runs; `None` if some kind was never measured.
+    /// Estimates the wait: until a running task ends, and then until the tasks ahead have run on this part of the slots. `None` if the
+    /// duration of one of the kinds was never measured.
     async fn estimated_wait_ms(
         &self,
         job: &JobRecord,
@@ -170,11 +171,11 @@ impl Jobs {
     }
 }
 
-/// Who waits in a lane.
+/// The sharing of a lane.
 struct LaneShare {
-    /// Tenants with waiting tasks, the asking one included.
+    /// How many tenants have waiting tasks, including the asking tenant.
     tenants: u32,
-    /// The asking tenant's part of the slots, above 0 and at most 1.
+    /// The asking tenant's part of the slots, more than 0 and at most 1.
     part: f64,
 }
 

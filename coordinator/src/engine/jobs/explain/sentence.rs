@@ -1,4 +1,4 @@
-//! The reasons in words.
+//! The reason in words.
 
 use sortinghat_proto::{
     time::UnixMs,
@@ -7,10 +7,10 @@ use sortinghat_proto::{
 
 use crate::engine::records::JobRecord;
 
-/// Workers that are named in a sentence.
+/// How many items a sentence lists.
 const NAMED: usize = 3;
 
-/// One sentence about the job, which its reader knows; without a full stop.
+/// One sentence about the job, as "it", and without a full stop.
 pub(crate) fn of(reason: &Reason, job: &JobRecord, now: UnixMs) -> String {
     match reason {
         Reason::Ended(ended) => match &ended.failure {
@@ -26,10 +26,10 @@ pub(crate) fn of(reason: &Reason, job: &JobRecord, now: UnixMs) -> String {
             let attempt = backoff.last_attempt.clone().unwrap_or_default();
             let why = attempt.failure.map(|failure| failure.message).unwrap_or_default();
             let left = until(backoff.until_unix_ms, now);
-            format!("it is tried again {left}: attempt {} on {} ended: {why}", attempt.number, attempt.host)
+            format!("it is tried again {left}, because attempt {} on {} has ended: {why}", attempt.number, attempt.host)
         }
         Reason::NoWorker(v1::WaitsForAnyWorker {}) => {
-            "it waits for a worker, and none that takes tasks was heard of lately: `hat up` starts one here, `sortinghat-worker run` anywhere"
+            "it waits for a worker, and there is none that takes tasks: `hat up` starts one here, `sortinghat-worker run` anywhere"
                 .to_owned()
         }
         Reason::NoCapableWorker(waits) => {
@@ -52,7 +52,7 @@ fn running(runs: &v1::JobRuns, now: UnixMs) -> String {
     format!("attempt {} has been running on {} for {span}{gives_way}", attempt.number, attempt.host)
 }
 
-/// "cpu instead of cuda, no label zone".
+/// What a worker lacks, such as "device cpu (needs cuda) and no label zone (needs eu)".
 fn lacking(worker: &v1::WorkerShortfalls) -> String {
     let one = |short: &v1::Shortfall| match short.has.as_str() {
         "" => format!("no {} (needs {})", short.requirement, short.required),
@@ -71,7 +71,7 @@ fn waiting(turn: &v1::WaitsForTurn, job: &JobRecord) -> String {
     };
     let estimate = match turn.estimated_wait_ms {
         Some(ms) => format!("about {} to go", span(ms)),
-        None => "no estimate yet: nothing of its kind, or of those before it, has ended since the coordinator started"
+        None => "there is no estimate yet, since no job of this kind, or of a kind ahead of it, has ended since the coordinator started"
             .to_owned(),
     };
     format!("it is at {bound} {} in the {} lane for {slots}{others}; {estimate}", turn.place, job.request.lane)
@@ -85,12 +85,12 @@ fn until(unix_ms: i64, now: UnixMs) -> String {
     }
 }
 
-/// How long something has lasted.
+/// How much time has passed since this time.
 fn since(unix_ms: i64, now: UnixMs) -> String {
     span(now.ms_since(UnixMs(u64::try_from(unix_ms).unwrap_or_default())))
 }
 
-/// "850 ms", "12 s", "4 min", "2 h 5 min": as exact as is of use.
+/// A duration as exact as it is useful: "850 ms", "12 s", "4 min", "2 h 5 min".
 fn span(ms: u64) -> String {
     let (seconds, minutes) = (ms.div_ceil(1_000), ms.div_ceil(60_000));
     match ms {
@@ -125,13 +125,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_as_exact_as_is_of_use() {
+    fn durations_are_as_exact_as_it_is_useful() {
         let shown: Vec<String> = [850, 12_000, 119_001, 240_000, 7_500_000].into_iter().map(span).collect();
         assert_eq!(shown, ["850 ms", "12 s", "120 s", "4 min", "2 h 5 min"]);
     }
 
     #[test]
-    fn long_lists_name_a_few_and_count_the_rest() {
+    fn a_long_list_names_a_few_items_and_counts_the_others() {
         let items = |n: u32| (0..n).map(|number| number.to_string()).collect();
         assert_eq!((list(items(2)), list(items(5))), ("0; 1".to_owned(), "0; 1; 2; and 2 more".to_owned()));
     }
