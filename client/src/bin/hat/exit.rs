@@ -39,12 +39,12 @@ Exit codes:
   7    a file or a process of this machine failed
   130  Ctrl-C ended hat; the job goes on
 
-JSON (--json): a list is one object a line. A command that follows a job prints one object a line, whose \"type\" is \"submitted\",
-  \"event\", \"progress\" or \"prediction\", and at the end \"result\": the job, with the document that it made as \"manifest\". An error is one
-  object on standard error: {\"error\": {\"code\", \"field\", \"message\", \"exit_code\"}}.
+JSON (--json): a list is one object a line. A command that follows a job prints one object a line, whose \"type\" is \
+\"submitted\", \"event\", \"progress\" or \"prediction\", and at the end \"result\": the job, with the document that it made as \
+\"manifest\". An error is one object on standard error: {\"error\": {\"code\", \"field\", \"message\", \"exit_code\"}}.
 
-Environment: SORTINGHAT_SERVER, SORTINGHAT_TOKEN, SORTINGHAT_TOKEN_FILE, SORTINGHAT_CA_FILE, SORTINGHAT_DATA_DIR, SORTINGHAT_WEIGHTS_DIR,
-  NO_COLOR.";
+Environment: SORTINGHAT_SERVER, SORTINGHAT_TOKEN, SORTINGHAT_TOKEN_FILE, SORTINGHAT_CA_FILE, SORTINGHAT_DATA_DIR, \
+SORTINGHAT_WEIGHTS_DIR, NO_COLOR.";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

@@ -29,7 +29,10 @@ pub(crate) fn lines(found: &EvaluationManifest) -> Vec<String> {
     }
     lines.extend(doubted(found.doubts.as_deref().unwrap_or_default(), &found.classes));
     if found.skipped > 0 {
-        lines.push(format!("{} could not be decoded and were not measured", counted(found.skipped, "file", "files")));
+        lines.push(format!(
+            "{} not measured, because decoding failed",
+            counted(found.skipped, "file was", "files were")
+        ));
     }
     lines
 }

@@ -152,7 +152,7 @@ pub(crate) fn event_line(event: &JobEvent) -> Option<String> {
             format!("{}attempt {} on {}", task_word(attempt), attempt.number, attempt.host)
         }
         Event::AttemptEnded(attempt) => attempt_line(attempt),
-        Event::StateChanged(change) => format!("job is {}", state_word(change.state())),
+        Event::StateChanged(change) => format!("state: {}", state_word(change.state())),
         Event::EpochFinished(metrics) => table::epoch_row(metrics),
     };
     Some(format!("{} {text}", time(event.time_unix_ms)))

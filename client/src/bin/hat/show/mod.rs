@@ -14,3 +14,6 @@ pub(crate) mod queue;
 pub(crate) mod table;
 pub(crate) mod training;
 pub(crate) mod worker;
+
+#[cfg(test)]
+mod tests;

@@ -16,17 +16,30 @@ use sortinghat_proto::{
 };
 
 use crate::{
+    args::format_of,
     exit::Exit,
     failure::Failure,
     follow::Followed,
     session::Session,
     show::{
-        job::kind,
+        job,
         json::{self, tagged},
         line::{print_json, print_line},
     },
 };
 pub(crate) use document::document;
+
+/// Refuses `out` if the job makes nothing that could be saved there.
+pub(crate) fn check_out(job: &Job, out: &Path) -> Result<(), Failure> {
+    match job::kind(job) {
+        Some(JobKind::Classify) => format_of(out).map(drop),
+        Some(JobKind::Evaluate) => Ok(()),
+        Some(JobKind::Ingest | JobKind::Finetune) | None => {
+            let (id, kind) = (&job.id, job::kind_word(job));
+            Err(Failure::usage(format!("--out: job {id} is of the kind {kind}, which makes no file")))
+        }
+    }
+}
 
 /// Tells how a job ended, and saves what the job made to `out`, if that is named.
 pub(crate) async fn finish(
@@ -62,7 +75,7 @@ async fn tell(
     out: Option<&Path>,
 ) -> Result<Exit, Failure> {
     let manifest = manifest_of(job)?;
-    let told = match kind(job) {
+    let told = match job::kind(job) {
         Some(JobKind::Ingest) => ingest::tell(session, client, job, &manifest).await,
         Some(JobKind::Finetune) => {
             finetune::tell(session, job, last_epoch);

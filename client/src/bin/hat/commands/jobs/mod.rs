@@ -3,10 +3,10 @@ mod cancel;
 use std::path::Path;
 
 use sortinghat_client::{Update, idempotency_key};
-use sortinghat_proto::{JobKind, limits, v1::Job};
+use sortinghat_proto::{limits, v1::Job};
 
 use crate::{
-    args::{Jobs, JobsCommand, JobsList, format_of},
+    args::{Jobs, JobsCommand, JobsList},
     exit::Exit,
     failure::Failure,
     follow,
@@ -83,16 +83,7 @@ async fn why(session: &Session, id: &str) -> Result<Exit, Failure> {
 async fn watch(session: &Session, id: &str, out: Option<&Path>) -> Result<Exit, Failure> {
     let client = session.connect().await?;
     let job = client.find_job(id).await?;
-    if let Some(path) = out {
-        match job::kind(&job) {
-            Some(JobKind::Classify) => drop(format_of(path)?),
-            Some(JobKind::Evaluate) => {}
-            Some(JobKind::Ingest | JobKind::Finetune) | None => {
-                let kind = job::kind_word(&job);
-                return Err(Failure::usage(format!("--out: job {id} is of the kind {kind}, which makes no file")));
-            }
-        }
-    }
+    out.map(|path| tell::check_out(&job, path)).transpose()?;
     let followed = follow::follow(session, &client, job).await?;
     tell::finish(session, &client, followed, out).await
 }

@@ -1,0 +1,132 @@
+//! What jobs have made.
+
+use crate::{coordinator::Coordinator, hat::Hat, worker::FAILING};
+
+/// A server with a worker, and photos to work on.
+fn deployment() -> (Coordinator, Hat) {
+    let coordinator = Coordinator::start();
+    coordinator.start_worker();
+    let hat = Hat::at(&coordinator.url);
+    hat.write_photos();
+    (coordinator, hat)
+}
+
+/// The same with the model stamps/1.
+fn deployment_with_a_model() -> (Coordinator, Hat) {
+    let (coordinator, hat) = deployment();
+    for line in ["ingest stamps photos", "finetune stamps"] {
+        let output = hat.run(line);
+        assert!(output.status.success(), "hat {line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    (coordinator, hat)
+}
+
+#[test]
+fn an_ingest_ends_with_the_dataset_and_the_files_that_were_not_used() {
+    let (_coordinator, hat) = deployment();
+    let transcript = hat.transcript(&[
+        "ingest stamps photos",
+        "ingest stamps photos --valid-percent 50 --json",
+        "workers",
+        "workers --json",
+        "datasets",
+        "datasets --json",
+        "datasets show stamps",
+        "datasets show stamps@1 --json",
+        "datasets show stamps@1 --rejected",
+        "datasets show stamps@1 --rejected --json",
+        "datasets rm stamps",
+        "datasets rm stamps@1",
+        "datasets rm stamps@2 --json",
+        "datasets rm stamps@2",
+        "datasets show Stamps!",
+    ]);
+    hat.assert_snapshot("ingest", &transcript);
+}
+
+#[test]
+fn a_fine_tune_ends_with_the_table_of_its_training_and_one_line() {
+    let (_coordinator, hat) = deployment();
+    hat.run("ingest stamps photos");
+    let trained = hat.transcript(&["finetune stamps", "finetune stamps@1 --name others --json"]);
+    let id = hat.newest_job();
+    let lines = [
+        format!("jobs show {id}"),
+        format!("jobs why {id}"),
+        format!("jobs logs {id} --follow"),
+        format!("jobs watch {id} --quiet"),
+        format!("jobs watch {id} --out report.html"),
+        "jobs".to_owned(),
+        "models".to_owned(),
+        "models --json".to_owned(),
+        "models show stamps".to_owned(),
+        "models show stamps/1 --json".to_owned(),
+        "models rm others/1".to_owned(),
+        "models rm stamps/1 --json".to_owned(),
+        "models rm stamps/1 --json".to_owned(),
+    ];
+    let shown = hat.transcript(&lines.each_ref().map(String::as_str));
+    hat.assert_snapshot("finetune", &(trained + "\n" + &shown));
+}
+
+#[test]
+fn an_evaluation_ends_with_the_scores_and_saves_its_report() {
+    let (_coordinator, hat) = deployment_with_a_model();
+    let transcript = hat.transcript(&[
+        "evaluate stamps",
+        "evaluate stamps/1 --tta --report with-tta.html --on stamps@1",
+        "evaluate stamps/1 --json --on photos",
+        "evaluate stamps/1 --on ./nowhere",
+        "evaluate stamps/1 --decisions nowhere.json",
+        "evaluate stamps/7",
+    ]);
+    hat.assert_snapshot("evaluate", &transcript);
+    for report in ["stamps-report.html", "with-tta.html", "stamps-1-report.html"] {
+        let saved = std::fs::read_to_string(hat.path().join(report)).expect(report);
+        assert_eq!(saved, "<html>a report</html>", "{report}");
+    }
+}
+
+#[test]
+fn a_classification_answers_for_one_photo_and_lists_or_saves_several() {
+    let (_coordinator, hat) = deployment_with_a_model();
+    hat.write("me.jpg", b"me");
+    hat.write("phone.heic", b"phone");
+    hat.write("holiday/1.jpg", b"one");
+    hat.write("holiday/.hidden", b"hidden");
+    hat.write("holiday/2.heic", b"two");
+    let transcript = hat.transcript(&[
+        "classify stamps/1 me.jpg",
+        "classify stamps/1 me.jpg --json",
+        "classify stamps/1 phone.heic",
+        "classify stamps/1 phone.heic --json",
+        "classify stamps/1 holiday",
+        "classify stamps/1 holiday me.jpg --json",
+        "classify stamps/1 holiday --out predictions.csv",
+        "classify stamps/1 holiday --out predictions.jsonl --json",
+        "classify stamps/1 holiday --out predictions.xlsx",
+        "classify stamps/1 me.jpg me.jpg",
+        "classify stamps/1 nowhere",
+    ]);
+    hat.assert_snapshot("classify", &transcript);
+    let saved = |name: &str| std::fs::read_to_string(hat.path().join(name)).expect(name);
+    hat.assert_snapshot("predictions.csv", &saved("predictions.csv"));
+    hat.assert_snapshot("predictions.jsonl", &saved("predictions.jsonl"));
+}
+
+#[test]
+fn a_job_that_fails_says_why_and_the_exit_code_tells_it_apart() {
+    let (_coordinator, hat) = deployment();
+    let failed = hat.transcript(&[&format!("ingest {FAILING} photos"), &format!("ingest {FAILING} photos --json")]);
+    let id = hat.newest_job();
+    let lines = [
+        format!("jobs show {id}"),
+        format!("jobs why {id} --json"),
+        format!("jobs logs {id}"),
+        format!("jobs cancel {id}"),
+        format!("jobs retry {id}"),
+        "finetune few".to_owned(),
+    ];
+    let shown = hat.transcript(&lines.each_ref().map(String::as_str));
+    hat.assert_snapshot("a_failed_job", &(failed + "\n" + &shown));
+}
