@@ -1,4 +1,4 @@
-//! Objects that nothing refers to go, and whatever somebody counts on stays.
+//! The collection of objects: objects to which nothing refers are removed, and objects that somebody relies on are kept.
 
 use serde_json::json;
 use sortinghat_proto::{
@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn what_nothing_refers_to_is_kept_for_a_grace_and_what_a_name_refers_to_for_ever() {
+async fn an_unreferenced_object_is_kept_for_a_grace_period_and_a_named_dataset_for_ever() {
     let keeper = Keeper::new().await;
     let mut worker = Worker::new("w1", 1);
     keeper.ingest(&mut worker, "stamps", &["photo 1", "photo 2"], "shard").await;
@@ -35,7 +35,7 @@ async fn what_nothing_refers_to_is_kept_for_a_grace_and_what_a_name_refers_to_fo
 }
 
 #[tokio::test]
-async fn the_objects_of_a_dataset_go_with_its_name_but_for_those_that_another_shares() {
+async fn the_objects_of_a_dataset_are_removed_with_its_name_except_those_that_another_dataset_shares() {
     let keeper = Keeper::new().await;
     let mut worker = Worker::new("w1", 1);
     keeper.ingest(&mut worker, "stamps", &["shared photo", "stamp"], "shared shard").await;
@@ -52,7 +52,7 @@ async fn the_objects_of_a_dataset_go_with_its_name_but_for_those_that_another_sh
 }
 
 #[tokio::test]
-async fn what_a_job_without_a_name_made_goes_when_the_job_is_forgotten() {
+async fn the_output_of_a_job_without_an_output_name_is_removed_when_the_job_is_forgotten() {
     let keeper = Keeper::new().await;
     let mut worker = Worker::new("w1", 1);
     let source = keeper.upload_set(&["photo"]).await;
@@ -74,7 +74,7 @@ async fn what_a_job_without_a_name_made_goes_when_the_job_is_forgotten() {
 }
 
 #[tokio::test]
-async fn what_an_open_job_reads_and_what_its_tasks_made_stays() {
+async fn the_inputs_of_an_open_job_and_the_outputs_of_its_tasks_are_kept() {
     let keeper = Keeper::new().await;
     let mut worker = Worker::new("w1", 1);
     let source = keeper.upload_set(&["photo"]).await;
@@ -110,7 +110,7 @@ async fn what_an_open_job_reads_and_what_its_tasks_made_stays() {
 }
 
 #[tokio::test]
-async fn what_an_attempt_wrote_stays_until_it_says_so_however_long_that_takes() {
+async fn an_object_that_an_attempt_wrote_is_kept_until_the_attempt_reports_however_long_that_takes() {
     let keeper = Keeper::new().await;
     let mut worker = Worker::new("w1", 1);
     let source = keeper.upload_set(&["photo"]).await;
@@ -130,7 +130,7 @@ async fn what_an_attempt_wrote_stays_until_it_says_so_however_long_that_takes() 
 }
 
 #[tokio::test]
-async fn a_job_keeps_what_it_reads_when_the_name_of_that_is_removed() {
+async fn a_job_keeps_its_dataset_when_the_name_of_the_dataset_is_removed() {
     let keeper = Keeper::new().await;
     let mut worker = Worker::new("w1", 1);
     keeper.ingest(&mut worker, "stamps", &["photo"], "shard").await;
@@ -142,7 +142,7 @@ async fn a_job_keeps_what_it_reads_when_the_name_of_that_is_removed() {
 }
 
 #[tokio::test]
-async fn a_suspect_that_a_name_refers_to_again_is_none_any_more() {
+async fn a_suspect_to_which_a_name_refers_again_is_cleared() {
     let keeper = Keeper::new().await;
     keeper.shelf.put("shard");
     keeper.pass().await;
@@ -154,7 +154,7 @@ async fn a_suspect_that_a_name_refers_to_again_is_none_any_more() {
 }
 
 #[tokio::test]
-async fn whoever_hears_that_an_object_is_there_has_half_a_grace_to_submit_a_job_with_it() {
+async fn a_caller_that_is_told_that_an_object_exists_has_half_a_grace_period_to_submit_its_job() {
     let keeper = Keeper::new().await;
     let source = keeper.upload_set(&["photo"]).await;
     keeper.ripen().await;
@@ -169,7 +169,7 @@ async fn whoever_hears_that_an_object_is_there_has_half_a_grace_to_submit_a_job_
 }
 
 #[tokio::test]
-async fn an_object_that_is_asked_for_while_a_pass_reads_is_not_removed_by_it() {
+async fn an_object_that_is_asked_for_during_a_pass_is_not_removed_by_that_pass() {
     let keeper = Keeper::new().await;
     let mut worker = Worker::new("w1", 1);
     keeper.ingest(&mut worker, "stamps", &["stamp"], "shard").await;

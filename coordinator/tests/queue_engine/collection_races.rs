@@ -1,4 +1,4 @@
-//! Objects are collected while others do what they do, by coordinators that die and by several at a time.
+//! Races of the collection of objects: with clients and workers, with coordinators that die, and between several coordinators.
 
 use std::sync::atomic::Ordering;
 
@@ -16,15 +16,16 @@ use crate::{
     world::{Worker, request},
 };
 
-/// How long a pass belongs to a coordinator that does not say any more that it goes on, in milliseconds.
+/// For how long a pass belongs to a coordinator that does not renew it any more, in milliseconds.
 const HOLD_MS: u64 = 600_000;
-/// Objects that are removed together.
+/// How many objects are removed together.
 const STEP: usize = 256;
 
 #[tokio::test]
-async fn a_job_that_is_accepted_while_objects_are_removed_keeps_its_photos() {
+async fn a_job_that_is_accepted_while_objects_are_being_removed_keeps_its_photos() {
     let keeper = Keeper::new().await;
-    // The digests of strays come before those of the photo and its list, and so these are not among the first to be removed.
+    // The digests of the strays sort before those of the photo and its list, so the photo and the list are not among the first objects to
+    // be removed.
     let is_late = |content: &[u8]| Digest::of(content).as_str() >= "e";
     let mut names = (0..).map(|number| format!("photo {number}"));
     let photo = names.find(|name| is_late(name.as_bytes()) && is_late(&list(&[name]))).expect("one of very many");
@@ -60,7 +61,7 @@ async fn an_object_that_is_asked_for_just_before_it_would_be_condemned_is_spared
 }
 
 #[tokio::test]
-async fn an_object_that_is_condemned_just_before_it_would_be_spared_is_missing() {
+async fn an_object_that_is_condemned_just_before_it_would_be_spared_counts_as_missing() {
     let keeper = Keeper::new().await;
     let photo = keeper.shelf.put("photo");
     keeper.ripen().await;
@@ -75,7 +76,7 @@ async fn an_object_that_is_condemned_just_before_it_would_be_spared_is_missing()
 }
 
 #[tokio::test]
-async fn a_job_whose_photos_are_removed_just_before_it_would_be_accepted_is_refused() {
+async fn a_job_whose_uploads_are_removed_just_before_it_would_be_accepted_is_refused() {
     let keeper = Keeper::new().await;
     let source = keeper.shelf.put("a list");
     keeper.ripen().await;
@@ -83,12 +84,13 @@ async fn a_job_whose_photos_are_removed_just_before_it_would_be_accepted_is_refu
     keeper.store.applying.before("job:", async move {
         assert_eq!(world.engine.collect(&shelf).await.expect("both stores answer").removed, 1);
     });
-    let refused = keeper.world.accept(request(ingest("stamps", &source))).await.expect_err("it would find nothing");
+    let refused =
+        keeper.world.accept(request(ingest("stamps", &source))).await.expect_err("the uploads of the job are gone");
     assert_eq!(refused.code, ErrorCode::NotFound, "{refused}");
     assert!(keeper.store.applying.is_calm());
 }
 
-/// A worker runs a job and has not stored its shard yet; one with the same content will be removed by the next pass.
+/// A worker runs a job and has not stored its shard yet. A shard with the same content exists, and the next pass will remove it.
 async fn running(keeper: &Keeper) -> (Worker, ObjectRef) {
     let source = keeper.upload_set(&["photo"]).await;
     keeper.world.submit(ingest("stamps", &source)).await;
@@ -99,9 +101,9 @@ async fn running(keeper: &Keeper) -> (Worker, ObjectRef) {
     (worker, shard)
 }
 
-/// The job runs once more, and its shard stays.
+/// The job runs once more, and its shard is kept.
 async fn assert_repeated(keeper: &Keeper, mut worker: Worker, shard: ObjectRef) {
-    assert_eq!(keeper.world.index("datasets:local").await, [""; 0], "a name of something that is not there");
+    assert_eq!(keeper.world.index("datasets:local").await, [""; 0], "no name may point at a missing dataset");
     keeper.assert_lacks(&["shard"]);
     keeper.world.pass(GRACE_MS / 10).await;
     worker.start(&keeper.world.engine).await;
@@ -147,7 +149,7 @@ async fn an_output_waits_while_a_part_of_it_is_being_removed() {
     keeper.world.engine.collect(&keeper.shelf).await.expect_err("the coordinator dies");
     keeper.shelf.put("shard");
     worker.end(&keeper.world.engine, keeper.made(json!({ "shards": [shard] }))).await;
-    assert_eq!(worker.request.leases.len(), 1, "it says again how it has ended");
+    assert_eq!(worker.request.leases.len(), 1, "the worker must report the outcome again");
     keeper.shelf.removals_fail.store(false, Ordering::SeqCst);
     keeper.work(&mut worker, HOLD_MS).await;
     keeper.collect().await;
@@ -178,7 +180,7 @@ async fn a_part_that_a_coordinator_removed_before_it_died_is_noticed_after_that(
 }
 
 #[tokio::test]
-async fn what_a_dead_coordinator_was_removing_is_missing_until_nothing_more_can_happen_to_it() {
+async fn objects_that_a_dead_coordinator_was_removing_are_missing_until_no_late_removal_can_come() {
     let keeper = Keeper::new().await;
     let strays = ["stray 1", "stray 2", "stray 3"].map(|stray| keeper.shelf.put(stray));
     let strays: Vec<&ObjectRef> = strays.iter().collect();
@@ -200,7 +202,7 @@ async fn what_a_dead_coordinator_was_removing_is_missing_until_nothing_more_can_
 }
 
 #[tokio::test]
-async fn one_coordinator_at_a_time_collects_and_another_goes_on_when_it_is_gone() {
+async fn one_coordinator_at_a_time_collects_and_another_takes_over_when_it_is_gone() {
     let keeper = Keeper::new().await;
     let mut worker = Worker::new("w1", 1);
     keeper.ingest(&mut worker, "stamps", &["photo"], "shard").await;
@@ -219,7 +221,7 @@ async fn one_coordinator_at_a_time_collects_and_another_goes_on_when_it_is_gone(
 }
 
 #[tokio::test]
-async fn no_job_is_forgotten_while_it_is_found_out_what_is_referred_to() {
+async fn no_job_is_forgotten_during_a_pass() {
     let keeper = Keeper::new().await;
     let mut worker = Worker::new("w1", 1);
     keeper.ingest(&mut worker, "stamps", &["photo"], "shard").await;
@@ -234,7 +236,7 @@ async fn no_job_is_forgotten_while_it_is_found_out_what_is_referred_to() {
 }
 
 #[tokio::test]
-async fn objects_belong_to_one_queue_whichever_coordinator_asks() {
+async fn objects_belong_to_one_queue_and_so_to_all_of_its_coordinators() {
     let keeper = Keeper::new().await;
     for coordinator in [&keeper.world.engine, &keeper.world.beside(collecting()).engine] {
         assert_eq!(coordinator.own(&keeper.shelf).await, Ok(true));
@@ -244,14 +246,14 @@ async fn objects_belong_to_one_queue_whichever_coordinator_asks() {
 }
 
 #[tokio::test]
-async fn nothing_is_removed_when_the_clocks_disagree_or_a_list_is_none() {
+async fn nothing_is_removed_when_the_clocks_disagree_or_a_document_cannot_be_parsed() {
     let keeper = Keeper::new().await;
     let stray = keeper.shelf.put("stray");
     let source = keeper.upload(b"no list of photos").await.expect("uploaded");
     keeper.world.submit(ingest("stamps", &source)).await;
     keeper.ripen().await;
     keeper.shelf.ahead_ms.store(GRACE_MS, Ordering::SeqCst);
-    let refused = keeper.world.engine.collect(&keeper.shelf).await.expect_err("who knows what is old");
+    let refused = keeper.world.engine.collect(&keeper.shelf).await.expect_err("the ages of objects are not known");
     assert_eq!(refused.code(), ErrorCode::WrongState);
     assert!(keeper.shelf.has(&stray));
     keeper.shelf.ahead_ms.store(0, Ordering::SeqCst);

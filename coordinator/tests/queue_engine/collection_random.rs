@@ -1,13 +1,14 @@
-//! Clients, workers, coordinators that die, and time, all at once and in an order that a seed decides: no name and no job ever
-//! refers to what is not there, and in the end nothing is left over.
+//! Clients, workers, coordinators that die, and the clock run concurrently, in an order that a seed decides. No name and no job may ever
+//! refer to a missing object, and in the end no object may be left over.
 
 use std::{
     cell::{Cell, RefCell},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
 use futures::future::{join, join_all};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sortinghat_coordinator::{
     engine::Settings,
@@ -28,15 +29,15 @@ use crate::{
 };
 
 const SEEDS: u64 = 6;
-/// How long the coming and going lasts, in milliseconds.
+/// For how long clients and workers are active, in milliseconds.
 const DURATION_MS: u64 = 20 * GRACE_MS;
-/// A step of the clock, in milliseconds.
+/// The longest step of the clock, in milliseconds.
 const STEP_MS: u64 = 2_000;
 const KEPT_MS: u64 = 2 * GRACE_MS;
-/// A client gives up on an upload that takes longer, since then it may be removed.
+/// A client gives up if its session takes longer than this, in milliseconds, since then its uploads may be removed.
 const PATIENCE_MS: u64 = GRACE_MS / 3;
 
-/// A store that often does not know what it did, and lets others go first.
+/// A store that often does not know whether it has applied a batch, and lets other tasks run before and after each call.
 #[derive(Debug)]
 struct Slow {
     store: Odd<Unsure>,
@@ -45,7 +46,7 @@ struct Slow {
 
 impl Slow {
     async fn wait(&self) {
-        let turns = self.dice.lock().expect("no holder panics").below(3);
+        let turns = self.dice.lock().below(3);
         for _ in 0..turns {
             yield_now().await;
         }
@@ -86,7 +87,7 @@ impl Store for Slow {
     }
 }
 
-/// Everything that a seed decides, and what came of it.
+/// Everything that takes part, and what has happened so far. The seed decides everything.
 struct Town {
     worlds: [World; 2],
     shelf: Shelf,
@@ -133,7 +134,7 @@ impl Town {
         }
     }
 
-    /// A coordinator, which dies now and then in the midst of a pass.
+    /// A coordinator that dies now and then in the middle of a pass.
     async fn coordinator(&self, world: &World) {
         while self.is_open() {
             world.sweep().await;
@@ -163,7 +164,7 @@ impl Town {
         Ok(if is_there { object } else { self.shelf.put(content.to_vec()) })
     }
 
-    /// Uploads what is said to be missing, and submits a job; sometimes removes a name instead.
+    /// A client that uploads missing objects and submits a job, or sometimes removes a name instead.
     async fn client(&self) {
         while self.is_open() {
             self.wait(400).await;
@@ -206,12 +207,12 @@ impl Town {
         let names = self.names().await;
         if !names.is_empty() {
             let name = &names[self.below(names.len() as u64) as usize].name;
-            // The other client may be faster.
+            // The other client may have removed the name first.
             let _ = world.engine.delete_dataset(&world.tenant, name).await;
         }
     }
 
-    /// Runs jobs, whose photos are there, and makes datasets of which others are alike.
+    /// A worker that checks that the photos of its jobs exist, and makes datasets that often share their shards.
     async fn worker(&self, id: &str) {
         let mut worker = Worker::new(id, 1);
         while self.is_open() {
@@ -232,7 +233,7 @@ impl Town {
         }
     }
 
-    /// The object and everything that it names are there.
+    /// Asserts that the object and everything that it names exist.
     fn assert_whole(&self, document: &ObjectRef) {
         let content = self.shelf.content(document).unwrap_or_else(|| panic!("{} is gone", document.digest));
         let Ok(content) = serde_json::from_slice::<Value>(&content) else { return };
@@ -242,7 +243,8 @@ impl Town {
         }
     }
 
-    /// Every name leads to all that it should; and when all names are gone and all jobs are forgotten, so is everything else.
+    /// Checks that every name leads to complete data, and that all objects are removed once all names are removed and all jobs are
+    /// forgotten.
     async fn close(&self) {
         let world = &self.worlds[0];
         for dataset in self.names().await {
@@ -263,15 +265,15 @@ impl Town {
             world.clock.advance_ms(GRACE_MS);
             let _ = world.engine.collect(&self.shelf).await;
         }
-        assert_eq!(self.shelf.len(), 0, "something is never removed");
+        assert_eq!(self.shelf.len(), 0, "some object is never removed");
     }
 }
 
 #[tokio::test]
-async fn whatever_happens_at_once_nothing_that_is_referred_to_goes_and_nothing_else_stays() {
+async fn whatever_happens_concurrently_every_referenced_object_is_kept_and_no_other_is() {
     let (mut accepted, mut removed) = (0, 0);
     for seed in 0..SEEDS {
-        // Shown if it fails.
+        // The output is shown if the test fails.
         println!("seed {seed}");
         let town = Town::new(seed).await;
         let coordinators = join_all(town.worlds.iter().map(|world| town.coordinator(world)));

@@ -1,4 +1,4 @@
-//! Why a job is where it is, exactly.
+//! Explaining why a job is in its state.
 
 use sortinghat_proto::{
     JobId, Tenant,
@@ -14,7 +14,7 @@ async fn explain(world: &World, job: &JobId) -> (Reason, String) {
 }
 
 #[tokio::test]
-async fn without_workers_it_says_so_and_what_to_do() {
+async fn without_workers_the_explanation_says_so_and_what_to_do() {
     let world = World::new().await;
     let id = world.submit(ingest()).await;
     let (reason, sentence) = explain(&world, &id).await;
@@ -50,7 +50,7 @@ async fn a_child_names_the_parents_that_it_waits_for() {
 }
 
 #[tokio::test]
-async fn a_running_job_says_where_and_one_that_failed_when_it_is_tried_again_and_then_how_it_ended() {
+async fn the_explanation_says_where_a_job_runs_then_when_it_is_tried_again_and_then_how_it_ended() {
     let world = World::new().await;
     let id = world.submit(ingest()).await;
     let mut worker = Worker::new("w1", 1);
@@ -73,7 +73,7 @@ async fn a_running_job_says_where_and_one_that_failed_when_it_is_tried_again_and
 }
 
 #[tokio::test]
-async fn a_place_is_told_at_once_and_an_estimate_once_something_was_measured() {
+async fn the_place_in_the_queue_is_always_told_and_an_estimate_once_durations_were_measured() {
     let world = World::new().await;
     let mut worker = Worker::new("w1", 1);
     let mut ids = Vec::new();
@@ -94,7 +94,7 @@ async fn a_place_is_told_at_once_and_an_estimate_once_something_was_measured() {
     worker.start(&world.engine).await;
     let (reason, sentence) = explain(&world, &ids[3]).await;
     let waits = turn(reason);
-    assert_eq!((waits.place, waits.estimated_wait_ms), (2, Some(6_000)), "half a task that runs and one before it");
+    assert_eq!((waits.place, waits.estimated_wait_ms), (2, Some(6_000)), "half of a running task, and one task ahead");
     assert!(sentence.contains("about 6 s"), "{sentence}");
     let neighbour: Tenant = "neighbour".parse().expect("a tenant");
     world.submit_many(&neighbour, &request(ingest()), 1).await;
@@ -115,7 +115,7 @@ async fn a_job_of_a_paused_queue_says_since_when_it_is_paused_and_how_to_go_on()
 }
 
 #[tokio::test]
-async fn a_job_whose_time_is_to_come_says_when_it_may_start() {
+async fn a_job_whose_start_time_has_not_come_says_when_it_may_start() {
     let world = World::new().await;
     let not_before_unix_ms = world.now().plus_ms(240_000).to_wire();
     let job = world.accept(v1::SubmitJobRequest { not_before_unix_ms, ..request(ingest()) }).await.expect("accepted");

@@ -1,20 +1,19 @@
-//! A store that lets something happen just before it applies a batch.
-
-use std::sync::Mutex;
+//! A store that runs a given future just before it applies a certain batch.
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use sortinghat_coordinator::store::{Batch, MemoryStore, Store, StoreError, Verdict};
 
 use crate::unsure::Applying;
 
-/// What happens before a batch that changes a record whose name begins like this.
+/// A future that runs before the next batch that changes a record whose key begins with `key`.
 struct Interruption {
     key: &'static str,
     happening: BoxFuture<'static, ()>,
 }
 
-/// Lets it happen.
+/// Runs the interruption, if there is one.
 #[derive(Default)]
 pub(crate) struct Interrupted(Mutex<Option<Interruption>>);
 
@@ -25,15 +24,15 @@ impl std::fmt::Debug for Interrupted {
 }
 
 impl Interrupted {
-    /// Lets something happen before the next batch that writes or deletes a record whose name begins with `key`.
+    /// Sets the future that runs before the next batch that writes or deletes a record whose key begins with `key`.
     pub(crate) fn before(&self, key: &'static str, happening: impl Future<Output = ()> + Send + 'static) {
         let next = Interruption { key, happening: Box::pin(happening) };
-        *self.0.lock().expect("no holder panics") = Some(next);
+        *self.0.lock() = Some(next);
     }
 
-    /// Whether what was to happen has happened.
+    /// Whether the interruption has happened.
     pub(crate) fn is_calm(&self) -> bool {
-        self.0.lock().expect("no holder panics").is_none()
+        self.0.lock().is_none()
     }
 }
 
@@ -45,7 +44,7 @@ fn changes(batch: &Batch, key: &str) -> bool {
 impl Applying for Interrupted {
     async fn apply(&self, store: &MemoryStore, batches: Vec<Batch>) -> Result<Vec<Verdict>, StoreError> {
         let is_it = |next: &mut Interruption| batches.iter().any(|batch| changes(batch, next.key));
-        let interruption = self.0.lock().expect("no holder panics").take_if(is_it);
+        let interruption = self.0.lock().take_if(is_it);
         if let Some(interruption) = interruption {
             interruption.happening.await;
         }

@@ -1,4 +1,4 @@
-//! Jobs as users see them.
+//! Jobs as their users see them.
 
 use std::sync::atomic::Ordering;
 
@@ -10,7 +10,7 @@ use sortinghat_proto::{
 use crate::world::{Worker, World, crash, evaluate, finetune, ingest, log, request, success};
 
 #[tokio::test]
-async fn a_job_goes_from_queued_over_running_to_its_name() {
+async fn a_job_goes_from_queued_to_running_and_commits_its_name() {
     let world = World::new().await;
     let id = world.submit(ingest()).await;
     assert_eq!(world.state(&id).await, JobState::Queued);
@@ -43,7 +43,7 @@ async fn a_job_goes_from_queued_over_running_to_its_name() {
 }
 
 #[tokio::test]
-async fn versions_count_up_and_are_never_given_twice() {
+async fn versions_count_up_and_no_version_is_given_twice() {
     let world = World::new().await;
     let mut worker = Worker::new("w1", 1);
     for (version, manifest) in [(1, b"a"), (2, b"b"), (3, b"c")] {
@@ -64,7 +64,7 @@ async fn versions_count_up_and_are_never_given_twice() {
 }
 
 #[tokio::test]
-async fn the_newest_is_pinned_when_the_job_is_accepted() {
+async fn the_newest_version_is_resolved_when_the_job_is_accepted() {
     let world = World::new().await;
     let mut worker = Worker::new("w1", 1);
     world.submit(ingest()).await;
@@ -84,7 +84,7 @@ async fn the_newest_is_pinned_when_the_job_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_chain_of_jobs_runs_in_order_and_passes_on_what_it_makes() {
+async fn a_chain_of_jobs_runs_in_order_and_passes_on_its_outputs() {
     let world = World::new().await;
     let dataset = world.submit(ingest()).await;
     let model = world.submit(finetune(&format!("job:{dataset}"))).await;
@@ -105,7 +105,7 @@ async fn a_chain_of_jobs_runs_in_order_and_passes_on_what_it_makes() {
 }
 
 #[tokio::test]
-async fn a_parent_that_fails_cancels_what_waits_for_it_to_the_last_grandchild() {
+async fn a_parent_that_fails_cancels_its_children_and_grandchildren() {
     let world = World::new().await;
     let dataset = world.submit(ingest()).await;
     let model = world.submit(finetune(&format!("job:{dataset}"))).await;
@@ -120,12 +120,16 @@ async fn a_parent_that_fails_cancels_what_waits_for_it_to_the_last_grandchild() 
     }
     let late = world.submit(evaluate(&format!("job:{model}"))).await;
     world.sweep().await;
-    assert_eq!(world.state(&late).await, JobState::Cancelled, "a child may also come after the end");
-    assert_eq!(world.sweep().await.told, 0, "everybody was told");
+    assert_eq!(
+        world.state(&late).await,
+        JobState::Cancelled,
+        "a child may also be submitted after its parent has ended"
+    );
+    assert_eq!(world.sweep().await.told, 0, "every child was told");
 }
 
 #[tokio::test]
-async fn hundreds_of_children_are_told_in_rounds() {
+async fn hundreds_of_children_are_told_in_several_rounds() {
     let world = World::new().await;
     let parent = world.submit(ingest()).await;
     for _ in 0..300 {
@@ -136,14 +140,14 @@ async fn hundreds_of_children_are_told_in_rounds() {
     worker.end(&world.engine, success(b"m")).await;
     let rounds = [world.sweep().await.told, world.sweep().await.told, world.sweep().await.told];
     assert_eq!(rounds.iter().sum::<usize>(), 300, "{rounds:?}");
-    assert!(rounds[0] < 300, "in chunks");
+    assert!(rounds[0] < 300, "one round tells only a part of them");
     let queued = v1::ListJobsRequest { states: vec![JobState::Queued.into()], page_size: 1000, ..Default::default() };
     let page = world.engine.list(&world.tenant, queued).await.expect("a page");
     assert_eq!(page.jobs.len(), 300);
 }
 
 #[tokio::test]
-async fn a_job_that_cannot_be_read_is_named_beside_those_that_are_listed_and_counted() {
+async fn an_unreadable_job_is_named_beside_the_jobs_that_are_listed_and_counted() {
     let world = World::new().await;
     let older = world.submit(ingest()).await;
     world.clock.advance_ms(1);
@@ -184,7 +188,7 @@ async fn the_same_key_is_the_same_job_and_another_spec_is_refused() {
 }
 
 #[tokio::test]
-async fn fifty_at_once_with_one_key_are_one_job() {
+async fn fifty_submissions_at_once_with_one_key_become_one_job() {
     let world = World::new().await;
     let keyed = v1::SubmitJobRequest { idempotency_key: "same".into(), ..request(ingest()) };
     let response = world.engine.submit_many(&world.tenant, vec![keyed; 50]).await.expect("answered");
@@ -200,7 +204,7 @@ async fn fifty_at_once_with_one_key_are_one_job() {
 }
 
 #[tokio::test]
-async fn what_does_not_exist_is_refused_with_its_field_and_the_command_that_lists_it() {
+async fn a_missing_input_is_refused_with_its_field_and_the_command_that_lists_what_exists() {
     let world = World::new().await;
     let missing = world.accept(request(finetune("nothing"))).await.expect_err("no such dataset");
     assert_eq!((missing.code, missing.field.as_str()), (ErrorCode::NotFound, "finetune.dataset"));
@@ -214,7 +218,7 @@ async fn what_does_not_exist_is_refused_with_its_field_and_the_command_that_list
 }
 
 #[tokio::test]
-async fn a_result_that_is_not_in_the_object_store_is_never_committed() {
+async fn an_output_that_is_not_in_the_object_store_is_never_committed() {
     let world = World::new().await;
     let id = world.submit(ingest()).await;
     let mut worker = Worker::new("w1", 1);
@@ -227,7 +231,7 @@ async fn a_result_that_is_not_in_the_object_store_is_never_committed() {
 }
 
 #[tokio::test]
-async fn cancelling_ends_a_queued_job_at_once_and_a_running_one_when_it_has_stopped() {
+async fn cancelling_ends_a_queued_job_at_once_and_a_running_job_when_its_worker_has_stopped() {
     let world = World::new().await;
     let queued = world.submit(ingest()).await;
     let cancelled = world.engine.cancel(&world.tenant, &queued).await.expect("it exists");
@@ -246,7 +250,7 @@ async fn cancelling_ends_a_queued_job_at_once_and_a_running_one_when_it_has_stop
 }
 
 #[tokio::test]
-async fn pages_hold_every_job_once_newest_first() {
+async fn pages_list_every_job_once_and_the_newest_first() {
     let world = World::new().await;
     let mut ids = Vec::new();
     for _ in 0..7 {
@@ -286,7 +290,7 @@ async fn a_watcher_that_comes_back_misses_nothing_and_sees_nothing_twice() {
     drop(watch);
     let mut worker = Worker::new("w1", 1);
     worker.start(&world.engine).await;
-    // More than the job's own record holds.
+    // These are more events than the job's own record holds.
     worker.request.leases[0].events = (1..=20).map(|n| log(n, "a line")).collect();
     worker.end(&world.engine, crash()).await;
     world.pass(1_000).await;
@@ -299,12 +303,12 @@ async fn a_watcher_that_comes_back_misses_nothing_and_sees_nothing_twice() {
         let rest: Vec<_> = rest.map(|update| update.expect("the store answers").update).collect().await;
         let expected: Vec<_> =
             all[seen..].iter().cloned().map(|event| Some(v1::watch_job_response::Update::Event(event))).collect();
-        assert_eq!(rest, expected, "after event {seen}, to the end");
+        assert_eq!(rest, expected, "from event {seen} to the end");
     }
 }
 
 #[tokio::test]
-async fn a_watcher_is_woken_by_what_happens() {
+async fn a_watcher_is_woken_by_events() {
     use futures::StreamExt as _;
     let world = World::new().await;
     let id = world.submit(ingest()).await;

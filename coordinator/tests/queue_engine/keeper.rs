@@ -1,4 +1,4 @@
-//! A coordinator with an object store of its own, and what users and workers do to both.
+//! A coordinator with an object store of its own, and the actions of users and workers on both.
 
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ use crate::{
     world::{LEASE_MS, START, Worker, World, settings},
 };
 
-/// How long what nothing refers to is kept at least, in milliseconds.
+/// The grace period: for how long an object to which nothing refers is kept at least, in milliseconds.
 pub(crate) const GRACE_MS: u64 = 200_000;
-/// How long a job is kept after its end, in milliseconds.
+/// For how long a job is kept after its end, in milliseconds.
 pub(crate) const KEPT_MS: u64 = 10 * GRACE_MS;
 
 /// A coordinator and an object store.
@@ -45,21 +45,21 @@ impl Keeper {
         self.world.engine.collect(&self.shelf).await.expect("both stores answer")
     }
 
-    /// Lets half a grace pass and collects.
+    /// Lets half a grace period pass, and collects.
     pub(crate) async fn pass(&self) -> Collected {
         self.world.clock.advance_ms(GRACE_MS / 2);
         self.collect().await
     }
 
-    /// Collects until whatever may go has gone.
+    /// Collects until every object that may be removed is removed.
     pub(crate) async fn collect_all(&self) {
         for _ in 0..5 {
             self.pass().await;
         }
     }
 
-    /// To be called once: everything that nothing refers to will be removed by the next pass, whose time has come. The first round
-    /// only notes that there is something to collect.
+    /// Makes everything to which nothing refers a suspect, and lets so much time pass that the next pass removes it. To be called once,
+    /// since the first of its two rounds only notes that the tenant has objects.
     pub(crate) async fn ripen(&self) {
         for _ in 0..2 {
             self.pass().await;
@@ -67,7 +67,7 @@ impl Keeper {
         self.world.clock.advance_ms(GRACE_MS / 2);
     }
 
-    /// Says which objects need not be uploaded, as the API does.
+    /// Returns the objects that must be uploaded, as the API does.
     pub(crate) async fn missing(&self, objects: &[&ObjectRef]) -> Vec<Digest> {
         missing(&self.world, &self.shelf, objects).await
     }
@@ -79,7 +79,7 @@ impl Keeper {
         Ok(if self.shelf.has(&object) { object } else { self.shelf.put(content.to_vec()) })
     }
 
-    /// Uploads photos and the list of them.
+    /// Uploads photos and their list.
     pub(crate) async fn upload_set(&self, photos: &[&str]) -> ObjectRef {
         let list = list(photos);
         for photo in photos {
@@ -105,7 +105,7 @@ impl Keeper {
         Outcome::Succeeded(v1::TaskSucceeded { manifest, summary: String::new() })
     }
 
-    /// Lets this much time pass while a worker goes on with what it does.
+    /// Lets this much time pass while a worker goes on with its work.
     pub(crate) async fn work(&self, worker: &mut Worker, ms: u64) {
         for _ in 0..ms.div_ceil(LEASE_MS / 3) {
             self.world.pass(LEASE_MS / 3).await;
@@ -139,7 +139,7 @@ pub(crate) fn collecting() -> Settings {
     Settings { object_grace_ms: GRACE_MS, retention_ms: KEPT_MS, ..settings() }
 }
 
-/// The list of an upload of these photos.
+/// The upload manifest of these photos.
 pub(crate) fn list(photos: &[&str]) -> Vec<u8> {
     let file = |photo: &&str| UploadedFile { path: format!("cats/{photo}"), object: ObjectRef::of(photo.as_bytes()) };
     manifest::encode(&UploadManifest { files: photos.iter().map(file).collect() })

@@ -1,4 +1,4 @@
-//! Leases, epochs, and workers that die.
+//! Leases and epochs, and workers that die.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -11,7 +11,7 @@ use sortinghat_proto::{
 use crate::world::{LEASE_MS, START, Worker, World, checkpoint, crash, finetune, ingest, success};
 
 #[tokio::test]
-async fn a_dead_workers_task_goes_to_another_and_is_finished_once() {
+async fn the_task_of_a_dead_worker_goes_to_another_worker_and_is_committed_once() {
     let world = World::new().await;
     let id = world.submit(ingest()).await;
     let mut dead = Worker::new("dead", 1);
@@ -25,8 +25,8 @@ async fn a_dead_workers_task_goes_to_another_and_is_finished_once() {
     assert_eq!(second.attempt, 2);
 
     let stale = dead.end(&world.engine, success(b"late")).await;
-    assert_eq!(stale.acknowledged.len(), 1, "it need not say it again");
-    assert_eq!(world.state(&id).await, JobState::Running, "and it changes nothing");
+    assert_eq!(stale.acknowledged.len(), 1, "the dead worker need not report it again");
+    assert_eq!(world.state(&id).await, JobState::Running, "the late outcome changes nothing");
     other.end(&world.engine, success(b"in time")).await;
     let job = world.job(&id).await;
     let manifest = job.output.expect("it succeeded").manifest;
@@ -36,7 +36,7 @@ async fn a_dead_workers_task_goes_to_another_and_is_finished_once() {
 }
 
 #[tokio::test]
-async fn a_worker_that_beats_keeps_its_lease_and_one_that_hangs_loses_it() {
+async fn a_worker_whose_beats_change_keeps_its_lease_and_a_worker_that_hangs_loses_it() {
     let world = World::new().await;
     world.submit(ingest()).await;
     let mut worker = Worker::new("w1", 1);
@@ -52,14 +52,14 @@ async fn a_worker_that_beats_keeps_its_lease_and_one_that_hangs_loses_it() {
     }
     let kept_ms = world.clock.now().ms_since(hung_since);
     let stall_bound_ms = JobKind::Ingest.stall_bound_ms();
-    assert!(kept_ms > stall_bound_ms, "not before the kind's bound: {kept_ms} ms");
-    assert!(kept_ms < stall_bound_ms + 3 * LEASE_MS, "and soon after it: {kept_ms} ms");
+    assert!(kept_ms > stall_bound_ms, "not before the bound of the job's kind: {kept_ms} ms");
+    assert!(kept_ms < stall_bound_ms + 3 * LEASE_MS, "but soon after the bound: {kept_ms} ms");
     worker.poll_without_beats(&world.engine).await;
     assert!(worker.request.leases.is_empty(), "the worker is told to stop");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_was_held_leaves_time_for_another_one() {
+async fn an_answer_that_was_held_leaves_time_for_another_held_message() {
     let world = World::new().await;
     world.submit(ingest()).await;
     let mut worker = Worker::new("w1", 1);
@@ -75,7 +75,7 @@ async fn an_answer_that_was_held_leaves_time_for_another_one() {
 }
 
 #[tokio::test]
-async fn three_deaths_are_poison_and_a_checkpoint_between_them_is_progress() {
+async fn a_job_fails_as_poison_after_three_deaths_without_a_checkpoint_between_them() {
     let world = World::new().await;
     let poison = world.submit(ingest()).await;
     let mut worker = Worker::new("w1", 1);
@@ -87,7 +87,7 @@ async fn three_deaths_are_poison_and_a_checkpoint_between_them_is_progress() {
     let job = world.job(&poison).await;
     assert_eq!(job.failure.expect("it failed").code(), ErrorCode::Poison);
     worker.poll(&world.engine).await;
-    assert!(worker.request.leases.is_empty(), "never a fourth");
+    assert!(worker.request.leases.is_empty(), "there is no fourth attempt");
 
     let dataset = world.submit(ingest()).await;
     worker.start(&world.engine).await;
@@ -97,7 +97,7 @@ async fn three_deaths_are_poison_and_a_checkpoint_between_them_is_progress() {
     for attempt in 0..10_u8 {
         let assignment = worker.start(&world.engine).await;
         let newest = attempt.checked_sub(1).map(|last| sortinghat_proto::ObjectRef::of(&[last]).into());
-        assert_eq!(assignment.checkpoint, newest, "it goes on where the last one was");
+        assert_eq!(assignment.checkpoint, newest, "the attempt goes on from the newest checkpoint");
         worker.request.leases[0].events = vec![checkpoint(1, &[attempt])];
         worker.end(&world.engine, crash()).await;
         world.pass(2_000).await;
@@ -108,7 +108,7 @@ async fn three_deaths_are_poison_and_a_checkpoint_between_them_is_progress() {
 }
 
 #[tokio::test]
-async fn an_object_store_that_is_away_costs_no_lease() {
+async fn no_lease_expires_while_the_object_store_is_unavailable() {
     let world = World::new().await;
     let ended = world.submit(ingest()).await;
     let running = world.submit(ingest()).await;
@@ -118,8 +118,8 @@ async fn an_object_store_that_is_away_costs_no_lease() {
     let lease = worker.request.leases.iter_mut().find(|lease| lease.task_id.starts_with(ended.as_str()));
     lease.expect("it runs both").outcome = Some(v1::TaskOutcome { outcome: Some(success(b"d")) });
     for _ in 0..6 {
-        assert!(worker.poll(&world.engine).await.acknowledged.is_empty(), "it cannot be committed yet");
-        assert_eq!(world.pass(LEASE_MS / 2).await.expired, 0, "neither this lease nor the other one");
+        assert!(worker.poll(&world.engine).await.acknowledged.is_empty(), "the outcome cannot be committed yet");
+        assert_eq!(world.pass(LEASE_MS / 2).await.expired, 0, "neither this lease nor the other one may expire");
     }
     world.objects.away.store(false, Ordering::SeqCst);
     assert_eq!(worker.poll(&world.engine).await.acknowledged.len(), 1);
@@ -128,7 +128,7 @@ async fn an_object_store_that_is_away_costs_no_lease() {
 }
 
 #[tokio::test]
-async fn nothing_expires_for_one_lease_after_a_start_and_then_nobody_is_to_blame() {
+async fn no_lease_expires_within_the_grace_after_a_start_and_then_it_counts_as_infrastructure() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("queue.redb");
     let clock = Arc::new(ManualClock::new(START));
@@ -144,11 +144,16 @@ async fn nothing_expires_for_one_lease_after_a_start_and_then_nobody_is_to_blame
     assert_eq!(world.pass(LEASE_MS).await.expired, 1);
     let job = world.job(&id).await;
     let failure = job.attempts[0].failure.clone().expect("it says why");
-    assert_eq!(failure.code(), ErrorCode::StorageUnavailable, "infrastructure: {}", failure.message);
+    assert_eq!(
+        failure.code(),
+        ErrorCode::StorageUnavailable,
+        "the failure counts as infrastructure: {}",
+        failure.message
+    );
 }
 
 #[tokio::test]
-async fn a_coordinator_that_restarts_in_the_middle_goes_on_with_everything() {
+async fn a_coordinator_that_restarts_goes_on_with_all_jobs() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("queue.redb");
     let clock = Arc::new(ManualClock::new(START));
@@ -173,19 +178,19 @@ async fn a_coordinator_that_restarts_in_the_middle_goes_on_with_everything() {
     assert_eq!(world.state(&running).await, JobState::Succeeded);
     world.sweep().await;
     let next = worker.start(&world.engine).await;
-    assert_eq!(next.job_id, blocked.as_str(), "the child heard of it after the restart");
+    assert_eq!(next.job_id, blocked.as_str(), "the child was told after the restart");
     assert_eq!(next.dataset_name, "stamps@1");
 }
 
 #[tokio::test]
-async fn leases_run_out_although_a_later_sweep_fails_again_and_again() {
+async fn leases_expire_although_a_later_sweep_fails_again_and_again() {
     let world = World::new().await;
     world.submit(ingest()).await;
     Worker::new("dead", 1).start(&world.engine).await;
     let unreadable = JobId::new(1, 1).to_string();
     world.plant(&format!("remains:{unreadable}"), "unreadable", vec![("remains".into(), unreadable)]).await;
     for _ in 0..4 {
-        let refusal = world.engine.sweep().await.expect_err("it meets an unreadable record");
+        let refusal = world.engine.sweep().await.expect_err("a record is unreadable");
         assert_eq!(refusal.code(), ErrorCode::Internal);
         world.clock.advance_ms(LEASE_MS);
     }

@@ -1,4 +1,5 @@
-//! The engine over real stores: jobs from submission to their end, workers that die, and what nobody may see.
+//! Tests of the engine over real stores: jobs from their submission to their end, workers that die, the collection of objects, and the
+//! separation of tenants.
 
 mod collection;
 mod collection_races;

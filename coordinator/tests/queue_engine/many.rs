@@ -1,4 +1,4 @@
-//! What is done to many jobs at once: bulk cancellation, a paused queue, limits.
+//! Commands for many jobs at once: bulk cancellation, pausing a queue, and the quota.
 
 use futures::FutureExt as _;
 use sortinghat_coordinator::engine::Settings;
@@ -25,7 +25,7 @@ async fn states(world: &World, ids: &[JobId]) -> Vec<JobState> {
 }
 
 #[tokio::test]
-async fn a_bulk_cancellation_reaches_a_thousand_jobs_in_rounds_and_spares_those_that_come_later() {
+async fn a_bulk_cancellation_reaches_a_thousand_jobs_in_rounds_and_spares_later_jobs() {
     let world = World::new().await;
     let mut ids = Vec::new();
     for _ in 0..1_000 {
@@ -45,19 +45,19 @@ async fn a_bulk_cancellation_reaches_a_thousand_jobs_in_rounds_and_spares_those_
 }
 
 #[tokio::test]
-async fn from_its_acceptance_on_no_named_job_starts_although_the_sweep_has_not_come_to_it() {
+async fn no_matching_job_starts_after_a_bulk_cancellation_although_the_sweep_has_not_reached_it() {
     let world = World::new().await;
     let named = world.submit(ingest()).await;
     cancel(&world, v1::CancelJobsRequest { kind: "ingest".into(), ..Default::default() }).await;
     let mut worker = Worker::new("w1", 4);
     worker.poll(&world.engine).await;
     worker.poll(&world.engine).await;
-    assert!(worker.request.leases.is_empty(), "nothing to run");
-    assert_eq!(world.state(&named).await, JobState::Cancelled, "whoever wanted to claim it has cancelled it");
+    assert!(worker.request.leases.is_empty(), "there is nothing to run");
+    assert_eq!(world.state(&named).await, JobState::Cancelled, "the claim that met the job has cancelled it");
 }
 
 #[tokio::test]
-async fn a_named_job_that_runs_is_stopped_and_one_that_crashes_before_is_not_tried_again() {
+async fn a_matching_job_that_runs_is_stopped_and_one_that_crashes_before_is_not_tried_again() {
     let world = World::new().await;
     let stopped = world.submit(ingest()).await;
     world.clock.advance_ms(1);
@@ -77,7 +77,7 @@ async fn a_named_job_that_runs_is_stopped_and_one_that_crashes_before_is_not_tri
 }
 
 #[tokio::test]
-async fn a_filter_spares_what_it_does_not_name_and_counting_changes_nothing() {
+async fn a_filter_spares_jobs_that_do_not_match_and_counting_changes_nothing() {
     let world = World::new().await;
     let dataset = world.submit(ingest()).await;
     let model = world.submit(finetune(&format!("job:{dataset}"))).await;
@@ -106,7 +106,7 @@ async fn a_filter_spares_what_it_does_not_name_and_counting_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_paused_queue_starts_nothing_and_lets_what_runs_go_on() {
+async fn a_paused_queue_starts_no_job_and_lets_running_jobs_go_on() {
     let world = World::new().await;
     let running = world.submit(ingest()).await;
     let mut worker = Worker::new("w1", 2);
@@ -151,7 +151,7 @@ async fn the_queue_says_how_many_jobs_are_in_each_state_and_since_when_the_oldes
     let count = |queue: &v1::Queue, state: JobState| {
         queue.counts.iter().find(|count| count.state() == state).map_or(0, |count| count.jobs)
     };
-    // The worker's last poll has taken the next one.
+    // The worker's last poll may have claimed the next job.
     let queue = world.engine.queue(&world.tenant).await.expect("it answers");
     assert_eq!(count(&queue, JobState::Running) + count(&queue, JobState::Queued), 1);
     assert_eq!((count(&queue, JobState::Blocked), count(&queue, JobState::Succeeded)), (1, 1));
@@ -185,7 +185,7 @@ async fn a_bulk_cancellation_ends_divided_jobs_with_all_of_their_shards() {
 }
 
 #[tokio::test]
-async fn a_shard_that_crashes_after_its_job_was_named_ends_the_job_instead_of_being_joined() {
+async fn a_shard_that_crashes_after_a_bulk_cancellation_ends_the_job_without_a_finish() {
     let world = World::new().await;
     let mut worker = Worker::new("w1", 1);
     let id = divide(&world, &mut worker, 1).await;
@@ -193,7 +193,7 @@ async fn a_shard_that_crashes_after_its_job_was_named_ends_the_job_instead_of_be
     cancel(&world, v1::CancelJobsRequest::default()).await;
     worker.end(&world.engine, crash()).await;
     assert_eq!(world.state(&id).await, JobState::Cancelled);
-    assert!(worker.poll(&world.engine).await.leases.is_empty(), "there is nothing to join");
+    assert!(worker.poll(&world.engine).await.leases.is_empty(), "there is no finish");
 }
 
 #[tokio::test]
@@ -209,7 +209,7 @@ async fn a_paused_queue_holds_the_shards_of_a_divided_job_until_it_is_resumed() 
 }
 
 #[tokio::test]
-async fn of_named_jobs_none_is_cancelled_if_one_does_not_exist() {
+async fn no_job_is_cancelled_by_id_if_one_of_the_ids_does_not_exist() {
     let world = World::new().await;
     let id = world.submit(ingest()).await;
     let job_ids = vec![id.to_string(), JobId::new(1, 1).to_string()];
@@ -219,7 +219,7 @@ async fn of_named_jobs_none_is_cancelled_if_one_does_not_exist() {
 }
 
 #[tokio::test]
-async fn a_tenant_with_as_many_waiting_jobs_as_it_may_have_is_refused_and_another_is_not() {
+async fn a_tenant_that_has_reached_its_quota_is_refused_and_another_tenant_is_not() {
     let world = World::with(Settings { max_waiting_jobs_per_tenant: 3, ..settings() }).await;
     let keyed = v1::SubmitJobRequest { idempotency_key: "first".into(), ..request(ingest()) };
     let first = world.accept(keyed.clone()).await.expect("accepted");
@@ -234,7 +234,7 @@ async fn a_tenant_with_as_many_waiting_jobs_as_it_may_have_is_refused_and_anothe
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_every_tenant_and_tells_none_how_much_others_have() {
+async fn a_full_queue_refuses_every_tenant_and_tells_none_how_much_other_tenants_have() {
     let world = World::with(Settings { max_waiting_tasks: 2, ..settings() }).await;
     world.submit(ingest()).await;
     world.submit(ingest()).await;
@@ -245,7 +245,7 @@ async fn a_full_queue_refuses_every_tenant_and_tells_none_how_much_others_have()
 }
 
 #[tokio::test]
-async fn states_count_once_however_often_and_in_whichever_order_they_are_named() {
+async fn states_in_another_order_or_repeated_are_the_same_bulk_cancellation() {
     let world = World::new().await;
     let (queued, running) = (JobState::Queued.into(), JobState::Running.into());
     for states in [vec![queued, running], vec![running, queued], [queued, running].repeat(1_000)] {
@@ -277,7 +277,7 @@ async fn while_a_bulk_cancellation_goes_on_other_tenants_get_their_turns() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_tasks_is_woken_by_a_queue_that_is_resumed_and_by_no_cancellation() {
+async fn waiting_workers_are_woken_when_a_queue_is_resumed_and_not_by_a_bulk_cancellation() {
     let world = World::new().await;
     let id = world.submit(ingest()).await;
     let mut ready = world.listen("ready");

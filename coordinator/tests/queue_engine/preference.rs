@@ -1,4 +1,4 @@
-//! Tasks that are left to a better worker, for a moment and only where there is one.
+//! Preference: a task is left to a better worker for a moment, if there is one.
 
 use sortinghat_proto::{
     Digest, JobId, Refusal,
@@ -8,7 +8,7 @@ use sortinghat_proto::{
 
 use crate::world::{LEASE_MS, Worker, World, crash, finetune, ingest, settings, success};
 
-/// A world with the dataset `stamps@1`, a worker that has it cached and polls, and one that has not.
+/// A world with the dataset `stamps@1`, a polling worker that has the dataset in its cache, and a worker that has not.
 async fn world_with_a_cached_dataset() -> (World, Worker, Worker) {
     let world = World::new().await;
     world.submit(ingest()).await;
@@ -29,21 +29,21 @@ async fn runs(world: &World, worker: &mut Worker, job: &JobId) -> bool {
 async fn a_task_is_left_to_an_idle_worker_that_has_its_dataset() {
     let (world, mut holder, mut other) = world_with_a_cached_dataset().await;
     let training = world.submit(finetune("stamps@1")).await;
-    assert!(!runs(&world, &mut other, &training).await, "the holder will be here in a moment");
+    assert!(!runs(&world, &mut other, &training).await, "the holder will take it in a moment");
     assert!(runs(&world, &mut holder, &training).await);
     let next = world.submit(finetune("stamps@1")).await;
     assert!(runs(&world, &mut other, &next).await, "the holder is busy now");
 }
 
 #[tokio::test]
-async fn a_task_is_left_for_a_bounded_time_and_not_twice() {
+async fn a_task_is_left_for_a_bounded_time_and_only_once() {
     let (world, _holder, mut other) = world_with_a_cached_dataset().await;
     let training = world.submit(finetune("stamps@1")).await;
     assert!(!runs(&world, &mut other, &training).await);
     world.clock.advance_ms(settings().affinity_ms - 1);
     assert!(!runs(&world, &mut other, &training).await);
     world.clock.advance_ms(1);
-    assert!(runs(&world, &mut other, &training).await, "the holder polls and does not take it, whatever its reason");
+    assert!(runs(&world, &mut other, &training).await, "the holder polls, but has not taken it");
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn nothing_is_delayed_where_no_live_and_able_worker_has_the_dataset() {
 }
 
 #[tokio::test]
-async fn what_waits_behind_a_task_that_is_left_is_taken() {
+async fn a_worker_takes_the_task_behind_the_one_that_it_leaves() {
     let (world, mut holder, mut other) = world_with_a_cached_dataset().await;
     let training = world.submit(finetune("stamps@1")).await;
     world.clock.advance_ms(1);
@@ -76,7 +76,7 @@ async fn what_waits_behind_a_task_that_is_left_is_taken() {
 }
 
 #[tokio::test]
-async fn an_input_that_a_parent_made_counts_like_any_other() {
+async fn an_input_that_a_parent_made_counts_like_any_other_input() {
     let (world, mut holder, mut other) = world_with_a_cached_dataset().await;
     let dataset = world.submit(ingest()).await;
     let training = world.submit(finetune(&format!("job:{dataset}"))).await;
@@ -101,7 +101,7 @@ async fn after_a_crash_another_machine_is_preferred_for_a_bounded_time() {
         first.end(&world.engine, crash()).await;
         world.pass(1_000).await;
         second.request.free_slots = u32::from(goes_elsewhere);
-        assert!(!runs(&world, &mut first, &id).await, "it died here");
+        assert!(!runs(&world, &mut first, &id).await, "the task died on this machine");
         if goes_elsewhere {
             assert!(runs(&world, &mut second, &id).await);
             second.end(&world.engine, success(b"m")).await;
@@ -119,7 +119,7 @@ async fn after_a_crash_another_machine_is_preferred_for_a_bounded_time() {
 }
 
 #[tokio::test]
-async fn a_single_worker_tries_again_at_once() {
+async fn a_single_worker_is_given_the_task_again_at_once() {
     let world = World::new().await;
     let id = world.submit(ingest()).await;
     let mut only = Worker::new("only", 1);

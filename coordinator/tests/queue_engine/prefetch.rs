@@ -1,4 +1,4 @@
-//! What a worker that is back at once needs is read while it is on its way.
+//! Prefetch: the records for a worker's next message are read before the message arrives.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use tokio::{task::yield_now, time::advance};
 
 use crate::world::{LEASE_MS, Worker, World, ingest, request, settings, success};
 
-/// A world that reads ahead, and a worker that has ended one task and was given the next.
+/// A world that prefetches, and a worker that has ended one task and was given the next.
 async fn busy(jobs: usize) -> (World, Worker) {
     let world = World::with(Settings { reads_ahead: true, ..settings() }).await;
     for _ in 0..jobs {
         world.submit(ingest()).await;
-        // Jobs of one millisecond have no order.
+        // Jobs of the same millisecond have no order.
         world.clock.advance_ms(1);
     }
     let mut worker = Worker::new("w1", 1);
     worker.start(&world.engine).await;
     end(&world, &mut worker).await;
-    // Until what it will need is read.
+    // Let the prefetch finish.
     for _ in 0..10 {
         yield_now().await;
     }
@@ -39,18 +39,18 @@ fn running(worker: &Worker) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_is_back_at_once_gets_what_was_next_when_it_left() {
+async fn a_message_that_follows_at_once_is_given_the_prefetched_task() {
     let (world, mut worker) = busy(4).await;
     let urgent = v1::SubmitJobRequest { priority: 5, ..request(ingest()) };
     let urgent = world.accept(urgent).await.expect("accepted").id;
     assert_eq!(end(&world, &mut worker).await.acknowledged.len(), 1);
-    assert_ne!(running(&worker), urgent, "read before it was submitted");
+    assert_ne!(running(&worker), urgent, "the prefetch was made before the urgent job was submitted");
     assert_eq!(end(&world, &mut worker).await.acknowledged.len(), 1);
     assert_eq!(running(&worker), urgent);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_read_for_a_worker_that_is_late_is_not_used() {
+async fn the_prefetch_is_not_used_for_a_message_that_comes_late() {
     let (world, mut worker) = busy(4).await;
     let urgent = v1::SubmitJobRequest { priority: 5, ..request(ingest()) };
     let urgent = world.accept(urgent).await.expect("accepted").id;
@@ -60,7 +60,7 @@ async fn what_was_read_for_a_worker_that_is_late_is_not_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_comes_in_meanwhile_does_not_leave_a_slot_empty() {
+async fn no_slot_stays_empty_when_a_job_is_submitted_after_a_prefetch_without_tasks() {
     let (world, mut worker) = busy(2).await;
     let last = world.submit(ingest()).await;
     end(&world, &mut worker).await;
@@ -68,18 +68,18 @@ async fn a_job_that_comes_in_meanwhile_does_not_leave_a_slot_empty() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_changed_meanwhile_is_seen() {
+async fn a_change_after_the_prefetch_is_noticed() {
     let (world, mut worker) = busy(2).await;
     let lost = running(&worker);
     world.pass(2 * LEASE_MS).await;
-    // It is tried again after a while.
+    // The task is tried again after a backoff.
     world.pass(2 * LEASE_MS).await;
     let mut other = Worker::new("w2", 1);
     assert_eq!(other.start(&world.engine).await.job_id, lost);
     let answer = end(&world, &mut worker).await;
-    assert_eq!(answer.acknowledged.len(), 1, "the late worker need not say it again");
+    assert_eq!(answer.acknowledged.len(), 1, "the late worker need not report it again");
     let job = world.job(&lost.parse().expect("a job id")).await;
-    assert_eq!(job.state(), JobState::Running, "a result without a lease counts for nothing");
+    assert_eq!(job.state(), JobState::Running, "an outcome without a lease changes nothing");
     end(&world, &mut other).await;
     let job = world.job(&lost.parse().expect("a job id")).await;
     assert_eq!((job.state(), job.attempts.len()), (JobState::Succeeded, 2));

@@ -1,4 +1,4 @@
-//! What is forgotten, when, and what is kept because something needs it.
+//! Retention: when jobs are forgotten, and which jobs are kept because they are still needed.
 
 use sortinghat_coordinator::engine::Settings;
 use sortinghat_proto::{
@@ -17,14 +17,14 @@ async fn world() -> World {
     World::with(Settings { retention_ms: KEPT_MS, ..settings() }).await
 }
 
-/// Lets a job run to its good end.
+/// Lets a job run until it succeeds.
 async fn run(world: &World, worker: &mut Worker, manifest: &[u8]) {
     worker.start(&world.engine).await;
     worker.end(&world.engine, success(manifest)).await;
 }
 
 #[tokio::test]
-async fn a_job_that_cannot_be_read_keeps_no_other_from_being_forgotten() {
+async fn an_unreadable_job_does_not_prevent_other_jobs_from_being_forgotten() {
     let world = world().await;
     let mut worker = Worker::new("w1", 1);
     let (unreadable, old) = (world.submit(ingest()).await, world.submit(ingest()).await);
@@ -32,13 +32,13 @@ async fn a_job_that_cannot_be_read_keeps_no_other_from_being_forgotten() {
     run(&world, &mut worker, b"b").await;
     world.spoil(&format!("job:{unreadable}")).await;
     world.clock.advance_ms(KEPT_MS);
-    world.engine.sweep().await.expect_err("it meets an unreadable record");
+    world.engine.sweep().await.expect_err("a record is unreadable");
     assert!(!world.holds(&format!("job:{old}")).await);
-    assert!(world.holds(&format!("job:{unreadable}")).await, "guessing would lose it");
+    assert!(world.holds(&format!("job:{unreadable}")).await, "an unreadable job must not be lost");
 }
 
 #[tokio::test]
-async fn a_job_is_forgotten_with_its_history_and_its_key_and_what_it_made_stays() {
+async fn a_job_is_forgotten_with_its_history_and_its_key_and_its_output_is_kept() {
     let world = world().await;
     let keyed = v1::SubmitJobRequest { idempotency_key: "nightly".into(), ..request(ingest()) };
     let id = world.accept(keyed.clone()).await.expect("accepted").id.parse().expect("a job id");
@@ -62,17 +62,17 @@ async fn a_job_is_forgotten_with_its_history_and_its_key_and_what_it_made_stays(
     assert_eq!(world.engine.get(&world.tenant, &id).await.expect_err("forgotten").code(), ErrorCode::NotFound);
     let page = world.engine.list(&world.tenant, v1::ListJobsRequest::default()).await.expect("a page");
     assert!(page.jobs.is_empty());
-    assert!((1..all).contains(&pages().await), "in steps");
+    assert!((1..all).contains(&pages().await), "the pages are removed in steps");
     while world.sweep().await.removed > 0 {}
     assert_eq!(pages().await, 0);
     assert_ne!(world.accept(keyed).await.expect("a new job").id, id.to_string(), "the key is free");
-    world.engine.get_dataset(&world.tenant, "stamps@1").await.expect("names are not jobs");
+    world.engine.get_dataset(&world.tenant, "stamps@1").await.expect("a name outlives its job");
     let queue = world.engine.queue(&world.tenant).await.expect("it answers");
     assert!(queue.counts.iter().all(|count| count.state() != JobState::Succeeded), "{queue:?}");
 }
 
 #[tokio::test]
-async fn a_job_that_met_with_nothing_unusual_is_one_record_and_goes_at_once() {
+async fn a_job_without_unusual_events_is_one_record_and_is_forgotten_in_one_step() {
     let world = world().await;
     world.submit(ingest()).await;
     run(&world, &mut Worker::new("w1", 1), b"m").await;
@@ -81,7 +81,7 @@ async fn a_job_that_met_with_nothing_unusual_is_one_record_and_goes_at_once() {
 }
 
 #[tokio::test]
-async fn a_child_has_taken_over_what_it_needs_before_its_parent_is_forgotten() {
+async fn a_child_has_taken_over_its_input_before_its_parent_is_forgotten() {
     let world = world().await;
     let mut worker = Worker::new("w1", 1);
     let dataset = world.submit(ingest()).await;
@@ -108,7 +108,7 @@ async fn a_parent_whose_children_were_not_told_is_kept_until_they_were() {
     }
     run(&world, &mut worker, b"dataset").await;
     world.engine.pause_queue(&world.tenant).await.expect("it answers");
-    assert_eq!(world.pass(KEPT_MS).await.forgotten, 0, "the first round tells a part of them");
+    assert_eq!(world.pass(KEPT_MS).await.forgotten, 0, "the first round tells only a part of the children");
     while world.sweep().await.told > 0 {}
     assert!(world.engine.get(&world.tenant, &parent).await.is_err());
     let queued = v1::ListJobsRequest { states: vec![JobState::Queued.into()], page_size: 1000, ..Default::default() };
@@ -130,13 +130,13 @@ async fn jobs_that_are_kept_do_not_hide_those_that_ended_later() {
     let pass_without_end =
         r#"{"v":2,"record":{"stage":{"busy":{"pass":1,"until":9000000000000000,"condemned":[]}},"last_removal":0}}"#;
     world.plant("collection:collected", pass_without_end, Vec::new()).await;
-    assert_eq!(world.pass(KEPT_MS).await.forgotten, 0, "one round looks at as many as are kept");
+    assert_eq!(world.pass(KEPT_MS).await.forgotten, 0, "the first round sees only jobs that are kept");
     assert_eq!(world.sweep().await.forgotten, 1);
     assert!(world.engine.get(&world.tenant, &later).await.is_err());
 }
 
 #[tokio::test]
-async fn a_forgotten_job_can_be_nobodys_parent() {
+async fn a_forgotten_job_cannot_become_a_parent() {
     let world = world().await;
     let mut worker = Worker::new("w1", 1);
     let dataset = world.submit(ingest()).await;
@@ -149,7 +149,7 @@ async fn a_forgotten_job_can_be_nobodys_parent() {
 }
 
 #[tokio::test]
-async fn of_a_divided_job_nothing_is_left() {
+async fn a_forgotten_divided_job_leaves_no_record() {
     let world = world().await;
     let mut worker = Worker::new("w1", 1);
     let done = divide(&world, &mut worker, 1).await;
@@ -180,7 +180,7 @@ async fn of_a_divided_job_nothing_is_left() {
 }
 
 #[tokio::test]
-async fn a_job_can_be_retried_after_the_parents_that_it_has_run_with_were_forgotten() {
+async fn a_job_that_has_run_can_be_retried_after_its_parents_were_forgotten() {
     let world = world().await;
     let mut worker = Worker::new("w1", 1);
     let dataset = world.submit(ingest()).await;
@@ -192,7 +192,7 @@ async fn a_job_can_be_retried_after_the_parents_that_it_has_run_with_were_forgot
     world.engine.cancel(&world.tenant, &model).await.expect("it runs");
     worker.end(&world.engine, v1::task_outcome::Outcome::Cancelled(v1::TaskCancelled {})).await;
     assert_eq!(world.pass(KEPT_MS / 2).await.forgotten, 1);
-    assert!(world.engine.get(&world.tenant, &dataset).await.is_err(), "the older one");
+    assert!(world.engine.get(&world.tenant, &dataset).await.is_err(), "the parent is forgotten");
     let retry = async |id: &str| {
         let request = v1::RetryJobRequest { job_id: id.to_owned(), idempotency_key: String::new() };
         world.engine.retry(&world.tenant, request).await.map(|response| response.job.expect("a job"))
@@ -203,13 +203,17 @@ async fn a_job_can_be_retried_after_the_parents_that_it_has_run_with_were_forgot
 }
 
 #[tokio::test]
-async fn a_child_that_was_forgotten_before_its_parent_ended_does_not_keep_the_parent() {
+async fn a_child_that_was_forgotten_before_its_parent_ended_does_not_keep_its_parent() {
     let world = world().await;
     let parent = world.submit(ingest()).await;
     let child = world.submit(finetune(&format!("job:{parent}"))).await;
     world.engine.cancel(&world.tenant, &child).await.expect("it waits");
     assert_eq!(world.pass(KEPT_MS).await.forgotten, 1);
-    assert_eq!(world.index(&format!("children:{parent}")).await, [""; 0], "it takes its place in the list along");
+    assert_eq!(
+        world.index(&format!("children:{parent}")).await,
+        [""; 0],
+        "the child is removed from its parent's list"
+    );
     run(&world, &mut Worker::new("w1", 1), b"dataset").await;
     world.sweep().await;
     assert_eq!(world.index("ended-parents").await, [""; 0]);
@@ -218,7 +222,7 @@ async fn a_child_that_was_forgotten_before_its_parent_ended_does_not_keep_the_pa
 }
 
 #[tokio::test]
-async fn children_that_are_listed_although_they_were_forgotten_are_struck_out() {
+async fn forgotten_children_that_are_still_listed_are_removed_from_the_list() {
     let world = world().await;
     let parent = world.submit(ingest()).await;
     let child = world.submit(finetune(&format!("job:{parent}"))).await;
@@ -226,7 +230,7 @@ async fn children_that_are_listed_although_they_were_forgotten_are_struck_out() 
     world.plant("probe", "", vec![gone(1), gone(2)]).await;
     run(&world, &mut Worker::new("w1", 1), b"dataset").await;
     assert_eq!(world.sweep().await.told, 1);
-    assert_eq!(world.state(&child).await, JobState::Queued, "whoever is there hears of it");
+    assert_eq!(world.state(&child).await, JobState::Queued, "the existing child is told");
     world.sweep().await;
     assert_eq!(world.index("ended-parents").await, [""; 0]);
     world.forget_everything(KEPT_MS).await;

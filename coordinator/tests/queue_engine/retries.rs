@@ -1,4 +1,4 @@
-//! A failed or cancelled job again, as a new one.
+//! Resubmitting a failed or cancelled job as a new job.
 
 use sortinghat_proto::{
     JobId, Refusal,
@@ -28,7 +28,7 @@ fn id_of(job: &v1::Job) -> JobId {
 }
 
 #[tokio::test]
-async fn a_failed_job_is_submitted_again_and_cites_the_old_one() {
+async fn a_failed_job_is_resubmitted_as_a_new_job_that_refers_to_the_old_one() {
     let world = World::new().await;
     let mut worker = Worker::new("w1", 1);
     let old = world.submit(ingest()).await;
@@ -40,17 +40,17 @@ async fn a_failed_job_is_submitted_again_and_cites_the_old_one() {
     assert_eq!(worker.start(&world.engine).await.job_id, new.id);
     worker.end(&world.engine, success(b"m")).await;
     assert_eq!(world.state(&id_of(&new)).await, JobState::Succeeded);
-    assert_eq!(world.state(&old).await, JobState::Failed, "the old one stays what it was");
+    assert_eq!(world.state(&old).await, JobState::Failed, "the old job does not change");
 }
 
 #[tokio::test]
-async fn only_what_ended_badly_can_be_retried() {
+async fn only_a_failed_or_cancelled_job_can_be_retried() {
     let world = World::new().await;
     let id = world.submit(ingest()).await;
-    assert_eq!(retry(&world, &id, "").await.expect_err("it waits").code, ErrorCode::WrongState);
+    assert_eq!(retry(&world, &id, "").await.expect_err("the job waits").code, ErrorCode::WrongState);
     let mut worker = Worker::new("w1", 1);
     worker.start(&world.engine).await;
-    assert_eq!(retry(&world, &id, "").await.expect_err("it runs").code, ErrorCode::WrongState);
+    assert_eq!(retry(&world, &id, "").await.expect_err("the job runs").code, ErrorCode::WrongState);
     worker.end(&world.engine, success(b"m")).await;
     assert_eq!(retry(&world, &id, "").await.expect_err("it succeeded").code, ErrorCode::WrongState);
 }
@@ -61,8 +61,8 @@ async fn a_retry_with_the_same_key_is_the_same_job() {
     let old = world.submit(ingest()).await;
     world.engine.cancel(&world.tenant, &old).await.expect("it waits");
     let first = retry(&world, &old, "again").await.expect("it was cancelled");
-    assert_eq!(retry(&world, &old, "again").await.expect("the same").id, first.id);
-    assert_ne!(retry(&world, &old, "").await.expect("another").id, first.id);
+    assert_eq!(retry(&world, &old, "again").await.expect("the same job").id, first.id);
+    assert_ne!(retry(&world, &old, "").await.expect("another job").id, first.id);
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn a_divided_job_is_retried_from_its_beginning() {
     let new = retry(&world, &old, "").await.expect("it was cancelled");
     let assignment = worker.start(&world.engine).await;
     assert_eq!((assignment.job_id.as_str(), new.tasks), (new.id.as_str(), None));
-    assert!(matches!(part(&assignment), v1::part::Part::Whole(_)), "it is counted again");
+    assert!(matches!(part(&assignment), v1::part::Part::Whole(_)), "the items are counted again");
 }
 
 #[tokio::test]

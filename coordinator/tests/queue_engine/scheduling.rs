@@ -1,4 +1,4 @@
-//! Which task a worker gets next, and that none is forgotten.
+//! Scheduling: which task a worker gets next, and that no task is lost.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -23,7 +23,7 @@ fn requiring(requirements: v1::Requirements) -> v1::SubmitJobRequest {
     v1::SubmitJobRequest { requirements: Some(requirements), ..request(ingest()) }
 }
 
-/// Ends what a worker runs, so that it takes the next task in the same call, and returns what it runs then.
+/// Ends the tasks of a worker, so that it takes the next task in the same call, and returns that task.
 async fn next(world: &World, worker: &mut Worker) -> Option<v1::Assignment> {
     for lease in &mut worker.request.leases {
         lease.outcome = Some(v1::TaskOutcome { outcome: Some(success(lease.task_id.as_bytes())) });
@@ -35,7 +35,7 @@ async fn next(world: &World, worker: &mut Worker) -> Option<v1::Assignment> {
 }
 
 #[tokio::test]
-async fn interactive_jobs_go_first_and_one_claim_in_eight_is_a_bulk_job_all_the_same() {
+async fn interactive_jobs_go_first_but_one_claim_in_eight_is_a_bulk_job() {
     let world = World::new().await;
     world.submit_many(&world.tenant, &in_lane(v1::Lane::Bulk), 3).await;
     world.submit_many(&world.tenant, &in_lane(v1::Lane::Interactive), 20).await;
@@ -49,7 +49,7 @@ async fn interactive_jobs_go_first_and_one_claim_in_eight_is_a_bulk_job_all_the_
 }
 
 #[tokio::test]
-async fn a_tenant_with_ten_thousand_jobs_delays_anothers_single_job_by_at_most_two_slots_work() {
+async fn a_tenant_with_ten_thousand_jobs_delays_a_single_job_of_another_tenant_by_at_most_two_tasks() {
     const TASK_MS: u64 = 1_000;
     for (slots, priority) in [(1, 0), (2, 0), (5, 0), (5, 10)] {
         let world = World::new().await;
@@ -60,7 +60,7 @@ async fn a_tenant_with_ten_thousand_jobs_delays_anothers_single_job_by_at_most_t
         let started = async |workers: &mut [Worker]| {
             let mut tenants = Vec::new();
             for worker in workers {
-                // Not all end at the same moment.
+                // The tasks do not all end at the same moment.
                 world.pass(TASK_MS / slots).await;
                 tenants.push(next(&world, worker).await.expect("there is enough to do").tenant);
             }
@@ -75,7 +75,7 @@ async fn a_tenant_with_ten_thousand_jobs_delays_anothers_single_job_by_at_most_t
             after.extend(started(&mut workers).await);
         }
         let before = after.iter().take_while(|tenant| **tenant != single.as_str()).count();
-        assert!(before <= 2, "{before} tasks were started before it with {slots} slots, priority {priority}");
+        assert!(before <= 2, "{before} tasks started before the single job with {slots} slots, priority {priority}");
     }
 }
 
@@ -104,7 +104,7 @@ async fn slots_are_shared_between_tenants_by_their_weights() {
 }
 
 #[tokio::test]
-async fn a_job_waits_for_a_worker_that_has_what_it_requires_and_holds_nobody_up() {
+async fn a_job_waits_for_a_worker_that_meets_its_requirements_and_delays_no_other_job() {
     let world = World::new().await;
     let labels = [("zone".to_owned(), "eu".to_owned())];
     let needs = v1::Requirements {
@@ -129,7 +129,7 @@ async fn a_job_waits_for_a_worker_that_has_what_it_requires_and_holds_nobody_up(
 }
 
 #[tokio::test]
-async fn different_requirements_are_bounded_so_that_claims_stay_cheap() {
+async fn the_number_of_different_requirements_is_bounded_so_that_claims_stay_cheap() {
     let world = World::new().await;
     let of_size = |bytes| requiring(v1::Requirements { min_memory_bytes: bytes, ..v1::Requirements::default() });
     for bytes in 1..=MAX_REQUIREMENT_CLASSES as u64 {
@@ -137,12 +137,12 @@ async fn different_requirements_are_bounded_so_that_claims_stay_cheap() {
     }
     let refusal = world.accept(of_size(1 << 40)).await.expect_err("one too many");
     assert_eq!((refusal.code, refusal.field.as_str()), (ErrorCode::ResourceExhausted, "requirements"));
-    world.accept(of_size(1)).await.expect("those that wait already may have company");
-    world.accept(request(ingest())).await.expect("and nothing may always be required");
+    world.accept(of_size(1)).await.expect("more jobs with the same requirements are accepted");
+    world.accept(request(ingest())).await.expect("a job without requirements is always accepted");
 }
 
 #[tokio::test]
-async fn requirements_of_jobs_that_cannot_start_yet_count_for_as_long_as_they_wait() {
+async fn the_requirements_of_jobs_that_cannot_start_yet_count_for_as_long_as_the_jobs_wait() {
     const DAY_MS: u64 = 24 * 3_600_000;
     let world = World::new().await;
     let parent = world.submit(ingest()).await;
@@ -168,7 +168,7 @@ async fn requirements_of_jobs_that_cannot_start_yet_count_for_as_long_as_they_wa
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn coordinators_that_claim_at_once_give_every_task_once() {
+async fn coordinators_that_claim_at_the_same_time_lease_every_task_once() {
     const JOBS: usize = 200;
     let world = World::new().await;
     world.submit_many(&world.tenant, &request(ingest()), JOBS).await;
@@ -201,7 +201,7 @@ async fn coordinators_that_claim_at_once_give_every_task_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_task_is_lost_between_queues_that_open_and_close_at_the_same_moment() {
+async fn no_task_is_lost_while_queues_open_and_close_at_the_same_time() {
     const JOBS: usize = 300;
     let hasty = || Settings { queue_linger_ms: 0, ..settings() };
     let world = World::with(hasty()).await;
@@ -253,7 +253,7 @@ async fn a_queue_is_closed_when_it_has_been_empty_for_a_while_and_its_next_job_o
     }
     worker.start(&world.engine).await;
     worker.end(&world.engine, success(b"m")).await;
-    assert_eq!(world.pass(linger_ms).await.closed, 0, "it was not empty before");
+    assert_eq!(world.pass(linger_ms).await.closed, 0, "the queue has only just become empty");
     assert_eq!(world.pass(linger_ms).await.closed, 1);
     let id = world.submit(ingest()).await;
     assert_eq!(worker.start(&world.engine).await.job_id, id.as_str());

@@ -1,4 +1,4 @@
-//! Jobs of many tasks: from the count of their items over shards to the finish, once, whatever comes between.
+//! Divided jobs: from the count of their items through their shards to one finish, whatever happens in between.
 
 use std::num::NonZeroU64;
 
@@ -13,14 +13,14 @@ use sortinghat_proto::{
 
 use crate::world::{LEASE_MS, Worker, World, crash, divided, finetune, ingest, log, settings, success};
 
-/// Submits an ingest and lets a worker find that it has this many shards.
+/// Submits an ingest, and lets a worker count so many items that the job has this many shards.
 pub(crate) async fn divide(world: &World, worker: &mut Worker, shards: u64) -> JobId {
     let id = world.submit(ingest()).await;
     count(world, worker, shards).await;
     id
 }
 
-/// Lets a worker start the next job and find that it has this many shards.
+/// Lets a worker start the next job, and count so many items that the job has this many shards.
 pub(crate) async fn count(world: &World, worker: &mut Worker, shards: u64) {
     let whole = worker.start(&world.engine).await;
     assert_eq!(part(&whole), &Part::Whole(v1::WholePart { max_items: DEFAULT_SHARD_ITEMS }));
@@ -48,7 +48,7 @@ fn user_failure() -> Outcome {
     })
 }
 
-/// Ends everything that a worker runs.
+/// Ends all tasks that a worker runs.
 fn end_all(worker: &mut Worker, outcome: impl Fn(&v1::LeaseReport) -> Outcome) {
     for lease in worker.request.leases.iter_mut().filter(|lease| lease.outcome.is_none()) {
         lease.outcome = Some(v1::TaskOutcome { outcome: Some(outcome(lease)) });
@@ -56,7 +56,7 @@ fn end_all(worker: &mut Worker, outcome: impl Fn(&v1::LeaseReport) -> Outcome) {
 }
 
 #[tokio::test]
-async fn a_large_job_runs_in_shards_that_one_finish_joins() {
+async fn a_large_job_runs_in_shards_whose_outputs_one_finish_joins() {
     let world = World::new().await;
     let mut worker = Worker::new("w1", 8);
     let id = divide(&world, &mut worker, 3).await;
@@ -121,7 +121,7 @@ async fn a_small_job_stays_one_task() {
 }
 
 #[tokio::test]
-async fn thousands_of_shards_are_created_in_chunks_and_shown_as_one_sum() {
+async fn thousands_of_shards_are_created_in_steps_and_their_progress_is_shown_as_one_sum() {
     let shard_items = NonZeroU64::new(100).expect("not 0");
     let world = World::with(Settings { shard_items, ..settings() }).await;
     let mut worker = Worker::new("w1", 2);
@@ -129,7 +129,7 @@ async fn thousands_of_shards_are_created_in_chunks_and_shown_as_one_sum() {
     worker.start(&world.engine).await;
     worker.end(&world.engine, divided(4096 * 244)).await;
     world.sweep().await;
-    assert_eq!(tasks(&world.job(&id).await).total, 4096, "shards grow instead of becoming more");
+    assert_eq!(tasks(&world.job(&id).await).total, 4096, "shards become larger instead of more numerous");
     worker.poll(&world.engine).await;
     for lease in &mut worker.request.leases {
         lease.progress = Some(v1::Progress { phase: "decode".into(), done: 100, total: 244, unit: "photos".into() });
@@ -143,7 +143,7 @@ async fn thousands_of_shards_are_created_in_chunks_and_shown_as_one_sum() {
 }
 
 #[tokio::test]
-async fn more_items_than_any_job_has_are_no_division() {
+async fn an_impossible_number_of_items_does_not_divide_a_job() {
     let world = World::new().await;
     let mut worker = Worker::new("w1", 1);
     let id = world.submit(ingest()).await;
@@ -176,7 +176,7 @@ async fn shards_that_end_at_the_same_moment_at_two_coordinators_create_one_finis
             end.await.expect("no worker panics");
         }
         world.sweep().await;
-        // A worker that lost the race for a shard left it, so there may be one or two beside the finish.
+        // A worker that lost the race for a shard has left that shard, so one or two shards may run beside the finish.
         let (mut last, mut finishes) = (Worker::new("last", 4), 0);
         for _ in 0..6 {
             let told = last.poll(&beside.engine).await;
@@ -188,12 +188,12 @@ async fn shards_that_end_at_the_same_moment_at_two_coordinators_create_one_finis
         assert_eq!(finishes, 1);
         let job = world.job(&id).await;
         assert_eq!((job.state(), tasks(&job).succeeded), (JobState::Succeeded, 32));
-        assert_eq!(job.attempts.len(), 20, "the newest");
+        assert_eq!(job.attempts.len(), 20, "only the newest attempts are shown");
     }
 }
 
 #[tokio::test]
-async fn a_shard_that_is_lost_is_run_again_alone() {
+async fn only_the_shard_whose_worker_died_is_run_again() {
     let world = World::new().await;
     let mut worker = Worker::new("w1", 1);
     let id = divide(&world, &mut worker, 2).await;
@@ -209,7 +209,7 @@ async fn a_shard_that_is_lost_is_run_again_alone() {
     worker.end(&world.engine, success(b"second")).await;
     assert!(matches!(part(&worker.start(&world.engine).await), Part::Finish(_)));
     let stale = dead.end(&world.engine, success(b"late")).await;
-    assert_eq!(stale.acknowledged.len(), 1, "it changes nothing");
+    assert_eq!(stale.acknowledged.len(), 1, "the late outcome changes nothing");
     worker.end(&world.engine, success(b"dataset")).await;
     let job = world.job(&id).await;
     let outcomes: Vec<_> = job.attempts.iter().map(|attempt| (attempt.task, attempt.outcome())).collect();
@@ -218,7 +218,7 @@ async fn a_shard_that_is_lost_is_run_again_alone() {
 }
 
 #[tokio::test]
-async fn one_shard_that_fails_ends_the_job_once_the_others_have_stopped() {
+async fn a_failed_shard_ends_its_job_once_the_other_shards_have_stopped() {
     let world = World::new().await;
     let mut worker = Worker::new("w1", 1);
     let id = divide(&world, &mut worker, 600).await;
@@ -231,11 +231,11 @@ async fn one_shard_that_fails_ends_the_job_once_the_others_have_stopped() {
     worker.poll_without_beats(&world.engine).await;
     let mut third = Worker::new("w3", 50);
     third.poll(&world.beside(settings()).engine).await;
-    assert!(third.request.leases.is_empty(), "nothing of it starts any more");
+    assert!(third.request.leases.is_empty(), "no other shard starts");
     world.sweep().await;
     let job = world.job(&id).await;
     assert_eq!((job.state(), tasks(&job).failed, tasks(&job).cancelled), (JobState::Running, 1, 598));
-    assert!(other.poll(&world.engine).await.leases[0].cancel, "the one that runs is told");
+    assert!(other.poll(&world.engine).await.leases[0].cancel, "the running shard is told to stop");
     other.end(&world.engine, Outcome::Cancelled(v1::TaskCancelled {})).await;
     world.sweep().await;
     let job = world.job(&id).await;
@@ -246,7 +246,7 @@ async fn one_shard_that_fails_ends_the_job_once_the_others_have_stopped() {
 }
 
 #[tokio::test]
-async fn why_a_divided_job_waits_is_told_of_its_shards() {
+async fn the_explanation_of_a_divided_job_is_about_its_shards() {
     use v1::explain_job_response::Reason;
     let world = World::new().await;
     let mut worker = Worker::new("w1", 1);
@@ -280,7 +280,7 @@ async fn a_poison_shard_fails_its_job_after_three_deaths() {
 }
 
 #[tokio::test]
-async fn cancelling_a_job_in_any_of_its_stages_ends_it() {
+async fn cancelling_a_divided_job_ends_it_in_every_stage() {
     let world = World::new().await;
     let cancel = async |id: &JobId| world.engine.cancel(&world.tenant, id).await.expect("it exists");
     let mut worker = Worker::new("w1", 1);
@@ -289,7 +289,11 @@ async fn cancelling_a_job_in_any_of_its_stages_ends_it() {
     assert!(cancel(&counting).await.cancel_requested);
     worker.end(&world.engine, divided(7_000)).await;
     let counted = world.job(&counting).await;
-    assert_eq!((counted.state(), counted.tasks), (JobState::Cancelled, None), "a count is no result");
+    assert_eq!(
+        (counted.state(), counted.tasks),
+        (JobState::Cancelled, None),
+        "a count of items does not complete a job"
+    );
 
     let waiting = divide(&world, &mut worker, 5).await;
     assert_eq!(cancel(&waiting).await.state(), JobState::Cancelled, "no shard runs");
@@ -300,7 +304,11 @@ async fn cancelling_a_job_in_any_of_its_stages_ends_it() {
     assert_eq!((asked.state(), asked.cancel_requested), (JobState::Running, true));
     worker.end(&world.engine, crash()).await;
     world.sweep().await;
-    assert_eq!(world.state(&running).await, JobState::Cancelled, "also if its process dies of it");
+    assert_eq!(
+        world.state(&running).await,
+        JobState::Cancelled,
+        "the job is cancelled even if the shard's process crashes"
+    );
 
     let finishing = divide(&world, &mut worker, 1).await;
     worker.start(&world.engine).await;
@@ -314,7 +322,7 @@ async fn cancelling_a_job_in_any_of_its_stages_ends_it() {
 }
 
 #[tokio::test]
-async fn only_a_whole_task_may_find_its_job_too_large() {
+async fn only_a_whole_task_may_divide_its_job() {
     let world = World::new().await;
     let mut worker = Worker::new("w1", 1);
     let id = divide(&world, &mut worker, 1).await;

@@ -1,9 +1,9 @@
-//! An object store in memory that goes by the tests' clock, and lets something happen in the midst of what it is asked.
+//! An object store in memory that uses the clock of the tests, and runs a given future before it answers a certain question.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -15,24 +15,25 @@ use futures::{
     future::BoxFuture,
     stream::{self, BoxStream},
 };
+use parking_lot::Mutex;
 use sortinghat_coordinator::{
     engine::{ObjectInventory, ObjectPresence, StoredObject},
     store::{Clock as _, ManualClock},
 };
 use sortinghat_proto::{Digest, ObjectRef, Refusal, Tenant, time::UnixMs, v1::ErrorCode};
 
-/// A question, before it is answered.
+/// The moment before a question is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Moment {
-    /// Whether an object is there is asked.
+    /// The engine asks whether an object exists.
     Holds,
-    /// What is in a document is asked.
+    /// The engine asks for the content of a document.
     Document,
-    /// What there is is asked.
+    /// The engine asks for the list of objects.
     List,
-    /// Whether a condemned object is to be removed is asked.
+    /// The engine looks up a condemned object.
     Find,
-    /// It is decided that it is.
+    /// The engine removes the condemned object.
     Remove,
 }
 
@@ -45,14 +46,14 @@ struct Contents {
     owner: Option<String>,
 }
 
-/// The store. Cheap to clone; clones are the same one.
+/// The store. It is cheap to clone, and a clone is the same store.
 #[derive(Clone)]
 pub(crate) struct Shelf {
     clock: Arc<ManualClock>,
     contents: Arc<Mutex<Contents>>,
-    /// Whoever removes an object dies before they hear that it was.
+    /// Objects are removed, but the answers to the removals are lost, as if the coordinator died before it heard them.
     pub(crate) removals_fail: Arc<AtomicBool>,
-    /// By how much its clock is ahead, in milliseconds.
+    /// By how much the clock of this store is ahead, in milliseconds.
     pub(crate) ahead_ms: Arc<AtomicU64>,
 }
 
@@ -62,28 +63,28 @@ impl Shelf {
     }
 
     fn contents<T>(&self, look: impl FnOnce(&mut Contents) -> T) -> T {
-        look(&mut self.contents.lock().expect("no holder of the contents panics"))
+        look(&mut self.contents.lock())
     }
 
-    /// Lets something happen the next time that this is asked.
+    /// Sets the future that runs the next time that this question is asked.
     pub(crate) fn at(&self, moment: Moment, happening: impl Future<Output = ()> + Send + 'static) {
         self.contents(|contents| contents.happenings.insert(moment, Box::pin(happening)));
     }
 
     async fn happen(&self, moment: Moment) {
-        // Others may go first.
+        // Other tasks may run first.
         tokio::task::yield_now().await;
         if let Some(happening) = self.contents(|contents| contents.happenings.remove(&moment)) {
             happening.await;
         }
     }
 
-    /// Whether everything that was to happen has happened.
+    /// Whether all futures that were set have run.
     pub(crate) fn is_calm(&self) -> bool {
         self.contents(|contents| contents.happenings.is_empty())
     }
 
-    /// Writes an object without a question, as workers do.
+    /// Writes an object without asking the engine, as workers do.
     pub(crate) fn put(&self, content: impl Into<Bytes>) -> ObjectRef {
         let (content, now) = (content.into(), self.clock.now());
         let object = ObjectRef::of(&content);

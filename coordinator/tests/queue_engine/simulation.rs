@@ -1,4 +1,5 @@
-//! Random workers that crash, vanish, miss answers and come back late, and users who cancel, pause and retry, against the invariants.
+//! A simulation that checks the invariants: random workers crash, vanish, miss answers and come back late, and random users cancel, pause
+//! and retry.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +17,7 @@ use crate::{
 const SEEDS: u64 = 150;
 const JOBS: usize = 14;
 const STEPS: usize = 300;
-/// Rounds in which healthy workers must bring everything to its end.
+/// After this many rounds with healthy workers every job must have ended.
 const LAST_ROUNDS: usize = 400;
 
 struct Simulation {
@@ -26,7 +27,7 @@ struct Simulation {
     dice: Dice,
     jobs: Vec<JobId>,
     workers: Vec<Worker>,
-    /// Workers that were replaced and do not know it.
+    /// Workers that were replaced, but do not know that.
     zombies: Vec<Worker>,
     incarnations: u32,
 }
@@ -69,7 +70,7 @@ impl Simulation {
                 let engine = self.engine();
                 self.workers[number].poll(&engine).await;
             }
-            // The message arrives, its answer does not.
+            // The message arrives, but its answer is lost.
             35..45 => {
                 let engine = self.engine();
                 let worker = &mut self.workers[number];
@@ -94,7 +95,7 @@ impl Simulation {
         }
     }
 
-    /// Something that holds for many jobs, or for one that has ended.
+    /// Cancels many jobs, pauses or resumes the queue, or retries a job.
     async fn use_a_verb(&mut self) {
         let (engine, tenant) = (self.engine(), self.world.tenant.clone());
         match self.dice.below(12) {
@@ -117,7 +118,7 @@ impl Simulation {
         }
     }
 
-    /// Either coordinator.
+    /// One of the two coordinators.
     fn engine(&mut self) -> Engine {
         if self.dice.chance(50) { self.world.engine.clone() } else { self.beside.engine.clone() }
     }
@@ -155,7 +156,7 @@ impl Simulation {
         }
     }
 
-    /// A worker that was given up reports success, late.
+    /// A worker whose leases have long expired reports success.
     async fn haunt(&mut self) {
         if let Some(mut zombie) = self.zombies.pop() {
             for lease in &mut zombie.request.leases {
@@ -166,7 +167,7 @@ impl Simulation {
         }
     }
 
-    /// Healthy workers end everything.
+    /// Healthy workers end all jobs.
     async fn finish(&mut self) {
         self.world.engine.resume_queue(&self.world.tenant).await.expect("it answers");
         for _ in 0..LAST_ROUNDS {
@@ -190,7 +191,7 @@ impl Simulation {
         panic!("some job or bulk cancellation never ends");
     }
 
-    /// Checks everything that can be seen; returns how many jobs ended well in shards.
+    /// Checks everything that users can see. Returns how many divided jobs have succeeded.
     async fn check(&self) -> usize {
         let (mut names, mut in_shards) = (BTreeSet::new(), 0);
         for id in &self.jobs {
@@ -214,7 +215,8 @@ impl Simulation {
         in_shards
     }
 
-    /// Checks that the queue counts each job where it ended, that nothing is left to do, and that nothing stays when all are forgotten.
+    /// Checks that the queue counts each job in its final state, that nothing is left to do, and that no record stays when all jobs are
+    /// forgotten.
     async fn check_queue(&self) {
         let queue = self.world.engine.queue(&self.world.tenant).await.expect("it answers");
         let mut states = BTreeMap::new();
@@ -243,7 +245,8 @@ fn is_end(state: JobState) -> bool {
     matches!(state, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
 }
 
-/// The invariants as a job's history shows them: gapless, one end, one commit, one attempt at a time, epochs that grow.
+/// Checks the invariants that a job's history shows: its sequences have no gap, the job ends once, each task commits at most once and has
+/// one attempt at a time, and epochs grow.
 fn check_history(history: &[v1::JobEvent]) {
     let (mut ends, mut commits) = (0, BTreeSet::new());
     let (mut last_epochs, mut running) = (BTreeMap::new(), BTreeMap::new());
@@ -271,9 +274,9 @@ fn check_history(history: &[v1::JobEvent]) {
     assert!(running.is_empty(), "no attempt outlives its job");
 }
 
-// Virtual time, so that a seed decides also what is read ahead.
+// The time is virtual, so that the seed also decides what is prefetched.
 #[tokio::test(start_paused = true)]
-async fn whatever_workers_do_every_job_ends_once_and_every_name_is_right() {
+async fn whatever_workers_and_users_do_every_job_ends_once_and_every_name_is_right() {
     let mut in_shards = 0;
     for seed in 0..SEEDS {
         println!("seed {seed}");
@@ -284,5 +287,5 @@ async fn whatever_workers_do_every_job_ends_once_and_every_name_is_right() {
         simulation.finish().await;
         in_shards += simulation.check().await;
     }
-    assert!(in_shards > 100, "only {in_shards} jobs ended well in shards");
+    assert!(in_shards > 100, "only {in_shards} divided jobs have succeeded");
 }

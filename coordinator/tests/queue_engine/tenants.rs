@@ -1,4 +1,4 @@
-//! No tenant sees another's id, byte or count.
+//! Tenants are separate: no tenant sees an id, an object or a count of another tenant.
 
 use sortinghat_coordinator::engine::Submission;
 use sortinghat_proto::{
@@ -9,7 +9,7 @@ use sortinghat_proto::{
 use crate::world::{Worker, World, evaluate, finetune, ingest, request, success};
 
 #[tokio::test]
-async fn what_one_tenant_has_does_not_exist_for_another() {
+async fn jobs_and_datasets_of_one_tenant_do_not_exist_for_another_tenant() {
     let world = World::new().await;
     let other: Tenant = "other".parse().expect("a tenant");
     let dataset = world.submit(ingest()).await;
@@ -42,7 +42,7 @@ async fn what_one_tenant_has_does_not_exist_for_another() {
 }
 
 #[tokio::test]
-async fn names_versions_and_keys_of_tenants_are_apart() {
+async fn each_tenant_has_its_own_names_versions_and_idempotency_keys() {
     let world = World::new().await;
     let mut worker = Worker::new("w1", 1);
     let keyed = v1::SubmitJobRequest { idempotency_key: "same".into(), ..request(ingest()) };
@@ -56,7 +56,7 @@ async fn names_versions_and_keys_of_tenants_are_apart() {
         assert_eq!(worker.start(&world.engine).await.tenant, name);
         worker.end(&world.engine, success(b"m")).await;
         let dataset = world.engine.get_dataset(&tenant, "stamps").await.expect("committed");
-        assert_eq!(dataset.name, "stamps@1", "each counts for itself");
+        assert_eq!(dataset.name, "stamps@1", "each tenant has its own versions");
     }
     assert_eq!(ids.len(), 2);
 }

@@ -1,4 +1,4 @@
-//! Jobs that shall not start before a time, and jobs that must have ended by one.
+//! Start times and deadlines of jobs.
 
 use sortinghat_proto::{
     time::UnixMs,
@@ -20,7 +20,7 @@ fn timed(world: &World, not_before_ms: u64, deadline_ms: u64) -> v1::SubmitJobRe
 }
 
 #[tokio::test]
-async fn a_job_with_a_time_is_given_to_nobody_before_it() {
+async fn a_job_with_a_start_time_is_given_to_no_worker_before_that_time() {
     let world = World::new().await;
     let job = world.accept(timed(&world, 5_000, 0)).await.expect("accepted");
     let mut worker = Worker::new("w1", 1);
@@ -43,17 +43,17 @@ async fn a_job_that_waits_past_its_deadline_fails_and_its_children_with_it() {
     assert_eq!(failed.failure.expect("it says why").code(), ErrorCode::DeadlineExceeded);
     world.sweep().await;
     assert_eq!(world.state(&child).await, JobState::Cancelled);
-    assert_eq!(world.sweep().await.overdue, 0, "once");
+    assert_eq!(world.sweep().await.overdue, 0, "the deadline counts once");
 }
 
 #[tokio::test]
-async fn a_job_that_cannot_be_read_keeps_no_other_from_missing_its_deadline() {
+async fn an_unreadable_job_does_not_stop_the_deadlines_of_other_jobs() {
     let world = World::new().await;
     let unreadable = world.accept(timed(&world, 0, 1_000)).await.expect("accepted").id;
     let late = world.accept(timed(&world, 0, 2_000)).await.expect("accepted").id.parse().expect("a job id");
     world.spoil(&format!("job:{unreadable}")).await;
     world.clock.advance_ms(2_000);
-    world.engine.sweep().await.expect_err("it meets an unreadable record");
+    world.engine.sweep().await.expect_err("a record is unreadable");
     assert_eq!(world.state(&late).await, JobState::Failed);
 }
 
@@ -74,7 +74,7 @@ async fn a_job_that_runs_past_its_deadline_is_stopped_and_fails_because_of_it() 
 }
 
 #[tokio::test]
-async fn a_job_that_ends_in_time_does_not_hear_of_its_deadline() {
+async fn a_job_that_ends_in_time_is_not_affected_by_its_deadline() {
     let world = World::new().await;
     let id = world.accept(timed(&world, 0, 3_000)).await.expect("accepted").id.parse().expect("a job id");
     let mut worker = Worker::new("w1", 1);
@@ -85,7 +85,7 @@ async fn a_job_that_ends_in_time_does_not_hear_of_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_deadline_that_has_passed_is_refused_but_not_for_a_job_that_was_accepted_in_time() {
+async fn a_past_deadline_is_refused_unless_the_job_was_accepted_before() {
     let world = World::new().await;
     let keyed = v1::SubmitJobRequest { idempotency_key: "nightly".into(), ..timed(&world, 0, 1_000) };
     let job = world.accept(keyed.clone()).await.expect("accepted");
@@ -104,9 +104,9 @@ async fn a_divided_job_past_its_deadline_stops_all_of_its_shards_and_fails_becau
     worker.start(&world.engine).await;
     assert_eq!(world.pass(3_000).await.overdue, 1);
     let job = world.job(&id).await;
-    assert_eq!((job.state(), tasks(&job).cancelled), (JobState::Running, 299), "one still runs");
+    assert_eq!((job.state(), tasks(&job).cancelled), (JobState::Running, 299), "one shard still runs");
     assert!(worker.poll(&world.engine).await.leases[0].cancel, "the worker is told");
-    assert_eq!(world.sweep().await.overdue, 0, "once");
+    assert_eq!(world.sweep().await.overdue, 0, "the deadline counts once");
     worker.end(&world.engine, v1::task_outcome::Outcome::Cancelled(v1::TaskCancelled {})).await;
     world.sweep().await;
     let job = world.job(&id).await;
@@ -115,7 +115,7 @@ async fn a_divided_job_past_its_deadline_stops_all_of_its_shards_and_fails_becau
 }
 
 #[tokio::test]
-async fn a_deadline_reaches_a_divided_job_also_while_its_shards_are_joined() {
+async fn a_deadline_also_stops_a_divided_job_during_its_finish() {
     let world = World::new().await;
     let id = world.accept(timed(&world, 0, 3_000)).await.expect("accepted").id.parse().expect("a job id");
     let mut worker = Worker::new("w1", 1);

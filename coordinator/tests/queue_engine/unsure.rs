@@ -1,15 +1,13 @@
-//! A store whose answers get lost: every command must be safe to repeat.
+//! Stores that apply batches in unusual ways, among them a store whose answers get lost, with which every command must be safe to repeat.
 
-use std::{
-    fmt::Debug,
-    sync::{Arc, Mutex},
-};
+use std::{fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use sortinghat_coordinator::store::{Batch, Hints, MemoryStore, Range, Record, Store, StoreError, Verdict};
 use sortinghat_proto::time::UnixMs;
 
-/// Decisions that a seed reproduces (SplitMix64).
+/// A random number generator with a seed (SplitMix64), so that every run can be repeated.
 #[derive(Debug)]
 pub(crate) struct Dice(pub(crate) u64);
 
@@ -23,20 +21,20 @@ impl Dice {
         (bits ^ (bits >> 31)) % bound
     }
 
-    /// True in this many of 100 cases.
+    /// True in `percent` of 100 cases.
     pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 }
 
-/// Does something of its own when batches are to be applied.
+/// A way to apply batches that differs from the usual one.
 #[async_trait]
 pub(crate) trait Applying: Debug + Send + Sync + 'static {
-    /// Applies batches to the store, or not.
+    /// Applies the batches to the store, or does something else.
     async fn apply(&self, store: &MemoryStore, batches: Vec<Batch>) -> Result<Vec<Verdict>, StoreError>;
 }
 
-/// A store that applies batches in a way of its own, and does everything else as it should.
+/// A store that applies batches in its own way, and otherwise works like the store in memory.
 #[derive(Debug)]
 pub(crate) struct Odd<A> {
     store: MemoryStore,
@@ -76,12 +74,12 @@ impl<A: Applying> Store for Odd<A> {
     }
 }
 
-/// Does not know of every tenth batch whether it is applied; half of those are.
+/// One batch in ten has an unknown outcome. Half of those batches are applied.
 #[derive(Debug)]
 pub(crate) struct Unsure(Mutex<Dice>);
 
 impl Unsure {
-    /// A store like that over this one.
+    /// Such a store over this one.
     pub(crate) fn over(store: MemoryStore, seed: u64) -> Odd<Self> {
         Odd::new(store, Self(Mutex::new(Dice(seed ^ 0x5eed))))
     }
@@ -92,7 +90,7 @@ impl Applying for Unsure {
     async fn apply(&self, store: &MemoryStore, batches: Vec<Batch>) -> Result<Vec<Verdict>, StoreError> {
         let mut verdicts = Vec::with_capacity(batches.len());
         for batch in batches {
-            let thrown = self.0.lock().expect("no holder panics").below(20);
+            let thrown = self.0.lock().below(20);
             let verdict = match thrown {
                 0 => None,
                 _ => store.apply(vec![batch]).await?.pop(),

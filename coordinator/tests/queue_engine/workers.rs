@@ -1,4 +1,4 @@
-//! The conversation with workers.
+//! The conversation with workers: what they are given, what they report, and what they are told.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_worker_gets_no_more_than_it_has_slots_and_the_more_urgent_first() {
+async fn a_worker_gets_as_many_tasks_as_it_has_slots_and_the_most_urgent_first() {
     let world = World::new().await;
     let calm = world.submit(ingest()).await;
     world.clock.advance_ms(1);
@@ -32,7 +32,7 @@ async fn a_worker_gets_no_more_than_it_has_slots_and_the_more_urgent_first() {
 }
 
 #[tokio::test]
-async fn an_offer_that_was_lost_comes_again_with_the_same_epoch() {
+async fn a_lease_whose_answer_was_lost_is_told_again_with_the_same_epoch() {
     let world = World::new().await;
     world.submit(ingest()).await;
     let mut worker = Worker::new("w1", 1);
@@ -43,16 +43,20 @@ async fn an_offer_that_was_lost_comes_again_with_the_same_epoch() {
     let again = worker.poll(&world.engine).await;
     assert!(again.leases[0].assignment.is_some());
     assert_eq!(first.leases[0].key, again.leases[0].key);
-    assert_eq!(worker.poll(&world.engine).await.leases[0].assignment, None, "until it was reported once");
+    assert_eq!(
+        worker.poll(&world.engine).await.leases[0].assignment,
+        None,
+        "the assignment is not repeated once the worker has reported the lease"
+    );
 }
 
 #[tokio::test]
-async fn a_draining_worker_gets_nothing_and_gives_back_what_it_has() {
+async fn a_draining_worker_gets_no_task_and_returns_the_tasks_that_it_has() {
     let world = World::new().await;
     let id = world.submit(ingest()).await;
     let mut worker = Worker::new("w1", 2);
     worker.start(&world.engine).await;
-    // Two jobs of one millisecond have no order.
+    // Two jobs of the same millisecond have no order.
     world.pass(1).await;
     world.submit(ingest()).await;
     worker.request.draining = true;
@@ -62,11 +66,15 @@ async fn a_draining_worker_gets_nothing_and_gives_back_what_it_has() {
     let job = world.job(&id).await;
     assert_eq!((job.state(), job.attempts[0].outcome()), (JobState::Queued, AttemptOutcome::Returned));
     let mut other = Worker::new("w2", 1);
-    assert_eq!(other.start(&world.engine).await.job_id, id.as_str(), "ready at once, in its old place");
+    assert_eq!(
+        other.start(&world.engine).await.job_id,
+        id.as_str(),
+        "the returned task is ready at once, in its old place"
+    );
 }
 
 #[tokio::test]
-async fn a_worker_that_leaves_hears_of_a_task_that_a_message_which_it_abandoned_was_just_given() {
+async fn a_draining_worker_is_told_of_a_task_that_its_abandoned_message_has_just_claimed() {
     let clock = Arc::new(ManualClock::new(START));
     let store = Arc::new(Odd::new(MemoryStore::new(clock.clone()), Interrupted::default()));
     let world = World::keeping(store.clone(), clock, Arc::new(Objects::default()), settings()).await;
@@ -87,8 +95,8 @@ async fn a_worker_that_leaves_hears_of_a_task_that_a_message_which_it_abandoned_
     let (sender, leaving) = oneshot::channel();
     store.applying.before("job:", async move {
         caller.abort();
-        sender.send(tokio::spawn(async move { engine.synchronize(last).await })).expect("it is waited for");
-        // It goes as far as it can.
+        sender.send(tokio::spawn(async move { engine.synchronize(last).await })).expect("the test waits for it");
+        // Let the last message go as far as it can.
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
@@ -100,7 +108,7 @@ async fn a_worker_that_leaves_hears_of_a_task_that_a_message_which_it_abandoned_
 }
 
 #[tokio::test]
-async fn a_newer_message_ends_the_one_that_is_held() {
+async fn a_newer_message_ends_the_held_message() {
     let world = World::new().await;
     let held = v1::SynchronizeRequest { sequence: 5, wait_ms: 60_000, ..Worker::new("w1", 1).request };
     let newer = v1::SynchronizeRequest { sequence: 6, wait_ms: 0, ..held.clone() };
@@ -110,16 +118,16 @@ async fn a_newer_message_ends_the_one_that_is_held() {
     while world.engine.list_workers().await.expect("answered").workers.is_empty() {
         tokio::task::yield_now().await;
     }
-    assert!(futures::future::poll_immediate(&mut holding).await.is_none(), "it is held");
+    assert!(futures::future::poll_immediate(&mut holding).await.is_none(), "the message is held");
     world.engine.synchronize(newer.clone()).await.expect("answered at once");
-    let superseded = holding.await.expect("it ends").expect_err("nothing may be done with its answer");
+    let superseded = holding.await.expect("it ends").expect_err("the older message is refused");
     assert!(superseded.to_string().contains("superseded"));
     let older = v1::SynchronizeRequest { sequence: 5, ..newer };
-    assert!(world.engine.synchronize(older).await.is_err(), "messages that come late are refused");
+    assert!(world.engine.synchronize(older).await.is_err(), "an older message is refused");
 }
 
 #[tokio::test]
-async fn a_held_worker_gets_a_job_the_moment_it_is_submitted() {
+async fn a_worker_whose_message_is_held_gets_a_job_as_soon_as_it_is_submitted() {
     let world = World::new().await;
     let held = v1::SynchronizeRequest { sequence: 1, wait_ms: 60_000, ..Worker::new("w1", 1).request };
     let engine = world.engine.clone();
@@ -166,12 +174,12 @@ async fn an_event_is_recorded_once_however_often_it_is_reported() {
     });
     let lines: Vec<String> = lines.collect();
     assert_eq!(lines[..3], ["one", "two", "three"]);
-    assert_eq!(lines.len(), 200, "also when they take several batches");
+    assert_eq!(lines.len(), 200, "events are recorded once even when they take several batches");
     assert!(lines[3].len() <= sortinghat_proto::limits::MAX_TEXT_BYTES);
 }
 
 #[tokio::test]
-async fn polls_with_nothing_new_write_nothing() {
+async fn a_poll_with_nothing_new_writes_nothing() {
     let world = World::new().await;
     world.submit(ingest()).await;
     let mut worker = Worker::new("w1", 1);
@@ -185,7 +193,7 @@ async fn polls_with_nothing_new_write_nothing() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_talks_too_much_is_cut_short_and_still_ends_well() {
+async fn an_attempt_with_too_many_log_lines_is_cut_off_and_still_succeeds() {
     let world = World::new().await;
     let id = world.submit(ingest()).await;
     let mut worker = Worker::new("w1", 1);
@@ -210,7 +218,7 @@ async fn a_worker_that_is_silent_for_a_lease_is_not_listed() {
 }
 
 #[tokio::test]
-async fn a_queue_that_cannot_be_read_is_paused_and_no_other_tenants_concern() {
+async fn an_unreadable_gate_counts_as_paused_and_does_not_affect_other_tenants() {
     let world = World::new().await;
     let failing = world.submit(ingest()).await;
     let mut worker = Worker::new("w1", 1);
@@ -220,18 +228,18 @@ async fn a_queue_that_cannot_be_read_is_paused_and_no_other_tenants_concern() {
     world.clock.advance_ms(1);
     world.submit_many(&"other".parse().expect("a tenant"), &request(ingest()), 1).await;
     worker.end(&world.engine, crash()).await;
-    assert!(worker.request.leases.is_empty(), "it was acknowledged");
+    assert!(worker.request.leases.is_empty(), "the outcome was acknowledged");
     assert_eq!(worker.start(&world.engine).await.tenant, "other");
     Worker::new("w2", 1).poll(&world.engine).await;
     for id in [&failing, &waiting] {
-        assert_eq!(world.state(id).await, JobState::Queued, "whether it may start is not known");
+        assert_eq!(world.state(id).await, JobState::Queued, "a job whose gate cannot be read does not start");
     }
-    let refusal = world.engine.queue(&world.tenant).await.expect_err("nobody knows");
+    let refusal = world.engine.queue(&world.tenant).await.expect_err("the record is unreadable");
     assert!(refusal.to_string().contains("cannot be read"), "{refusal:?}");
 }
 
 #[tokio::test]
-async fn a_ready_queue_whose_name_says_nothing_keeps_no_other_job_waiting() {
+async fn a_ready_queue_whose_name_cannot_be_parsed_delays_no_other_job() {
     let world = World::new().await;
     world.plant("newer", "", vec![("open-queues".into(), "a lane of a newer version:tenant:".into())]).await;
     let id = world.submit(ingest()).await;
@@ -239,7 +247,7 @@ async fn a_ready_queue_whose_name_says_nothing_keeps_no_other_job_waiting() {
 }
 
 #[tokio::test]
-async fn a_ready_task_that_cannot_be_read_is_passed_over() {
+async fn an_unreadable_ready_task_is_passed_over() {
     let world = World::new().await;
     let unreadable = world.submit(ingest()).await;
     world.spoil(&format!("job:{unreadable}")).await;
@@ -253,7 +261,7 @@ async fn a_ready_task_that_cannot_be_read_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_worker_whose_task_cannot_be_read_any_more_gets_others_once_it_has_given_up() {
+async fn a_worker_whose_task_became_unreadable_gets_other_tasks_once_its_lease_is_over() {
     let world = World::new().await;
     let unreadable = world.submit(ingest()).await;
     let mut worker = Worker::new("w1", 1);
@@ -261,7 +269,7 @@ async fn a_worker_whose_task_cannot_be_read_any_more_gets_others_once_it_has_giv
     world.spoil(&format!("job:{unreadable}")).await;
     world.engine.synchronize(worker.request.clone()).await.expect_err("another coordinator may be able to read it");
     let next = world.submit(ingest()).await;
-    // What it says once its lease has ended.
+    // The worker reports this once its lease has ended.
     worker.request.leases.clear();
     worker.request.free_slots = 1;
     assert_eq!(worker.start(&world.engine).await.job_id, next.as_str());
@@ -270,7 +278,7 @@ async fn a_worker_whose_task_cannot_be_read_any_more_gets_others_once_it_has_giv
 }
 
 #[tokio::test]
-async fn what_another_coordinator_has_changed_of_a_running_job_is_not_undone() {
+async fn the_change_of_a_running_job_by_another_coordinator_is_not_lost() {
     let world = World::new().await;
     let other = world.beside(settings());
     let parent = world.submit(ingest()).await;
@@ -279,5 +287,5 @@ async fn what_another_coordinator_has_changed_of_a_running_job_is_not_undone() {
     let child = other.submit(finetune(&format!("job:{parent}"))).await;
     worker.end(&world.engine, success(b"dataset")).await;
     world.sweep().await;
-    assert_eq!(world.state(&child).await, JobState::Queued, "its parent knows of it");
+    assert_eq!(world.state(&child).await, JobState::Queued, "its parent has told it");
 }

@@ -1,4 +1,4 @@
-//! An engine with a clock that tests move, and workers that do what real ones say.
+//! The world of these tests: an engine with a clock that tests move, and workers that send the messages of real workers.
 
 use std::{
     collections::BTreeMap,
@@ -24,13 +24,13 @@ use sortinghat_proto::{
 
 use crate::unsure::Unsure;
 
-/// Length of a lease in these tests, in milliseconds.
+/// The length of a lease in these tests, in milliseconds.
 pub(crate) const LEASE_MS: u64 = 9_000;
-/// Rounds of sweeps in which everything that is due must be done.
+/// After this many rounds of sweeps everything that is due must be done.
 const MAX_ROUNDS: usize = 1_000;
 pub(crate) const START: UnixMs = UnixMs(1_700_000_000_000);
 
-/// An object store that has everything, until it is told to have lost it or to be away.
+/// An object store that has every object, until a test sets it to have lost them or to be unavailable.
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
     pub(crate) lost: AtomicBool,
@@ -62,12 +62,12 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Over a new store in memory, past the grace after the start.
+    /// A world over a new store in memory, after the grace of leases at the start.
     pub(crate) async fn new() -> Self {
         Self::with(settings()).await
     }
 
-    /// The same with other settings than [`settings`].
+    /// The same with these settings instead of [`settings`].
     pub(crate) async fn with(settings: Settings) -> Self {
         let clock = Arc::new(ManualClock::new(START));
         let world = Self::over(Arc::new(MemoryStore::new(clock.clone())), clock, settings);
@@ -75,7 +75,7 @@ impl World {
         world
     }
 
-    /// The same over stores that go by this clock.
+    /// The same over this store and this object store, which use this clock.
     pub(crate) async fn keeping(
         store: Arc<dyn Store>,
         clock: Arc<ManualClock>,
@@ -87,7 +87,7 @@ impl World {
         world
     }
 
-    /// Over a new store in memory that often does not know whether it has applied a batch.
+    /// A world over a new store in memory that often does not know whether it has applied a batch.
     pub(crate) async fn unsure(seed: u64, settings: Settings) -> Self {
         let clock = Arc::new(ManualClock::new(START));
         let world = Self::over(Arc::new(Unsure::over(MemoryStore::new(clock.clone()), seed)), clock, settings);
@@ -95,7 +95,7 @@ impl World {
         world
     }
 
-    /// Over a store in a file, right after the start.
+    /// A world over a store in a file, right after the start.
     pub(crate) fn embedded(path: &Path, clock: Arc<ManualClock>) -> Self {
         let store = EmbeddedStore::open(path, clock.clone()).expect("the file opens");
         Self::over(Arc::new(store), clock, settings())
@@ -123,7 +123,7 @@ impl World {
         Self { clock, engine, store, objects, presence, tenant: Tenant::local() }
     }
 
-    /// Lets the time pass in which nothing expires after a start.
+    /// Lets the grace of leases after a start pass.
     pub(crate) async fn settle(&self) {
         self.sweep().await;
         self.clock.advance_ms(LEASE_MS);
@@ -197,7 +197,7 @@ impl World {
         self.store.counters(&[name.to_owned()]).await.expect("the store answers")[0]
     }
 
-    /// Lets so much time pass that every job which has ended is forgotten, with all that it leaves.
+    /// Lets so much time pass that every ended job is forgotten, with all of its records.
     pub(crate) async fn forget_everything(&self, kept_ms: u64) {
         self.clock.advance_ms(kept_ms);
         for _ in 0..MAX_ROUNDS {
@@ -206,10 +206,10 @@ impl World {
                 return;
             }
         }
-        panic!("something is never forgotten");
+        panic!("some job or record is never forgotten");
     }
 
-    /// Writes a new record as it stands, with index entries beside it: what a defect or an older version has left.
+    /// Writes a new record and index entries as they are, such as a defect or an older version may have left them.
     pub(crate) async fn plant(&self, key: &str, record: &'static str, entries: Vec<(String, String)>) {
         let batch = Batch {
             checks: vec![(key.to_owned(), Expectation::Absent)],
@@ -232,14 +232,14 @@ impl World {
         self.store.apply(vec![batch]).await.expect("the store answers");
     }
 
-    /// How many records were ever written, this probe included: the version that it gets.
+    /// How many records were ever written, including the probe that this writes. The version of the probe tells.
     pub(crate) async fn writes(&self, probe: &str) -> u64 {
         self.plant(probe, "", Vec::new()).await;
         let records = self.store.read(&[probe.to_owned()]).await.expect("the store answers");
         records[0].as_ref().expect("just written").version
     }
 
-    /// The job's whole history, which must have ended.
+    /// The whole history of a job, which must have ended.
     pub(crate) async fn history(&self, id: &JobId) -> Vec<v1::JobEvent> {
         use futures::TryStreamExt as _;
         use v1::watch_job_response::Update;
@@ -253,7 +253,7 @@ impl World {
     }
 }
 
-/// Those of these tests.
+/// The settings of these tests.
 pub(crate) fn settings() -> Settings {
     Settings { lease_ttl_ms: LEASE_MS as u32, keepalive_ms: 1, ..Settings::default() }
 }
@@ -280,7 +280,7 @@ pub(crate) fn success(manifest: &[u8]) -> task_outcome::Outcome {
     task_outcome::Outcome::Succeeded(v1::TaskSucceeded { manifest, summary: "713 photos in 8 classes".into() })
 }
 
-/// Too many items for one task.
+/// The outcome of a task that has counted too many items for one task.
 pub(crate) fn divided(items: u64) -> task_outcome::Outcome {
     task_outcome::Outcome::Divided(v1::TaskDivided { items })
 }
@@ -299,10 +299,10 @@ pub(crate) fn checkpoint(sequence: u64, content: &[u8]) -> v1::AttemptEvent {
     v1::AttemptEvent { sequence, event }
 }
 
-/// A worker as the coordinator knows one: it reports what it runs, and believes the answer.
+/// A worker as the coordinator sees it: it reports what it runs, and does what the answer says.
 pub(crate) struct Worker {
     pub(crate) request: v1::SynchronizeRequest,
-    /// What it was told to run, by task and epoch.
+    /// The assignments of the worker, by task and epoch.
     pub(crate) assignments: BTreeMap<(String, u64), v1::Assignment>,
 }
 
@@ -319,7 +319,7 @@ impl Worker {
         Self { request, assignments: BTreeMap::new() }
     }
 
-    /// Says everything again, with beats that move, and does what the answer says.
+    /// Reports everything again, with new beats, and does what the answer says.
     pub(crate) async fn poll(&mut self, engine: &Engine) -> v1::SynchronizeResponse {
         for lease in &mut self.request.leases {
             lease.beat += 1;
@@ -361,7 +361,7 @@ impl Worker {
         self.request.free_slots = slots.saturating_sub(running as u32);
     }
 
-    /// Polls until it was given one task, which it must be, and reports it once.
+    /// Polls once to be given a task, which must happen, and once more to report it.
     pub(crate) async fn start(&mut self, engine: &Engine) -> v1::Assignment {
         self.poll(engine).await;
         let lease = self.request.leases.last().expect("a task was offered");
@@ -370,12 +370,12 @@ impl Worker {
         assignment
     }
 
-    /// What it was told to run by a lease that it holds.
+    /// The assignment of a lease that the worker holds.
     pub(crate) fn assignment(&self, lease: &v1::LeaseReport) -> &v1::Assignment {
         &self.assignments[&(lease.task_id.clone(), lease.epoch)]
     }
 
-    /// Ends the newest attempt that it runs, and reports that.
+    /// Ends the worker's newest attempt, and reports the outcome.
     pub(crate) async fn end(&mut self, engine: &Engine, outcome: task_outcome::Outcome) -> v1::SynchronizeResponse {
         let lease = self.request.leases.last_mut().expect("it runs a task");
         lease.outcome = Some(v1::TaskOutcome { outcome: Some(outcome) });
