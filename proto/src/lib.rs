@@ -37,10 +37,7 @@ pub use ids::{Digest, JobId, TaskId, Tenant, WorkerId};
 pub use kinds::{JobKind, JobSpec};
 pub use names::{ArtifactKind, DatasetRef, ModelRef, Name, VersionedName};
 pub use scheduling::{DeviceKind, Label, Lane, Requirements};
-pub use spec::{
-    Backbone, BaseRate, ClassifySpec, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, Mixing, ObjectRef, Precision,
-    Split, TrainingCrop, Tta, TtaRecipe, WeightsSource,
-};
+pub use spec::*;
 
 /// The encoded descriptor set of every .proto file, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
+use sortinghat_proto::{ArtifactKind, JobKind};
 use sortinghat_tests::{Deployment, Options, Victim, photos, wait_until};
 
 /// Runs a job of each kind undisturbed, and then with each process killed in the middle of it, and compares the results.
@@ -13,7 +14,7 @@ fn a_process_that_is_killed_in_the_middle_of_a_job_changes_no_result() {
     photos::write_classes(&folder, 60, 320);
     photos::write_classes(&deployment.folder().join("many-large"), 160, 1000);
     deployment.hat().ok(["ingest".as_ref(), "shapes".as_ref(), folder.as_os_str()]);
-    for kind in ["ingest", "finetune", "evaluate", "classify"] {
+    for &kind in JobKind::ALL {
         let calm = finish(&deployment, &submit(&deployment, kind, &folder));
         let calm = result(&deployment, kind, &calm);
         for victim in [Victim::Coordinator, Victim::Worker, Victim::Executor] {
@@ -32,13 +33,13 @@ fn a_process_that_is_killed_in_the_middle_of_a_job_changes_no_result() {
 }
 
 /// Submits a job of this kind and returns its id.
-fn submit(deployment: &Deployment, kind: &str, folder: &Path) -> String {
+fn submit(deployment: &Deployment, kind: JobKind, folder: &Path) -> String {
     let folder = folder.to_str().expect("temporary folders are UTF-8");
     let arguments: &[&str] = match kind {
         // The photos are large, so that the ingest takes long enough to be disturbed.
-        "ingest" => &["ingest", "large", "many-large"],
+        JobKind::Ingest => &["ingest", "large", "many-large"],
         // An epoch has many steps, so that there is progress at any time.
-        "finetune" => &[
+        JobKind::Finetune => &[
             "finetune",
             "shapes@1",
             "--backbone",
@@ -53,9 +54,8 @@ fn submit(deployment: &Deployment, kind: &str, folder: &Path) -> String {
             "8",
         ],
         // All photos are evaluated, as a fast machine evaluates the held-out ones within a second.
-        "evaluate" => &["evaluate", "shapes/1", "--on", folder, "--tta", "--passes", "32"],
-        "classify" => &["classify", "shapes/1", folder, "--tta", "--passes", "32"],
-        other => panic!("no such kind: {other}"),
+        JobKind::Evaluate => &["evaluate", "shapes/1", "--on", folder, "--tta", "--passes", "32"],
+        JobKind::Classify => &["classify", "shapes/1", folder, "--tta", "--passes", "32"],
     };
     let lines = deployment.hat().json(["--detach"].iter().chain(arguments));
     lines[0]["id"].as_str().expect("a submitted job has an id").to_owned()
@@ -81,9 +81,9 @@ fn in_the_middle(deployment: &Deployment, job: &str) -> bool {
 
 /// The digest of the job's manifest, which names every part by digest. The manifest of a model also holds the duration of each epoch, so for a
 /// model it is the digest of the weights.
-fn result(deployment: &Deployment, kind: &str, job: &Value) -> String {
+fn result(deployment: &Deployment, kind: JobKind, job: &Value) -> String {
     let manifest = &job["output"]["manifest"]["digest"];
-    if kind != "finetune" {
+    if kind.makes() != Some(ArtifactKind::Model) {
         return manifest.as_str().expect("a job that succeeded has an output").to_owned();
     }
     let name = job["output"]["name"].as_str().expect("a model has a name");

@@ -23,7 +23,10 @@ fn a_kind_has_the_same_name_in_the_contract_in_commands_and_in_stored_records() 
 fn a_word_that_is_no_kind_is_refused_with_the_kinds_that_there_are() {
     let refusal = "training".parse::<JobKind>().expect_err("no kind");
     assert_eq!(refusal.field, "kind");
-    assert_eq!(refusal.message, "\"training\" is not a job kind: use ingest, finetune, evaluate or classify");
+    let (says, kinds) = refusal.message.split_once(": use ").expect("it names the kinds");
+    assert_eq!(says, "\"training\" is not a job kind");
+    let named: Vec<&str> = kinds.split(", ").flat_map(|some| some.split(" or ")).collect();
+    assert_eq!(named, JobKind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sortinghat_proto::{
-    JobKind, JobSpec, Refusal,
+    JobKind, Refusal,
     executor::v1::{CancelTask, HandBackTask, Ready, executor_command::Command, executor_report::Report},
     v1,
 };
@@ -392,13 +392,9 @@ impl Supervisor {
     }
 }
 
-/// How long a task of this kind may show no progress. A spec that cannot be read fails at once in the executor.
+/// How long a task of this kind may show no progress. A task of a kind that this worker does not know fails at once in the executor.
 fn stall_bound(assignment: &v1::Assignment) -> Duration {
-    let kind = assignment
-        .spec
-        .clone()
-        .and_then(|spec| JobSpec::try_from(spec).ok())
-        .map_or(JobKind::Ingest, |spec| spec.kind());
+    let kind = assignment.spec.as_ref().and_then(v1::JobSpec::job_kind).unwrap_or(JobKind::Ingest);
     Duration::from_millis(kind.stall_bound_ms())
 }
 
