@@ -13,7 +13,6 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::Command,
-    time::Instant,
 };
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -31,6 +30,7 @@ use sortinghat_worker::{
         trainer::{Snapshot, Trainer},
     },
 };
+use tokio::time::Instant;
 
 type Failure = Box<dyn Error + Send + Sync>;
 

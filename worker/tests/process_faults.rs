@@ -3,7 +3,7 @@
 
 mod process;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use process::{
@@ -15,6 +15,7 @@ use process::{
 };
 use sortinghat_proto::v1::{Assignment, SynchronizeRequest, attempt_event::Event, task_outcome::Outcome};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 /// A lease that even a starved machine renews in time.
 const LEASE: Duration = Duration::from_secs(15);

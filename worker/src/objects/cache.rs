@@ -62,7 +62,7 @@ impl Cache {
         };
         if self.is_intact(&place, &file, object).map_err(at(&place))? {
             // A failure is ignored, because only the order of eviction depends on the time.
-            let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
+            let _ = file.set_times(FileTimes::new().set_modified(wall_clock()));
             return Ok(Some(file));
         }
         tracing::warn!(path = %place.display(), "a damaged cache entry is fetched again");
@@ -133,7 +133,7 @@ impl Cache {
     /// Every entry, and the abandoned temporary files as the ones used longest ago.
     fn entries(&self) -> io::Result<Vec<Entry>> {
         let (mut folders, mut entries) = (vec![self.folder.clone()], Vec::new());
-        let now = SystemTime::now();
+        let now = wall_clock();
         while let Some(folder) = folders.pop() {
             let incoming = folder == self.temporary_folder();
             for item in fs::read_dir(&folder)? {
@@ -202,4 +202,10 @@ fn digest_of(mut file: File) -> io::Result<Digest> {
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> ObjectError + '_ {
     |source| ObjectError::Cache { path: path.to_owned(), source }
+}
+
+/// The clock by which the file system dates files.
+#[expect(clippy::disallowed_methods, reason = "files are dated by the wall clock, and this is compared with their dates")]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
 }

@@ -91,7 +91,8 @@ fn the_cache_drops_what_was_used_longest_ago_and_an_open_file_survives_it() {
     let [first, second, third] = ["first 10 b", "second 10b", "third 10 b"].map(|text| objects.put(text).unwrap());
     let age = |object: &ObjectRef, secs: u64| {
         let file = File::options().write(true).open(folder.cached(object)).unwrap();
-        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(secs)).unwrap();
+        let written = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(written - std::time::Duration::from_secs(secs)).unwrap();
     };
     objects.open(&second).unwrap();
     age(&second, 60);

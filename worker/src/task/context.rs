@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, mpsc::Sender},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -12,6 +12,7 @@ use sortinghat_proto::{
     executor::v1::{ExecutorReport, executor_report::Report},
     limits, v1,
 };
+use tokio::time::Instant;
 use v1::attempt_event::Event;
 
 use super::{

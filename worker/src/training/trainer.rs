@@ -1,9 +1,8 @@
 //! fastai's `fine_tune`, step by step. It can stop after any step and then continue to the same bits.
 
-use std::time::Instant;
-
 use sortinghat_proto::{BaseRate, manifest::RateSearch};
 use tch::{Device, TchError, Tensor, no_grad};
+use tokio::time::Instant;
 
 use super::checkpoint::{self, Checkpoint, CheckpointError, Position};
 use super::loss::SmoothLoss;

@@ -1,8 +1,7 @@
 //! Validates on the held-out photos after each epoch.
 
-use std::time::Instant;
-
 use tch::{Kind, TchError, Tensor, no_grad};
+use tokio::time::Instant;
 
 use super::loss::cross_entropy_each;
 use super::progress::EpochMetrics;

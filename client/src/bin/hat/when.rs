@@ -18,15 +18,20 @@ pub(crate) struct Past(pub(crate) UnixMs);
 impl FromStr for Moment {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        parse(text, |duration| SystemTime::now().checked_add(duration)).map(Self)
+        parse(text, |duration| wall_clock().checked_add(duration)).map(Self)
     }
 }
 
 impl FromStr for Past {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        parse(text, |duration| SystemTime::now().checked_sub(duration)).map(Self)
+        parse(text, |duration| wall_clock().checked_sub(duration)).map(Self)
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a user's durations begin at the time of the user's own clock")]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Parses a time, or a duration, which `moved` turns into a time.

@@ -3,8 +3,10 @@
 use std::{
     panic,
     thread::{Scope, ScopedJoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use crate::{
     task::{JobContext, JobError},

@@ -1,15 +1,13 @@
 //! Processes, identified by id and start time, so that an id that now belongs to another process is never taken for ours.
 
-use std::{
-    fs, io,
-    time::{Duration, Instant},
-};
+use std::{fs, io, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 const POLL: Duration = Duration::from_millis(20);
 /// The position of the start time in `/proc/PID/stat`, counted from the field after the name: field 22 in proc(5).

@@ -42,6 +42,7 @@ pub(crate) fn time(unix_ms: i64) -> String {
 }
 
 /// The time now, in milliseconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "a time is shown beside the clock of the machine on which it is read")]
 pub(crate) fn now() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     i64::try_from(now).unwrap_or(i64::MAX)
