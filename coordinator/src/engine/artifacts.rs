@@ -189,7 +189,7 @@ fn model(artifact: ArtifactRecord) -> v1::Model {
 }
 
 fn not_a_name(kind: ArtifactKind) -> Refusal {
-    let message = format!("a job is not the name of a {kind}; `hat jobs watch` shows what it made");
+    let message = format!("a job is not the name of a {kind}; `hat jobs watch` shows the output of a job");
     Refusal { field: "name".to_owned(), ..Refusal::new(ErrorCode::InvalidArgument, message) }
 }
 

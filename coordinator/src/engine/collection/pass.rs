@@ -172,8 +172,9 @@ impl<'a> Pass<'a> {
         let after = self.collection.records.store.now().await?;
         let skew_ms = before.ms_since(theirs).max(theirs.ms_since(after));
         if skew_ms > self.longest_skew_ms() {
-            let message =
-                format!("the clocks of the queue's store and the object store differ by {skew_ms} ms: set them");
+            let message = format!(
+                "the clocks of the queue's store and the object store differ by {skew_ms} ms: synchronize them"
+            );
             return Err(EngineError::refused(ErrorCode::WrongState, message));
         }
         Ok(())

@@ -297,7 +297,7 @@ impl Conversation {
                 Ok(object) => {
                     change.happen(&Event::Checkpoint(token.clone(), object), &self.context.rules)?;
                 }
-                Err(refusal) => tracing::warn!(%refusal, "ignored a checkpoint"),
+                Err(refusal) => tracing::warn!(%refusal, "ignored a checkpoint whose reference is invalid"),
             },
             None => tracing::warn!(task = %change.task().task.id, "ignored an event of an unknown kind"),
         }

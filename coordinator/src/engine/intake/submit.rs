@@ -183,7 +183,7 @@ impl Intake {
         let Some(accepted) = self.records.read::<AcceptedRecord>(key).await? else { return Ok(None) };
         let AcceptedRecord { job, submission: digest } = *accepted.value;
         if digest != acceptance.digest {
-            let message = format!("idempotency key {:?} was used for job {job}, which differs", acceptance.key);
+            let message = format!("idempotency key {:?} was used for job {job}, whose content differs", acceptance.key);
             let conflict = EngineError::refused(ErrorCode::IdempotencyConflict, message);
             return Err(conflict.in_field("idempotency_key"));
         }

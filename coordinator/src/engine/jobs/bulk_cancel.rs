@@ -58,7 +58,7 @@ impl Jobs {
             let until = now.plus_ms(1);
             let existing = JobFilter { before: Some(filter.before.unwrap_or(until).min(until)), ..filter };
             self.queues.alter_queue(tenant, |queue, _| enter(queue, &existing)).await?;
-            tracing::info!(%tenant, matching = counted.matching, "bulk cancellation asked for");
+            tracing::info!(%tenant, matching = counted.matching, "accepted a bulk cancellation");
         }
         Ok(counted)
     }

@@ -62,7 +62,7 @@ fn lacking(worker: &v1::WorkerShortfalls) -> String {
 }
 
 fn waiting(turn: &v1::WaitsForTurn, job: &JobRecord) -> String {
-    let bound = if turn.place_is_a_bound { "beyond place" } else { "place" };
+    let bound = if turn.place_is_a_bound { "beyond place" } else { "at place" };
     let slots = if turn.slots == 1 { "1 slot".to_owned() } else { format!("{} slots", turn.slots) };
     let others = match turn.tenants.saturating_sub(1) {
         0 => String::new(),
@@ -74,7 +74,7 @@ fn waiting(turn: &v1::WaitsForTurn, job: &JobRecord) -> String {
         None => "there is no estimate yet, since no job of this kind, or of a kind ahead of it, has ended since the coordinator started"
             .to_owned(),
     };
-    format!("it is at {bound} {} in the {} lane for {slots}{others}; {estimate}", turn.place, job.request.lane)
+    format!("it is {bound} {} in the {} lane for {slots}{others}; {estimate}", turn.place, job.request.lane)
 }
 
 fn until(unix_ms: i64, now: UnixMs) -> String {
