@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sortinghat_client::is_final;
 use sortinghat_proto::{
-    Backbone, Digest, Mixing, ObjectRef, Precision, TrainingCrop,
+    Backbone, Digest, JobKind, Mixing, ObjectRef, Precision, TrainingCrop,
     manifest::{
         ClassCount, DatasetManifest, DatasetProvenance, EpochRecord, IngestCounts, ModelManifest, RateSearch,
         Rejection, RejectionReason, Shard, SplitKind, WeightsProvenance,
@@ -40,17 +40,22 @@ fn failure(class: FailureClass, code: ErrorCode, message: &str) -> Failure {
     Failure { failure_class: class.into(), code: code.into(), message: message.to_owned(), field }
 }
 
+/// Specs of every kind.
 fn specs() -> Vec<Kind> {
+    JobKind::ALL.iter().flat_map(|kind| specs_of(*kind)).collect()
+}
+
+fn specs_of(kind: JobKind) -> Vec<Kind> {
     let source = Some(object("upload"));
-    vec![
-        Kind::Ingest(v1::IngestSpec {
+    match kind {
+        JobKind::Ingest => vec![Kind::Ingest(v1::IngestSpec {
             dataset_name: "stamps".into(),
-            source: source.clone(),
+            source,
             valid_percent: 20,
             derivative_short_side_px: 512,
             ..Default::default()
-        }),
-        Kind::Finetune(v1::FinetuneSpec {
+        })],
+        JobKind::Finetune => vec![Kind::Finetune(v1::FinetuneSpec {
             dataset: "stamps@1".into(),
             model_name: "stamps".into(),
             backbone: "resnet18".into(),
@@ -61,22 +66,26 @@ fn specs() -> Vec<Kind> {
             precision: 2,
             crop: 2,
             ..Default::default()
-        }),
-        Kind::Evaluate(v1::EvaluateSpec {
-            model: "stamps/1".into(),
-            on: Some(v1::evaluate_spec::On::Dataset("stamps@2".into())),
-            tta: 3,
-            tta_passes: 8,
-            decisions: Some(object("decisions")),
-            ..Default::default()
-        }),
-        Kind::Evaluate(v1::EvaluateSpec {
-            model: "stamps/1".into(),
-            on: source.clone().map(v1::evaluate_spec::On::Source),
-            ..Default::default()
-        }),
-        Kind::Classify(v1::ClassifySpec { model: "stamps/1".into(), source, top_k: 5, ..Default::default() }),
-    ]
+        })],
+        JobKind::Evaluate => vec![
+            Kind::Evaluate(v1::EvaluateSpec {
+                model: "stamps/1".into(),
+                on: Some(v1::evaluate_spec::On::Dataset("stamps@2".into())),
+                tta: 3,
+                tta_passes: 8,
+                decisions: Some(object("decisions")),
+                ..Default::default()
+            }),
+            Kind::Evaluate(v1::EvaluateSpec {
+                model: "stamps/1".into(),
+                on: source.map(v1::evaluate_spec::On::Source),
+                ..Default::default()
+            }),
+        ],
+        JobKind::Classify => {
+            vec![Kind::Classify(v1::ClassifySpec { model: "stamps/1".into(), source, top_k: 5, ..Default::default() })]
+        }
+    }
 }
 
 fn attempt(outcome: AttemptOutcome) -> Attempt {

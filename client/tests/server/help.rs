@@ -1,16 +1,11 @@
 //! Help and completions.
 
+use sortinghat_proto::JobKind;
+
 use crate::hat::Hat;
 
-/// Every command and every command below one.
-const COMMANDS: [&str; 29] = [
-    "",
-    "up",
-    "down",
-    "ingest",
-    "finetune",
-    "evaluate",
-    "classify",
+/// The commands that submit no jobs, and every command below one.
+const OTHERS: [&str; 22] = [
     "jobs",
     "jobs list",
     "jobs show",
@@ -38,12 +33,17 @@ const COMMANDS: [&str; 29] = [
 /// The options of every command are shown once, with the first.
 const FOR_EVERY_COMMAND: &str = "\nFor every command:\n";
 
+/// Every command, in the order of the help. The first is `hat` itself.
+fn commands() -> impl Iterator<Item = &'static str> {
+    let kinds = JobKind::ALL.iter().map(|kind| kind.as_str());
+    ["", "up", "down"].into_iter().chain(kinds).chain(OTHERS)
+}
+
 #[test]
 fn every_command_has_help() {
     let hat = Hat::at("http://127.0.0.1:1");
     let of = |command: &str| hat.transcript(&[format!("{command} --help").trim_start()]);
-    let all: Vec<String> = COMMANDS
-        .iter()
+    let all: Vec<String> = commands()
         .map(|command| match of(command).split_once(FOR_EVERY_COMMAND) {
             Some((own, _)) if !command.is_empty() => own.to_owned(),
             _ => of(command),

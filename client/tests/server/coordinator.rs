@@ -45,8 +45,17 @@ impl Coordinator {
 
     /// Starts a worker. It works until the coordinator ends.
     pub(crate) fn start_worker(&self) {
-        let client = self.runtime.block_on(Client::connect(Endpoint::local(&self.url))).expect("it listens");
-        self.runtime.spawn(work(self.url.clone(), client));
+        self.runtime.spawn(work(self.url.clone(), self.client()));
+    }
+
+    /// A client of the SDK.
+    pub(crate) fn client(&self) -> Client {
+        self.wait_for(Client::connect(Endpoint::local(&self.url))).expect("it listens")
+    }
+
+    /// Runs what a client does.
+    pub(crate) fn wait_for<F: Future>(&self, task: F) -> F::Output {
+        self.runtime.block_on(task)
     }
 }
 

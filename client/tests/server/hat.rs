@@ -1,7 +1,8 @@
-//! Runs `hat` and writes down what it says.
+//! Runs the real `hat`, and compares what it prints and how it ends with snapshots. Ids, times and digests are left out of them.
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -43,6 +44,13 @@ impl Hat {
         let path = self.path().join(path);
         fs::create_dir_all(path.parent().expect("below the folder")).expect("writable");
         fs::write(path, content).expect("writable");
+    }
+
+    /// Writes a shell script beside `hat` that stands for another program.
+    pub(crate) fn write_program(&self, name: &str, script: &str) {
+        self.write(&format!("bin/{name}"), format!("#!/bin/sh\n{script}\n").as_bytes());
+        let path = self.path().join("bin").join(name);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("just written");
     }
 
     /// Photos of two classes in the folder `photos`.

@@ -1,0 +1,11 @@
+//! The SDK and `hat` against a real coordinator on loopback. Nothing needs libtorch: the results of the worker are made up.
+
+mod coordinator;
+mod failures;
+mod hat;
+mod help;
+mod jobs;
+mod machine;
+mod results;
+mod sdk;
+mod worker;
