@@ -184,7 +184,7 @@ impl Collection {
 
     /// Forgets what was read of the tenant's record. To be called when a commit with a fence did not apply, so that the next commit reads
     /// the record again.
-    pub(crate) fn doubt(&self, tenant: &Tenant) {
+    pub(crate) fn invalidate(&self, tenant: &Tenant) {
         self.seen.forget(tenant);
     }
 
@@ -252,7 +252,7 @@ impl Collection {
         self.context.settings.object_grace_ms / 2
     }
 
-    /// The tenant's record, possibly outdated: it is read again only after [`doubt`](Self::doubt). Only for commits that a fence protects.
+    /// The tenant's record, possibly outdated: it is read again only after [`invalidate`](Self::invalidate). Only for commits that a fence protects.
     async fn collection(&self, tenant: &Tenant) -> Result<Seen, EngineError> {
         if let Some(known) = self.seen.known(tenant) {
             return Ok(known);

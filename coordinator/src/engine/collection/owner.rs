@@ -16,7 +16,7 @@ use crate::{
 
 /// The random id of the queue. It is written once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct QueueRecord {
+struct QueueIdRecord {
     id: String,
 }
 
@@ -30,10 +30,10 @@ impl Collection {
     async fn queue_id(&self) -> Result<String, EngineError> {
         for _ in 0..MAX_TRIES {
             let key = keys::QUEUE_ID.to_owned();
-            if let Some(known) = self.records.read::<QueueRecord>(key.clone()).await? {
+            if let Some(known) = self.records.read::<QueueIdRecord>(key.clone()).await? {
                 return Ok(known.value.id);
             }
-            let record = QueueRecord { id: format!("{:032x}", self.context.dice().random::<u128>()) };
+            let record = QueueIdRecord { id: format!("{:032x}", self.context.dice().random::<u128>()) };
             let batch = Batch {
                 checks: vec![(key.clone(), Expectation::Absent)],
                 writes: vec![(key, records::encode(&record))],

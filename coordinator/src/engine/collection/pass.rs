@@ -149,7 +149,7 @@ impl<'a> Pass<'a> {
         batch.checks.push((key.clone(), self.expectation));
         batch.writes.push((key.clone(), records::encode(&record)));
         let applied = self.collection.records.apply_one(batch).await?;
-        self.collection.doubt(self.tenant);
+        self.collection.invalidate(self.tenant);
         Ok(match self.collection.records.read::<CollectionRecord>(key).await? {
             Some(Versioned { version, value }) if *value == record => {
                 self.expectation = Expectation::Version(version);

@@ -141,7 +141,7 @@ impl Collection {
             let parts = self.parts(tenant, &manifest.digest).await?;
             let condemned = collection.record.condemned();
             if let Some(part) = iter::once(manifest).chain(&parts).find(|part| condemned.contains(&part.digest)) {
-                self.doubt(tenant);
+                self.invalidate(tenant);
                 return Err(being_removed(&part.digest));
             }
             if !self.holds_all(tenant, &parts).await? {

@@ -30,7 +30,7 @@ pub(super) struct Message {
 }
 
 /// A task that a worker holds.
-pub(super) struct Held {
+pub(super) struct HeldLease {
     pub(super) name: LeaseName,
     pub(super) lease: Lease,
     pub(super) holding: Holding,
@@ -57,7 +57,7 @@ impl Message {
         })
     }
 
-    /// How many tasks the worker may claim, if it holds these leases. Held leases that the worker does not know yet take up free slots.
+    /// How many tasks the worker may claim, if it holds these leases. Leases that the worker does not know of yet take up free slots.
     pub(super) fn capacity<'h>(&self, held: impl Iterator<Item = &'h LeaseName>) -> usize {
         let unknown = held.filter(|name| !self.reported.contains(name)).count();
         self.free_slots.saturating_sub(unknown).min(MAX_CLAIMS)
@@ -74,7 +74,7 @@ impl Message {
     }
 }
 
-impl Held {
+impl HeldLease {
     /// The task as held by this worker; `None` if the worker does not hold it.
     pub(super) fn of(worker: &WorkerId, holding: Holding) -> Option<Self> {
         let task = &holding.task().task;

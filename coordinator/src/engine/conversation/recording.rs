@@ -167,7 +167,7 @@ impl Conversation {
             }
             (Entered::All | Entered::Part, Some(loaded)) => {
                 if !applied {
-                    self.collection.doubt(&loaded.job.value.tenant);
+                    self.collection.invalidate(&loaded.job.value.tenant);
                 }
                 None
             }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{
     Conversation,
-    message::{Held, Message, lease_of},
+    message::{HeldLease, Message, lease_of},
     prefetch::{Agenda, Opening, took_no_time},
     reports::LeaseReport,
 };
@@ -38,7 +38,7 @@ struct TakenIn {
     /// A task has ended that took hardly any time.
     ended_soon: bool,
     /// The tasks that the worker holds now, if they are known without another read.
-    held: Option<Vec<Held>>,
+    held: Option<Vec<HeldLease>>,
 }
 
 impl Conversation {
@@ -157,7 +157,7 @@ impl Conversation {
         // If the worker is draining, they must be read again, since an earlier message may have claimed tasks after this message's leases
         // were read, and a draining worker would never hear of them.
         let is_known = !message.draining && !ended.is_empty() && held.iter().all(|name| ended.contains(name));
-        let held = || claimed.into_iter().filter_map(|holding| Held::of(worker, holding)).collect();
+        let held = || claimed.into_iter().filter_map(|holding| HeldLease::of(worker, holding)).collect();
         let ended_soon = |report: &LeaseReport| {
             let lease = leases.get(&report.task).and_then(|loaded| lease_of(worker, &loaded.task().task));
             lease.is_some_and(|lease| took_no_time(lease.started, message.arrived))
@@ -171,13 +171,13 @@ impl Conversation {
     }
 
     /// Claims tasks for the worker's free slots, and returns all tasks that the worker holds then.
-    async fn held_with_claims(&self, message: &Message) -> Result<Vec<Held>, EngineError> {
+    async fn held_with_claims(&self, message: &Message) -> Result<Vec<HeldLease>, EngineError> {
         let worker = &message.worker.id;
         let held = self.prefetch.held(worker).await?.into_iter().map(Holding::from);
-        let mut held: Vec<Held> = held.filter_map(|holding| Held::of(worker, holding)).collect();
+        let mut held: Vec<HeldLease> = held.filter_map(|holding| HeldLease::of(worker, holding)).collect();
         let capacity = message.capacity(held.iter().map(|held| &held.name));
         let claimed = self.claim(&message.worker, capacity, None, &mut JointCommit::default()).await?;
-        held.extend(claimed.into_iter().filter_map(|holding| Held::of(worker, holding)));
+        held.extend(claimed.into_iter().filter_map(|holding| HeldLease::of(worker, holding)));
         Ok(held)
     }
 
@@ -186,12 +186,12 @@ impl Conversation {
         &self,
         message: &Message,
         taken_in: &TakenIn,
-        held: Vec<Held>,
+        held: Vec<HeldLease>,
         now: UnixMs,
     ) -> Result<(v1::SynchronizeResponse, bool), EngineError> {
         let mut instructions = HashSet::new();
         let mut leases = Vec::with_capacity(held.len());
-        for Held { name, lease, holding } in &held {
+        for HeldLease { name, lease, holding } in &held {
             let is_known = message.reported.contains(name);
             if !is_known {
                 instructions.insert(Instruction::Start(name.clone()));

@@ -24,7 +24,7 @@ pub(crate) const MAX_CLAIMS: usize = 64;
 /// How many tasks of one queue a claim reads at most.
 const MAX_WINDOW: usize = 4 * MAX_CLAIMS;
 /// How many tasks a claim leaves to better workers before it gives up for now.
-const MAX_LEFT: usize = 16;
+const MAX_DEFERRED: usize = 16;
 
 /// What a worker may claim: the first tasks of the ready queues that it may serve, and the gates of their tenants.
 pub(crate) struct Ready {
@@ -67,7 +67,7 @@ impl Dispatch {
         capacity: usize,
         lost_races: usize,
     ) -> Result<Ready, EngineError> {
-        let window = (capacity * (lost_races + 1) + self.claims.len() + MAX_LEFT).min(MAX_WINDOW);
+        let window = (capacity * (lost_races + 1) + self.claims.len() + MAX_DEFERRED).min(MAX_WINDOW);
         let (mut queues, gates) = self.queues.heads(&claimant.capabilities, window).await?;
         let is_all = queues.iter().all(|queue| queue.entries.len() < window);
         scatter(&mut queues, lost_races * capacity, &mut self.context.dice());
@@ -89,7 +89,7 @@ impl Dispatch {
         let shares = self.shares(&queues, freed).await?;
         let mut round = self.claims.begin(queues, shares);
         let picked = self.pick(claimant, &mut round, capacity, &gates, now).await?;
-        if picked.is_empty() && (is_all || round.left > 0) {
+        if picked.is_empty() && (is_all || round.deferred > 0) {
             return Ok(None);
         }
         let candidates = picked.candidates.into_iter().map(|candidate| (candidate.loaded, Some(candidate.pick)));
@@ -123,7 +123,7 @@ impl Dispatch {
         let leased = picks.into_iter().zip(outcomes).filter_map(|(pick, holding)| Some((pick?, holding?)));
         let (picks, tasks): (Vec<Pick>, Vec<Holding>) = leased.unzip();
         self.claims.served(&picks);
-        tasks.iter().for_each(|holding| self.left.taken(&holding.task().task.id));
+        tasks.iter().for_each(|holding| self.deferred.taken(&holding.task().task.id));
         self.workers.sessions.gave(&claimant.id, tasks.len());
         Claimed { tasks, raced }
     }
@@ -153,7 +153,7 @@ impl Dispatch {
         Ok(shares)
     }
 
-    /// Picks up to `capacity` tasks in their order, without the tasks that are left to a better worker, and picks the tasks to cancel on
+    /// Picks up to `capacity` tasks in their order, without the tasks that are deferred to a better worker, and picks the tasks to cancel on
     /// its way. A tenant whose next task must be cancelled is passed over: there may be thousands of such tasks, and other tenants must not
     /// wait until a sweep has reached them all.
     async fn pick(
@@ -165,7 +165,7 @@ impl Dispatch {
         now: UnixMs,
     ) -> Result<Picked, EngineError> {
         let (mut picked, mut failures) = (Picked::default(), Failures::default());
-        while round.left < MAX_LEFT {
+        while round.deferred < MAX_DEFERRED {
             let picks = round.reserve(picked.room(capacity));
             if picks.is_empty() {
                 break;
@@ -180,7 +180,7 @@ impl Dispatch {
                     _ if loaded.is_stopping() => picked.cancel(round, &pick, loaded),
                     Gate::Cancelled => picked.cancel(round, &pick, loaded),
                     Gate::Paused => {}
-                    Gate::Open if self.is_left(claimant, &loaded, &inputs, now) => round.left += 1,
+                    Gate::Open if self.is_deferred(claimant, &loaded, &inputs, now) => round.deferred += 1,
                     Gate::Open => picked.candidates.push(Candidate { pick, loaded }),
                 }
             }

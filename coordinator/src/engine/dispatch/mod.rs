@@ -3,7 +3,7 @@
 //!
 //! A plan changes nothing. The room `conversation` commits it, together with a worker's reports.
 //!
-//! The room owns three tables: the claims under way in this process, the tasks that were left to better workers, and since when the heads
+//! The room owns three tables: the claims under way in this process, the tasks that are deferred to better workers, and since when the heads
 //! of queues wait. Its face is [`Dispatch`].
 
 mod claim;
@@ -19,7 +19,7 @@ use sortinghat_proto::time::UnixMs;
 use super::{changes::Changes, context::Context, queues::Queues, records::Records, workers::Workers};
 
 use preemption::WaitingHeads;
-use preference::LeftTasks;
+use preference::DeferredTasks;
 use round::Claims;
 
 pub(crate) use claim::{MAX_CLAIMS, Plan, Ready};
@@ -32,7 +32,7 @@ pub(crate) struct Dispatch {
     queues: Arc<Queues>,
     workers: Arc<Workers>,
     claims: Claims,
-    left: LeftTasks,
+    deferred: DeferredTasks,
     waiting_heads: WaitingHeads,
 }
 
@@ -52,13 +52,13 @@ impl Dispatch {
             queues,
             workers,
             claims: Claims::default(),
-            left: LeftTasks::default(),
+            deferred: DeferredTasks::default(),
             waiting_heads: WaitingHeads::default(),
         }
     }
 
-    /// Forgets the tasks that were left to better workers long ago.
-    pub(crate) fn forget_left(&self, now: UnixMs) {
-        self.left.forget(now);
+    /// Forgets the tasks that are deferred to better workers long ago.
+    pub(crate) fn forget_deferred(&self, now: UnixMs) {
+        self.deferred.forget(now);
     }
 }

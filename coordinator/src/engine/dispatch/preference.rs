@@ -22,16 +22,16 @@ use crate::engine::{
     workers::Claimant,
 };
 
-/// For how long a task that was left is remembered, in milliseconds, so that it is not left again.
+/// For how long a deferred task is remembered, in milliseconds, so that it is not deferred again.
 const REMEMBERED_MS: u64 = 600_000;
 
-/// Since when tasks have been left to better workers.
+/// Since when tasks have been deferred to better workers.
 #[derive(Debug, Default)]
-pub(super) struct LeftTasks(Mutex<HashMap<TaskId, UnixMs>>);
+pub(super) struct DeferredTasks(Mutex<HashMap<TaskId, UnixMs>>);
 
-impl LeftTasks {
-    /// Whether a task may still be left, which is so for `bound_ms` from the first time on, and whether this is the first time.
-    fn may_leave(&self, task: &TaskId, now: UnixMs, bound_ms: u64) -> (bool, bool) {
+impl DeferredTasks {
+    /// Whether a task may still be deferred, which is so for `bound_ms` from the first time on, and whether this is the first time.
+    fn may_defer(&self, task: &TaskId, now: UnixMs, bound_ms: u64) -> (bool, bool) {
         let mut tasks = self.0.lock();
         let is_first = !tasks.contains_key(task);
         let since = *tasks.entry(task.clone()).or_insert(now);
@@ -43,7 +43,7 @@ impl LeftTasks {
         self.0.lock().remove(task);
     }
 
-    /// Forgets tasks that were left long ago. Another coordinator has given them to a worker.
+    /// Forgets tasks that were deferred long ago. Another coordinator has given them to a worker.
     pub(crate) fn forget(&self, now: UnixMs) {
         self.0.lock().retain(|_, since| now.ms_since(*since) <= REMEMBERED_MS);
     }
@@ -79,13 +79,13 @@ impl Dispatch {
 
     /// Whether a worker should leave a task that it could take, because there is a better worker. The better worker is woken only once,
     /// since two workers may each be better than the other, and would wake each other for ever.
-    pub(super) fn is_left(&self, claimant: &Claimant, loaded: &Loaded, inputs: &Inputs, now: UnixMs) -> bool {
+    pub(super) fn is_deferred(&self, claimant: &Claimant, loaded: &Loaded, inputs: &Inputs, now: UnixMs) -> bool {
         let task = loaded.id();
         let requirements = &loaded.job.value.request.requirements;
         let is_idle =
             |worker: &WorkerId| self.workers.sessions.is_idle(worker, requirements, now, self.context.polling_ms());
         if let Some(better) = self.workers.caches.another_with(&claimant.id, inputs, is_idle)
-            && let (true, is_first) = self.left.may_leave(task, now, self.context.settings.affinity_ms)
+            && let (true, is_first) = self.deferred.may_defer(task, now, self.context.settings.affinity_ms)
         {
             if is_first {
                 self.workers.waiting.wake_worker(&better);
@@ -94,7 +94,7 @@ impl Dispatch {
         }
         if host_of_death(loaded).is_some_and(|host| host == claimant.host)
             && self.workers.sessions.runs_elsewhere(&claimant.host, requirements, now, self.context.polling_ms())
-            && let (true, is_first) = self.left.may_leave(task, now, self.context.settings.other_machine_ms)
+            && let (true, is_first) = self.deferred.may_defer(task, now, self.context.settings.other_machine_ms)
         {
             if is_first {
                 self.workers.waiting.wake_elsewhere(&claimant.host, requirements);

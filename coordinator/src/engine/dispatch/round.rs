@@ -32,8 +32,8 @@ pub(super) struct Round<'a> {
     claims: &'a Claims,
     order: ClaimOrder,
     reserved: Vec<TaskId>,
-    /// How many tasks were left to better workers.
-    pub(super) left: usize,
+    /// How many tasks were deferred to better workers.
+    pub(super) deferred: usize,
 }
 
 /// A task that was picked and read.
@@ -103,7 +103,7 @@ impl Claims {
             shares.entry(tenant.clone()).or_default().running += 1;
         }
         let order = ClaimOrder::new(queues, shares, under_way.turns.clone());
-        Round { claims: self, order, reserved: Vec::new(), left: 0 }
+        Round { claims: self, order, reserved: Vec::new(), deferred: 0 }
     }
 
     /// Notes that the tenants of these tasks have had their turn.

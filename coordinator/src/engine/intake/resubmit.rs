@@ -52,7 +52,7 @@ impl Intake {
             if self.records.apply_one(batch).await? {
                 return Ok(v1::RetryJobResponse { job: self.accepted(&job).job, existed: false });
             }
-            self.collection.doubt(tenant);
+            self.collection.invalidate(tenant);
         }
         Err(EngineError::contended(format!("job {old}")))
     }

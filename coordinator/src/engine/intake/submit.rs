@@ -97,7 +97,7 @@ impl Intake {
                     (_, Known::Accepted(response)) => Ok(*response),
                     (_, Known::New(job, _)) if is_applied => Ok(self.accepted(&job)),
                     (entry, Known::New(..)) => {
-                        self.collection.doubt(entry.tenant);
+                        self.collection.invalidate(entry.tenant);
                         self.submit_entry(entry).await
                     }
                 }
@@ -132,7 +132,7 @@ impl Intake {
                     if self.records.apply_one(batch).await? {
                         return Ok(self.accepted(&job));
                     }
-                    self.collection.doubt(entry.tenant);
+                    self.collection.invalidate(entry.tenant);
                 }
             }
         }

@@ -55,7 +55,7 @@ impl Upkeep {
         let batches = batches.into_iter().map(|batch| failures.pass(batch)).collect::<Result<Vec<_>, EngineError>>()?;
         let verdicts = self.records.store.apply(batches.into_iter().flatten().collect()).await?;
         if verdicts.iter().any(|verdict| !matches!(verdict, Verdict::Applied(_))) {
-            jobs.iter().for_each(|job| self.collection.doubt(&job.value.tenant));
+            jobs.iter().for_each(|job| self.collection.invalidate(&job.value.tenant));
         }
         let forgotten = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Applied(_))).count();
         metrics::counter!("sortinghat_jobs_forgotten_total").increment(forgotten as u64);

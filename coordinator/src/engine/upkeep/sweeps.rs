@@ -157,7 +157,7 @@ impl Upkeep {
         let now = self.records.store.now().await?;
         self.workers.sessions.forget(now, self.context.rules.lease_ttl_ms * LEASES_TO_REMEMBER);
         self.workers.caches.keep(|worker| self.workers.sessions.knows(worker));
-        self.dispatch.forget_left(now);
+        self.dispatch.forget_deferred(now);
         self.workers.progress.forget(now, self.context.rules.lease_ttl_ms * LEASES_TO_REMEMBER);
         let mut failures = Failures::default();
         let swept = Swept {
