@@ -5,6 +5,7 @@ use ::png::{BitDepth, ColorType, Compression, Encoder};
 use super::{
     format::ImageFormat,
     photo::Photo,
+    png,
     resize::{CropBox, Kernel, crop_resize},
 };
 
@@ -28,7 +29,7 @@ pub struct Derivative {
 ///
 /// A photo whose short side exceeds `short_side` is reduced with Lanczos and stored as PNG. A smaller photo keeps its
 /// pixels exactly. A JPEG or PNG to which nothing was done is stored as its original bytes, in which every reader sees the same
-/// opaque, upright picture. Any other small photo is stored as PNG.
+/// opaque, upright picture. Any other small photo is stored as PNG, among them one that only a lenient reader opens.
 pub fn derivative(photo: &Photo, original: &[u8], short_side: u32) -> Derivative {
     if let Some((width, height)) = reduced_sides(photo, short_side) {
         let whole = CropBox::whole(photo.width, photo.height);
@@ -36,8 +37,12 @@ pub fn derivative(photo: &Photo, original: &[u8], short_side: u32) -> Derivative
         return Derivative { width, height, bytes: encode_png(width, height, &pixels), format: ImageFormat::Png };
     }
     let (width, height) = (photo.width, photo.height);
-    let plain = photo.notes.is_empty() && matches!(photo.format, ImageFormat::Jpeg | ImageFormat::Png);
-    if plain {
+    let opens_everywhere = match photo.format {
+        ImageFormat::Jpeg => true,
+        ImageFormat::Png => png::is_sound(original),
+        _ => false,
+    };
+    if opens_everywhere && photo.notes.iter().all(|note| note.keeps_original()) {
         return Derivative { width, height, bytes: original.to_vec(), format: photo.format };
     }
     Derivative { width, height, bytes: encode_png(width, height, &photo.pixels), format: ImageFormat::Png }

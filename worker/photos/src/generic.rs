@@ -7,6 +7,7 @@ use image::{DynamicImage, ImageDecoder, ImageError};
 use super::{
     error::DecodeError,
     format::ImageFormat,
+    icc,
     orientation::Orientation,
     photo::{DecodeLimits, Decoded, Note},
     pixels::Pixels,
@@ -24,6 +25,7 @@ pub(super) fn decode_generic(
     let in_exif = decoder.exif_metadata().ok().flatten().and_then(|exif| Orientation::from_exif(&exif));
     let mut in_xmp = || decoder.xmp_metadata().ok().flatten().and_then(|packet| Orientation::from_xmp(&packet));
     let orientation = in_exif.or_else(&mut in_xmp);
+    let has_profile = decoder.icc_profile().ok().flatten().is_some_and(|profile| icc::is_not_srgb(&profile));
     let image = DynamicImage::from_decoder(decoder).map_err(|error| classify(format, &error))?;
     let mut notes = Vec::new();
     if color.has_alpha() {
@@ -31,6 +33,9 @@ pub(super) fn decode_generic(
     }
     if color.bytes_per_pixel() > color.channel_count() {
         notes.push(Note::DepthReduced);
+    }
+    if has_profile {
+        notes.push(Note::ColorProfile);
     }
     Ok(Decoded { pixels: Pixels::from_image(image), orientation, notes })
 }

@@ -6,6 +6,7 @@ pub mod derivative;
 mod error;
 mod format;
 mod generic;
+mod icc;
 mod jpeg;
 pub mod neighbours;
 mod orientation;

@@ -54,6 +54,21 @@ pub enum Note {
     Cmyk,
     /// The name promises another format than the content has.
     WrongExtension,
+    /// Parts that the format asks for are missing or wrong, but every pixel could be read.
+    Mended,
+    /// The colours are meant by a colour profile other than sRGB, which is not applied.
+    ColorProfile,
+}
+
+impl Note {
+    /// Whether every reader sees the photo's pixels in the original file.
+    pub(super) fn keeps_original(self) -> bool {
+        match self {
+            Self::TurnedUpright | Self::AlphaOverWhite | Self::DepthReduced | Self::Cmyk | Self::Mended => false,
+            // The profile stays in the file, so that it can be applied later.
+            Self::WrongExtension | Self::ColorProfile => true,
+        }
+    }
 }
 
 impl fmt::Display for Note {
@@ -64,6 +79,8 @@ impl fmt::Display for Note {
             Self::DepthReduced => "more than 8 bits a channel, rounded",
             Self::Cmyk => "printing inks converted to RGB",
             Self::WrongExtension => "the extension promises another format",
+            Self::Mended => "parts that the format asks for are missing or wrong; no pixel is affected",
+            Self::ColorProfile => "a colour profile other than sRGB, which is not applied",
         })
     }
 }

@@ -1,30 +1,67 @@
-//! Reads EXIF data from the text chunks of a PNG. ImageMagick and older tools keep it there, since PNG had no chunk for EXIF at
-//! first.
+//! What the decoder of PNG leaves out: EXIF data in text chunks, and a check of all checksums.
+//!
+//! ImageMagick and older tools keep EXIF data in text, since PNG had no chunk for it at first.
 
-use std::io::Read as _;
+use std::io::{self, Read as _};
 
-use flate2::read::ZlibDecoder;
+use flate2::{Crc, read::ZlibDecoder};
 
+const SIGNATURE: usize = 8;
 const KEYWORD: &[u8] = b"Raw profile type exif\0";
 /// More than any EXIF block, which a JPEG segment bounds to 64 KiB, needs as text.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
 
+/// A chunk as it is stored.
+struct Chunk<'a> {
+    kind: &'a [u8],
+    data: &'a [u8],
+    /// The checksum over kind and data; `None` if the file ends before it.
+    checksum: Option<u32>,
+}
+
+/// The chunks of a PNG, up to the first one that the file does not hold whole.
+fn chunks(bytes: &[u8]) -> impl Iterator<Item = Chunk<'_>> {
+    let mut rest = bytes.get(SIGNATURE..).unwrap_or(&[]);
+    std::iter::from_fn(move || {
+        let number = |bytes: Option<&[u8]>| Some(u32::from_be_bytes(bytes?.try_into().ok()?));
+        let end = (number(rest.get(..4))? as usize).checked_add(8)?;
+        let (kind, data) = (rest.get(4..8)?, rest.get(8..end)?);
+        let checksum = number(rest.get(end..end + 4));
+        rest = rest.get(end + 4..).unwrap_or(&[]);
+        Some(Chunk { kind, data, checksum })
+    })
+}
+
+/// Whether a strict reader opens a PNG that the decoder has read: the decoder forgives wrong checksums and a missing end.
+pub(super) fn is_sound(bytes: &[u8]) -> bool {
+    let mut compressed = Vec::new();
+    for Chunk { kind, data, checksum } in chunks(bytes) {
+        let mut crc = Crc::new();
+        crc.update(kind);
+        crc.update(data);
+        if checksum != Some(crc.sum()) {
+            return false;
+        }
+        match kind {
+            b"IDAT" => compressed.extend_from_slice(data),
+            // Reading to the end compares the checksum of the pixels.
+            b"IEND" => return io::copy(&mut ZlibDecoder::new(compressed.as_slice()), &mut io::sink()).is_ok(),
+            _ => {}
+        }
+    }
+    false
+}
+
 /// The EXIF data in the text chunks of a PNG, if it is there and whole.
 pub(super) fn exif_in_text(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut rest = bytes.get(8..)?;
-    loop {
-        let length = u32::from_be_bytes(rest.get(..4)?.try_into().ok()?) as usize;
-        let (kind, data) = (rest.get(4..8)?, rest.get(8..length.checked_add(8)?)?);
-        if let Some(value) = data.strip_prefix(KEYWORD) {
-            match kind {
-                b"tEXt" => return profile(value),
-                b"zTXt" => return profile(&inflated(value.strip_prefix(b"\0")?)?),
-                _ => {}
-            }
+    chunks(bytes).find_map(|Chunk { kind, data, .. }| {
+        let value = data.strip_prefix(KEYWORD)?;
+        match kind {
+            b"tEXt" => Some(profile(value)),
+            b"zTXt" => Some(value.strip_prefix(b"\0").and_then(inflated).and_then(|text| profile(&text))),
+            _ => None,
         }
-        // Each chunk ends with a checksum of four bytes.
-        rest = rest.get(length + 12..)?;
-    }
+    })?
 }
 
 fn inflated(data: &[u8]) -> Option<Vec<u8>> {
@@ -47,6 +84,24 @@ mod tests {
     fn png_with(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
         let length = (data.len() as u32).to_be_bytes();
         [b"\x89PNG\r\n\x1a\n".as_slice(), &length, kind, data, b"crc!"].concat()
+    }
+
+    #[test]
+    fn a_wrong_checksum_of_a_chunk_or_of_the_pixels_is_found() {
+        let sound = crate::derivative::encode_png(9, 7, &[5; 9 * 7 * 3]);
+        assert!(is_sound(&sound));
+        let pixels = sound.windows(4).position(|kind| kind == b"IDAT").expect("pixels") + 4;
+        let length = u32::from_be_bytes(sound[pixels - 8..pixels - 4].try_into().expect("four bytes")) as usize;
+        let mut wrong = sound.clone();
+        wrong[pixels + length] ^= 1;
+        assert!(!is_sound(&wrong), "the checksum of the chunk");
+        let mut wrong = sound.clone();
+        wrong[pixels + length - 1] ^= 1;
+        let mut crc = Crc::new();
+        crc.update(&wrong[pixels - 4..pixels + length]);
+        wrong[pixels + length..pixels + length + 4].copy_from_slice(&crc.sum().to_be_bytes());
+        assert!(!is_sound(&wrong), "the checksum of the pixels");
+        assert!(!is_sound(&sound[..sound.len() - 12]), "no end");
     }
 
     #[test]

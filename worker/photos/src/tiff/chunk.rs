@@ -4,17 +4,19 @@ use std::io::Read as _;
 
 use flate2::read::ZlibDecoder;
 use weezl::{BitOrder, LzwStatus, decode::Decoder as LzwDecoder};
-use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
-use zune_jpeg::JpegDecoder;
 
 use super::{
     corrupt,
     directory::ByteOrder,
     fax,
-    page::{Compression, Page, Photometric, SampleFormat},
-    truncated, unsupported,
+    page::{Compression, Page, Photometric},
+    sample, truncated, unsupported,
 };
-use crate::error::DecodeError;
+use crate::{
+    error::DecodeError,
+    jpeg::{self, Wanted},
+    photo::DecodeLimits,
+};
 
 /// More than any strip of a picture within the limits has at 16 bits and two channels. It bounds what a few bytes can expand to.
 const MAX_CHUNK_BYTES: usize = 1 << 30;
@@ -24,6 +26,8 @@ pub(super) struct Chunk {
     pub(super) samples: Vec<u8>,
     /// Samples in a row.
     pub(super) row: usize,
+    /// The largest colour sample, as a part of the range of its number format.
+    pub(super) brightest: f64,
 }
 
 /// How large a chunk is in the file.
@@ -63,10 +67,11 @@ pub(super) fn decode(
         undo_predictor(row, page, extent.channels)?;
     }
     let mut samples = Vec::with_capacity(row * extent.rows as usize);
+    let mut brightest: f64 = 0.0;
     for bytes in bytes.chunks_exact(row_bytes) {
-        to_bytes(bytes, page, row, &mut samples);
+        brightest = brightest.max(sample::to_bytes(bytes, page, extent, &mut samples)?);
     }
-    Ok(Chunk { samples, row })
+    Ok(Chunk { samples, row, brightest })
 }
 
 /// Exactly `length` bytes.
@@ -154,51 +159,6 @@ fn undo_predictor(row: &mut [u8], page: &Page, channels: usize) -> Result<(), De
     Ok(())
 }
 
-/// Spreads the samples of a row to one byte each. Palette indices are kept, other unsigned samples are scaled to 0..=255; signed
-/// samples, floats and those of 32 bits have no agreed range, and are cut to 0..=255 as Pillow does.
-fn to_bytes(row: &[u8], page: &Page, count: usize, samples: &mut Vec<u8>) {
-    let bits = page.bits;
-    let is_index = page.photometric == Photometric::Palette;
-    let largest = (1u64 << bits.min(32)) - 1;
-    let scaled =
-        |value: u64| if is_index { value.min(255) as u8 } else { ((value * 255 + largest / 2) / largest) as u8 };
-    match (page.format, bits) {
-        // Pillow shows signed bytes as they are stored.
-        (SampleFormat::Unsigned | SampleFormat::Signed, 8) => samples.extend_from_slice(&row[..count]),
-        (SampleFormat::Float, _) => {
-            let values = row.chunks_exact(bits / 8).take(count);
-            samples.extend(values.map(|bytes| float(page.order.number(bytes), bits) as u8));
-        }
-        (SampleFormat::Signed, _) | (_, 32 | 64) => {
-            let values = row.chunks_exact(bits.div_ceil(8)).take(count);
-            let is_signed = page.format == SampleFormat::Signed;
-            samples.extend(values.map(|bytes| {
-                let value = page.order.number(bytes);
-                let is_negative = is_signed && value >> (bits - 1) == 1;
-                if is_negative { 0 } else { value.min(255) as u8 }
-            }));
-        }
-        (SampleFormat::Unsigned, 16) => {
-            samples.extend(row.chunks_exact(2).take(count).map(|bytes| scaled(page.order.number(bytes))));
-        }
-        (SampleFormat::Unsigned, _) => {
-            let bit = |at: usize| u64::from(row[at / 8] >> (7 - at % 8) & 1);
-            let value =
-                |sample: usize| (sample * bits..(sample + 1) * bits).fold(0, |value, at| (value << 1) | bit(at));
-            samples.extend((0..count).map(|sample| scaled(value(sample))));
-        }
-    }
-}
-
-/// A float of 32 or 64 bits; no page has floats of another width.
-fn float(bits: u64, width: usize) -> f64 {
-    match width {
-        32 => f32::from_bits(bits as u32).into(),
-        64 => f64::from_bits(bits),
-        _ => 0.0,
-    }
-}
-
 /// A chunk that is a JPEG file, possibly without its tables, which are then given once for all chunks.
 fn decode_jpeg(data: &[u8], page: &Page, extent: Extent, jpeg_tables: Option<&[u8]>) -> Result<Chunk, DecodeError> {
     let tables = jpeg_tables.and_then(|tables| tables.strip_suffix(b"\xff\xd9"));
@@ -206,23 +166,21 @@ fn decode_jpeg(data: &[u8], page: &Page, extent: Extent, jpeg_tables: Option<&[u
         (Some(tables), Some(rest)) => [tables, rest].concat(),
         _ => data.to_vec(),
     };
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(whole.as_slice()), DecoderOptions::default());
-    decoder.decode_headers().map_err(|error| corrupt(error.to_string()))?;
-    let info = decoder.info().expect("the headers were decoded");
-    let (width, height) = (u32::from(info.width), u32::from(info.height));
-    if width < extent.width || height < extent.rows || usize::from(info.components) != extent.channels {
+    // The tag says what the channels mean; without conversion they come as stored.
+    let is_ycbcr = page.photometric == Photometric::YCbCr && extent.channels == 3;
+    let wanted = if is_ycbcr { Wanted::Color } else { Wanted::Stored };
+    let max_pixels = 4 * (u64::from(extent.width) * u64::from(extent.rows)).max(1 << 16);
+    let limits = DecodeLimits { max_pixels, ..DecodeLimits::default() };
+    let raster = jpeg::decode_part(&whole, wanted, &limits).map_err(|error| match error {
+        DecodeError::UnsupportedFeature { detail, .. } => unsupported(detail),
+        DecodeError::Truncated { .. } => truncated(),
+        error => corrupt(error.to_string()),
+    })?;
+    let (width, height) = (raster.width, raster.height);
+    if width < extent.width || height < extent.rows || raster.channels != extent.channels {
         return Err(corrupt(format!("a chunk of {width} x {height} pixels where {extent:?} is expected")));
     }
-    if u64::from(width) * u64::from(height) > 4 * (u64::from(extent.width) * u64::from(extent.rows)).max(1 << 16) {
-        return Err(corrupt(format!("a chunk of {width} x {height} pixels for {extent:?}")));
-    }
-    // The tag says what the channels mean; without conversion they come as stored.
-    let stored = decoder.input_colorspace().unwrap_or(ColorSpace::Luma);
-    let is_ycbcr = page.photometric == Photometric::YCbCr && extent.channels == 3;
-    let output = if is_ycbcr { ColorSpace::RGB } else { stored };
-    decoder.set_options(DecoderOptions::default().jpeg_set_out_colorspace(output));
-    let samples = decoder.decode().map_err(|error| corrupt(error.to_string()))?;
-    Ok(Chunk { samples, row: width as usize * extent.channels })
+    Ok(Chunk { samples: raster.samples, row: width as usize * extent.channels, brightest: 1.0 })
 }
 
 #[cfg(test)]

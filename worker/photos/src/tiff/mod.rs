@@ -1,6 +1,6 @@
 //! TIFF: the first page, in the sample layouts that scanners, cameras and editors write.
 //!
-//! Strips and tiles, channels together or apart, in 1 to 16 bits, also as floats; grey, palette, RGB, CMYK, CIE Lab and what JPEG
+//! Strips and tiles, channels together or apart, in whole numbers of 1 to 64 bits and in floats from 0 to 1; grey, palette, RGB, CMYK, CIE Lab and what JPEG
 //! keeps of YCbCr; uncompressed, LZW, Deflate, PackBits, fax and JPEG. The parser is our own: writers take liberties that other
 //! readers forgive and that no library for TIFF does. Libraries decode what is compressed, except for PackBits.
 
@@ -9,6 +9,7 @@ mod color;
 mod directory;
 mod fax;
 mod page;
+mod sample;
 mod tag;
 
 use self::{
@@ -19,7 +20,7 @@ use self::{
 use super::{
     error::DecodeError,
     format::ImageFormat,
-    jpeg,
+    icc, jpeg,
     orientation::Orientation,
     photo::{DecodeLimits, Decoded, Note},
     pixels::Pixels,
@@ -46,7 +47,11 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, Dec
     let raster = raster(&directory, &page)?;
     let rgb = color::to_rgb(&page, &raster, &palette);
     let pixels = Pixels { width: page.width, height: page.height, rgb };
-    Ok(Decoded { pixels, orientation, notes: notes(&page) })
+    let mut notes = notes(&page);
+    if directory.blob(tag::ICC_PROFILE).ok().flatten().is_some_and(icc::is_not_srgb) {
+        notes.push(Note::ColorProfile);
+    }
+    Ok(Decoded { pixels, orientation, notes })
 }
 
 /// All chunks put together: `[height, width, kept]` u8.
@@ -56,6 +61,7 @@ fn raster(directory: &Directory<'_>, page: &Page) -> Result<Vec<u8>, DecodeError
     let planes = if page.is_planar { kept } else { 1 };
     let jpeg_tables = directory.blob(tag::JPEG_TABLES)?;
     let mut raster = vec![0; width * height * kept];
+    let mut brightest: f64 = 0.0;
     for (plane, index) in (0..planes).flat_map(|plane| (0..across * down).map(move |index| (plane, index))) {
         let (left, top) = (index % across * page.chunks.width as usize, index / across * page.chunks.height as usize);
         let rows = (height - top).min(page.chunks.height as usize);
@@ -67,6 +73,7 @@ fn raster(directory: &Directory<'_>, page: &Page) -> Result<Vec<u8>, DecodeError
         let at = plane * across * down + index;
         let data = directory.up_to(page.chunks.offsets[at], page.chunks.lengths[at])?;
         let chunk = chunk::decode(data, page, extent, jpeg_tables)?;
+        brightest = brightest.max(chunk.brightest);
         let columns = (width - left).min(extent.width as usize);
         // How many channels of a pixel are copied, and which channel of the raster is the first of them.
         let (copied, first) = if page.is_planar { (1, plane) } else { (kept, 0) };
@@ -78,6 +85,7 @@ fn raster(directory: &Directory<'_>, page: &Page) -> Result<Vec<u8>, DecodeError
             }
         }
     }
+    sample::check_use_of_range(page, brightest)?;
     Ok(raster)
 }
 

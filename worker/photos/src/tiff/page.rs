@@ -151,13 +151,24 @@ impl Page {
 
     /// Refuses number formats without an agreed range, and pages that lack chunks.
     fn check(&self) -> Result<(), DecodeError> {
+        let is_lab = matches!(self.photometric, Photometric::CieLab | Photometric::IccLab);
+        let is_index = self.photometric == Photometric::Palette;
         let has_known_range = match self.format {
-            SampleFormat::Unsigned => self.photometric != Photometric::Palette || self.bits <= 16,
-            SampleFormat::Signed => matches!(self.bits, 8 | 16 | 32 | 64),
-            SampleFormat::Float => matches!(self.bits, 32 | 64),
+            SampleFormat::Unsigned => !is_index || self.bits <= 16,
+            // Bytes that are called signed are shown as they are stored, by every reader.
+            SampleFormat::Signed => self.bits == 8,
+            SampleFormat::Float => matches!(self.bits, 32 | 64) && !is_lab && !is_index,
         };
         if !has_known_range {
-            return Err(unsupported(format!("{} bits a sample in this number format", self.bits)));
+            let numbers = match self.format {
+                SampleFormat::Unsigned => "whole numbers",
+                SampleFormat::Signed => "signed numbers, of which nothing says what is black and what is white,",
+                SampleFormat::Float => "floats",
+            };
+            return Err(unsupported(format!(
+                "its samples are {numbers} of {} bits; save it with samples of 8 or 16 bits without sign",
+                self.bits
+            )));
         }
         let expected = self.chunks_across() * self.chunks_down() * self.planes();
         if self.chunks.offsets.len().min(self.chunks.lengths.len()) < expected {

@@ -24,3 +24,4 @@ pub(super) const SAMPLE_FORMAT: u16 = 339;
 pub(super) const JPEG_TABLES: u16 = 347;
 pub(super) const JPEG_INTERCHANGE_FORMAT: u16 = 513;
 pub(super) const XMP: u16 = 700;
+pub(super) const ICC_PROFILE: u16 = 34675;
