@@ -205,7 +205,10 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> ObjectError + '_ {
 }
 
 /// The clock by which the file system dates files.
-#[expect(clippy::disallowed_methods, reason = "files are dated by the wall clock, and this is compared with their dates")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "files are dated by the wall clock, and this is compared with their dates"
+)]
 fn wall_clock() -> SystemTime {
     SystemTime::now()
 }
