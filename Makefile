@@ -12,7 +12,7 @@ WITHOUT_LIBTORCH := sortinghat-proto sortinghat-coordinator sortinghat-client so
 
 .NOTPARALLEL:
 .PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering unit stores power-cuts simulate \
-	chaos bench bench-queue compare clean
+	chaos bench bench-queue compare compare-decoding clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -105,6 +105,13 @@ bench-queue: test-deps ## Jobs a second through the queue, beside BullMQ and Cel
 
 compare: test-deps build ## Accuracy beside fastai on the same folds; about two hours, see docs/parity.md
 	tests/python/compare.sh
+
+compare-decoding: ## Decode every file in DIR here and in Pillow, and count: same, differs, only we, only they
+	@test -d "$(DIR)" || { echo "compare-decoding: name a folder of pictures, such as DIR=photos" >&2; exit 2; }
+	@deploy/install.sh python
+	cargo build --quiet --package sortinghat-photos --example decode
+	@$(CACHE)/python/bin/python worker/photos/tests/golden/compare_decoding.py \
+	  $${CARGO_TARGET_DIR:-target}/debug/examples/decode "$(DIR)"
 
 clean: ## Remove build outputs; the cache stays
 	cargo clean

@@ -32,7 +32,15 @@ fn chunks(bytes: &[u8]) -> impl Iterator<Item = Chunk<'_>> {
     })
 }
 
-/// Whether a strict reader opens a PNG that the decoder has read: the decoder forgives wrong checksums and a missing end.
+/// Whether the text of a `zTXt` chunk stays within [`MAX_TEXT_BYTES`].
+fn has_short_text(data: &[u8]) -> bool {
+    let end_of_keyword = data.iter().position(|byte| *byte == 0);
+    let text = end_of_keyword.and_then(|end| inflated(data.get(end + 2..)?));
+    text.is_some_and(|text| (text.len() as u64) < MAX_TEXT_BYTES)
+}
+
+/// Whether a strict reader opens a PNG that the decoder has read: the decoder forgives wrong checksums, a missing end, and text without
+/// bounds.
 pub(super) fn is_sound(bytes: &[u8]) -> bool {
     let mut compressed = Vec::new();
     for Chunk { kind, data, checksum } in chunks(bytes) {
@@ -44,6 +52,8 @@ pub(super) fn is_sound(bytes: &[u8]) -> bool {
         }
         match kind {
             b"IDAT" => compressed.extend_from_slice(data),
+            // Pillow refuses a picture with too much compressed text.
+            b"zTXt" if !has_short_text(data) => return false,
             // Reading to the end compares the checksum of the pixels.
             b"IEND" => return io::copy(&mut ZlibDecoder::new(compressed.as_slice()), &mut io::sink()).is_ok(),
             _ => {}

@@ -118,7 +118,7 @@ fn a_png_with_a_wrong_checksum_is_stored_anew() {
         let bytes = file(name);
         let photo = decoded(&bytes).expect("a PNG that a lenient reader opens");
         let stored = derivative(&photo, &bytes, 512);
-        assert_eq!(stored.bytes, encode_png(photo.width, photo.height, &photo.pixels), "{name}");
+        assert!(stored.bytes == encode_png(photo.width, photo.height, &photo.pixels), "{name} is kept as it is");
     }
 }
 

@@ -153,9 +153,12 @@ impl Layout {
         match self.components.as_slice() {
             [grey] => grey.sampling == (1, 1),
             [luma, chroma @ ..] if chroma.len() == 2 => {
-                // libjpeg-turbo does not interpolate chroma of two samples in a row, and zune-jpeg does.
-                let has_plain_chroma = chroma.iter().all(|component| component.sampling == (1, 1)) && self.width > 4;
-                has_plain_chroma && matches!(luma.sampling, (1, 1) | (2, 1) | (2, 2))
+                let (across, down) = luma.sampling;
+                // Where blocks reach beyond the picture, zune-jpeg interpolates chroma at the border with what lies outside.
+                let fills_its_blocks =
+                    (across == 1 || self.width.is_multiple_of(16)) && (down == 1 || self.height.is_multiple_of(16));
+                let is_plain = matches!((across, down), (1, 1) | (2, 1) | (2, 2));
+                is_plain && fills_its_blocks && chroma.iter().all(|component| component.sampling == (1, 1))
             }
             _ => false,
         }

@@ -86,4 +86,5 @@ def main():
         writer.writerows(rows(folder))
 
 
-main()
+if __name__ == "__main__":
+    main()
