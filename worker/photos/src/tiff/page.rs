@@ -160,13 +160,13 @@ impl Page {
             SampleFormat::Float => matches!(self.bits, 32 | 64) && !is_lab && !is_index,
         };
         if !has_known_range {
-            let numbers = match self.format {
-                SampleFormat::Unsigned => "whole numbers",
-                SampleFormat::Signed => "signed numbers, of which nothing says what is black and what is white,",
-                SampleFormat::Float => "floats",
+            let why = match self.format {
+                SampleFormat::Unsigned => "palette indices",
+                SampleFormat::Signed => "signed, and nothing says which of them are black and white",
+                SampleFormat::Float => "floats whose range is not known",
             };
             return Err(unsupported(format!(
-                "its samples are {numbers} of {} bits; save it with samples of 8 or 16 bits without sign",
+                "its samples of {} bits are {why}; save it with samples of 8 or 16 bits without sign",
                 self.bits
             )));
         }
