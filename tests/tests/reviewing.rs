@@ -41,7 +41,7 @@ fn every_option_is_used_and_recorded(hat: &Hat) {
     let losses = made["rate_search"]["losses"].as_array().expect("a curve");
     assert!((20..=100).contains(&losses.len()), "{}", losses.len());
     let shown = hat.ok(["models", "show", "shapes/1"]);
-    for words in ["MixUp 0.4", "label smoothing 0.1", "random crops from 0.5", "learning rate found (valley"] {
+    for words in ["MixUp 0.4", "label smoothing 0.1", "random crops of at least 0.5", "learning rate found (valley"] {
         assert!(shown.contains(words), "{words:?} is not in\n{shown}");
     }
     let plain = ["finetune", "shapes@1", "--epochs", "8", "--lr", "0.02", "--cutmix", "1"];
