@@ -1,5 +1,5 @@
 //! How things look: wire values and manifests as lines for people and as JSON for programs. Nothing here talks to a server, and only
-//! [`line`] prints.
+//! [`line`](mod@line) prints.
 
 pub(crate) mod dataset;
 pub(crate) mod evaluation;
