@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fs,
-    io::Read as _,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     thread,
@@ -14,13 +14,13 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 use sortinghat_proto::{
     Digest, ObjectRef, limits,
-    manifest::{self, UploadManifest, UploadedFile},
+    manifest::{self, LeftOut, UploadManifest, UploadedFile},
     v1::{FindMissingObjectsRequest, UploadObjectRequest, upload_object_request::Part},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::{Client, ClientError, client::Artifacts, jobs::object};
+use crate::{Client, ClientError, client::Artifacts, folder::Listing, jobs::object};
 
 /// Uploads at a time. Each upload waits until it is durable, so several at a time use that waiting.
 const UPLOADS_AT_A_TIME: usize = 8;
@@ -30,7 +30,8 @@ const PIECES_AHEAD: usize = 2;
 /// A file to upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
-    /// Its path in the upload: relative, with `/` between the parts.
+    /// The path by which results name it, with `/` between the parts. If it leads out of the upload, as `../x.png` does, the upload keeps
+    /// it beside a path that does not.
     pub path: String,
     /// Its path on this machine.
     pub location: PathBuf,
@@ -60,36 +61,93 @@ pub enum UploadProgress {
 impl Client {
     /// Uploads those of `files` that the server lacks, and then a manifest that lists all of them in this order. Returns the manifest.
     ///
+    /// A file that cannot be read, is gone, or changes meanwhile is listed with the reason, and the others are uploaded.
+    ///
     /// # Errors
-    /// [`ClientError::File`] or [`ClientError::FileChanged`] with the file at fault, or the server's refusal.
+    /// The server's refusal.
     pub async fn upload(
         &self,
         files: &[SourceFile],
         progress: impl Fn(UploadProgress) + Sync,
     ) -> Result<ObjectRef, ClientError> {
-        let objects = hash_all(files, &progress).await?;
-        let mut unique = HashSet::new();
-        let locations: HashMap<&Digest, (&ObjectRef, &Path)> = objects
-            .iter()
-            .zip(files)
-            .map(|(object, file)| (&object.digest, (object, file.location.as_path())))
-            .collect();
-        let digests: Vec<Digest> = objects.iter().map(|o| &o.digest).filter(|d| unique.insert(*d)).cloned().collect();
-        let missing = self.find_missing(&digests).await?;
+        self.upload_parts(files, Vec::new(), progress).await
+    }
 
+    /// Uploads the files of a folder as [`upload`](Self::upload) does, and states in the manifest what was left out.
+    ///
+    /// # Errors
+    /// As [`upload`](Self::upload).
+    pub async fn upload_listing(
+        &self,
+        listing: &Listing,
+        progress: impl Fn(UploadProgress) + Sync,
+    ) -> Result<ObjectRef, ClientError> {
+        self.upload_parts(&listing.files, listing.left_out(), progress).await
+    }
+
+    async fn upload_parts(
+        &self,
+        files: &[SourceFile],
+        left_out: Vec<LeftOut>,
+        progress: impl Fn(UploadProgress) + Sync,
+    ) -> Result<ObjectRef, ClientError> {
+        let mut read = hash_all(files, &progress).await;
+        let mut unique = HashSet::new();
+        let digests: Vec<Digest> =
+            read.iter().flatten().map(|o| &o.digest).filter(|digest| unique.insert(*digest)).cloned().collect();
+        let missing = self.find_missing(&digests).await?;
+        for (digest, why) in self.send_missing(files, &read, &missing, &progress).await? {
+            let of_digest = |file: &&mut Result<ObjectRef, String>| file.as_ref().is_ok_and(|o| o.digest == digest);
+            read.iter_mut().filter(of_digest).for_each(|file| *file = Err(why.clone()));
+        }
+        if read.iter().any(Result::is_err) {
+            self.upload_bytes(Bytes::new()).await?;
+        }
+        let bytes = manifest::encode(&UploadManifest { files: listed(files, read), left_out });
+        self.upload_bytes(bytes.into()).await
+    }
+
+    /// Sends the contents that the server lacks. Returns those that no file has any more, and why.
+    async fn send_missing(
+        &self,
+        files: &[SourceFile],
+        read: &[Result<ObjectRef, String>],
+        missing: &[Digest],
+        progress: &(impl Fn(UploadProgress) + Sync),
+    ) -> Result<Vec<(Digest, String)>, ClientError> {
+        let mut locations: HashMap<&Digest, Vec<(&ObjectRef, &Path)>> = HashMap::new();
+        for (file, object) in files.iter().zip(read) {
+            if let Ok(object) = object {
+                locations.entry(&object.digest).or_default().push((object, &file.location));
+            }
+        }
         let (total, sent) = (missing.len() as u64, AtomicU64::new(0));
         progress(UploadProgress::Sent { done: 0, total });
-        let uploads = missing.iter().filter_map(|digest| locations.get(digest)).map(|(object, location)| async {
-            self.upload_file_as(object, location).await?;
-            let done = sent.fetch_add(1, Ordering::Relaxed) + 1;
-            progress(UploadProgress::Sent { done, total });
-            Ok::<_, ClientError>(())
+        let uploads = missing.iter().filter_map(|digest| locations.get_key_value(digest)).map(|(digest, places)| {
+            let sent = &sent;
+            async move {
+                let lost = self.upload_from_one_of(places).await?;
+                let done = sent.fetch_add(1, Ordering::Relaxed) + 1;
+                progress(UploadProgress::Sent { done, total });
+                Ok::<_, ClientError>(lost.map(|why| ((*digest).clone(), why)))
+            }
         });
-        stream::iter(uploads).buffer_unordered(UPLOADS_AT_A_TIME).try_collect::<()>().await?;
+        let lost: Vec<_> = stream::iter(uploads).buffer_unordered(UPLOADS_AT_A_TIME).try_collect().await?;
+        Ok(lost.into_iter().flatten().collect())
+    }
 
-        let listed = files.iter().zip(objects).map(|(file, object)| UploadedFile { path: file.path.clone(), object });
-        let bytes = manifest::encode(&UploadManifest { files: listed.collect() });
-        self.upload_bytes(bytes.into()).await
+    /// Uploads a content that several files may have from the first that still has it. Returns why none has.
+    async fn upload_from_one_of(&self, places: &[(&ObjectRef, &Path)]) -> Result<Option<String>, ClientError> {
+        let mut why = None;
+        for (object, location) in places {
+            match self.upload_file_as(object, location).await {
+                Ok(()) => return Ok(None),
+                Err(ClientError::FileChanged { .. }) => why = Some("it changed while it was uploaded".to_owned()),
+                Err(ClientError::File { source, .. }) => why = Some(unread(&source)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(why)
     }
 
     /// Uploads one file, unless the server has it.
@@ -177,19 +235,65 @@ fn read_piece(file: &mut fs::File) -> Option<Part> {
     (!data.is_empty()).then(|| Part::Data(data.into()))
 }
 
-/// The references to all files, in their order.
-async fn hash_all(
-    files: &[SourceFile],
-    progress: &(impl Fn(UploadProgress) + Sync),
-) -> Result<Vec<ObjectRef>, ClientError> {
+/// The files as a manifest lists them. Paths that lead out of the upload or repeat another are replaced there.
+fn listed(files: &[SourceFile], read: Vec<Result<ObjectRef, String>>) -> Vec<UploadedFile> {
+    let mut taken = HashSet::new();
+    let entry = |(file, read): (&SourceFile, Result<ObjectRef, String>)| {
+        let path = free_path(&file.path, &mut taken);
+        let shown_as = (path != file.path).then(|| file.path.clone());
+        let (object, unread) = match read {
+            Ok(object) => (object, None),
+            Err(why) => (ObjectRef::of(b""), Some(why)),
+        };
+        UploadedFile { path, object, shown_as, unread }
+    };
+    files.iter().zip(read).map(entry).collect()
+}
+
+/// The path without `/`, `./` and `../`, so that it cannot lead out of an upload, and unlike all that are taken.
+fn free_path(path: &str, taken: &mut HashSet<String>) -> String {
+    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | "." | "..")).collect();
+    let plain = if parts.is_empty() { "photos".to_owned() } else { parts.join("/") };
+    let numbered = (2..).map(|number| format!("{number}/{plain}"));
+    let mut free = std::iter::once(plain.clone()).chain(numbered).filter(|path| !taken.contains(path));
+    let free = free.next().expect("there are more numbers than paths");
+    taken.insert(free.clone());
+    free
+}
+
+/// Why a file cannot be read, for a row of results.
+fn unread(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "the file is gone, or it is a link that leads nowhere".to_owned(),
+        io::ErrorKind::PermissionDenied => "the file cannot be read: permission denied".to_owned(),
+        _ => format!("the file cannot be read: {error}"),
+    }
+}
+
+/// The references to all files, in their order, or why a file cannot be uploaded.
+async fn hash_all(files: &[SourceFile], progress: &(impl Fn(UploadProgress) + Sync)) -> Vec<Result<ObjectRef, String>> {
     let at_a_time = thread::available_parallelism().map_or(2, usize::from);
     let (total, mut done) = (files.len() as u64, 0);
-    let hashes = files.iter().map(|file| hash_in_background(file.location.clone()));
-    let counted = stream::iter(hashes).buffered(at_a_time).inspect_ok(|_| {
+    let hashes = files.iter().map(|file| {
+        let location = file.location.clone();
+        let hashed = tokio::task::spawn_blocking(move || hash_photo(&location));
+        async move { hashed.await.expect("hashing does not panic") }
+    });
+    let counted = stream::iter(hashes).buffered(at_a_time).inspect(|_| {
         done += 1;
         progress(UploadProgress::Hashed { done, total });
     });
-    counted.try_collect().await
+    counted.collect().await
+}
+
+/// Hashes a file, unless it is too large for a photo.
+fn hash_photo(path: &Path) -> Result<ObjectRef, String> {
+    let bytes = path.metadata().map_err(|error| unread(&error))?.len();
+    if bytes > limits::MAX_PHOTO_BYTES {
+        let most = limits::MAX_PHOTO_BYTES >> 20;
+        return Err(format!("the file has {bytes} bytes, more than the {most} MiB that a photo may have"));
+    }
+    hash(path).map_err(|error| unread(&error))
 }
 
 async fn hash_in_background(path: PathBuf) -> Result<ObjectRef, ClientError> {
@@ -197,7 +301,7 @@ async fn hash_in_background(path: PathBuf) -> Result<ObjectRef, ClientError> {
     hashed.expect("hashing does not panic")
 }
 
-fn hash(path: &Path) -> std::io::Result<ObjectRef> {
+fn hash(path: &Path) -> io::Result<ObjectRef> {
     let mut file = fs::File::open(path)?;
     let (mut hasher, mut size_bytes) = (Sha256::new(), 0);
     let mut buffer = vec![0; 1 << 16];
@@ -230,8 +334,31 @@ mod tests {
         let progress = |_| {
             seen.fetch_add(1, Ordering::Relaxed);
         };
-        let objects = hash_all(&files, &progress).await.expect("readable");
-        assert_eq!(objects, contents.iter().map(|content| ObjectRef::of(content)).collect::<Vec<_>>());
+        let objects = hash_all(&files, &progress).await;
+        assert_eq!(objects, contents.iter().map(|content| Ok(ObjectRef::of(content))).collect::<Vec<_>>());
         assert_eq!(seen.into_inner(), 40);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_gone_or_too_large_costs_only_itself() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = |name: &str| SourceFile { path: name.into(), location: folder.path().join(name), size_bytes: 0 };
+        fs::write(folder.path().join("a.png"), b"a").expect("writable");
+        let huge = fs::File::create(folder.path().join("huge.tif")).expect("writable");
+        huge.set_len(limits::MAX_PHOTO_BYTES + 1).expect("sparse files are supported");
+        let objects = hash_all(&["gone.png", "a.png", "huge.tif"].map(file), &|_| {}).await;
+        assert_eq!(objects[1], Ok(ObjectRef::of(b"a")));
+        let why = |index: usize| objects[index].as_ref().expect_err("it cannot be uploaded").clone();
+        assert!(why(0).contains("gone") && why(2).contains("256 MiB"), "{objects:?}");
+    }
+
+    #[test]
+    fn a_path_never_leads_out_of_the_upload_and_is_shown_as_it_was_given() {
+        let paths = ["x.png", "../x.png", "/home/me/x.png", "./a/../x.png", "..", "a//b.png", "2/x.png"];
+        let files = paths.map(|path| SourceFile { path: path.into(), location: path.into(), size_bytes: 0 });
+        let listed = listed(&files, vec![Ok(ObjectRef::of(b"x")); files.len()]);
+        let stored: Vec<&str> = listed.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(stored, ["x.png", "2/x.png", "home/me/x.png", "a/x.png", "photos", "a/b.png", "2/2/x.png"]);
+        assert_eq!(listed.iter().map(UploadedFile::shown).collect::<Vec<_>>(), paths);
     }
 }

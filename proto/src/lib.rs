@@ -8,6 +8,7 @@ mod error;
 mod ids;
 pub mod json;
 mod kinds;
+pub mod layout;
 pub mod limits;
 pub mod manifest;
 mod names;

@@ -22,6 +22,8 @@ pub const MAX_OBJECT_BYTES: u64 = 2 << 30;
 pub const MAX_MANIFEST_BYTES: u64 = 256 << 20;
 /// Files in one upload manifest.
 pub const MAX_UPLOAD_FILES: usize = 1_000_000;
+/// Paths that an upload manifest names for each reason to leave out entries of a folder. All entries are counted.
+pub const MAX_LEFT_OUT_PATHS: usize = 1000;
 /// Bytes of a relative path in an upload manifest.
 pub const MAX_PATH_BYTES: usize = 1024;
 /// Bytes of one photo file.

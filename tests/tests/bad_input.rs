@@ -127,7 +127,7 @@ fn names_that_lead_elsewhere(hat: &Hat, folder: &Path, outside: &Path) {
     let before = entries(outside);
     let answer = ok(hat, &["ingest", "names", "names"]);
     assert!(answer.stdout.contains("dataset names@1: 8 photos in 3 classes"), "{}", answer.stdout);
-    says(&answer, "left out 2 entries (symbolic link)");
+    says(&answer, "left out 2 entries (a symbolic link that leads out of the folder): elsewhere/, red/link.png");
     assert_eq!(entries(outside), before, "nothing is written where a name points");
 }
 

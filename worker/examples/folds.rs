@@ -68,5 +68,5 @@ fn pngs(directory: &Path, found: &mut impl FnMut(PathBuf)) -> io::Result<()> {
 
 fn uploaded(root: &Path, path: &Path) -> Result<UploadedFile, Failure> {
     let relative = path.strip_prefix(root)?.to_str().ok_or("a path that is not UTF-8")?.to_owned();
-    Ok(UploadedFile { path: relative, object: ObjectRef::of(&fs::read(path)?) })
+    Ok(UploadedFile::new(relative, ObjectRef::of(&fs::read(path)?)))
 }

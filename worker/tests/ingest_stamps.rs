@@ -12,7 +12,7 @@ use std::{
 };
 
 use shapes::{Bench, Inputs};
-use sortinghat_proto::{IngestSpec, JobSpec, Split, manifest::DatasetManifest};
+use sortinghat_proto::{IngestSpec, JobSpec, Split, layout::LayoutChoice, manifest::DatasetManifest};
 use sortinghat_worker::dataset::{Dataset, Place};
 
 #[test]
@@ -28,6 +28,7 @@ fn ingest_deals_the_folds_of_the_comparison() {
         seed: 1,
         allow_failures: false,
         derivative_short_side_px: 512,
+        layout: LayoutChoice::Auto,
     };
     let output = bench.run(JobSpec::Ingest(spec), Inputs::default()).output();
     let manifest: DatasetManifest = bench.objects().document(&output.manifest).unwrap();

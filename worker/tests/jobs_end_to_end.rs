@@ -9,10 +9,13 @@ use arrow_array::{Array as _, cast::AsArray as _, types::Float32Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use shapes::{Bench, Inputs, Ran, evaluate, finetune, shape, shapes};
 use sortinghat_proto::{
-    ClassifySpec, EvaluateOn, EvaluateSpec, FinetuneSpec, JobSpec, ModelRef, Precision, Split, Tta, TtaRecipe,
-    WeightsSource,
+    ClassifySpec, EvaluateOn, EvaluateSpec, FinetuneSpec, JobSpec, ModelRef, ObjectRef, Precision, Split, Tta,
+    TtaRecipe, WeightsSource,
     executor::v1::executor_report::Report,
-    manifest::{Decision, Decisions, EvaluationManifest, ModelManifest, PredictionsManifest, Verdict},
+    manifest::{
+        Decision, Decisions, EvaluationManifest, ModelManifest, PredictionsManifest, UploadManifest, UploadedFile,
+        Verdict,
+    },
     v1::{ErrorCode, attempt_event::Event},
 };
 use sortinghat_worker::task::{Done, JobError, Part, StopSignal};
@@ -354,19 +357,23 @@ fn classify_gives_one_row_or_one_error_per_file_in_the_order_of_the_upload() {
         ("a/copy of b.png".into(), shape(false, 51)),
         ("empty.png".into(), Vec::new()),
     ];
+    let mut upload: UploadManifest = bench.objects().document(&bench.upload(&files)).unwrap();
+    upload.files[0].shown_as = Some("../z.png".into());
+    let unread = Some("permission denied".to_owned());
+    upload.files.push(UploadedFile { unread, ..UploadedFile::new("locked.png", ObjectRef::of(b"")) });
     let spec = ClassifySpec {
         model: ModelRef::parse("shapes/1", "").unwrap(),
-        source: bench.upload(&files),
+        source: bench.objects().put_document(&upload).unwrap(),
         top_k: 5,
         tta: None,
         seed: 0,
         precision: Precision::Auto,
     };
     let output = bench.run(JobSpec::Classify(spec), Inputs { model, ..Inputs::default() }).output();
-    assert_eq!(output.summary, "3 photos classified by shapes/1, 2 could not be read");
+    assert_eq!(output.summary, "3 photos classified by shapes/1, 3 could not be read");
     let manifest: PredictionsManifest = bench.objects().document(&output.manifest).unwrap();
     let counts = manifest.counts;
-    assert_eq!((counts.inputs, counts.results, counts.errors), (5, 3, 2));
+    assert_eq!((counts.inputs, counts.results, counts.errors), (6, 3, 3));
 
     let part = bench.objects().read(&manifest.parts[0]).unwrap();
     let batch = ParquetRecordBatchReaderBuilder::try_new(part).unwrap().build().unwrap().next().unwrap().unwrap();
@@ -374,10 +381,11 @@ fn classify_gives_one_row_or_one_error_per_file_in_the_order_of_the_upload() {
     assert_eq!(names, sortinghat_proto::manifest::PREDICTION_COLUMNS);
     let text = |column: usize| batch.column(column).as_string::<i32>();
     let paths: Vec<&str> = text(0).iter().flatten().collect();
-    assert_eq!(paths, files.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>());
-    let errors: Vec<bool> = (0..5).map(|row| text(5).is_valid(row)).collect();
-    assert_eq!(errors, [false, true, false, false, true]);
-    assert_eq!((0..5).map(|row| text(2).is_null(row)).collect::<Vec<_>>(), errors);
+    assert_eq!(paths, upload.files.iter().map(UploadedFile::shown).collect::<Vec<_>>());
+    assert_eq!((paths[0], text(5).value(5)), ("../z.png", "permission denied"));
+    let errors: Vec<bool> = (0..6).map(|row| text(5).is_valid(row)).collect();
+    assert_eq!(errors, [false, true, false, false, true, true]);
+    assert_eq!((0..6).map(|row| text(2).is_null(row)).collect::<Vec<_>>(), errors);
     let probabilities = batch.column(3).as_primitive::<Float32Type>();
     assert_eq!(probabilities.value(2), probabilities.value(3), "the same photo, the same answer");
     let tops = batch.column(4).as_list::<i32>();

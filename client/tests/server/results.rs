@@ -106,6 +106,7 @@ fn a_classification_answers_for_one_photo_and_lists_or_saves_several() {
         "classify stamps/1 holiday --out predictions.jsonl --json",
         "classify stamps/1 holiday --out predictions.xlsx",
         "classify stamps/1 me.jpg me.jpg",
+        "classify stamps/1 me.jpg holiday/../me.jpg",
         "classify stamps/1 nowhere",
     ]);
     hat.assert_snapshot("classify", &transcript);

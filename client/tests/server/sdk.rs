@@ -10,7 +10,9 @@ use sortinghat_client::{
     Client, ClientError, JobFilter, SourceFile, Submission, Update, UploadProgress, folder, is_final,
 };
 use sortinghat_proto::{
-    IngestSpec, JobKind, JobSpec, ObjectRef, Split, limits,
+    IngestSpec, JobKind, JobSpec, ObjectRef, Split,
+    layout::LayoutChoice,
+    limits,
     manifest::UploadManifest,
     v1::{ErrorCode, JobState},
 };
@@ -29,7 +31,7 @@ fn photos() -> tempfile::TempDir {
 }
 
 fn files(folder: &Path) -> Vec<SourceFile> {
-    folder::list(folder).expect("readable").files
+    folder::list(folder, folder::Links::Inside).expect("readable").files
 }
 
 /// How many files an upload had to send.
@@ -52,6 +54,7 @@ fn ingest(source: ObjectRef) -> JobSpec {
         seed: 0,
         allow_failures: false,
         derivative_short_side_px: 512,
+        layout: LayoutChoice::Auto,
     })
 }
 
@@ -81,14 +84,19 @@ fn an_upload_sends_each_content_once_and_lists_every_file() {
 }
 
 #[test]
-fn a_file_that_is_gone_is_named_and_an_unknown_object_is_not_found() {
+fn a_file_that_is_gone_costs_only_itself_and_an_unknown_object_is_not_found() {
     let coordinator = Coordinator::start();
     let (client, folder) = (coordinator.client(), photos());
     coordinator.wait_for(async {
         let files = files(folder.path());
         fs::remove_file(&files[0].location).expect("it is there");
-        let error = client.upload(&files, |_| {}).await.expect_err("a file is gone");
-        assert!(matches!(&error, ClientError::File { path, .. } if *path == files[0].location), "{error}");
+        let manifest = client.upload(&files, |_| {}).await.expect("the others are there");
+        let listed: UploadManifest = client.read_document(&manifest).await.expect("it is there");
+        let gone = &listed.files[0];
+        assert_eq!((gone.path.as_str(), &gone.object), ("red/1.png", &ObjectRef::of(b"")));
+        assert!(gone.unread.as_ref().is_some_and(|why| why.contains("gone")), "{gone:?}");
+        assert!(listed.files[1..].iter().all(|file| file.unread.is_none()), "{listed:?}");
+        client.read_object(&gone.object).await.expect("every object of an upload exists");
 
         let saved = folder.path().join("saved");
         let unknown = ObjectRef::of(b"nobody has uploaded this");
@@ -97,6 +105,36 @@ fn a_file_that_is_gone_is_named_and_an_unknown_object_is_not_found() {
         let known = client.upload_bytes(b"content"[..].into()).await.expect("accepted");
         client.save_object(&known, &saved).await.expect("writable");
         assert_eq!(fs::read(&saved).expect("just saved"), b"content");
+    });
+}
+
+#[test]
+fn a_file_that_changes_or_goes_while_others_are_uploaded_costs_only_itself() {
+    let coordinator = Coordinator::start();
+    let (client, folder) = (coordinator.client(), photos());
+    fs::write(folder.path().join("red/4.png"), b"the fourth").expect("writable");
+    fs::write(folder.path().join("red/5.png"), b"the fifth").expect("writable");
+    coordinator.wait_for(async {
+        let files = files(folder.path());
+        // Once all are hashed and none is sent, the first of two copies and the fifth file go, and the fourth changes.
+        let meddle = |progress| {
+            if progress == (UploadProgress::Hashed { done: 5, total: 5 }) {
+                fs::remove_file(&files[0].location).expect("it is there");
+                fs::remove_file(&files[4].location).expect("it is there");
+                fs::write(&files[3].location, b"another").expect("writable");
+            }
+        };
+        let manifest = client.upload(&files, meddle).await.expect("the others are there");
+        let listed: UploadManifest = client.read_document(&manifest).await.expect("it is there");
+        let why: Vec<Option<&str>> = listed.files.iter().map(|file| file.unread.as_deref()).collect();
+        assert_eq!(why[..3], [None; 3], "a copy has the content of the first file");
+        assert!(
+            why[3].is_some_and(|why| why.contains("changed")) && why[4].is_some_and(|why| why.contains("gone")),
+            "{why:?}"
+        );
+        for file in &listed.files {
+            client.read_object(&file.object).await.expect("every object of an upload exists");
+        }
     });
 }
 

@@ -124,6 +124,7 @@ async fn dataset(client: &Client, spec: IngestSpec) -> DatasetManifest {
         counts: IngestCounts { inputs: 5, accepted: 4, quarantined: 1, ..IngestCounts::default() },
         near_duplicate_groups: 0,
         rejections: Some(upload(client, &rejections).await),
+        remarks: vec![],
     }
 }
 
@@ -217,8 +218,8 @@ async fn evaluation(client: &Client, spec: &EvaluateSpec) -> EvaluationManifest 
 
 /// Every photo is red, and no .heic file can be read.
 async fn predictions(client: &Client, model: String, source: ObjectRef) -> PredictionsManifest {
-    let UploadManifest { files } = client.read_document(&source).await.expect("an upload");
-    let paths: Vec<String> = files.into_iter().map(|file| file.path).collect();
+    let UploadManifest { files, .. } = client.read_document(&source).await.expect("an upload");
+    let paths: Vec<String> = files.iter().map(|file| file.shown().to_owned()).collect();
     let errors = paths.iter().filter(|path| is_unreadable(path)).count() as u64;
     let inputs = paths.len() as u64;
     PredictionsManifest {

@@ -180,8 +180,8 @@ impl Client {
     /// A request to ingest one uploaded photo as the dataset `name`.
     pub(crate) async fn ingest_request(&mut self, name: &str) -> SubmitJobRequest {
         let photo = self.upload(b"photo").await;
-        let files = vec![UploadedFile { path: "cats/a.png".to_owned(), object: photo }];
-        let source = self.upload(&manifest::encode(&UploadManifest { files })).await;
+        let files = vec![UploadedFile::new("cats/a.png", photo)];
+        let source = self.upload(&manifest::encode(&UploadManifest::of(files))).await;
         let ingest = IngestSpec { dataset_name: name.to_owned(), source: Some(source.into()), ..IngestSpec::default() };
         SubmitJobRequest { spec: Some(JobSpec { kind: Some(Kind::Ingest(ingest)) }), ..SubmitJobRequest::default() }
     }

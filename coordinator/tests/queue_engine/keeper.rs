@@ -141,8 +141,8 @@ pub(crate) fn collecting() -> Settings {
 
 /// The upload manifest of these photos.
 pub(crate) fn list(photos: &[&str]) -> Vec<u8> {
-    let file = |photo: &&str| UploadedFile { path: format!("cats/{photo}"), object: ObjectRef::of(photo.as_bytes()) };
-    manifest::encode(&UploadManifest { files: photos.iter().map(file).collect() })
+    let file = |photo: &&str| UploadedFile::new(format!("cats/{photo}"), ObjectRef::of(photo.as_bytes()));
+    manifest::encode(&UploadManifest::of(photos.iter().map(file).collect()))
 }
 
 pub(crate) fn ingest(name: &str, source: &ObjectRef) -> Kind {

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::Document;
+use super::{Document, Remark};
 use crate::{Digest, ObjectRef};
 
 /// An immutable set of labelled photos.
@@ -22,10 +22,15 @@ pub struct DatasetManifest {
     pub source: ObjectRef,
     /// What became of every uploaded file.
     pub counts: IngestCounts,
-    /// Groups of near-duplicates with more than one photo. All photos of a group are on the same side of the split.
+    /// Groups of near-duplicates with more than one photo. All photos of a group are on the same side of the split, unless a remark says
+    /// otherwise.
     pub near_duplicate_groups: u64,
     /// The files that were not used and why: JSON, one [`Rejection`] a line. `None` if every file was used.
     pub rejections: Option<ObjectRef>,
+    /// What the ingest noticed about the photos, each kind at most once. Empty for a dataset of an older version, which kept nothing of
+    /// the kind.
+    #[serde(default)]
+    pub remarks: Vec<Remark>,
 }
 
 impl Document for DatasetManifest {
@@ -36,6 +41,11 @@ impl DatasetManifest {
     /// Photos in the dataset.
     pub fn photos(&self) -> u64 {
         self.shards.iter().map(|shard| shard.rows).sum()
+    }
+
+    /// Whether every file and folder that the person named is in the dataset.
+    pub fn uses_everything(&self) -> bool {
+        self.rejections.is_none() && !self.remarks.iter().any(Remark::leaves_out)
     }
 }
 
@@ -52,7 +62,7 @@ pub struct ClassCount {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SplitKind {
-    /// The upload had train/ and valid/ folders.
+    /// The upload had a folder to learn from and one that is held out.
     Given,
     /// A stratified, seeded share of each class, in percent.
     ValidPercent(u32),
@@ -81,7 +91,7 @@ pub struct IngestCounts {
     pub duplicates: u64,
     /// Files whose content was uploaded under two labels; none of them is used.
     pub conflicting: u64,
-    /// Files that should have been photos and cannot be decoded.
+    /// Files that should have been photos and cannot be read or decoded.
     pub quarantined: u64,
     /// Files in formats that are not supported (SVG, HEIC, ...).
     pub unsupported: u64,
@@ -132,4 +142,28 @@ pub enum RejectionReason {
     Duplicate,
     /// The same content was uploaded under two labels.
     Conflicting,
+    /// The client could not read the file.
+    Unreadable,
+    /// A reason that only a newer version knows.
+    #[serde(other)]
+    Other,
+}
+
+impl RejectionReason {
+    /// The reason as it is written after a number: "3 in a format that is not supported".
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Truncated => "truncated",
+            Self::Corrupt => "cannot be decoded",
+            Self::OverLimit => "over a limit",
+            Self::Unsupported => "in a format that is not supported",
+            Self::Duplicate => "exact duplicate",
+            Self::Conflicting => "under two labels",
+            Self::NotAPhoto => "no photo",
+            Self::NoClass => "in no class folder",
+            Self::Unreadable => "cannot be read",
+            Self::Other => "for a reason that only a newer version knows",
+        }
+    }
 }

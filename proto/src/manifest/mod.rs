@@ -10,6 +10,7 @@ mod evaluation;
 mod model;
 mod predictions;
 mod references;
+mod remark;
 mod upload;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -23,7 +24,8 @@ pub use evaluation::{
 pub use model::{DatasetProvenance, EpochRecord, ModelManifest, RateSearch, WeightsProvenance};
 pub use predictions::{PREDICTION_COLUMNS, PredictionCounts, PredictionsManifest};
 pub use references::{References, digests_in, references};
-pub use upload::{UploadManifest, UploadedFile};
+pub use remark::{AbsentClass, ClassSize, Remark, SplitPair};
+pub use upload::{LeftOut, LeftOutReason, UploadManifest, UploadedFile};
 
 /// A document that is stored as an object.
 pub trait Document: Serialize + DeserializeOwned {
@@ -89,7 +91,7 @@ mod tests {
     use crate::ObjectRef;
 
     fn upload() -> UploadManifest {
-        UploadManifest { files: vec![UploadedFile { path: "cats/a.png".into(), object: ObjectRef::of(b"a") }] }
+        UploadManifest::of(vec![UploadedFile::new("cats/a.png", ObjectRef::of(b"a"))])
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::check::{at, in_range, or_default, required_object};
 use crate::{
     DatasetRef, Digest, ModelRef, Name, ObjectRef, Refusal,
     kinds::{Spec, WireSpec},
+    layout::LayoutChoice,
     v1,
 };
 
@@ -24,9 +25,11 @@ pub struct IngestSpec {
     pub allow_failures: bool,
     /// Short side of the lossless derivative in pixels, 64 to 4096. A smaller photo is not enlarged.
     pub derivative_short_side_px: u32,
+    /// How the folders of the upload are read.
+    pub layout: LayoutChoice,
 }
 
-/// How photos are held out for validation, unless the upload itself has train/ and valid/ folders.
+/// How photos are held out for validation, unless the upload itself has splits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
@@ -52,6 +55,7 @@ impl TryFrom<v1::IngestSpec> for IngestSpec {
                 64..=4096,
                 "ingest.derivative_short_side_px",
             )?,
+            layout: layout(wire.layout)?,
         })
     }
 }
@@ -65,11 +69,25 @@ fn split(valid_percent: u32, folds: u32) -> Result<Split, Refusal> {
     }
 }
 
+fn layout(number: i32) -> Result<LayoutChoice, Refusal> {
+    match v1::FolderLayout::try_from(number) {
+        Ok(v1::FolderLayout::Unspecified) => Ok(LayoutChoice::Auto),
+        Ok(v1::FolderLayout::Classes) => Ok(LayoutChoice::Classes),
+        Ok(v1::FolderLayout::Splits) => Ok(LayoutChoice::Splits),
+        Err(_) => Err(Refusal::invalid("ingest.layout", "use classes, splits or nothing")),
+    }
+}
+
 impl From<IngestSpec> for v1::IngestSpec {
     fn from(spec: IngestSpec) -> Self {
         let (valid_percent, folds) = match spec.split {
             Split::ValidPercent(percent) => (percent, 0),
             Split::Folds(folds) => (0, folds),
+        };
+        let layout = match spec.layout {
+            LayoutChoice::Auto => v1::FolderLayout::Unspecified,
+            LayoutChoice::Classes => v1::FolderLayout::Classes,
+            LayoutChoice::Splits => v1::FolderLayout::Splits,
         };
         Self {
             dataset_name: spec.dataset_name.into(),
@@ -79,6 +97,7 @@ impl From<IngestSpec> for v1::IngestSpec {
             seed: spec.seed,
             allow_failures: spec.allow_failures,
             derivative_short_side_px: spec.derivative_short_side_px,
+            layout: layout.into(),
         }
     }
 }

@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 use sortinghat_proto::{
     Backbone, Digest, Mixing, ObjectRef, Precision, TrainingCrop, Tta, TtaRecipe,
     manifest::{
-        ClassCount, ClassMetrics, CleanedAccuracy, Confusion, DatasetManifest, DatasetProvenance, Decision, Decisions,
-        Document, DocumentError, EpochRecord, EvaluationManifest, EvaluationTarget, Findings, IngestCounts, Interval,
-        LabelDoubt, Mistake, ModelManifest, PairedTest, PredictionCounts, PredictionsManifest, RateSearch, Rejection,
-        RejectionReason, Score, Shard, SplitKind, UploadManifest, UploadedFile, Verdict, WeightsProvenance, decode,
-        encode, references,
+        AbsentClass, ClassCount, ClassMetrics, ClassSize, CleanedAccuracy, Confusion, DatasetManifest,
+        DatasetProvenance, Decision, Decisions, Document, DocumentError, EpochRecord, EvaluationManifest,
+        EvaluationTarget, Findings, IngestCounts, Interval, LabelDoubt, LeftOut, LeftOutReason, Mistake, ModelManifest,
+        PairedTest, PredictionCounts, PredictionsManifest, RateSearch, Rejection, RejectionReason, Remark, Score,
+        Shard, SplitKind, SplitPair, UploadManifest, UploadedFile, Verdict, WeightsProvenance, decode, encode,
+        references,
     },
 };
 
@@ -20,8 +21,53 @@ use crate::{
 };
 
 fn upload() -> impl Strategy<Value = UploadManifest> {
-    let file = (".{1,40}", object()).prop_map(|(path, object)| UploadedFile { path, object });
-    vec(file, 0..5).prop_map(|files| UploadManifest { files })
+    let text = || option::of(".{1,20}");
+    let file = (".{1,40}", object(), text(), text()).prop_map(|(path, object, shown_as, unread)| UploadedFile {
+        path,
+        object,
+        shown_as,
+        unread,
+    });
+    (vec(file, 0..5), vec(left_out(), 0..3)).prop_map(|(files, left_out)| UploadManifest { files, left_out })
+}
+
+fn left_out() -> impl Strategy<Value = LeftOut> {
+    let reason = select(vec![LeftOutReason::OutsideLink, LeftOutReason::Litter, LeftOutReason::EmptyFolder]);
+    (reason, any::<u64>(), vec(".{1,20}", 0..3)).prop_map(|(reason, entries, paths)| LeftOut { reason, entries, paths })
+}
+
+/// A remark of any kind.
+fn remark() -> impl Strategy<Value = Remark> {
+    let names = || vec(".{1,20}", 0..3);
+    let size = || (".{1,20}", any::<u64>()).prop_map(|(class, photos)| ClassSize { class, photos });
+    let absent = (".{1,20}", ".{1,20}").prop_map(|(class, why)| AbsentClass { class, why });
+    let pair = (".{1,20}", ".{1,20}").prop_map(|(held_out, learned)| SplitPair { held_out, learned });
+    prop_oneof![
+        vec(absent, 0..3).prop_map(|classes| Remark::ClassesWithoutPhotos { classes }),
+        names().prop_map(|classes| Remark::OneNameInSeveralForms { classes }),
+        vec(names(), 0..3).prop_map(|groups| Remark::SimilarNames { groups }),
+        (names(), any::<u64>(), names()).prop_map(|(folders, files, held_out)| Remark::TestFolderLeftOut {
+            folders,
+            files,
+            held_out
+        }),
+        (names(), any::<[u64; 2]>()).prop_map(|(folders, [files, photos])| Remark::FoldersBesideSplit {
+            folders,
+            files,
+            photos
+        }),
+        vec(left_out(), 0..3).prop_map(|groups| Remark::LeftOut { groups }),
+        (any::<[u64; 2]>(), vec(pair, 0..3)).prop_map(|([groups, held_out], examples)| {
+            Remark::NearDuplicatesAcrossSplit { groups, held_out, examples }
+        }),
+        names().prop_map(|classes| Remark::OnlyNearDuplicates { classes }),
+        (vec(size(), 0..3), any::<u64>()).prop_map(|(classes, fewer_than)| Remark::FewPhotos { classes, fewer_than }),
+        (size(), size()).prop_map(|(largest, smallest)| Remark::Imbalance { largest, smallest }),
+        (any::<u64>(), names()).prop_map(|(photos, examples)| Remark::ColorProfiles { photos, examples }),
+        (any::<u64>(), names()).prop_map(|(photos, examples)| Remark::Mended { photos, examples }),
+        (any::<u64>(), names()).prop_map(|(photos, examples)| Remark::WrongExtension { photos, examples }),
+        Just(Remark::Unknown),
+    ]
 }
 
 fn decisions() -> impl Strategy<Value = Decisions> {
@@ -42,9 +88,10 @@ fn dataset() -> impl Strategy<Value = DatasetManifest> {
         (2..=20_u32).prop_map(SplitKind::Folds),
     ];
     let shard = (object(), 0..1_000_000_u64).prop_map(|(object, rows)| Shard { object, rows });
-    let what = (classes(), vec(count, 0..4), split, vec(shard, 0..4), object(), option::of(object()));
+    let what =
+        (classes(), vec(count, 0..4), split, vec(shard, 0..4), object(), option::of(object()), vec(remark(), 0..4));
     (what, any::<[u64; 9]>(), any::<u32>()).prop_map(
-        |((classes, class_counts, split, shards, source, rejections), numbers, derivative_short_side_px)| {
+        |((classes, class_counts, split, shards, source, rejections, remarks), numbers, derivative_short_side_px)| {
             let [
                 seed,
                 near_duplicate_groups,
@@ -68,6 +115,7 @@ fn dataset() -> impl Strategy<Value = DatasetManifest> {
                 counts,
                 near_duplicate_groups,
                 rejections,
+                remarks,
             }
         },
     )
@@ -159,6 +207,8 @@ fn reason() -> impl Strategy<Value = RejectionReason> {
         Reason::NoClass,
         Reason::Duplicate,
         Reason::Conflicting,
+        Reason::Unreadable,
+        Reason::Other,
     ])
 }
 
@@ -274,6 +324,22 @@ fn the_form_of_a_stored_model_and_evaluation_is_the_one_that_was_written_before(
     assert_eq!(evaluation.findings.plain.accuracy(), 0.75);
 }
 
+fn a_dataset() -> DatasetManifest {
+    DatasetManifest {
+        classes: vec!["cats".into(), "dogs".into()],
+        class_counts: vec![ClassCount { train: 2, valid: 1 }; 2],
+        split: SplitKind::Given,
+        seed: 1,
+        shards: vec![],
+        derivative_short_side_px: 512,
+        source: object_of("upload"),
+        counts: IngestCounts { inputs: 6, accepted: 6, ..IngestCounts::default() },
+        near_duplicate_groups: 0,
+        rejections: None,
+        remarks: vec![],
+    }
+}
+
 /// `document` as a version that did not know `fields` wrote it.
 fn without(document: &impl Document, fields: &[&str]) -> Vec<u8> {
     let mut stored: Value = serde_json::from_slice(&encode(document)).expect("JSON");
@@ -292,11 +358,15 @@ fn a_document_of_an_older_version_is_read_with_the_defaults_of_the_fields_that_i
     assert_eq!(read, expected);
     let read: EvaluationManifest = decode(&without(&evaluation(), &["doubts"])).expect("an old evaluation");
     assert_eq!(read.findings.doubts, None);
+    let read: DatasetManifest = decode(&without(&a_dataset(), &["remarks"])).expect("an old dataset");
+    assert_eq!(read, a_dataset());
+    let upload = UploadManifest::of(vec![UploadedFile::new("a.png", object_of("a"))]);
+    assert!(!String::from_utf8(encode(&upload)).expect("JSON").contains("left_out"), "old readers see no difference");
 }
 
 #[test]
 fn what_is_no_document_of_the_wanted_kind_says_what_was_expected_and_what_was_found() {
-    let upload = encode(&UploadManifest { files: vec![] });
+    let upload = encode(&UploadManifest::default());
     assert!(
         matches!(decode::<ModelManifest>(&upload), Err(DocumentError::WrongFormat { found, .. }) if found == "sortinghat.upload/1")
     );

@@ -151,13 +151,14 @@ fn every_value_of_a_finetune_out_of_range_is_refused_with_its_field() {
 
 #[test]
 fn every_value_of_an_ingest_out_of_range_is_refused_with_its_field() {
-    let cases: [(&str, Change<v1::IngestSpec>); 6] = [
+    let cases: [(&str, Change<v1::IngestSpec>); 7] = [
         ("ingest.dataset_name", |spec| spec.dataset_name = "stamps@1".into()),
         ("ingest.source", |spec| spec.source = None),
         ("ingest.source", |spec| spec.source = Some(v1::ObjectRef::default())),
         ("ingest.valid_percent", |spec| spec.valid_percent = 51),
         ("ingest.folds", |spec| spec.folds = 1),
         ("ingest.derivative_short_side_px", |spec| spec.derivative_short_side_px = 63),
+        ("ingest.layout", |spec| spec.layout = 9),
     ];
     for (field, change) in cases {
         let mut wire = v1::IngestSpec { dataset_name: "stamps".into(), source: photos(), ..Default::default() };

@@ -8,7 +8,8 @@ use proptest::{
 use sortinghat_proto::{
     ArtifactKind, Backbone, BaseRate, ByteCount, ClassifySpec, DatasetRef, DeviceKind, Digest, EvaluateOn,
     EvaluateSpec, FinetuneSpec, IngestSpec, JobId, JobKind, JobSpec, Label, Mixing, ModelRef, Name, ObjectRef,
-    Precision, Requirements, Split, TaskId, TrainingCrop, Tta, TtaRecipe, VersionedName, WeightsSource, limits,
+    Precision, Requirements, Split, TaskId, TrainingCrop, Tta, TtaRecipe, VersionedName, WeightsSource,
+    layout::LayoutChoice, limits,
 };
 
 pub(crate) fn digest() -> impl Strategy<Value = Digest> {
@@ -73,14 +74,16 @@ pub(crate) fn any_spec() -> impl Strategy<Value = JobSpec> {
 
 fn ingest() -> impl Strategy<Value = IngestSpec> {
     let split = prop_oneof![(1..=50_u32).prop_map(Split::ValidPercent), (2..=20_u32).prop_map(Split::Folds)];
-    (name(), object(), split, any::<u64>(), any::<bool>(), 64..=4096_u32).prop_map(
-        |(dataset_name, source, split, seed, allow_failures, derivative_short_side_px)| IngestSpec {
+    let layout = select(vec![LayoutChoice::Auto, LayoutChoice::Classes, LayoutChoice::Splits]);
+    (name(), object(), split, any::<u64>(), any::<bool>(), 64..=4096_u32, layout).prop_map(
+        |(dataset_name, source, split, seed, allow_failures, derivative_short_side_px, layout)| IngestSpec {
             dataset_name,
             source,
             split,
             seed,
             allow_failures,
             derivative_short_side_px,
+            layout,
         },
     )
 }

@@ -135,8 +135,8 @@ impl Ours {
         let client = Client::connect(Endpoint::local(url.clone())).await?;
         let manifest = client.upload_bytes(b"{\"format\":\"sortinghat.simulated/1\"}\n".to_vec().into()).await?;
         let photo = client.upload_bytes(b"photo".to_vec().into()).await?;
-        let files = vec![UploadedFile { path: "a/photo.png".to_owned(), object: photo }];
-        let source = client.upload_bytes(manifest::encode(&UploadManifest { files }).into()).await?;
+        let files = vec![UploadedFile::new("a/photo.png", photo)];
+        let source = client.upload_bytes(manifest::encode(&UploadManifest::of(files)).into()).await?;
         let craft = Arc::new(Craft {
             manifest,
             starts: Mutex::default(),

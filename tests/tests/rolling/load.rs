@@ -34,8 +34,8 @@ impl Craft {
         let client = connect(address).await.expect("it serves");
         let upload = async |content: Vec<u8>| client.upload_bytes(content.into()).await.expect("there is room");
         let manifest = upload(b"{\"format\":\"sortinghat.simulated/1\"}\n".to_vec()).await;
-        let files = vec![UploadedFile { path: "a/photo.png".to_owned(), object: upload(b"photo".to_vec()).await }];
-        let source = upload(manifest::encode(&UploadManifest { files })).await;
+        let files = vec![UploadedFile::new("a/photo.png", upload(b"photo".to_vec()).await)];
+        let source = upload(manifest::encode(&UploadManifest::of(files))).await;
         Arc::new(Self { manifest, source })
     }
 }

@@ -18,6 +18,8 @@ use crate::task::JobError;
 pub enum Unreadable {
     /// The photo's file cannot be decoded.
     Undecodable(DecodeError),
+    /// The client could not read the photo's file, for this reason.
+    Unread(String),
     /// The photo could not be fetched: the object store fails, or a disk is full.
     Failed(JobError),
 }

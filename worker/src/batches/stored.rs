@@ -67,7 +67,10 @@ impl StoredPhotos for UploadedPhotos {
 
     fn photo(&self, index: usize) -> Result<Photo, Unreadable> {
         self.pulse.beat().map_err(Unreadable::Failed)?;
-        let object = &self.files[index].object;
+        let UploadedFile { object, unread, .. } = &self.files[index];
+        if let Some(why) = unread {
+            return Err(Unreadable::Unread(why.clone()));
+        }
         if object.size_bytes > limits::MAX_PHOTO_BYTES {
             let (bytes, limit) = (object.size_bytes, limits::MAX_PHOTO_BYTES);
             return Err(Unreadable::Undecodable(DecodeError::TooManyBytes { bytes, limit }));

@@ -101,13 +101,15 @@ fn batch(
     let squares = gallery.map(numbers, |number| Ok(square.cut(&*gallery.photo(number)?, &crop, &digests[number])));
     let mut pixels = Vec::with_capacity(numbers.len() * square.size * square.size * 3);
     for (square, &number) in squares.into_iter().zip(numbers) {
+        // Ingest has written this picture, so it should decode.
+        let broken = |error: &dyn std::fmt::Display| {
+            let digest = &digests[number];
+            JobError::Internal(format!("the dataset's picture of photo {digest} does not decode: {error}"))
+        };
         pixels.extend(square.map_err(|unreadable| match unreadable {
             Unreadable::Failed(error) => error,
-            // Ingest has written this picture, so it should decode.
-            Unreadable::Undecodable(error) => {
-                let digest = &digests[number];
-                JobError::Internal(format!("the dataset's picture of photo {digest} does not decode: {error}"))
-            }
+            Unreadable::Undecodable(error) => broken(&error),
+            Unreadable::Unread(why) => broken(&why),
         })?);
     }
     Ok(PixelBatch { pixels, count: numbers.len(), size: square.size })

@@ -81,6 +81,7 @@ fn batch(gallery: &Gallery, digests: &[Digest], numbers: &[usize], plan: &ViewPl
                 outcomes.push(Ok(()));
             }
             Err(Unreadable::Undecodable(error)) => outcomes.push(Err(error.to_string())),
+            Err(Unreadable::Unread(why)) => outcomes.push(Err(why)),
             Err(Unreadable::Failed(error)) => return Err(error),
         }
     }

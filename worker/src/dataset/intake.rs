@@ -17,11 +17,11 @@ use sortinghat_photos::{
     phash::Fingerprint,
 };
 use sortinghat_proto::{
-    Digest, limits,
+    Digest,
+    layout::{Label, Layout, LayoutChoice, LayoutError, Unlabelled},
+    limits,
     manifest::{IngestCounts, Rejection, RejectionReason, UploadedFile},
 };
-
-use super::layout::{Label, Layout};
 
 /// Bounds on the photos that are taken in, and so on every photo that a job decodes.
 pub const PHOTO_LIMITS: DecodeLimits = DecodeLimits {
@@ -53,7 +53,7 @@ pub struct Intake<P> {
     pub rejections: Vec<Rejection>,
     /// How many files ended in which way; always balanced.
     pub counts: IngestCounts,
-    /// How many usable photos each class has. A class whose photos all turned out unusable is listed with 0.
+    /// How many usable photos each class has. A class without any is not listed.
     pub class_photos: BTreeMap<String, usize>,
 }
 
@@ -95,8 +95,10 @@ pub struct Contents<'a> {
     inputs: u64,
     /// The files of each content, sorted by path; the contents are sorted by the path of their first file.
     copies: Vec<Vec<&'a UploadedFile>>,
-    /// Files that lie in no class folder.
-    strays: Vec<&'a UploadedFile>,
+    /// Files that lie in no class folder, and why.
+    strays: Vec<(&'a UploadedFile, Unlabelled)>,
+    /// Files that the client could not read, and why.
+    unread: Vec<(&'a UploadedFile, &'a str)>,
 }
 
 /// What was found in one content.
@@ -114,36 +116,39 @@ pub struct Unusable {
 /// Reads, decodes and judges every file: the contents of an upload, all inspected at once. See [`Contents::inspect`].
 ///
 /// # Errors
-/// Whatever `read` or `store` return. A file that is no usable photo is not an error.
-pub fn take_in<P: Send, E: Send>(
+/// Whatever `read` or `store` return, or that the folders can be read in two ways. A file that is no usable photo is not an error.
+pub fn take_in<P: Send, E: Send + From<LayoutError>>(
     files: &[UploadedFile],
     options: IntakeOptions,
     read: impl Fn(&UploadedFile) -> Result<Bytes, E> + Sync,
     store: impl FnMut(Vec<u8>) -> Result<P, E>,
     progress: impl Fn(usize, usize) + Sync,
 ) -> Result<Intake<P>, E> {
-    let contents = Contents::of(files);
+    let contents = Contents::of(files, LayoutChoice::Auto)?;
     let findings = contents.inspect(0..contents.len(), options, read, store, progress)?;
     Ok(contents.judge(findings))
 }
 
 impl<'a> Contents<'a> {
     /// The contents of these files.
-    pub fn of(files: &'a [UploadedFile]) -> Self {
-        let layout = Layout::of(files.iter().map(|file| file.path.as_str()));
+    ///
+    /// # Errors
+    /// [`LayoutError`] if nobody says how the folders are to be read.
+    pub fn of(files: &'a [UploadedFile], choice: LayoutChoice) -> Result<Self, LayoutError> {
+        let layout = Layout::of(files.iter().map(|file| file.path.as_str()), choice)?;
         let mut by_digest: BTreeMap<&Digest, Vec<&UploadedFile>> = BTreeMap::new();
-        let mut strays = Vec::new();
+        let (mut strays, mut unread) = (Vec::new(), Vec::new());
         for file in files {
-            if layout.label(&file.path).is_some() {
-                by_digest.entry(&file.object.digest).or_default().push(file);
-            } else {
-                strays.push(file);
+            match (layout.class_folder(&file.path), &file.unread) {
+                (Err(why), _) => strays.push((file, why)),
+                (Ok(_), Some(why)) => unread.push((file, why.as_str())),
+                (Ok(_), None) => by_digest.entry(&file.object.digest).or_default().push(file),
             }
         }
         let mut copies: Vec<Vec<&UploadedFile>> = by_digest.into_values().collect();
         copies.iter_mut().for_each(|files| files.sort_by(|a, b| a.path.cmp(&b.path)));
         copies.sort_by(|a, b| a[0].path.cmp(&b[0].path));
-        Self { layout, inputs: files.len() as u64, copies, strays }
+        Ok(Self { layout, inputs: files.len() as u64, copies, strays, unread })
     }
 
     /// How many there are.
@@ -208,9 +213,13 @@ impl<'a> Contents<'a> {
             counts: IngestCounts { inputs: self.inputs, ..IngestCounts::default() },
             class_photos: BTreeMap::new(),
         };
-        for file in self.strays {
+        for (file, why) in self.strays {
             intake.counts.ignored += 1;
-            intake.reject(file, RejectionReason::NoClass, "it lies in no class folder".into());
+            intake.reject(file, RejectionReason::NoClass, why.to_string());
+        }
+        for (file, why) in self.unread {
+            intake.counts.quarantined += 1;
+            intake.reject(file, RejectionReason::Unreadable, why.to_owned());
         }
         for (files, finding) in self.copies.iter().zip(findings) {
             match finding {
@@ -265,12 +274,11 @@ impl<P> Inspected<P> {
 impl<P> Intake<P> {
     /// Judges all copies of one decodable file.
     fn accept(&mut self, files: &[&UploadedFile], photo: Inspected<P>) {
-        let labels: Vec<Label> = files.iter().filter_map(|file| self.layout.label(&file.path)).collect();
+        let labels: Vec<Label> = files.iter().filter_map(|file| self.layout.label(&file.path).ok()).collect();
         let classes: BTreeSet<&str> = labels.iter().map(|label| label.class.as_str()).collect();
         if classes.len() > 1 {
             let classes = classes.into_iter().collect::<Vec<_>>().join(" and ");
-            for (file, label) in files.iter().zip(&labels) {
-                self.class_photos.entry(label.class.clone()).or_default();
+            for file in files {
                 self.counts.conflicting += 1;
                 let message = format!("the same file lies in {classes}; keep one of them");
                 self.reject(file, RejectionReason::Conflicting, message);
@@ -291,16 +299,14 @@ impl<P> Intake<P> {
     /// Counts a file that cannot be decoded. A file whose extension is not a photo's is ignored, a file in a format that is not read is
     /// unsupported, and any other file is quarantined.
     fn turn_away(&mut self, file: &UploadedFile, unusable: &Unusable) {
-        let promises_photo = promises_photo(&file.path);
         let count = match unusable.reason {
             RejectionReason::Unsupported => &mut self.counts.unsupported,
-            RejectionReason::Empty | RejectionReason::NotAPhoto if !promises_photo => &mut self.counts.ignored,
+            RejectionReason::Empty | RejectionReason::NotAPhoto if !promises_photo(&file.path) => {
+                &mut self.counts.ignored
+            }
             _ => &mut self.counts.quarantined,
         };
         *count += 1;
-        if promises_photo && let Some(label) = self.layout.label(&file.path) {
-            self.class_photos.entry(label.class).or_default();
-        }
         self.reject(file, unusable.reason, unusable.message.clone());
     }
 
@@ -311,7 +317,7 @@ impl<P> Intake<P> {
 }
 
 /// Whether the extension is that of a photo.
-fn promises_photo(path: &str) -> bool {
+pub(super) fn promises_photo(path: &str) -> bool {
     let formats =
         [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::Tiff];
     Path::new(path).extension().is_some() && formats.iter().any(|format| format.matches_extension(path))
@@ -321,7 +327,11 @@ fn promises_photo(path: &str) -> bool {
 pub(super) fn is_quarantine(reason: RejectionReason) -> bool {
     matches!(
         reason,
-        RejectionReason::Empty | RejectionReason::Truncated | RejectionReason::Corrupt | RejectionReason::OverLimit
+        RejectionReason::Empty
+            | RejectionReason::Truncated
+            | RejectionReason::Corrupt
+            | RejectionReason::OverLimit
+            | RejectionReason::Unreadable
     )
 }
 
@@ -340,8 +350,6 @@ fn rejection_reason(error: &DecodeError) -> RejectionReason {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
     use sortinghat_proto::ObjectRef;
 
     use super::*;
@@ -357,13 +365,11 @@ mod tests {
     }
 
     fn intake_with_progress(files: &[(&str, Vec<u8>)], progress: impl Fn(usize, usize) + Sync) -> Intake<Vec<u8>> {
-        let uploaded: Vec<UploadedFile> = files
-            .iter()
-            .map(|(path, content)| UploadedFile { path: (*path).into(), object: ObjectRef::of(content) })
-            .collect();
+        let uploaded: Vec<UploadedFile> =
+            files.iter().map(|(path, content)| UploadedFile::new(*path, ObjectRef::of(content))).collect();
         let read = |file: &UploadedFile| {
             let content = files.iter().find(|(path, _)| *path == file.path).expect("an uploaded path");
-            Ok::<_, Infallible>(Bytes::from(content.1.clone()))
+            Ok::<_, LayoutError>(Bytes::from(content.1.clone()))
         };
         let options = IntakeOptions { limits: DecodeLimits::default(), short_side_px: 512 };
         take_in(&uploaded, options, read, Ok, progress).expect("nothing can fail")

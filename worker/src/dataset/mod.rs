@@ -2,9 +2,9 @@
 //! tensor.
 
 pub mod intake;
-pub mod layout;
 pub mod plan;
 mod reader;
+pub mod remarks;
 mod schema;
 mod spill;
 pub mod split;

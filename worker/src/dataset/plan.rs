@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use sortinghat_photos::{neighbours::Grouping, phash::Fingerprint};
 use sortinghat_proto::{
     Split,
+    layout::Layout,
     manifest::{ClassCount, SplitKind},
 };
 
 use super::{
     intake::Intake,
-    layout::Layout,
     schema::Place,
     split::{self, Item, Side, SplitError},
 };
@@ -33,7 +33,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Groups near-duplicates and places them as `split` asks; folders named train and valid decide for themselves. `grouped` is
+    /// Groups near-duplicates and places them as `split` asks; splits of the upload decide for themselves. `grouped` is
     /// called with the progress of the grouping, as in [`Grouping::of`].
     ///
     /// # Errors
@@ -52,13 +52,13 @@ impl Plan {
             .map(|(accepted, (class, group))| Item { digest: accepted.digest.clone(), class: *class, group: *group })
             .collect();
         let (places, split, divided_classes) = match (intake.layout, split) {
-            (Layout::TrainAndValid, _) => (given_places(intake), SplitKind::Given, Vec::new()),
-            (Layout::ClassFolders, Split::ValidPercent(percent)) => {
+            (Layout::Splits { .. }, _) => (given_places(intake), SplitKind::Given, Vec::new()),
+            (Layout::Classes, Split::ValidPercent(percent)) => {
                 let placement = split::hold_out(&items, classes.len(), f64::from(percent) / 100.0, seed)?;
                 let places = placement.places.into_iter().map(Place::Side).collect();
                 (places, SplitKind::ValidPercent(percent), placement.divided_classes)
             }
-            (Layout::ClassFolders, Split::Folds(folds)) => {
+            (Layout::Classes, Split::Folds(folds)) => {
                 let placement = split::deal_folds(&items, classes.len(), folds as usize, seed)?;
                 let places = placement.places.into_iter().map(|fold| Place::Fold(fold as u32)).collect();
                 (places, SplitKind::Folds(folds), placement.divided_classes)

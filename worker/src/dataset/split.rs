@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
 use sortinghat_proto::Digest;
+pub use sortinghat_proto::layout::Side;
 
 /// One image to be placed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,15 +18,6 @@ pub struct Item {
     pub class: usize,
     /// Items with the same number are near-duplicates; the numbers themselves mean nothing.
     pub group: usize,
-}
-
-/// The side of the split on which an image lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Side {
-    /// Used to train.
-    Train,
-    /// Held out.
-    Valid,
 }
 
 /// Why no split exists.

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use sortinghat_proto::{Refusal, limits, v1::ErrorCode};
-
-use super::{
-    intake::Intake,
-    layout::{Label, Layout},
-    split::Side,
+use sortinghat_proto::{
+    Refusal,
+    layout::{self, Label, Layout, Side},
+    limits,
+    v1::ErrorCode,
 };
+
+use super::intake::Intake;
 
 /// Refuses a set of which more than half could not be decoded, unless failures are allowed: the decoder is then more likely at fault
 /// than the photos. Files in unsupported formats do not count. Also refuses a set without two classes of at least two photos, and
-/// states the counts. If the upload states the sides, each class needs a photo on both.
+/// states the counts. If the upload states the sides, each class needs a photo on both. A folder without any usable photo is no class; a
+/// remark names it.
 ///
 /// # Errors
 /// A [`Refusal`] with [`ErrorCode::UnusableData`].
@@ -38,9 +40,11 @@ fn check_classes<P>(intake: &Intake<P>) -> Result<(), Refusal> {
     let classes = &intake.class_photos;
     if classes.len() < 2 {
         let only = classes.keys().next().map_or("none", String::as_str);
-        return Err(unusable(format!(
-            "there must be at least two classes, found {only}; put the photos of each class into a folder of its own"
-        )));
+        let next = match layout::may_be_side(only) {
+            true => format!("if {only}/ holds a folder for each class, name that folder"),
+            false => "put the photos of each class into a folder of its own".to_owned(),
+        };
+        return Err(unusable(format!("there must be at least two classes, found {only}; {next}")));
     }
     if classes.len() > limits::MAX_CLASSES {
         return Err(unusable(format!("{} classes are more than the {} allowed", classes.len(), limits::MAX_CLASSES)));
@@ -57,8 +61,8 @@ fn check_classes<P>(intake: &Intake<P>) -> Result<(), Refusal> {
         return Ok(());
     }
     let what = match intake.layout {
-        Layout::ClassFolders => "each class needs at least two usable photos",
-        Layout::TrainAndValid => "each class needs a usable photo in train/ and one in valid/",
+        Layout::Classes => "each class needs at least two usable photos",
+        Layout::Splits { .. } => "each class needs a usable photo to learn from and one that is held out",
     };
     Err(unusable(format!("{what}: {}", lacking.join(", "))))
 }
@@ -66,11 +70,11 @@ fn check_classes<P>(intake: &Intake<P>) -> Result<(), Refusal> {
 /// What a class lacks, if anything: "cats has 1".
 fn lack<P>(intake: &Intake<P>, photos: &BTreeMap<&Label, usize>, class: &str) -> Option<String> {
     match intake.layout {
-        Layout::ClassFolders => {
+        Layout::Classes => {
             let photos = intake.class_photos[class];
             (photos < 2).then(|| format!("{class} has {photos}"))
         }
-        Layout::TrainAndValid => {
+        Layout::Splits { .. } => {
             let on = |side| {
                 let label = Label { class: class.to_owned(), given: Some(side) };
                 photos.get(&label).copied().unwrap_or_default()

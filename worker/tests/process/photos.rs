@@ -64,11 +64,11 @@ fn class_of(index: u32) -> &'static str {
 }
 
 fn ingest(folder: &Path, photos: Vec<(&str, Vec<u8>)>, number: u64) -> v1::Assignment {
-    let files = photos.into_iter().enumerate().map(|(index, (class, content))| UploadedFile {
-        path: format!("{class}/{index:04}.png"),
-        object: store(folder, &content),
-    });
-    let source = store(folder, &manifest::encode(&UploadManifest { files: files.collect() }));
+    let files = photos
+        .into_iter()
+        .enumerate()
+        .map(|(index, (class, content))| UploadedFile::new(format!("{class}/{index:04}.png"), store(folder, &content)));
+    let source = store(folder, &manifest::encode(&UploadManifest::of(files.collect())));
     let spec = JobSpec::Ingest(IngestSpec {
         dataset_name: "animals".parse().unwrap(),
         source,
@@ -76,6 +76,7 @@ fn ingest(folder: &Path, photos: Vec<(&str, Vec<u8>)>, number: u64) -> v1::Assig
         seed: 1,
         allow_failures: false,
         derivative_short_side_px: 512,
+        layout: LayoutChoice::Auto,
     });
     assignment(spec, number)
 }

@@ -10,6 +10,7 @@ use sortinghat_proto::{
     BaseRate, DatasetRef, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobId, JobSpec, ModelRef, ObjectRef,
     Precision, Split, TaskId, Tenant, TrainingCrop, WeightsSource,
     executor::v1::{ExecutorReport, executor_report::Report},
+    layout::LayoutChoice,
     manifest::{UploadManifest, UploadedFile},
     v1::{self, attempt_event::Event},
 };
@@ -174,10 +175,8 @@ impl Bench {
     /// Stores files and the manifest that lists them in this order.
     pub(crate) fn upload(&self, files: &[(String, Vec<u8>)]) -> ObjectRef {
         let objects = self.objects();
-        let files = files
-            .iter()
-            .map(|(path, bytes)| UploadedFile { path: path.clone(), object: objects.put(bytes.clone()).unwrap() });
-        objects.put_document(&UploadManifest { files: files.collect() }).unwrap()
+        let files = files.iter().map(|(path, bytes)| UploadedFile::new(path, objects.put(bytes.clone()).unwrap()));
+        objects.put_document(&UploadManifest::of(files.collect())).unwrap()
     }
 
     /// A dataset of `per_class` photos of each shape, made by ingest.
@@ -189,6 +188,7 @@ impl Bench {
             seed: 1,
             allow_failures: false,
             derivative_short_side_px: 512,
+            layout: LayoutChoice::Auto,
         };
         self.run(JobSpec::Ingest(spec), Inputs::default()).output().manifest
     }

@@ -50,11 +50,9 @@ impl Digests {
 #[test]
 fn every_digest_of_an_upload_and_of_decisions_is_found() {
     let mut digests = Digests::default();
-    let files = vec![
-        UploadedFile { path: "cats/a.png".into(), object: digests.object() },
-        UploadedFile { path: "cats/b.png".into(), object: digests.object() },
-    ];
-    digests.assert_found(&UploadManifest { files });
+    let files =
+        vec![UploadedFile::new("cats/a.png", digests.object()), UploadedFile::new("cats/b.png", digests.object())];
+    digests.assert_found(&UploadManifest::of(files));
 
     let mut digests = Digests::default();
     let verdicts = [Verdict::Keep, Verdict::Exclude, Verdict::Relabel { class: "dogs".into() }];
@@ -76,6 +74,7 @@ fn every_digest_of_a_dataset_is_found() {
         counts: IngestCounts::default(),
         near_duplicate_groups: 0,
         rejections: Some(digests.object()),
+        remarks: vec![],
     };
     digests.assert_found(&dataset);
 }

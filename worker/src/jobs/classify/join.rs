@@ -75,7 +75,7 @@ impl Joined<'_> {
         for row in 0..rows.num_rows() {
             let number = self.counts.inputs as usize;
             let is_its = |file: &&UploadedFile| {
-                file.path == paths.value(row) && file.object.digest.as_str() == digests.value(row)
+                file.shown() == paths.value(row) && file.object.digest.as_str() == digests.value(row)
             };
             if self.files.get(number).filter(is_its).is_none() {
                 let path = paths.value(row);

@@ -138,7 +138,7 @@ impl<'a> Writer<'a> {
             };
             self.counts.inputs += 1;
             let digest = file.object.digest.as_str();
-            self.table.push(Row { path: &file.path, digest, top, classes: self.classes });
+            self.table.push(Row { path: file.shown(), digest, top, classes: self.classes });
             if self.table.rows() == part_rows(self.top_k) {
                 self.store_part()?;
             }

@@ -1,12 +1,13 @@
 //! Which photos a model is measured on.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use sortinghat_proto::{
     Digest, EvaluateOn, ObjectRef, Refusal,
+    layout::{self, Layout, LayoutChoice},
     manifest::{DatasetManifest, EvaluationTarget, ModelManifest, SplitKind, UploadManifest, UploadedFile},
     v1::ErrorCode,
     words::count,
@@ -14,7 +15,6 @@ use sortinghat_proto::{
 
 use crate::{
     batches::{DatasetPhotos, Gallery, Selection, UploadedPhotos},
-    dataset::layout::Layout,
     evaluation::Subject,
     jobs::{
         dataset::open_dataset,
@@ -85,20 +85,21 @@ impl Subjects {
     /// All photos of an upload with a folder for each class. The same file twice in a class counts once.
     fn uploaded(context: &JobContext, source: &ObjectRef, model: &ModelManifest) -> Result<Self, JobError> {
         let upload: UploadManifest = context.objects().document(source)?;
-        let layout = Layout::of(upload.files.iter().map(|file| file.path.as_str()));
+        let layout = read_layout(&upload)?;
+        let classes: HashMap<String, usize> = model.classes.iter().map(|class| layout::nfc(class)).zip(0..).collect();
         let (mut photos, mut files, mut skipped) = (Vec::new(), Vec::<UploadedFile>::new(), 0);
         let (mut seen, mut unknown) = (HashSet::new(), BTreeSet::new());
         for file in upload.files {
-            let Some(label) = layout.label(&file.path) else {
+            let Ok(label) = layout.label(&file.path) else {
                 skipped += 1;
                 continue;
             };
-            let Ok(index) = model.classes.binary_search(&label.class) else {
+            let Some(&index) = classes.get(&label.class) else {
                 unknown.insert(label.class);
                 continue;
             };
             let digest = file.object.digest.clone();
-            if seen.insert((digest.clone(), index)) {
+            if file.unread.is_some() || seen.insert((digest.clone(), index)) {
                 photos.push(Subject { digest, path: file.path.clone(), label: index });
                 files.push(file);
             }
@@ -191,6 +192,18 @@ impl Subjects {
     }
 }
 
+/// How the folders of labelled photos are read. All classes are measured on, on whichever side of a split their photos lie.
+fn read_layout(upload: &UploadManifest) -> Result<Layout, Refusal> {
+    let paths = upload.files.iter().map(|file| file.path.as_str());
+    let layout = Layout::of(paths, LayoutChoice::Auto).map_err(|ambiguous| {
+        Refusal::invalid(
+            "evaluate.source",
+            format!("{ambiguous}; name the folder that holds the folders of the classes"),
+        )
+    })?;
+    Ok(layout.including_test())
+}
+
 /// "the 142 held-out photos of stamps@1".
 fn describe(photos: usize, what: &str) -> String {
     match photos {
@@ -200,7 +213,7 @@ fn describe(photos: usize, what: &str) -> String {
 }
 
 fn check_classes(model: &[String], dataset: &[String], name: &str) -> Result<(), Refusal> {
-    if model == dataset {
+    if model.iter().map(|class| layout::nfc(class)).eq(dataset.iter().map(|class| layout::nfc(class))) {
         return Ok(());
     }
     let missing = |from: &[String], to: &[String]| {

@@ -4,10 +4,10 @@ mod part;
 
 use std::{collections::BTreeMap, io, ops::Range};
 
-use sortinghat_photos::Note;
 use sortinghat_proto::{
     Digest, IngestSpec, ObjectRef, Refusal,
-    manifest::{DatasetManifest, Rejection, RejectionReason, Shard, SplitKind, UploadManifest, UploadedFile},
+    layout::LayoutError,
+    manifest::{DatasetManifest, Rejection, RejectionReason, Remark, Shard, SplitKind, UploadManifest, UploadedFile},
     v1::ErrorCode,
     words::counted,
 };
@@ -17,6 +17,7 @@ use crate::{
         PhotoRecord, ShardError, ShardWriter, Spill,
         intake::{Contents, Finding, Intake, IntakeOptions, PHOTO_LIMITS},
         plan::Plan,
+        remarks,
         split::SplitError,
         usable,
     },
@@ -26,13 +27,11 @@ use part::StoredPictures;
 
 /// Pictures in one Parquet file, in bytes; also what an ingest holds of them in memory.
 const SHARD_BYTES: usize = 128 << 20;
-/// With fewer photos of a class, little can be learned of it.
-const FEW_PHOTOS: u64 = 20;
 
 /// Decodes photos, splits them and writes the dataset; or does the part of this that is the task's.
 pub(crate) fn run(spec: &IngestSpec, context: &JobContext) -> Result<Done, JobError> {
     let upload: UploadManifest = context.objects().document(&spec.source)?;
-    let contents = Contents::of(&upload.files);
+    let contents = Contents::of(&upload.files, spec.layout).map_err(unreadable_layout)?;
     match context.scope(contents.len())? {
         Scope::TooLarge(too_large) => Ok(too_large.counted(context)),
         Scope::Range(range) => {
@@ -47,12 +46,12 @@ pub(crate) fn run(spec: &IngestSpec, context: &JobContext) -> Result<Done, JobEr
             let findings = inspect(spec, context, &contents, all, |picture| spill.append(&picture).map_err(full))?;
             let intake = contents.judge(findings);
             let read = |place: &_| spill.read(place).map_err(|source| machine("read a picture back", source));
-            publish(spec, context, &intake, read).map(Done::Made)
+            publish(spec, context, &upload, &intake, read).map(Done::Made)
         }
         Scope::Join(shards) => {
             let (findings, mut pictures) = part::join(context, shards, contents.len())?;
             let intake = contents.judge(findings);
-            publish(spec, context, &intake, |place| pictures.read(place)).map(Done::Made)
+            publish(spec, context, &upload, &intake, |place| pictures.read(place)).map(Done::Made)
         }
     }
 }
@@ -79,14 +78,19 @@ fn inspect<P>(
 fn publish<P>(
     spec: &IngestSpec,
     context: &JobContext,
+    upload: &UploadManifest,
     intake: &Intake<P>,
     read: impl FnMut(&P) -> Result<Vec<u8>, JobError>,
 ) -> Result<JobOutput, JobError> {
     tell(intake, context);
+    let mut remarks = remarks::of_upload(upload, intake);
+    tell_remarks(&remarks, context);
     usable::check(intake, spec.allow_failures)?;
     let grouped = |done, total| context.progress("group", done, total, "looks");
     let plan = Plan::new(intake, spec.split, spec.seed, &grouped).map_err(unusable_split)?;
-    tell_plan(&plan, context);
+    let of_plan = remarks::of_plan(intake, &plan);
+    tell_remarks(&of_plan, context);
+    remarks.extend(of_plan);
     let shards = write_shards(intake, &plan, context, read)?;
     let manifest = DatasetManifest {
         class_counts: plan.class_counts(),
@@ -99,30 +103,19 @@ fn publish<P>(
         source: spec.source.clone(),
         counts: intake.counts,
         rejections: put_rejections(&intake.rejections, context)?,
+        remarks,
     };
     let summary = summary(&manifest);
     Ok(JobOutput { manifest: context.objects().put_document(&manifest)?, summary })
 }
 
-/// Warns of what is probably not wanted in the plan.
-fn tell_plan(plan: &Plan, context: &JobContext) {
-    for class in &plan.divided_classes {
-        context.warn(format!(
-            "all photos of {} are near-duplicates of each other; validating on them says little",
-            plan.classes[*class]
-        ));
-    }
-    let across = plan.groups.iter().zip(&plan.places).filter(|(group, place)| plan.places[**group] != **place).count();
-    if across > 0 && plan.split == SplitKind::Given {
-        context.warn(format!("{across} photos have near-duplicates on the other side of the given split"));
-    }
-    let counts = plan.class_counts();
-    let few: Vec<&str> = (0..plan.classes.len())
-        .filter(|class| counts[*class].train + counts[*class].valid < FEW_PHOTOS)
-        .map(|class| plan.classes[class].as_str())
-        .collect();
-    if !few.is_empty() {
-        context.warn(format!("fewer than {FEW_PHOTOS} photos of {}: expect little of them", few.join(", ")));
+/// Tells what was noticed. What the client has left out it has said itself.
+fn tell_remarks(remarks: &[Remark], context: &JobContext) {
+    for remark in remarks.iter().filter(|remark| !matches!(remark, Remark::LeftOut { .. })) {
+        match remark.is_warning() {
+            true => context.warn(remark.to_string()),
+            false => context.inform(remark.to_string()),
+        }
     }
 }
 
@@ -196,12 +189,6 @@ fn tell<P>(intake: &Intake<P>, context: &JobContext) {
         let copies = counted(counts.duplicates, "file is a copy of another", "files are copies of others");
         context.inform(format!("{copies}; each photo is kept once"));
     }
-    let misnamed =
-        intake.accepted.iter().filter(|accepted| accepted.photo.notes.contains(&Note::WrongExtension)).count();
-    if misnamed > 0 {
-        let photos = counted(misnamed as u64, "photo has", "photos have");
-        context.inform(format!("{photos} the extension of another format: what counts is the content"));
-    }
 }
 
 /// "713 photos in 8 classes, 571 to learn from and 142 held out; 3 set aside".
@@ -228,6 +215,10 @@ fn machine(action: &str, source: io::Error) -> JobError {
 
 fn shard_failed(error: ShardError) -> JobError {
     JobError::Internal(error.to_string())
+}
+
+fn unreadable_layout(error: LayoutError) -> Refusal {
+    Refusal::invalid("ingest.layout", format!("{error}; say which is meant: classes or splits"))
 }
 
 fn unusable_split(error: SplitError) -> Refusal {

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{finetune::PrecisionArg, tta::Augmentation, waiting::Waiting};
+use super::{finetune::PrecisionArg, links::FollowLinks, tta::Augmentation, waiting::Waiting};
 
 #[derive(Debug, Args)]
 pub(crate) struct Classify {
@@ -11,6 +11,8 @@ pub(crate) struct Classify {
     /// Photos, and folders of photos
     #[arg(required = true, value_name = "PHOTO|DIR")]
     pub(crate) photos: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) links: FollowLinks,
     /// Write a row or an error for each photo to this .csv, .jsonl or .parquet file
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,

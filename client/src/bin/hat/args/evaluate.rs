@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{finetune::PrecisionArg, tta::Augmentation, waiting::Waiting};
+use super::{finetune::PrecisionArg, links::FollowLinks, tta::Augmentation, waiting::Waiting};
 
 #[derive(Debug, Args)]
 pub(crate) struct Evaluate {
@@ -14,6 +14,8 @@ pub(crate) struct Evaluate {
     /// held out]
     #[arg(long, value_name = "DIR|DATASET")]
     pub(crate) on: Option<String>,
+    #[command(flatten)]
+    pub(crate) links: FollowLinks,
     /// The file of decisions that the report saves: which labels to keep, exclude or relabel
     #[arg(long, value_name = "FILE")]
     pub(crate) decisions: Option<PathBuf>,

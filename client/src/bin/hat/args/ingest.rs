@@ -1,8 +1,9 @@
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use sortinghat_proto::layout::LayoutChoice;
 
-use super::waiting::Waiting;
+use super::{links::FollowLinks, waiting::Waiting};
 
 #[derive(Debug, Args)]
 pub(crate) struct Ingest {
@@ -10,6 +11,11 @@ pub(crate) struct Ingest {
     pub(crate) name: String,
     /// A folder that holds a folder per class, or train/ and valid/ with a folder per class each
     pub(crate) dir: PathBuf,
+    /// How to read the folder, if it can be read in two ways
+    #[arg(long, value_enum, value_name = "LAYOUT")]
+    pub(crate) layout: Option<LayoutArg>,
+    #[command(flatten)]
+    pub(crate) links: FollowLinks,
     /// Share of each class that is held out, in percent, 1 to 50 [default: 20]
     #[arg(long, value_name = "N", conflicts_with = "folds", value_parser = clap::value_parser!(u32).range(1..=50))]
     pub(crate) valid_percent: Option<u32>,
@@ -27,4 +33,24 @@ pub(crate) struct Ingest {
     pub(crate) short_side: Option<u32>,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LayoutArg {
+    // Comments and no help, because help of values would make the page of this command twice as long.
+    // Each folder is a class, whatever it is called.
+    Classes,
+    // train/ (or training/) and val/ (or valid/, validation/, test/) hold a folder per class each.
+    Splits,
+}
+
+impl Ingest {
+    /// What the person says of the layout.
+    pub(crate) fn layout(&self) -> LayoutChoice {
+        match self.layout {
+            None => LayoutChoice::Auto,
+            Some(LayoutArg::Classes) => LayoutChoice::Classes,
+            Some(LayoutArg::Splits) => LayoutChoice::Splits,
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod finetune;
 mod format;
 mod ingest;
 mod jobs;
+mod links;
 mod machine;
 mod queue;
 mod tta;

@@ -14,14 +14,14 @@ pub(super) async fn run(session: &Session, args: Classify) -> Result<Exit, Failu
     let submission = args.waiting.resolve()?;
     let model = ModelRef::parse(&args.model, "classify.model")?;
     args.out.as_deref().map(format_of).transpose()?;
-    let files = sources::list_arguments(session, &args.photos)?;
+    let photos = sources::list_arguments(session, &args.photos, args.links.links())?;
     // Somebody waits for the answer about a single photo.
-    let lane = if files.len() == 1 { Lane::Interactive } else { Lane::Bulk };
+    let lane = if photos.files.len() == 1 { Lane::Interactive } else { Lane::Bulk };
     let client = session.connect().await?;
     models::check_exists(&client, &model).await?;
     let spec = ClassifySpec {
         model,
-        source: sources::upload(session, &client, files).await?,
+        source: sources::upload(session, &client, &photos).await?,
         top_k: args.top,
         tta: args.augmentation.tta(),
         seed: args.augmentation.seed,

@@ -58,6 +58,7 @@ async fn show(session: &Session, name: &str, rejected: bool) -> Result<Exit, Fai
         print_json(&shown);
     } else {
         print_lines(&dataset::lines(&found.name, &manifest, &rejections(&client, &manifest).await?));
+        print_lines(&dataset::remarks(&manifest));
         print_line(&format!("made {} by job {}", time(found.created_unix_ms), found.job_id));
     }
     Ok(Exit::Ok)

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use sortinghat_client::Client;
+use sortinghat_client::{Client, folder::Links};
 use sortinghat_proto::{
     DatasetRef, EvaluateOn, EvaluateSpec, JobSpec, Lane, ModelRef,
     manifest::{self, Decisions},
@@ -16,7 +16,7 @@ pub(super) async fn run(session: &Session, args: Evaluate) -> Result<Exit, Failu
     let client = session.connect().await?;
     models::check_exists(&client, &model).await?;
     let spec = EvaluateSpec {
-        on: on(session, &client, args.on.as_deref()).await?,
+        on: on(session, &client, args.on.as_deref(), args.links.links()).await?,
         tta: args.augmentation.tta(),
         seed: args.augmentation.seed,
         decisions: match decisions {
@@ -32,11 +32,12 @@ pub(super) async fn run(session: &Session, args: Evaluate) -> Result<Exit, Failu
 }
 
 /// What to measure on: a folder, which is uploaded, the held-out photos of a dataset, or those that training held out.
-async fn on(session: &Session, client: &Client, on: Option<&str>) -> Result<EvaluateOn, Failure> {
+async fn on(session: &Session, client: &Client, on: Option<&str>, links: Links) -> Result<EvaluateOn, Failure> {
     let Some(on) = on else { return Ok(EvaluateOn::HeldOut) };
     let path = Path::new(on);
     if path.is_dir() {
-        return Ok(EvaluateOn::Source(sources::upload_folder(session, client, path).await?));
+        let listing = sources::list_folder(session, path, links)?;
+        return Ok(EvaluateOn::Source(sources::upload(session, client, &listing).await?));
     }
     if on.starts_with(['.', '/', '~']) {
         return Err(Failure::usage(format!("--on {on}: there is no such folder")));

@@ -1,4 +1,5 @@
-use sortinghat_proto::{IngestSpec, JobSpec, Lane, Name, Split};
+use sortinghat_client::folder::Listing;
+use sortinghat_proto::{IngestSpec, JobSpec, Lane, Name, Split, layout::Layout};
 
 use super::sources;
 use crate::{args::Ingest, exit::Exit, failure::Failure, follow, session::Session, tell};
@@ -10,7 +11,8 @@ pub(super) async fn run(session: &Session, args: Ingest) -> Result<Exit, Failure
     let submission = args.waiting.resolve()?;
     // An impossible name and a missing folder are refused before anything is uploaded.
     let dataset_name: Name = args.name.parse()?;
-    let files = sources::list_folder(session, &args.dir)?;
+    let listing = sources::list_folder(session, &args.dir, args.links.links())?;
+    check_layout(&args, &listing)?;
     let client = session.connect().await?;
     let split = match args.folds {
         Some(folds) => Split::Folds(folds),
@@ -18,12 +20,29 @@ pub(super) async fn run(session: &Session, args: Ingest) -> Result<Exit, Failure
     };
     let spec = IngestSpec {
         dataset_name,
-        source: sources::upload(session, &client, files).await?,
+        source: sources::upload(session, &client, &listing).await?,
         split,
         seed: args.seed,
         allow_failures: args.allow_failures,
         derivative_short_side_px: args.short_side.unwrap_or(DEFAULT_SHORT_SIDE_PX),
+        layout: args.layout(),
     };
     let followed = follow::submit(session, &client, submission(JobSpec::Ingest(spec), Lane::Bulk)).await?;
     tell::finish(session, &client, followed, None).await
+}
+
+/// Refuses a folder that can be read in two ways, and options that splits would ignore, before anything is uploaded.
+fn check_layout(args: &Ingest, listing: &Listing) -> Result<(), Failure> {
+    let paths = listing.files.iter().map(|file| file.path.as_str());
+    let layout = Layout::of(paths, args.layout()).map_err(|error| {
+        Failure::usage(format!("{error}; say which is meant with --layout classes or --layout splits"))
+    })?;
+    let ignored = args.folds.map(|_| "--folds").or(args.valid_percent.map(|_| "--valid-percent"));
+    match (layout, ignored) {
+        (Layout::Splits { .. }, Some(option)) => Err(Failure::usage(format!(
+            "{option} would be ignored, because the folder has splits of its own: leave it out, or read the folders as \
+             classes with --layout classes"
+        ))),
+        (Layout::Splits { .. } | Layout::Classes, _) => Ok(()),
+    }
 }

@@ -1,33 +1,23 @@
 //! Photos and folders on the command line become an upload.
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    path::{Component, Path, PathBuf},
+    collections::HashSet,
+    path::{Path, PathBuf},
 };
 
 use sortinghat_client::{
     Client, SourceFile,
-    folder::{self, SkipReason, Skipped},
+    folder::{self, Links, Listing, Skipped},
 };
-use sortinghat_proto::{ObjectRef, limits};
-
-use crate::{
-    failure::Failure,
-    follow::UploadBar,
-    session::Session,
-    show::numbers::{count, counted},
+use sortinghat_proto::{
+    ObjectRef,
+    manifest::{LeftOut, LeftOutReason, Remark},
 };
 
-/// Paths that are shown for each reason to leave out files.
-const SHOWN_SKIPPED: usize = 3;
-
-/// Uploads a folder of photos.
-pub(super) async fn upload_folder(session: &Session, client: &Client, folder: &Path) -> Result<ObjectRef, Failure> {
-    upload(session, client, list_folder(session, folder)?).await
-}
+use crate::{failure::Failure, follow::UploadBar, session::Session};
 
 /// Lists the files of a folder, and says what was left out.
-pub(super) fn list_folder(session: &Session, folder: &Path) -> Result<Vec<SourceFile>, Failure> {
+pub(super) fn list_folder(session: &Session, folder: &Path, links: Links) -> Result<Listing, Failure> {
     let shown = folder.display();
     if !folder.exists() {
         return Err(Failure::usage(format!("there is no folder {shown}: check the path")));
@@ -35,97 +25,67 @@ pub(super) fn list_folder(session: &Session, folder: &Path) -> Result<Vec<Source
     if !folder.is_dir() {
         return Err(Failure::usage(format!("{shown} is not a folder: name the folder that holds the photos")));
     }
-    let listing = folder::list(folder)?;
-    say_skipped(session, &listing.skipped);
+    let listing = folder::list(folder, links)?;
+    say_left_out(session, &listing);
     if listing.files.is_empty() {
         return Err(Failure::usage(format!(
             "there are no files in {shown}: put photos into it, in a folder for each class"
         )));
     }
-    Ok(listing.files)
+    Ok(listing)
 }
 
 /// Lists the files that several arguments name. If the only argument is a folder, the paths in the upload are relative to that folder;
-/// otherwise they begin as the arguments do.
-pub(super) fn list_arguments(session: &Session, arguments: &[PathBuf]) -> Result<Vec<SourceFile>, Failure> {
+/// otherwise they begin as the arguments do, so that each file is found by the path that its result names.
+pub(super) fn list_arguments(session: &Session, arguments: &[PathBuf], links: Links) -> Result<Listing, Failure> {
     if let [only] = arguments
         && !only.is_file()
     {
-        return list_folder(session, only);
+        return list_folder(session, only, links);
     }
-    let mut files = Vec::new();
+    let mut all = Listing::default();
     for argument in arguments {
+        let name = argument
+            .to_str()
+            .ok_or_else(|| Failure::usage(format!("the name of {} is not UTF-8: rename it", argument.display())))?;
         if argument.is_file() {
-            files.push(single_file(argument)?);
+            all.files.push(single_file(name, argument));
             continue;
         }
-        let prefix = relative_name(argument)?;
-        let below = list_folder(session, argument)?.into_iter();
-        files.extend(below.map(|file| SourceFile { path: format!("{prefix}/{}", file.path), ..file }));
+        let (prefix, below) = (name.trim_end_matches('/'), list_folder(session, argument, links)?);
+        let within = |path: String| format!("{prefix}/{path}");
+        all.files.extend(below.files.into_iter().map(|file| SourceFile { path: within(file.path), ..file }));
+        all.skipped.extend(below.skipped.into_iter().map(|one| Skipped { path: within(one.path), ..one }));
     }
     let mut seen = HashSet::new();
-    match files.iter().find(|file| !seen.insert(file.path.as_str())) {
+    match all.files.iter().find(|file| !seen.insert(file.path.as_str())) {
         Some(twice) => Err(Failure::usage(format!("{} is named twice: name each photo once", twice.path))),
-        None => Ok(files),
+        None => Ok(all),
     }
 }
 
 /// Uploads the files that the server lacks.
-pub(super) async fn upload(session: &Session, client: &Client, files: Vec<SourceFile>) -> Result<ObjectRef, Failure> {
+pub(super) async fn upload(session: &Session, client: &Client, listing: &Listing) -> Result<ObjectRef, Failure> {
     let bar = UploadBar::new(session);
-    Ok(client.upload(&files, |progress| bar.show(progress)).await?)
+    Ok(client.upload_listing(listing, |progress| bar.show(progress)).await?)
 }
 
-fn single_file(path: &Path) -> Result<SourceFile, Failure> {
-    let size_bytes = path.metadata().map_err(Failure::file("read", path))?.len();
-    if size_bytes > limits::MAX_PHOTO_BYTES {
-        return Err(Failure::usage(format!("{}: {}", path.display(), SkipReason::TooLarge.as_str())));
-    }
-    Ok(SourceFile { path: relative_name(path)?, location: path.to_owned(), size_bytes })
+fn single_file(name: &str, location: &Path) -> SourceFile {
+    // Whether the file can be read is found when it is uploaded.
+    let size_bytes = location.metadata().map_or(0, |metadata| metadata.len());
+    SourceFile { path: name.to_owned(), location: location.to_owned(), size_bytes }
 }
 
-/// A path as an upload names it: without `/`, `./` and `../`, so that it cannot lead out of the upload.
-fn relative_name(path: &Path) -> Result<String, Failure> {
-    let parts = path.components().filter_map(|part| match part {
-        Component::Normal(part) => Some(part.to_str().ok_or(())),
-        Component::Prefix(_) | Component::RootDir | Component::CurDir | Component::ParentDir => None,
-    });
-    let parts: Result<Vec<&str>, ()> = parts.collect();
-    match parts {
-        Ok(parts) if parts.is_empty() => Ok("photos".to_owned()),
-        Ok(parts) => Ok(parts.join("/")),
-        Err(()) => Err(Failure::usage(format!("the name of {} is not UTF-8: rename it", path.display()))),
+/// Says what was left out of a folder. Photos that a person may miss are a warning, which `--quiet` does not silence.
+fn say_left_out(session: &Session, listing: &Listing) {
+    let told = listing.left_out().into_iter().filter(|group| group.reason != LeftOutReason::EmptyFolder);
+    let (missed, others): (Vec<LeftOut>, Vec<LeftOut>) = told.partition(|group| group.reason.may_be_missed());
+    if missed.iter().any(|group| group.reason == LeftOutReason::OutsideLink) {
+        session.warn(&format!("{}; --follow-links follows such links", Remark::LeftOut { groups: missed }));
+    } else if !missed.is_empty() {
+        session.warn(&Remark::LeftOut { groups: missed }.to_string());
     }
-}
-
-fn say_skipped(session: &Session, skipped: &[Skipped]) {
-    let mut by_reason: BTreeMap<SkipReason, Vec<&Path>> = BTreeMap::new();
-    for one in skipped {
-        by_reason.entry(one.reason).or_default().push(&one.path);
-    }
-    for (reason, paths) in by_reason {
-        let shown: Vec<String> = paths.iter().take(SHOWN_SKIPPED).map(|path| path.display().to_string()).collect();
-        let rest = paths.len().saturating_sub(SHOWN_SKIPPED) as u64;
-        let more = if rest == 0 { String::new() } else { format!(" and {} more", count(rest)) };
-        let number = counted(paths.len() as u64, "entry", "entries");
-        session.hint(&format!("left out {number} ({}): {}{more}", reason.as_str(), shown.join(", ")));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_arguments_never_lead_out_of_the_upload() {
-        for (path, name) in [
-            ("me.jpg", "me.jpg"),
-            ("./a/../me.jpg", "a/me.jpg"),
-            ("/home/x/me.jpg", "home/x/me.jpg"),
-            ("../../me.jpg", "me.jpg"),
-            ("..", "photos"),
-        ] {
-            assert_eq!(relative_name(Path::new(path)).expect("UTF-8"), name, "{path}");
-        }
+    if !others.is_empty() {
+        session.hint(&Remark::LeftOut { groups: others }.to_string());
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sortinghat_proto::{
-    manifest::{ClassCount, DatasetManifest, Rejection, RejectionReason, SplitKind},
+    manifest::{ClassCount, DatasetManifest, Rejection, RejectionReason, Remark, SplitKind},
     v1::Dataset,
 };
 
@@ -27,25 +27,49 @@ pub(crate) fn table(datasets: &[Dataset]) -> Vec<String> {
 pub(crate) fn lines(name: &str, dataset: &DatasetManifest, rejections: &[Rejection]) -> Vec<String> {
     let mut lines = vec![headline(name, dataset)];
     lines.extend(classes(dataset));
-    if dataset.near_duplicate_groups > 0 {
-        let groups = counted(dataset.near_duplicate_groups, "group", "groups");
-        lines.push(format!("{groups} of near-duplicates, each kept on one side of the split"));
-    }
-    lines.extend(not_used(name, rejections));
+    lines.extend(near_duplicates(dataset));
+    lines.extend(match (rejections, dataset.uses_everything()) {
+        ([], true) => vec!["every file was used".to_owned()],
+        ([], false) => vec!["every uploaded file of its folders was used".to_owned()],
+        _ => not_used(name, rejections),
+    });
     lines
+}
+
+/// What the ingest noticed, a line each.
+pub(crate) fn remarks(dataset: &DatasetManifest) -> Vec<String> {
+    let line = |remark: &Remark| format!("{}: {remark}", if remark.is_warning() { "warning" } else { "note" });
+    dataset.remarks.iter().map(line).collect()
+}
+
+/// How many groups of near-duplicates there are, and on how many sides they lie.
+fn near_duplicates(dataset: &DatasetManifest) -> Option<String> {
+    let across = dataset.remarks.iter().find_map(|remark| match remark {
+        Remark::NearDuplicatesAcrossSplit { groups, .. } => Some(*groups),
+        Remark::OnlyNearDuplicates { classes } => Some(classes.len() as u64),
+        _ => None,
+    });
+    let sides = match (across, dataset.split) {
+        (Some(across), _) => format!(", {} of them on both sides of the split", count(across)),
+        // An older version kept no remark of it.
+        (None, SplitKind::Given) => String::new(),
+        (None, SplitKind::ValidPercent(_) | SplitKind::Folds(_)) => ", each kept on one side of the split".to_owned(),
+    };
+    let groups = counted(dataset.near_duplicate_groups, "group", "groups");
+    (dataset.near_duplicate_groups > 0).then(|| format!("{groups} of near-duplicates{sides}"))
 }
 
 /// A file that was not used: tab-separated, for `cut` and `sort`.
 pub(crate) fn rejection_row(rejection: &Rejection) -> String {
     let [path, message] = [&rejection.path, &rejection.message].map(|text| plain::cell(text));
-    format!("{path}\t{}\t{message}", word(rejection.reason))
+    format!("{path}\t{}\t{message}", rejection.reason.as_str())
 }
 
 fn headline(name: &str, dataset: &DatasetManifest) -> String {
     let photos = counted(dataset.photos(), "photo", "photos");
     let held_out: u64 = dataset.class_counts.iter().map(|class| class.valid).sum();
     let split = match dataset.split {
-        SplitKind::Given => format!("{} held out in valid/", count(held_out)),
+        SplitKind::Given => format!("{} held out as its folders say", count(held_out)),
         SplitKind::ValidPercent(percent) => format!("{} held out ({percent}% of each class)", count(held_out)),
         SplitKind::Folds(folds) => format!("{folds} folds"),
     };
@@ -65,37 +89,19 @@ fn classes(dataset: &DatasetManifest) -> Vec<String> {
 
 /// The number of files that were not used for each reason, with the first paths of each.
 fn not_used(name: &str, rejections: &[Rejection]) -> Vec<String> {
-    if rejections.is_empty() {
-        return vec!["every file was used".to_owned()];
-    }
     let mut by_reason: BTreeMap<RejectionReason, Vec<&Rejection>> = BTreeMap::new();
     for rejection in rejections {
         by_reason.entry(rejection.reason).or_default().push(rejection);
     }
     let mut lines = vec![format!("not used: {}", counted(rejections.len() as u64, "file", "files"))];
     for (reason, all) in by_reason {
-        lines.push(format!("  {} {}", count(all.len() as u64), word(reason)));
+        lines.push(format!("  {} {}", count(all.len() as u64), reason.as_str()));
         lines.extend(all.iter().take(SHOWN_PATHS).map(|one| format!("    {}: {}", one.path, one.message)));
     }
     if rejections.len() > SHOWN_PATHS {
         lines.push(format!("  all of them: hat datasets show {name} --rejected"));
     }
     lines
-}
-
-/// The reason as it is written after a number.
-fn word(reason: RejectionReason) -> &'static str {
-    match reason {
-        RejectionReason::Empty => "empty",
-        RejectionReason::Truncated => "truncated",
-        RejectionReason::Corrupt => "cannot be decoded",
-        RejectionReason::OverLimit => "over a limit",
-        RejectionReason::Unsupported => "in a format that is not supported",
-        RejectionReason::Duplicate => "exact duplicate",
-        RejectionReason::Conflicting => "under two labels",
-        RejectionReason::NotAPhoto => "no photo",
-        RejectionReason::NoClass => "in no class folder",
-    }
 }
 
 #[cfg(test)]
@@ -119,6 +125,5 @@ mod tests {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
         assert!(!text.contains("a/3.jpg"), "{text}");
-        assert_eq!(not_used("stamps@1", &[]), ["every file was used"]);
     }
 }

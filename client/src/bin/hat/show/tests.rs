@@ -330,6 +330,7 @@ fn dataset_manifest(split: SplitKind, classes: usize) -> DatasetManifest {
         counts: IngestCounts::default(),
         near_duplicate_groups: 2,
         rejections: None,
+        remarks: vec![],
     }
 }
 
@@ -343,9 +344,22 @@ fn a_dataset_is_shown_with_each_kind_of_split_and_a_long_list_of_classes_is_cut(
 #[test]
 fn every_reason_to_leave_out_a_file_has_words() {
     use RejectionReason::{
-        Conflicting, Corrupt, Duplicate, Empty, NoClass, NotAPhoto, OverLimit, Truncated, Unsupported,
+        Conflicting, Corrupt, Duplicate, Empty, NoClass, NotAPhoto, Other, OverLimit, Truncated, Unreadable,
+        Unsupported,
     };
-    let reasons = [Empty, Truncated, Corrupt, OverLimit, Unsupported, NotAPhoto, NoClass, Duplicate, Conflicting];
+    let reasons = [
+        Empty,
+        Truncated,
+        Corrupt,
+        OverLimit,
+        Unsupported,
+        NotAPhoto,
+        NoClass,
+        Duplicate,
+        Conflicting,
+        Unreadable,
+        Other,
+    ];
     let all = reasons.map(|reason| Rejection {
         path: "red/\u{1b}[2J.jpg".into(),
         digest: Digest::of(b""),

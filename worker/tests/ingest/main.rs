@@ -1,7 +1,9 @@
 //! Runs ingest jobs over a temporary object store: what becomes of every file, and whether the dataset gives the photos back.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test binary: what fails, fails the test")]
 
+mod remarks;
 #[allow(dead_code, reason = "shared with the tests of the other jobs, which use the rest")]
+#[path = "../shapes/mod.rs"]
 mod shapes;
 
 use std::{
@@ -13,11 +15,12 @@ use shapes::{Bench, Inputs, Ran, shape, shapes};
 use sortinghat_photos::{DecodeLimits, Photo, decode, derivative::encode_png};
 use sortinghat_proto::{
     IngestSpec, JobSpec, ObjectRef, Refusal, Split,
+    layout::{LayoutChoice, Side},
     manifest::{ClassCount, DatasetManifest, IngestCounts, Rejection, RejectionReason, SplitKind},
     v1::ErrorCode,
 };
 use sortinghat_worker::{
-    dataset::{Dataset, PhotoRecord, Place, ShardWriter, split::Side},
+    dataset::{Dataset, PhotoRecord, Place, ShardWriter},
     task::{Done, JobError, Part},
 };
 
@@ -38,6 +41,7 @@ fn spec(bench: &Bench, files: &Files, split: Split, failures: Failures) -> Inges
         seed: 1,
         allow_failures: failures.allowed,
         derivative_short_side_px: 48,
+        layout: LayoutChoice::Auto,
     }
 }
 
@@ -123,7 +127,7 @@ fn train_and_valid_folders_are_kept_as_given_and_near_duplicates_across_them_are
     files.push(file("valid/disc/twin.png", retouched(&shape(true, 1))));
     let ran = ingest(&bench, &files, HOLD_OUT, Failures { allowed: false });
     let notices = ran.notices();
-    assert!(notices.iter().any(|notice| notice.contains("near-duplicates on the other side")), "{notices:?}");
+    assert!(notices.iter().any(|notice| notice.contains("1 held-out photo is a near-duplicate")), "{notices:?}");
 
     let manifest: DatasetManifest = bench.objects().document(&ran.output().manifest).unwrap();
     assert_eq!(manifest.split, SplitKind::Given);
