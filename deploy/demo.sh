@@ -92,10 +92,10 @@ main() {
     step up --background
     step ingest stamps "$PHOTOS/stamps"
     step finetune stamps@1 --backbone efficientnet_lite0 --epochs "$EPOCHS"
-    step evaluate stamps/1 --tta --report "$RESULTS/report.html"
+    step evaluate stamps/1 --tta --report "$RESULTS/report.html" --force
     step classify stamps/1 "$PHOTOS/scikit-image/chelsea.png"
     make_holiday
-    step classify stamps/1 "$FOLDER/holiday" --out "$RESULTS/predictions.csv"
+    step classify stamps/1 "$FOLDER/holiday" --out "$RESULTS/predictions.csv" --force
     printf '\nThe first lines of predictions.csv:\n'
     head -n 5 "$RESULTS/predictions.csv" | cut -c1-110
     explain

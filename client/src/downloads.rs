@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Write},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +13,7 @@ use sortinghat_proto::{
     manifest::{self, Document},
     v1::{ReadObjectRequest, ReadObjectResponse},
 };
+use tempfile::{Builder, NamedTempFile};
 use tonic::{Status, Streaming};
 
 use crate::{Client, ClientError, error::is_transient};
@@ -31,10 +33,10 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::CorruptObject`] if the content does not match the digest, [`ClientError::File`] if the file cannot be written.
-    pub async fn save_object(&self, object: &ObjectRef, path: &Path) -> Result<(), ClientError> {
+    pub async fn save_object(&self, object: &ObjectRef, path: &Path, existing: Existing) -> Result<(), ClientError> {
         let (staged, mut file) = Staged::create(path).map_err(ClientError::writing(path))?;
         self.receive_object(object, &mut file, path).await?;
-        staged.finish().map_err(ClientError::writing(path))
+        staged.finish(existing).map_err(ClientError::writing(path))
     }
 
     /// Reads a stored document.
@@ -104,29 +106,36 @@ impl<W: Write> Received<'_, W> {
     }
 }
 
+/// What becomes of a file that already has the name under which another one is saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It is kept, and nothing is saved.
+    Keep,
+    /// The new file takes its place, all at once.
+    Replace,
+}
+
 /// A file that appears under its own name once it is complete. If it is dropped before that, it leaves nothing behind.
 pub(crate) struct Staged {
-    part: PathBuf,
+    part: NamedTempFile,
     path: PathBuf,
 }
 
 impl Staged {
     pub(crate) fn create(path: &Path) -> io::Result<(Self, fs::File)> {
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let staged = Self { part: part.into(), path: path.to_owned() };
-        let file = fs::File::create(&staged.part)?;
-        Ok((staged, file))
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // The permissions of any new file, and not those of a file that only its owner may read.
+        let permissions = fs::Permissions::from_mode(0o666);
+        let part = Builder::new().prefix(".hat-").suffix(".part").permissions(permissions).tempfile_in(folder)?;
+        let file = part.as_file().try_clone()?;
+        Ok((Self { part, path: path.to_owned() }, file))
     }
 
-    pub(crate) fn finish(self) -> io::Result<()> {
-        fs::rename(&self.part, &self.path)
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        // A finished file has another name by now. An unfinished one is of no use.
-        let _ = fs::remove_file(&self.part);
+    pub(crate) fn finish(self, existing: Existing) -> io::Result<()> {
+        let named = match existing {
+            Existing::Keep => self.part.persist_noclobber(self.path),
+            Existing::Replace => self.part.persist(self.path),
+        };
+        named.map(drop).map_err(|error| error.error)
     }
 }

@@ -60,11 +60,10 @@ impl Endpoint {
     }
 
     fn parse_url(&self) -> Result<Url, ClientError> {
-        let url = Url::parse(&self.url).map_err(|error| self.refuse(error.to_string()))?;
-        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-            return Err(self.refuse("write http://HOST:PORT or https://HOST:PORT".to_owned()));
+        match Url::parse(&self.url) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => Ok(url),
+            _ => Err(self.refuse("write http://HOST:PORT or https://HOST:PORT".to_owned())),
         }
-        Ok(url)
     }
 
     fn bearer(&self, url: &Url) -> Result<Bearer, ClientError> {

@@ -28,6 +28,7 @@ mod uploads;
 mod watch;
 
 pub use client::{Client, RESTART_PATIENCE};
+pub use downloads::Existing;
 pub use endpoint::Endpoint;
 pub use error::ClientError;
 pub use jobs::{JobFilter, Submission, idempotency_key};

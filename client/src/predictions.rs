@@ -18,7 +18,7 @@ use sortinghat_proto::{
     manifest::{PREDICTION_COLUMNS, PredictionsManifest},
 };
 
-use crate::{Client, ClientError, downloads::Staged};
+use crate::{Client, ClientError, Existing, downloads::Staged};
 
 /// The result for one photo: a prediction or an error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,6 +96,7 @@ impl Client {
         manifest: &PredictionsManifest,
         format: Format,
         path: &Path,
+        existing: Existing,
     ) -> Result<(), ClientError> {
         let mut writer = Writer::create(format, path)?;
         for part in &manifest.parts {
@@ -103,7 +104,7 @@ impl Client {
                 writer.write(&batch).map_err(ClientError::writing(path))?;
             }
         }
-        writer.finish().map_err(ClientError::writing(path))
+        writer.finish(existing).map_err(ClientError::writing(path))
     }
 }
 
@@ -202,14 +203,14 @@ impl Writer {
         }
     }
 
-    fn finish(self) -> io::Result<()> {
+    fn finish(self, existing: Existing) -> io::Result<()> {
         match self.target {
             Target::Csv(mut writer) => writer.flush()?,
             Target::JsonLines(mut writer) => writer.flush()?,
             Target::ParquetToBegin(_) => {}
             Target::Parquet(writer) => drop(writer.close().map_err(io::Error::other)?),
         }
-        self.staged.finish()
+        self.staged.finish(existing)
     }
 }
 
@@ -303,7 +304,7 @@ mod tests {
             writer.write(&batch(&[row])).expect("writable");
         }
         assert!(!path.exists(), "the file appears only once it is complete");
-        writer.finish().expect("writable");
+        writer.finish(Existing::Keep).expect("writable");
         (folder, path)
     }
 

@@ -58,7 +58,7 @@ predict_fold() {
     for way in "${WAYS[@]}"; do
         read -r name options <<<"$way"
         # shellcheck disable=SC2086 # several words
-        hat classify "$model" "$OUT/fold-$fold" $options --out "$OUT/part.csv"
+        hat classify "$model" "$OUT/fold-$fold" $options --out "$OUT/part.csv" --force
         mv "$OUT/part.csv" "$OUT/$name-$seed-$fold.csv"
     done
 }

@@ -35,6 +35,7 @@ fn a_command_line_that_cannot_be_used_is_refused_before_anything_is_sent() {
     hat.write_photos();
     hat.write("model.pth", b"a checkpoint");
     hat.write("empty/green/.hidden", b"");
+    hat.write("heic/1.HEIC", b"");
     let transcript = hat.transcript(&[
         "sort",
         "sort --json",
@@ -44,6 +45,8 @@ fn a_command_line_that_cannot_be_used_is_refused_before_anything_is_sent() {
         "ingest Stamps photos --json",
         "ingest stamps nowhere",
         "ingest stamps photos/red/1.png",
+        "ingest stamps photos/red",
+        "ingest stamps heic",
         "ingest stamps empty",
         "ingest stamps photos --folds 1",
         "finetune stamps@0",

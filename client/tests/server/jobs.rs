@@ -85,7 +85,7 @@ fn jobs_are_cancelled_by_id_or_all_at_once_and_can_be_retried() {
         "jobs cancel --all".to_owned(),
         "jobs cancel --all --json".to_owned(),
         "jobs cancel --all --kind ingest --state queued --yes".to_owned(),
-        "jobs cancel --all --yes --json".to_owned(),
+        "jobs cancel --all --kind classify --yes --json".to_owned(),
     ];
     hat.assert_snapshot("cancelled_jobs", &hat.transcript(&lines.each_ref().map(String::as_str)));
 }

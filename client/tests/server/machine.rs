@@ -1,6 +1,8 @@
 //! The commands that are about this machine: up, down and doctor.
 
-use crate::hat::Hat;
+use std::fs::{self, File};
+
+use crate::{coordinator::Coordinator, hat::Hat};
 
 const NOBODY: &str = "http://127.0.0.1:1";
 const FAILS: &str = "echo 'error: the disk is full' >&2; exit 3";
@@ -45,4 +47,76 @@ fn doctor_lets_the_worker_say_what_it_would_compute_on() {
     hat.write_program("sortinghat-worker", FAILS);
     let failing = hat.transcript(&["doctor --json"]);
     hat.assert_snapshot("doctor_and_the_worker", &(working + "\n" + &failing));
+}
+
+/// The record of a `hat up` that serves at `url`. It names this process, which runs.
+fn record_at(url: &str) -> String {
+    let stat = fs::read_to_string("/proc/self/stat").expect("Linux says");
+    let (_, after_name) = stat.rsplit_once(')').expect("the name is in brackets");
+    let start_ticks = after_name.split_whitespace().nth(19).expect("proc(5) lists it");
+    let pid = std::process::id();
+    format!(
+        r#"{{"url": "{url}", "hat": {{"pid": {pid}, "start_ticks": {start_ticks}}}, "children": [], "device": "cpu"}}"#
+    )
+}
+
+#[test]
+fn a_command_acts_on_the_server_that_was_named_and_on_no_other() {
+    let other = Coordinator::start();
+    let hat = Hat::at(&other.url);
+    hat.write_photos();
+    assert!(hat.run("ingest stamps photos --detach").status.success());
+    hat.write("dead/hat.json", RECORD);
+    let transcript = hat.transcript(&[
+        "jobs --data-dir nothing",
+        "jobs cancel --all --yes --data-dir nothing",
+        "datasets rm stamps@1 --data-dir nothing --json",
+        "jobs cancel --all --yes --data-dir dead",
+        "queue pause --data-dir dead --json",
+        "jobs --data-dir dead --server http://127.0.0.1:1",
+        "down --server http://127.0.0.1:1",
+        "up --server http://127.0.0.1:1",
+    ]);
+    hat.assert_snapshot("another_server", &transcript);
+    let listed = String::from_utf8(hat.run("jobs").stdout).expect("text");
+    assert!(listed.contains("queued"), "the other server was left alone: {listed}");
+}
+
+#[test]
+fn the_server_of_a_folder_is_found_and_named_before_something_is_cancelled() {
+    let coordinator = Coordinator::start();
+    let hat = Hat::at(NOBODY);
+    hat.write_photos();
+    hat.write("data/hat.json", record_at(&coordinator.url).as_bytes());
+    assert!(hat.run("ingest stamps photos --detach --data-dir data").status.success());
+    let answer = hat.run("jobs cancel --all --data-dir data");
+    let said = String::from_utf8(answer.stderr).expect("text");
+    let server = format!("{} (the server of {})", coordinator.url, hat.path().join("data").display());
+    assert!(said.contains(&format!("1 job would be cancelled on {server}")), "{said}");
+    assert!(said.starts_with(&format!("acting on {server}\n")), "{said}");
+}
+
+#[test]
+fn up_on_a_server_that_runs_already_is_an_error_if_it_asks_for_something_else() {
+    let hat = Hat::at(NOBODY);
+    hat.write("data/hat.json", record_at("http://127.0.0.1:7878").as_bytes());
+    let lock = File::create(hat.path().join("data/hat.lock")).expect("writable");
+    lock.lock().expect("nobody else holds it");
+    let up = |options: &str| {
+        let answer = hat.run(&format!("up --data-dir data {options}"));
+        (answer.status.code(), String::from_utf8(answer.stderr).expect("text"))
+    };
+    for (options, words) in [
+        ("--listen 127.0.0.1:7879", "serves at http://127.0.0.1:7878, not at 127.0.0.1:7879"),
+        ("--listen 127.0.0.1:7879 --background", "not at 127.0.0.1:7879"),
+        ("--device cuda:0", "with --device cpu and not with cuda:0"),
+    ] {
+        let (code, said) = up(options);
+        assert_eq!(code, Some(7), "{options}: {said}");
+        assert!(said.contains(words) && said.contains("`hat down --data-dir "), "{options}: {said}");
+    }
+    for options in ["", "--listen 127.0.0.1:7878", "--listen 127.0.0.1:0 --device cpu"] {
+        let (code, said) = up(options);
+        assert_eq!((code, said.contains("already runs here")), (Some(0), true), "{options}: {said}");
+    }
 }

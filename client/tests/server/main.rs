@@ -4,6 +4,7 @@ mod coordinator;
 mod failures;
 mod hat;
 mod help;
+mod interrupt;
 mod jobs;
 mod machine;
 mod results;

@@ -1,6 +1,10 @@
 //! What jobs have made.
 
-use crate::{coordinator::Coordinator, hat::Hat, worker::FAILING};
+use crate::{
+    coordinator::Coordinator,
+    hat::Hat,
+    worker::{FAILING, MEASURED},
+};
 
 /// A server with a worker, and photos to work on.
 fn deployment() -> (Coordinator, Hat) {
@@ -81,7 +85,8 @@ fn an_evaluation_ends_with_the_scores_and_saves_its_report() {
         "evaluate stamps/7",
     ]);
     hat.assert_snapshot("evaluate", &transcript);
-    for report in ["stamps-report.html", "with-tta.html", "stamps-1-report.html"] {
+    hat.run("evaluate stamps/1");
+    for report in ["stamps-report.html", "with-tta.html", "stamps-1-report.html", "stamps-1-report-2.html"] {
         let saved = std::fs::read_to_string(hat.path().join(report)).expect(report);
         assert_eq!(saved, "<html>a report</html>", "{report}");
     }
@@ -95,6 +100,9 @@ fn a_classification_answers_for_one_photo_and_lists_or_saves_several() {
     hat.write("holiday/1.jpg", b"one");
     hat.write("holiday/.hidden", b"hidden");
     hat.write("holiday/2.heic", b"two");
+    hat.write("heic/1.heic", b"one");
+    hat.write("heic/2.heic", b"two");
+    hat.write("bare/.hidden", b"hidden");
     let transcript = hat.transcript(&[
         "classify stamps/1 me.jpg",
         "classify stamps/1 me.jpg --json",
@@ -105,14 +113,63 @@ fn a_classification_answers_for_one_photo_and_lists_or_saves_several() {
         "classify stamps/1 holiday --out predictions.csv",
         "classify stamps/1 holiday --out predictions.jsonl --json",
         "classify stamps/1 holiday --out predictions.xlsx",
+        "classify stamps me.jpg --quiet",
+        "classify stamps/1 holiday --quiet",
+        "classify stamps/1 heic",
+        "classify stamps/1 heic --out heic.csv",
         "classify stamps/1 me.jpg me.jpg",
         "classify stamps/1 me.jpg holiday/../me.jpg",
-        "classify stamps/1 nowhere",
+        "classify stamps/1 nowhere.jpg",
+        "classify stamps/1 me.jpg nowhere",
+        "classify stamps/1 bare",
     ]);
     hat.assert_snapshot("classify", &transcript);
     let saved = |name: &str| std::fs::read_to_string(hat.path().join(name)).expect(name);
     hat.assert_snapshot("predictions.csv", &saved("predictions.csv"));
     hat.assert_snapshot("predictions.jsonl", &saved("predictions.jsonl"));
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_refused_before_there_is_a_job() {
+    let (_coordinator, hat) = deployment_with_a_model();
+    hat.write("mine.csv", b"mine");
+    hat.write("mine.html", b"mine");
+    let newest = hat.newest_job();
+    let transcript = hat.transcript(&[
+        "classify stamps/1 photos --out nowhere/p.csv",
+        "classify stamps/1 photos --out mine.csv",
+        "classify stamps/1 photos --force",
+        "evaluate stamps/1 --report nowhere/r.html",
+        "evaluate stamps/1 --report mine.html --json",
+        "evaluate stamps/1 --report r.csv",
+        "evaluate stamps/1 --report photos",
+    ]);
+    hat.assert_snapshot("files_that_cannot_be_written", &transcript);
+    assert_eq!(hat.newest_job(), newest, "nothing was submitted");
+    let read = |name: &str| std::fs::read_to_string(hat.path().join(name)).expect(name);
+    assert_eq!(read("mine.csv"), "mine");
+    assert!(hat.run("classify stamps/1 photos --out mine.csv --force").status.success());
+    assert!(read("mine.csv").starts_with("path,digest,predicted"));
+}
+
+#[test]
+fn an_evaluation_saves_its_report_or_its_predictions_by_the_ending_of_the_name() {
+    let (_coordinator, hat) = deployment_with_a_model();
+    assert!(hat.run("evaluate stamps/1").status.success());
+    let id = hat.newest_job();
+    let watch = |name: &str| hat.run(&format!("jobs watch {id} --out {name}"));
+    let read = |name: &str| std::fs::read_to_string(hat.path().join(name)).expect(name);
+    assert!(watch("x.csv").status.success() && watch("x.html").status.success());
+    assert_eq!((read("x.csv").as_str(), read("x.html").as_str()), (MEASURED, "<html>a report</html>"));
+    for name in ["x.parquet", "x.jsonl", "x", "x.csv"] {
+        assert_eq!(watch(name).status.code(), Some(2), "{name}");
+    }
+}
+
+#[test]
+fn a_dataset_with_folds_says_how_to_train_and_nothing_of_held_out_photos() {
+    let (_coordinator, hat) = deployment();
+    hat.assert_snapshot("folds", &hat.transcript(&["ingest stamps photos --folds 5", "datasets show stamps"]));
 }
 
 #[test]

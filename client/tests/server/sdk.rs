@@ -7,7 +7,7 @@ use std::{
 };
 
 use sortinghat_client::{
-    Client, ClientError, JobFilter, SourceFile, Submission, Update, UploadProgress, folder, is_final,
+    Client, ClientError, Existing, JobFilter, SourceFile, Submission, Update, UploadProgress, folder, is_final,
 };
 use sortinghat_proto::{
     IngestSpec, JobKind, JobSpec, ObjectRef, Split,
@@ -100,11 +100,18 @@ fn a_file_that_is_gone_costs_only_itself_and_an_unknown_object_is_not_found() {
 
         let saved = folder.path().join("saved");
         let unknown = ObjectRef::of(b"nobody has uploaded this");
-        assert_eq!(code(client.save_object(&unknown, &saved).await), ErrorCode::NotFound);
+        assert_eq!(code(client.save_object(&unknown, &saved, Existing::Keep).await), ErrorCode::NotFound);
         assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1, "nothing is left behind");
         let known = client.upload_bytes(b"content"[..].into()).await.expect("accepted");
-        client.save_object(&known, &saved).await.expect("writable");
+        client.save_object(&known, &saved, Existing::Keep).await.expect("writable");
         assert_eq!(fs::read(&saved).expect("just saved"), b"content");
+        fs::write(&saved, b"changed since").expect("writable");
+        let kept = client.save_object(&known, &saved, Existing::Keep).await.expect_err("it is there");
+        assert!(matches!(kept, ClientError::File { .. }), "{kept}");
+        assert_eq!(fs::read(&saved).expect("kept"), b"changed since");
+        client.save_object(&known, &saved, Existing::Replace).await.expect("writable");
+        assert_eq!(fs::read(&saved).expect("replaced"), b"content");
+        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 2, "nothing else is left behind");
     });
 }
 

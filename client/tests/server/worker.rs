@@ -24,6 +24,8 @@ use sortinghat_proto::{
     },
 };
 
+/// The predictions of every evaluation.
+pub(crate) const MEASURED: &str = "path,digest,label,predicted,loss\nred/1.png,0a,red,green,1.5\n";
 /// The dataset name for which an ingest fails.
 pub(crate) const FAILING: &str = "few";
 
@@ -113,10 +115,14 @@ async fn dataset(client: &Client, spec: IngestSpec) -> DatasetManifest {
         message: "the file is cut off after 6 bytes".to_owned(),
     };
     let rejections = serde_json::to_vec(&broken).expect("strings");
+    let (split, counts) = match spec.folds {
+        0 => (SplitKind::ValidPercent(spec.valid_percent), ClassCount { train: 1, valid: 1 }),
+        folds => (SplitKind::Folds(folds), ClassCount { train: 2, valid: 0 }),
+    };
     DatasetManifest {
         classes: vec!["green".to_owned(), "red".to_owned()],
-        class_counts: vec![ClassCount { train: 1, valid: 1 }; 2],
-        split: SplitKind::ValidPercent(spec.valid_percent),
+        class_counts: vec![counts; 2],
+        split,
         seed: spec.seed,
         shards: vec![Shard { object: upload(client, b"shard").await, rows: 4 }],
         derivative_short_side_px: spec.derivative_short_side_px,
@@ -212,7 +218,7 @@ async fn evaluation(client: &Client, spec: &EvaluateSpec) -> EvaluationManifest 
         on: EvaluationTarget { description, manifest: upload(client, b"measured on").await, fold: None },
         findings,
         report: upload(client, b"<html>a report</html>").await,
-        predictions: upload(client, b"path,digest,label,predicted,loss\n").await,
+        predictions: upload(client, MEASURED.as_bytes()).await,
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use sortinghat_client::{Client, Endpoint};
+use sortinghat_client::{Client, Endpoint, Existing};
 use sortinghat_tests::{
     Deployment, Identity, Options, PATIENCE, Process, Proxy, SimulatedWorker, Weather, lasting_address, photos,
     start_coordinator, start_redis, wait_until,
@@ -79,11 +79,12 @@ async fn a_download_whose_connection_breaks_goes_on_where_it_was() {
     let path = folder.path().join("object");
     let download = tokio::spawn({
         let path = path.clone();
-        async move { client.save_object(&object, &path).await }
+        async move { client.save_object(&object, &path, Existing::Keep).await }
     });
-    let half = folder.path().join("object.part");
+    let part = |entry: &std::fs::DirEntry| entry.path().extension().is_some_and(|ending| ending == "part");
+    let half = || std::fs::read_dir(folder.path()).ok()?.filter_map(Result::ok).find(part);
     tokio::task::block_in_place(|| {
-        wait_until("a part of the download to arrive", || half.metadata().ok().filter(|file| file.len() > 0));
+        wait_until("a part of the download to arrive", || half()?.metadata().ok().filter(|file| file.len() > 0));
     });
     road.reset();
     road.set(Weather::Clear);

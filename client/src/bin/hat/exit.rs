@@ -22,6 +22,8 @@ pub(crate) enum Exit {
     Refused = 6,
     /// A file or a process of this machine failed.
     Local = 7,
+    /// Ctrl-C ended `hat` before the server had confirmed a job.
+    Interrupted = 8,
     /// Ctrl-C ended `hat`, while the job goes on.
     Detached = 130,
 }
@@ -37,6 +39,7 @@ Exit codes:
   5    the job was cancelled
   6    the server refused: it is not allowed, the state is wrong, or a limit is reached
   7    a file or a process of this machine failed
+  8    Ctrl-C ended hat before a job was confirmed; the message says whether one may exist
   130  Ctrl-C ended hat; the job goes on
 
 JSON (--json): a list is one object a line. A command that follows a job prints one object a line, whose \"type\" is \
@@ -67,6 +70,7 @@ mod tests {
             Exit::Cancelled,
             Exit::Refused,
             Exit::Local,
+            Exit::Interrupted,
             Exit::Detached,
         ];
         for exit in all {

@@ -1,6 +1,6 @@
 //! What `hat` says when something fails: what happened, to which thing, and what to do next.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use sortinghat_client::ClientError;
@@ -9,7 +9,7 @@ use sortinghat_proto::{
     v1::{self, ErrorCode},
 };
 
-use crate::exit::Exit;
+use crate::{exit::Exit, shell};
 
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,12 @@ pub(crate) enum Failure {
     JobFailed { id: String, code: ErrorCode, field: String, message: String, hint: String },
     #[error("job {id} was cancelled{because}")]
     JobCancelled { id: String, because: String },
+    #[error("{}", nothing_runs(.folder, *.has_run))]
+    NothingRuns { folder: PathBuf, has_run: bool },
+    #[error("{}", interrupted(*.submitting))]
+    Interrupted { submitting: bool },
+    #[error("{source}\n  the job has succeeded: `{next}` fetches its result")]
+    Untold { source: Box<Self>, next: String },
     #[error("{message}")]
     Local { message: String },
     #[error("failed to {action} {path}: {source}", path = path.display())]
@@ -42,6 +48,14 @@ impl Failure {
     pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { action, path, source }
+    }
+
+    /// This failure to tell or to save what a job has made. `next` is the command that fetches it.
+    pub(crate) fn of_result(self, next: String) -> Self {
+        match self {
+            Self::Client(_) | Self::Local { .. } | Self::File { .. } => Self::Untold { source: Box::new(self), next },
+            other => other,
+        }
     }
 
     /// The failure of a job that failed or was cancelled.
@@ -73,6 +87,9 @@ impl Failure {
             Self::Usage { .. } => Exit::Usage,
             Self::Client(error) => exit_of_client(error),
             Self::Refused(refusal) => exit_of_code(refusal.code),
+            Self::NothingRuns { .. } => Exit::NoServer,
+            Self::Interrupted { .. } => Exit::Interrupted,
+            Self::Untold { source, .. } => source.exit(),
             Self::JobFailed { .. } => Exit::JobFailed,
             Self::JobCancelled { .. } => Exit::Cancelled,
             Self::Local { .. } | Self::File { .. } => Exit::Local,
@@ -82,6 +99,7 @@ impl Failure {
     /// What to do next, if the message does not say it.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Untold { source, .. } => source.hint(),
             Self::Client(ClientError::Unreachable { .. }) => Some(
                 "`hat up` starts one on this machine (`hat up --background` does so in the background); \
                  --server URL or SORTINGHAT_SERVER names another one",
@@ -98,22 +116,28 @@ impl Failure {
 
     /// This failure as a JSON object.
     pub(crate) fn to_json(&self) -> serde_json::Value {
-        let (code, field) = match self {
+        let (code, field) = self.code();
+        to_json(self.exit(), code, field, &self.to_string())
+    }
+
+    /// The code for programs, and the field at fault.
+    fn code(&self) -> (&'static str, &str) {
+        match self {
             Self::Client(ClientError::Refused(refusal)) | Self::Refused(refusal) => {
-                (refusal.code, refusal.field.as_str())
+                (code_word(refusal.code), &refusal.field)
             }
-            Self::JobFailed { code, field, .. } => (*code, field.as_str()),
-            Self::JobCancelled { .. } => (ErrorCode::Cancelled, ""),
-            Self::Usage { .. } => (ErrorCode::InvalidArgument, ""),
-            Self::Client(ClientError::CorruptObject { .. }) => (ErrorCode::CorruptObject, ""),
-            Self::Client(ClientError::Unreachable { .. } | ClientError::Lost { .. }) => {
-                return to_json(self.exit(), "NO_SERVER", "", &self.to_string());
+            Self::JobFailed { code, field, .. } => (code_word(*code), field),
+            Self::JobCancelled { .. } => (code_word(ErrorCode::Cancelled), ""),
+            Self::Usage { .. } => (code_word(ErrorCode::InvalidArgument), ""),
+            Self::Client(ClientError::BadEndpoint { .. }) => (code_word(ErrorCode::InvalidArgument), "server"),
+            Self::Client(ClientError::CorruptObject { .. }) => (code_word(ErrorCode::CorruptObject), ""),
+            Self::Client(ClientError::Unreachable { .. } | ClientError::Lost { .. }) | Self::NothingRuns { .. } => {
+                ("NO_SERVER", "")
             }
-            Self::Client(_) | Self::Local { .. } | Self::File { .. } => {
-                return to_json(self.exit(), "LOCAL", "", &self.to_string());
-            }
-        };
-        to_json(self.exit(), code_word(code), field, &self.to_string())
+            Self::Interrupted { .. } => ("INTERRUPTED", ""),
+            Self::Untold { source, .. } => source.code(),
+            Self::Client(_) | Self::Local { .. } | Self::File { .. } => ("LOCAL", ""),
+        }
     }
 }
 
@@ -125,6 +149,24 @@ pub(crate) fn to_json(exit: Exit, code: &str, field: &str, message: &str) -> ser
 /// The word for a code: "NOT_FOUND".
 pub(crate) fn code_word(code: ErrorCode) -> &'static str {
     code.as_str_name().trim_start_matches("ERROR_CODE_")
+}
+
+/// Says that no server runs in the folder that was named, and how to start one there.
+fn nothing_runs(folder: &Path, has_run: bool) -> String {
+    let (shown, start) = (folder.display(), format!("`hat up --data-dir {}`", shell::word(folder)));
+    match has_run {
+        false => {
+            format!("nothing is running in {shown}: {start} starts a server there, and --server URL names another one")
+        }
+        true => format!("the server of {shown} has ended without being stopped: {start} starts it again with its jobs"),
+    }
+}
+
+fn interrupted(submitting: bool) -> &'static str {
+    match submitting {
+        false => "interrupted: nothing was submitted",
+        true => "interrupted while the job was being submitted: `hat jobs` shows whether the server has it",
+    }
 }
 
 fn exit_of_client(error: &ClientError) -> Exit {
@@ -161,6 +203,19 @@ mod tests {
         assert!(failure.hint().is_some_and(|hint| hint.contains("hat up")));
         assert_eq!(Failure::from(Refusal::not_found("no model x/1")).exit(), Exit::NotFound);
         assert_eq!(Failure::from(Refusal::invalid("a", "b")).to_json()["error"]["exit_code"], 2);
+        let bad =
+            Failure::from(ClientError::BadEndpoint { url: "ftp://a".into(), reason: "use http".into() }).to_json();
+        assert_eq!((&bad["error"]["code"], &bad["error"]["exit_code"]), (&"INVALID_ARGUMENT".into(), &2.into()));
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_saved_is_not_lost_and_the_message_says_how_to_fetch_it() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let failure = Failure::file("write", "p.csv")(full).of_result("hat jobs watch 01 --out FILE".into());
+        assert_eq!(failure.exit(), Exit::Local);
+        assert!(failure.to_string().ends_with("`hat jobs watch 01 --out FILE` fetches its result"), "{failure}");
+        assert_eq!(failure.to_json()["error"]["code"], "LOCAL");
+        assert!(matches!(Failure::usage("no photo").of_result(String::new()), Failure::Usage { .. }));
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! Follows a job live, until the job ends or Ctrl-C detaches `hat` from it.
 
-use std::{pin::pin, time::Duration};
+use std::{mem::Discriminant, pin::pin, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sortinghat_client::{Client, Submission, Update, UploadProgress};
 use sortinghat_proto::v1::{
-    Attempt, AttemptOutcome, EpochMetrics, FailureClass, Job, JobEvent, JobState, NoticeLevel, Progress,
-    job_event::Event,
+    Attempt, AttemptOutcome, EpochMetrics, ExplainJobResponse, FailureClass, Job, JobEvent, JobState, NoticeLevel,
+    Progress, explain_job_response::Reason, job_event::Event,
 };
 
 use crate::{
     exit::Exit,
     failure::Failure,
+    output::Output,
     session::Session,
     show::{
         job::task_word,
@@ -19,8 +20,13 @@ use crate::{
         line::{print_json, print_line},
         table,
     },
+    unsubmitted::Unsubmitted,
 };
 
+/// A job that starts within this time needs no explanation.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often the server is asked why the job still waits.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 const SPIN: Duration = Duration::from_millis(120);
 
 /// How the following of a job ended.
@@ -36,23 +42,44 @@ pub(crate) enum Followed {
     Left(Exit),
 }
 
-/// Submits a job and follows it, unless `--detach` is given.
-pub(crate) async fn submit(session: &Session, client: &Client, job: Submission) -> Result<Followed, Failure> {
+/// Submits a job and follows it, unless `--detach` is given. Its result is to be saved to `out`.
+pub(crate) async fn submit(
+    session: &Session,
+    client: &Client,
+    job: Submission,
+    unsubmitted: Unsubmitted,
+    out: Option<&Output>,
+) -> Result<Followed, Failure> {
+    unsubmitted.submitting();
     let job = client.submit(&job).await?;
-    submitted(session, client, job).await
+    drop(unsubmitted);
+    submitted(session, client, job, out).await
 }
 
 /// Follows a job that was just submitted, unless `--detach` is given.
-pub(crate) async fn submitted(session: &Session, client: &Client, job: Job) -> Result<Followed, Failure> {
+pub(crate) async fn submitted(
+    session: &Session,
+    client: &Client,
+    job: Job,
+    out: Option<&Output>,
+) -> Result<Followed, Failure> {
     if session.detach() {
         session.answer(|| json::job(&job), || vec![job.id.clone()]);
+        if out.is_some() {
+            session.hint(&format!("`{}` saves its result", session.watch_command(&job.id, out)));
+        }
         return Ok(Followed::Left(Exit::Ok));
     }
-    follow(session, client, job).await
+    follow(session, client, job, out).await
 }
 
 /// Follows a job from its beginning.
-pub(crate) async fn follow(session: &Session, client: &Client, job: Job) -> Result<Followed, Failure> {
+pub(crate) async fn follow(
+    session: &Session,
+    client: &Client,
+    job: Job,
+    out: Option<&Output>,
+) -> Result<Followed, Failure> {
     if session.json() {
         print_json(&tagged("submitted", json::job(&job)));
     } else if session.shows_progress() {
@@ -61,14 +88,21 @@ pub(crate) async fn follow(session: &Session, client: &Client, job: Job) -> Resu
     let mut screen = Screen::new(session);
     let mut watch = client.watch(&job.id, 0);
     let mut interrupt = pin!(tokio::signal::ctrl_c());
+    let mut why = pin!(ask_why(client, &job.id, PATIENCE));
     loop {
         let update = tokio::select! {
             _ = &mut interrupt => {
                 screen.clear();
-                session.hint(&format!("detached: the job goes on; `hat jobs watch {0}` follows it again, `hat jobs cancel {0}` cancels it", job.id));
+                let (watch, cancel) = (session.watch_command(&job.id, out), session.command(&format!("jobs cancel {}", job.id)));
+                session.hint(&format!("detached: the job goes on; `{watch}` follows it again, `{cancel}` cancels it"));
                 return Ok(Followed::Left(Exit::Detached));
             }
             update = watch.next() => update?,
+            explained = &mut why, if screen.waits => {
+                why.set(ask_why(client, &job.id, ASK_AGAIN));
+                explained.iter().for_each(|explained| screen.why(&job.id, explained));
+                continue;
+            }
         };
         match update {
             None => break,
@@ -85,6 +119,16 @@ pub(crate) async fn follow(session: &Session, client: &Client, job: Job) -> Resu
             Ok(Followed::Ended { job: Box::new(ended?), last_epoch: screen.last_epoch })
         }
     }
+}
+
+fn is_waiting(state: JobState) -> bool {
+    matches!(state, JobState::Blocked | JobState::Queued)
+}
+
+/// Asks the server after `pause` why the job waits. If there is no answer, the watch tells that the server is gone.
+async fn ask_why(client: &Client, job: &str, pause: Duration) -> Option<ExplainJobResponse> {
+    tokio::time::sleep(pause).await;
+    client.explain_job(job).await.ok()
 }
 
 /// A progress bar of an upload on standard error. It goes when it is dropped.
@@ -116,11 +160,15 @@ struct Screen<'a> {
     bar: ProgressBar,
     table_begun: bool,
     last_epoch: Option<EpochMetrics>,
+    /// Whether the job waits for something.
+    waits: bool,
+    /// Why it waited when the server was asked last.
+    reason: Option<Discriminant<Reason>>,
 }
 
 impl<'a> Screen<'a> {
     fn new(session: &'a Session) -> Self {
-        Self { session, bar: new_bar(session), table_begun: false, last_epoch: None }
+        Self { session, bar: new_bar(session), table_begun: false, last_epoch: None, waits: false, reason: None }
     }
 
     fn clear(&self) {
@@ -147,14 +195,28 @@ impl<'a> Screen<'a> {
         }
     }
 
-    fn state(&self, state: JobState) {
-        let waits_for = match state {
-            JobState::Blocked => "waits for other jobs",
-            JobState::Queued => "waits for a worker (`hat jobs why ID` says why)",
+    fn state(&mut self, state: JobState) {
+        self.waits = is_waiting(state);
+        let shown = match state {
+            JobState::Blocked | JobState::Queued => "it waits",
             JobState::Running => "a worker runs it",
             JobState::Unspecified | JobState::Succeeded | JobState::Failed | JobState::Cancelled => return,
         };
-        set_spinner(&self.bar, waits_for);
+        set_spinner(&self.bar, shown);
+    }
+
+    /// Shows why the job waits. Where no progress is shown, each new reason is said once.
+    fn why(&mut self, job: &str, explained: &ExplainJobResponse) {
+        if self.session.json() || !is_waiting(explained.state()) {
+            return;
+        }
+        let reason = explained.reason.as_ref().map(std::mem::discriminant);
+        let is_new = std::mem::replace(&mut self.reason, reason) != reason;
+        if self.session.shows_progress() {
+            set_spinner(&self.bar, &explained.sentence);
+        } else if is_new {
+            self.session.hint(&format!("job {job}: {}", explained.sentence));
+        }
     }
 
     /// Says why an attempt failed. A failure that is the user's fault is left out, because it ends the job, and the command then reports it.

@@ -8,20 +8,21 @@ mod exit;
 mod failure;
 mod follow;
 mod local;
+mod output;
 mod session;
+mod shell;
 mod show;
 mod tell;
+mod unsubmitted;
 mod when;
 
 use std::process::ExitCode;
-
-use clap::Parser as _;
 
 use crate::{args::CommandLine, exit::Exit, session::Session};
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
-    let line = match CommandLine::try_parse_from(&arguments) {
+    let line = match CommandLine::read(&arguments) {
         Ok(line) => line,
         Err(error) => return refuse_command_line(&error, &arguments),
     };

@@ -10,30 +10,25 @@ use std::{
 
 use owo_colors::OwoColorize as _;
 use serde_json::Value;
-use sortinghat_client::{Client, Endpoint, RESTART_PATIENCE};
+use sortinghat_client::{Client, Endpoint};
 
 use crate::{
     args::Global,
     failure::Failure,
-    local::{data_dir::DataDir, record::Record},
+    local::{data_dir::DataDir, server::Server},
+    output::Output,
+    shell,
     show::{
         line::{print_json, print_lines, say},
         plain,
     },
 };
 
-const DEFAULT_SERVER: &str = "http://127.0.0.1:7878";
 /// After this time, a person wants to know what `hat` waits for.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Where a server is, and how long to wait for it.
-pub(crate) struct Server {
-    pub(crate) url: String,
-    /// How long to keep trying while the server refuses connections.
-    pub(crate) patience: Duration,
-}
-
 /// The settings of this run.
+#[derive(Clone)]
 pub(crate) struct Session {
     global: Global,
 }
@@ -69,23 +64,70 @@ impl Session {
         DataDir::find(self.global.data_dir.clone())
     }
 
-    /// The server that the options name, else the one that `hat up` recorded, else the usual address. At the usual address there may never
-    /// have been a server, so it is tried only once.
-    pub(crate) fn server(&self) -> Server {
-        let recorded = || {
-            let record = Record::read(&self.data_dir().ok()?)?;
-            record.is_alive().then_some(record.url)
-        };
-        match self.global.server.clone().or_else(recorded) {
-            Some(url) => Server { url, patience: RESTART_PATIENCE },
-            None => Server { url: DEFAULT_SERVER.to_owned(), patience: Duration::ZERO },
+    /// The folder for a command that is about this machine and would ignore an address.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] if `--server` was typed.
+    pub(crate) fn own_data_dir(&self) -> Result<DataDir, Failure> {
+        match &self.global.server {
+            Some(url) if self.global.typed.server => Err(Failure::usage(format!(
+                "this command starts or stops a server of this machine, and not the one at {url}: leave out --server, and name \
+                 the folder of another `hat up` with --data-dir"
+            ))),
+            _ => self.data_dir(),
         }
+    }
+
+    /// The server to act on. It is the one that was named, by its address or by the folder of its `hat up`. What was typed goes before
+    /// variables, and among variables the address goes before the folder.
+    ///
+    /// # Errors
+    /// [`Failure::NothingRuns`], or [`Failure::Usage`] if two servers were named.
+    pub(crate) fn server(&self) -> Result<Server, Failure> {
+        let Global { server, data_dir, typed, .. } = &self.global;
+        match (server, data_dir) {
+            (Some(_), Some(_)) if typed.server && typed.data_dir => {
+                Err(Failure::usage("--server and --data-dir name two servers: leave out one of them"))
+            }
+            (Some(url), _) if typed.server || !typed.data_dir => Ok(Server::at(url)),
+            (_, Some(_)) => Server::of(&self.data_dir()?),
+            (_, None) => Server::usual(self.data_dir().ok().as_ref()),
+        }
+    }
+
+    /// The command line that does `what` on the server that was typed for this command: "hat jobs --data-dir B".
+    pub(crate) fn command(&self, what: &str) -> String {
+        let Global { server, data_dir, typed, .. } = &self.global;
+        match (server, data_dir) {
+            (Some(url), _) if typed.server => format!("hat {what} --server {}", shell::word(url)),
+            (_, Some(folder)) if typed.data_dir => format!("hat {what} --data-dir {}", shell::word(folder)),
+            _ => format!("hat {what}"),
+        }
+    }
+
+    /// The command line that follows a job and saves its result to `out`.
+    pub(crate) fn watch_command(&self, job: &str, out: Option<&Output>) -> String {
+        let options = out.map(|out| format!(" {}", out.options())).unwrap_or_default();
+        self.command(&format!("jobs watch {job}{options}"))
     }
 
     /// Connects to the server.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
-        let Server { url, patience } = self.server();
-        let mut connecting = pin!(Client::connect_within(self.endpoint(url.clone())?, patience));
+        self.connect_to(&self.server()?).await
+    }
+
+    /// Connects to the server for a command that removes, cancels or stops something there, and first says which server that is.
+    pub(crate) async fn connect_to_change(&self) -> Result<(Client, Server), Failure> {
+        let server = self.server()?;
+        if !self.json() {
+            self.hint(&format!("acting on {server}"));
+        }
+        Ok((self.connect_to(&server).await?, server))
+    }
+
+    async fn connect_to(&self, server: &Server) -> Result<Client, Failure> {
+        let url = &server.url;
+        let mut connecting = pin!(Client::connect_within(self.endpoint(url.clone())?, server.patience));
         tokio::select! {
             connected = &mut connecting => return Ok(connected?),
             () = tokio::time::sleep(SILENCE) => self.hint(&format!("waiting for the server at {url} ...")),

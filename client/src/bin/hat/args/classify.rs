@@ -16,6 +16,9 @@ pub(crate) struct Classify {
     /// Write a row or an error for each photo to this .csv, .jsonl or .parquet file
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+    /// Overwrite the file of --out if it exists
+    #[arg(long, requires = "out")]
+    pub(crate) force: bool,
     /// How many of the most probable classes to give for each photo
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) top: u32,

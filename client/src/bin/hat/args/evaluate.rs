@@ -22,9 +22,13 @@ pub(crate) struct Evaluate {
     /// The arithmetic of the passes
     #[arg(long, value_enum, default_value_t = PrecisionArg::Auto)]
     pub(crate) precision: PrecisionArg,
-    /// Where to save the report [default: MODEL-report.html in the current folder]
+    /// Where to save the report, an .html file [default: MODEL-report.html in the current folder, or MODEL-report-2.html if that
+    /// exists, and so on]
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
+    /// Overwrite the report if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
 }

@@ -36,9 +36,13 @@ pub(crate) enum JobsCommand {
     Watch {
         /// The job's id, or the beginning of it
         id: String,
-        /// Save what the job makes: predictions (.csv, .jsonl, .parquet) or a report (.html)
+        /// Save what the job makes: the predictions of a classify (.csv, .jsonl, .parquet), or the report (.html) or the predictions
+        /// (.csv) of an evaluate
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Overwrite the file of --out if it exists
+        #[arg(long, requires = "out")]
+        force: bool,
     },
     /// Print a job's history, with the log lines of its executors
     Logs {

@@ -4,7 +4,6 @@ mod artifacts;
 mod classify;
 mod evaluate;
 mod finetune;
-mod format;
 mod ingest;
 mod jobs;
 mod links;
@@ -13,9 +12,9 @@ mod queue;
 mod tta;
 mod waiting;
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, parser::ValueSource};
 use clap_complete::Shell;
 use sortinghat_proto::JobKind;
 
@@ -23,7 +22,6 @@ pub(crate) use artifacts::{Datasets, DatasetsCommand, Models, ModelsCommand};
 pub(crate) use classify::Classify;
 pub(crate) use evaluate::Evaluate;
 pub(crate) use finetune::{CropArg, Finetune};
-pub(crate) use format::format_of;
 pub(crate) use ingest::Ingest;
 pub(crate) use jobs::{Jobs, JobsCancel, JobsCommand, JobsList};
 pub(crate) use machine::{Doctor, Up};
@@ -38,6 +36,25 @@ pub(crate) struct CommandLine {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl CommandLine {
+    /// Parses the arguments, and remembers which of the options that name a server were typed.
+    pub(crate) fn read(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let mut matches = Self::command().try_get_matches_from(arguments)?;
+        let is_typed = |option| matches.value_source(option) == Some(ValueSource::CommandLine);
+        let typed = Typed { server: is_typed("server"), data_dir: is_typed("data_dir") };
+        let mut line = Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut Self::command()))?;
+        line.global.typed = typed;
+        Ok(line)
+    }
+}
+
+/// Which of the options that name a server were typed. The others may come from variables.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Typed {
+    pub(crate) server: bool,
+    pub(crate) data_dir: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -55,7 +72,8 @@ pub(crate) struct Global {
     /// Certificates (PEM) to trust for https, instead of the system's
     #[arg(long, global = true, env = "SORTINGHAT_CA_FILE", value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// The folder in which `hat up` keeps everything [default: ~/.local/share/sortinghat]
+    /// The folder in which `hat up` keeps everything; other commands then use the server that runs there [default:
+    /// ~/.local/share/sortinghat]
     #[arg(long, global = true, env = "SORTINGHAT_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Print JSON for programs, one object a line
@@ -64,12 +82,14 @@ pub(crate) struct Global {
     /// Submit the job and print its id, but do not follow it
     #[arg(long, global = true)]
     pub(crate) detach: bool,
-    /// Print no progress and no hints on standard error
+    /// Print no progress and no hints on standard error, but still warnings
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
     /// Use no colours
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
+    #[arg(skip)]
+    pub(crate) typed: Typed,
 }
 
 #[derive(Debug, Subcommand)]
@@ -107,7 +127,7 @@ pub(crate) enum Command {
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory as _, error::ErrorKind};
+    use clap::error::ErrorKind;
     use sortinghat_proto::TtaRecipe;
 
     use super::*;
@@ -188,6 +208,19 @@ mod tests {
         let tta = args.augmentation.tta().expect("it was asked for");
         assert_eq!((tta.recipe, tta.passes), (TtaRecipe::Fastai2, 4));
         assert_eq!(args.photos, [PathBuf::from("me.jpg")]);
+    }
+
+    #[test]
+    fn options_that_were_typed_are_told_from_variables_wherever_they_stand() {
+        for (line, server, data_dir) in [
+            ("hat jobs", false, false),
+            ("hat --server http://a jobs", true, false),
+            ("hat jobs list --data-dir a", false, true),
+            ("hat --server http://a datasets rm stamps@1 --data-dir a", true, true),
+        ] {
+            let read = CommandLine::read(line.split(' ')).expect(line);
+            assert_eq!(read.global.typed, Typed { server, data_dir }, "{line}");
+        }
     }
 
     #[test]

@@ -1,19 +1,16 @@
-use sortinghat_proto::{ClassifySpec, JobSpec, Lane, ModelRef};
+use sortinghat_proto::{ClassifySpec, JobKind, JobSpec, Lane, ModelRef};
 
 use super::{models, sources};
 use crate::{
-    args::{Classify, format_of},
-    exit::Exit,
-    failure::Failure,
-    follow,
-    session::Session,
-    tell,
+    args::Classify, exit::Exit, failure::Failure, follow, output::Output, session::Session, tell,
+    unsubmitted::Unsubmitted,
 };
 
 pub(super) async fn run(session: &Session, args: Classify) -> Result<Exit, Failure> {
     let submission = args.waiting.resolve()?;
     let model = ModelRef::parse(&args.model, "classify.model")?;
-    args.out.as_deref().map(format_of).transpose()?;
+    let out = args.out.map(|path| Output::of_job(JobKind::Classify, "--out", path, args.force)).transpose()?;
+    let unsubmitted = Unsubmitted::begin(session);
     let photos = sources::list_arguments(session, &args.photos, args.links.links())?;
     // Somebody waits for the answer about a single photo.
     let lane = if photos.files.len() == 1 { Lane::Interactive } else { Lane::Bulk };
@@ -27,6 +24,7 @@ pub(super) async fn run(session: &Session, args: Classify) -> Result<Exit, Failu
         seed: args.augmentation.seed,
         precision: args.precision.into(),
     };
-    let followed = follow::submit(session, &client, submission(JobSpec::Classify(spec), lane)).await?;
-    tell::finish(session, &client, followed, args.out.as_deref()).await
+    let job = submission(JobSpec::Classify(spec), lane);
+    let followed = follow::submit(session, &client, job, unsubmitted, out.as_ref()).await?;
+    tell::finish(session, &client, followed, out.as_ref()).await
 }

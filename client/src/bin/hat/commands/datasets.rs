@@ -20,8 +20,10 @@ pub(super) async fn run(session: &Session, args: Datasets) -> Result<Exit, Failu
         DatasetsCommand::Show { name, rejected } => show(session, &name, rejected).await,
         DatasetsCommand::Rm { name } => {
             DatasetRef::parse(&name, "name")?;
-            session.connect().await?.delete_dataset(&name).await?;
-            session.answer(|| json!({ "removed": name }), || vec![format!("removed the name {name}")]);
+            let (client, server) = session.connect_to_change().await?;
+            client.delete_dataset(&name).await?;
+            let removed = || json!({ "removed": name, "server": server.url });
+            session.answer(removed, || vec![format!("removed the name {name}")]);
             Ok(Exit::Ok)
         }
     }

@@ -16,8 +16,9 @@ use crate::{
     local::{
         binaries::{self, COORDINATOR, WORKER},
         data_dir::DataDir,
+        server::Server,
     },
-    session::{Server, Session},
+    session::Session,
     show::{
         line::{print_json, print_styled},
         numbers::{bytes, counted},
@@ -160,7 +161,11 @@ fn space(data_dir: &DataDir) -> Check {
 
 /// Checks the server, its workers, and whether an object can be stored and read back.
 async fn server(session: &Session) -> Result<Vec<Check>, Failure> {
-    let Server { url, patience } = session.server();
+    let Server { url, patience, .. } = match session.server() {
+        Ok(server) => server,
+        Err(failure @ Failure::NothingRuns { .. }) => return Ok(vec![Check::warn("server", failure.to_string())]),
+        Err(failure) => return Err(failure),
+    };
     let client = match Client::connect_within(session.endpoint(url.clone())?, patience).await {
         Ok(client) => client.with_patience(PATIENCE),
         Err(error) => return Ok(vec![Check::warn("server", format!("{error}: `hat up` starts one on this machine"))]),

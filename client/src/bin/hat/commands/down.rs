@@ -10,7 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(75);
 const CHILD_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(session: &Session) -> Result<Exit, Failure> {
-    let data_dir = session.data_dir()?;
+    let data_dir = session.own_data_dir()?;
     let Some(record) = Record::read(&data_dir) else {
         session.hint(&format!("nothing is running in {}", data_dir.path().display()));
         return Ok(Exit::Ok);

@@ -2,17 +2,28 @@ use std::path::{Path, PathBuf};
 
 use sortinghat_client::{Client, folder::Links};
 use sortinghat_proto::{
-    DatasetRef, EvaluateOn, EvaluateSpec, JobSpec, Lane, ModelRef,
+    DatasetRef, EvaluateOn, EvaluateSpec, JobKind, JobSpec, Lane, ModelRef,
     manifest::{self, Decisions},
 };
 
 use super::{models, sources};
-use crate::{args::Evaluate, exit::Exit, failure::Failure, follow, session::Session, tell};
+use crate::{
+    args::Evaluate,
+    exit::Exit,
+    failure::Failure,
+    follow,
+    output::{Content, Output},
+    session::Session,
+    tell,
+    unsubmitted::Unsubmitted,
+};
 
 pub(super) async fn run(session: &Session, args: Evaluate) -> Result<Exit, Failure> {
     let submission = args.waiting.resolve()?;
     let model = ModelRef::parse(&args.model, "evaluate.model")?;
     let decisions = args.decisions.as_deref().map(read_decisions).transpose()?;
+    let out = report(session, args.report, &args.model, args.force)?;
+    let unsubmitted = Unsubmitted::begin(session);
     let client = session.connect().await?;
     models::check_exists(&client, &model).await?;
     let spec = EvaluateSpec {
@@ -26,9 +37,23 @@ pub(super) async fn run(session: &Session, args: Evaluate) -> Result<Exit, Failu
         precision: args.precision.into(),
         model,
     };
-    let report = args.report.unwrap_or_else(|| default_report(&args.model));
-    let followed = follow::submit(session, &client, submission(JobSpec::Evaluate(spec), Lane::Bulk)).await?;
-    tell::finish(session, &client, followed, Some(&report)).await
+    let job = submission(JobSpec::Evaluate(spec), Lane::Bulk);
+    let followed = follow::submit(session, &client, job, unsubmitted, out.as_ref()).await?;
+    tell::finish(session, &client, followed, out.as_ref()).await
+}
+
+/// Where to save the report; `None` if no path is named and this process ends before there is a report.
+fn report(session: &Session, named: Option<PathBuf>, model: &str, force: bool) -> Result<Option<Output>, Failure> {
+    let Some(path) = named else {
+        return (!session.detach()).then(|| Output::report_of(model, force)).transpose();
+    };
+    if Content::of(JobKind::Evaluate, &path)? != Content::Report {
+        return Err(Failure::usage(format!(
+            "the report cannot be written to {}: end its name in .html; `hat jobs watch ID --out FILE.csv` writes the predictions",
+            path.display()
+        )));
+    }
+    Output::of_job(JobKind::Evaluate, "--report", path, force).map(Some)
 }
 
 /// What to measure on: a folder, which is uploaded, the held-out photos of a dataset, or those that training held out.
@@ -36,7 +61,7 @@ async fn on(session: &Session, client: &Client, on: Option<&str>, links: Links) 
     let Some(on) = on else { return Ok(EvaluateOn::HeldOut) };
     let path = Path::new(on);
     if path.is_dir() {
-        let listing = sources::list_folder(session, path, links)?;
+        let listing = sources::list_labelled(session, path, links)?;
         return Ok(EvaluateOn::Source(sources::upload(session, client, &listing).await?));
     }
     if on.starts_with(['.', '/', '~']) {
@@ -62,21 +87,9 @@ fn read_decisions(path: &Path) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// The report of the model stamps/1 is "stamps-1-report.html" in the current folder.
-fn default_report(model: &str) -> PathBuf {
-    let name: String = model.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
-    format!("{name}-report.html").into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_report_is_saved_in_the_current_folder_whatever_the_model_is_called() {
-        assert_eq!(default_report("stamps/1"), PathBuf::from("stamps-1-report.html"));
-        assert_eq!(default_report("job:../x"), PathBuf::from("job----x-report.html"));
-    }
 
     #[test]
     fn a_file_that_holds_no_decisions_is_refused_before_it_is_uploaded() {

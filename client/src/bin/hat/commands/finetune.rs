@@ -12,6 +12,7 @@ use crate::{
     follow,
     session::Session,
     tell,
+    unsubmitted::Unsubmitted,
 };
 
 /// fastai's `base_lr`.
@@ -24,6 +25,7 @@ pub(super) async fn run(session: &Session, args: Finetune) -> Result<Exit, Failu
     let dataset = DatasetRef::parse(&args.dataset, "finetune.dataset")?;
     let model_name = args.name.as_deref().map(str::parse).transpose()?;
     let crop = crop(args.crop, args.min_scale)?;
+    let unsubmitted = Unsubmitted::begin(session);
     let client = session.connect().await?;
     let spec = FinetuneSpec {
         dataset,
@@ -46,7 +48,8 @@ pub(super) async fn run(session: &Session, args: Finetune) -> Result<Exit, Failu
         label_smoothing: args.label_smoothing,
         crop,
     };
-    let followed = follow::submit(session, &client, submission(JobSpec::Finetune(spec), Lane::Bulk)).await?;
+    let job = submission(JobSpec::Finetune(spec), Lane::Bulk);
+    let followed = follow::submit(session, &client, job, unsubmitted, None).await?;
     tell::finish(session, &client, followed, None).await
 }
 

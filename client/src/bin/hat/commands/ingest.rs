@@ -2,7 +2,7 @@ use sortinghat_client::folder::Listing;
 use sortinghat_proto::{IngestSpec, JobSpec, Lane, Name, Split, layout::Layout};
 
 use super::sources;
-use crate::{args::Ingest, exit::Exit, failure::Failure, follow, session::Session, tell};
+use crate::{args::Ingest, exit::Exit, failure::Failure, follow, session::Session, tell, unsubmitted::Unsubmitted};
 
 const DEFAULT_VALID_PERCENT: u32 = 20;
 const DEFAULT_SHORT_SIDE_PX: u32 = 512;
@@ -11,7 +11,8 @@ pub(super) async fn run(session: &Session, args: Ingest) -> Result<Exit, Failure
     let submission = args.waiting.resolve()?;
     // An impossible name and a missing folder are refused before anything is uploaded.
     let dataset_name: Name = args.name.parse()?;
-    let listing = sources::list_folder(session, &args.dir, args.links.links())?;
+    let unsubmitted = Unsubmitted::begin(session);
+    let listing = sources::list_labelled(session, &args.dir, args.links.links())?;
     check_layout(&args, &listing)?;
     let client = session.connect().await?;
     let split = match args.folds {
@@ -27,7 +28,8 @@ pub(super) async fn run(session: &Session, args: Ingest) -> Result<Exit, Failure
         derivative_short_side_px: args.short_side.unwrap_or(DEFAULT_SHORT_SIDE_PX),
         layout: args.layout(),
     };
-    let followed = follow::submit(session, &client, submission(JobSpec::Ingest(spec), Lane::Bulk)).await?;
+    let job = submission(JobSpec::Ingest(spec), Lane::Bulk);
+    let followed = follow::submit(session, &client, job, unsubmitted, None).await?;
     tell::finish(session, &client, followed, None).await
 }
 

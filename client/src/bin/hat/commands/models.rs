@@ -21,8 +21,10 @@ pub(super) async fn run(session: &Session, args: Models) -> Result<Exit, Failure
         ModelsCommand::Show { name } => show(session, &name).await,
         ModelsCommand::Rm { name } => {
             ModelRef::parse(&name, "name")?;
-            session.connect().await?.delete_model(&name).await?;
-            session.answer(|| json!({ "removed": name }), || vec![format!("removed the name {name}")]);
+            let (client, server) = session.connect_to_change().await?;
+            client.delete_model(&name).await?;
+            let removed = || json!({ "removed": name, "server": server.url });
+            session.answer(removed, || vec![format!("removed the name {name}")]);
             Ok(Exit::Ok)
         }
     }

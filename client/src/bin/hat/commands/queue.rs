@@ -7,11 +7,10 @@ use crate::{
 };
 
 pub(super) async fn run(session: &Session, args: Queue) -> Result<Exit, Failure> {
-    let client = session.connect().await?;
     let found = match args.command.unwrap_or(QueueCommand::Show) {
-        QueueCommand::Show => client.get_queue().await?,
-        QueueCommand::Pause => client.pause_queue().await?,
-        QueueCommand::Resume => client.resume_queue().await?,
+        QueueCommand::Show => session.connect().await?.get_queue().await?,
+        QueueCommand::Pause => session.connect_to_change().await?.0.pause_queue().await?,
+        QueueCommand::Resume => session.connect_to_change().await?.0.resume_queue().await?,
     };
     session.answer(|| json::queue(&found), || queue::lines(&found, now()));
     Ok(Exit::Ok)

@@ -14,34 +14,69 @@ use sortinghat_proto::{
     manifest::{LeftOut, LeftOutReason, Remark},
 };
 
-use crate::{failure::Failure, follow::UploadBar, session::Session};
+use crate::{failure::Failure, follow::UploadBar, session::Session, show::numbers::counted};
 
-/// Lists the files of a folder, and says what was left out.
-pub(super) fn list_folder(session: &Session, folder: &Path, links: Links) -> Result<Listing, Failure> {
+/// Lists the files of a folder that holds a folder per class, and says what was left out. Refuses a folder without class folders, of
+/// which the worker could use nothing.
+pub(super) fn list_labelled(session: &Session, folder: &Path, links: Links) -> Result<Listing, Failure> {
     let shown = folder.display();
     if !folder.exists() {
         return Err(Failure::usage(format!("there is no folder {shown}: check the path")));
     }
-    if !folder.is_dir() {
-        return Err(Failure::usage(format!("{shown} is not a folder: name the folder that holds the photos")));
-    }
-    let listing = folder::list(folder, links)?;
-    say_left_out(session, &listing);
+    let listing = list_folder(session, folder, links)?;
     if listing.files.is_empty() {
         return Err(Failure::usage(format!(
             "there are no files in {shown}: put photos into it, in a folder for each class"
         )));
     }
+    if listing.files.iter().any(|file| file.path.contains('/')) {
+        return Ok(listing);
+    }
+    let number = counted(listing.files.len() as u64, "file lies", "files lie");
+    let is_heic =
+        |file: &SourceFile| file.location.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("heic"));
+    let heic = match listing.files.iter().all(is_heic) {
+        true => "; and convert them, because HEIC is not supported (`heif-convert photo.heic photo.jpg`)",
+        false => "",
+    };
+    Err(Failure::usage(format!(
+        "{number} in {shown} itself and in no class folder: put the photos of each class into a folder of its own, such as {}{heic}",
+        folder.join("CLASS").display()
+    )))
+}
+
+/// Lists the files of a folder whose photos need no labels, and says what was left out.
+fn list_photos(session: &Session, folder: &Path, links: Links) -> Result<Listing, Failure> {
+    let listing = list_folder(session, folder, links)?;
+    if listing.files.is_empty() {
+        return Err(Failure::usage(format!(
+            "there are no photos in {}: name a folder that has some",
+            folder.display()
+        )));
+    }
+    Ok(listing)
+}
+
+fn list_folder(session: &Session, folder: &Path, links: Links) -> Result<Listing, Failure> {
+    let shown = folder.display();
+    if !folder.is_dir() {
+        return Err(Failure::usage(format!("{shown} is not a folder: name the folder that holds the photos")));
+    }
+    let listing = folder::list(folder, links)?;
+    say_left_out(session, &listing);
     Ok(listing)
 }
 
 /// Lists the files that several arguments name. If the only argument is a folder, the paths in the upload are relative to that folder;
 /// otherwise they begin as the arguments do, so that each file is found by the path that its result names.
 pub(super) fn list_arguments(session: &Session, arguments: &[PathBuf], links: Links) -> Result<Listing, Failure> {
+    if let Some(missing) = arguments.iter().find(|argument| !argument.exists()) {
+        return Err(Failure::usage(format!("there is no photo or folder {}: check the path", missing.display())));
+    }
     if let [only] = arguments
         && !only.is_file()
     {
-        return list_folder(session, only, links);
+        return list_photos(session, only, links);
     }
     let mut all = Listing::default();
     for argument in arguments {
@@ -52,7 +87,7 @@ pub(super) fn list_arguments(session: &Session, arguments: &[PathBuf], links: Li
             all.files.push(single_file(name, argument));
             continue;
         }
-        let (prefix, below) = (name.trim_end_matches('/'), list_folder(session, argument, links)?);
+        let (prefix, below) = (name.trim_end_matches('/'), list_photos(session, argument, links)?);
         let within = |path: String| format!("{prefix}/{path}");
         all.files.extend(below.files.into_iter().map(|file| SourceFile { path: within(file.path), ..file }));
         all.skipped.extend(below.skipped.into_iter().map(|one| Skipped { path: within(one.path), ..one }));

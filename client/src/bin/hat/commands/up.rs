@@ -16,13 +16,16 @@ use crate::{
         supervisor::{Settings, Supervisor},
     },
     session::Session,
+    shell,
     show::line::print_line,
 };
 
+/// The device for whoever does not choose one.
+const AUTO: &str = "auto";
 const POLL: Duration = Duration::from_millis(50);
 
 pub(super) async fn run(session: &Session, args: Up) -> Result<Exit, Failure> {
-    let data_dir = session.data_dir()?;
+    let data_dir = session.own_data_dir()?;
     data_dir.create()?;
     match args.background {
         true => start_in_background(session, &data_dir, &args).await,
@@ -32,7 +35,7 @@ pub(super) async fn run(session: &Session, args: Up) -> Result<Exit, Failure> {
 
 /// Serves until Ctrl-C, SIGTERM or the end of the terminal, then drains.
 async fn serve(session: &Session, data_dir: DataDir, args: Up) -> Result<Exit, Failure> {
-    let Some(_lock) = data_dir.try_lock()? else { return already_runs(session, &data_dir) };
+    let Some(_lock) = data_dir.try_lock()? else { return already_runs(session, &data_dir, &args) };
     if args.daemon {
         // Leaves the terminal, because its end would end this process.
         nix::unistd::setsid().map_err(|error| Failure::local(format!("failed to leave the terminal: {error}")))?;
@@ -72,7 +75,7 @@ async fn serve(session: &Session, data_dir: DataDir, args: Up) -> Result<Exit, F
 /// Starts `hat up` again as a process of its own, and waits until its server is ready.
 async fn start_in_background(session: &Session, data_dir: &DataDir, args: &Up) -> Result<Exit, Failure> {
     if data_dir.try_lock()?.is_none() {
-        return already_runs(session, data_dir);
+        return already_runs(session, data_dir, args);
     }
     // A `hat up` that was killed leaves its record behind. The new process needs that record to stop the former children, so it stays
     // until the new process replaces it. Until then it must not be taken for the new one's.
@@ -113,17 +116,40 @@ fn what_it_said(log: &std::path::Path, offset: u64) -> String {
     error.trim().to_owned()
 }
 
-fn already_runs(session: &Session, data_dir: &DataDir) -> Result<Exit, Failure> {
+fn already_runs(session: &Session, data_dir: &DataDir, args: &Up) -> Result<Exit, Failure> {
     let Some(record) = Record::read(data_dir).filter(Record::is_alive) else {
         return Err(Failure::local(format!(
             "another `hat up` is starting or stopping in {}: try again in a moment",
             data_dir.path().display()
         )));
     };
+    if let Some(unmet) = unmet(args, &record) {
+        let (folder, url) = (data_dir.path(), &record.url);
+        return Err(Failure::local(format!(
+            "`hat up` already runs in {} and serves at {url}, {unmet}: stop it first with `hat down --data-dir {}`",
+            folder.display(),
+            shell::word(folder)
+        )));
+    }
     session.hint(&format!("`hat up` already runs here, as process {}; `hat down` stops it", record.hat.pid));
     record.print(data_dir, session.json());
     if !session.json() {
         print_line(&format!("process  {}", record.hat.pid));
     }
     Ok(Exit::Ok)
+}
+
+/// What these options ask for and the `hat up` that runs already does not do.
+fn unmet(args: &Up, record: &Record) -> Option<String> {
+    if let Some(address) = args.listen.filter(|address| !record.listens_on(*address)) {
+        return Some(format!("not at {address}"));
+    }
+    // A device that is not named is as good as any.
+    let device = record.device.as_ref().filter(|device| args.device != AUTO && args.device != **device);
+    if let Some(device) = device {
+        return Some(format!("with --device {device} and not with {}", args.device));
+    }
+    let asked = args.weights_dir.as_ref()?;
+    let has = record.weights_dir.as_ref().filter(|has| *has != asked)?;
+    Some(format!("with --weights-dir {} and not with {}", has.display(), asked.display()))
 }

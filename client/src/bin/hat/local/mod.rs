@@ -4,4 +4,5 @@ pub(crate) mod binaries;
 pub(crate) mod data_dir;
 pub(crate) mod process;
 pub(crate) mod record;
+pub(crate) mod server;
 pub(crate) mod supervisor;

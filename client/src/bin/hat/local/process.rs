@@ -67,6 +67,14 @@ impl ProcessMark {
     }
 }
 
+#[cfg(test)]
+impl ProcessMark {
+    /// A process that does not run: its id is too large to exist.
+    pub(super) fn ended() -> Self {
+        Self { pid: u32::MAX, start_ticks: 1 }
+    }
+}
+
 fn start_time(stat: &str) -> Option<u64> {
     // The name may contain spaces and brackets. It ends at the last bracket of the line.
     let (_, after_name) = stat.rsplit_once(')')?;

@@ -81,6 +81,8 @@ impl Supervisor {
             url: format!("http://{}", self.address),
             hat: ProcessMark::of(std::process::id()).expect("this process runs"),
             children: [&self.coordinator, &self.worker].into_iter().filter_map(mark).collect(),
+            device: Some(self.settings.device.clone()),
+            weights_dir: self.settings.weights_dir.clone(),
         }
     }
 

@@ -71,17 +71,22 @@ fn headline(name: &str, dataset: &DatasetManifest) -> String {
     let split = match dataset.split {
         SplitKind::Given => format!("{} held out as its folders say", count(held_out)),
         SplitKind::ValidPercent(percent) => format!("{} held out ({percent}% of each class)", count(held_out)),
-        SplitKind::Folds(folds) => format!("{folds} folds"),
+        SplitKind::Folds(folds) => format!("{folds} folds, of which each training holds out one"),
     };
     let classes = counted(dataset.classes.len() as u64, "class", "classes");
     format!("dataset {name}: {photos} in {classes}, {split}")
 }
 
 fn classes(dataset: &DatasetManifest) -> Vec<String> {
-    let row = |(class, number): (&String, &ClassCount)| [class.clone(), count(number.train), count(number.valid)];
-    let rows: Vec<[String; 3]> =
-        dataset.classes.iter().zip(&dataset.class_counts).take(SHOWN_CLASSES).map(row).collect();
-    let mut lines = table::columns(["class", "to learn from", "held out"], &rows);
+    let counted_classes = dataset.classes.iter().zip(&dataset.class_counts).take(SHOWN_CLASSES);
+    let mut lines = if matches!(dataset.split, SplitKind::Folds(_)) {
+        // What is held out is decided by each training.
+        let row = |(class, number): (&String, &ClassCount)| [class.clone(), count(number.train)];
+        table::columns(["class", "photos"], &counted_classes.map(row).collect::<Vec<_>>())
+    } else {
+        let row = |(class, number): (&String, &ClassCount)| [class.clone(), count(number.train), count(number.valid)];
+        table::columns(["class", "to learn from", "held out"], &counted_classes.map(row).collect::<Vec<_>>())
+    };
     let rest = dataset.classes.len().saturating_sub(SHOWN_CLASSES) as u64;
     lines.extend((rest > 0).then(|| format!("and {}", counted(rest, "more class", "more classes"))));
     lines

@@ -9,14 +9,14 @@ use super::{
     plain, table,
 };
 
-/// The most probable class of a single photo as a sentence, and then all that were asked for.
-pub(crate) fn sentence(prediction: &Prediction) -> Vec<String> {
+/// The most probable class of a single photo as a sentence that names the model, and then all classes that were asked for.
+pub(crate) fn sentence(prediction: &Prediction, model: &str) -> Vec<String> {
     let class = prediction.predicted.as_deref().unwrap_or_default();
     let probability = prediction.probability.unwrap_or_default();
     let rows: Vec<[String; 2]> =
         prediction.top.iter().map(|top| [format!("{:.3}", top.probability), top.class.clone()]).collect();
     let others = rows.iter().map(|[probability, class]| format!("  {probability}  {class}"));
-    std::iter::once(format!("The most resembling class is {class} with probability {probability:.3}"))
+    std::iter::once(format!("The most resembling class is {class} with probability {probability:.3} (model {model})"))
         .chain(others)
         .collect()
 }
@@ -54,17 +54,29 @@ impl Summary {
         }
     }
 
-    /// The summary of predictions that were saved to `out`, or printed.
-    pub(crate) fn lines(&self, out: Option<&Path>) -> Vec<String> {
-        let sorted: u64 = self.classes.values().sum();
+    /// Why there is no prediction at all; `None` if there is one.
+    pub(crate) fn nothing_usable(&self) -> Option<String> {
+        let first = self.errors.first().filter(|_| self.classes.is_empty())?.trim_start();
+        Some(match self.error_count {
+            1 => first.to_owned(),
+            files => format!("none of the {} could be used; the first is {first}", counted(files, "file", "files")),
+        })
+    }
+
+    /// The summary of predictions by `model` that were saved to `out`, or printed. Errors that were printed are only counted.
+    pub(crate) fn lines(&self, model: &str, out: Option<&Path>) -> Vec<String> {
+        let photos = counted(self.classes.values().sum(), "photo", "photos");
         let place = out.map(|path| format!("{}: ", path.display())).unwrap_or_default();
-        let mut lines = vec![format!("{place}{} sorted", counted(sorted, "photo", "photos"))];
+        let mut lines = vec![format!("{place}{photos} classified by {model}")];
         let mut classes: Vec<_> = self.classes.iter().collect();
         classes.sort_by_key(|(class, number)| (std::cmp::Reverse(**number), *class));
         let rows: Vec<[String; 2]> = classes.into_iter().map(|(class, n)| [class.clone(), count(*n)]).collect();
         lines.extend(table::columns(["class", "photos"], &rows));
-        if self.error_count > 0 {
-            lines.push(format!("{} could not be used:", counted(self.error_count, "file", "files")));
+        let unused = counted(self.error_count, "file", "files");
+        if self.error_count > 0 && out.is_none() {
+            lines.push(format!("{unused} could not be used"));
+        } else if self.error_count > 0 {
+            lines.push(format!("{unused} could not be used:"));
             lines.extend(self.errors.iter().cloned());
             let rest = self.error_count - self.errors.len() as u64;
             lines.extend((rest > 0).then(|| format!("  and {} more", count(rest))));
@@ -92,8 +104,9 @@ mod tests {
 
     #[test]
     fn one_photo_is_answered_with_a_sentence() {
-        let lines = sentence(&predicted("me.jpg", "animals"));
-        assert_eq!(lines, ["The most resembling class is animals with probability 0.846", "  0.846  animals"]);
+        let lines = sentence(&predicted("me.jpg", "animals"), "stamps/2");
+        let first = "The most resembling class is animals with probability 0.846 (model stamps/2)";
+        assert_eq!(lines, [first, "  0.846  animals"]);
     }
 
     #[test]
@@ -104,9 +117,32 @@ mod tests {
             let broken = predicted(&format!("{n}.heic"), "a");
             summary.add(&Prediction { predicted: None, error: Some("HEIC is not supported".into()), ..broken });
         }
-        let lines = summary.lines(Some(Path::new("p.csv"))).join("\n");
-        for part in ["p.csv: 3 photos sorted", "b      2\na      1", "7 files could not be used", "  and 2 more"] {
+        let lines = summary.lines("stamps/2", Some(Path::new("p.csv"))).join("\n");
+        for part in [
+            "p.csv: 3 photos classified by stamps/2",
+            "b      2\na      1",
+            "7 files could not be used:",
+            "  and 2 more",
+        ] {
             assert!(lines.contains(part), "{part:?} is not in\n{lines}");
         }
+        let printed = summary.lines("stamps/2", None).join("\n");
+        assert!(printed.ends_with("7 files could not be used"), "their rows were printed with the reasons:\n{printed}");
+        assert_eq!(summary.nothing_usable(), None);
+    }
+
+    #[test]
+    fn a_folder_of_which_nothing_could_be_used_is_a_failure_that_names_the_first_reason() {
+        let mut summary = Summary::default();
+        let failed = |n: usize| Prediction {
+            predicted: None,
+            error: Some("heic is not supported".into()),
+            ..predicted(&format!("{n}.heic"), "a")
+        };
+        summary.add(&failed(0));
+        assert_eq!(summary.nothing_usable().as_deref(), Some("0.heic: heic is not supported"));
+        (1..18).for_each(|n| summary.add(&failed(n)));
+        let message = "none of the 18 files could be used; the first is 0.heic: heic is not supported";
+        assert_eq!(summary.nothing_usable().as_deref(), Some(message));
     }
 }

@@ -1,11 +1,11 @@
-use std::path::Path;
+use std::path::PathBuf;
 
 use sortinghat_client::Client;
 use sortinghat_proto::{ObjectRef, manifest::PredictionsManifest};
 
 use crate::{
-    args::format_of,
     failure::Failure,
+    output::{Content, Output},
     session::Session,
     show::{
         json::tagged,
@@ -15,44 +15,50 @@ use crate::{
 };
 
 /// Tells the class of a single photo in a sentence. Of several photos it prints a line each, or saves them to `out`, and then sums up.
+/// Returns the path of the saved file.
+///
+/// # Errors
+/// [`Failure::Usage`] if no file could be used, besides what reading and saving return.
 pub(super) async fn tell(
     session: &Session,
     client: &Client,
     manifest: &ObjectRef,
-    out: Option<&Path>,
-) -> Result<(), Failure> {
+    out: Option<&Output>,
+) -> Result<Option<PathBuf>, Failure> {
     let found: PredictionsManifest = client.read_document(manifest).await?;
-    if let Some(path) = out {
-        client.save_predictions(&found, format_of(path)?, path).await?;
-    }
+    let saved = save(client, &found, out).await?;
     let mut summary = Summary::default();
     let (single, listed) = (found.counts.inputs == 1, out.is_none());
-    let mut failed = None;
     client
         .for_each_prediction(&found, |prediction| {
             summary.add(&prediction);
-            if let Some(error) = prediction.error.as_ref().filter(|_| single) {
-                failed = Some(format!("{}: {error}", prediction.path));
-            }
             match (session.json(), single) {
                 (true, _) if listed => {
                     let row = serde_json::to_value(&prediction).expect("strings and finite numbers");
                     print_json(&tagged("prediction", row));
                 }
                 (true, _) => {}
-                (false, true) if prediction.error.is_none() => print_lines(&sentence(&prediction)),
+                (false, true) if prediction.error.is_none() => print_lines(&sentence(&prediction, &found.model)),
                 (false, true) => {}
                 (false, false) if listed => print_line(&row(&prediction)),
                 (false, false) => {}
             }
         })
         .await?;
-    if let Some(message) = failed {
+    if let Some(message) = summary.nothing_usable() {
         return Err(Failure::usage(message));
     }
     let is_answered = session.json() || (single && listed);
     if !is_answered {
-        print_lines(&summary.lines(out));
+        print_lines(&summary.lines(&found.model, saved.as_deref()));
     }
-    Ok(())
+    Ok(saved.map(|path| std::path::absolute(&path).unwrap_or(path)))
+}
+
+/// Saves all predictions to `out`, if that is named.
+async fn save(client: &Client, found: &PredictionsManifest, out: Option<&Output>) -> Result<Option<PathBuf>, Failure> {
+    let Some((out, Content::Predictions(format))) = out.map(|out| (out, out.content())) else { return Ok(None) };
+    let path = out.path();
+    client.save_predictions(found, format, &path, out.existing()).await?;
+    Ok(Some(path))
 }

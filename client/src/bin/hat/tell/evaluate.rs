@@ -1,10 +1,11 @@
-use std::path::Path;
+use std::path::PathBuf;
 
 use sortinghat_client::Client;
 use sortinghat_proto::{ObjectRef, manifest::EvaluationManifest};
 
 use crate::{
     failure::Failure,
+    output::{Content, Output},
     session::Session,
     show::{
         evaluation,
@@ -12,22 +13,27 @@ use crate::{
     },
 };
 
-/// Tells how good the model is, and saves the report to `out`.
+/// Tells how good the model is, and saves the report or the predictions to `out`. Returns the path of the saved file.
 pub(super) async fn tell(
     session: &Session,
     client: &Client,
     manifest: &ObjectRef,
-    out: Option<&Path>,
-) -> Result<(), Failure> {
+    out: Option<&Output>,
+) -> Result<Option<PathBuf>, Failure> {
     let found: EvaluationManifest = client.read_document(manifest).await?;
     if !session.json() {
         print_lines(&evaluation::lines(&found));
     }
-    let Some(path) = out else { return Ok(()) };
-    client.save_object(&found.report, path).await?;
+    let Some(out) = out else { return Ok(None) };
+    let (what, object) = match out.content() {
+        Content::Measured => ("predictions", &found.predictions),
+        Content::Report | Content::Predictions(_) => ("report", &found.report),
+    };
+    let path = out.path();
+    client.save_object(object, &path, out.existing()).await?;
+    let whole = std::path::absolute(&path).unwrap_or(path);
     if !session.json() {
-        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        print_line(&format!("report: {}", whole.display()));
+        print_line(&format!("{what}: {}", whole.display()));
     }
-    Ok(())
+    Ok(Some(whole))
 }

@@ -1,4 +1,4 @@
-use sortinghat_proto::v1::{EpochMetrics, Job};
+use sortinghat_proto::v1::{EpochMetrics, Job, JobSpec};
 
 use crate::{
     session::Session,
@@ -11,6 +11,7 @@ pub(super) fn tell(session: &Session, job: &Job, last_epoch: Option<EpochMetrics
         return;
     }
     let name = job.output.as_ref().map(|output| output.name.as_str()).unwrap_or_default();
-    print_line(&headline(name, last_epoch.as_ref()));
-    session.hint(&format!("next: hat evaluate {name} --tta"));
+    let dataset = job.spec.as_ref().map_or("", JobSpec::subject);
+    print_line(&headline(name, dataset, last_epoch.as_ref()));
+    session.hint(&format!("next: {}", session.command(&format!("evaluate {name} --tta"))));
 }

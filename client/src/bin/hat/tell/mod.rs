@@ -7,8 +7,6 @@ mod evaluate;
 mod finetune;
 mod ingest;
 
-use std::path::Path;
-
 use sortinghat_client::Client;
 use sortinghat_proto::{
     JobKind, ObjectRef,
@@ -16,10 +14,10 @@ use sortinghat_proto::{
 };
 
 use crate::{
-    args::format_of,
     exit::Exit,
     failure::Failure,
     follow::Followed,
+    output::Output,
     session::Session,
     show::{
         job,
@@ -29,24 +27,12 @@ use crate::{
 };
 pub(crate) use document::document;
 
-/// Refuses `out` if the job makes nothing that could be saved there.
-pub(crate) fn check_out(job: &Job, out: &Path) -> Result<(), Failure> {
-    match job::kind(job) {
-        Some(JobKind::Classify) => format_of(out).map(drop),
-        Some(JobKind::Evaluate) => Ok(()),
-        Some(JobKind::Ingest | JobKind::Finetune) | None => {
-            let (id, kind) = (&job.id, job::kind_word(job));
-            Err(Failure::usage(format!("--out: job {id} is of the kind {kind}, which makes no file")))
-        }
-    }
-}
-
 /// Tells how a job ended, and saves what the job made to `out`, if that is named.
 pub(crate) async fn finish(
     session: &Session,
     client: &Client,
     followed: Followed,
-    out: Option<&Path>,
+    out: Option<&Output>,
 ) -> Result<Exit, Failure> {
     let (job, last_epoch) = match followed {
         Followed::Left(exit) => return Ok(exit),
@@ -59,9 +45,12 @@ pub(crate) async fn finish(
         return Err(Failure::of_job(&job));
     }
     tokio::select! {
-        told = tell(session, client, &job, last_epoch, out) => told,
+        told = tell(session, client, &job, last_epoch, out) => {
+            let file = if out.is_some() { " --out FILE" } else { "" };
+            told.map_err(|failure| failure.of_result(session.command(&format!("jobs watch {}{file}", job.id))))
+        }
         _ = tokio::signal::ctrl_c() => {
-            session.hint(&format!("the job has ended; `hat jobs watch {}` tells its result again", job.id));
+            session.hint(&format!("the job has ended; `{}` tells its result again", session.watch_command(&job.id, out)));
             Ok(Exit::Detached)
         }
     }
@@ -72,28 +61,31 @@ async fn tell(
     client: &Client,
     job: &Job,
     last_epoch: Option<EpochMetrics>,
-    out: Option<&Path>,
+    out: Option<&Output>,
 ) -> Result<Exit, Failure> {
     let manifest = manifest_of(job)?;
     let told = match job::kind(job) {
-        Some(JobKind::Ingest) => ingest::tell(session, client, job, &manifest).await,
+        Some(JobKind::Ingest) => ingest::tell(session, client, job, &manifest).await.map(|()| None),
         Some(JobKind::Finetune) => {
             finetune::tell(session, job, last_epoch);
-            Ok(())
+            Ok(None)
         }
         Some(JobKind::Evaluate) => evaluate::tell(session, client, &manifest, out).await,
         Some(JobKind::Classify) => classify::tell(session, client, &manifest, out).await,
         None => {
             tell_unknown(session, job);
-            Ok(())
+            Ok(None)
         }
     };
     if session.json() {
         let mut result = tagged("result", json::job(job));
         result["manifest"] = document(client, &manifest).await?;
+        if let Ok(Some(saved)) = &told {
+            result["saved"] = saved.display().to_string().into();
+        }
         print_json(&result);
     }
-    told.map(|()| Exit::Ok)
+    told.map(|_| Exit::Ok)
 }
 
 /// Tells of a job whose kind only a newer version knows.

@@ -8,6 +8,7 @@ use crate::{
     args::JobsCancel,
     exit::Exit,
     failure::Failure,
+    local::server::Server,
     session::Session,
     show::{
         job::{cancelled_line, number_of},
@@ -20,7 +21,7 @@ const CALLS_AT_A_TIME: usize = 16;
 
 /// Cancels jobs by their ids.
 pub(super) async fn named(session: &Session, ids: &[String]) -> Result<Exit, Failure> {
-    let client = session.connect().await?;
+    let (client, _) = session.connect_to_change().await?;
     // All jobs are looked up before the first is cancelled, so that a mistyped id cancels nothing.
     let found: Vec<_> = ids.iter().map(|id| client.find_job(id)).collect();
     let jobs: Vec<Job> = stream::iter(found).buffered(CALLS_AT_A_TIME).try_collect().await?;
@@ -34,7 +35,7 @@ pub(super) async fn named(session: &Session, ids: &[String]) -> Result<Exit, Fai
 
 /// Cancels every job that matches, after asking.
 pub(super) async fn matching(session: &Session, args: &JobsCancel) -> Result<Exit, Failure> {
-    let client = session.connect().await?;
+    let (client, server) = session.connect_to_change().await?;
     let (filter, before) = (args.filter(), args.before.map(|past| past.0));
     if !args.yes {
         let found = client.count_cancellable_jobs(&filter, before).await?;
@@ -42,23 +43,23 @@ pub(super) async fn matching(session: &Session, args: &JobsCancel) -> Result<Exi
             session.hint("no job matches");
             return Ok(Exit::Ok);
         }
-        confirm(&found)?;
+        confirm(&found, &server)?;
     }
     let cancelled = client.cancel_jobs(&filter, before).await?;
     session.answer(
-        || json!({ "matching": cancelled.matching, "more": cancelled.more }),
+        || json!({ "matching": cancelled.matching, "more": cancelled.more, "server": server.url }),
         || vec![format!("{} will be cancelled; `hat queue` shows how many are left", number_of(&cancelled))],
     );
     Ok(Exit::Ok)
 }
 
 /// Asks on the terminal. If there is none, nobody could answer, so `--yes` is required.
-fn confirm(found: &CancelJobsResponse) -> Result<(), Failure> {
+fn confirm(found: &CancelJobsResponse, server: &Server) -> Result<(), Failure> {
+    let jobs = number_of(found);
     if !stdin().is_terminal() || !stderr().is_terminal() {
-        let jobs = number_of(found);
-        return Err(Failure::usage(format!("{jobs} would be cancelled: add --yes if you want that")));
+        return Err(Failure::usage(format!("{jobs} would be cancelled on {server}: add --yes if you want that")));
     }
-    eprint!("cancel {}? [y/N] ", number_of(found));
+    eprint!("cancel {jobs} on {server}? [y/N] ");
     // If the question cannot be written, reading the answer fails as well.
     let _ = stderr().flush();
     let mut answer = String::new();

@@ -1,6 +1,6 @@
 mod cancel;
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use sortinghat_client::{Update, idempotency_key};
 use sortinghat_proto::{limits, v1::Job};
@@ -10,6 +10,7 @@ use crate::{
     exit::Exit,
     failure::Failure,
     follow,
+    output::Output,
     session::Session,
     show::{
         job, json,
@@ -18,6 +19,7 @@ use crate::{
         table,
     },
     tell,
+    unsubmitted::Unsubmitted,
 };
 
 pub(super) async fn run(session: &Session, args: Jobs) -> Result<Exit, Failure> {
@@ -25,7 +27,7 @@ pub(super) async fn run(session: &Session, args: Jobs) -> Result<Exit, Failure> 
         JobsCommand::List(args) => list(session, &args).await,
         JobsCommand::Show { id } => show(session, &id).await,
         JobsCommand::Why { id } => why(session, &id).await,
-        JobsCommand::Watch { id, out } => watch(session, &id, out.as_deref()).await,
+        JobsCommand::Watch { id, out, force } => watch(session, &id, out, force).await,
         JobsCommand::Logs { id, follow } => logs(session, &id, follow).await,
         JobsCommand::Cancel(args) if args.all => cancel::matching(session, &args).await,
         JobsCommand::Cancel(args) => cancel::named(session, &args.ids).await,
@@ -80,12 +82,14 @@ async fn why(session: &Session, id: &str) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-async fn watch(session: &Session, id: &str, out: Option<&Path>) -> Result<Exit, Failure> {
+async fn watch(session: &Session, id: &str, out: Option<PathBuf>, force: bool) -> Result<Exit, Failure> {
     let client = session.connect().await?;
-    let job = client.find_job(id).await?;
-    out.map(|path| tell::check_out(&job, path)).transpose()?;
-    let followed = follow::follow(session, &client, job).await?;
-    tell::finish(session, &client, followed, out).await
+    let found = client.find_job(id).await?;
+    let unknown = || Failure::usage("--out: this version of hat does not know the kind of this job");
+    let save = |path| Output::of_job(job::kind(&found).ok_or_else(unknown)?, "--out", path, force);
+    let out = out.map(save).transpose()?;
+    let followed = follow::follow(session, &client, found, out.as_ref()).await?;
+    tell::finish(session, &client, followed, out.as_ref()).await
 }
 
 /// Prints the lines of a job so far and, with `follow`, those that come until it ends.
@@ -110,9 +114,12 @@ async fn logs(session: &Session, id: &str, follow: bool) -> Result<Exit, Failure
 }
 
 async fn retry(session: &Session, id: &str) -> Result<Exit, Failure> {
+    let unsubmitted = Unsubmitted::begin(session);
     let client = session.connect().await?;
     let old = client.find_job(id).await?;
+    unsubmitted.submitting();
     let new = client.retry_job(&old.id, &idempotency_key()).await?;
-    let followed = follow::submitted(session, &client, new).await?;
+    drop(unsubmitted);
+    let followed = follow::submitted(session, &client, new, None).await?;
     tell::finish(session, &client, followed, None).await
 }
