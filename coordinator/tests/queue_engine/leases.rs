@@ -94,8 +94,10 @@ async fn a_job_fails_as_poison_after_three_deaths_without_a_checkpoint_between_t
     worker.end(&world.engine, success(b"d")).await;
     assert_eq!(world.state(&dataset).await, JobState::Succeeded);
     let training = world.submit(finetune("stamps@1")).await;
+    let submitted = world.job(&training).await.created_unix_ms;
     for attempt in 0..10_u8 {
         let assignment = worker.start(&world.engine).await;
+        assert_eq!(assignment.submitted_unix_ms, submitted, "every attempt is told the same time");
         let newest = attempt.checked_sub(1).map(|last| sortinghat_proto::ObjectRef::of(&[last]).into());
         assert_eq!(assignment.checkpoint, newest, "the attempt goes on from the newest checkpoint");
         worker.request.leases[0].events = vec![checkpoint(1, &[attempt])];

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sortinghat_proto::{JobSpec, ObjectRef, Refusal, TaskId, Tenant, v1};
+use sortinghat_proto::{JobSpec, ObjectRef, Refusal, TaskId, Tenant, time::UnixMs, v1};
 
 /// What an executor was told to run.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +27,8 @@ pub struct Task {
     pub memory_failures: u32,
     /// Which part of the job it is.
     pub part: Part,
+    /// When the job was submitted: the same in every attempt. `None` if the coordinator does not say.
+    pub submitted: Option<UnixMs>,
 }
 
 /// Which part of its job a task is. Each job kind defines what an item is.
@@ -71,6 +73,7 @@ impl TryFrom<v1::Assignment> for Task {
             checkpoint: wire.checkpoint.map(ObjectRef::try_from).transpose()?,
             memory_failures: wire.memory_failures,
             part: wire.part.unwrap_or_default().try_into()?,
+            submitted: UnixMs::from_wire(wire.submitted_unix_ms, "assignment.submitted_unix_ms")?,
         })
     }
 }

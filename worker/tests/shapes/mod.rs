@@ -12,6 +12,7 @@ use sortinghat_proto::{
     executor::v1::{ExecutorReport, executor_report::Report},
     layout::LayoutChoice,
     manifest::{UploadManifest, UploadedFile},
+    time::UnixMs,
     v1::{self, attempt_event::Event},
 };
 use sortinghat_worker::{
@@ -24,6 +25,8 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use url::Url;
 
+/// When every job was submitted: 2026-11-30 08:00 UTC.
+const SUBMITTED: UnixMs = UnixMs(1_796_025_600_000);
 /// Sides of a photo in pixels.
 const WIDTH: u32 = 80;
 const HEIGHT: u32 = 64;
@@ -147,6 +150,7 @@ impl Bench {
             checkpoint: inputs.checkpoint,
             memory_failures: inputs.memory_failures,
             part: inputs.part.unwrap_or(Part::Whole { max_items: None }),
+            submitted: Some(SUBMITTED),
         };
         let result = {
             let context = JobContext::new(task, self.machine.clone(), sender, stop);

@@ -59,6 +59,7 @@ impl Conversation {
             dataset_name: dataset.name,
             model_name: model.name,
             memory_failures: task.memory_failures,
+            submitted_unix_ms: job.created.to_wire(),
             part: Some(v1::Part { part: Some(self.part(job, &task.id).await?) }),
         })
     }
