@@ -34,6 +34,7 @@ the photos (by apt's signature; another version is noted) and fastai.
   tools          cargo-nextest, cargo-deny and buf, 87 MB on disk
   python         a Python environment for the interoperability tests, 630 MB on disk
   pillow-images  Pillow's collection of broken and odd images, 47 MB
+  browser        headless Chromium 153 and axe-core for the report's test (needs Node.js and npm), 270 MB on disk
   redis          a server for the Redis store's tests (Valkey 9.1), 4 MB on disk
   fastai         fastai 2.8.12 in a Python environment of its own, for make compare only, 5.5 GB
   queue-peers    BullMQ 6.7 (needs Node.js and npm) and Celery 5.7, for make bench-queue only, 60 MB on disk
@@ -61,6 +62,10 @@ check_system() {
     need g++ g++
     need make make
     need flock util-linux
+    if [[ " $* " =~ " test "|" browser "|" queue-peers " ]]; then
+        need node nodejs
+        need npm npm
+    fi
     if command -v python3 >/dev/null 2>&1; then
         python3 -m pip --version >/dev/null 2>&1 || missing_packages+=(python3-pip)
         if [[ " $* " =~ " test "|" python "|" fastai "|" queue-peers " ]]; then
@@ -264,11 +269,31 @@ build_fastai() {
     "$1/bin/python" -m pip install --quiet --only-binary=:all: -r "$PINS/fastai.txt"
 }
 
-build_bullmq() {
-    command -v npm >/dev/null 2>&1 || fail "BullMQ needs Node.js and npm: sudo apt-get install -y nodejs npm"
-    cp "$PINS/bullmq/"*.json "$1/"
-    # Digests are in the lock file; no package may run a script.
-    npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund --loglevel error
+# install_npm PINS DIRECTORY: digests are in the lock file; no package may run a script.
+install_npm() {
+    cp "$PINS/$1/"*.json "$2/"
+    npm ci --prefix "$2" --ignore-scripts --no-audit --no-fund --loglevel error
+}
+
+build_bullmq() { install_npm bullmq "$1"; }
+
+# The package carries Chromium, the libraries that a slim machine lacks, and fonts, all compressed by Brotli.
+build_browser() {
+    local packed="$1/node_modules/@sparticuz/chromium/bin" file
+    install_npm browser "$1"
+    mkdir -p "$1/chromium"
+    for file in "$packed"/*.br; do
+        node -e 'const fs = require("fs"), { brotliDecompressSync } = require("zlib");
+            fs.writeFileSync(process.argv[2], brotliDecompressSync(fs.readFileSync(process.argv[1])));' \
+            "$file" "$1/chromium/$(basename "$file" .br)"
+    done
+    tar -xf "$1/chromium/al2023.tar" -C "$1/chromium" --strip-components=1
+    tar -xf "$1/chromium/swiftshader.tar" -C "$1/chromium"
+    tar -xf "$1/chromium/fonts.tar" -C "$1/chromium" fonts
+    echo '<fontconfig><dir prefix="relative">fonts</dir></fontconfig>' >"$1/chromium/fonts.conf"
+    rm -rf "$1/chromium/"*.tar "$packed"
+    chmod +x "$1/chromium/chromium"
+    LD_LIBRARY_PATH="$1/chromium" "$1/chromium/chromium" --version >/dev/null || fail "Chromium does not run on this machine"
 }
 
 build_celery() {
@@ -298,10 +323,11 @@ build_redis() {
 install_one() {
     case "$1" in
     demo) for part in libtorch weights photos; do install_one "$part"; done ;;
-    test) for part in demo tools python pillow-images redis; do install_one "$part"; done ;;
+    test) for part in demo tools python pillow-images browser redis; do install_one "$part"; done ;;
     libtorch | cuda | weights | photos) "install_$1" ;;
     tools) install_directory tools "$CACHE/tools" "$(sha256_of "$PINS/tools.txt")" build_tools ;;
     python) install_directory python "$CACHE/python" "$(sha256_of "$PINS/python.txt")" build_python ;;
+    browser) install_directory browser "$CACHE/browser" "$(sha256_of "$PINS/browser/package-lock.json")" build_browser ;;
     redis) install_directory redis "$CACHE/redis" "$(sha256_of "$PINS/redis.txt")" build_redis ;;
     fastai) install_directory fastai "$CACHE/fastai" "$(sha256_of "$PINS/fastai.txt")" build_fastai ;;
     queue-peers)

@@ -1,4 +1,12 @@
-//! Numbers and choices as people read them, in the same form on the command line and in reports.
+//! Numbers, choices and recipes as people read them, in the same form on the command line and in reports.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::{
+    Mixing, TrainingCrop,
+    manifest::{ModelManifest, RateSearch},
+    time::UnixMs,
+};
 
 /// 0.852 as "85.2%".
 pub fn percent(share: f64) -> String {
@@ -30,6 +38,41 @@ pub fn any_of(choices: &[&str]) -> String {
         [only] => (*only).to_owned(),
         [others @ .., last] => format!("{} or {last}", others.join(", ")),
     }
+}
+
+/// A time as "2026-11-23 23:14:05Z".
+pub fn time(time: UnixMs) -> String {
+    let since = Duration::from_secs(time.0 / 1000);
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string().replace('T', " ")
+}
+
+/// How a model was trained: "fastai2: 1 + 5 epochs, learning rate 0.002, batches of 64, 224 px, seed 0".
+pub fn recipe(made: &ModelManifest) -> String {
+    format!(
+        "{}: {} + {} epochs, learning rate {}, batches of {}, {} px, seed {}",
+        made.recipe, made.freeze_epochs, made.epochs, made.base_lr, made.batch_size, made.image_size_px, made.seed
+    )
+}
+
+/// How the training of a model differed from fastai's defaults.
+pub fn training_options(made: &ModelManifest) -> String {
+    let mixing = made.mixing.map(|mixing| match mixing {
+        Mixing::MixUp { alpha } => format!("MixUp {alpha}"),
+        Mixing::CutMix { alpha } => format!("CutMix {alpha}"),
+    });
+    let smoothing = (made.label_smoothing > 0.0).then(|| format!("label smoothing {}", made.label_smoothing));
+    let crop = match made.crop {
+        TrainingCrop::Resize => None,
+        TrainingCrop::RandomResized { min_scale } => Some(format!("random crops of at least {min_scale} of the area")),
+    };
+    let found = made.rate_search.as_ref().map(|search| {
+        let RateSearch { valley, minimum, steep, slide, .. } = search;
+        format!(
+            "learning rate found (valley {valley:.2e}, minimum {minimum:.2e}, steep {steep:.2e}, slide {slide:.2e})"
+        )
+    });
+    let all: Vec<String> = [mixing, smoothing, crop, found].into_iter().flatten().collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }
 
 #[cfg(test)]

@@ -227,8 +227,8 @@ fn an_evaluation_counts_every_held_out_photo_once_and_takes_decisions() {
     let class = first.findings.classes[1 - relabelled.label].clone();
     let decisions = Decisions {
         decisions: vec![
-            Decision { digest: out.digest.clone(), verdict: Verdict::Exclude },
-            Decision { digest: relabelled.digest.clone(), verdict: Verdict::Relabel { class } },
+            Decision { digest: out.digest.clone(), path: Some(out.path.clone()), verdict: Verdict::Exclude },
+            Decision { digest: relabelled.digest.clone(), path: None, verdict: Verdict::Relabel { class } },
         ],
     };
     let decisions = Some(bench.objects().put_document(&decisions).unwrap());

@@ -19,6 +19,9 @@ impl Document for Decisions {
 pub struct Decision {
     /// The digest of the photo as it was uploaded.
     pub digest: Digest,
+    /// The photo's path in the upload, for people; `None` in a file that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// What shall be done with it.
     #[serde(flatten)]
     pub verdict: Verdict,

@@ -49,6 +49,17 @@ pub struct Findings {
     /// photos: its predictions then tell nothing about their labels.
     #[serde(default)]
     pub doubts: Option<Vec<LabelDoubt>>,
+    /// How many labels are probably wrong. `doubts` may list fewer. 0 in a document that does not say.
+    #[serde(default)]
+    pub doubted: u64,
+    /// How many of the measured photos the model has learned from. `None` if nobody can tell, because the model's dataset was deleted,
+    /// and in a document that does not say.
+    #[serde(default)]
+    pub learned_from: Option<u64>,
+    /// How often predictions are right, by their confidence, from the lowest confidence to the highest. It covers all photos. Empty in a
+    /// document that does not say.
+    #[serde(default)]
+    pub confidence: Vec<ConfidenceBin>,
     /// The accuracy after a person's decisions, if the job was given any.
     pub cleaned: Option<CleanedAccuracy>,
     /// Files that could not be decoded and were not measured.
@@ -64,6 +75,12 @@ impl Findings {
     /// Photos whose best available prediction is wrong.
     pub fn errors(&self) -> u64 {
         self.best().photos - self.best().correct
+    }
+
+    /// How many labels are probably wrong, whether or not they are listed.
+    pub fn doubted(&self) -> u64 {
+        // A document that does not say how many there are lists all of them or as many as it may.
+        self.doubted.max(self.doubts.as_ref().map_or(0, Vec::len) as u64)
     }
 }
 
@@ -121,6 +138,19 @@ impl Interval {
         let half = Z / denominator * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
         Self { low: (centre - half).max(0.0), high: (centre + half).min(1.0) }
     }
+}
+
+/// The photos whose predicted class has a probability in a range.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ConfidenceBin {
+    /// The least probability, 0 to 1. The range reaches up to the least probability of the next bin, or to 1 with 1 in it.
+    pub from: f64,
+    /// Photos whose predicted class has a probability in the range.
+    pub photos: u64,
+    /// Those of them that are predicted right.
+    pub correct: u64,
+    /// The mean probability of their predicted classes; 0 without photos.
+    pub mean: f64,
 }
 
 /// McNemar's exact test of two classifiers on the same photos.

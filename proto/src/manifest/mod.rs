@@ -18,8 +18,8 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use dataset::{ClassCount, DatasetManifest, IngestCounts, Rejection, RejectionReason, Shard, SplitKind};
 pub use decisions::{Decision, Decisions, Verdict};
 pub use evaluation::{
-    ClassMetrics, CleanedAccuracy, Confusion, EvaluationManifest, EvaluationTarget, Findings, Interval, LabelDoubt,
-    Mistake, PairedTest, Score,
+    ClassMetrics, CleanedAccuracy, ConfidenceBin, Confusion, EvaluationManifest, EvaluationTarget, Findings, Interval,
+    LabelDoubt, Mistake, PairedTest, Score,
 };
 pub use model::{DatasetProvenance, EpochRecord, ModelManifest, RateSearch, WeightsProvenance};
 pub use predictions::{PREDICTION_COLUMNS, PredictionCounts, PredictionsManifest};

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sortinghat_proto::{
     Backbone, Digest, Mixing, ObjectRef, Precision, TrainingCrop, Tta, TtaRecipe,
     manifest::{
-        AbsentClass, ClassCount, ClassMetrics, ClassSize, CleanedAccuracy, Confusion, DatasetManifest,
+        AbsentClass, ClassCount, ClassMetrics, ClassSize, CleanedAccuracy, ConfidenceBin, Confusion, DatasetManifest,
         DatasetProvenance, Decision, Decisions, Document, DocumentError, EpochRecord, EvaluationManifest,
         EvaluationTarget, Findings, IngestCounts, Interval, LabelDoubt, LeftOut, LeftOutReason, Mistake, ModelManifest,
         PairedTest, PredictionCounts, PredictionsManifest, RateSearch, Rejection, RejectionReason, Remark, Score,
@@ -76,7 +76,11 @@ fn decisions() -> impl Strategy<Value = Decisions> {
         Just(Verdict::Exclude),
         ".{1,20}".prop_map(|class| Verdict::Relabel { class }),
     ];
-    let decision = (digest(), verdict).prop_map(|(digest, verdict)| Decision { digest, verdict });
+    let decision = (digest(), option::of("[a-z/.]{1,20}"), verdict).prop_map(|(digest, path, verdict)| Decision {
+        digest,
+        path,
+        verdict,
+    });
     vec(decision, 0..5).prop_map(|decisions| Decisions { decisions })
 }
 
@@ -291,6 +295,9 @@ fn evaluation() -> EvaluationManifest {
             normalized_margin: 0.125,
             by_class: true,
         }]),
+        doubted: 1,
+        learned_from: Some(0),
+        confidence: vec![ConfidenceBin { from: 0.5, photos: 2, correct: 1, mean: 0.75 }],
         cleaned: Some(CleanedAccuracy {
             score,
             excluded: 1,
@@ -356,8 +363,10 @@ fn a_document_of_an_older_version_is_read_with_the_defaults_of_the_fields_that_i
     let expected =
         ModelManifest { rate_search: None, mixing: None, label_smoothing: 0.0, crop: TrainingCrop::Resize, ..model() };
     assert_eq!(read, expected);
-    let read: EvaluationManifest = decode(&without(&evaluation(), &["doubts"])).expect("an old evaluation");
-    assert_eq!(read.findings.doubts, None);
+    let read: EvaluationManifest =
+        decode(&without(&evaluation(), &["doubts", "doubted", "learned_from", "confidence"]))
+            .expect("an old evaluation");
+    assert_eq!((read.findings.doubts, read.findings.learned_from, read.findings.confidence), (None, None, vec![]));
     let read: DatasetManifest = decode(&without(&a_dataset(), &["remarks"])).expect("an old dataset");
     assert_eq!(read, a_dataset());
     let upload = UploadManifest::of(vec![UploadedFile::new("a.png", object_of("a"))]);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use sortinghat_proto::Digest;
-use sortinghat_proto::manifest::{CleanedAccuracy, Decisions, Verdict};
+use sortinghat_proto::manifest::{CleanedAccuracy, Decision, Decisions, Verdict};
 
 use super::findings::{Prediction, Subject, read_all, score};
 use crate::prediction::probabilities::Probabilities;
@@ -12,18 +12,18 @@ use crate::prediction::probabilities::Probabilities;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableDecisions {
     /// The file decides twice about one photo.
-    #[error("the decisions name photo {digest} twice: keep one of the two")]
+    #[error("the decisions name the photo {photo} twice: keep one of the two")]
     Twice {
-        /// The photo.
-        digest: Digest,
+        /// The photo, as people find it.
+        photo: String,
     },
     /// The file relabels a photo to a class that the model does not have.
     #[error(
-        "the decisions relabel photo {digest} to {class:?}, which is no class of the model; its classes are {known}"
+        "the decisions relabel the photo {photo} to {class:?}, which is no class of the model; its classes are {known}"
     )]
     UnknownClass {
-        /// The photo.
-        digest: Digest,
+        /// The photo, as people find it.
+        photo: String,
         /// The class.
         class: String,
         /// The model's classes.
@@ -83,14 +83,19 @@ fn by_photo<'a>(
         if let Verdict::Relabel { class } = &decision.verdict
             && !classes.contains(class)
         {
-            let (digest, class, known) = (decision.digest.clone(), class.clone(), classes.join(", "));
-            return Err(UnusableDecisions::UnknownClass { digest, class, known });
+            let (photo, class, known) = (photo_of(decision), class.clone(), classes.join(", "));
+            return Err(UnusableDecisions::UnknownClass { photo, class, known });
         }
         if by_photo.insert(&decision.digest, &decision.verdict).is_some() {
-            return Err(UnusableDecisions::Twice { digest: decision.digest.clone() });
+            return Err(UnusableDecisions::Twice { photo: photo_of(decision) });
         }
     }
     Ok(by_photo)
+}
+
+/// The path of the photo, or its digest where a file says no paths.
+fn photo_of(decision: &Decision) -> String {
+    decision.path.clone().unwrap_or_else(|| decision.digest.to_string())
 }
 
 /// Counts one decision; returns the label that the photo has from now on, `None` if it is left out.
@@ -122,7 +127,6 @@ fn decide(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sortinghat_proto::manifest::Decision;
 
     fn classes() -> Vec<String> {
         ["cat", "dog"].map(String::from).to_vec()
@@ -141,7 +145,8 @@ mod tests {
     }
 
     fn cleaned(verdicts: Vec<(u8, Verdict)>) -> Result<CleanedAccuracy, UnusableDecisions> {
-        let decision = |(index, verdict)| Decision { digest: digest(index), verdict };
+        let path = |index| (index > 0).then(|| format!("{index}.png"));
+        let decision = |(index, verdict)| Decision { digest: digest(index), path: path(index), verdict };
         let (subjects, rows) = measured();
         apply(&Decisions { decisions: verdicts.into_iter().map(decision).collect() }, &classes(), &subjects, &rows)
     }
@@ -181,8 +186,8 @@ mod tests {
     #[test]
     fn two_decisions_about_a_photo_and_unknown_classes_are_refused() {
         let twice = cleaned(vec![(0, Verdict::Keep), (0, Verdict::Exclude)]).expect_err("ambiguous");
-        assert_eq!(twice, UnusableDecisions::Twice { digest: digest(0) });
-        let unknown = cleaned(vec![(0, relabel("bird"))]).expect_err("no such class").to_string();
-        assert!(unknown.contains("bird") && unknown.contains("cat, dog"), "{unknown}");
+        assert_eq!(twice, UnusableDecisions::Twice { photo: digest(0).to_string() });
+        let unknown = cleaned(vec![(1, relabel("bird"))]).expect_err("no such class").to_string();
+        assert!(unknown.contains("photo 1.png to \"bird\"") && unknown.contains("cat, dog"), "{unknown}");
     }
 }

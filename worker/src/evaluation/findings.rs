@@ -6,6 +6,7 @@ use sortinghat_proto::limits::{MAX_MATRIX_CLASSES, MAX_REVIEWED_PHOTOS};
 use sortinghat_proto::manifest::{ClassMetrics, Confusion, Findings, Interval, LabelDoubt, Mistake, PairedTest, Score};
 use sortinghat_proto::{Digest, Tta};
 
+use super::confidence;
 use super::confident::{Doubt, Evidence};
 use crate::prediction::metrics::{argmax, mcnemar_exact};
 use crate::prediction::probabilities::Probabilities;
@@ -77,18 +78,21 @@ pub fn measure(
         confusion: matrix(classes.len(), &cells),
         classes,
         doubts: None,
+        doubted: 0,
+        learned_from: None,
+        confidence: confidence::bins(subjects, best),
         cleaned: None,
         skipped: 0,
     }
 }
 
-/// The photos whose label is probably wrong by out-of-sample probabilities `rows`, the least self-confident first.
+/// Lists the photos whose label is probably wrong by out-of-sample probabilities `rows`, the least self-confident first, and counts them.
 ///
 /// # Panics
 /// As [`measure`].
-pub fn label_doubts(classes: usize, subjects: &[Subject], rows: &Probabilities) -> Vec<LabelDoubt> {
+pub fn list_doubts(findings: &mut Findings, subjects: &[Subject], rows: &Probabilities) {
     let labels: Vec<usize> = subjects.iter().map(|subject| subject.label).collect();
-    let doubts = Evidence::new(&labels, rows, classes).doubts();
+    let doubts = Evidence::new(&labels, rows, findings.classes.len()).doubts();
     let told = |doubt: &Doubt| {
         let Subject { digest, path, label } = subjects[doubt.photo].clone();
         LabelDoubt {
@@ -102,7 +106,8 @@ pub fn label_doubts(classes: usize, subjects: &[Subject], rows: &Probabilities) 
             by_class: doubt.by_class,
         }
     };
-    doubts.iter().take(MAX_REVIEWED_PHOTOS).map(told).collect()
+    findings.doubted = doubts.len() as u64;
+    findings.doubts = Some(doubts.iter().take(MAX_REVIEWED_PHOTOS).map(told).collect());
 }
 
 /// The prediction of every subject.
@@ -294,8 +299,11 @@ mod tests {
     #[test]
     fn a_doubted_label_is_listed_with_the_class_that_the_photo_looks_like() {
         let rows = [[0.9, 0.1], [0.95, 0.05], [0.02, 0.98], [0.1, 0.9], [0.03, 0.97], [0.05, 0.95]].concat();
-        let doubts = label_doubts(2, &subjects(&[0, 0, 0, 1, 1, 1]), &Probabilities::new(rows, 2));
-        assert_eq!(doubts.len(), 1);
+        let (subjects, rows) = (subjects(&[0, 0, 0, 1, 1, 1]), Probabilities::new(rows, 2));
+        let mut findings = measure(classes()[..2].to_vec(), &subjects, &rows, None);
+        list_doubts(&mut findings, &subjects, &rows);
+        let doubts = findings.doubts.expect("they were listed");
+        assert_eq!((doubts.len(), findings.doubted), (1, 1));
         assert_eq!((doubts[0].path.as_str(), doubts[0].label, doubts[0].suggested), ("0/2.png", 0, 1));
     }
 

@@ -1,11 +1,12 @@
 //! What predictions say about a model: accuracy with its uncertainty, by class, by pair, by photo, and after a person's
 //! decisions. This room is pure: it touches no tensor and no file.
 
+mod confidence;
 pub mod confident;
 mod decisions;
 mod findings;
 mod words;
 
 pub use decisions::{UnusableDecisions, apply as apply_decisions};
-pub use findings::{MAX_REVIEWED_RIGHT, Prediction, Subject, label_doubts, measure};
-pub use words::{comparison_sentence, headline, interval, summary, tta_name};
+pub use findings::{MAX_REVIEWED_RIGHT, Prediction, Subject, list_doubts, measure};
+pub use words::{basis, comparison_sentence, headline, interval, known_photos_sentence, summary, tta_name};

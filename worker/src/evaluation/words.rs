@@ -38,6 +38,32 @@ pub fn comparison_sentence(test: &PairedTest) -> String {
     )
 }
 
+/// Which predictions a number is from. Every number that a person reads says so.
+pub fn basis(tta: Option<&Tta>) -> String {
+    match tta {
+        None => "without test-time augmentation".to_owned(),
+        Some(tta) => format!("with test-time augmentation ({})", tta_name(tta)),
+    }
+}
+
+/// Says what it means that the model has learned from `known` of `photos` photos, where `None` is an unknown number. Nothing is said if it
+/// has learned from none.
+pub fn known_photos_sentence(known: Option<u64>, photos: u64) -> Option<String> {
+    match known {
+        Some(0) => None,
+        Some(known) => Some(format!(
+            "the model has learned from {} of these {} photos: it is better on them than on new ones",
+            count(known),
+            count(photos)
+        )),
+        None => Some(
+            "the dataset that the model has learned from was deleted, so nobody can tell whether the model has learned \
+             from some of these photos: if it has, it is better on them than on new ones"
+                .to_owned(),
+        ),
+    }
+}
+
 /// The name of an augmentation in messages.
 pub fn tta_name(tta: &Tta) -> String {
     let recipe = match tta.recipe {
@@ -78,6 +104,17 @@ mod tests {
         let text = headline("stamps/1", "the 142 held-out photos of stamps@1", &score(121, 142, 0.784, 0.901));
         let expected = "On the 142 held-out photos of stamps@1, stamps/1 is right on 85.2% (95% interval 78.4-90.1%).";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_number_says_which_predictions_it_is_from_and_whether_the_photos_were_new() {
+        assert_eq!(basis(None), "without test-time augmentation");
+        let tta = Tta { recipe: TtaRecipe::Fastai2, passes: 4 };
+        assert_eq!(basis(Some(&tta)), "with test-time augmentation (fastai 2, 4 augmented passes)");
+        assert_eq!(known_photos_sentence(Some(0), 9), None);
+        let some = known_photos_sentence(Some(27), 1_119).expect("a warning");
+        assert!(some.contains("has learned from 27 of these 1,119 photos"), "{some}");
+        assert!(known_photos_sentence(None, 9).expect("a warning").contains("nobody can tell"));
     }
 
     #[test]

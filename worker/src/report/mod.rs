@@ -1,12 +1,21 @@
 //! Writes an evaluation as one self-contained HTML page. The page needs no network and no other file, and it is safe whatever classes
 //! and files are called.
 //!
-//! Every name goes through the template's escaping; the class list, which the script needs, is JSON in which no markup can
-//! end; a content security policy lets no other script run, should both fail.
+//! The template, the style and the script lie in `worker/templates/report`. Each section of the page has a file there and a module here,
+//! which makes texts and lengths that the template only places.
+//!
+//! Every name goes through the template's escaping. What the script needs is JSON in which no markup can end. A content security policy
+//! lets no other script run, should both fail.
 
+mod accuracy;
+mod classes;
+mod confidence;
+mod lengths;
+mod origin;
 mod page;
+mod photos;
 mod pictures;
-mod sections;
 
+pub use origin::Noticed;
 pub use page::{Report, ReportError};
 pub use pictures::Pictures;

@@ -2,29 +2,50 @@
 
 use askama::Template;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use sortinghat_proto::manifest::Findings;
+use sortinghat_proto::manifest::{Decision, Decisions, Findings, ModelManifest};
+use sortinghat_proto::time::UnixMs;
 use sortinghat_proto::words::counted;
 
-use super::pictures::Pictures;
-use super::sections::{
-    ClassLine, CleanedView, ConfusedLine, DoubtLine, Group, MatrixRow, ScoreLine, Tick, class_lines, cleaned_view,
-    confused_lines, doubt_lines, groups, hidden_note, matrix_classes, matrix_note, matrix_rows, score_lines, ticks,
+use super::{
+    accuracy::Accuracy,
+    classes::Classes,
+    confidence::Confidence,
+    origin::{self, Fact, Noticed, NoticedView},
+    photos::{Photos, Shown},
+    pictures::Pictures,
 };
-use crate::evaluation::{comparison_sentence, headline};
+use crate::evaluation::{basis, comparison_sentence, headline, known_photos_sentence};
 
-const STYLE: &str = include_str!("../../templates/report.css");
-const SCRIPT: &str = include_str!("../../templates/report.js");
+const STYLE: &str = include_str!("../../templates/report/style.css");
+/// The parts of the script, each after those that it uses.
+const SCRIPT: &str = concat!(
+    include_str!("../../templates/report/script/decisions.js"),
+    include_str!("../../templates/report/script/cards.js"),
+    include_str!("../../templates/report/script/dialogs.js"),
+    include_str!("../../templates/report/script/tray.js"),
+    include_str!("../../templates/report/script/events.js"),
+);
 
 /// What a report is made from.
 #[derive(Debug, Clone, Copy)]
 pub struct Report<'a> {
     /// The model's name, "stamps/1".
     pub model: &'a str,
+    /// How the model was made.
+    pub made: &'a ModelManifest,
     /// What it was measured on: "the 142 held-out photos of stamps@1".
     pub target: &'a str,
-    /// The id of this evaluation; the browser stores decisions under it.
-    pub id: &'a str,
+    /// When the evaluation was asked for; `None` if nobody says.
+    pub submitted: Option<UnixMs>,
+    /// The photos that decisions are about, in all reports on them: the dataset's name without its version. A report begins with the
+    /// decisions that the browser remembers from earlier reports of the same collection.
+    pub collection: &'a str,
+    /// What was noticed about the photos that the model was measured on, and about those that it has learned from if they are others.
+    pub noticed: &'a [Noticed],
+    /// The decisions that the evaluation was given; `None` if it was given none.
+    pub decisions: Option<&'a Decisions>,
     /// The command that evaluates again with the decisions.
     pub command: &'a str,
     /// The numbers.
@@ -49,27 +70,24 @@ impl Report<'_> {
 }
 
 #[derive(Template)]
-#[template(path = "report.html")]
+#[template(path = "report/page.html")]
 struct Page<'a> {
     model: &'a str,
     target: &'a str,
-    report_id: &'a str,
+    date: Option<String>,
     command: &'a str,
     headline: String,
     lead: Vec<String>,
-    augmented: bool,
-    scores: Vec<ScoreLine>,
-    ticks: Vec<Tick>,
-    cleaned: Option<CleanedView<'a>>,
-    classes: Vec<ClassLine<'a>>,
-    matrix_note: String,
-    matrix_names: Vec<&'a str>,
-    matrix: Vec<MatrixRow<'a>>,
-    confused: Vec<ConfusedLine<'a>>,
-    doubts: Vec<DoubtLine<'a>>,
-    groups: Vec<Group<'a>>,
-    hidden_note: String,
-    class_names: String,
+    warnings: Vec<String>,
+    /// Which predictions the numbers below the headline are from.
+    basis: String,
+    accuracy: Accuracy<'a>,
+    confidence: Option<Confidence>,
+    classes: Classes<'a>,
+    photos: Photos<'a>,
+    noticed: Vec<NoticedView<'a>>,
+    facts: Vec<Fact>,
+    data: String,
     style: &'static str,
     script: &'static str,
     script_digest: String,
@@ -78,27 +96,22 @@ struct Page<'a> {
 impl<'a> Page<'a> {
     fn new(report: &Report<'a>) -> Self {
         let findings = report.findings;
-        let shown = matrix_classes(findings);
         Self {
             model: report.model,
             target: report.target,
-            report_id: report.id,
+            date: origin::date(report.submitted),
             command: report.command,
             headline: headline(report.model, report.target, &findings.plain),
             lead: lead(findings),
-            augmented: findings.augmented.is_some(),
-            scores: score_lines(findings),
-            ticks: ticks(findings),
-            cleaned: findings.cleaned.as_ref().map(cleaned_view),
-            classes: class_lines(findings),
-            matrix_note: matrix_note(findings, shown.len()),
-            matrix_names: shown.iter().map(|&class| findings.classes[class].as_str()).collect(),
-            matrix: matrix_rows(findings, &shown),
-            confused: confused_lines(findings),
-            doubts: doubt_lines(findings),
-            groups: groups(findings, report.pictures),
-            hidden_note: hidden_note(findings),
-            class_names: json_for_script(&findings.classes),
+            warnings: warnings(findings),
+            basis: basis(findings.tta.as_ref()),
+            accuracy: Accuracy::new(findings),
+            confidence: Confidence::new(findings),
+            classes: Classes::new(findings, &Shown::new(findings)),
+            photos: Photos::new(findings, report.pictures),
+            noticed: origin::noticed(report.noticed),
+            facts: origin::facts(report),
+            data: json_for_script(&Data::new(report)),
             style: STYLE,
             script: SCRIPT,
             script_digest: BASE64_STANDARD.encode(Sha256::digest(SCRIPT)),
@@ -108,101 +121,45 @@ impl<'a> Page<'a> {
 
 /// The sentences right under the headline.
 fn lead(findings: &Findings) -> Vec<String> {
-    let mut sentences: Vec<String> = findings.comparison.iter().map(comparison_sentence).collect();
-    if findings.skipped > 0 {
-        let files = counted(findings.skipped, "file", "files");
-        sentences.push(format!("{files} could not be decoded and are not part of any number here."));
+    let without = "This is without test-time augmentation.".to_owned();
+    std::iter::once(without).chain(findings.comparison.iter().map(comparison_sentence)).collect()
+}
+
+/// What a reader must know before believing the numbers.
+fn warnings(findings: &Findings) -> Vec<String> {
+    let known = known_photos_sentence(findings.learned_from, findings.plain.photos);
+    let skipped = (findings.skipped > 0).then(|| {
+        let files = counted(findings.skipped, "file is", "files are");
+        format!(
+            "{files} not part of any number here, because decoding failed or because no class folder holds the file."
+        )
+    });
+    known.map(|sentence| origin::as_sentence(&sentence)).into_iter().chain(skipped).collect()
+}
+
+/// What the script needs to know.
+#[derive(Serialize)]
+struct Data<'a> {
+    classes: &'a [String],
+    collection: &'a str,
+    /// Milliseconds since 1970; 0 if unknown, so that what the browser remembers is newer.
+    submitted_unix_ms: u64,
+    decisions: &'a [Decision],
+}
+
+impl<'a> Data<'a> {
+    fn new(report: &Report<'a>) -> Self {
+        Self {
+            classes: &report.findings.classes,
+            collection: report.collection,
+            submitted_unix_ms: report.submitted.unwrap_or_default().0,
+            decisions: report.decisions.map_or(&[], |decisions| &decisions.decisions),
+        }
     }
-    sentences
 }
 
 /// JSON that can stand inside a script element: `<` cannot end or open one there.
-fn json_for_script(names: &[String]) -> String {
-    let json = serde_json::to_string(names).expect("strings are JSON");
+fn json_for_script(value: &impl Serialize) -> String {
+    let json = serde_json::to_string(value).expect("texts and numbers are JSON");
     json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::evaluation::{Subject, label_doubts, measure};
-    use crate::prediction::probabilities::Probabilities;
-    use sortinghat_photos::{ImageFormat, Photo};
-    use sortinghat_proto::Digest;
-
-    const HOSTILE: &str = "</script><script>alert(1)</script>\"'&";
-
-    fn html(class: &str, path: &str) -> String {
-        let subject = |name: &[u8], label| Subject { digest: Digest::of(name), path: path.into(), label };
-        let subjects = [subject(b"photo", 0), subject(b"cat", 0), subject(b"zebra", 1), subject(b"another", 1)];
-        let rows = Probabilities::new(vec![0.25, 0.75, 0.9, 0.1, 0.4, 0.6, 0.3, 0.7], 2);
-        let classes = vec![class.to_owned(), "zebra".to_owned()];
-        let mut findings = measure(classes, &subjects, &rows, None);
-        findings.doubts = Some(label_doubts(2, &subjects, &rows));
-        let mut pictures = Pictures::default();
-        let photo = Photo { width: 1, height: 1, pixels: vec![0; 3], format: ImageFormat::Png, notes: vec![] };
-        pictures.add(subjects[0].digest.clone(), &photo);
-        let report = Report {
-            model: "stamps/1",
-            target: "the 1 held-out photo of stamps@1",
-            id: "a",
-            command: "hat evaluate stamps/1 --decisions decisions.json",
-            findings: &findings,
-            pictures: &pictures,
-        };
-        report.to_html().expect("a page")
-    }
-
-    #[test]
-    fn a_class_or_a_file_called_like_markup_is_only_text() {
-        let page = html(HOSTILE, HOSTILE);
-        assert!(!page.contains("alert(1)</script>"), "the name ends a script element");
-        assert!(!page.contains("<script>alert"), "the name opens a script element");
-        assert_eq!(page.matches("<script").count(), 2, "the class names and the page's own script");
-        assert_eq!(page.matches("</script>").count(), 2);
-    }
-
-    #[test]
-    fn the_script_reads_back_the_very_class_names() {
-        let names = vec![HOSTILE.to_owned(), "œuvre <b>&amp;</b>".to_owned()];
-        assert_eq!(serde_json::from_str::<Vec<String>>(&json_for_script(&names)).expect("JSON"), names);
-    }
-
-    #[test]
-    fn the_page_needs_nothing_from_anywhere() {
-        let page = html("cat", "cat/1.png");
-        for outside in ["http:", "https:", "src=\"//", "@import", "url("] {
-            assert!(!page.contains(outside), "{outside}");
-        }
-        assert!(page.contains("src=\"data:image/jpeg;base64,"));
-    }
-
-    #[test]
-    fn the_policy_admits_the_pages_own_script_and_no_other() {
-        let page = html("cat", "cat/1.png");
-        let open = page.rfind("<script>").expect("a script") + "<script>".len();
-        let close = page.rfind("</script>").expect("its end");
-        let digest = BASE64_STANDARD.encode(Sha256::digest(&page[open..close]));
-        // The template escapes the digest, which holds no character that changes.
-        assert!(page.contains(&format!("script-src 'sha256-{digest}'")), "{digest}");
-        assert!(page.contains("default-src 'none'"));
-    }
-
-    #[test]
-    fn a_doubtful_label_is_listed_and_leads_to_its_photo() {
-        let page = html("cat", "cat/1.png");
-        let digest = Digest::of(b"photo");
-        assert!(page.contains("Labels to review") && page.contains("looks like <b>zebra</b>"));
-        assert!(
-            page.contains(&format!("href=\"#{digest}\"")) && page.contains(&format!("id=\"{digest}\" data-doubted"))
-        );
-    }
-
-    #[test]
-    fn a_mistake_is_shown_with_label_prediction_and_both_probabilities() {
-        let page = html("cat", "cat/1.png");
-        for text in ["0.0%", "cat/1.png", "zebra", "75.0%", "25.0%", "data-label=\"0\" data-predicted=\"1\""] {
-            assert!(page.contains(text), "{text}");
-        }
-    }
 }

@@ -10,21 +10,29 @@ use sortinghat_photos::{
 };
 use sortinghat_proto::Digest;
 
-/// Longer side of an embedded picture, in pixels.
-const SIDE_PX: u32 = 256;
+/// The longer side of an embedded picture in pixels, by how many pictures the page has at most. Few pictures can be large, so that one
+/// opens in full, and together they stay within [`MAX_BYTES`].
+const SIDES_PX: [(usize, u32); 3] = [(64, 768), (160, 512), (usize::MAX, 256)];
 /// JPEG quality of an embedded picture: the file is small, and one can still see what the photo shows.
 const QUALITY: u8 = 80;
 /// The most bytes that all embedded pictures have together, as `data:` URIs: a browser opens so many without effort.
 const MAX_BYTES: usize = 12 << 20;
 
 /// The pictures that a report shows, by photo, as `data:` URIs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pictures {
     by_photo: HashMap<Digest, String>,
     bytes: usize,
+    side_px: u32,
 }
 
 impl Pictures {
+    /// No pictures yet, and room for `count` of them.
+    pub fn new(count: usize) -> Self {
+        let (_, side_px) = *SIDES_PX.iter().find(|(most, _)| count <= *most).expect("the last bound admits any count");
+        Self { by_photo: HashMap::new(), bytes: 0, side_px }
+    }
+
     /// Embeds a photo, reduced; returns whether there was still room for it.
     pub fn add(&mut self, digest: Digest, photo: &Photo) -> bool {
         if self.is_full() {
@@ -33,7 +41,7 @@ impl Pictures {
         if self.by_photo.contains_key(&digest) {
             return true;
         }
-        let uri = format!("data:image/jpeg;base64,{}", BASE64_STANDARD.encode(thumbnail(photo)));
+        let uri = format!("data:image/jpeg;base64,{}", BASE64_STANDARD.encode(reduced(photo, self.side_px)));
         self.bytes += uri.len();
         self.by_photo.insert(digest, uri);
         true
@@ -50,11 +58,11 @@ impl Pictures {
     }
 }
 
-/// A JPEG of at most [`SIDE_PX`] on the longer side; never enlarged.
-fn thumbnail(photo: &Photo) -> Vec<u8> {
+/// A JPEG of at most `side_px` on the longer side; never enlarged.
+fn reduced(photo: &Photo, side_px: u32) -> Vec<u8> {
     let longer = photo.width.max(photo.height);
-    let side = |side: u32| match longer > SIDE_PX {
-        true => (u64::from(side) * u64::from(SIDE_PX) / u64::from(longer)).max(1) as u32,
+    let side = |side: u32| match longer > side_px {
+        true => (u64::from(side) * u64::from(side_px) / u64::from(longer)).max(1) as u32,
         false => side,
     };
     let (width, height) = (side(photo.width), side(photo.height));
@@ -62,7 +70,7 @@ fn thumbnail(photo: &Photo) -> Vec<u8> {
     let mut jpeg = Cursor::new(Vec::new());
     JpegEncoder::new_with_quality(&mut jpeg, QUALITY)
         .write_image(&pixels, width, height, ExtendedColorType::Rgb8)
-        .expect("memory takes every write, and JPEG holds 256 x 256 pixels");
+        .expect("memory takes every write, and JPEG holds 768 x 768 pixels");
     jpeg.into_inner()
 }
 
@@ -79,9 +87,15 @@ mod tests {
     #[test]
     fn a_picture_is_reduced_in_proportion_and_never_enlarged() {
         for (sides, expected) in [((1000, 500), (256, 128)), ((20, 10), (20, 10)), ((3000, 1), (256, 1))] {
-            let jpeg = thumbnail(&photo(sides.0, sides.1));
+            let jpeg = reduced(&photo(sides.0, sides.1), 256);
             let read = decode(&jpeg, &DecodeLimits::default()).expect("our own JPEG");
             assert_eq!((read.width, read.height), expected);
         }
+    }
+
+    #[test]
+    fn few_pictures_are_large_and_many_are_small() {
+        let side = |count| Pictures::new(count).side_px;
+        assert_eq!([side(0), side(64), side(65), side(161), side(100_000)], [768, 768, 512, 256, 256]);
     }
 }

@@ -4,10 +4,10 @@ use super::*;
 use crate::{
     Backbone, Mixing, Precision, Tta, TtaRecipe,
     manifest::{
-        ClassCount, ClassMetrics, CleanedAccuracy, Confusion, DatasetManifest, DatasetProvenance, Decision, Decisions,
-        Document, EpochRecord, EvaluationManifest, EvaluationTarget, Findings, IngestCounts, Interval, LabelDoubt,
-        Mistake, ModelManifest, PairedTest, PredictionCounts, PredictionsManifest, RateSearch, Score, Shard, SplitKind,
-        UploadedFile, Verdict, WeightsProvenance, encode,
+        ClassCount, ClassMetrics, CleanedAccuracy, ConfidenceBin, Confusion, DatasetManifest, DatasetProvenance,
+        Decision, Decisions, Document, EpochRecord, EvaluationManifest, EvaluationTarget, Findings, IngestCounts,
+        Interval, LabelDoubt, Mistake, ModelManifest, PairedTest, PredictionCounts, PredictionsManifest, RateSearch,
+        Score, Shard, SplitKind, UploadedFile, Verdict, WeightsProvenance, encode,
     },
     v1,
 };
@@ -56,7 +56,7 @@ fn every_digest_of_an_upload_and_of_decisions_is_found() {
 
     let mut digests = Digests::default();
     let verdicts = [Verdict::Keep, Verdict::Exclude, Verdict::Relabel { class: "dogs".into() }];
-    let decisions = verdicts.map(|verdict| Decision { digest: digests.mention(), verdict }).into();
+    let decisions = verdicts.map(|verdict| Decision { digest: digests.mention(), path: None, verdict }).into();
     digests.assert_found(&Decisions { decisions });
 }
 
@@ -169,6 +169,9 @@ fn findings(digests: &mut Digests) -> Findings {
             normalized_margin: 0.1,
             by_class: true,
         }]),
+        doubted: 1,
+        learned_from: Some(0),
+        confidence: vec![ConfidenceBin { from: 0.5, photos: 2, correct: 1, mean: 0.75 }],
         cleaned: Some(CleanedAccuracy {
             score,
             excluded: 1,

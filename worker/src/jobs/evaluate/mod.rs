@@ -4,7 +4,7 @@ mod part;
 mod subjects;
 mod table;
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::HashSet, ops::Range, sync::Arc};
 
 use sortinghat_proto::{
     Digest, EvaluateOn, EvaluateSpec, ObjectRef, Precision, Refusal, Tta,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     batches::{Gallery, Selection},
-    evaluation::{Subject, apply_decisions, label_doubts, measure, summary},
+    evaluation::{Subject, apply_decisions, list_doubts, measure, summary},
     prediction::probabilities::Probabilities,
     report::{Pictures, Report},
     task::{Done, JobContext, JobError, JobOutput, Scope},
@@ -69,13 +69,17 @@ fn conclude(
 
     let augmented = spec.tta.zip(measured.augmented.as_ref());
     let mut findings = measure(model.classes.clone(), &subjects.photos, &measured.plain, augmented);
-    findings.doubts = subjects.out_of_sample.then(|| label_doubts(model.classes.len(), &subjects.photos, rows));
+    findings.learned_from = subjects.known_photos();
+    if findings.learned_from == Some(0) {
+        list_doubts(&mut findings, &subjects.photos, rows);
+    }
     findings.skipped = subjects.skipped;
     if let Some(decisions) = decisions {
         let cleaned = apply_decisions(decisions, &model.classes, &subjects.photos, rows);
         findings.cleaned = Some(cleaned.map_err(|error| Refusal::invalid("evaluate.decisions", error.to_string()))?);
     }
-    let manifest = publish(spec, context, &subjects, &findings, rows)?;
+    let conclusion = Conclusion { model, decisions, subjects: &subjects, findings: &findings, rows };
+    let manifest = publish(spec, context, &conclusion)?;
     Ok(JobOutput { manifest, summary: summary(&subjects.target.description, &findings) })
 }
 
@@ -131,24 +135,32 @@ fn predict_range(
     Ok(measured)
 }
 
-fn publish(
-    spec: &EvaluateSpec,
-    context: &JobContext,
-    subjects: &Subjects,
-    findings: &Findings,
-    rows: &Probabilities,
-) -> Result<ObjectRef, JobError> {
+/// Everything that is known once all photos are predicted.
+struct Conclusion<'a> {
+    model: &'a ModelManifest,
+    decisions: Option<&'a Decisions>,
+    subjects: &'a Subjects,
+    findings: &'a Findings,
+    rows: &'a Probabilities,
+}
+
+/// Stores the predictions, the report and the document that names both.
+fn publish(spec: &EvaluateSpec, context: &JobContext, conclusion: &Conclusion<'_>) -> Result<ObjectRef, JobError> {
+    let Conclusion { model, decisions, subjects, findings, rows } = *conclusion;
     let (objects, artifact) = (context.objects(), context.model()?);
     let csv = table::to_csv(&findings.classes, &subjects.photos, rows);
     let predictions = objects.put(csv.map_err(|error| JobError::Internal(format!("failed to write CSV: {error}")))?)?;
-    let pictures = pictures(context, findings, subjects)?;
     let page = Report {
         model: &artifact.name,
+        made: model,
         target: &subjects.target.description,
-        id: &report_id(&artifact.manifest.digest, &subjects.target.manifest.digest),
+        submitted: context.task().submitted,
+        collection: &subjects.collection,
+        noticed: &subjects.noticed,
+        decisions,
         command: &command(spec, &artifact.name),
         findings,
-        pictures: &pictures,
+        pictures: &pictures(context, findings, subjects)?,
     };
     let page = page.to_html().map_err(|error| JobError::Internal(error.to_string()))?;
     let report = objects.put(page)?;
@@ -163,10 +175,10 @@ fn publish(
 
 /// Pictures of the photos that the report shows: doubtful labels, then highest loss first, as many as it may hold.
 fn pictures(context: &JobContext, findings: &Findings, subjects: &Subjects) -> Result<Pictures, JobError> {
-    let mut pictures = Pictures::default();
     let gallery: &Arc<Gallery> = &subjects.gallery;
     let doubts = findings.doubts.iter().flatten().map(|doubt| &doubt.digest);
     let shown: Vec<&Digest> = doubts.chain(findings.mistakes.iter().map(|mistake| &mistake.digest)).collect();
+    let mut pictures = Pictures::new(shown.iter().collect::<HashSet<_>>().len());
     for (done, digest) in (0..).zip(&shown) {
         context.check_cancelled()?;
         context.progress("report", done, shown.len() as u64, "photos");
@@ -180,11 +192,6 @@ fn pictures(context: &JobContext, findings: &Findings, subjects: &Subjects) -> R
         }
     }
     Ok(pictures)
-}
-
-/// An id that is the same for the same model on the same photos, so that decisions made in one report are there in the next.
-fn report_id(model: &Digest, photos: &Digest) -> String {
-    format!("{}-{}", &model.as_str()[..16], &photos.as_str()[..16])
 }
 
 /// The command that evaluates again with the decisions.

@@ -8,18 +8,19 @@ use std::{
 use sortinghat_proto::{
     Digest, EvaluateOn, ObjectRef, Refusal,
     layout::{self, Layout, LayoutChoice},
-    manifest::{DatasetManifest, EvaluationTarget, ModelManifest, SplitKind, UploadManifest, UploadedFile},
+    manifest::{DatasetManifest, EvaluationTarget, ModelManifest, Remark, SplitKind, UploadManifest, UploadedFile},
     v1::ErrorCode,
     words::count,
 };
 
 use crate::{
     batches::{DatasetPhotos, Gallery, Selection, UploadedPhotos},
-    evaluation::Subject,
+    evaluation::{Subject, known_photos_sentence},
     jobs::{
         dataset::open_dataset,
         network::{derivative_short_side, is_lost},
     },
+    report::Noticed,
     task::{JobContext, JobError},
 };
 
@@ -30,12 +31,27 @@ pub(super) struct Subjects {
     /// The number of each in the gallery.
     pub(super) numbers: Vec<usize>,
     pub(super) gallery: Arc<Gallery>,
-    /// Whether the model has learned from none of the photos.
-    pub(super) out_of_sample: bool,
     /// Files that could not be decoded or lie in no class folder.
     pub(super) skipped: u64,
+    /// Whose photos these are, whichever version: "stamps". A report remembers decisions by it.
+    pub(super) collection: String,
+    /// What was noticed about these photos, and about those that the model has learned from.
+    pub(super) noticed: Vec<Noticed>,
     /// What the photos are of: "held-out photos of stamps@1".
     what: String,
+    /// The photos that the model has learned from. `None` if they were not looked up, or if the model's dataset is gone.
+    learned: Option<HashSet<Digest>>,
+}
+
+/// What a model is measured on.
+struct Target {
+    /// "held-out photos of stamps@1".
+    what: String,
+    /// "stamps".
+    collection: String,
+    manifest: ObjectRef,
+    fold: Option<u32>,
+    noticed: Noticed,
 }
 
 impl Subjects {
@@ -69,6 +85,7 @@ impl Subjects {
         let dataset = open_dataset(context, manifest)?;
         let records = dataset.records();
         let held_out: Vec<usize> = (0..records.len()).filter(|&index| records[index].place.is_held_out(fold)).collect();
+        let collection = name.split('@').next().unwrap_or(name);
         let subject = |&index: &usize| {
             let record = &records[index];
             Subject { digest: record.digest.clone(), path: record.path.clone(), label: record.label }
@@ -79,7 +96,9 @@ impl Subjects {
             None => format!("held-out photos of {name}"),
         };
         let selection = Selection { photos: Box::new(DatasetPhotos(dataset)), numbers: held_out };
-        Self::new(photos, what, object.clone(), fold, Gallery::new(Box::new(selection), 0), 0)
+        let noticed = Noticed { photos: name.to_owned(), remarks: manifest.remarks.clone() };
+        let target = Target { what, collection: collection.to_owned(), manifest: object.clone(), fold, noticed };
+        Self::new(photos, target, Gallery::new(Box::new(selection), 0), 0)
     }
 
     /// All photos of an upload with a folder for each class. The same file twice in a class counts once.
@@ -111,56 +130,56 @@ impl Subjects {
         let stored =
             UploadedPhotos { objects: context.objects().clone(), pulse: context.pulse(), files, short_side_px };
         let gallery = Gallery::new(Box::new(stored), 0);
-        Self::new(photos, "photos of the uploaded folder".into(), source.clone(), None, gallery, skipped)
+        let (what, collection) = ("photos of the uploaded folder".to_owned(), source.digest.to_string());
+        let remarks =
+            if upload.left_out.is_empty() { vec![] } else { vec![Remark::LeftOut { groups: upload.left_out }] };
+        let noticed = Noticed { photos: "the uploaded folder".to_owned(), remarks };
+        let target = Target { what, collection, manifest: source.clone(), fold: None, noticed };
+        Self::new(photos, target, gallery, skipped)
     }
 
-    fn new(
-        photos: Vec<Subject>,
-        what: String,
-        manifest: ObjectRef,
-        fold: Option<u32>,
-        gallery: Arc<Gallery>,
-        skipped: u64,
-    ) -> Result<Self, JobError> {
+    fn new(photos: Vec<Subject>, target: Target, gallery: Arc<Gallery>, skipped: u64) -> Result<Self, JobError> {
         let numbers = (0..photos.len()).collect();
+        let Target { what, collection, manifest, fold, noticed } = target;
         let target = EvaluationTarget { description: describe(photos.len(), &what), manifest, fold };
-        let subjects = Self { target, photos, numbers, gallery, out_of_sample: true, skipped, what };
+        let subjects =
+            Self { target, photos, numbers, gallery, skipped, collection, noticed: vec![noticed], what, learned: None };
         if subjects.photos.is_empty() { Err(subjects.nothing_left()) } else { Ok(subjects) }
     }
 
-    /// Warns if the model has learned from some of the photos: on those it is better than on any other.
+    /// Warns if the model has learned from some of the photos, or if nobody can tell. On photos that it has learned from, it is better than
+    /// on any other.
     pub(super) fn warn_of_known_photos(&mut self, context: &JobContext, model: &ModelManifest) -> Result<(), JobError> {
-        let known = self.find_known_photos(context, model)?;
-        if known > 0 {
-            let (known, all) = (count(known), count(self.photos.len() as u64));
-            context.warn(format!(
-                "the model has learned from {known} of these {all} photos: it is better on them than on new ones"
-            ));
+        self.find_known_photos(context, model)?;
+        if let Some(sentence) = known_photos_sentence(self.known_photos(), self.photos.len() as u64) {
+            context.warn(sentence);
         }
         Ok(())
     }
 
-    /// Counts the photos that the model has learned from, and remembers whether there are any. Photos that were held out when the
-    /// model learned are known to be none of them.
-    pub(super) fn find_known_photos(&mut self, context: &JobContext, model: &ModelManifest) -> Result<u64, JobError> {
+    /// Finds out which photos the model has learned from. Photos that were held out when the model learned are known to be none of them.
+    pub(super) fn find_known_photos(&mut self, context: &JobContext, model: &ModelManifest) -> Result<(), JobError> {
         if self.target.manifest == model.dataset.manifest {
-            return Ok(0);
+            self.learned = Some(HashSet::new());
+            return Ok(());
         }
         let manifest: DatasetManifest = match context.objects().document(&model.dataset.manifest) {
             Ok(manifest) => manifest,
             // The dataset may be deleted while its models live on.
-            Err(error) if is_lost(&error) => {
-                self.out_of_sample = false;
-                return Ok(0);
-            }
+            Err(error) if is_lost(&error) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
+        self.noticed.push(Noticed { photos: model.dataset.name.clone(), remarks: manifest.remarks.clone() });
         let dataset = open_dataset(context, &manifest)?;
         let learned = dataset.records().iter().filter(|record| !record.place.is_held_out(model.dataset.fold));
-        let learned: HashSet<&Digest> = learned.map(|record| &record.digest).collect();
-        let known = self.photos.iter().filter(|photo| learned.contains(&photo.digest)).count() as u64;
-        self.out_of_sample = known == 0;
-        Ok(known)
+        self.learned = Some(learned.map(|record| record.digest.clone()).collect());
+        Ok(())
+    }
+
+    /// How many of the photos the model has learned from; `None` if nobody can tell.
+    pub(super) fn known_photos(&self) -> Option<u64> {
+        let learned = self.learned.as_ref()?;
+        Some(self.photos.iter().filter(|photo| learned.contains(&photo.digest)).count() as u64)
     }
 
     /// Takes out the photos that could not be decoded.

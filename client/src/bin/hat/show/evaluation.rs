@@ -27,7 +27,7 @@ pub(crate) fn lines(found: &EvaluationManifest) -> Vec<String> {
     if let Some(cleaned) = &found.cleaned {
         lines.extend(decided(found.best(), cleaned));
     }
-    lines.extend(doubted(found.doubts.as_deref().unwrap_or_default(), &found.classes));
+    lines.extend(doubted(found));
     if found.skipped > 0 {
         lines.push(format!(
             "{} not measured, because decoding failed",
@@ -83,11 +83,12 @@ fn most_confused(found: &Findings) -> Vec<String> {
 }
 
 /// Labels that a person should look at.
-fn doubted(doubts: &[LabelDoubt], classes: &[String]) -> Vec<String> {
+fn doubted(found: &Findings) -> Vec<String> {
+    let doubts = found.doubts.as_deref().unwrap_or_default();
     if doubts.is_empty() {
         return Vec::new();
     }
-    let name = |class: usize| classes.get(class).map_or("?", String::as_str);
+    let name = |class: usize| found.classes.get(class).map_or("?", String::as_str);
     let line = |doubt: &LabelDoubt| {
         let (label, suggested) = (name(doubt.label), name(doubt.suggested));
         format!(
@@ -97,8 +98,12 @@ fn doubted(doubts: &[LabelDoubt], classes: &[String]) -> Vec<String> {
             percent(doubt.suggested_probability)
         )
     };
-    let photos = counted(doubts.len() as u64, "label looks", "labels look");
-    let first = format!("{photos} wrong (about half of such labels are); the report asks you about them:");
+    let labels = counted(found.doubted(), "label looks", "labels look");
+    let asked = match doubts.len() as u64 {
+        listed if listed == found.doubted() => "them".to_owned(),
+        listed => format!("{} of them", count(listed)),
+    };
+    let first = format!("{labels} wrong (about half of such labels are); the report asks you about {asked}:");
     std::iter::once(first).chain(doubts.iter().take(SHOWN).map(line)).collect()
 }
 
@@ -175,6 +180,9 @@ mod tests {
                 normalized_margin: 0.02,
                 by_class: true,
             }]),
+            doubted: 1,
+            learned_from: Some(0),
+            confidence: vec![],
             cleaned: None,
             skipped: 0,
         }
@@ -193,6 +201,13 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn labels_that_are_not_listed_are_counted() {
+        let text = lines(&EvaluationManifest { findings: Findings { doubted: 1_124, ..findings() }, ..evaluation() });
+        let line = "1,124 labels look wrong (about half of such labels are); the report asks you about 1 of them:";
+        assert!(text.iter().any(|told| told == line), "{text:?}");
     }
 
     #[test]

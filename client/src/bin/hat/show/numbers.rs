@@ -1,9 +1,9 @@
 //! Numbers for people.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use sortinghat_proto::manifest::Interval;
 pub(crate) use sortinghat_proto::words::{count, counted, percent};
+use sortinghat_proto::{manifest::Interval, time::UnixMs};
 
 /// "78.4 to 90.1%".
 pub(crate) fn interval(interval: Interval) -> String {
@@ -37,8 +37,7 @@ pub(crate) fn duration(ms: u64) -> String {
 
 /// A time as "2026-11-23 23:14:05Z".
 pub(crate) fn time(unix_ms: i64) -> String {
-    let since = Duration::from_secs(u64::try_from(unix_ms).unwrap_or_default() / 1000);
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string().replace('T', " ")
+    sortinghat_proto::words::time(UnixMs(u64::try_from(unix_ms).unwrap_or_default()))
 }
 
 /// The time now, in milliseconds since 1970.

@@ -1,0 +1,83 @@
+//! Where the numbers come from: what was noticed about the photos, how the model was trained, and when and by which version it was
+//! measured.
+
+use sortinghat_proto::manifest::{ModelManifest, Remark};
+use sortinghat_proto::time::UnixMs;
+use sortinghat_proto::words;
+
+use super::page::Report;
+
+/// A line of the list.
+pub(super) struct Fact {
+    pub(super) name: &'static str,
+    pub(super) value: String,
+}
+
+/// When the evaluation was asked for; `None` if nobody says.
+pub(super) fn date(submitted: Option<UnixMs>) -> Option<String> {
+    submitted.map(words::time)
+}
+
+pub(super) fn facts(report: &Report<'_>) -> Vec<Fact> {
+    let made = report.made;
+    let facts = [
+        ("Model", Some(report.model.to_owned())),
+        ("Network", Some(format!("{}, pretrained weights: {}", made.backbone, made.pretrained.source))),
+        ("Recipe", Some(words::recipe(made))),
+        ("Options", Some(words::training_options(made))),
+        ("Learned from", Some(learned_from(made))),
+        ("Trained on", Some(format!("{}, by sortinghat {}", made.device, made.software))),
+        ("Measured on", Some(report.target.to_owned())),
+        ("Asked for", date(report.submitted)),
+        ("Measured by", Some(format!("sortinghat {}", env!("CARGO_PKG_VERSION")))),
+    ];
+    facts.into_iter().filter_map(|(name, value)| value.map(|value| Fact { name, value })).collect()
+}
+
+fn learned_from(made: &ModelManifest) -> String {
+    let name = &made.dataset.name;
+    match made.dataset.fold {
+        Some(fold) => format!("{name} without fold {fold}, which was held out"),
+        None => name.clone(),
+    }
+}
+
+/// What was noticed about some photos before anything was learned from them or measured on them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noticed {
+    /// Which photos: "stamps@1".
+    pub photos: String,
+    /// What was noticed.
+    pub remarks: Vec<Remark>,
+}
+
+/// The remarks about some photos, as sentences.
+pub(super) struct NoticedView<'a> {
+    pub(super) photos: &'a str,
+    pub(super) remarks: Vec<RemarkLine>,
+}
+
+pub(super) struct RemarkLine {
+    pub(super) is_warning: bool,
+    pub(super) sentence: String,
+}
+
+/// The warnings come first. Photos about which nothing was noticed are left out.
+pub(super) fn noticed(all: &[Noticed]) -> Vec<NoticedView<'_>> {
+    let line =
+        |remark: &Remark| RemarkLine { is_warning: remark.is_warning(), sentence: as_sentence(&remark.to_string()) };
+    let lines = |noticed: &Noticed| {
+        let mut lines: Vec<RemarkLine> = noticed.remarks.iter().map(line).collect();
+        lines.sort_by_key(|remark| !remark.is_warning);
+        lines
+    };
+    let views = all.iter().map(|noticed| NoticedView { photos: &noticed.photos, remarks: lines(noticed) });
+    views.filter(|view| !view.remarks.is_empty()).collect()
+}
+
+/// A message as a sentence of a page.
+pub(super) fn as_sentence(message: &str) -> String {
+    let mut letters = message.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
+}
