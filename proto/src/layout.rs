@@ -250,8 +250,8 @@ impl fmt::Display for Unlabelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoClassFolder => "it lies in no class folder",
-            Self::Test => "it lies in the folder for a test, and another folder is held out",
-            Self::BesideSplit => "it lies beside the folders of the split",
+            Self::Test => "it lies in a folder for tests, and another folder is held out",
+            Self::BesideSplit => "the split has other folders",
         })
     }
 }

@@ -169,8 +169,11 @@ impl Walk {
     /// Takes note of a symbolic link. Returns its target if that is a folder to list.
     fn follow(&mut self, folder: &Folder, path: String, location: PathBuf) -> Option<Folder> {
         let Ok(real) = location.canonicalize() else {
-            // The link leads nowhere: it is a file that cannot be read.
-            self.file(path, location);
+            match Path::new(&path).extension() {
+                // A photo has an extension. This one cannot be read.
+                Some(_) => self.file(path, location),
+                None => self.skip(path + "/", LeftOutReason::BrokenLink),
+            }
             return None;
         };
         let is_folder = real.is_dir();

@@ -105,11 +105,14 @@ fn links_that_lead_in_a_circle_end() {
 }
 
 #[test]
-fn a_link_that_leads_nowhere_is_a_file_that_cannot_be_read() {
+fn a_link_that_leads_nowhere_is_a_file_or_a_folder_that_cannot_be_read() {
     let folder = folder();
     write(folder.path(), "a/1.png");
     link("gone.png", folder.path(), "a/2.png");
-    assert_eq!(paths(&listed(folder.path())), ["a/1.png", "a/2.png"]);
+    link("gone", folder.path(), "b");
+    let listing = listed(folder.path());
+    assert_eq!(paths(&listing), ["a/1.png", "a/2.png"]);
+    assert_eq!(skipped(&listing), [("b/", LeftOutReason::BrokenLink)]);
 }
 
 #[test]

@@ -138,6 +138,8 @@ pub enum RejectionReason {
     NotAPhoto,
     /// The file is outside every class folder.
     NoClass,
+    /// The file is in a folder beside those of the split, or in a test folder that is not held out.
+    BesideSplit,
     /// The same content is in the dataset already.
     Duplicate,
     /// The same content was uploaded under two labels.
@@ -162,6 +164,7 @@ impl RejectionReason {
             Self::Conflicting => "under two labels",
             Self::NotAPhoto => "no photo",
             Self::NoClass => "in no class folder",
+            Self::BesideSplit => "beside the folders of the split",
             Self::Unreadable => "cannot be read",
             Self::Other => "for a reason that only a newer version knows",
         }

@@ -170,16 +170,7 @@ impl fmt::Display for Remark {
 
 fn sentence(remark: &Remark) -> String {
     match remark {
-        Remark::ClassesWithoutPhotos { classes } => {
-            let named: Vec<String> =
-                classes.iter().map(|absent| format!("{} ({})", absent.class, absent.why)).collect();
-            let classes = counted(
-                classes.len() as u64,
-                "class has no usable photo and is",
-                "classes have no usable photo and are",
-            );
-            format!("{classes} not in the dataset: {}", listed(&named))
-        }
+        Remark::ClassesWithoutPhotos { classes } => absent(classes),
         Remark::OneNameInSeveralForms { classes } => {
             format!("folders of the same name in different Unicode forms are one class: {}", listed(classes))
         }
@@ -195,22 +186,14 @@ fn sentence(remark: &Remark) -> String {
             slashed(held_out).join(" and ")
         ),
         Remark::FoldersBesideSplit { folders, files, .. } => format!(
-            "{} not used, because the folder lies beside those of the split: {}",
+            "{} not used, because the split has other folders: {}",
             counted(*files, "file is", "files are"),
             listed(&slashed(folders))
         ),
         Remark::LeftOut { groups } => {
             format!("left out {}", groups.iter().map(left_out).collect::<Vec<_>>().join("; "))
         }
-        Remark::NearDuplicatesAcrossSplit { held_out, examples, .. } => {
-            let photos =
-                counted(*held_out, "held-out photo is a near-duplicate", "held-out photos are near-duplicates");
-            let example = examples.first().map(|pair| format!(", such as {} of {}", pair.held_out, pair.learned));
-            format!(
-                "{photos} of photos to learn from{}: the accuracy on them says little about new photos",
-                example.unwrap_or_default()
-            )
-        }
+        Remark::NearDuplicatesAcrossSplit { held_out, examples, .. } => across_split(*held_out, examples),
         Remark::OnlyNearDuplicates { classes } => format!(
             "all photos of a class are near-duplicates of each other, and validating on them says little: {}",
             listed(classes)
@@ -232,10 +215,8 @@ fn sentence(remark: &Remark) -> String {
         }
         Remark::Mended { photos, examples } => {
             let photos = counted(*photos, "photo was", "photos were");
-            format!(
-                "{photos} mended: a part that the format asks for is missing or wrong, but no pixel is{}",
-                such_as(examples)
-            )
+            let what = "a part that the format asks for is missing or wrong, but no pixel is";
+            format!("{photos} mended: {what}{}", such_as(examples))
         }
         Remark::WrongExtension { photos, examples } => {
             let photos = counted(*photos, "photo has", "photos have");
@@ -243,6 +224,20 @@ fn sentence(remark: &Remark) -> String {
         }
         Remark::Unknown => "there is something to know of it that only a newer version can tell".to_owned(),
     }
+}
+
+fn absent(classes: &[AbsentClass]) -> String {
+    let named: Vec<String> = classes.iter().map(|absent| format!("{} ({})", absent.class, absent.why)).collect();
+    let one = "class has no usable photo and is";
+    let number = counted(classes.len() as u64, one, "classes have no usable photo and are");
+    format!("{number} not in the dataset: {}", listed(&named))
+}
+
+fn across_split(held_out: u64, examples: &[SplitPair]) -> String {
+    let photos = counted(held_out, "held-out photo is a near-duplicate", "held-out photos are near-duplicates");
+    let example = examples.first().map(|pair| format!(", such as {} of {}", pair.held_out, pair.learned));
+    let example = example.unwrap_or_default();
+    format!("{photos} of photos to learn from{example}: the accuracy on them says little about new photos")
 }
 
 /// "3 entries (a symbolic link that leads out of the folder): cats/a.png, cats/b.png and 1 more".

@@ -70,6 +70,8 @@ pub struct LeftOut {
 pub enum LeftOutReason {
     /// A symbolic link that leads out of the folder.
     OutsideLink,
+    /// A symbolic link that leads nowhere, with the name of a folder. One with the name of a file is a file that cannot be read.
+    BrokenLink,
     /// A symbolic link that leads back to a folder in which it lies.
     CircularLink,
     /// A folder that the client cannot list.
@@ -96,6 +98,7 @@ impl LeftOutReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OutsideLink => "a symbolic link that leads out of the folder",
+            Self::BrokenLink => "a symbolic link that leads nowhere",
             Self::CircularLink => "a symbolic link that leads back to its own folder",
             Self::UnreadableFolder => "a folder that cannot be read",
             Self::NotUtf8 => "a name that is not UTF-8",
@@ -111,8 +114,8 @@ impl LeftOutReason {
     /// Whether a photo that the person wants may have been left out.
     pub fn may_be_missed(self) -> bool {
         match self {
-            Self::OutsideLink | Self::CircularLink | Self::UnreadableFolder | Self::NotUtf8 => true,
-            Self::PathTooLong | Self::Special | Self::Other => true,
+            Self::OutsideLink | Self::BrokenLink | Self::CircularLink | Self::UnreadableFolder => true,
+            Self::NotUtf8 | Self::PathTooLong | Self::Special | Self::Other => true,
             Self::Hidden | Self::Litter | Self::EmptyFolder => false,
         }
     }

@@ -211,6 +211,7 @@ fn reason() -> impl Strategy<Value = RejectionReason> {
         Reason::NoClass,
         Reason::Duplicate,
         Reason::Conflicting,
+        Reason::BesideSplit,
         Reason::Unreadable,
         Reason::Other,
     ])

@@ -139,10 +139,10 @@ impl<'a> Contents<'a> {
         let mut by_digest: BTreeMap<&Digest, Vec<&UploadedFile>> = BTreeMap::new();
         let (mut strays, mut unread) = (Vec::new(), Vec::new());
         for file in files {
-            match (layout.class_folder(&file.path), &file.unread) {
-                (Err(why), _) => strays.push((file, why)),
-                (Ok(_), Some(why)) => unread.push((file, why.as_str())),
-                (Ok(_), None) => by_digest.entry(&file.object.digest).or_default().push(file),
+            match (&file.unread, layout.class_folder(&file.path)) {
+                (Some(why), _) => unread.push((file, why.as_str())),
+                (None, Err(why)) => strays.push((file, why)),
+                (None, Ok(_)) => by_digest.entry(&file.object.digest).or_default().push(file),
             }
         }
         let mut copies: Vec<Vec<&UploadedFile>> = by_digest.into_values().collect();
@@ -215,7 +215,11 @@ impl<'a> Contents<'a> {
         };
         for (file, why) in self.strays {
             intake.counts.ignored += 1;
-            intake.reject(file, RejectionReason::NoClass, why.to_string());
+            let reason = match why {
+                Unlabelled::NoClassFolder => RejectionReason::NoClass,
+                Unlabelled::Test | Unlabelled::BesideSplit => RejectionReason::BesideSplit,
+            };
+            intake.reject(file, reason, why.to_string());
         }
         for (file, why) in self.unread {
             intake.counts.quarantined += 1;

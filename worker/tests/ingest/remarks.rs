@@ -160,6 +160,10 @@ fn splits_are_read_beside_other_folders_and_what_is_left_out_is_named() {
     let docs = Remark::FoldersBesideSplit { folders: vec!["docs".into()], files: 1, photos: 0 };
     assert_eq!(manifest.remarks[..2], [test, docs]);
     assert!(manifest.remarks[0].is_warning() && !manifest.remarks[1].is_warning());
+    let listed = rejections(&bench, &manifest);
+    let told: Vec<_> = listed.iter().map(|one| (one.path.as_str(), one.reason)).collect();
+    let beside = RejectionReason::BesideSplit;
+    assert_eq!(told, [("docs/labels.csv", beside), ("test/disc/1.png", beside)]);
 
     let held_out = dataset_of(&bench, &splits("test"), HOLD_OUT);
     assert_eq!((held_out.split, held_out.class_counts[0].valid), (SplitKind::Given, 3));
@@ -185,15 +189,14 @@ fn notes_of_photos_are_counted_with_examples() {
     let bench = Bench::new();
     let mut files = shapes(20);
     files[0].0 = "disc/000.jpg".to_owned();
-    let broken = &mut files[1].1;
-    // The last byte before the end's twelve belongs to the checksum of the pixels.
-    let checksum = broken.len() - 13;
-    broken[checksum] ^= 1;
+    // It ends in a maker's trailer instead of its end marker.
+    let without_end = include_bytes!("../../photos/tests/data/cases/samsung_no_eoi_trailer.jpg");
+    files.push(file("square/phone.jpg", &without_end[..]));
     let remarks = remarks_of(&bench, &files);
     assert_eq!(
         remarks,
         [
-            Remark::Mended { photos: 1, examples: vec!["disc/001.png".into()] },
+            Remark::Mended { photos: 1, examples: vec!["square/phone.jpg".into()] },
             Remark::WrongExtension { photos: 1, examples: vec!["disc/000.jpg".into()] },
         ]
     );

@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use sortinghat_proto::{
     Backbone, BaseRate, DatasetRef, Digest, FinetuneSpec, IngestSpec, JobId, JobSpec, ObjectRef, Precision, Split,
     TaskId, Tenant, TrainingCrop, WeightsSource,
+    layout::LayoutChoice,
     manifest::{self, UploadManifest, UploadedFile},
     v1,
 };

@@ -30,7 +30,7 @@ pub(crate) fn lines(name: &str, dataset: &DatasetManifest, rejections: &[Rejecti
     lines.extend(near_duplicates(dataset));
     lines.extend(match (rejections, dataset.uses_everything()) {
         ([], true) => vec!["every file was used".to_owned()],
-        ([], false) => vec!["every uploaded file of its folders was used".to_owned()],
+        ([], false) => vec!["every uploaded file was used".to_owned()],
         _ => not_used(name, rejections),
     });
     lines

@@ -5,8 +5,8 @@ use sortinghat_client::is_final;
 use sortinghat_proto::{
     Backbone, Digest, JobKind, Mixing, ObjectRef, Precision, TrainingCrop,
     manifest::{
-        ClassCount, DatasetManifest, DatasetProvenance, EpochRecord, IngestCounts, ModelManifest, RateSearch,
-        Rejection, RejectionReason, Shard, SplitKind, WeightsProvenance,
+        AbsentClass, ClassCount, DatasetManifest, DatasetProvenance, EpochRecord, IngestCounts, ModelManifest,
+        RateSearch, Rejection, RejectionReason, Remark, Shard, SplitKind, WeightsProvenance,
     },
     v1::{
         self, Attempt, AttemptOutcome, CancelJobsResponse, ErrorCode, Failure, FailureClass, Job, JobEvent, JobOutput,
@@ -344,8 +344,8 @@ fn a_dataset_is_shown_with_each_kind_of_split_and_a_long_list_of_classes_is_cut(
 #[test]
 fn every_reason_to_leave_out_a_file_has_words() {
     use RejectionReason::{
-        Conflicting, Corrupt, Duplicate, Empty, NoClass, NotAPhoto, Other, OverLimit, Truncated, Unreadable,
-        Unsupported,
+        BesideSplit, Conflicting, Corrupt, Duplicate, Empty, NoClass, NotAPhoto, Other, OverLimit, Truncated,
+        Unreadable, Unsupported,
     };
     let reasons = [
         Empty,
@@ -355,6 +355,7 @@ fn every_reason_to_leave_out_a_file_has_words() {
         Unsupported,
         NotAPhoto,
         NoClass,
+        BesideSplit,
         Duplicate,
         Conflicting,
         Unreadable,
@@ -371,6 +372,24 @@ fn every_reason_to_leave_out_a_file_has_words() {
     let all = all.map(|rejection| Rejection { path: "red/1.jpg".into(), message: "why".into(), ..rejection });
     let named = dataset::lines("stamps@1", &dataset_manifest(SplitKind::Given, 1), &all);
     insta::assert_snapshot!(named.join("\n"));
+}
+
+#[test]
+fn what_an_ingest_noticed_is_shown_and_nothing_is_claimed_against_it() {
+    let plain = dataset_manifest(SplitKind::ValidPercent(20), 1);
+    let claims = ["every file was used", "each kept on one side of the split"];
+    let told = dataset::lines("stamps@1", &plain, &[]).join("\n");
+    assert!(claims.iter().all(|claim| told.contains(claim)), "{told}");
+    let absent = AbsentClass { class: "birds".into(), why: "3 in a format that is not supported".into() };
+    let remarks = vec![
+        Remark::ClassesWithoutPhotos { classes: vec![absent] },
+        Remark::OnlyNearDuplicates { classes: vec!["class 0".into()] },
+        Remark::Mended { photos: 2, examples: vec!["a.jpg".into()] },
+    ];
+    let noticed = DatasetManifest { remarks, ..plain };
+    let told = dataset::lines("stamps@1", &noticed, &[]).join("\n");
+    assert!(!claims.iter().any(|claim| told.contains(claim)), "{told}");
+    insta::assert_snapshot!(dataset::remarks(&noticed).join("\n"));
 }
 
 #[test]
