@@ -209,8 +209,11 @@ async fn evaluation(client: &Client, spec: &EvaluateSpec) -> EvaluationManifest 
         most_confused: vec![Confusion { label: 1, predicted: 0, photos: 1 }],
         mistakes: vec![],
         doubts: None,
+        doubted: 0,
         cleaned: None,
         skipped: 1,
+        learned_from: None,
+        confidence: vec![],
     };
     let description = "the 4 held-out photos of stamps@1".to_owned();
     EvaluationManifest {
