@@ -1,6 +1,12 @@
 //! `sortinghat-coordinator`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    env,
+    fmt::Display,
+    io::{Write as _, stderr},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::Parser;
 use mimalloc::MiMalloc;
@@ -54,7 +60,7 @@ fn main() -> ExitCode {
     let config = match Config::load(command_line.settings, command_line.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("error: {error}");
+            say(&error);
             return Exit::Misconfigured.into();
         }
     };
@@ -63,17 +69,25 @@ fn main() -> ExitCode {
         return Exit::Stopped.into();
     }
     logs::init(config.log_format, &config.log_filter);
+    // The configuration has absolute paths only, and the folder in which the process was started may go away. An error means that the
+    // process stays there.
+    let _ = env::set_current_dir("/");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the system starts threads");
     match runtime.block_on(run(config)) {
         Ok(()) => Exit::Stopped.into(),
         Err(error) => {
-            eprintln!("error: {error}");
+            say(&error);
             match error {
                 AppError::AlreadyRunning { .. } => Exit::AlreadyRunning.into(),
                 _ => Exit::Failed.into(),
             }
         }
     }
+}
+
+/// Says why the process ends. If nobody can be told, the exit code still says so.
+fn say(error: impl Display) {
+    let _ = writeln!(stderr(), "error: {error}");
 }
 
 async fn run(config: Config) -> Result<(), AppError> {

@@ -1,10 +1,11 @@
-//! The pages for operators: `/metrics` for Prometheus and `/healthz` for load balancers, over plain HTTP.
+//! The pages for operators, over plain HTTP: `/metrics` for Prometheus, `/healthz` for load balancers, and `/livez`, which only says that
+//! the process answers.
 
 use std::{sync::OnceLock, time::Duration};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use metrics::{describe_counter, describe_gauge, describe_histogram};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +13,8 @@ use crate::engine::Engine;
 
 /// The upper bounds of the latency buckets, in seconds. The last ones are for calls that wait for something.
 const LATENCY_BUCKETS_S: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
+/// The upper bounds of the buckets of how many batches are committed together. These are counts and not seconds.
+const GROUP_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0, 1024.0, 4096.0];
 /// How often samples are folded into buckets while no page is requested.
 const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 
@@ -28,11 +31,17 @@ pub(crate) fn recorder() -> PrometheusHandle {
         let handle = PrometheusBuilder::new()
             .set_buckets(&LATENCY_BUCKETS_S)
             .expect("there are buckets")
+            .set_buckets_for_metric(Matcher::Full("sortinghat_store_group_batches".to_owned()), &GROUP_BUCKETS)
+            .expect("there are buckets")
             .install_recorder()
             .expect("nothing else in this process installs a recorder");
         describe_counter!("sortinghat_grpc_calls_total", "Calls that ended, by method and gRPC code");
         describe_gauge!("sortinghat_grpc_calls_in_flight", "Calls that have not ended, by method");
         describe_histogram!("sortinghat_grpc_call_seconds", "Seconds from a call's start to its answer's last byte");
+        describe_histogram!(
+            "sortinghat_store_group_batches",
+            "Batches that one commit of the queue's file takes together"
+        );
         handle
     };
     RECORDER.get_or_init(install).clone()
@@ -44,6 +53,7 @@ pub(crate) async fn serve(listener: TcpListener, engine: Engine, stop: Cancellat
     let pages = Router::new()
         .route("/metrics", get(metrics_page))
         .route("/healthz", get(health_page))
+        .route("/livez", get(|| async { "ok\n" }))
         .with_state(Page { recorder: recorder.clone(), engine });
     let upkeep = async {
         let mut ticks = tokio::time::interval(UPKEEP_PERIOD);
@@ -63,7 +73,7 @@ async fn metrics_page(State(page): State<Page>) -> String {
 }
 
 async fn health_page(State(page): State<Page>) -> (StatusCode, String) {
-    match page.engine.check_store().await {
+    match page.engine.check_work().await {
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
         Err(refusal) => (StatusCode::SERVICE_UNAVAILABLE, format!("{refusal}\n")),
     }

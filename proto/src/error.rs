@@ -53,9 +53,11 @@ impl Refusal {
 /// Whose fault a failure with this code is.
 fn class_of(code: ErrorCode) -> FailureClass {
     match code {
-        ErrorCode::StorageUnavailable | ErrorCode::ResourceExhausted | ErrorCode::Internal | ErrorCode::Unspecified => {
-            FailureClass::Infrastructure
-        }
+        ErrorCode::StorageUnavailable
+        | ErrorCode::StorageUnusable
+        | ErrorCode::ResourceExhausted
+        | ErrorCode::Internal
+        | ErrorCode::Unspecified => FailureClass::Infrastructure,
         ErrorCode::ProcessDied | ErrorCode::Poison => FailureClass::Suspect,
         ErrorCode::OutOfMemory => FailureClass::OutOfMemory,
         ErrorCode::InvalidArgument
@@ -85,6 +87,7 @@ fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::Diverged
         | ErrorCode::Poison
         | ErrorCode::ParentFailed
+        | ErrorCode::StorageUnusable
         | ErrorCode::DeadlineExceeded => Code::FailedPrecondition,
         ErrorCode::OutOfMemory | ErrorCode::ResourceExhausted => Code::ResourceExhausted,
         ErrorCode::StorageUnavailable => Code::Unavailable,

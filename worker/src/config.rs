@@ -126,6 +126,14 @@ impl RunArgs {
     }
 }
 
+impl RunArgs {
+    /// Makes relative paths absolute, so that nothing is looked for in the working folder later.
+    pub fn make_paths_absolute(&mut self) {
+        [&mut self.token_file, &mut self.ca_file].into_iter().flatten().for_each(|path| *path = absolute(path.clone()));
+        self.executor.make_paths_absolute();
+    }
+}
+
 impl ExecutorArgs {
     /// The object store's URL.
     ///
@@ -143,6 +151,11 @@ impl ExecutorArgs {
         self.data_dir.clone().unwrap_or_else(|| user_folder("XDG_DATA_HOME", ".local/share").join("sortinghat"))
     }
 
+    /// Where temporary files lie. They may be as large as a dataset, and the system's folder for them may be small or go away.
+    pub fn temporary_dir(&self) -> PathBuf {
+        self.data_dir().join("tmp")
+    }
+
     /// Where pretrained weights lie.
     pub fn weights_dir(&self) -> PathBuf {
         self.weights_dir
@@ -153,6 +166,15 @@ impl ExecutorArgs {
     /// Where objects are cached.
     pub fn cache_dir(&self) -> PathBuf {
         self.cache_dir.clone().unwrap_or_else(|| self.data_dir().join("cache"))
+    }
+
+    /// Makes relative paths absolute, so that nothing is looked for in the working folder later.
+    fn make_paths_absolute(&mut self) {
+        self.data_dir = Some(absolute(self.data_dir()));
+        [&mut self.weights_dir, &mut self.cache_dir]
+            .into_iter()
+            .flatten()
+            .for_each(|path| *path = absolute(path.clone()));
     }
 
     /// The arguments that start an executor with these settings, one of `slots`.
@@ -181,6 +203,11 @@ impl ExecutorArgs {
             threads.to_string().into(),
         ]
     }
+}
+
+/// The path from the root. A relative path stays as it is if there is no working folder any more.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 /// The cores of each of `slots` tasks.
@@ -240,6 +267,16 @@ mod tests {
         assert_eq!(executor.cache_bytes, ByteCount(2 << 30));
         assert_eq!(Duration::from(executor.checkpoint_interval), Duration::from_secs(90));
         assert_eq!(executor.compute.threads.map(NonZeroUsize::get), Some(3));
+    }
+
+    #[test]
+    fn no_path_is_looked_for_in_the_working_folder_later() {
+        let mut worker = run(&["--data-dir", "data", "--token-file", "token", "--cache-dir", "cache"]);
+        worker.make_paths_absolute();
+        let executor = &worker.executor;
+        for path in [executor.data_dir(), executor.cache_dir(), executor.temporary_dir(), worker.token_file.unwrap()] {
+            assert!(path.is_absolute(), "{}", path.display());
+        }
     }
 
     #[test]

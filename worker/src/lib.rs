@@ -6,7 +6,7 @@
 //!
 //! The rooms stand on floors, and imports go down only. From the ground to the top:
 //!
-//! 1. `aten`, `https`, `memory`, `out_of_memory`, [`randomness`]: what every other room may use and what itself uses none
+//! 1. `aten`, `memory`, `out_of_memory`, [`randomness`]: what every other room may use and what itself uses none
 //! 2. [`device`], [`objects`]: what computes; where bytes are kept
 //! 3. [`config`], [`dataset`], [`models`], [`task`]: the command line; which photo has which class and side; the networks and their
 //!    weights; what one task is and has at hand
@@ -24,7 +24,6 @@ pub mod dataset;
 pub mod device;
 pub mod evaluation;
 pub mod executor;
-pub(crate) mod https;
 pub mod jobs;
 pub(crate) mod memory;
 pub mod models;

@@ -1,6 +1,11 @@
 //! The worker's binary: parses the command line and hands over.
 
-use std::{io::IsTerminal as _, num::NonZeroUsize, process::ExitCode};
+use std::{
+    env,
+    io::{IsTerminal as _, Write as _, stderr},
+    num::NonZeroUsize,
+    process::ExitCode,
+};
 
 use clap::Parser as _;
 use sortinghat_worker::{
@@ -13,30 +18,45 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     match CommandLine::parse().command {
-        Command::Run(args) => {
-            let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter());
-            log.with_ansi(std::io::stderr().is_terminal()).init();
+        Command::Run(mut args) => {
+            args.make_paths_absolute();
+            leave_working_folder();
+            // A line that a full disk does not take is lost. Telling so on the same standard error would panic.
+            let log = tracing_subscriber::fmt().with_writer(stderr).log_internal_errors(false);
+            log.with_env_filter(filter("info")).with_ansi(stderr().is_terminal()).init();
             exit_code(run(&args))
         }
-        Command::Devices(args) => exit_code(devices(&args)),
+        Command::Devices(args) => {
+            leave_working_folder();
+            exit_code(devices(&args))
+        }
         Command::Executor(args) => {
-            // The worker adds the time, and stores the lines as they are.
-            let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter());
-            log.without_time().with_ansi(false).init();
+            // The worker adds the time, and stores the lines as they are. They are part of the history of a job, in which the retries of
+            // its requests to the object store say nothing to its user.
+            let log = tracing_subscriber::fmt().with_writer(stderr).log_internal_errors(false);
+            log.with_env_filter(filter("info,object_store=off")).without_time().with_ansi(false).init();
             exit_code(executor::run(&args))
         }
     }
 }
 
-fn filter() -> EnvFilter {
-    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"))
+/// The working folder may be removed while the process runs. Then libraries that look for their files in it do not find them, and no
+/// further process starts.
+fn leave_working_folder() {
+    // An error means that the process stays where it is, in which it has been started.
+    let _ = env::set_current_dir("/");
+}
+
+fn filter(usual: &str) -> EnvFilter {
+    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual))
 }
 
 fn exit_code<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sortinghat-worker: {error}");
+            // If nobody can be told, the exit code still says so.
+            let _ = writeln!(stderr(), "sortinghat-worker: {error}");
             ExitCode::FAILURE
         }
     }
@@ -45,7 +65,7 @@ fn exit_code<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
 /// Runs the worker on one thread, which is enough: the worker computes nothing.
 fn run(args: &RunArgs) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let requested = shutdown.clone();
@@ -57,7 +77,10 @@ fn run(args: &RunArgs) -> Result<(), Box<dyn std::error::Error>> {
             std::process::exit(130);
         });
         session::run(args, shutdown).await.map_err(Into::into)
-    })
+    });
+    // A folder of objects that hangs may still hold a thread.
+    runtime.shutdown_background();
+    ended
 }
 
 fn devices(args: &ComputeArgs) -> Result<(), device::DeviceError> {

@@ -248,3 +248,43 @@ fn a_device_that_cannot_be_used_ends_the_worker_with_the_reason() {
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && message.contains("no cuda:99"), "{message}");
 }
+
+#[tokio::test]
+async fn a_worker_whose_executor_cannot_start_says_why_within_seconds_and_recovers_by_itself() {
+    let Setup { folder, mut coordinator, worker } = setup(LEASE).await;
+    // A file where the folder of the cache should be keeps an executor from starting.
+    let cache = folder.path().join("worker/cache");
+    std::fs::remove_dir_all(&cache).unwrap();
+    std::fs::write(&cache, "").unwrap();
+    let killed = Instant::now();
+    kill(worker.executor().await, Signal::SIGKILL).unwrap();
+    let unable = |request: &SynchronizeRequest| {
+        let health = request.health.clone()?;
+        (!health.is_able && health.reason.contains("cache")).then_some((health, request.free_slots))
+    };
+    let (health, free_slots) = coordinator.hear("the worker to say what is wrong", unable).await;
+    assert!(killed.elapsed() < Duration::from_secs(10), "it took {:?}", killed.elapsed());
+    assert!(free_slots == 0 && health.detail.contains("did not start"), "{health:?}");
+    std::fs::remove_file(&cache).unwrap();
+    let request = coordinator.hear_free_slot().await;
+    assert!(request.health.unwrap().is_able);
+}
+
+#[tokio::test]
+async fn a_worker_that_cannot_write_into_its_store_says_so_and_asks_for_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::start(LEASE).await;
+    // An object cannot be written where a folder is, not even by root.
+    std::fs::create_dir(folder.path().join("objects")).unwrap();
+    std::fs::create_dir(folder.path().join("objects/probe-worker")).unwrap();
+    std::fs::write(folder.path().join("objects/probe-worker/occupied"), "").unwrap();
+    let _worker = Worker::start(folder.path(), &coordinator.url, &[]);
+    let unable = |request: &SynchronizeRequest| {
+        let health = request.health.clone()?;
+        (!health.is_able && !health.detail.is_empty()).then_some((health, request.free_slots))
+    };
+    let (health, free_slots) = coordinator.hear("the worker to say what is wrong", unable).await;
+    assert!(free_slots == 0 && health.detail.contains("Is a directory"), "{health:?}");
+    std::fs::remove_dir_all(folder.path().join("objects/probe-worker")).unwrap();
+    coordinator.hear_free_slot().await;
+}

@@ -110,6 +110,7 @@ impl ArtifactService for Artifacts {
         let tenant = caller(&request).tenant;
         let mut parts = request.into_inner();
         let announced = header(&mut parts).await?;
+        self.engine.admit_work()?;
         // The object may exist already; then the collection of objects must spare it.
         self.engine.reuse_one(&tenant, &announced.digest).await?;
         let mut upload = self.objects.upload(&tenant, announced).await.map_err(status)?;

@@ -42,6 +42,9 @@ const MAX_STREAMS_PER_CONNECTION: u32 = 1000;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// How long a connection has to answer.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The name under which a health check is told whether new work is taken. It is for readiness and not for liveness: it does not help to
+/// start the process again.
+const READINESS: &str = "readiness";
 /// The services that answer health checks by name; the empty name is the whole server.
 const HEALTH_NAMES: [&str; 4] =
     ["", job_service_server::SERVICE_NAME, artifact_service_server::SERVICE_NAME, worker_service_server::SERVICE_NAME];
@@ -91,6 +94,11 @@ pub(crate) fn router(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(GuardLayer::new(authenticator, bulk))
         .add_routes(routes)
+}
+
+/// Tells health checks by the name [`READINESS`] whether new work is taken. The other names do not depend on any store.
+pub(crate) async fn report_readiness(health: &HealthReporter, status: tonic_health::ServingStatus) {
+    health.set_service_status(READINESS, status).await;
 }
 
 /// Tells health checks whether the coordinator takes calls.

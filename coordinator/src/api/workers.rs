@@ -41,6 +41,9 @@ impl WorkerService for Workers {
         if caller.role != Role::Admin {
             // Workers serve every tenant, and no tenant may see what they do for the others.
             for worker in &mut response.workers {
+                if let Some(health) = &mut worker.health {
+                    health.detail.clear();
+                }
                 let mut own = Vec::new();
                 for task in std::mem::take(&mut worker.running_tasks) {
                     if self.is_of(&caller.tenant, &task).await {

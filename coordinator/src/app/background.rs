@@ -9,7 +9,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{engine::Engine, metrics, objects::Objects};
+use crate::{
+    engine::{Engine, ObjectInventory},
+    metrics,
+    objects::Objects,
+};
 
 /// Separate threads for some of the calls. When this is dropped, each task on them ends where it waits next.
 pub(super) struct Threads(Option<Runtime>);
@@ -40,6 +44,7 @@ pub(super) struct Background {
     stop: CancellationToken,
     pub(super) sweeps: JoinHandle<()>,
     collection: Option<JoinHandle<()>>,
+    discards: JoinHandle<()>,
     pages: Option<JoinHandle<std::io::Result<()>>>,
 }
 
@@ -49,19 +54,27 @@ impl Background {
         let stop = CancellationToken::new();
         let (sweeper, sweeps_stop) = (engine.clone(), stop.clone());
         let sweeps = tokio::spawn(async move { sweeper.run(sweeps_stop).await });
-        let collection = collected.map(|objects| {
+        let collected = collected.map(|objects| Arc::new(objects) as Arc<dyn ObjectInventory>);
+        let collection = collected.clone().map(|objects| {
             let (collector, stop) = (engine.clone(), stop.clone());
-            tokio::spawn(async move { collector.run_collection(Arc::new(objects), stop).await })
+            tokio::spawn(async move { collector.run_collection(objects, stop).await })
         });
+        let (discarder, discards_stop) = (engine.clone(), stop.clone());
+        let discards = tokio::spawn(async move { discarder.run_discards(collected, discards_stop).await });
         let pages =
             metrics_listener.map(|listener| tokio::spawn(metrics::serve(listener, engine.clone(), stop.clone())));
-        Self { stop, sweeps, collection, pages }
+        Self { stop, sweeps, collection, discards, pages }
     }
 
     /// Stops all loops and waits until they have ended.
     pub(super) async fn stop(self) {
         self.stop.cancel();
-        for (name, ended) in [("sweeps", Some(self.sweeps)), ("collection of objects", self.collection)] {
+        let loops = [
+            ("sweeps", Some(self.sweeps)),
+            ("collection of objects", self.collection),
+            ("removal of checkpoints", Some(self.discards)),
+        ];
+        for (name, ended) in loops {
             if let Some(ended) = ended
                 && let Err(error) = ended.await
             {

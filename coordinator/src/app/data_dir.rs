@@ -39,19 +39,22 @@ impl DataDir {
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(failed)?;
+        if let Err(error) = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())) {
+            tracing::warn!(%error, "failed to write the id of this process into the data folder, where others look for it");
+        }
         let data_dir = Self { path: path.to_owned(), _lock: lock };
         data_dir.unpublish_address();
         Ok(data_dir)
     }
 
-    /// Writes the address that the coordinator listens on, for readers that let it choose a port. They see the whole address or none.
-    pub(super) fn publish_address(&self, address: SocketAddr) -> Result<(), AppError> {
+    /// Writes the address that the coordinator listens on, for readers that let it choose a port. They see the whole address or none. A
+    /// full disk does not keep the coordinator from serving those who know its address.
+    pub(super) fn publish_address(&self, address: SocketAddr) {
         let path = self.path.join(ADDRESS_FILE);
         let staged = path.with_extension("addr.new");
-        fs::write(&staged, format!("{address}\n"))
-            .and_then(|()| fs::rename(&staged, &path))
-            .map_err(|source| AppError::DataDir { path, source })
+        if let Err(error) = fs::write(&staged, format!("{address}\n")).and_then(|()| fs::rename(&staged, &path)) {
+            tracing::warn!(%error, path = %path.display(), "failed to write the address of this coordinator");
+        }
     }
 
     /// Removes the address that [`publish_address`](Self::publish_address) wrote.
@@ -91,7 +94,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let address_file = folder.path().join(ADDRESS_FILE);
         let killed = DataDir::lock(folder.path()).expect("no other coordinator runs");
-        killed.publish_address("127.0.0.1:7878".parse().expect("an address")).expect("writable");
+        killed.publish_address("127.0.0.1:7878".parse().expect("an address"));
         assert_eq!(fs::read_to_string(&address_file).expect("published"), "127.0.0.1:7878\n");
         drop(killed);
         DataDir::lock(folder.path()).expect("the lock is released");

@@ -6,7 +6,9 @@ use crate::config::{LogFilter, LogFormat};
 
 /// Sends the process's log lines, and its panics, to standard error. Call this once, before anything else.
 pub fn init(format: LogFormat, filter: &LogFilter) {
-    let lines = tracing_subscriber::fmt().with_env_filter(filter.to_env_filter()).with_writer(std::io::stderr);
+    // A line that a full disk does not take is lost. Telling so on the same standard error would panic.
+    let lines = tracing_subscriber::fmt().log_internal_errors(false);
+    let lines = lines.with_env_filter(filter.to_env_filter()).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
         LogFormat::Json => lines.json().init(),

@@ -6,8 +6,9 @@ mod error;
 pub mod logs;
 mod open;
 pub mod signals;
+mod vitals;
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::Stream;
 use tokio::{
@@ -33,6 +34,7 @@ use crate::{
 };
 use background::{Background, Threads};
 use data_dir::DataDir;
+use vitals::Vitals;
 
 pub use error::AppError;
 
@@ -101,7 +103,7 @@ impl App {
             None => None,
         };
         let app = Self { config, data_dir, engine, objects, authenticator, server, listener, metrics_listener };
-        app.data_dir.publish_address(app.address()?)?;
+        app.data_dir.publish_address(app.address()?);
         Ok(app)
     }
 
@@ -129,6 +131,11 @@ impl App {
         let mut background = Background::start(&self.engine, collected, self.metrics_listener);
         let health = HealthReporter::new();
         api::report_health(&health, ServingStatus::Serving).await;
+        // It is not known before the first look.
+        api::report_readiness(&health, ServingStatus::NotServing).await;
+        let looks = CancellationToken::new();
+        let vitals = Vitals { engine: self.engine.clone(), health: health.clone(), folders: folders(&self.config) };
+        let vitals = tokio::spawn(vitals.run(looks.clone()));
         let threads = Threads::start("bulk");
         let for_lone_calls = matches!(self.config.store, StoreUrl::Redis(_));
         let bulk = BulkThreads { threads: threads.handle(), for_lone_calls };
@@ -146,6 +153,10 @@ impl App {
             () = stop => {}
         }
         tracing::info!(grace = %self.config.drain_grace, "draining");
+        looks.cancel();
+        // The last look must not say that work is taken.
+        let _ = vitals.await;
+        api::report_readiness(&health, ServingStatus::NotServing).await;
         api::report_health(&health, ServingStatus::NotServing).await;
         self.engine.drain();
         closing.cancel();
@@ -159,6 +170,13 @@ impl App {
         tracing::info!(?drained, "stopped");
         Ok(drained)
     }
+}
+
+/// The folders of this machine that take the queue and the objects.
+fn folders(config: &Config) -> Vec<PathBuf> {
+    let objects =
+        config.object_store.url().to_file_path().ok().filter(|_| config.object_store.url().scheme() == "file");
+    std::iter::once(config.data_dir.clone()).chain(objects).collect()
 }
 
 /// Serves an engine's API on the given connections, without authentication, until the connections end. For simulations.

@@ -35,7 +35,7 @@ mod workers;
 
 use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
 
-use sortinghat_proto::{Digest, JobId, Tenant, v1};
+use sortinghat_proto::{Digest, JobId, Refusal, Tenant, v1};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::Store;
@@ -45,7 +45,7 @@ use collection::Collection;
 use context::Context;
 use conversation::Conversation;
 use dispatch::Dispatch;
-use intake::Intake;
+use intake::{Doors, Intake};
 use jobs::Jobs;
 use queues::Queues;
 use records::Records;
@@ -58,6 +58,9 @@ pub use intake::Submission;
 pub use jobs::WatchStream;
 pub use settings::Settings;
 pub use upkeep::Swept;
+
+/// A store that has not answered within this time does not answer.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The queue, the names of artifacts, and the conversation with workers. It is cheap to clone, and a clone is the same engine.
 #[derive(Clone)]
@@ -106,6 +109,7 @@ impl Engine {
             collection: collection.clone(),
             artifacts: artifacts.clone(),
             jobs: jobs.clone(),
+            doors: Doors::default(),
         });
         let conversation = Arc::new(Conversation::new(
             context.clone(),
@@ -137,6 +141,23 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether new work can be taken: the store answers, and no disk is full. Readiness probes ask this.
+    pub async fn check_work(&self) -> Result<(), EngineError> {
+        self.intake.doors.pass()?;
+        let no_answer = |_| EngineError::StoreUnavailable("the queue's store does not answer".to_owned());
+        tokio::time::timeout(STORE_PATIENCE, self.check_store()).await.map_err(no_answer)?
+    }
+
+    /// Refuses new work from now on for this reason, or takes it again. Work that was taken goes on in any case.
+    pub fn take_work(&self, refusal: Option<Refusal>) {
+        self.intake.doors.set(refusal);
+    }
+
+    /// Refuses while new work is not taken. To be asked before an upload, whose bytes would be for nothing.
+    pub fn admit_work(&self) -> Result<(), EngineError> {
+        self.intake.doors.pass()
+    }
+
     /// Ends every held poll and every watch, and answers later polls at once, so that the process can shut down gracefully.
     pub fn drain(&self) {
         self.context.draining.cancel();
@@ -149,6 +170,7 @@ impl Engine {
     ///
     /// Refuses names that do not exist, uploads that are missing, and a key that was used for another submission.
     pub async fn submit(&self, tenant: &Tenant, submission: Submission) -> Result<v1::SubmitJobResponse, EngineError> {
+        self.admit_work()?;
         self.intake.submit(tenant, submission).await
     }
 
@@ -158,6 +180,7 @@ impl Engine {
         tenant: &Tenant,
         jobs: Vec<v1::SubmitJobRequest>,
     ) -> Result<v1::SubmitJobsResponse, EngineError> {
+        self.admit_work()?;
         self.intake.submit_many(tenant, jobs).await
     }
 
@@ -170,6 +193,7 @@ impl Engine {
         tenant: &Tenant,
         request: v1::RetryJobRequest,
     ) -> Result<v1::RetryJobResponse, EngineError> {
+        self.admit_work()?;
         self.intake.retry(tenant, request).await
     }
 
@@ -323,6 +347,16 @@ impl Engine {
     /// tenants. Returns the last error.
     pub async fn collect(&self, inventory: &dyn ObjectInventory) -> Result<Collected, EngineError> {
         self.collection.collect(inventory).await
+    }
+
+    /// Removes checkpoints as they become superfluous, until `stop` is cancelled. Without an inventory they are only forgotten.
+    pub async fn run_discards(&self, inventory: Option<Arc<dyn ObjectInventory>>, stop: CancellationToken) {
+        self.collection.run_discards(inventory, stop).await;
+    }
+
+    /// Removes the checkpoints that are superfluous now. Returns how many were removed.
+    pub async fn discard_checkpoints(&self, inventory: &dyn ObjectInventory) -> Result<usize, EngineError> {
+        self.collection.discard(Some(inventory)).await
     }
 
     /// Whether the objects of the object store belong to this queue. Objects that belong to no queue belong to this queue from now on.

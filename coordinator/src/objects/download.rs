@@ -4,6 +4,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream::BoxStream};
 use object_store::ObjectStoreExt as _;
 use sha2::{Digest as _, Sha256};
+use sortinghat_objects::is_missing;
 use sortinghat_proto::{Digest, Tenant, limits};
 
 use super::{ObjectError, Objects};
@@ -29,7 +30,7 @@ impl Objects {
     ) -> Result<impl Stream<Item = Result<Bytes, ObjectError>> + Send + 'static + use<>, ObjectError> {
         let content = match self.store.get(&self.path(tenant, &digest)).await {
             Ok(found) => found.into_stream(),
-            Err(object_store::Error::NotFound { .. }) => return Err(ObjectError::NotFound { digest }),
+            Err(error) if is_missing(&error) => return Err(ObjectError::NotFound { digest }),
             Err(source) => return Err(failed(source)),
         };
         let download = Download { content, pending: Bytes::new(), hasher: Sha256::new(), digest };

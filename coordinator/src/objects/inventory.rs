@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use object_store::{ObjectMeta, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, path::Path};
 use sha2::{Digest as _, Sha256};
+use sortinghat_objects::{QUEUE_ID, is_missing};
 use sortinghat_proto::{Digest, ObjectRef, Refusal, Tenant, limits, time::UnixMs};
 
 use super::{ObjectError, Objects};
@@ -22,10 +23,15 @@ impl ObjectPresence for Objects {
         Ok(self.contains(tenant, object).await?)
     }
 
+    async fn exists(&self, tenant: &Tenant, digest: &Digest) -> Result<bool, Refusal> {
+        Ok(self.size(tenant, digest).await?.is_some())
+    }
+
     async fn document(&self, tenant: &Tenant, digest: &Digest) -> Result<Option<Bytes>, Refusal> {
         let found = match self.store.get(&self.path(tenant, digest)).await {
             Ok(found) if found.meta.size <= limits::MAX_MANIFEST_BYTES => found,
-            Ok(_) | Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Ok(_) => return Ok(None),
+            Err(error) if is_missing(&error) => return Ok(None),
             Err(source) => return Err(ObjectError::Store { operation: "read a document", source }.into()),
         };
         let (mut content, mut hasher) = (BytesMut::new(), Sha256::new());
@@ -49,7 +55,7 @@ impl ObjectPresence for Objects {
 #[async_trait]
 impl ObjectInventory for Objects {
     async fn claim(&self, queue: &str) -> Result<String, Refusal> {
-        let path = self.prefix.clone().join("queue-id");
+        let path = self.prefix.clone().join(QUEUE_ID);
         let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         let content = || PutPayload::from(queue.to_owned().into_bytes());
         match self.store.put_opts(&path, content(), create).await {
@@ -88,7 +94,7 @@ impl ObjectInventory for Objects {
     async fn find(&self, tenant: &Tenant, digest: &Digest) -> Result<Option<StoredObject>, Refusal> {
         match self.store.head(&self.path(tenant, digest)).await {
             Ok(meta) => Ok(stored(&meta)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) if is_missing(&error) => Ok(None),
             Err(source) => Err(failed("look for an object")(source)),
         }
     }

@@ -3,7 +3,6 @@
 //! The key of an object is its tenant and its digest, so that a second write can only repeat the first. An object becomes visible only after
 //! all of its content was checked.
 
-mod backend;
 mod download;
 mod inventory;
 mod upload;
@@ -12,12 +11,17 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, memory::InMemory, path::Path};
+use sortinghat_objects::{Environment, OpenError, Opened, Patience, Trouble, is_missing};
 use sortinghat_proto::{Digest, ObjectRef, Refusal, Tenant, v1::ErrorCode};
 
 use crate::config::ObjectStoreUrl;
 
 pub use upload::Upload;
 
+/// One request may take this long, as an upload may go over a slow line.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a request is tried again. By default, retries would go on for minutes, after a caller has given up.
+const RETRIES: usize = 5;
 /// How many existence checks of one call may be in flight.
 const CONCURRENT_CHECKS: usize = 32;
 
@@ -34,12 +38,12 @@ pub struct Objects {
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
     /// The store cannot be opened.
-    #[error("failed to open the object store {url}: {reason}")]
+    #[error("failed to open the object store {url}: {source}")]
     Unopenable {
         /// The store's URL, which holds no secret.
         url: ObjectStoreUrl,
         /// Why.
-        reason: String,
+        source: OpenError,
     },
     /// There is no such object.
     #[error("object {digest} does not exist: upload it first")]
@@ -67,8 +71,8 @@ pub enum ObjectError {
         /// The object.
         digest: Digest,
     },
-    /// The store failed, after its retries.
-    #[error("the object store failed to {operation}: {source}")]
+    /// The store failed, after its retries. The message is for operators.
+    #[error("failed to {operation}: {}", Trouble::in_detail(source))]
     Store {
         /// The operation that failed.
         operation: &'static str,
@@ -85,11 +89,35 @@ impl From<ObjectError> for Refusal {
             ObjectError::TooLarge { .. } => Self::invalid("header.size_bytes", message),
             ObjectError::Mismatch { .. } => Self::invalid("data", message),
             ObjectError::Corrupt { .. } => Self::new(ErrorCode::CorruptObject, message),
-            ObjectError::Unopenable { .. } | ObjectError::Store { .. } => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the object store failed");
-                Self::new(ErrorCode::StorageUnavailable, "the object store is not available now: try again")
+            ObjectError::Unopenable { .. } => {
+                tracing::warn!(%error, "the object store cannot be used");
+                Self::new(ErrorCode::StorageUnusable, "the object store cannot be used: ask whoever runs the server")
+            }
+            ObjectError::Store { source, .. } => {
+                tracing::warn!(error = message, "the object store failed");
+                refusal_of(Trouble::of(&source))
             }
         }
+    }
+}
+
+/// What a tenant is told: nothing of addresses, codes and credentials.
+fn refusal_of(trouble: Trouble) -> Refusal {
+    match trouble {
+        Trouble::Unavailable => {
+            Refusal::new(ErrorCode::StorageUnavailable, "the object store is not available now: try again")
+        }
+        Trouble::Full => Refusal::new(
+            ErrorCode::StorageUnusable,
+            "the object store is full, so nothing was stored: try again when whoever runs the server has made room",
+        ),
+        trouble => Refusal::new(
+            ErrorCode::StorageUnusable,
+            format!(
+                "{}: whoever runs the server has to mend that, and finds the details in its log",
+                trouble.in_words()
+            ),
+        ),
     }
 }
 
@@ -108,8 +136,10 @@ impl Objects {
     /// # Errors
     /// [`ObjectError::Unopenable`].
     pub fn open(url: &ObjectStoreUrl, patience: Duration) -> Result<Self, ObjectError> {
-        let (store, prefix) = backend::open(url.url(), patience)
-            .map_err(|reason| ObjectError::Unopenable { url: url.clone(), reason })?;
+        let patience = Patience { request: REQUEST_TIMEOUT, retries: RETRIES, retry_for: patience };
+        let opened = sortinghat_objects::open(url.url(), patience, &Environment::of_process());
+        let opened = opened.map_err(|source| ObjectError::Unopenable { url: url.clone(), source });
+        let Opened { store, prefix, .. } = opened?;
         Ok(Self { store, prefix, local: url.url().to_file_path().ok().filter(|_| url.url().scheme() == "file") })
     }
 
@@ -153,7 +183,7 @@ impl Objects {
         }
         match self.store.head(&path).await {
             Ok(meta) => Ok(Some(meta.size)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) if is_missing(&error) => Ok(None),
             Err(source) => Err(ObjectError::Store { operation: "look for an object", source }),
         }
     }

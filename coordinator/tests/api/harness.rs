@@ -124,7 +124,7 @@ pub(crate) fn collecting() -> Settings {
     }
 }
 
-async fn channel(address: SocketAddr) -> Channel {
+pub(crate) async fn channel(address: SocketAddr) -> Channel {
     let endpoint = Channel::from_shared(format!("http://{address}")).expect("an address makes a URL");
     endpoint.connect().await.expect("the coordinator listens")
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod artifacts;
+mod full_disk;
 mod harness;
 mod jobs;
 mod overload;

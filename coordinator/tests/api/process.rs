@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Output, Stdio},
+    time::Duration,
 };
 
 use nix::{
@@ -16,9 +17,9 @@ use sortinghat_proto::v1::{GetJobRequest, JobState};
 use crate::harness::client;
 
 /// A coordinator process that ends with the test.
-struct Process {
+pub(crate) struct Process {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 fn command(data_dir: &Path) -> Command {
@@ -43,6 +44,24 @@ impl Process {
         // The later lines are read and dropped, so that the pipe does not fill up.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, address }
+    }
+
+    /// Starts a coordinator whose log lines go into a file, and waits until it has written its address.
+    pub(crate) fn start_logging_to(log: &Path, data_dir: &Path) -> Self {
+        let log = std::fs::File::create(log).expect("the log can be written");
+        let child = command(data_dir).stderr(log).spawn().expect("the binary starts");
+        let published = data_dir.join("coordinator.addr");
+        loop {
+            let text = std::fs::read_to_string(&published).unwrap_or_default();
+            if let Ok(address) = text.trim().parse() {
+                return Self { child, address };
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be asked").is_none()
     }
 
     fn send(&self, signal: Signal) {

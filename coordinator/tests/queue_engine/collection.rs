@@ -2,12 +2,13 @@
 
 use serde_json::json;
 use sortinghat_proto::{
-    Digest, ObjectRef,
+    Digest, JobId, ObjectRef, TaskId,
     v1::{self, ErrorCode, job_spec::Kind},
 };
 
 use crate::{
     keeper::{GRACE_MS, KEPT_MS, Keeper, ingest, list, missing},
+    retries::failed,
     shelf::Moment,
     world::{Worker, checkpoint, crash, divided, evaluate, finetune, request},
 };
@@ -107,6 +108,70 @@ async fn the_inputs_of_an_open_job_and_the_outputs_of_its_tasks_are_kept() {
     keeper.world.forget_everything(KEPT_MS + GRACE_MS).await;
     keeper.collect_all().await;
     keeper.assert_lacks(&["photo", "pictures", "checkpoint"]);
+}
+
+#[tokio::test]
+async fn the_checkpoints_of_a_task_are_removed_at_once_when_a_newer_one_comes_or_the_task_succeeds() {
+    let keeper = Keeper::new().await;
+    let mut worker = train(&keeper, &[b"epoch 1", b"epoch 2"]).await;
+    worker.poll_without_beats(&keeper.world.engine).await;
+    assert_eq!(keeper.world.engine.discard_checkpoints(&keeper.shelf).await, Ok(1));
+    keeper.assert_lacks(&["epoch 1"]);
+    keeper.assert_has(&["epoch 2", "shard"]);
+    worker.end(&keeper.world.engine, keeper.made(json!({ "weights": keeper.shelf.put("weights") }))).await;
+    assert_eq!(keeper.world.engine.discard_checkpoints(&keeper.shelf).await, Ok(1));
+    keeper.assert_lacks(&["epoch 2"]);
+    keeper.assert_has(&["weights", "shard"]);
+    assert_eq!(keeper.world.index("discarded").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_failed_job_keeps_its_newest_checkpoint_also_while_a_retry_goes_on_from_it_and_after_that() {
+    let keeper = Keeper::new().await;
+    let mut worker = train(&keeper, &[b"epoch 1", b"epoch 2"]).await;
+    let task: TaskId = worker.request.leases[0].task_id.parse().expect("an id");
+    let old: &JobId = task.job();
+    worker.end(&keeper.world.engine, failed()).await;
+    assert_eq!(keeper.world.engine.discard_checkpoints(&keeper.shelf).await, Ok(1));
+    keeper.assert_has(&["epoch 2"]);
+    let again = v1::RetryJobRequest { job_id: old.to_string(), ..v1::RetryJobRequest::default() };
+    keeper.world.engine.retry(&keeper.world.tenant, again).await.expect("it has failed");
+    let assignment = worker.start(&keeper.world.engine).await;
+    assert_eq!(assignment.checkpoint, Some(ObjectRef::of(b"epoch 2").into()));
+    worker.request.leases[0].events = vec![checkpoint(1, b"epoch 3")];
+    keeper.shelf.put("epoch 3");
+    worker.end(&keeper.world.engine, keeper.made(json!({ "weights": keeper.shelf.put("weights") }))).await;
+    assert_eq!(keeper.world.engine.discard_checkpoints(&keeper.shelf).await, Ok(1));
+    keeper.assert_lacks(&["epoch 3"]);
+    keeper.assert_has(&["epoch 2"]);
+}
+
+#[tokio::test]
+async fn an_object_that_is_older_than_a_job_is_not_removed_as_its_checkpoint() {
+    let keeper = Keeper::new().await;
+    keeper.shelf.put("a photo");
+    keeper.world.clock.advance_ms(GRACE_MS);
+    let mut worker = train(&keeper, &[b"a photo", b"epoch 2"]).await;
+    worker.poll_without_beats(&keeper.world.engine).await;
+    assert_eq!(keeper.world.engine.discard_checkpoints(&keeper.shelf).await, Ok(0));
+    keeper.assert_has(&["a photo"]);
+}
+
+/// A worker that trains a model, and has made these checkpoints, which its next message reports.
+async fn train(keeper: &Keeper, checkpoints: &[&'static [u8]]) -> Worker {
+    let mut worker = Worker::new("w1", 1);
+    keeper.ingest(&mut worker, "stamps", &["stamp"], "shard").await;
+    keeper.world.submit(finetune("stamps")).await;
+    worker.start(&keeper.world.engine).await;
+    let events = (1..).zip(checkpoints).map(|(sequence, content)| checkpoint(sequence, content));
+    worker.request.leases[0].events = events.collect();
+    for content in checkpoints {
+        let object = ObjectRef::of(content);
+        if !keeper.shelf.has(&object) {
+            keeper.shelf.put(*content);
+        }
+    }
+    worker
 }
 
 #[tokio::test]

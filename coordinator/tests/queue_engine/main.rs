@@ -5,6 +5,7 @@ mod collection;
 mod collection_races;
 mod collection_random;
 mod explain;
+mod health;
 mod interrupted;
 mod jobs;
 mod keeper;

@@ -10,7 +10,7 @@ use crate::{
     world::{Worker, World, checkpoint, finetune, ingest, request, success},
 };
 
-fn failed() -> Outcome {
+pub(crate) fn failed() -> Outcome {
     Outcome::Failed(v1::Failure {
         failure_class: FailureClass::User.into(),
         code: ErrorCode::UnusableData.into(),

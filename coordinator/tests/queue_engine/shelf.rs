@@ -128,6 +128,11 @@ impl ObjectPresence for Shelf {
         Ok(self.has(object))
     }
 
+    async fn exists(&self, tenant: &Tenant, digest: &Digest) -> Result<bool, Refusal> {
+        self.happen(Moment::Holds).await;
+        Ok(self.contents(|contents| contents.objects.contains_key(&(tenant.clone(), digest.clone()))))
+    }
+
     async fn document(&self, tenant: &Tenant, digest: &Digest) -> Result<Option<Bytes>, Refusal> {
         self.happen(Moment::Document).await;
         let found = self.contents(|contents| contents.objects.get(&(tenant.clone(), digest.clone())).cloned());

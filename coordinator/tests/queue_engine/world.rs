@@ -46,6 +46,10 @@ impl ObjectPresence for Objects {
         Ok(!self.lost.load(Ordering::SeqCst))
     }
 
+    async fn exists(&self, tenant: &Tenant, digest: &Digest) -> Result<bool, Refusal> {
+        self.holds(tenant, &ObjectRef { digest: digest.clone(), size_bytes: 0 }).await
+    }
+
     async fn document(&self, _: &Tenant, _: &Digest) -> Result<Option<Bytes>, Refusal> {
         Ok(None)
     }

@@ -21,11 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The length from which a log is checkpointed, in bytes: every commit is longer.
 const LOG_BYTES: u64 = 1;
 
-/// A storage in memory that fails on demand.
+/// A storage in memory that fails on demand, or does not grow.
 #[derive(Debug, Clone, Default)]
 struct Fragile {
     bytes: Arc<Mutex<Vec<u8>>>,
     is_failing: Arc<AtomicBool>,
+    is_full: Arc<AtomicBool>,
 }
 
 impl Fragile {
@@ -35,7 +36,7 @@ impl Fragile {
 
     fn operate<T>(&self, work: impl FnOnce(&mut Vec<u8>) -> T) -> io::Result<T> {
         if self.is_failing.load(Ordering::SeqCst) {
-            return Err(io::ErrorKind::StorageFull.into());
+            return Err(io::Error::other("the disk has failed"));
         }
         Ok(work(&mut self.bytes.lock()))
     }
@@ -65,6 +66,9 @@ impl StorageBackend for Fragile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        if self.is_full.load(Ordering::SeqCst) && len as usize > self.bytes.lock().len() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.operate(|bytes| bytes.resize(len as usize, 0))
     }
 
@@ -119,6 +123,33 @@ async fn reads_without_a_write_notice_that_the_disk_works_again() {
     };
     let records = tokio::time::timeout(PATIENCE, recovered).await.expect("the store recovers without a write");
     assert!(records[0].is_some(), "what was acknowledged is there");
+}
+
+#[tokio::test]
+async fn a_store_on_a_full_disk_answers_reads_and_commits_again_once_there_is_room() {
+    let disk: [Fragile; 3] = Default::default();
+    let storages = disk.clone();
+    // The log is not checkpointed, so that only its growth needs room.
+    let store =
+        EmbeddedStore::over(move || storages.clone(), 64 << 20, Arc::new(SystemClock::new())).expect("it opens");
+    let set_full = |is_full| disk.iter().for_each(|storage| storage.is_full.store(is_full, Ordering::SeqCst));
+    assert_eq!(write(&store, "before").await, Verdict::Applied(Vec::new()));
+
+    set_full(true);
+    let mut refused = None;
+    for number in 0..1_000 {
+        let key = format!("key{number}");
+        if write(&store, &key).await == Verdict::Unknown {
+            refused = Some(key);
+            break;
+        }
+    }
+    let refused = refused.expect("the log has to grow at last");
+    let records = store.read(&["before".to_owned(), refused.clone()]).await.expect("reads go on");
+    assert!(records[0].is_some() && records[1].is_none(), "what was refused is not there: {records:?}");
+
+    set_full(false);
+    assert_eq!(write(&store, &refused).await, Verdict::Applied(Vec::new()), "at once");
 }
 
 #[tokio::test]

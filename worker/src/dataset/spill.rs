@@ -1,10 +1,11 @@
 //! Keeps pictures on disk until the split is known and they can go into shards.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Write as _},
     ops::Range,
     os::unix::fs::FileExt as _,
+    path::Path,
 };
 
 /// A temporary file without a name; the system deletes it when the process ends.
@@ -15,12 +16,13 @@ pub struct Spill {
 }
 
 impl Spill {
-    /// An empty file, in the system's folder for temporary files.
+    /// An empty file in `folder`, which is created if it is gone. The system's own folder may be small, in memory, or gone.
     ///
     /// # Errors
     /// Whatever the file system reports.
-    pub fn new() -> io::Result<Self> {
-        Ok(Self { file: tempfile::tempfile()?, length: 0 })
+    pub fn new(folder: &Path) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        Ok(Self { file: tempfile::tempfile_in(folder)?, length: 0 })
     }
 
     /// Keeps `bytes`; returns where they are.

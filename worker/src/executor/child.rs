@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    io,
+    fs, io,
     os::{
         fd::OwnedFd,
         unix::{net::UnixStream as StdUnixStream, process::ExitStatusExt as _},
@@ -47,6 +47,8 @@ pub(crate) struct ExecutorProgram {
     pub(crate) path: PathBuf,
     /// Its arguments.
     pub(crate) arguments: Vec<OsString>,
+    /// Where it and its libraries keep temporary files.
+    pub(crate) temporary_dir: PathBuf,
 }
 
 /// What comes out of an executor.
@@ -85,11 +87,16 @@ impl Executor {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let (output, printer) = io::pipe()?;
+        // If the folder cannot be made, the worker finds that out by itself and says so.
+        let _ = fs::create_dir_all(&program.temporary_dir);
         let process = Process::new(&program.path)
             .arg0("sortinghat-worker")
             .args(&program.arguments)
             .env_remove("SORTINGHAT_TOKEN")
+            .env("TMPDIR", &program.temporary_dir)
             .envs(device::library_settings())
+            // The worker's own working folder may have been removed.
+            .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(printer.try_clone()?))
             .stderr(Stdio::from(printer))

@@ -141,7 +141,8 @@ fn machine(args: &ExecutorArgs, runtime: &Handle) -> Result<Arc<Machine>, Execut
     let objects = Objects::open(&args.object_store(), args.cache_dir(), args.cache_bytes.0, runtime.clone())?;
     let hub_dir = args.cache_dir().join("hub");
     let checkpoint_interval = args.checkpoint_interval.into();
-    Ok(Arc::new(Machine { compute, objects, weights_dir: args.weights_dir(), hub_dir, checkpoint_interval }))
+    let (weights_dir, temporary_dir) = (args.weights_dir(), args.temporary_dir());
+    Ok(Arc::new(Machine { compute, objects, weights_dir, hub_dir, temporary_dir, checkpoint_interval }))
 }
 
 fn ready(machine: &Machine) -> Ready {

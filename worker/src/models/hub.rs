@@ -10,9 +10,8 @@ use std::{
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use object_store::{BackoffConfig, ObjectStoreExt as _, RetryConfig, http::HttpBuilder};
 use safetensors::SafeTensors;
+use sortinghat_objects::client_options;
 use tempfile::NamedTempFile;
-
-use crate::https;
 
 const PUBLIC: &str = "https://huggingface.co";
 /// Two short retries are enough, because the job is retried as well.
@@ -51,7 +50,8 @@ impl Hub {
     }
 
     fn download(&self, repository: &str, file: &str) -> Result<Vec<u8>, String> {
-        let mut client = https::client_options(&self.endpoint).with_timeout_disabled().with_read_timeout(READ_TIMEOUT);
+        let is_plain_http = self.endpoint.starts_with("http://");
+        let mut client = client_options(is_plain_http).with_timeout_disabled().with_read_timeout(READ_TIMEOUT);
         if let Some(token) = &self.token {
             let bearer = HeaderValue::try_from(format!("Bearer {token}"));
             let mut bearer = bearer.map_err(|_| "HF_TOKEN holds characters that no header can".to_owned())?;

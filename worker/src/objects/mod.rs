@@ -1,17 +1,19 @@
 //! Objects: immutable, named by tenant and SHA-256, in a folder or an S3 bucket, with a cache on this machine's disk.
 //!
 //! Every byte that is read here has been checked against its digest. A write is durable when it returns, and it may be repeated.
-//! The calls block, for jobs and their threads; never call them from asynchronous code.
+//! The calls block, for jobs and their threads; never call them from asynchronous code. If the store does not answer, they wait for it, so
+//! that a task keeps what it has done.
 
-mod backend;
 mod cache;
 mod error;
+mod patience;
 
 use std::{fs::File, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use object_store::{ObjectStore, ObjectStoreExt as _, path::Path};
+use sortinghat_objects::{Environment, Opened};
 use sortinghat_proto::{
     Digest, ObjectRef, Tenant, limits,
     manifest::{self, Document},
@@ -20,7 +22,8 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use cache::Cache;
-pub use error::ObjectError;
+pub use error::{ObjectError, Stopped};
+pub(crate) use patience::Waiting;
 
 /// The object store and the cache of one process.
 #[derive(Debug)]
@@ -42,6 +45,7 @@ struct Inner {
 pub struct TenantObjects {
     inner: Arc<Inner>,
     tenant: Tenant,
+    waiting: Waiting,
 }
 
 impl Objects {
@@ -49,30 +53,41 @@ impl Objects {
     /// `cache_bytes`. `runtime` must be multi-threaded.
     ///
     /// # Errors
-    /// [`ObjectError::BadUrl`] or [`ObjectError::Cache`].
+    /// [`ObjectError::Unopenable`] or [`ObjectError::Cache`].
     pub fn open(url: &Url, cache_dir: PathBuf, cache_bytes: u64, runtime: Handle) -> Result<Self, ObjectError> {
-        let (store, prefix) = backend::open(url)?;
+        let opened = sortinghat_objects::open(url, patience::REQUESTS, &Environment::of_process());
+        let opened = opened.map_err(|source| ObjectError::Unopenable { url: url.to_string(), source });
+        let Opened { store, prefix, .. } = opened?;
         let cache = Cache::new(cache_dir, cache_bytes)?;
         Ok(Self { inner: Arc::new(Inner { store, prefix, cache, runtime }) })
     }
 
     /// The objects of one tenant.
     pub fn of_tenant(&self, tenant: Tenant) -> TenantObjects {
-        TenantObjects { inner: self.inner.clone(), tenant }
+        TenantObjects { inner: self.inner.clone(), tenant, waiting: Waiting::default() }
     }
 }
 
 impl TenantObjects {
+    /// The same objects, for calls that fail at once if the store does not answer.
+    pub(crate) fn without_waiting(&self) -> Self {
+        Self { waiting: Waiting::default(), ..self.clone() }
+    }
+
+    /// The same objects for a task, which is asked by `waiting` whether to go on waiting while the store does not answer.
+    pub(crate) fn for_task(self, waiting: Waiting) -> Self {
+        Self { waiting, ..self }
+    }
+
     /// The object's content. Not cached: for photos and documents, which are read once.
     ///
     /// # Errors
     /// [`ObjectError::Missing`], [`ObjectError::Corrupt`], or [`ObjectError::Unavailable`].
     pub fn read(&self, object: &ObjectRef) -> Result<Bytes, ObjectError> {
-        let fetched = self.block_on(async {
-            let result = self.inner.store.get(&self.key(&object.digest)).await?;
-            result.bytes().await
-        });
-        let bytes = fetched.map_err(|error| ObjectError::from_store("read", &object.digest, error))?;
+        let bytes = self.persist(|| {
+            let fetched = self.block_on(async { self.inner.store.get(&self.key(&object.digest)).await?.bytes().await });
+            fetched.map_err(|error| ObjectError::from_store("read", &object.digest, error))
+        })?;
         let found = Digest::of(&bytes);
         if found != object.digest || bytes.len() as u64 != object.size_bytes {
             let reason = format!("the store's copy has {} bytes and digest {found}", bytes.len());
@@ -90,6 +105,10 @@ impl TenantObjects {
         if let Some(file) = self.inner.cache.open(&self.tenant, object)? {
             return Ok(file);
         }
+        self.persist(|| self.fetch(object))
+    }
+
+    fn fetch(&self, object: &ObjectRef) -> Result<File, ObjectError> {
         let mut insertion = self.inner.cache.insert(&self.tenant, object)?;
         let unavailable = |error| ObjectError::from_store("read", &object.digest, error);
         self.block_on(async {
@@ -123,8 +142,10 @@ impl TenantObjects {
     /// # Errors
     /// [`ObjectError::Missing`] or [`ObjectError::Unavailable`].
     pub fn find(&self, digest: &Digest) -> Result<ObjectRef, ObjectError> {
-        let found = self.block_on(self.inner.store.head(&self.key(digest)));
-        let size_bytes = found.map_err(|error| ObjectError::from_store("find", digest, error))?.size;
+        let size_bytes = self.persist(|| {
+            let found = self.block_on(self.inner.store.head(&self.key(digest)));
+            Ok(found.map_err(|error| ObjectError::from_store("find", digest, error))?.size)
+        })?;
         Ok(ObjectRef { digest: digest.clone(), size_bytes })
     }
 
@@ -133,10 +154,12 @@ impl TenantObjects {
     /// # Errors
     /// [`ObjectError::Unavailable`].
     pub fn put(&self, content: impl Into<Bytes>) -> Result<ObjectRef, ObjectError> {
-        let content = content.into();
+        let content: Bytes = content.into();
         let object = ObjectRef::of(&content);
-        let stored = self.block_on(self.inner.store.put(&self.key(&object.digest), content.into()));
-        stored.map_err(|error| ObjectError::from_store("write", &object.digest, error))?;
+        self.persist(|| {
+            let stored = self.block_on(self.inner.store.put(&self.key(&object.digest), content.clone().into()));
+            stored.map_err(|error| ObjectError::from_store("write", &object.digest, error))
+        })?;
         Ok(object)
     }
 

@@ -7,12 +7,15 @@
 
 mod cached;
 mod events;
+mod health;
 mod link;
 mod pace;
+mod prover;
 mod state;
 
 use std::{fs, mem, path::PathBuf, pin::pin, time::Duration};
 
+use sortinghat_objects::OpenError;
 use sortinghat_proto::{executor::v1::Ready, v1};
 use tokio::{
     sync::mpsc,
@@ -20,6 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use url::Url;
 
 use crate::{
     config::RunArgs,
@@ -29,7 +33,9 @@ use crate::{
 use cached::Cached;
 use link::Link;
 pub use link::LinkError;
+use prover::Prover;
 use state::{Action, Exchange, State, Urgency};
+use v1::{ErrorCode, task_outcome::Outcome};
 
 /// The shortest time between two messages, should the coordinator answer each at once.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(20);
@@ -50,6 +56,14 @@ pub enum SessionError {
     /// The labels cannot be used.
     #[error("{0}")]
     Labels(String),
+    /// The object store cannot be opened.
+    #[error("failed to open the object store {url}: {source}")]
+    Objects {
+        /// As it was given.
+        url: Url,
+        /// Why.
+        source: OpenError,
+    },
     /// The first executor did not start, so none will.
     #[error("{0}")]
     NoExecutor(String),
@@ -64,8 +78,12 @@ pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), Sess
         // This very binary, even if the file was replaced by an update meanwhile.
         path: PathBuf::from("/proc/self/exe"),
         arguments: args.executor.to_command_line(args.slots),
+        temporary_dir: args.executor.temporary_dir(),
     };
     let link = Link::new(args)?;
+    let url = args.executor.object_store();
+    let prover = Prover::start(&url, args.executor.temporary_dir());
+    let prover = prover.map_err(|source| SessionError::Objects { url, source })?;
     let (report_sender, reports) = mpsc::channel(256);
     let slots = (0..args.slots.get()).map(|slot| {
         let (sender, commands) = mpsc::unbounded_channel();
@@ -79,6 +97,7 @@ pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), Sess
         reports,
         state: State::new(args.slots.get()),
         cached: Cached::new(args.slots.get()),
+        prover,
         identity: Identity::new(args).map_err(SessionError::Labels)?,
         shutdown,
         give_up_at: None,
@@ -136,6 +155,7 @@ struct Session {
     reports: mpsc::Receiver<(usize, SlotReport)>,
     state: State,
     cached: Cached,
+    prover: Prover,
     identity: Identity,
     shutdown: CancellationToken,
     /// When the worker ends at the latest; set while it drains.
@@ -186,6 +206,9 @@ impl Session {
         while let Ok((slot, report)) = self.reports.try_recv() {
             self.hear(slot, report);
         }
+        while let Some(proof) = self.prover.try_next() {
+            self.state.prove(proof);
+        }
         self.has_news = false;
         // An answer that comes at once is waited for: abandoning the message for newer news would only cost another message.
         let is_owed_an_answer = mem::replace(&mut self.is_owed_an_answer, true);
@@ -229,6 +252,7 @@ impl Session {
                 Some((slot, report)) = self.reports.recv() => {
                     self.has_news |= self.hear(slot, report) == Urgency::Now;
                 }
+                proof = self.prover.next() => self.has_news |= self.state.prove(proof) == Urgency::Now,
                 () = self.shutdown.cancelled(), if give_up_at.is_none() => {
                     self.drain();
                     return None;
@@ -246,8 +270,14 @@ impl Session {
     fn hear(&mut self, slot: usize, report: SlotReport) -> Urgency {
         match &report {
             SlotReport::Ready(ready) => self.identity.learn(ready),
-            SlotReport::Ended { outcome, .. } => self.cached.ended(slot, outcome),
-            SlotReport::CannotStart(_) | SlotReport::Progress(_) | SlotReport::Event(_) => {}
+            SlotReport::Ended { outcome, .. } => {
+                self.cached.ended(slot, outcome);
+                if is_fault_of_storage(outcome) {
+                    self.state.doubt();
+                    self.prover.doubt();
+                }
+            }
+            SlotReport::CannotStart(_) | SlotReport::Lost | SlotReport::Progress(_) | SlotReport::Event(_) => {}
         }
         let now = Instant::now();
         let urgency = self.state.report(slot, report, now);
@@ -300,6 +330,19 @@ impl Session {
             };
             self.slots[slot].send(command).expect("a supervisor lives as long as its session");
         }
+        self.prover.set_busy(self.state.is_busy());
+    }
+}
+
+/// Whether a task has failed because of the object store or of a disk, so that the worker has to prove again that it can work.
+fn is_fault_of_storage(outcome: &Outcome) -> bool {
+    let Outcome::Failed(failure) = outcome else { return false };
+    match failure.code() {
+        ErrorCode::StorageUnavailable
+        | ErrorCode::StorageUnusable
+        | ErrorCode::CorruptObject
+        | ErrorCode::ResourceExhausted => true,
+        _ => false,
     }
 }
 

@@ -1,4 +1,7 @@
-use super::*;
+use super::{
+    health::{Proof, Trouble},
+    *,
+};
 use crate::config::{Command, CommandLine};
 use clap::Parser as _;
 use sortinghat_proto::v1::{
@@ -43,6 +46,8 @@ impl WorkerService for Service {
 struct Stage {
     calls: mpsc::UnboundedReceiver<Call>,
     commands: mpsc::UnboundedReceiver<SlotCommand>,
+    /// Proofs that the worker can work; it ends when this is dropped.
+    proofs: mpsc::Sender<(u64, Result<Proof, Trouble>)>,
     /// The channel holds one report: when a report is accepted, the one before it has been heard.
     reports: mpsc::Sender<(usize, SlotReport)>,
 }
@@ -59,12 +64,15 @@ impl Stage {
         let Command::Run(args) = line.command else { unreachable!("as written") };
         let (slot, commands) = mpsc::unbounded_channel();
         let (reports, heard_reports) = mpsc::channel(1);
+        let (prover, proofs) = Prover::by_hand();
+        proofs.send((0, proof())).await.unwrap();
         let session = Session {
             link: Link::new(&args).unwrap(),
             slots: vec![slot],
             reports: heard_reports,
             state: State::new(1),
             cached: Cached::new(1),
+            prover,
             identity: Identity::new(&args).unwrap(),
             shutdown: CancellationToken::new(),
             give_up_at: None,
@@ -72,7 +80,7 @@ impl Stage {
             has_news: false,
         };
         tokio::spawn(session.run());
-        Self { calls, commands, reports }
+        Self { calls, commands, proofs, reports }
     }
 
     async fn call(&mut self) -> Call {
@@ -81,11 +89,16 @@ impl Stage {
 
     /// The next message that says how something ended.
     async fn call_with_outcome(&mut self) -> Call {
+        self.call_where(|request| !outcomes(request).is_empty()).await
+    }
+
+    /// The next message for which this is true.
+    async fn call_where(&mut self, is_meant: impl Fn(&v1::SynchronizeRequest) -> bool) -> Call {
         // The messages before it stay unanswered until the worker abandons them.
         let mut others = Vec::new();
         loop {
             let call = self.call().await;
-            if !outcomes(&call.0).is_empty() {
+            if is_meant(&call.0) {
                 return call;
             }
             others.push(call);
@@ -105,10 +118,14 @@ impl Stage {
     }
 }
 
+fn proof() -> Result<Proof, Trouble> {
+    Ok(Proof { address: "file:///objects".into(), queue: Some("ours".into()) })
+}
+
 fn answer(acknowledged_events: u64, assignment: Option<v1::Assignment>) -> v1::SynchronizeResponse {
     let key = Some(v1::LeaseKey { task_id: "task".into(), epoch: 1 });
     let lease = v1::Lease { key, ttl_ms: 600_000, acknowledged_events, assignment, ..v1::Lease::default() };
-    v1::SynchronizeResponse { leases: vec![lease], acknowledged: Vec::new(), lease_ttl_ms: 600_000 }
+    v1::SynchronizeResponse { leases: vec![lease], lease_ttl_ms: 600_000, ..v1::SynchronizeResponse::default() }
 }
 
 fn sequences(request: &v1::SynchronizeRequest) -> Vec<u64> {
@@ -161,7 +178,14 @@ async fn short_tasks_are_taken_ahead_and_given_back_unasked_when_one_turns_out_l
     let mut acknowledged = Vec::new();
     for epoch in 1..=8 {
         let leases = vec![offer(epoch)];
-        reply.send(v1::SynchronizeResponse { leases, acknowledged, lease_ttl_ms: 600_000 }).unwrap();
+        reply
+            .send(v1::SynchronizeResponse {
+                leases,
+                acknowledged,
+                lease_ttl_ms: 600_000,
+                ..v1::SynchronizeResponse::default()
+            })
+            .unwrap();
         assert!(matches!(stage.command().await, SlotCommand::Start { .. }));
         let outcome = Outcome::Succeeded(v1::TaskSucceeded::default());
         stage.report(SlotReport::Ended { outcome, executor_kept: true }).await;
@@ -176,10 +200,58 @@ async fn short_tasks_are_taken_ahead_and_given_back_unasked_when_one_turns_out_l
         reply = told.1;
     }
     let leases = vec![offer(100), offer(101)];
-    reply.send(v1::SynchronizeResponse { leases, acknowledged, lease_ttl_ms: 600_000 }).unwrap();
+    reply
+        .send(v1::SynchronizeResponse {
+            leases,
+            acknowledged,
+            lease_ttl_ms: 600_000,
+            ..v1::SynchronizeResponse::default()
+        })
+        .unwrap();
     let SlotCommand::Start { assignment, .. } = stage.command().await else { panic!("the slot is free") };
     assert_eq!(assignment.epoch, 100);
     // Sooner than the messages before it would have failed.
     let (told, _) = timeout(Duration::from_secs(8), stage.call_with_outcome()).await.expect("it is news");
     assert!(matches!(outcomes(&told)[..], [(101, Outcome::Returned(_))]), "{told:?}");
+}
+
+/// An answer without leases, from a coordinator with this queue.
+fn of_queue(queue: &str) -> v1::SynchronizeResponse {
+    v1::SynchronizeResponse { lease_ttl_ms: 600_000, queue_id: queue.into(), ..v1::SynchronizeResponse::default() }
+}
+
+#[tokio::test]
+async fn a_worker_asks_for_tasks_only_once_it_has_found_the_coordinators_queue_in_its_store() {
+    let mut stage = Stage::start().await;
+    stage.report(SlotReport::Ready(Ready::default())).await;
+    let (first, reply) = stage.call().await;
+    assert_eq!(first.free_slots, 0, "it does not know the coordinator's queue");
+    reply.send(of_queue("theirs")).unwrap();
+    let (second, reply) = stage.call().await;
+    let health = second.health.unwrap();
+    assert!(second.free_slots == 0 && health.reason.contains("not the one of the coordinator"), "{health:?}");
+    reply.send(of_queue("ours")).unwrap();
+    let (third, _) = stage.call().await;
+    assert!(third.free_slots == 1 && third.health.unwrap().is_able);
+}
+
+#[tokio::test]
+async fn after_a_failure_of_the_store_nothing_is_asked_for_until_the_store_is_proved_again() {
+    let mut stage = Stage::start().await;
+    stage.report(SlotReport::Ready(Ready::default())).await;
+    let (_, reply) = stage.call().await;
+    reply.send(v1::SynchronizeResponse { leases: vec![offer(1)], ..of_queue("ours") }).unwrap();
+    assert!(matches!(stage.command().await, SlotCommand::Start { .. }));
+    let failure = v1::Failure { code: v1::ErrorCode::CorruptObject.into(), ..v1::Failure::default() };
+    stage.report(SlotReport::Ended { outcome: Outcome::Failed(failure), executor_kept: true }).await;
+    let (told, reply) = stage.call_with_outcome().await;
+    assert!(told.free_slots == 0 && !told.health.unwrap().is_able);
+    reply.send(of_queue("ours")).unwrap();
+    let refused = Trouble { reason: "refused".into(), detail: "refused with a code".into() };
+    stage.proofs.send((1, Err(refused))).await.unwrap();
+    let (told, reply) = stage.call_where(|request| request.health.as_ref().unwrap().reason == "refused").await;
+    assert_eq!(told.free_slots, 0);
+    reply.send(of_queue("ours")).unwrap();
+    stage.proofs.send((1, proof())).await.unwrap();
+    stage.call_where(|request| request.free_slots == 1).await;
 }

@@ -2,7 +2,11 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, mpsc::Sender},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::Sender,
+    },
     time::Duration,
 };
 
@@ -22,7 +26,7 @@ use super::{
 };
 use crate::{
     device::Compute,
-    objects::{Objects, TenantObjects},
+    objects::{Objects, Stopped, TenantObjects, Waiting},
 };
 
 /// The shortest time between two progress reports of the same phase.
@@ -41,6 +45,8 @@ pub struct Machine {
     pub weights_dir: PathBuf,
     /// Where files from the hub are kept.
     pub hub_dir: PathBuf,
+    /// Where temporary files are kept.
+    pub temporary_dir: PathBuf,
     /// The time between two checkpoints of a training; each epoch ends with one as well.
     pub checkpoint_interval: Duration,
 }
@@ -67,8 +73,9 @@ impl JobContext {
     /// A context for `task`. Reports go to `reports`; that the receiver is gone is ignored, because the
     /// executor ends then anyway.
     pub fn new(task: Task, machine: Arc<Machine>, reports: Sender<ExecutorReport>, stop: Arc<StopSignal>) -> Self {
-        let objects = machine.objects.of_tenant(task.tenant.clone());
-        Self { task, machine, objects, pulse: Pulse { stop, reports, last: Arc::default() } }
+        let pulse = Pulse { stop, reports, last: Arc::default() };
+        let objects = machine.objects.of_tenant(task.tenant.clone()).for_task(pulse.clone().while_waiting());
+        Self { task, machine, objects, pulse }
     }
 
     /// What to run.
@@ -143,14 +150,12 @@ impl JobContext {
         self.event(Event::Checkpoint(object.into()));
     }
 
-    fn notice(&self, level: v1::NoticeLevel, mut message: String) {
-        message.truncate(message.floor_char_boundary(limits::MAX_TEXT_BYTES));
-        self.event(Event::Notice(v1::Notice { level: level.into(), message }));
+    fn notice(&self, level: v1::NoticeLevel, message: String) {
+        self.pulse.notice(level, message);
     }
 
-    /// The worker numbers the events, because it adds lines of the log to the same sequence.
     fn event(&self, event: Event) {
-        self.pulse.report(Report::Event(v1::AttemptEvent { sequence: 0, event: Some(event) }));
+        self.pulse.event(event);
     }
 }
 
@@ -170,6 +175,32 @@ impl Pulse {
             self.report(Report::Progress(progress.clone()));
         }
         Ok(())
+    }
+
+    /// What a task does while the object store does not answer. The history says once that the task waits.
+    fn while_waiting(self) -> Waiting {
+        let is_told = AtomicBool::new(false);
+        Waiting::looking(move || {
+            if !is_told.swap(true, Ordering::Relaxed) {
+                let message =
+                    "the object store does not answer as it should: the job waits for it and keeps what is done";
+                self.notice(v1::NoticeLevel::Warning, message.to_owned());
+            }
+            self.beat().map_err(|stopped| match stopped {
+                JobError::HandedBack => Stopped::HandedBack,
+                _ => Stopped::Cancelled,
+            })
+        })
+    }
+
+    fn notice(&self, level: v1::NoticeLevel, mut message: String) {
+        message.truncate(message.floor_char_boundary(limits::MAX_TEXT_BYTES));
+        self.event(Event::Notice(v1::Notice { level: level.into(), message }));
+    }
+
+    /// The worker numbers the events, because it adds lines of the log to the same sequence.
+    fn event(&self, event: Event) {
+        self.report(Report::Event(v1::AttemptEvent { sequence: 0, event: Some(event) }));
     }
 
     fn progress(&self, phase: &'static str, done: u64, total: u64, unit: &'static str) {

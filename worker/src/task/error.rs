@@ -4,7 +4,10 @@ use std::io;
 
 use sortinghat_proto::{Refusal, v1::ErrorCode};
 
-use crate::{objects::ObjectError, out_of_memory};
+use crate::{
+    objects::{ObjectError, Stopped},
+    out_of_memory,
+};
 
 /// Why a job did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +17,7 @@ pub enum JobError {
     Refused(#[from] Refusal),
     /// An object could not be read or written.
     #[error(transparent)]
-    Object(#[from] ObjectError),
+    Object(ObjectError),
     /// The cancellation was carried out.
     #[error("cancelled")]
     Cancelled,
@@ -42,6 +45,16 @@ pub enum JobError {
     Internal(String),
 }
 
+impl From<ObjectError> for JobError {
+    fn from(error: ObjectError) -> Self {
+        match error {
+            ObjectError::Stopped(Stopped::Cancelled) => Self::Cancelled,
+            ObjectError::Stopped(Stopped::HandedBack) => Self::HandedBack,
+            error => Self::Object(error),
+        }
+    }
+}
+
 impl JobError {
     /// An unexpected failure of libtorch while `doing` something; its out-of-memory messages become [`Self::OutOfMemory`].
     pub fn torch(doing: &str, error: &tch::TchError) -> Self {
@@ -65,7 +78,11 @@ impl JobError {
         let message = self.to_string();
         let code = match self {
             Self::Refused(refusal) => return refusal,
-            Self::Object(error) => error.code(),
+            // The coordinator looks for a missing object, too, before it blames the user.
+            Self::Object(error) => {
+                let field = error.missing().map(ToString::to_string).unwrap_or_default();
+                return Refusal { code: error.code(), field, message };
+            }
             Self::Cancelled | Self::HandedBack => ErrorCode::Cancelled,
             Self::OutOfMemory { .. } => ErrorCode::OutOfMemory,
             Self::Machine { .. } => ErrorCode::ResourceExhausted,

@@ -44,10 +44,11 @@ pub(crate) fn outcome_of(result: Result<Done, JobError>) -> v1::TaskOutcome {
 mod tests {
     use std::io;
 
-    use sortinghat_proto::Refusal;
+    use sortinghat_proto::{Digest, Refusal};
     use v1::{ErrorCode, FailureClass, task_outcome::Outcome};
 
     use super::*;
+    use crate::objects::ObjectError;
 
     fn failure(error: JobError) -> v1::Failure {
         match outcome_of(Err(error)).outcome {
@@ -60,6 +61,13 @@ mod tests {
     fn the_field_at_fault_reaches_the_user() {
         let failure = failure(Refusal::invalid("finetune.fold", "fold 7 of 5").into());
         assert_eq!((failure.failure_class(), failure.field.as_str()), (FailureClass::User, "finetune.fold"));
+    }
+
+    #[test]
+    fn a_missing_object_is_named_so_that_the_coordinator_can_look_for_it_too() {
+        let digest = Digest::of(b"a photo");
+        let failure = failure(ObjectError::Missing { digest: digest.clone() }.into());
+        assert_eq!((failure.code(), failure.field), (ErrorCode::CorruptObject, digest.to_string()));
     }
 
     #[test]

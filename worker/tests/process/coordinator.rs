@@ -189,7 +189,8 @@ impl Service {
         });
         let leases: Vec<_> = leases.collect();
         is_new |= leases.len() < request.leases.iter().filter(|lease| lease.outcome.is_none()).count();
-        Some((SynchronizeResponse { leases, acknowledged, lease_ttl_ms: wishes.lease_ttl_ms }, is_new))
+        let lease_ttl_ms = wishes.lease_ttl_ms;
+        Some((SynchronizeResponse { leases, acknowledged, lease_ttl_ms, ..SynchronizeResponse::default() }, is_new))
     }
 }
 

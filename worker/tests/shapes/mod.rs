@@ -102,8 +102,8 @@ impl Bench {
         let url = Url::from_directory_path(&store).unwrap();
         let objects = Objects::open(&url, folder.path().join("cache"), 1 << 30, runtime.handle().clone()).unwrap();
         let compute = device::choose(DeviceRequest::Cpu, Some(2)).unwrap();
-        let (weights_dir, hub_dir) = (folder.path().join("weights"), folder.path().join("hub"));
-        let machine = Arc::new(Machine { compute, objects, weights_dir, hub_dir, checkpoint_interval });
+        let [weights_dir, hub_dir, temporary_dir] = ["weights", "hub", "tmp"].map(|name| folder.path().join(name));
+        let machine = Arc::new(Machine { compute, objects, weights_dir, hub_dir, temporary_dir, checkpoint_interval });
         Self { machine, _runtime: runtime, _folder: folder }
     }
 

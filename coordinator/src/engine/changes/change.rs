@@ -105,7 +105,22 @@ impl<'a> Change<'a> {
             self.count(&entry);
             self.record(entry);
         }
+        self.discard_checkpoint(&before);
         if self.shard.is_some() { Ok(()) } else { self.move_job(&before) }
+    }
+
+    /// Enters the former checkpoint into the index of those to remove, if no attempt goes on from it any more: a newer one has replaced it,
+    /// or the task has succeeded.
+    fn discard_checkpoint(&mut self, before: &Task) {
+        let task = &self.task().task;
+        let Some(former) = &before.checkpoint else { return };
+        let has_succeeded = matches!(task.state, State::Succeeded { .. }) && !before.state.is_terminal();
+        if has_succeeded || task.checkpoint.as_ref() != Some(former) {
+            let job = self.job();
+            let entry = keys::discarded(&job.tenant, &job.id, &former.digest);
+            self.batch.insertions.push((keys::DISCARDED.to_owned(), entry));
+            self.batch.topics.push(keys::DISCARDED.into());
+        }
     }
 
     /// Appends an event to the job's history. The event of a shard waits until settling appends it.

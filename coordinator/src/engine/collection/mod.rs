@@ -26,9 +26,12 @@
 //! - **A coordinator that dies** leaves its pass to another coordinator. That one waits until every removal that the dead coordinator has
 //!   requested is done or can no longer happen. The objects that were to be removed are suspects as before.
 //!
+//! Superfluous checkpoints are removed at once, without a pass; see `discards`.
+//!
 //! Memory is bounded, because the live objects are kept in a Bloom filter. The filter may take an object for live that is not, but never
 //! the reverse.
 
+mod discards;
 mod inventory;
 mod owner;
 mod pass;
@@ -174,12 +177,14 @@ pub(crate) struct Collection {
     records: Records,
     objects: Arc<dyn ObjectPresence>,
     seen: SeenRecords,
+    /// The id of the queue, once the objects were found to belong to it.
+    owner: Mutex<String>,
 }
 
 impl Collection {
     /// Creates the collection of these objects.
     pub(crate) fn new(context: Arc<Context>, records: Records, objects: Arc<dyn ObjectPresence>) -> Self {
-        Self { context, records, objects, seen: SeenRecords::default() }
+        Self { context, records, objects, seen: SeenRecords::default(), owner: Mutex::default() }
     }
 
     /// Forgets what was read of the tenant's record. To be called when a commit with a fence did not apply, so that the next commit reads

@@ -24,7 +24,16 @@ impl Collection {
     /// Whether the objects belong to this queue. Objects that belong to no queue belong to this queue from now on.
     pub(crate) async fn own(&self, inventory: &dyn ObjectInventory) -> Result<bool, EngineError> {
         let id = self.queue_id().await?;
-        Ok(inventory.claim(&id).await? == id)
+        let is_owned = inventory.claim(&id).await? == id;
+        if is_owned {
+            *self.owner.lock() = id;
+        }
+        Ok(is_owned)
+    }
+
+    /// The id of the queue, if the objects were found to belong to it; else empty.
+    pub(crate) fn owner(&self) -> String {
+        self.owner.lock().clone()
     }
 
     async fn queue_id(&self) -> Result<String, EngineError> {

@@ -17,7 +17,7 @@ pub(super) const HOLD_MS: u64 = 600_000;
 /// How many records are read at a time.
 pub(super) const RECORDS_PER_PAGE: usize = 256;
 /// The clocks of the queue's store and of the object store may differ by half a grace period divided by this number.
-const SKEW_PART: u64 = 4;
+pub(super) const SKEW_PART: u64 = 4;
 
 /// The result of a write of the tenant's record.
 enum Written {

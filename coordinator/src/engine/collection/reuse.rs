@@ -7,7 +7,12 @@ use std::{
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use sortinghat_proto::{Digest, JobSpec, ObjectRef, Refusal, Tenant, limits::MAX_DIGESTS_PER_CALL, time::UnixMs};
+use sortinghat_proto::{
+    Digest, JobSpec, ObjectRef, Refusal, Tenant,
+    limits::MAX_DIGESTS_PER_CALL,
+    time::UnixMs,
+    v1::{self, ErrorCode, FailureClass},
+};
 
 use super::{Collection, CollectionRecord, Fence, Seen, Stage, roots::references, suspects::SuspectRecord};
 use crate::{
@@ -149,6 +154,27 @@ impl Collection {
             }
         }
         Ok(Some(collection.fence(tenant)))
+    }
+
+    /// The failure of an attempt that did not find an object. Only if the coordinator does not find the object either, the user has to do
+    /// something. Otherwise the worker has lost sight of the store, and the task is tried again.
+    pub(crate) async fn blame_for_missing(
+        &self,
+        tenant: &Tenant,
+        failure: &v1::Failure,
+    ) -> Result<v1::Failure, EngineError> {
+        // A damaged object is not named by its digest.
+        let Ok(missing) = failure.field.parse::<Digest>() else { return Ok(failure.clone()) };
+        if !self.objects.exists(tenant, &missing).await? {
+            return Ok(failure.clone());
+        }
+        let message = format!("{}, as its worker says, but the coordinator finds the object there", failure.message);
+        Ok(v1::Failure {
+            failure_class: FailureClass::Infrastructure.into(),
+            code: ErrorCode::StorageUnavailable.into(),
+            message,
+            field: String::new(),
+        })
     }
 
     async fn holds_all(&self, tenant: &Tenant, objects: &[ObjectRef]) -> Result<bool, EngineError> {

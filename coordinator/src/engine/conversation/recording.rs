@@ -184,6 +184,12 @@ impl Conversation {
         change: &mut Change<'_>,
     ) -> Result<Option<Outcome>, EngineError> {
         let held = loaded.task().task.lease().filter(|lease| lease.token == report.token);
+        if let (Some(_), Some(Outcome::Failed(failure))) = (held, &report.outcome)
+            && failure.code() == ErrorCode::CorruptObject
+        {
+            let failure = self.collection.blame_for_missing(&loaded.job.value.tenant, failure).await?;
+            return Ok(Some(Outcome::Failed(failure)));
+        }
         let (Some(lease), Some(Outcome::Succeeded(output))) = (held, report.outcome.as_ref()) else {
             return Ok(report.outcome.clone());
         };

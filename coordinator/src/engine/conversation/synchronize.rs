@@ -59,7 +59,8 @@ impl Conversation {
         }
         let reported = request.leases.iter().map(|report| report.task_id.parse());
         let reported = reported.collect::<Result<BTreeSet<TaskId>, Refusal>>()?;
-        if request.draining {
+        let is_able = request.health.as_ref().is_none_or(|health| health.is_able);
+        if request.draining || !is_able {
             request.free_slots = 0;
         }
         let worker = Claimant::new(worker, request.description.get_or_insert_default());
@@ -215,6 +216,7 @@ impl Conversation {
             leases,
             acknowledged: taken_in.acknowledged.clone(),
             lease_ttl_ms: self.context.settings.lease_ttl_ms,
+            queue_id: self.collection.owner(),
         };
         Ok((answer, is_news))
     }

@@ -3,6 +3,7 @@
 //!
 //! The room owns no table. Its face is [`Intake`], with `submit`, `submit_many` and `retry`, and [`Submission`].
 
+mod doors;
 mod resolve;
 mod resubmit;
 mod submission;
@@ -14,6 +15,7 @@ use super::{
     artifacts::Artifacts, collection::Collection, context::Context, jobs::Jobs, queues::Queues, records::Records,
 };
 
+pub(crate) use doors::Doors;
 pub use submission::Submission;
 
 /// Accepts the jobs of all tenants.
@@ -24,4 +26,5 @@ pub(crate) struct Intake {
     pub(super) collection: Arc<Collection>,
     pub(super) artifacts: Arc<Artifacts>,
     pub(super) jobs: Arc<Jobs>,
+    pub(super) doors: Doors,
 }

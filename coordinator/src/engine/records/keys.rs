@@ -39,6 +39,11 @@ pub(crate) const CANCELLING: &str = "cancelling";
 /// Index of jobs that have ended, but whose children have not all been told of that.
 pub(crate) const ENDED_PARENTS: &str = "ended-parents";
 
+/// Index of checkpoints that no attempt goes on from any more; see [`discarded`]. Also the topic of new entries in this index.
+pub(crate) const DISCARDED: &str = "discarded";
+/// Record that changes whenever entries of [`DISCARDED`] are removed.
+pub(crate) const DISCARDING: &str = "discarding";
+
 /// Record of the random id of the whole queue.
 pub(crate) const QUEUE_ID: &str = "queue-id";
 
@@ -191,6 +196,17 @@ pub(crate) fn suspect_entry(since: UnixMs, digest: &Digest) -> String {
 /// The object that an entry of [`suspects`] stands for.
 pub(crate) fn suspect_of_entry(entry: &str) -> Option<Digest> {
     entry.split_once(':')?.1.parse().ok()
+}
+
+/// Entry of [`DISCARDED`]: a checkpoint, and the job that has made it.
+pub(crate) fn discarded(tenant: &Tenant, job: &JobId, checkpoint: &Digest) -> String {
+    format!("{tenant}:{job}:{checkpoint}")
+}
+
+/// The checkpoint that an entry of [`DISCARDED`] stands for.
+pub(crate) fn checkpoint_of_entry(entry: &str) -> Option<(Tenant, JobId, Digest)> {
+    let mut parts = entry.split(':');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// A key that sorts directly after an entry of an index, to read on from there. '!' sorts before every character of an id or a digest.

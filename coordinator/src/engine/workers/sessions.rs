@@ -56,6 +56,8 @@ struct Session {
     /// The free slots that the worker has reported last, minus the tasks that it was given since.
     free_slots: usize,
     draining: bool,
+    /// Whether the worker can work; `None` if it is of a version that does not tell.
+    health: Option<v1::WorkerHealth>,
     last_seen: UnixMs,
     /// The last beat of each lease that the worker reports, and when that beat was first seen.
     beats: HashMap<LeaseName, (u64, UnixMs)>,
@@ -72,6 +74,8 @@ pub(crate) struct Standing {
     pub(crate) slots: u32,
     /// Which requirements the worker does not meet; empty if it meets all.
     pub(crate) shortfalls: Vec<v1::Shortfall>,
+    /// Why the worker cannot work now; `None` if it can.
+    pub(crate) trouble: Option<String>,
 }
 
 /// The place of one call in the order of a worker's calls.
@@ -141,6 +145,7 @@ impl Sessions {
         session.running =
             request.leases.iter().filter(|lease| lease.outcome.is_none()).map(|lease| lease.task_id.clone()).collect();
         session.draining = request.draining;
+        session.health = request.health.clone().map(bounded_health);
         session.last_seen = now;
         session.messages.send_modify(|count| *count += 1);
         let messages = session.messages.subscribe();
@@ -196,6 +201,7 @@ impl Sessions {
                 running_tasks: session.running.clone(),
                 last_seen_unix_ms: session.last_seen.to_wire(),
                 draining: session.draining,
+                health: session.health.clone(),
             })
             .collect();
         let host = |worker: &v1::Worker| worker.description.as_ref().map(|described| described.host.clone());
@@ -235,7 +241,7 @@ impl Sessions {
             .any(|session| session.description.host != host && session.is_able(requirements, now, within_ms))
     }
 
-    /// Every worker that has sent a message within `within_ms` and takes tasks, compared with the requirements.
+    /// Every worker that has sent a message within `within_ms` and takes tasks or would, compared with the requirements.
     pub(crate) fn standings(&self, requirements: &Requirements, now: UnixMs, within_ms: u64) -> Vec<Standing> {
         let workers = self.workers();
         let taking =
@@ -245,8 +251,14 @@ impl Sessions {
             host: session.description.host.clone(),
             slots: session.description.slots,
             shortfalls: session.capabilities.shortfalls(requirements),
+            trouble: session.trouble().map(ToOwned::to_owned),
         };
         taking.map(standing).collect()
+    }
+
+    /// Why this worker cannot work now; `None` if it can, or has no session.
+    pub(crate) fn trouble(&self, worker: &WorkerId) -> Option<String> {
+        self.workers().get(worker)?.trouble().map(ToOwned::to_owned)
     }
 
     /// Whether there is a session of this worker.
@@ -266,7 +278,14 @@ impl Sessions {
 
 impl Session {
     fn is_able(&self, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
-        !self.draining && now.ms_since(self.last_seen) <= within_ms && self.capabilities.meet(requirements)
+        !self.draining
+            && self.trouble().is_none()
+            && now.ms_since(self.last_seen) <= within_ms
+            && self.capabilities.meet(requirements)
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        self.health.as_ref().filter(|health| !health.is_able).map(|health| health.reason.as_str())
     }
 
     fn new(now: UnixMs) -> Self {
@@ -279,11 +298,16 @@ impl Session {
             free_slots: 0,
             running: Vec::new(),
             draining: false,
+            health: None,
             last_seen: now,
             beats: HashMap::new(),
             told: HashMap::new(),
         }
     }
+}
+
+fn bounded_health(health: v1::WorkerHealth) -> v1::WorkerHealth {
+    v1::WorkerHealth { reason: bounded(health.reason), detail: bounded(health.detail), ..health }
 }
 
 fn bounded_description(description: v1::WorkerDescription) -> v1::WorkerDescription {

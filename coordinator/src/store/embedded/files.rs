@@ -1,7 +1,7 @@
 //! The files of an open store: the tables, and two write-ahead logs that take turns.
 
 use std::{
-    mem,
+    io, mem,
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -10,11 +10,35 @@ use redb::{Database, Durability, StorageBackend};
 
 use super::{
     changes::Changes,
-    log::Log,
+    log::{AppendError, Log},
     memtable::Memtable,
     tables::{self, Tables},
     view::View,
 };
+
+/// Why changes were not committed.
+#[derive(Debug)]
+pub(super) enum CommitError {
+    /// There is no room. None of the changes was committed, and the files are as they were.
+    NoRoom(io::Error),
+    /// The files hold all of the changes or none; only opening the files again tells which.
+    Unsure(redb::Error),
+}
+
+impl From<AppendError> for CommitError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::NoRoom(error) => Self::NoRoom(error),
+            AppendError::Unsure(error) => Self::Unsure(error.into()),
+        }
+    }
+}
+
+impl From<redb::Error> for CommitError {
+    fn from(error: redb::Error) -> Self {
+        Self::Unsure(error)
+    }
+}
 
 /// A log may grow to this many times its intended length before commits wait for the checkpoint of the other log.
 const MOST_LOG_LENGTHS: u64 = 4;
@@ -84,8 +108,8 @@ impl Files {
         &self.view
     }
 
-    /// Commits changes of the last view. After an error, the files hold all of them or none; only opening the files again tells which.
-    pub(super) fn commit(&mut self, changes: &Changes<'_>) -> Result<(), redb::Error> {
+    /// Commits changes of the last view.
+    pub(super) fn commit(&mut self, changes: &Changes<'_>) -> Result<(), CommitError> {
         self.log_of(self.generation).append(|buffer| changes.encode(buffer))?;
         changes.apply_to(&mut self.view.active);
         self.view.commit += 1;

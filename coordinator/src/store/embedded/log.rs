@@ -17,6 +17,23 @@ const HEADER_BYTES: usize = 16;
 /// How many bytes of the buffer are kept between entries.
 const KEPT_BYTES: usize = 1 << 20;
 
+/// Why an entry was not appended.
+#[derive(Debug)]
+pub(super) enum AppendError {
+    /// The disk is full, so the log cannot grow. Nothing of the entry was written, and the log is as it was.
+    NoRoom(io::Error),
+    /// Only a new [`replay`](Log::replay) tells whether the log holds the entry.
+    Unsure(io::Error),
+}
+
+impl From<AppendError> for io::Error {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::NoRoom(error) | AppendError::Unsure(error) => error,
+        }
+    }
+}
+
 /// An open log of one generation. The generation seeds its checksums, so that entries which another generation or another store left in
 /// the same storage are not taken for its own.
 pub(super) struct Log {
@@ -62,11 +79,10 @@ impl Log {
         Ok(entries)
     }
 
-    /// Appends the entry that `write` appends to a buffer, which must not be empty, and syncs it. After an error, only a new
-    /// [`replay`](Self::replay) tells whether the log holds the entry.
-    pub(super) fn append(&mut self, write: impl FnOnce(Vec<u8>) -> Vec<u8>) -> io::Result<()> {
+    /// Appends the entry that `write` appends to a buffer, which must not be empty, and syncs it.
+    pub(super) fn append(&mut self, write: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Result<(), AppendError> {
         self.write_next(write)?;
-        self.storage.sync_data()
+        self.storage.sync_data().map_err(AppendError::Unsure)
     }
 
     /// The length of the entries, in bytes.
@@ -91,7 +107,7 @@ impl Log {
         Ok((checksum == self.checksum(&entry)).then_some(entry))
     }
 
-    fn write_next(&mut self, write: impl FnOnce(Vec<u8>) -> Vec<u8>) -> io::Result<()> {
+    fn write_next(&mut self, write: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Result<(), AppendError> {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(HEADER_BYTES, 0);
         let mut buffer = write(buffer);
@@ -101,8 +117,11 @@ impl Log {
         buffer.resize(buffer.len().next_multiple_of(BLOCK_BYTES), 0);
 
         let end = self.end + buffer.len() as u64;
-        self.grow_to(end)?;
-        self.storage.write(self.end, &buffer)?;
+        self.grow_to(end).map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendError::NoRoom(error),
+            _ => AppendError::Unsure(error),
+        })?;
+        self.storage.write(self.end, &buffer).map_err(AppendError::Unsure)?;
         self.end = end;
         buffer.clear();
         buffer.shrink_to(KEPT_BYTES);
@@ -113,8 +132,14 @@ impl Log {
     fn grow_to(&mut self, end: u64) -> io::Result<()> {
         if end > self.length {
             let length = end.next_multiple_of(GROWTH_BYTES);
-            self.storage.set_len(length)?;
-            self.storage.write(self.length, &vec![0; (length - self.length) as usize])?;
+            let zeros = vec![0; (length - self.length) as usize];
+            let grown = self.storage.set_len(length).and_then(|()| self.storage.write(self.length, &zeros));
+            if let Err(error) = grown {
+                // A part without blocks of its own must not be taken for a part of the log later. If it cannot be cut off, it is written
+                // over by the next try.
+                let _ = self.storage.set_len(self.length);
+                return Err(error);
+            }
             self.length = length;
         }
         Ok(())

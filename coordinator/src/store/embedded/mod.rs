@@ -109,7 +109,9 @@ impl EmbeddedStore {
         let hints = Arc::<Hints>::default();
         let (sender, state) = watch::channel(State::Open(Arc::new(view)));
         let files = Some(files);
-        let writer = Writer { open, files, state: sender, time: time.clone(), hints: hints.clone() };
+        let (time_of_commits, hints_of_commits) = (time.clone(), hints.clone());
+        let writer =
+            Writer { open, files, state: sender, time: time_of_commits, hints: hints_of_commits, is_full: false };
         let commits = Commits::start(writer)
             .map_err(|source| StoreError::Unavailable { action: "start its writer", reason: source.to_string() })?;
         Ok(Self { state, time, hints, commits })

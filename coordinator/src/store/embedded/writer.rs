@@ -13,7 +13,13 @@ use std::{
 
 use tokio::sync::{oneshot, watch};
 
-use super::{blocking::Blocking, changes::Changes, files::Files, time::MonotoneTime, view::View};
+use super::{
+    blocking::Blocking,
+    changes::Changes,
+    files::{CommitError, Files},
+    time::MonotoneTime,
+    view::View,
+};
 use crate::store::{Batch, Hints, StoreError, Verdict};
 
 /// The most batches in one commit; more would only make the first ones wait longer.
@@ -64,6 +70,8 @@ pub(super) struct Writer {
     pub(super) state: watch::Sender<State>,
     pub(super) time: Arc<MonotoneTime>,
     pub(super) hints: Arc<Hints>,
+    /// Whether the log has no room to grow, which is logged once.
+    pub(super) is_full: bool,
 }
 
 impl Commits {
@@ -170,13 +178,23 @@ impl Writer {
         let files = self.files.as_mut()?;
         match write(group, files, &self.time) {
             Ok(verdicts) => {
+                self.is_full = false;
                 self.state.send_replace(State::Open(Arc::new(files.view().clone())));
                 Some(verdicts)
             }
             Err(error) => {
                 metrics::counter!("sortinghat_store_commit_failures_total").increment(1);
-                tracing::error!(%error, "the queue's store failed to commit: opening its files again");
-                self.reopen();
+                match error {
+                    // The disk is full, probably for a while. Reads go on.
+                    CommitError::NoRoom(error) if !std::mem::replace(&mut self.is_full, true) => {
+                        tracing::error!(%error, "the queue's store cannot grow, so nothing can be committed");
+                    }
+                    CommitError::NoRoom(_) => {}
+                    CommitError::Unsure(error) => {
+                        tracing::error!(%error, "the queue's store failed to commit: opening its files again");
+                        self.reopen();
+                    }
+                }
                 None
             }
         }
@@ -209,7 +227,7 @@ impl Writer {
 }
 
 /// Commits the changes of the batches, and returns the verdicts of each call.
-fn write(group: &[&[Batch]], files: &mut Files, time: &MonotoneTime) -> Result<Vec<Vec<Verdict>>, redb::Error> {
+fn write(group: &[&[Batch]], files: &mut Files, time: &MonotoneTime) -> Result<Vec<Vec<Verdict>>, CommitError> {
     let (changes, verdicts) = apply(group, files.view())?;
     if group.iter().all(|batches| batches.is_empty()) {
         files.probe()?;

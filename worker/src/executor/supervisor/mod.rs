@@ -58,6 +58,8 @@ pub(crate) enum SlotReport {
     Ready(Ready),
     /// No executor can be started now; the supervisor tries again.
     CannotStart(String),
+    /// An idle executor has ended; the supervisor starts another one.
+    Lost,
     /// The task is getting on.
     Progress(v1::Progress),
     /// A durable event, not numbered yet.
@@ -233,7 +235,7 @@ impl Supervisor {
                         let cause = self.note_end(executor.end().await);
                         tracing::warn!(slot = self.slot, cause, "an idle executor ended and is replaced");
                         // Nothing can start in this slot until the next executor is ready.
-                        self.report(SlotReport::CannotStart(cause)).await;
+                        self.report(SlotReport::Lost).await;
                         return;
                     }
                 },

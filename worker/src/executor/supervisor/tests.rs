@@ -28,7 +28,8 @@ impl Slot {
         frames::write(&mut frame, &ExecutorReport { report: Some(Report::Ready(ready)) }).unwrap();
         fs::write(folder.path().join("ready"), frame).unwrap();
         let arguments = vec!["-c".into(), script.into(), folder.path().into()];
-        let program = ExecutorProgram { path: "/bin/sh".into(), arguments };
+        let temporary_dir = folder.path().join("tmp");
+        let program = ExecutorProgram { path: "/bin/sh".into(), arguments, temporary_dir };
         let (commands, receiver) = mpsc::unbounded_channel();
         let (sender, reports) = mpsc::channel(16);
         let supervisor = tokio::spawn(Supervisor::new(3, program, receiver, sender).run());
@@ -92,6 +93,14 @@ async fn an_executor_starts_with_the_settings_of_libtorchs_libraries() {
     let mut slot = Slot::with("echo \"sums $MKL_CBWR, spins $GOMP_SPINCOUNT\" >&2; exit 1");
     let reason = slot.cannot_start().await;
     assert!(reason.contains("sums AUTO, spins 1000"), "{reason}");
+}
+
+#[tokio::test]
+async fn an_executor_starts_in_the_root_folder_with_temporary_files_in_the_data_folder() {
+    let mut slot = Slot::with("echo \"works in $PWD with $TMPDIR\" >&2; exit 1");
+    let reason = slot.cannot_start().await;
+    let expected = format!("works in / with {}", slot.folder.path().join("tmp").display());
+    assert!(reason.contains(&expected), "{reason}");
 }
 
 #[tokio::test]
@@ -182,7 +191,7 @@ async fn the_last_lines_of_a_process_are_part_of_its_tasks_log() {
 async fn a_slot_whose_idle_executor_dies_is_not_offered_until_the_next_one_is_ready() {
     let mut slot = Slot::with("cat $0/ready >&0; if mkdir $0/first; then exit 3; fi; exec sleep 1000");
     slot.ready().await;
-    assert!(slot.cannot_start().await.contains("code 3"));
+    assert!(matches!(slot.next().await, SlotReport::Lost));
     slot.ready().await;
 }
 

@@ -98,6 +98,7 @@ impl<'scope, 'env> Keeper<'scope, 'env> {
 fn store(context: &JobContext, copy: Checkpoint) -> Result<(), JobError> {
     let bytes = copy.into_bytes();
     let bytes = bytes.map_err(|error| JobError::Internal(format!("failed to write a checkpoint: {error}")))?;
-    context.checkpoint(context.objects().put(bytes)?);
+    // Training goes on without a checkpoint, so it does not wait for a store that does not answer.
+    context.checkpoint(context.objects().without_waiting().put(bytes)?);
     Ok(())
 }

@@ -40,7 +40,9 @@ pub(crate) fn run(spec: &IngestSpec, context: &JobContext) -> Result<Done, JobEr
             part::store(context, pictures, findings).map(Done::Made)
         }
         Scope::Whole => {
-            let mut spill = Spill::new().map_err(|source| machine("make a temporary file", source))?;
+            let folder = &context.machine().temporary_dir;
+            let no_file = |source| machine(&format!("make a temporary file in {}", folder.display()), source);
+            let mut spill = Spill::new(folder).map_err(no_file)?;
             let full = |source| machine("keep a picture in a temporary file", source);
             let all = 0..contents.len();
             let findings = inspect(spec, context, &contents, all, |picture| spill.append(&picture).map_err(full))?;

@@ -13,6 +13,7 @@ use v1::{LeaseKey, LeaseReport, SynchronizeRequest, SynchronizeResponse, attempt
 
 use super::{
     events::EventLog,
+    health::{Health, Proof, Trouble},
     pace::{self, Pace},
 };
 use crate::executor::SlotReport;
@@ -107,10 +108,12 @@ pub(super) struct State {
     /// Whether the coordinator knows that this worker takes no more tasks.
     farewell_heard: bool,
     lease_ttl: Option<Duration>,
+    health: Health,
 }
 
 const SHUTTING_DOWN: &str = "the worker is shutting down";
 const PREEMPTED: &str = "it made way for a more urgent task";
+const UNABLE: &str = "the worker cannot work now";
 const KEPT_WAITING: &str = "the tasks before it took longer than expected";
 
 impl State {
@@ -124,6 +127,7 @@ impl State {
             draining: false,
             farewell_heard: false,
             lease_ttl: None,
+            health: Health::new(slots),
         }
     }
 
@@ -172,8 +176,12 @@ impl State {
         self.leases.values_mut().for_each(|held| held.is_end_reported = held.outcome.is_some());
         SynchronizeRequest {
             leases: self.leases.iter().map(|(key, held)| held.report(key)).collect(),
-            free_slots: if self.draining { 0 } else { u32::try_from(self.room()).unwrap_or(u32::MAX) },
+            free_slots: match self.draining || self.health.trouble().is_some() {
+                true => 0,
+                false => u32::try_from(self.room()).unwrap_or(u32::MAX),
+            },
             draining: self.draining,
+            health: Some(self.health.report()),
             ..SynchronizeRequest::default()
         }
     }
@@ -185,6 +193,7 @@ impl State {
             self.pace.exchanged(answered_at.duration_since(sent_at));
         }
         self.lease_ttl = Some(Duration::from_millis(response.lease_ttl_ms.into()));
+        self.health.serve(response.queue_id);
         // A shutdown abandons the message that is under way. So, while draining, this answers a message that said so.
         self.farewell_heard = self.draining;
         for key in response.acknowledged {
@@ -279,6 +288,32 @@ impl State {
         }
     }
 
+    /// Takes what a proof has shown. Tasks that wait are given back if the worker cannot work.
+    pub(super) fn prove(&mut self, proof: Result<Proof, Trouble>) -> Urgency {
+        if !self.health.prove(proof) {
+            return Urgency::Later;
+        }
+        if self.health.trouble().is_some() {
+            self.give_waiting_back();
+        }
+        Urgency::Now
+    }
+
+    /// Counts the proof no more, because a task has failed because of the store.
+    pub(super) fn doubt(&mut self) {
+        self.health.doubt();
+    }
+
+    /// Whether any task runs.
+    pub(super) fn is_busy(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(slot, Slot::Running(_)))
+    }
+
+    fn give_waiting_back(&mut self) {
+        let waiting = mem::take(&mut self.waiting);
+        self.give_back(waiting, UNABLE);
+    }
+
     fn give_back(&mut self, waiting: VecDeque<Waiting>, reason: &str) {
         for Waiting { key, .. } in waiting {
             self.leases.get_mut(&key).expect("it is held").outcome = Some(Outcome::Returned(reason.into()));
@@ -332,8 +367,19 @@ impl State {
     pub(super) fn report(&mut self, slot: usize, report: SlotReport, now: Instant) -> Urgency {
         match report {
             // A task may have been sent to an executor that had just died: it waits for the next one.
-            SlotReport::Ready(_) => self.replace(slot, Slot::Empty, Slot::Free),
-            SlotReport::CannotStart(_) => self.replace(slot, Slot::Free, Slot::Empty),
+            SlotReport::Ready(_) => {
+                self.health.executor(slot, None);
+                self.replace(slot, Slot::Empty, Slot::Free)
+            }
+            SlotReport::Lost => self.replace(slot, Slot::Free, Slot::Empty),
+            SlotReport::CannotStart(reason) => {
+                self.replace(slot, Slot::Free, Slot::Empty);
+                if !self.health.executor(slot, Some(reason)) {
+                    return Urgency::Later;
+                }
+                self.give_waiting_back();
+                Urgency::Now
+            }
             SlotReport::Progress(progress) => {
                 if let Some(held) = self.held(slot) {
                     held.beat += 1;

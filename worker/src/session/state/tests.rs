@@ -17,7 +17,7 @@ fn offer(epoch: u64) -> v1::Lease {
 }
 
 fn answer(leases: Vec<v1::Lease>) -> SynchronizeResponse {
-    SynchronizeResponse { leases, acknowledged: Vec::new(), lease_ttl_ms: TTL_MS }
+    SynchronizeResponse { leases, lease_ttl_ms: TTL_MS, ..SynchronizeResponse::default() }
 }
 
 fn acknowledged(epoch: u64) -> SynchronizeResponse {
@@ -34,8 +34,16 @@ fn tell(state: &mut State, report: SlotReport) -> Urgency {
 }
 
 fn with_one_ready_slot() -> State {
-    let mut state = State::new(1);
+    let mut state = able(1);
     tell(&mut state, SlotReport::Ready(Ready::default()));
+    state
+}
+
+/// A worker that has proved that it can work.
+fn able(slots: usize) -> State {
+    let mut state = State::new(slots);
+    state.health.serve(String::new());
+    state.prove(Ok(Proof { address: "file:///objects".into(), queue: None }));
     state
 }
 
@@ -65,7 +73,7 @@ fn cancelled() -> Outcome {
 #[test]
 fn a_task_sent_to_an_executor_that_had_just_died_runs_in_the_next_one() {
     let mut state = running(7);
-    tell(&mut state, SlotReport::CannotStart("was killed by signal 9 (SIGKILL)".into()));
+    tell(&mut state, SlotReport::Lost);
     tell(&mut state, SlotReport::Ready(Ready::default()));
     assert_eq!(state.request().free_slots, 0, "it runs the task");
     end(&mut state, succeeded());
@@ -337,7 +345,7 @@ fn an_end_is_urgent_until_a_message_has_reported_it() {
 
 #[test]
 fn a_worker_holds_no_more_leases_than_one_message_may_report() {
-    let mut state = State::new(1);
+    let mut state = able(1);
     for epoch in 0..MAX_LEASES_PER_WORKER as u64 {
         tell(&mut state, SlotReport::Ready(Ready::default()));
         state.request();
@@ -391,4 +399,21 @@ fn draining_gives_back_what_waits_for_a_slot_at_once() {
     let (mut state, _) = with_two_tasks_ahead();
     assert_eq!(state.drain(), [Action::HandBack { slot: 0 }]);
     assert_eq!(outcomes(&mut state), [101, 102].map(|_| Outcome::Returned(SHUTTING_DOWN.into())));
+}
+
+#[test]
+fn a_worker_whose_executor_does_not_start_asks_for_nothing_gives_back_what_waits_and_says_why() {
+    let (mut state, _) = with_two_tasks_ahead();
+    tell(&mut state, SlotReport::Ended { outcome: succeeded(), executor_kept: false });
+    let failed = || SlotReport::CannotStart("the executor did not start: no libtorch".into());
+    assert_eq!(tell(&mut state, failed()), Urgency::Now);
+    assert_eq!(tell(&mut state, failed()), Urgency::Later, "the same again is no news");
+    let request = state.request();
+    let health = request.health.expect("told");
+    assert!(request.free_slots == 0 && !health.is_able && health.reason.contains("no libtorch"), "{health:?}");
+    let returned = Outcome::Returned(UNABLE.into());
+    assert_eq!(outcomes(&mut state), [succeeded(), returned.clone(), returned]);
+    assert_eq!(tell(&mut state, SlotReport::Ready(Ready::default())), Urgency::Now);
+    let request = state.request();
+    assert!(request.free_slots == 1 && request.health.expect("told").is_able);
 }

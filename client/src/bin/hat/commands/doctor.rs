@@ -8,6 +8,7 @@ use std::{
 use owo_colors::OwoColorize as _;
 use serde_json::json;
 use sortinghat_client::Client;
+use sortinghat_proto::v1::Worker;
 
 use crate::{
     args::Doctor,
@@ -22,7 +23,7 @@ use crate::{
     show::{
         line::{print_json, print_styled},
         numbers::{bytes, counted},
-        plain,
+        plain, worker,
     },
 };
 
@@ -107,7 +108,8 @@ fn libtorch() -> Check {
     let Ok(worker) = binaries::find(WORKER) else {
         return Check::fail(WHAT, "not checked, because the worker was not found");
     };
-    match Command::new(worker).arg("devices").output() {
+    // The folder that this command was started in may be gone.
+    match Command::new(worker).arg("devices").current_dir("/").output() {
         Ok(output) if output.status.success() => Check::ok(WHAT, String::from_utf8_lossy(&output.stdout).trim()),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr);
@@ -174,14 +176,22 @@ async fn server(session: &Session) -> Result<Vec<Check>, Failure> {
         Ok(workers) => workers,
         Err(error) => return Ok(vec![Check::fail("server", format!("{url} answers, but it refuses: {error}"))]),
     };
-    let known = match workers.len() as u64 {
-        0 => Check::warn(
-            "workers",
-            "no worker is running: jobs wait until `hat up` or `sortinghat-worker run` starts one",
-        ),
-        number => Check::ok("workers", counted(number, "worker", "workers")),
-    };
-    Ok(vec![Check::ok("server", url), known, object_store(&client).await])
+    Ok(vec![Check::ok("server", url), able_workers(&workers), object_store(&client).await])
+}
+
+/// Whether there are workers, and whether they can work.
+fn able_workers(workers: &[Worker]) -> Check {
+    const WHAT: &str = "workers";
+    let number = counted(workers.len() as u64, "worker", "workers");
+    let troubles: Vec<String> = workers.iter().filter_map(worker::trouble).collect();
+    match (workers.len(), troubles.len()) {
+        (0, _) => {
+            Check::warn(WHAT, "no worker is running: jobs wait until `hat up` or `sortinghat-worker run` starts one")
+        }
+        (_, 0) => Check::ok(WHAT, number),
+        (all, unable) if unable == all => Check::fail(WHAT, format!("no worker can work: {}", troubles.join("; "))),
+        _ => Check::warn(WHAT, format!("{number}, but {}", troubles.join("; "))),
+    }
 }
 
 async fn object_store(client: &Client) -> Check {

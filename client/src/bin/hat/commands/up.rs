@@ -24,8 +24,10 @@ use crate::{
 const AUTO: &str = "auto";
 const POLL: Duration = Duration::from_millis(50);
 
-pub(super) async fn run(session: &Session, args: Up) -> Result<Exit, Failure> {
+pub(super) async fn run(session: &Session, mut args: Up) -> Result<Exit, Failure> {
     let data_dir = session.own_data_dir()?;
+    // The processes do not work in the folder in which this command was started.
+    args.weights_dir = args.weights_dir.map(|path| std::path::absolute(&path).unwrap_or(path));
     data_dir.create()?;
     match args.background {
         true => start_in_background(session, &data_dir, &args).await,
@@ -92,6 +94,8 @@ async fn start_in_background(session: &Session, data_dir: &DataDir, args: &Up) -
     if let Some(folder) = &args.weights_dir {
         command.arg("--weights-dir").arg(folder);
     }
+    // The folder in which this command was started may go away.
+    command.current_dir(data_dir.path());
     let mut child =
         command.stdin(Stdio::null()).stdout(log()?).stderr(log()?).spawn().map_err(Failure::file("start", "hat"))?;
     session.hint("starting a server and a worker ...");

@@ -21,12 +21,14 @@ use super::{
     process::ProcessMark,
     record::Record,
 };
-use crate::failure::Failure;
+use crate::{failure::Failure, show::worker};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:7878";
 const POLL: Duration = Duration::from_millis(50);
 /// Loading libtorch from a cold disk takes a while.
 const START_PATIENCE: Duration = Duration::from_secs(60);
+/// A worker that has started proves within this time that it can work, or says why it cannot.
+const PROOF_PATIENCE: Duration = Duration::from_secs(30);
 /// Within this time a worker gives back its tasks, or a coordinator finishes the calls in flight.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
@@ -64,6 +66,7 @@ impl Supervisor {
         let mut supervisor = Self { data_dir, settings, address, coordinator, worker, crashes: Vec::new() };
         match supervisor.wait_for_worker().await {
             Ok(()) => {
+                // Without the record, no other command would find the server.
                 supervisor.record().write(&supervisor.data_dir)?;
                 Ok(supervisor)
             }
@@ -104,13 +107,29 @@ impl Supervisor {
             }
             tell(&format!("{ended}; starting it again"));
             tokio::time::sleep(RESTART_PAUSE).await;
+            self.start_again(name, &tell).await;
+            if let Err(failure) = self.record().write(&self.data_dir) {
+                tell(&format!("{failure}: until that is mended, `hat down` does not find the new process"));
+            }
+        }
+    }
+
+    /// Starts a process again. A program that is gone, perhaps for the moment of an update, is waited for, since the other process works
+    /// on.
+    async fn start_again(&mut self, name: &str, tell: impl Fn(&str)) {
+        let mut told = None;
+        loop {
             let restarted = match name {
                 COORDINATOR => spawn_coordinator(&self.data_dir, self.address).map(|child| self.coordinator = child),
                 _ => spawn_worker(&self.data_dir, &self.settings, self.address).map(|child| self.worker = child),
             };
-            if let Err(failure) = restarted.and_then(|()| self.record().write(&self.data_dir)) {
-                return failure;
+            let Err(failure) = restarted else { return };
+            let failure = failure.to_string();
+            if told.as_ref() != Some(&failure) {
+                tell(&format!("{failure}; it is tried again until it starts"));
+                told = Some(failure);
             }
+            tokio::time::sleep(RESTART_PAUSE).await;
         }
     }
 
@@ -133,9 +152,14 @@ impl Supervisor {
             check_alive(&self.data_dir, WORKER, &mut self.worker)?;
             let endpoint = Endpoint::local(format!("http://{}", self.address));
             if let Ok(client) = Client::connect_within(endpoint, Duration::ZERO).await
-                && client.list_workers().await.is_ok_and(|workers| !workers.is_empty())
+                && let Some(worker) = client.list_workers().await.ok().and_then(|workers| workers.into_iter().next())
             {
-                return Ok(());
+                match worker::trouble(&worker) {
+                    None => return Ok(()),
+                    // The worker may still be about to prove that it can work.
+                    Some(trouble) if start.elapsed() > PROOF_PATIENCE => return Err(Failure::local(trouble)),
+                    Some(_) => {}
+                }
             }
             if start.elapsed() > START_PATIENCE {
                 let tail = log_tail(&self.data_dir, WORKER);
@@ -185,11 +209,19 @@ fn spawn_worker(data_dir: &DataDir, settings: &Settings, address: SocketAddr) ->
     spawn(command, data_dir, WORKER)
 }
 
-/// Starts a process in a process group of its own, so that Ctrl-C reaches only `hat up`, which then drains in order.
+/// Starts a process in a process group of its own, so that Ctrl-C reaches only `hat up`, which then drains in order. It starts in the
+/// data folder, since the folder in which `hat up` was started may go away.
 fn spawn(mut command: Command, data_dir: &DataDir, name: &str) -> Result<Child, Failure> {
     let path = log_path(data_dir, name);
-    let log = || File::options().create(true).append(true).open(&path).map_err(Failure::file("open", &path));
-    command.stdin(Stdio::null()).stdout(log()?).stderr(log()?).process_group(0).kill_on_drop(true);
+    // A log that a full disk does not take is no reason to stop.
+    let log = || File::options().create(true).append(true).open(&path).map_or_else(|_| Stdio::null(), Stdio::from);
+    command
+        .current_dir(data_dir.path())
+        .stdin(Stdio::null())
+        .stdout(log())
+        .stderr(log())
+        .process_group(0)
+        .kill_on_drop(true);
     command.spawn().map_err(Failure::file("start", name))
 }
 

@@ -243,7 +243,11 @@ fn every_reason_is_explained_to_programs_under_its_own_name() {
             finished_unix_ms: NOW,
             failure: Some(failure(FailureClass::Suspect, ErrorCode::Poison, "its process died three times")),
         })),
-        Some(Reason::Runs(v1::JobRuns { attempt: last_attempt.clone(), gives_way: true })),
+        Some(Reason::Runs(v1::JobRuns {
+            attempt: last_attempt.clone(),
+            gives_way: true,
+            trouble: "the object store does not answer".into(),
+        })),
         Some(Reason::Parents(v1::WaitsForParents {
             parents: vec![v1::WaitedForJob { job_id: "01".into(), state: JobState::Running.into() }],
         })),
@@ -262,6 +266,13 @@ fn every_reason_is_explained_to_programs_under_its_own_name() {
             tenants: 2,
             slots: 4,
             estimated_wait_ms: Some(90_000),
+        })),
+        Some(Reason::NoAbleWorker(v1::WaitsForAbleWorker {
+            workers: vec![v1::UnableWorker {
+                worker_id: "w-1".into(),
+                host: "attic".into(),
+                reason: "the object store is full".into(),
+            }],
         })),
         Some(Reason::NotBefore(v1::WaitsForTime { not_before_unix_ms: NOW })),
         Some(Reason::Paused(v1::QueuePaused { since_unix_ms: NOW })),
@@ -312,9 +323,22 @@ fn the_table_of_workers_tells_idle_busy_ahead_and_draining_apart() {
         running_tasks: (0..tasks).map(|n| n.to_string()).collect(),
         last_seen_unix_ms: NOW - 4_200,
         draining,
+        health: None,
     };
-    let workers = vec![worker(0, false), worker(2, false), worker(3, false), worker(1, true), Worker::default()];
-    insta::assert_json_snapshot!(json::worker(&workers[2]));
+    let health = |detail: &str| {
+        Some(v1::WorkerHealth { is_able: false, reason: "the object store is full".into(), detail: detail.into() })
+    };
+    let unable = |detail: &str| Worker { health: health(detail), ..worker(0, false) };
+    let workers = vec![
+        worker(0, false),
+        worker(2, false),
+        worker(3, false),
+        worker(1, true),
+        Worker::default(),
+        unable("the object store is full (PUT http://10.0.0.7/photos: 507): make room"),
+        unable(""),
+    ];
+    insta::assert_json_snapshot!([json::worker(&workers[2]), json::worker(&workers[6])]);
     insta::assert_snapshot!(worker::table(workers, NOW).join("\n"));
 }
 

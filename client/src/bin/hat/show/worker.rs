@@ -4,16 +4,29 @@ use sortinghat_proto::v1::Worker;
 
 use super::{numbers::ago, table};
 
-/// A table with a row for each worker.
+/// A table with a row for each worker, and below it why some of them cannot work.
 pub(crate) fn table(workers: Vec<Worker>, now_unix_ms: i64) -> Vec<String> {
+    let troubles: Vec<String> = workers.iter().filter_map(trouble).collect();
     let rows: Vec<[String; 6]> = workers.into_iter().map(|worker| row(worker, now_unix_ms)).collect();
-    table::columns(["worker", "host", "device", "runs", "heard", "why this device"], &rows)
+    let mut lines = table::columns(["worker", "host", "device", "runs", "heard", "why this device"], &rows);
+    lines.extend(troubles.iter().flat_map(|trouble| trouble.lines()).map(str::to_owned));
+    lines
+}
+
+/// Why a worker cannot work, with as much detail as the server tells this caller; `None` if it can.
+pub(crate) fn trouble(worker: &Worker) -> Option<String> {
+    let health = worker.health.as_ref().filter(|health| !health.is_able)?;
+    let host = worker.description.as_ref().map_or("", |about| about.host.as_str());
+    let why = if health.detail.is_empty() { &health.reason } else { &health.detail };
+    Some(format!("{host} cannot work: {why}"))
 }
 
 fn row(worker: Worker, now_unix_ms: i64) -> [String; 6] {
     let about = worker.description.unwrap_or_default();
     let slots = about.slots as usize;
+    let is_unable = worker.health.as_ref().is_some_and(|health| !health.is_able);
     let running = match (worker.running_tasks.len(), worker.draining) {
+        (0, false) if is_unable => "cannot work".to_owned(),
         (0, false) => "idle".to_owned(),
         (tasks, false) if tasks > slots => format!("{slots} of {slots}, {} ahead", tasks - slots),
         (tasks, false) => format!("{tasks} of {slots}"),

@@ -86,7 +86,10 @@ impl Jobs {
             return Err(EngineError::Busy(message));
         };
         match &task.state {
-            State::Leased(lease) => Ok(Reason::Runs(runs(job, &task.id, lease))),
+            State::Leased(lease) => {
+                let trouble = self.workers.sessions.trouble(&lease.token.worker).unwrap_or_default();
+                Ok(Reason::Runs(v1::JobRuns { trouble, ..runs(job, &task.id, lease) }))
+            }
             State::Ready { not_before: Some(at) } => Ok(match last_attempt(job, &task.id) {
                 Some(last) => {
                     Reason::Backoff(v1::WaitsAfterFailure { until_unix_ms: at.to_wire(), last_attempt: Some(last) })
@@ -116,6 +119,10 @@ impl Jobs {
         let (able, short): (Vec<_>, Vec<_>) = standings.into_iter().partition(|worker| worker.shortfalls.is_empty());
         if able.is_empty() {
             return Ok(Reason::NoCapableWorker(no_capable_worker(short)));
+        }
+        let (unable, able): (Vec<_>, Vec<_>) = able.into_iter().partition(|worker| worker.trouble.is_some());
+        if able.is_empty() {
+            return Ok(Reason::NoAbleWorker(no_able_worker(unable)));
         }
         let slots = able.iter().map(|worker| worker.slots).sum();
         let rank = job.rank();
@@ -190,6 +197,17 @@ fn no_capable_worker(mut workers: Vec<Standing>) -> v1::WaitsForCapableWorker {
     v1::WaitsForCapableWorker { workers: told.collect() }
 }
 
+fn no_able_worker(mut workers: Vec<Standing>) -> v1::WaitsForAbleWorker {
+    workers.sort_by(|one, other| one.host.cmp(&other.host));
+    workers.truncate(MAX_TOLD_WORKERS);
+    let told = workers.into_iter().map(|worker| v1::UnableWorker {
+        worker_id: worker.worker.to_string(),
+        host: worker.host,
+        reason: worker.trouble.unwrap_or_default(),
+    });
+    v1::WaitsForAbleWorker { workers: told.collect() }
+}
+
 fn last_attempt(job: &JobRecord, task: &TaskId) -> Option<v1::Attempt> {
     job.progress.attempts.iter().rfind(|attempt| attempt.0.task == task.index()).map(|attempt| attempt.0.clone())
 }
@@ -197,5 +215,6 @@ fn last_attempt(job: &JobRecord, task: &TaskId) -> Option<v1::Attempt> {
 fn runs(job: &JobRecord, task: &TaskId, lease: &Lease) -> v1::JobRuns {
     let its = (task.index(), lease.token.epoch);
     let attempt = job.progress.attempts.iter().rfind(|attempt| (attempt.0.task, attempt.0.epoch) == its);
-    v1::JobRuns { attempt: attempt.map(|attempt| attempt.0.clone()), gives_way: lease.preempted.is_some() }
+    let attempt = attempt.map(|attempt| attempt.0.clone());
+    v1::JobRuns { attempt, gives_way: lease.preempted.is_some(), trouble: String::new() }
 }

@@ -36,6 +36,10 @@ pub(crate) fn of(reason: &Reason, job: &JobRecord, now: UnixMs) -> String {
             let workers = waits.workers.iter().map(|worker| format!("{} has {}", worker.host, lacking(worker)));
             format!("no worker has what it requires ({}): {}", job.request.requirements, list(workers.collect()))
         }
+        Reason::NoAbleWorker(waits) => {
+            let workers = waits.workers.iter().map(|worker| format!("{}: {}", worker.host, worker.reason));
+            format!("it waits for a worker that can work, and none can ({})", list(workers.collect()))
+        }
         Reason::Turn(turn) => waiting(turn, job),
         Reason::Paused(paused) => {
             let long = since(paused.since_unix_ms, now);
@@ -49,7 +53,11 @@ fn running(runs: &v1::JobRuns, now: UnixMs) -> String {
     let attempt = runs.attempt.clone().unwrap_or_default();
     let span = since(attempt.started_unix_ms, now);
     let gives_way = if runs.gives_way { ", and gives way to a more urgent job at its next checkpoint" } else { "" };
-    format!("attempt {} has been running on {} for {span}{gives_way}", attempt.number, attempt.host)
+    let trouble = match runs.trouble.as_str() {
+        "" => String::new(),
+        trouble => format!(", and this worker cannot work now: {trouble}"),
+    };
+    format!("attempt {} has been running on {} for {span}{gives_way}{trouble}", attempt.number, attempt.host)
 }
 
 /// What a worker lacks, such as "device cpu (needs cuda) and no label zone (needs eu)".

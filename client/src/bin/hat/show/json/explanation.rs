@@ -28,6 +28,7 @@ pub(crate) fn explanation(job: &str, explained: &v1::ExplainJobResponse) -> Valu
         }
         Some(Reason::NoWorker(waits)) => ("no_worker", object(waits)),
         Some(Reason::NoCapableWorker(waits)) => ("no_capable_worker", object(waits)),
+        Some(Reason::NoAbleWorker(waits)) => ("no_able_worker", object(waits)),
         Some(Reason::Turn(turn)) => ("turn", object(turn)),
         Some(Reason::NotBefore(waits)) => ("not_before", object(waits)),
         Some(Reason::Paused(paused)) => ("paused", object(paused)),

@@ -1,0 +1,195 @@
+//! Whether this worker can work. Until it has proved that, and whenever it cannot, it asks for no tasks.
+
+use sortinghat_proto::{limits::MAX_TEXT_BYTES, v1};
+
+/// What keeps a worker from working.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// For everybody: without addresses and credentials.
+    pub(super) reason: String,
+    /// For operators.
+    pub(super) detail: String,
+}
+
+/// A proof that the object store and the data folder can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Proof {
+    /// The store, for operators.
+    pub(super) address: String,
+    /// The id of the queue to which the store belongs; `None` if it belongs to none.
+    pub(super) queue: Option<String>,
+}
+
+/// What is known about the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Storage {
+    Unproven,
+    Proven(Proof),
+    Unusable(Trouble),
+}
+
+/// What is known about this worker.
+#[derive(Debug)]
+pub(super) struct Health {
+    /// Why the last executor of each slot did not start; `None` if it did.
+    executors: Vec<Option<String>>,
+    storage: Storage,
+    /// The id of the coordinator's queue; `None` before its first answer, empty if it does not tell.
+    queue: Option<String>,
+}
+
+impl Health {
+    pub(super) fn new(slots: usize) -> Self {
+        Self { executors: vec![None; slots], storage: Storage::Unproven, queue: None }
+    }
+
+    /// Notes why no executor starts in a slot, or that one has started. Returns whether that is new.
+    pub(super) fn executor(&mut self, slot: usize, failure: Option<String>) -> bool {
+        let before = std::mem::replace(&mut self.executors[slot], failure);
+        before != self.executors[slot]
+    }
+
+    /// Notes what a proof has shown. Returns whether that is new.
+    pub(super) fn prove(&mut self, proof: Result<Proof, Trouble>) -> bool {
+        let after = proof.map_or_else(Storage::Unusable, Storage::Proven);
+        let is_new = self.storage != after;
+        if is_new && let Storage::Unusable(Trouble { detail, .. }) = &after {
+            tracing::error!(detail, "this worker cannot work, and takes no tasks");
+        }
+        self.storage = after;
+        is_new
+    }
+
+    /// A task has failed because of the store, so the proof counts no more.
+    pub(super) fn doubt(&mut self) {
+        if let Storage::Proven(_) = self.storage {
+            self.storage = Storage::Unproven;
+        }
+    }
+
+    /// Notes the queue whose tasks the coordinator gives.
+    pub(super) fn serve(&mut self, queue: String) {
+        if self.queue.as_ref() != Some(&queue) {
+            self.queue = Some(queue);
+            if let (Storage::Proven(_), Some(Trouble { detail, .. })) = (&self.storage, self.trouble()) {
+                tracing::error!(detail, "this worker cannot work, and takes no tasks");
+            }
+        }
+    }
+
+    /// What keeps the worker from working; `None` if it can work.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        if let Some(failure) = self.executors.iter().flatten().next() {
+            return Some(Trouble { reason: in_one_line(failure), detail: failure.clone() });
+        }
+        let unproven = |reason: &str| Some(Trouble { reason: reason.to_owned(), detail: String::new() });
+        match (&self.storage, &self.queue) {
+            (Storage::Unusable(trouble), _) => Some(trouble.clone()),
+            (Storage::Unproven, _) => unproven("it has not proved yet that it can use the object store"),
+            (Storage::Proven(_), None) => unproven("it has not heard from the coordinator yet"),
+            // A coordinator that does not tell its queue is of an older version.
+            (Storage::Proven(_), Some(expected)) if expected.is_empty() => None,
+            (Storage::Proven(Proof { queue: Some(found), .. }), Some(expected)) if found == expected => None,
+            (Storage::Proven(proof), Some(expected)) => Some(other_store(proof, expected)),
+        }
+    }
+
+    /// The same for the coordinator.
+    pub(super) fn report(&self) -> v1::WorkerHealth {
+        let bounded = |mut text: String| {
+            text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+            text
+        };
+        match self.trouble() {
+            None => v1::WorkerHealth { is_able: true, ..v1::WorkerHealth::default() },
+            Some(Trouble { reason, detail }) => {
+                v1::WorkerHealth { is_able: false, reason: bounded(reason), detail: bounded(detail) }
+            }
+        }
+    }
+}
+
+/// The store is another one than the coordinator's. Its objects would not be found.
+fn other_store(proof: &Proof, expected: &str) -> Trouble {
+    let Proof { address, queue } = proof;
+    let found = match queue {
+        Some(found) => format!("belongs to the queue {found}"),
+        None => "belongs to no queue".to_owned(),
+    };
+    Trouble {
+        reason: "its object store is not the one of the coordinator".to_owned(),
+        detail: format!(
+            "its object store {address} {found}, and the coordinator's belongs to {expected}: start the worker with the coordinator's \
+             --object-store"
+        ),
+    }
+}
+
+/// The first line of what an executor said, and the last one, which names the error.
+fn in_one_line(failure: &str) -> String {
+    let mut lines = failure.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or("its executor does not start");
+    lines.next_back().map_or_else(|| first.to_owned(), |last| format!("{first} {last}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proof(queue: Option<&str>) -> Result<Proof, Trouble> {
+        Ok(Proof { address: "file:///elsewhere".into(), queue: queue.map(str::to_owned) })
+    }
+
+    fn with(queue: &str, proof: Result<Proof, Trouble>) -> Health {
+        let mut health = Health::new(2);
+        health.serve(queue.to_owned());
+        health.prove(proof);
+        health
+    }
+
+    #[test]
+    fn a_worker_can_work_once_it_has_found_the_coordinators_queue_in_its_store() {
+        let mut health = Health::new(1);
+        assert!(health.trouble().is_some(), "nothing is proved");
+        health.prove(proof(Some("ours")));
+        assert!(health.trouble().is_some(), "the coordinator has not said which queue it has");
+        health.serve("ours".to_owned());
+        assert_eq!(health.report(), v1::WorkerHealth { is_able: true, ..v1::WorkerHealth::default() });
+    }
+
+    #[test]
+    fn another_store_is_told_to_operators_with_its_address_and_to_others_without() {
+        for found in [Some("theirs"), None] {
+            let report = with("ours", proof(found)).report();
+            assert!(!report.is_able && report.reason.contains("not the one of the coordinator"), "{report:?}");
+            assert!(!report.reason.contains("file://") && report.detail.contains("file:///elsewhere"), "{report:?}");
+            assert!(report.detail.contains("--object-store"), "{report:?}");
+        }
+    }
+
+    #[test]
+    fn an_older_coordinator_that_does_not_tell_its_queue_is_served() {
+        assert_eq!(with("", proof(None)).trouble(), None);
+    }
+
+    #[test]
+    fn a_failure_of_the_store_has_to_be_disproved() {
+        let mut health = with("ours", proof(Some("ours")));
+        health.doubt();
+        assert!(health.trouble().is_some());
+        health.prove(proof(Some("ours")));
+        assert_eq!(health.trouble(), None);
+    }
+
+    #[test]
+    fn an_executor_that_does_not_start_is_told_with_its_last_line() {
+        let mut health = with("ours", proof(Some("ours")));
+        let said = "the executor did not start: exited with code 1; it printed last:\nloading\nno cuda:7";
+        assert!(health.executor(1, Some(said.to_owned())));
+        let trouble = health.trouble().expect("it cannot work");
+        assert!(trouble.reason.ends_with("it printed last: no cuda:7"), "{}", trouble.reason);
+        assert_eq!(trouble.detail, said);
+        assert!(health.executor(1, None));
+        assert_eq!(health.trouble(), None);
+    }
+}
