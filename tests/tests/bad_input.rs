@@ -160,10 +160,10 @@ fn over_half_failed(hat: &Hat, folder: &Path) {
     ok(hat, &["ingest", "broken", "broken"]);
     (0..13)
         .for_each(|n| odd::write(&folder.join(format!("red/bad{n}.png")), &[b"\x89PNG\r\n\x1a\n", &[n][..]].concat()));
-    let answer = refused(hat, &["ingest", "broken", "broken"], JOB_FAILED, "13 of 25 photos cannot be decoded");
+    let answer = refused(hat, &["ingest", "broken", "broken"], JOB_FAILED, "13 of 25 photos cannot be read or decoded");
     assert!(answer.stderr.contains("for example red/bad0.png") && answer.stderr.contains("--allow-failures"));
     let allowed = ok(hat, &["ingest", "broken", "broken", "--allow-failures"]);
-    says(&allowed, "13 photos cannot be decoded and were set aside");
+    says(&allowed, "13 photos cannot be read or decoded and were set aside");
 }
 
 fn unknown_things(hat: &Hat) {

@@ -21,7 +21,7 @@ pub struct IngestSpec {
     pub split: Split,
     /// Seed of the split.
     pub seed: u64,
-    /// Continue even if over half of the photos cannot be decoded.
+    /// Continue even if over half of the photos cannot be read or decoded.
     pub allow_failures: bool,
     /// Short side of the lossless derivative in pixels, 64 to 4096. A smaller photo is not enlarged.
     pub derivative_short_side_px: u32,

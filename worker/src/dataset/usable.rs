@@ -25,7 +25,7 @@ pub fn check<P>(intake: &Intake<P>, allow_failures: bool) -> Result<(), Refusal>
         let first = intake.rejections.iter().find(|rejection| super::intake::is_quarantine(rejection.reason));
         let example = first.map_or(String::new(), |first| format!(", for example {}: {}", first.path, first.message));
         return Err(unusable(format!(
-            "{} of {photos} photos cannot be decoded{example}; look at some of them, or go on without them with \
+            "{} of {photos} photos cannot be read or decoded{example}; look at some of them, or go on without them with \
              --allow-failures",
             counts.quarantined
         )));

@@ -158,7 +158,7 @@ fn every_file_is_counted_once_and_those_not_used_are_listed_with_their_reason() 
     let ran = ingest(&bench, &files, HOLD_OUT, Failures { allowed: false });
     let notices = ran.notices().join("\n");
     assert!(notices.contains("1 file skipped: heic is not supported; convert it to JPEG"), "{notices}");
-    assert!(notices.contains("3 photos cannot be decoded"), "{notices}");
+    assert!(notices.contains("3 photos cannot be read or decoded"), "{notices}");
     let manifest: DatasetManifest = bench.objects().document(&ran.output().manifest).unwrap();
     let expected = IngestCounts {
         inputs: 20,
@@ -228,7 +228,7 @@ fn half_of_all_photos_must_decode_and_not_of_a_shard() {
     };
     assert!(matches!(finish(12), Ok(Done::Made(_))), "12 of 32");
     let Err(JobError::Refused(refusal)) = finish(21) else { panic!("21 of 41") };
-    assert!(refusal.message.starts_with("21 of 41 photos cannot be decoded"), "{}", refusal.message);
+    assert!(refusal.message.starts_with("21 of 41 photos cannot be read or decoded"), "{}", refusal.message);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn a_set_of_which_over_half_fails_is_refused_unless_failures_are_allowed() {
     files.extend((0..5).map(|index| file(&format!("disc/broken{index}.png"), format!("{index}"))));
     let refusal = refused(&bench, &files);
     assert_eq!(refusal.code, ErrorCode::UnusableData);
-    assert!(refusal.message.contains("5 of 9 photos cannot be decoded"), "{}", refusal.message);
+    assert!(refusal.message.contains("5 of 9 photos cannot be read or decoded"), "{}", refusal.message);
     assert!(refusal.message.contains("--allow-failures"), "{}", refusal.message);
     let ran = ingest(&bench, &files, HOLD_OUT, Failures { allowed: true });
     assert!(ran.output().summary.ends_with("; 5 files not used"));

@@ -179,7 +179,7 @@ fn tell<P>(intake: &Intake<P>, context: &JobContext) {
     if counts.quarantined > 0 {
         let (photos, were) =
             (counted(counts.quarantined, "photo", "photos"), if counts.quarantined == 1 { "was" } else { "were" });
-        context.warn(format!("{photos} cannot be decoded and {were} set aside"));
+        context.warn(format!("{photos} cannot be read or decoded and {were} set aside"));
     }
     if counts.conflicting > 0 {
         context.warn(format!(

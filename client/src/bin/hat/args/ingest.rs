@@ -25,7 +25,7 @@ pub(crate) struct Ingest {
     /// Seed of the split
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Make the dataset even if more than half of the photos cannot be decoded
+    /// Make the dataset even if more than half of the photos cannot be read or decoded
     #[arg(long)]
     pub(crate) allow_failures: bool,
     /// Short side, in pixels, of the lossless copies that training reads, 64 to 4096; smaller photos are not enlarged [default: 512]
