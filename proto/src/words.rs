@@ -40,6 +40,12 @@ pub fn any_of(choices: &[&str]) -> String {
     }
 }
 
+/// Says what it means that a model has learned from `known` of the `photos` that it was measured on.
+pub fn known_photos(known: u64, photos: u64) -> String {
+    let (known, photos) = (count(known), count(photos));
+    format!("the model has learned from {known} of these {photos} photos: it is better on them than on new ones")
+}
+
 /// A time as "2026-11-23 23:14:05Z".
 pub fn time(time: UnixMs) -> String {
     let since = Duration::from_secs(time.0 / 1000);

@@ -57,9 +57,9 @@ fn decisions_stand_beside_the_raw_accuracy(hat: &Hat, folder: &Path) {
     let label = found["classes"][looked_at[1]["label"].as_u64().expect("an index") as usize].clone();
     let other = found["classes"].as_array().expect("classes").iter().find(|class| **class != label).expect("three");
     let decisions = json!({ "format": "sortinghat.decisions/1", "decisions": [
-        { "digest": of(0), "verdict": "exclude" },
-        { "digest": of(1), "verdict": "relabel", "class": other },
-        { "digest": of(2), "verdict": "keep" },
+        { "digest": of(0), "path": "0.png", "verdict": "exclude" },
+        { "digest": of(1), "path": "1.png", "verdict": "relabel", "class": other },
+        { "digest": of(2), "path": "2.png", "verdict": "keep" },
     ]});
     fs::write(folder.join("decisions.json"), decisions.to_string()).expect("the test's folder is writable");
 
@@ -74,10 +74,15 @@ fn decisions_stand_beside_the_raw_accuracy(hat: &Hat, folder: &Path) {
     ] {
         assert!(words.contains(part), "{part:?} is not in\n{words}");
     }
-    let cleaned = evaluation(hat, &["shapes/2", "--decisions", "decisions.json"]);
+    let cleaned = evaluation(hat, &["shapes/2", "--decisions", "decisions.json", "--report", "cleaned.html"]);
     assert_eq!(cleaned["plain"], found["plain"], "the raw accuracy stays");
     let photos = found["plain"]["photos"].as_u64().expect("a count");
     assert_eq!(cleaned["cleaned"]["score"]["photos"], json!(photos - 1));
+    let page = fs::read_to_string(folder.join("cleaned.html")).expect("the report was saved");
+    for photo in 0..3 {
+        let begins = format!("{{\"digest\":{},\"path\":\"{photo}.png\",\"verdict\":", of(photo));
+        assert!(page.contains(&begins), "a report begins with the decisions that its evaluation was given: {begins}");
+    }
 
     let refused = |text: &str, code: i32, says: &str| {
         fs::write(folder.join("bad.json"), text).expect("the test's folder is writable");
@@ -97,6 +102,7 @@ fn another_folder_is_measured(hat: &Hat, folder: &Path) {
     assert_eq!(answer.code, 0, "{}", answer.stderr);
     assert!(answer.stdout.contains("the 12 photos of the uploaded folder"), "{}", answer.stdout);
     assert!(answer.stderr.contains("the model has learned from"), "{}", answer.stderr);
+    assert!(answer.stdout.contains("\nthe model has learned from"), "it is part of the result: {}", answer.stdout);
     assert_eq!(evaluation(hat, &["shapes/2", "--on", "known"])["doubts"], Value::Null);
 
     photos::write_classes(&folder.join("new"), 30, 40);

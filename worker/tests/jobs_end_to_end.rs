@@ -242,6 +242,40 @@ fn an_evaluation_counts_every_held_out_photo_once_and_takes_decisions() {
 }
 
 #[test]
+fn the_report_says_when_it_was_asked_for_what_was_learned_from_and_begins_with_the_decisions() {
+    let bench = Bench::new();
+    let model = bench.model(1);
+    let report = |model: &ObjectRef, spec| {
+        let ran = bench.run(JobSpec::Evaluate(spec), Inputs { model: Some(model.clone()), ..Inputs::default() });
+        let (notices, output) = (ran.notices(), ran.output());
+        let found: EvaluationManifest = bench.objects().document(&output.manifest).unwrap();
+        let page = String::from_utf8(bench.objects().read(&found.report).unwrap().to_vec()).unwrap();
+        (found.findings, page, notices)
+    };
+    let (held_out, page, _) = report(&model, evaluate());
+    assert_eq!((held_out.learned_from, held_out.confidence.iter().map(|bin| bin.photos).sum::<u64>()), (Some(0), 10));
+    assert!(page.contains("2026-11-30 08:00:00Z") && !page.contains("has learned from"), "{page}");
+
+    // All 40 photos, of which 30 were learned from.
+    let on = EvaluateOn::Source(bench.upload(&shapes(20)));
+    let mistake = &held_out.mistakes[0];
+    let kept = Decision { digest: mistake.digest.clone(), path: Some("disc/where.png".into()), verdict: Verdict::Keep };
+    let decisions = Some(bench.objects().put_document(&Decisions { decisions: vec![kept] }).unwrap());
+    let (known, page, _) = report(&model, EvaluateSpec { on: on.clone(), decisions, ..evaluate() });
+    assert_eq!((known.learned_from, known.doubts), (Some(30), None));
+    assert!(page.contains("The model has learned from 30 of these 40 photos"), "{page}");
+    assert!(page.contains("\"path\":\"disc/where.png\",\"verdict\":\"keep\""), "{page}");
+
+    let mut orphan: ModelManifest = bench.objects().document(&model).unwrap();
+    orphan.dataset.manifest = ObjectRef::of(b"a dataset that was deleted");
+    let orphan = bench.objects().put_document(&orphan).unwrap();
+    let (unknown, page, notices) = report(&orphan, EvaluateSpec { on, ..evaluate() });
+    assert_eq!((unknown.learned_from, unknown.doubts), (None, None));
+    assert!(page.contains("nobody can tell whether the model has learned"), "{page}");
+    assert!(notices.iter().any(|notice| notice.contains("nobody can tell")), "{notices:?}");
+}
+
+#[test]
 fn an_evaluation_in_shards_finds_the_same_to_the_byte() {
     let bench = Bench::new();
     let model = bench.model(1);

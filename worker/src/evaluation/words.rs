@@ -1,7 +1,7 @@
 //! Sentences about an evaluation, for reports and lists.
 
 use sortinghat_proto::manifest::{Findings, Interval, PairedTest, Score};
-use sortinghat_proto::words::{count, counted, percent};
+use sortinghat_proto::words::{count, counted, known_photos, percent};
 use sortinghat_proto::{Tta, TtaRecipe};
 
 /// A range of shares: "78.4-90.1%".
@@ -51,11 +51,7 @@ pub fn basis(tta: Option<&Tta>) -> String {
 pub fn known_photos_sentence(known: Option<u64>, photos: u64) -> Option<String> {
     match known {
         Some(0) => None,
-        Some(known) => Some(format!(
-            "the model has learned from {} of these {} photos: it is better on them than on new ones",
-            count(known),
-            count(photos)
-        )),
+        Some(known) => Some(known_photos(known, photos)),
         None => Some(
             "the dataset that the model has learned from was deleted, so nobody can tell whether the model has learned \
              from some of these photos: if it has, it is better on them than on new ones"

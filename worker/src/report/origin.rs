@@ -28,10 +28,15 @@ pub(super) fn facts(report: &Report<'_>) -> Vec<Fact> {
         ("Learned from", Some(learned_from(made))),
         ("Trained on", Some(format!("{}, by sortinghat {}", made.device, made.software))),
         ("Measured on", Some(report.target.to_owned())),
-        ("Asked for", date(report.submitted)),
+        ("Asked for", Some(asked_for(report))),
         ("Measured by", Some(format!("sortinghat {}", env!("CARGO_PKG_VERSION")))),
     ];
     facts.into_iter().filter_map(|(name, value)| value.map(|value| Fact { name, value })).collect()
+}
+
+fn asked_for(report: &Report<'_>) -> String {
+    let date = date(report.submitted).map(|date| format!("{date} "));
+    format!("{}by job {}", date.unwrap_or_default(), report.job)
 }
 
 fn learned_from(made: &ModelManifest) -> String {

@@ -4,6 +4,7 @@ use askama::Template;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use sortinghat_proto::JobId;
 use sortinghat_proto::manifest::{Decision, Decisions, Findings, ModelManifest};
 use sortinghat_proto::time::UnixMs;
 use sortinghat_proto::words::counted;
@@ -37,6 +38,8 @@ pub struct Report<'a> {
     pub made: &'a ModelManifest,
     /// What it was measured on: "the 142 held-out photos of stamps@1".
     pub target: &'a str,
+    /// The evaluation's job.
+    pub job: &'a JobId,
     /// When the evaluation was asked for; `None` if nobody says.
     pub submitted: Option<UnixMs>,
     /// The photos that decisions are about, in all reports on them: the dataset's name without its version. A report begins with the
@@ -108,7 +111,7 @@ impl<'a> Page<'a> {
             accuracy: Accuracy::new(findings),
             confidence: Confidence::new(findings),
             classes: Classes::new(findings, &Shown::new(findings)),
-            photos: Photos::new(findings, report.pictures),
+            photos: Photos::new(report),
             noticed: origin::noticed(report.noticed),
             facts: origin::facts(report),
             data: json_for_script(&Data::new(report)),

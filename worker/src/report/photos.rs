@@ -6,7 +6,7 @@ use sortinghat_proto::Digest;
 use sortinghat_proto::manifest::{ClassMetrics, Findings, LabelDoubt, Mistake};
 use sortinghat_proto::words::{count, counted, percent};
 
-use super::{lengths::length, pictures::Pictures};
+use super::{lengths::length, page::Report, pictures::Pictures};
 
 /// The section with photos.
 pub(super) struct Photos<'a> {
@@ -23,13 +23,14 @@ pub(super) struct Doubts<'a> {
 }
 
 impl<'a> Photos<'a> {
-    pub(super) fn new(findings: &'a Findings, pictures: &'a Pictures) -> Self {
+    pub(super) fn new(report: &Report<'a>) -> Self {
+        let findings = report.findings;
         let (lines, all) = (doubt_lines(findings), findings.doubted());
         let count = match lines.len() as u64 {
             listed if listed == all => count(all),
             listed => format!("{} of {}", count(listed), count(all)),
         };
-        Self { counts: counts(findings), doubts: Doubts { count, lines }, groups: groups(findings, pictures) }
+        Self { counts: counts(report), doubts: Doubts { count, lines }, groups: groups(findings, report.pictures) }
     }
 }
 
@@ -193,7 +194,8 @@ fn card_id(index: usize) -> String {
 }
 
 /// Says how many photos there are and how many are shown.
-fn counts(findings: &Findings) -> String {
+fn counts(report: &Report<'_>) -> String {
+    let findings = report.findings;
     let shown = findings.mistakes.len() as u64;
     let errors = findings.mistakes.iter().filter(|mistake| mistake.label != mistake.predicted).count() as u64;
     let right = shown - errors;
@@ -207,8 +209,11 @@ fn counts(findings: &Findings) -> String {
         counted(findings.best().correct, "right prediction", "right predictions"),
     );
     if shown < findings.best().photos {
-        text += " The errors with the highest loss and the least sure right predictions come first; the predictions file lists \
-                 every photo.";
+        text += &format!(
+            " The errors with the highest loss and the least sure right predictions come first. `hat jobs watch {} --out FILE.csv` \
+             saves the prediction of every photo.",
+            report.job
+        );
     }
     text
 }

@@ -2,7 +2,7 @@
 
 use sortinghat_photos::{ImageFormat, Photo};
 use sortinghat_proto::{
-    Backbone, Digest, ObjectRef, Precision, TrainingCrop, Tta, TtaRecipe,
+    Backbone, Digest, JobId, ObjectRef, Precision, TrainingCrop, Tta, TtaRecipe,
     manifest::{DatasetProvenance, Decisions, Findings, ModelManifest, Remark, WeightsProvenance},
     time::UnixMs,
 };
@@ -105,6 +105,7 @@ impl Sample {
             model: self.model,
             made: &made(&self.classes),
             target: &target,
+            job: &JobId::new(1, 1),
             submitted: Some(SUBMITTED),
             collection: "stamps",
             noticed: &[Noticed { photos: "stamps@1".into(), remarks: self.remarks.clone() }],

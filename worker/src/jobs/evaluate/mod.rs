@@ -154,6 +154,7 @@ fn publish(spec: &EvaluateSpec, context: &JobContext, conclusion: &Conclusion<'_
         model: &artifact.name,
         made: model,
         target: &subjects.target.description,
+        job: context.task().id.job(),
         submitted: context.task().submitted,
         collection: &subjects.collection,
         noticed: &subjects.noticed,

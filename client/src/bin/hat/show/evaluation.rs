@@ -3,6 +3,7 @@
 use sortinghat_proto::{
     Tta, TtaRecipe,
     manifest::{CleanedAccuracy, EvaluationManifest, Findings, LabelDoubt, PairedTest, Score, Verdict},
+    words::known_photos,
 };
 
 use super::{
@@ -20,6 +21,10 @@ pub(crate) fn lines(found: &EvaluationManifest) -> Vec<String> {
     let mut lines = vec![format!("{} on {}:", found.model, found.on.description)];
     let found = &found.findings;
     lines.extend(scores(found));
+    // The job warned of these photos before it began. Here the line is part of the result, which is shown even if no progress is.
+    if let Some(known) = found.learned_from.filter(|known| *known > 0) {
+        lines.push(known_photos(known, found.plain.photos));
+    }
     if let (Some(test), Some(tta)) = (&found.comparison, &found.tta) {
         lines.push(comparison(test, tta));
     }
@@ -201,6 +206,16 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn photos_that_were_learned_from_are_part_of_the_result() {
+        let told = |learned_from| {
+            let findings = Findings { learned_from, ..findings() };
+            lines(&EvaluationManifest { findings, ..evaluation() }).join("\n")
+        };
+        assert!(told(Some(27)).contains("\nthe model has learned from 27 of these 142 photos: "), "{}", told(Some(27)));
+        assert!(!told(Some(0)).contains("learned") && !told(None).contains("learned"));
     }
 
     #[test]
