@@ -1,7 +1,7 @@
 //! Submits, finds and cancels jobs.
 
 use sortinghat_proto::{
-    JobKind, JobSpec, Lane, Refusal, Requirements, limits,
+    JobKind, JobSpec, Lane, Refusal, Requirements,
     time::UnixMs,
     v1::{
         self, CancelJobRequest, ExplainJobRequest, ExplainJobResponse, GetJobRequest, Job, JobState, ListJobsRequest,
@@ -10,9 +10,6 @@ use sortinghat_proto::{
 };
 
 use crate::{Client, ClientError, client::Jobs};
-
-/// Length of a complete job id in characters.
-const JOB_ID_CHARACTERS: usize = 26;
 
 /// A job to submit.
 #[derive(Debug, Clone)]
@@ -63,6 +60,8 @@ pub struct JobFilter {
     pub states: Vec<JobState>,
     /// Only this kind.
     pub kind: Option<JobKind>,
+    /// Only jobs whose id begins or ends with this text; empty for all.
+    pub id_part: String,
 }
 
 impl Client {
@@ -123,39 +122,11 @@ impl Client {
             page_token: page_token.to_owned(),
             states: filter.states.iter().map(|state| i32::from(*state)).collect(),
             kind: filter.kind.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
+            id_part: filter.id_part.clone(),
         };
         let call = |mut jobs: Jobs, request| async move { jobs.list_jobs(request).await };
         let answer = self.call(self.jobs(), request, call).await?;
         Ok(answer)
-    }
-
-    /// The only job whose id starts with `prefix`.
-    ///
-    /// # Errors
-    /// [`ClientError::Refused`] if there is none, or if there are several; then the message lists some of their ids.
-    pub async fn find_job(&self, prefix: &str) -> Result<Job, ClientError> {
-        let prefix = prefix.to_ascii_lowercase();
-        if prefix.len() >= JOB_ID_CHARACTERS {
-            return self.get_job(&prefix).await;
-        }
-        let mut matches = Vec::new();
-        let mut token = String::new();
-        loop {
-            let page = self.list_jobs(&JobFilter::default(), limits::MAX_PAGE_SIZE, &token).await?;
-            let ids = page.jobs.into_iter().map(|job| job.id).chain(page.unreadable_job_ids);
-            matches.extend(ids.filter(|id| id.starts_with(&prefix)));
-            if page.next_page_token.is_empty() {
-                break;
-            }
-            token = page.next_page_token;
-        }
-        match matches.as_slice() {
-            [id] => self.get_job(id).await,
-            [] => Err(ClientError::Refused(Refusal::not_found(format!(
-                "there is no job {prefix:?}: `hat jobs` lists all jobs"
-            )))),
-            several => Err(ClientError::Refused(Refusal::invalid("job_id", ambiguous(&prefix, several)))),
-        }
     }
 
     /// Why a job waits, where it runs, or how it ended.
@@ -179,12 +150,6 @@ impl Client {
         let answer = self.call(self.jobs(), request, call).await?;
         present(answer.job, "job")
     }
-}
-
-fn ambiguous(prefix: &str, ids: &[String]) -> String {
-    let shown = ids.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
-    let more = if ids.len() > 3 { ", ..." } else { "" };
-    format!("the ids of {} jobs start with {prefix:?}: {shown}{more}; type more of the id", ids.len())
 }
 
 /// The value of a field that every answer must have.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use sortinghat_proto::{
     ObjectRef,
     manifest::{PREDICTION_COLUMNS, PredictionsManifest},
+    plain,
 };
 
 use crate::{Client, ClientError, Existing, downloads::Staged};
@@ -57,6 +58,17 @@ pub enum Format {
     Parquet,
 }
 
+/// How names, paths and messages are written to a file that a spreadsheet may open. The other formats are exact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cells {
+    /// Harmless: a cell that a spreadsheet would run begins with an apostrophe, and characters that command a terminal or turn the
+    /// direction of writing are escaped.
+    #[default]
+    Harmless,
+    /// As they are, byte for byte.
+    Raw,
+}
+
 impl Format {
     /// The format that the ending of a file's name asks for.
     pub fn of_path(path: &Path) -> Option<Self> {
@@ -87,7 +99,7 @@ impl Client {
         Ok(())
     }
 
-    /// Writes all predictions to `path`. The file appears only once it is complete.
+    /// Writes all predictions to `path`, which is replaced only once the new file is complete. `cells` is about CSV only.
     ///
     /// # Errors
     /// [`ClientError::File`] if the file cannot be written, or the reason why a part cannot be read.
@@ -95,10 +107,11 @@ impl Client {
         &self,
         manifest: &PredictionsManifest,
         format: Format,
+        cells: Cells,
         path: &Path,
         existing: Existing,
     ) -> Result<(), ClientError> {
-        let mut writer = Writer::create(format, path)?;
+        let mut writer = Writer::create(format, cells, path)?;
         for part in &manifest.parts {
             for batch in batches(self.read_object(part).await?.into()).map_err(unreadable(part))? {
                 writer.write(&batch).map_err(ClientError::writing(path))?;
@@ -106,6 +119,50 @@ impl Client {
         }
         writer.finish(existing).map_err(ClientError::writing(path))
     }
+}
+
+impl Client {
+    /// Writes the predictions of an evaluation, which are CSV already, to `path`. The file appears only once it is complete.
+    ///
+    /// # Errors
+    /// [`ClientError::File`] if the file cannot be written, or the reason why the predictions cannot be read.
+    pub async fn save_measured(
+        &self,
+        predictions: &ObjectRef,
+        cells: Cells,
+        path: &Path,
+        existing: Existing,
+    ) -> Result<(), ClientError> {
+        if cells == Cells::Raw {
+            return self.save_object(predictions, path, existing).await;
+        }
+        let stored = self.read_object(predictions).await?;
+        let harmless = harmless(&stored).map_err(|error| ClientError::CorruptObject {
+            digest: predictions.digest.clone(),
+            reason: error.to_string(),
+        })?;
+        let (staged, mut file) = Staged::create(path).map_err(ClientError::writing(path))?;
+        file.write_all(&harmless).map_err(ClientError::writing(path))?;
+        staged.finish(existing).map_err(ClientError::writing(path))
+    }
+}
+
+/// The columns of an evaluation's predictions that hold text; the columns behind them hold numbers.
+const MEASURED_TEXT_COLUMNS: usize = 4;
+
+/// CSV of an evaluation with cells that no spreadsheet runs. The header has names of classes, and the first columns have text.
+fn harmless(stored: &[u8]) -> Result<Vec<u8>, csv::Error> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(stored);
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for (line, record) in reader.records().enumerate() {
+        let record = record?;
+        let cells = record.iter().enumerate().map(|(column, cell)| {
+            let is_text = line == 0 || column < MEASURED_TEXT_COLUMNS;
+            if is_text { plain::spreadsheet_cell(cell) } else { cell.into() }
+        });
+        writer.write_record(cells.map(|cell| cell.into_owned()))?;
+    }
+    writer.into_inner().map_err(|error| error.into_error().into())
 }
 
 fn unreadable(part: &ObjectRef) -> impl Fn(ParquetError) -> ClientError + '_ {
@@ -162,7 +219,7 @@ struct Writer {
 }
 
 enum Target {
-    Csv(Box<csv::Writer<fs::File>>),
+    Csv(Box<csv::Writer<fs::File>>, Cells),
     JsonLines(BufWriter<fs::File>),
     /// A Parquet file that has not begun: it starts with its columns, which the first batch tells.
     ParquetToBegin(fs::File),
@@ -170,13 +227,13 @@ enum Target {
 }
 
 impl Writer {
-    fn create(format: Format, path: &Path) -> Result<Self, ClientError> {
+    fn create(format: Format, cells: Cells, path: &Path) -> Result<Self, ClientError> {
         let (staged, file) = Staged::create(path).map_err(ClientError::writing(path))?;
         let target = match format {
             Format::Csv => {
                 let mut writer = csv::Writer::from_writer(file);
                 writer.write_record(PREDICTION_COLUMNS).map_err(|e| ClientError::writing(path)(e.into()))?;
-                Target::Csv(Box::new(writer))
+                Target::Csv(Box::new(writer), cells)
             }
             Format::JsonLines => Target::JsonLines(BufWriter::new(file)),
             Format::Parquet => Target::ParquetToBegin(file),
@@ -192,10 +249,10 @@ impl Writer {
         match &mut self.target {
             Target::Parquet(writer) => writer.write(batch).map_err(io::Error::other),
             Target::ParquetToBegin(_) => unreachable!("the file was begun above"),
-            Target::Csv(writer) => rows(batch)
+            Target::Csv(writer, cells) => rows(batch)
                 .map_err(io::Error::other)?
                 .iter()
-                .try_for_each(|row| Ok(writer.write_record(csv_fields(row))?)),
+                .try_for_each(|row| Ok(writer.write_record(csv_fields(row, *cells))?)),
             Target::JsonLines(writer) => rows(batch).map_err(io::Error::other)?.iter().try_for_each(|row| {
                 serde_json::to_writer(&mut *writer, row)?;
                 writer.write_all(b"\n")
@@ -205,7 +262,7 @@ impl Writer {
 
     fn finish(self, existing: Existing) -> io::Result<()> {
         match self.target {
-            Target::Csv(mut writer) => writer.flush()?,
+            Target::Csv(mut writer, _) => writer.flush()?,
             Target::JsonLines(mut writer) => writer.flush()?,
             Target::ParquetToBegin(_) => {}
             Target::Parquet(writer) => drop(writer.close().map_err(io::Error::other)?),
@@ -214,15 +271,24 @@ impl Writer {
     }
 }
 
-fn csv_fields(row: &Prediction) -> [String; 6] {
+fn csv_fields(row: &Prediction, cells: Cells) -> [String; 6] {
+    let text = |text: &str| match cells {
+        Cells::Harmless => plain::spreadsheet_cell(text).into_owned(),
+        Cells::Raw => text.to_owned(),
+    };
+    let optional = |field: &Option<String>| field.as_deref().map(text).unwrap_or_default();
     let top = serde_json::to_string(&row.top).expect("names and finite numbers");
+    let top = match cells {
+        Cells::Harmless => plain::json(&top).into_owned(),
+        Cells::Raw => top,
+    };
     [
-        row.path.clone(),
+        text(&row.path),
         row.digest.clone(),
-        row.predicted.clone().unwrap_or_default(),
+        optional(&row.predicted),
         row.probability.map(|p| p.to_string()).unwrap_or_default(),
         if row.top.is_empty() { String::new() } else { top },
-        row.error.clone().unwrap_or_default(),
+        optional(&row.error),
     ]
 }
 
@@ -297,11 +363,15 @@ mod tests {
     }
 
     fn written(format: Format, name: &str) -> (tempfile::TempDir, PathBuf) {
+        written_rows(format, Cells::Harmless, name, &expected())
+    }
+
+    fn written_rows(format: Format, cells: Cells, name: &str, rows: &[Prediction]) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join(name);
-        let mut writer = Writer::create(format, &path).expect("writable");
-        for row in expected() {
-            writer.write(&batch(&[row])).expect("writable");
+        let mut writer = Writer::create(format, cells, &path).expect("writable");
+        for row in rows {
+            writer.write(&batch(std::slice::from_ref(row))).expect("writable");
         }
         assert!(!path.exists(), "the file appears only once it is complete");
         writer.finish(Existing::Keep).expect("writable");
@@ -332,6 +402,44 @@ mod tests {
         let top: Vec<ClassProbability> = serde_json::from_str(&records[0][4]).expect("JSON");
         assert_eq!(top, expected()[0].top);
         assert_eq!(records[1].iter().skip(2).collect::<Vec<_>>(), ["", "", "", "ends after 12 of 4,096 bytes"]);
+    }
+
+    /// A photo in a folder whose name is a formula, and of a class whose name turns the direction of writing.
+    fn hostile() -> Prediction {
+        let top = vec![ClassProbability { class: "\u{202e}slwo\u{9b}2J".into(), probability: 0.75 }];
+        Prediction {
+            path: "=HYPERLINK(\"http://x\")/1.jpg".into(),
+            digest: "0c".into(),
+            predicted: Some(top[0].class.clone()),
+            probability: Some(0.75),
+            top,
+            error: None,
+        }
+    }
+
+    fn record(cells: Cells) -> csv::StringRecord {
+        let (_folder, path) = written_rows(Format::Csv, cells, "p.csv", &[hostile()]);
+        let mut reader = csv::Reader::from_path(path).expect("written");
+        reader.records().next().expect("a row").expect("CSV")
+    }
+
+    #[test]
+    fn csv_holds_no_cell_that_a_spreadsheet_would_run_and_no_character_that_commands_a_terminal() {
+        let row = record(Cells::Harmless);
+        assert_eq!(&row[0], "'=HYPERLINK(\"http://x\")/1.jpg");
+        assert_eq!(&row[2], "\\u{202e}slwo\\u{9b}2J");
+        assert!(row[4].is_ascii(), "{:?}", &row[4]);
+        let top: Vec<ClassProbability> = serde_json::from_str(&row[4]).expect("JSON");
+        assert_eq!(top, hostile().top, "JSON stays exact");
+        let raw = record(Cells::Raw);
+        assert_eq!((&raw[0], &raw[2]), (hostile().path.as_str(), "\u{202e}slwo\u{9b}2J"));
+    }
+
+    #[test]
+    fn the_csv_of_an_evaluation_is_made_harmless_and_its_numbers_stay() {
+        let stored = "path,digest,label,predicted,loss,=red\n@1.jpg,0a,=red,=red,-0,0.5\n";
+        let made = String::from_utf8(harmless(stored.as_bytes()).expect("CSV")).expect("text");
+        assert_eq!(made, "path,digest,label,predicted,loss,'=red\n'@1.jpg,0a,'=red,'=red,-0,0.5\n");
     }
 
     #[test]

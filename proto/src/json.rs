@@ -1,8 +1,9 @@
 //! Messages as JSON for programs, read from the descriptors, so that a new field or a new kind of job needs no code here.
 //!
 //! Every field has its name from the .proto file. A field that is not set is `null`, if the contract tells it apart from the default
-//! value. Enums are lower-case words without the prefix of their type: `JOB_STATE_QUEUED` is "queued". Numbers are numbers, also those
-//! of 64 bits. So this is not the JSON mapping of protobuf.
+//! value. Enums are lower-case words without the prefix of their type: `JOB_STATE_QUEUED` is "queued". Where the value 0 stands for a
+//! choice, it is the word for that choice: `PRECISION_UNSPECIFIED` is "auto". Numbers are numbers, also those of 64 bits. So this is not
+//! the JSON mapping of protobuf.
 
 use std::sync::LazyLock;
 
@@ -68,9 +69,23 @@ fn key_text(key: &MapKey) -> String {
     }
 }
 
-/// The word for a value of an enum. A number that this software does not know reads as the value 0, `*_UNSPECIFIED`.
+/// What the value 0 of an enum stands for, where the contract says that it stands for a choice.
+const DEFAULTS: [(&str, &str); 5] = [
+    ("sortinghat.v1.FolderLayout", "auto"),
+    ("sortinghat.v1.Precision", "auto"),
+    ("sortinghat.v1.TtaRecipe", "none"),
+    ("sortinghat.v1.TrainingCrop", "resize"),
+    ("sortinghat.v1.Lane", "bulk"),
+];
+
+/// The word for a value of an enum. A number that this software does not know reads as "unspecified".
 fn word(of: &EnumDescriptor, number: i32) -> String {
     let unspecified = of.default_value();
+    if number == unspecified.number()
+        && let Some((_, meant)) = DEFAULTS.iter().find(|(name, _)| *name == of.full_name())
+    {
+        return (*meant).to_owned();
+    }
     let prefix = unspecified.name().trim_end_matches("UNSPECIFIED");
     let known = of.get_value(number).unwrap_or_else(|| unspecified.clone());
     known.name().trim_start_matches(prefix).to_lowercase()

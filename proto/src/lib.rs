@@ -12,6 +12,7 @@ pub mod layout;
 pub mod limits;
 pub mod manifest;
 mod names;
+pub mod plain;
 mod scheduling;
 mod spec;
 pub mod time;

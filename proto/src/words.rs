@@ -1,4 +1,5 @@
-//! Numbers, choices and recipes as people read them, in the same form on the command line and in reports.
+//! Numbers, choices, states and recipes as people read them, in the same form on the command line, in reports and in sentences of the
+//! coordinator.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -6,7 +7,21 @@ use crate::{
     Mixing, TrainingCrop,
     manifest::{ModelManifest, RateSearch},
     time::UnixMs,
+    v1::JobState,
 };
+
+/// The word for a job's state.
+pub fn job_state(state: JobState) -> &'static str {
+    match state {
+        JobState::Unspecified => "unknown",
+        JobState::Blocked => "blocked",
+        JobState::Queued => "queued",
+        JobState::Running => "running",
+        JobState::Succeeded => "succeeded",
+        JobState::Failed => "failed",
+        JobState::Cancelled => "cancelled",
+    }
+}
 
 /// 0.852 as "85.2%".
 pub fn percent(share: f64) -> String {

@@ -35,18 +35,18 @@ impl Hat {
 
     /// Runs `hat` with these arguments.
     pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Answer {
-        let output = Command::new(binary("hat"))
-            .args(["--server", &self.server])
-            .args(arguments)
-            .current_dir(&self.folder)
-            .env("NO_COLOR", "1")
-            .output()
-            .expect("hat starts");
+        let output = self.command().args(arguments).env("NO_COLOR", "1").output().expect("hat starts");
         Answer {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(binary("hat"));
+        command.args(["--server", &self.server]).current_dir(&self.folder);
+        command
     }
 
     /// Runs `hat`, which must succeed, and returns its standard output.

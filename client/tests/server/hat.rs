@@ -73,6 +73,14 @@ impl Hat {
         command
     }
 
+    /// What fish is told when somebody presses the tabulator behind this line: a candidate and what it is on each line.
+    pub(crate) fn completed(&self, line: &str) -> Vec<String> {
+        let mut command = self.command("");
+        let output = command.env("COMPLETE", "fish").arg("--").args(line.split(' ')).output().expect("hat starts");
+        assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect()
+    }
+
     /// Runs command lines one after the other, and returns what a person would see, and the exit codes.
     pub(crate) fn transcript(&self, lines: &[&str]) -> String {
         lines.iter().map(|line| self.told(line)).collect::<Vec<_>>().join("\n")
@@ -85,8 +93,9 @@ impl Hat {
         let errors = String::from_utf8(output.stderr).expect("text");
         let code = output.status.code().expect("no signal ends it");
         // On a busy machine, a server that is there can be slow to answer, and a job can wait for a worker, too.
-        let is_slow =
-            |line: &&str| line.starts_with("waiting for the server") && code != NO_SERVER || line.starts_with("job ");
+        let is_slow = |line: &&str| {
+            line.starts_with("waiting for the server") && code != NO_SERVER || line.starts_with("waiting: ")
+        };
         let is_told = |line: &&str| !is_slow(line);
         errors.lines().filter(is_told).for_each(|line| told += &format!("! {line}\n"));
         if code != 0 {
@@ -119,12 +128,14 @@ impl Hat {
 /// What differs from run to run.
 const VOLATILE: &[(&str, &str)] = &[
     (r"\b[0-9a-hjkmnp-tv-z]{26}\b", "[job]"),
+    (r"(?m)^[0-9a-hjkmnp-tv-z]{6}(  (?:ingest|finetune|evaluate|classify) )", "[id]$1"),
+    (r"(jobs why) [0-9a-hjkmnp-tv-z]{6}\b", "$1 [id]"),
     (r"\bhat-[0-9a-f]{32}\b", "[key]"),
     (r"\b[0-9a-f]{64}\b", "[digest]"),
     (r#""size_bytes":\d+"#, r#""size_bytes":[size]"#),
     (r#"(_unix_ms"):[1-9]\d+"#, "$1:[time]"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", "[time]"),
-    (r"\d+(\.\d)? s ago", "[some time] ago"),
+    (r"\d+(\.\d)? (s|min) ago", "[some time] ago"),
     (r"(  +)\d+(\.\d)? s(  +)", "$1[some time]$3"),
     (r"(took +)\d+(\.\d)? s", "$1[some time]"),
     (r"(ok|warn|fail) +disk space .*", "[verdict] disk space [free]"),

@@ -7,6 +7,7 @@ mod help;
 mod interrupt;
 mod jobs;
 mod machine;
+mod names;
 mod results;
 mod sdk;
 mod worker;

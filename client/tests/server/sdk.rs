@@ -172,7 +172,7 @@ fn jobs_are_listed_in_pages_found_by_prefix_counted_and_cancelled() {
         }
         ids.reverse();
 
-        let filter = JobFilter { states: vec![JobState::Queued], kind: Some(JobKind::Ingest) };
+        let filter = JobFilter { states: vec![JobState::Queued], kind: Some(JobKind::Ingest), ..JobFilter::default() };
         let (mut listed, mut token) = (Vec::new(), String::new());
         loop {
             let page = client.list_jobs(&filter, 2, &token).await.expect("allowed");

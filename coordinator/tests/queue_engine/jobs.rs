@@ -278,6 +278,51 @@ async fn pages_list_every_job_once_and_the_newest_first() {
 }
 
 #[tokio::test]
+async fn jobs_are_listed_by_the_beginning_or_the_end_of_their_ids_also_the_unreadable_ones() {
+    let world = World::new().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(world.submit(ingest()).await.to_string());
+        world.clock.advance_ms(1);
+    }
+    world.spoil(&format!("job:{}", ids[2])).await;
+    let list = async |part: &str| {
+        let request = v1::ListJobsRequest { id_part: part.to_owned(), ..Default::default() };
+        let page = world.engine.list(&world.tenant, request).await.expect("a page");
+        assert!(page.next_page_token.is_empty(), "all ids were looked at");
+        (page.jobs.into_iter().map(|job| job.id).collect::<Vec<_>>(), page.unreadable_job_ids)
+    };
+    assert_eq!(list(&ids[0][20..]).await, (vec![ids[0].clone()], vec![]));
+    assert_eq!(list(&ids[1].to_uppercase()).await, (vec![ids[1].clone()], vec![]));
+    assert_eq!(list(&ids[2][20..]).await, (vec![], vec![ids[2].clone()]));
+    assert_eq!(list(&ids[0][..6]).await, (vec![ids[1].clone(), ids[0].clone()], vec![ids[2].clone()]));
+    assert_eq!(list("nothing").await, (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn a_job_that_has_not_ended_says_what_its_last_failed_attempt_said() {
+    let world = World::new().await;
+    let id = world.submit(ingest()).await;
+    let listed = async || {
+        let page = world.engine.list(&world.tenant, v1::ListJobsRequest::default()).await.expect("a page");
+        page.jobs[0].last_failed_attempt.clone()
+    };
+    assert_eq!(listed().await, None);
+    let mut worker = Worker::new("w1", 1);
+    worker.start(&world.engine).await;
+    worker.end(&world.engine, crash()).await;
+    assert_eq!(world.state(&id).await, JobState::Queued);
+    let attempt = listed().await.expect("it crashed");
+    assert_eq!((attempt.number, attempt.outcome(), attempt.host.as_str()), (1, AttemptOutcome::Crashed, "w1-host"));
+    assert!(attempt.failure.expect("it says why").message.contains("signal 9"));
+    world.pass(2_000).await;
+    worker.start(&world.engine).await;
+    assert!(listed().await.is_some(), "also while the next attempt runs");
+    worker.end(&world.engine, success(b"m")).await;
+    assert_eq!(listed().await, None, "the job has ended");
+}
+
+#[tokio::test]
 async fn a_watcher_that_comes_back_misses_nothing_and_sees_nothing_twice() {
     use futures::StreamExt as _;
     let world = World::new().await;

@@ -32,13 +32,22 @@ fn every_field_has_its_name_of_the_contract_and_null_where_it_is_not_set() {
     };
     let expected = json!({
         "model": "stamps/1", "dataset": "stamps@1", "source": null, "tta": "fastai07", "tta_passes": 0,
-        "seed": u64::MAX, "decisions": null, "precision": "unspecified",
+        "seed": u64::MAX, "decisions": null, "precision": "auto",
     });
     assert_eq!(json::object(&v1::JobSpec { kind: Some(Kind::Evaluate(dataset)) })["evaluate"], expected);
     let finetune = v1::FinetuneSpec { freeze_epochs: Some(0), base_lr: 0.002, ..Default::default() };
     let shown = json::object(&finetune);
     assert_eq!((&shown["freeze_epochs"], &shown["fold"], &shown["base_lr"]), (&json!(0), &json!(null), &json!(0.002)));
     assert_eq!(json::object(&v1::Keepalive {}), json!({}));
+}
+
+#[test]
+fn the_value_0_of_an_enum_is_the_word_for_what_it_stands_for_and_an_unknown_number_is_not() {
+    let finetune = |number| json::object(&v1::FinetuneSpec { precision: number, ..Default::default() });
+    assert_eq!((&finetune(0)["precision"], &finetune(0)["crop"]), (&json!("auto"), &json!("resize")));
+    assert_eq!(finetune(99)["precision"], "unspecified");
+    assert_eq!(json::object(&v1::ClassifySpec::default())["tta"], "none");
+    assert_eq!(json::object(&v1::Job::default())["lane"], "bulk");
 }
 
 #[test]

@@ -164,7 +164,7 @@ impl Run {
     /// Waits until no job waits or runs. Gives up when their number has not decreased for too long.
     async fn all_ended(&mut self) -> Result<(), Failure> {
         let states = vec![JobState::Blocked, JobState::Queued, JobState::Running];
-        let open = JobFilter { states, kind: None };
+        let open = JobFilter { states, ..JobFilter::default() };
         let mut fewest = usize::MAX;
         let mut deadline = Instant::now();
         loop {

@@ -18,12 +18,13 @@ mod when;
 
 use std::process::ExitCode;
 
-use crate::{args::CommandLine, exit::Exit, session::Session};
+use crate::{exit::Exit, session::Session};
 
 fn main() -> ExitCode {
+    commands::answer_shell();
     let arguments: Vec<_> = std::env::args_os().collect();
-    let line = match CommandLine::read(&arguments) {
-        Ok(line) => line,
+    let (line, typed) = match args::parse(arguments.clone()) {
+        Ok(parsed) => parsed,
         Err(error) => return refuse_command_line(&error, &arguments),
     };
     let session = Session::new(line.global);
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Ok(exit) => exit,
         Err(failure) => {
             session.report(&failure);
+            runtime.block_on(commands::suggest(&session, &failure, &typed));
             failure.exit()
         }
     };

@@ -10,7 +10,7 @@ use std::{
 
 use owo_colors::OwoColorize as _;
 use serde_json::Value;
-use sortinghat_client::{Client, Endpoint};
+use sortinghat_client::{Client, Endpoint, predictions::Cells};
 
 use crate::{
     args::Global,
@@ -20,6 +20,7 @@ use crate::{
     shell,
     show::{
         line::{print_json, print_lines, say},
+        paper::Paper,
         plain,
     },
 };
@@ -53,10 +54,28 @@ impl Session {
         !self.global.quiet && stderr().is_terminal()
     }
 
-    /// Whether to use colours.
+    /// Whether to use colours on standard error.
     pub(crate) fn colours(&self) -> bool {
-        let unwanted = self.global.no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        !unwanted && stderr().is_terminal()
+        self.wants_colours() && stderr().is_terminal()
+    }
+
+    /// What standard output is: a terminal of some width, or something else.
+    pub(crate) fn paper(&self) -> Paper {
+        Paper::stdout(self.wants_colours())
+    }
+
+    fn wants_colours(&self) -> bool {
+        !self.global.no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    }
+
+    /// Whether rows hold names, paths and messages byte for byte.
+    pub(crate) fn raw(&self) -> bool {
+        self.global.raw
+    }
+
+    /// How names, paths and messages are written to CSV.
+    pub(crate) fn cells(&self) -> Cells {
+        if self.raw() { Cells::Raw } else { Cells::Harmless }
     }
 
     /// The folder in which `hat up` keeps everything.
@@ -174,7 +193,7 @@ impl Session {
     /// Says on standard error what failed.
     pub(crate) fn report(&self, failure: &Failure) {
         if self.json() {
-            say(failure.to_json());
+            say(plain::json(&failure.to_json().to_string()));
             return;
         }
         let message = failure.to_string();

@@ -1,9 +1,11 @@
 //! Showing, listing and cancelling jobs.
 
+use std::collections::HashSet;
+
 use sortinghat_proto::{
     JobId, Tenant,
     time::UnixMs,
-    v1::{self, JobState},
+    v1::{self, AttemptOutcome, JobState},
 };
 
 use super::{Jobs, stop::StopCause};
@@ -11,7 +13,7 @@ use crate::{
     engine::{
         context::MAX_TRIES,
         error::EngineError,
-        records::{self, JobFilter, JobRecord, bad_token, keys, page_size},
+        records::{self, JobFilter, JobRecord, StoredAttempt, bad_token, keys, page_size},
     },
     store::Range,
 };
@@ -21,6 +23,8 @@ use crate::{
 const MAX_SCANNED_JOBS: usize = 10_000;
 /// How many jobs are read at a time.
 const SCAN_STEP: usize = 200;
+/// How many ids are read at a time, if most of their jobs need not be read.
+const ID_SCAN_STEP: usize = 2_000;
 
 impl Jobs {
     /// Returns one job as it is now. A job of another tenant counts as missing.
@@ -44,28 +48,31 @@ impl Jobs {
                 Some(token.to_string())
             }
         };
+        let part = request.id_part.to_ascii_lowercase();
+        let is_named = |id: &String| part.is_empty() || id.starts_with(&part) || id.ends_with(&part);
+        let step = if part.is_empty() { SCAN_STEP } else { ID_SCAN_STEP };
         let mut page = v1::ListJobsResponse::default();
         let mut scanned = 0;
         while scanned < MAX_SCANNED_JOBS {
-            let mut range = Range::first(keys::jobs(tenant), SCAN_STEP).descending();
+            let mut range = Range::first(keys::jobs(tenant), step).descending();
             range.until = before.clone();
             let ids = self.records.store.range(range).await?;
-            let is_last = ids.len() < SCAN_STEP;
-            let ids: Vec<JobId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
-            let keys: Vec<String> = ids.iter().map(keys::job).collect();
-            for (id, record) in ids.into_iter().zip(self.records.store.read(&keys).await?) {
-                let id = before.insert(id.to_string());
-                scanned += 1;
-                match record.map(|record| records::decode::<JobRecord>(id, &record.value)) {
+            scanned += ids.len();
+            let is_last = ids.len() < step;
+            before = ids.last().cloned().or(before);
+            let named: Vec<JobId> = ids.iter().filter(|id| is_named(id)).filter_map(|id| id.parse().ok()).collect();
+            let keys: Vec<String> = named.iter().map(keys::job).collect();
+            for (id, record) in named.iter().zip(self.records.store.read(&keys).await?) {
+                match record.map(|record| records::decode::<JobRecord>(id.as_str(), &record.value)) {
                     Some(Ok(job)) if filter.admits(&job) => {
                         page.jobs.push(v1::Job { attempts: Vec::new(), ..self.view(&job) });
                     }
-                    Some(Err(_)) => page.unreadable_job_ids.push(id.clone()),
+                    Some(Err(_)) => page.unreadable_job_ids.push(id.to_string()),
                     // The filter does not admit the job, or the job was just forgotten.
                     Some(Ok(_)) | None => {}
                 }
                 if page.jobs.len() == page_size {
-                    page.next_page_token.clone_from(id);
+                    page.next_page_token = id.to_string();
                     return Ok(page);
                 }
             }
@@ -121,6 +128,31 @@ impl Jobs {
             not_before_unix_ms: job.request.not_before.map_or(0, UnixMs::to_wire),
             deadline_unix_ms: job.request.deadline.map_or(0, UnixMs::to_wire),
             retry_of: job.links.retry_of.as_ref().map(ToString::to_string).unwrap_or_default(),
+            last_failed_attempt: if is_final(state) { None } else { last_failed_attempt(&job.progress.attempts) },
         }
     }
+}
+
+fn is_final(state: JobState) -> bool {
+    matches!(state, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
+}
+
+/// The newest attempt that did not do its work, unless its task has succeeded since. Of attempts, the oldest come first.
+fn last_failed_attempt(attempts: &[StoredAttempt]) -> Option<v1::Attempt> {
+    let mut succeeded = HashSet::new();
+    attempts
+        .iter()
+        .rev()
+        .map(|attempt| &attempt.0)
+        .find(|attempt| match attempt.outcome() {
+            AttemptOutcome::Failed | AttemptOutcome::Crashed | AttemptOutcome::Lost => {
+                !succeeded.contains(&attempt.task)
+            }
+            AttemptOutcome::Succeeded => {
+                succeeded.insert(attempt.task);
+                false
+            }
+            AttemptOutcome::Unspecified | AttemptOutcome::Returned | AttemptOutcome::Cancelled => false,
+        })
+        .cloned()
 }

@@ -1,5 +1,7 @@
 use clap::{Args, Subcommand};
 
+use super::named::Named;
+
 #[derive(Debug, Args)]
 pub(crate) struct Datasets {
     #[command(subcommand)]
@@ -13,6 +15,7 @@ pub(crate) enum DatasetsCommand {
     /// Show the classes, their sizes, the split, and the files that were not used
     Show {
         /// The dataset: stamps@1, or stamps for the newest version
+        #[arg(add = Named::Dataset)]
         name: String,
         /// List every file that was not used, and why
         #[arg(long)]
@@ -21,6 +24,7 @@ pub(crate) enum DatasetsCommand {
     /// Remove the name of a dataset; models keep the data that they were trained on
     Rm {
         /// The dataset with its version: stamps@1
+        #[arg(add = Named::Dataset)]
         name: String,
     },
 }
@@ -38,11 +42,13 @@ pub(crate) enum ModelsCommand {
     /// Show the classes, how the model was made, and the table of its training
     Show {
         /// The model: stamps/1, or stamps for the newest version
+        #[arg(add = Named::Model)]
         name: String,
     },
     /// Remove the name of a model
     Rm {
         /// The model with its version: stamps/1
+        #[arg(add = Named::Model)]
         name: String,
     },
 }

@@ -2,11 +2,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{finetune::PrecisionArg, links::FollowLinks, tta::Augmentation, waiting::Waiting};
+use super::{finetune::PrecisionArg, links::FollowLinks, named::Named, tta::Augmentation, waiting::Waiting};
 
 #[derive(Debug, Args)]
 pub(crate) struct Classify {
     /// The model: stamps/1, or stamps for the newest version
+    #[arg(add = Named::Model)]
     pub(crate) model: String,
     /// Photos, and folders of photos
     #[arg(required = true, value_name = "PHOTO|DIR")]
@@ -25,7 +26,7 @@ pub(crate) struct Classify {
     #[command(flatten)]
     pub(crate) augmentation: Augmentation,
     /// The arithmetic of the passes
-    #[arg(long, value_enum, default_value_t = PrecisionArg::Auto)]
+    #[arg(long, hide_short_help = true, value_enum, default_value_t = PrecisionArg::Auto)]
     pub(crate) precision: PrecisionArg,
     #[command(flatten)]
     pub(crate) waiting: Waiting,

@@ -1,11 +1,12 @@
 use clap::{Args, ValueEnum};
 use sortinghat_proto::{Backbone, Precision};
 
-use super::waiting::Waiting;
+use super::{named::Named, waiting::Waiting};
 
 #[derive(Debug, Args)]
 pub(crate) struct Finetune {
     /// The dataset: stamps@1, or stamps for the newest version
+    #[arg(add = Named::Dataset)]
     pub(crate) dataset: String,
     /// The network
     #[arg(long, default_value = "efficientnet_lite0", value_parser = backbones())]
@@ -14,7 +15,7 @@ pub(crate) struct Finetune {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) epochs: u32,
     /// Epochs before these in which only the head learns
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
+    #[arg(long, hide_short_help = true, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) freeze_epochs: u32,
     /// Learning rate while only the head learns; the later epochs start from half of it [default: 0.002]
     #[arg(long, value_name = "RATE", value_parser = learning_rate, allow_negative_numbers = true, conflicts_with = "find_lr")]
@@ -23,16 +24,16 @@ pub(crate) struct Finetune {
     #[arg(long)]
     pub(crate) find_lr: bool,
     /// Number of photos in a batch
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=4096))]
+    #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=4096))]
     pub(crate) batch_size: u32,
     /// Side of the square that the network sees, in pixels
-    #[arg(long, value_name = "PIXELS", default_value_t = 224, value_parser = clap::value_parser!(u32).range(32..=1024))]
+    #[arg(long, hide_short_help = true, value_name = "PIXELS", default_value_t = 224, value_parser = clap::value_parser!(u32).range(32..=1024))]
     pub(crate) size: u32,
     /// Seed of all that is random
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, hide_short_help = true, default_value_t = 0)]
     pub(crate) seed: u64,
     /// The fold to hold out, counted from 0, of a dataset that was made with --folds
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(0..=19))]
+    #[arg(long, hide_short_help = true, value_name = "K", value_parser = clap::value_parser!(u32).range(0..=19))]
     pub(crate) fold: Option<u32>,
     /// Pretrained weights: a safetensors file, none, or hub:OWNER/REPOSITORY [default: those of the backbone]
     #[arg(long, value_name = "SOURCE")]
@@ -41,22 +42,22 @@ pub(crate) struct Finetune {
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// The arithmetic of the passes
-    #[arg(long, value_enum, default_value_t = PrecisionArg::Auto)]
+    #[arg(long, hide_short_help = true, value_enum, default_value_t = PrecisionArg::Auto)]
     pub(crate) precision: PrecisionArg,
     /// Learn from weighted sums of two photos (MixUp), with weights from Beta(ALPHA, ALPHA); above 0 and up to 1, fastai uses 0.4
-    #[arg(long, value_name = "ALPHA", value_parser = share, allow_negative_numbers = true, conflicts_with = "cutmix")]
+    #[arg(long, hide_short_help = true, value_name = "ALPHA", value_parser = share, allow_negative_numbers = true, conflicts_with = "cutmix")]
     pub(crate) mixup: Option<f64>,
     /// Learn from photos into which a box of another photo is pasted (CutMix); above 0 and up to 1, fastai uses 1
-    #[arg(long, value_name = "ALPHA", value_parser = share, allow_negative_numbers = true)]
+    #[arg(long, hide_short_help = true, value_name = "ALPHA", value_parser = share, allow_negative_numbers = true)]
     pub(crate) cutmix: Option<f64>,
     /// Share of each label that is spread over all classes; from 0 up to below 1, fastai uses 0.1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = smoothing, allow_negative_numbers = true)]
+    #[arg(long, hide_short_help = true, value_name = "SHARE", default_value_t = 0.0, value_parser = smoothing, allow_negative_numbers = true)]
     pub(crate) label_smoothing: f64,
     /// How the square that the network sees is cut from a photo
-    #[arg(long, value_enum, default_value_t = CropArg::Resize)]
+    #[arg(long, hide_short_help = true, value_enum, default_value_t = CropArg::Resize)]
     pub(crate) crop: CropArg,
     /// Smallest share of a photo's area that a random crop shows, above 0 and up to 1 [default: 0.08]
-    #[arg(long, value_name = "SHARE", value_parser = share, allow_negative_numbers = true)]
+    #[arg(long, hide_short_help = true, value_name = "SHARE", value_parser = share, allow_negative_numbers = true)]
     pub(crate) min_scale: Option<f64>,
     #[command(flatten)]
     pub(crate) waiting: Waiting,

@@ -23,13 +23,13 @@ pub(crate) struct Ingest {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=20))]
     pub(crate) folds: Option<u32>,
     /// Seed of the split
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, hide_short_help = true, default_value_t = 0)]
     pub(crate) seed: u64,
     /// Make the dataset even if more than half of the photos cannot be read or decoded
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub(crate) allow_failures: bool,
     /// Short side, in pixels, of the lossless copies that training reads, 64 to 4096; smaller photos are not enlarged [default: 512]
-    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(64..=4096))]
+    #[arg(long, hide_short_help = true, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(64..=4096))]
     pub(crate) short_side: Option<u32>,
     #[command(flatten)]
     pub(crate) waiting: Waiting,

@@ -7,6 +7,7 @@ use clap::{
 use sortinghat_client::JobFilter;
 use sortinghat_proto::{JobKind, v1::JobState};
 
+use super::named::Named;
 use crate::when::Past;
 
 #[derive(Debug, Args)]
@@ -24,18 +25,21 @@ pub(crate) enum JobsCommand {
     List(JobsList),
     /// Show everything about a job
     Show {
-        /// The job's id, or the beginning of it
-        id: String,
+        /// The job's id, or the beginning or end of it [default: the newest job]
+        #[arg(add = Named::Job)]
+        id: Option<String>,
     },
     /// Say why a job waits, where it runs, or how it ended
     Why {
-        /// The job's id, or the beginning of it
-        id: String,
+        /// The job's id, or the beginning or end of it [default: the newest job]
+        #[arg(add = Named::Job)]
+        id: Option<String>,
     },
     /// Follow a job from its beginning until it ends
     Watch {
-        /// The job's id, or the beginning of it
-        id: String,
+        /// The job's id, or the beginning or end of it [default: the newest job]
+        #[arg(add = Named::Job)]
+        id: Option<String>,
         /// Save what the job makes: the predictions of a classify (.csv, .jsonl, .parquet), or the report (.html) or the predictions
         /// (.csv) of an evaluate
         #[arg(long, value_name = "FILE")]
@@ -46,8 +50,9 @@ pub(crate) enum JobsCommand {
     },
     /// Print a job's history, with the log lines of its executors
     Logs {
-        /// The job's id, or the beginning of it
-        id: String,
+        /// The job's id, or the beginning or end of it [default: the newest job]
+        #[arg(add = Named::Job)]
+        id: Option<String>,
         /// Go on with what comes, until the job ends
         #[arg(short, long)]
         follow: bool,
@@ -56,15 +61,16 @@ pub(crate) enum JobsCommand {
     Cancel(JobsCancel),
     /// Submit a failed or cancelled job again, as a new job, and follow it
     Retry {
-        /// The job's id, or the beginning of it
+        /// The job's id, or the beginning or end of it
+        #[arg(add = Named::Job)]
         id: String,
     },
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct JobsCancel {
-    /// The jobs' ids, or the beginnings of them
-    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    /// The jobs' ids, or the beginnings or ends of them
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all", add = Named::Job)]
     pub(crate) ids: Vec<String>,
     /// Cancel every job that has not ended and matches the options below
     #[arg(long)]
@@ -132,7 +138,7 @@ impl From<StateArg> for JobState {
 }
 
 fn filter(states: &[StateArg], kind: Option<JobKind>) -> JobFilter {
-    JobFilter { states: states.iter().copied().map(JobState::from).collect(), kind }
+    JobFilter { states: states.iter().copied().map(JobState::from).collect(), kind, ..JobFilter::default() }
 }
 
 /// Every kind there is, so that help and errors list them.

@@ -8,13 +8,14 @@ mod ingest;
 mod jobs;
 mod links;
 mod machine;
+mod named;
 mod queue;
 mod tta;
 mod waiting;
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, parser::ValueSource};
+use clap::{Arg, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, parser::ValueSource};
 use clap_complete::Shell;
 use sortinghat_proto::JobKind;
 
@@ -25,29 +26,18 @@ pub(crate) use finetune::{CropArg, Finetune};
 pub(crate) use ingest::Ingest;
 pub(crate) use jobs::{Jobs, JobsCancel, JobsCommand, JobsList};
 pub(crate) use machine::{Doctor, Up};
+pub(crate) use named::{Named, TypedName};
 pub(crate) use queue::{Queue, QueueCommand};
 
 /// Sort photos with a classifier trained on your own.
 #[derive(Debug, Parser)]
-#[command(name = "hat", version, propagate_version = true, after_long_help = crate::exit::HELP)]
+#[command(name = "hat", version, after_long_help = crate::exit::HELP)]
 #[command(after_help = "Start with `hat up`, then `hat ingest NAME FOLDER`. `hat --help` also lists the exit codes.")]
 pub(crate) struct CommandLine {
     #[command(flatten)]
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-impl CommandLine {
-    /// Parses the arguments, and remembers which of the options that name a server were typed.
-    pub(crate) fn read(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
-        let mut matches = Self::command().try_get_matches_from(arguments)?;
-        let is_typed = |option| matches.value_source(option) == Some(ValueSource::CommandLine);
-        let typed = Typed { server: is_typed("server"), data_dir: is_typed("data_dir") };
-        let mut line = Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut Self::command()))?;
-        line.global.typed = typed;
-        Ok(line)
-    }
 }
 
 /// Which of the options that name a server were typed. The others may come from variables.
@@ -57,24 +47,107 @@ pub(crate) struct Typed {
     pub(crate) data_dir: bool,
 }
 
+impl Typed {
+    fn on(matches: &ArgMatches) -> Self {
+        let is_typed = |option| matches.value_source(option) == Some(ValueSource::CommandLine);
+        Self { server: is_typed("server"), data_dir: is_typed("data_dir") }
+    }
+}
+
+/// The help of a command does not list the options that every command has.
+const GLOBAL_OPTIONS: &str = "`hat -h` lists the options of every command, such as --server, --json and --quiet.";
+/// What the short help of a command with further options says.
+const MORE_OPTIONS: &str = "`--help` lists more options of this command, and ";
+
+/// The command line for parsing and for help: the options of every command are listed once, with `hat` itself.
+fn command() -> clap::Command {
+    let command = CommandLine::command();
+    let global: Vec<Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
+    let hidden: Vec<Arg> = global.into_iter().map(|arg| arg.hide(true)).collect();
+    command.mut_subcommands(|below| without(below, &hidden))
+}
+
+/// Hides these options in the help of a command and of all commands below it.
+fn without(command: clap::Command, hidden: &[Arg]) -> clap::Command {
+    let has_more = command.get_arguments().any(Arg::is_hide_short_help_set);
+    let command = command.args(hidden).after_help(GLOBAL_OPTIONS);
+    let command = match has_more {
+        true => command.after_help(format!("{MORE_OPTIONS}{GLOBAL_OPTIONS}")).after_long_help(GLOBAL_OPTIONS),
+        false => command,
+    };
+    command.mut_subcommands(|below| without(below, hidden))
+}
+
+/// The command line with all of its options, for completion. `completer` makes each argument that names something complete it.
+pub(crate) fn completing(completer: impl Fn(Arg, Named) -> Arg + Copy) -> clap::Command {
+    fn below(command: clap::Command, completer: impl Fn(Arg, Named) -> Arg + Copy) -> clap::Command {
+        let command = command.mut_args(|arg| match arg.get::<Named>().copied() {
+            Some(named) => completer(arg, named),
+            None => arg,
+        });
+        command.mut_subcommands(|command| below(command, completer))
+    }
+    below(CommandLine::command(), completer)
+}
+
+/// Parses a command line. Also returns the names that were typed on it.
+///
+/// # Errors
+/// What clap has to say: help or a refusal.
+pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<(CommandLine, Vec<TypedName>), clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(line)?;
+    let names = named::typed(&command, &matches);
+    let mut line = CommandLine::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    line.global.typed = Typed::on(&matches);
+    Ok((line, names))
+}
+
+/// The options of every command on a line that may not be finished. Everything else on it is ignored.
+pub(crate) fn global_of(line: impl IntoIterator<Item = OsString>) -> Option<Global> {
+    #[derive(Parser)]
+    struct OnlyGlobal {
+        #[command(flatten)]
+        global: Global,
+    }
+    let command = OnlyGlobal::command();
+    let with_value = command.get_opts().filter(|option| option.get_action().takes_values());
+    let long: Vec<String> = with_value.filter_map(|option| Some(format!("--{}", option.get_long()?))).collect();
+    let mut kept = vec![OsString::from("hat")];
+    let mut words = line.into_iter();
+    while let Some(word) = words.next() {
+        let text = word.to_string_lossy().into_owned();
+        if long.contains(&text) {
+            kept.push(word);
+            kept.extend(words.next());
+        } else if text.split_once('=').is_some_and(|(name, _)| long.iter().any(|option| option == name)) {
+            kept.push(word);
+        }
+    }
+    let matches = OnlyGlobal::command().try_get_matches_from(kept).ok()?;
+    let OnlyGlobal { mut global } = OnlyGlobal::from_arg_matches(&matches).ok()?;
+    global.typed = Typed::on(&matches);
+    Some(global)
+}
+
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "For every command")]
 pub(crate) struct Global {
     /// The server [default: the one that `hat up` started, else http://127.0.0.1:7878]
-    #[arg(long, global = true, env = "SORTINGHAT_SERVER", value_name = "URL")]
+    #[arg(long, global = true, env = "SORTINGHAT_SERVER", hide_env_values = true, value_name = "URL")]
     pub(crate) server: Option<String>,
     /// The file that holds the token for the server
-    #[arg(long, global = true, env = "SORTINGHAT_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, global = true, env = "SORTINGHAT_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// The token itself, if there is no file of it
     #[arg(long, global = true, env = "SORTINGHAT_TOKEN", hide = true, hide_env_values = true)]
     pub(crate) token: Option<String>,
     /// Certificates (PEM) to trust for https, instead of the system's
-    #[arg(long, global = true, env = "SORTINGHAT_CA_FILE", value_name = "FILE")]
+    #[arg(long, global = true, env = "SORTINGHAT_CA_FILE", hide_env_values = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
     /// The folder in which `hat up` keeps everything; other commands then use the server that runs there [default:
     /// ~/.local/share/sortinghat]
-    #[arg(long, global = true, env = "SORTINGHAT_DATA_DIR", value_name = "DIR")]
+    #[arg(long, global = true, env = "SORTINGHAT_DATA_DIR", hide_env_values = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Print JSON for programs, one object a line
     #[arg(long, global = true)]
@@ -88,6 +161,9 @@ pub(crate) struct Global {
     /// Use no colours
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
+    /// Print rows, and write CSV, with names, paths and messages byte for byte, also where a terminal or a spreadsheet would act on them
+    #[arg(long, global = true)]
+    pub(crate) raw: bool,
     #[arg(skip)]
     pub(crate) typed: Typed,
 }
@@ -118,7 +194,15 @@ pub(crate) enum Command {
     Workers,
     /// Check this machine and the server, and say what to do about each problem
     Doctor(Doctor),
-    /// Print completions for a shell: hat completions bash > ~/.local/share/bash-completion/completions/hat
+    /// Print completions for a shell, which also offer the names of datasets, models and jobs
+    ///
+    /// Load them when the shell starts:
+    ///
+    /// bash, in ~/.bashrc: source <(hat completions bash)
+    ///
+    /// zsh, in ~/.zshrc after compinit: source <(hat completions zsh)
+    ///
+    /// fish: hat completions fish > ~/.config/fish/completions/hat.fish
     Completions {
         /// The shell
         shell: Shell,
@@ -132,13 +216,56 @@ mod tests {
 
     use super::*;
 
+    fn words(line: &str) -> impl Iterator<Item = OsString> {
+        std::iter::once("hat").chain(line.split(' ')).map(OsString::from)
+    }
+
     fn parse(line: &str) -> Result<CommandLine, clap::Error> {
-        CommandLine::try_parse_from(std::iter::once("hat").chain(line.split(' ')))
+        super::parse(words(line)).map(|(line, _)| line)
     }
 
     #[test]
     fn the_command_line_is_consistent() {
-        CommandLine::command().debug_assert();
+        command().debug_assert();
+        completing(|arg, _| arg).debug_assert();
+    }
+
+    #[test]
+    fn options_of_every_command_are_taken_behind_each_command_and_listed_only_with_hat_itself() {
+        for line in [
+            "--server http://a:1 --json jobs list",
+            "--json jobs list --server http://a:1",
+            "jobs --json --server http://a:1",
+        ] {
+            let global = parse(line).expect(line).global;
+            assert_eq!((global.server.as_deref(), global.json), (Some("http://a:1"), true), "{line}");
+        }
+        let mut all = vec![command()];
+        while let Some(mut command) = all.pop() {
+            let help = command.render_long_help().to_string();
+            assert_eq!(help.contains("--token-file"), command.get_name() == "hat", "{}: {help}", command.get_name());
+            all.extend(command.get_subcommands().cloned());
+        }
+    }
+
+    #[test]
+    fn the_names_on_a_line_are_known_with_what_they_name() {
+        let typed = |line| super::parse(words(line)).expect(line).1;
+        let named = |named, text: &str| TypedName { named, text: text.to_owned() };
+        assert_eq!(typed("finetune stamps@1"), [named(Named::Dataset, "stamps@1")]);
+        let both = [named(Named::Model, "stamps/1"), named(Named::DatasetOrFolder, "./photos")];
+        assert_eq!(typed("evaluate stamps/1 --on ./photos"), both);
+        assert_eq!(typed("jobs cancel 01 02"), [named(Named::Job, "01"), named(Named::Job, "02")]);
+        assert!(typed("jobs").is_empty());
+    }
+
+    #[test]
+    fn an_unfinished_line_says_where_the_server_is() {
+        let global = |line| global_of(words(line)).expect("its options are complete");
+        let server = |line| global(line).server;
+        assert_eq!(server("finetune --server http://a:1 --backbone").as_deref(), Some("http://a:1"));
+        assert_eq!(server("--server=http://a:1 nonsense --data-dir /x -q").as_deref(), Some("http://a:1"));
+        assert_eq!(global("jobs --data-dir /x why").data_dir, Some(PathBuf::from("/x")));
     }
 
     #[test]
@@ -156,6 +283,10 @@ mod tests {
             "jobs",
             "jobs --kind ingest",
             "jobs watch 01",
+            "jobs watch",
+            "jobs why",
+            "jobs logs -f",
+            "jobs show",
             "jobs why 01 --json",
             "jobs cancel 01 02",
             "jobs cancel --all --kind finetune --state queued --before 2h --yes",
@@ -218,7 +349,7 @@ mod tests {
             ("hat jobs list --data-dir a", false, true),
             ("hat --server http://a datasets rm stamps@1 --data-dir a", true, true),
         ] {
-            let read = CommandLine::read(line.split(' ')).expect(line);
+            let read = super::parse(line.split(' ').map(OsString::from)).expect(line).0;
             assert_eq!(read.global.typed, Typed { server, data_dir }, "{line}");
         }
     }

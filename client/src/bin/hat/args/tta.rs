@@ -10,10 +10,10 @@ pub(crate) struct Augmentation {
     #[arg(long, value_name = "RECIPE", num_args = 0..=1, require_equals = true, default_missing_value = "fastai2")]
     tta: Option<TtaArg>,
     /// Number of augmented passes, 1 to 32 [default: 4]
-    #[arg(long, value_name = "N", requires = "tta", value_parser = clap::value_parser!(u32).range(1..=32))]
+    #[arg(long, hide_short_help = true, value_name = "N", requires = "tta", value_parser = clap::value_parser!(u32).range(1..=32))]
     passes: Option<u32>,
     /// Seed of the augmentation
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, hide_short_help = true, default_value_t = 0)]
     pub(crate) seed: u64,
 }
 

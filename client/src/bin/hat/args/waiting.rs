@@ -10,19 +10,19 @@ use crate::{failure::Failure, when::Moment};
 #[command(next_help_heading = "Where and when the job waits")]
 pub(crate) struct Waiting {
     /// The lane, interactive or bulk; interactive jobs go first [default: interactive to classify a single photo, else bulk]
-    #[arg(long, value_name = "LANE")]
+    #[arg(long, hide_short_help = true, value_name = "LANE")]
     pub(crate) lane: Option<Lane>,
     /// -10 to 10; each step puts the job before jobs that are up to a minute older
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = priority())]
+    #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = priority())]
     pub(crate) priority: i32,
     /// What the job's worker must have: device=cuda, memory=16GiB, device-memory=8GiB, label.NAME=VALUE; may be repeated
-    #[arg(long = "require", value_name = "KEY=VALUE")]
+    #[arg(long = "require", hide_short_help = true, value_name = "KEY=VALUE")]
     pub(crate) requirements: Vec<Requirements>,
     /// Do not start the job before this time: 2026-11-30T08:00:00Z, or counted from now 90s, 15min, 2h, 1day
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, hide_short_help = true, value_name = "TIME")]
     pub(crate) not_before: Option<Moment>,
     /// Stop the job and let it fail if it has not ended by this time
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, hide_short_help = true, value_name = "TIME")]
     pub(crate) deadline: Option<Moment>,
 }
 

@@ -8,7 +8,7 @@ use crate::{
     session::Session,
     show::{
         dataset, json as to_json,
-        line::{print_json, print_line, print_lines},
+        line::{print_json, print_line, print_lines, print_row, print_table},
         numbers::time,
     },
     tell::{dataset::rejections, document},
@@ -36,7 +36,7 @@ async fn list(session: &Session) -> Result<Exit, Failure> {
     } else if datasets.is_empty() {
         session.hint("there are no datasets yet: `hat ingest NAME FOLDER` makes one");
     } else {
-        print_lines(&dataset::table(&datasets));
+        print_table(&dataset::table(&datasets, session.paper()));
     }
     Ok(Exit::Ok)
 }
@@ -51,7 +51,7 @@ async fn show(session: &Session, name: &str, rejected: bool) -> Result<Exit, Fai
         for rejection in rejections(&client, &manifest).await? {
             match session.json() {
                 true => print_json(&serde_json::to_value(&rejection).expect("strings")),
-                false => print_line(&dataset::rejection_row(&rejection)),
+                false => print_row(&dataset::rejection_row(&rejection), session.raw()),
             }
         }
     } else if session.json() {

@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use owo_colors::OwoColorize as _;
 use serde_json::json;
 use sortinghat_client::Client;
 use sortinghat_proto::v1::Worker;
@@ -23,6 +22,7 @@ use crate::{
     show::{
         line::{print_json, print_styled},
         numbers::{bytes, counted},
+        paper::Tint,
         plain, worker,
     },
 };
@@ -85,13 +85,12 @@ fn print(session: &Session, check: &Check) {
         print_json(&json!({ "verdict": word, "check": check.what, "found": check.found }));
         return;
     }
-    let padded = format!("{word:<4}");
-    let padded = match check.verdict {
-        _ if !session.colours() => padded,
-        Verdict::Ok => padded.green().to_string(),
-        Verdict::Warn => padded.yellow().to_string(),
-        Verdict::Fail => padded.red().bold().to_string(),
+    let tint = match check.verdict {
+        Verdict::Ok => Tint::Good,
+        Verdict::Warn => Tint::Waiting,
+        Verdict::Fail => Tint::Bad,
     };
+    let padded = session.paper().tinted(format_args!("{word:<4}"), tint);
     print_styled(&format!("{padded}  {:<13} {}", check.what, plain::text(&check.found)));
 }
 

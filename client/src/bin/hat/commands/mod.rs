@@ -10,12 +10,35 @@ mod finetune;
 mod ingest;
 mod jobs;
 mod models;
+mod names;
 mod queue;
 mod sources;
 mod up;
 mod workers;
 
-use crate::{args::Command, exit::Exit, failure::Failure, session::Session};
+use std::time::Duration;
+
+use crate::{
+    args::{Command, TypedName},
+    exit::Exit,
+    failure::Failure,
+    session::Session,
+};
+
+pub(crate) use completions::answer_shell;
+
+/// How long the search for a similar name may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Says on standard error which name may have been meant, if a command failed because a name on its line does not exist.
+pub(crate) async fn suggest(session: &Session, failure: &Failure, typed: &[TypedName]) {
+    if failure.exit() != Exit::NotFound || session.json() {
+        return;
+    }
+    if let Ok(Some(suggestion)) = tokio::time::timeout(PATIENCE, names::similar(session, typed)).await {
+        session.hint(&format!("  {suggestion}"));
+    }
+}
 
 /// Runs one command.
 pub(crate) async fn run(session: &Session, command: Command) -> Result<Exit, Failure> {

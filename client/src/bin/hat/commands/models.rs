@@ -9,7 +9,7 @@ use crate::{
     session::Session,
     show::{
         json as to_json,
-        line::{print_json, print_lines},
+        line::{print_json, print_table},
         model,
     },
     tell::document,
@@ -37,7 +37,7 @@ async fn list(session: &Session) -> Result<Exit, Failure> {
     } else if models.is_empty() {
         session.hint("there are no models yet: `hat finetune DATASET` makes one");
     } else {
-        print_lines(&model::table(&models));
+        print_table(&model::table(&models, session.paper()));
     }
     Ok(Exit::Ok)
 }
@@ -53,7 +53,7 @@ async fn show(session: &Session, name: &str) -> Result<Exit, Failure> {
         print_json(&shown);
     } else {
         let manifest: ModelManifest = client.read_document(&object).await?;
-        print_lines(&model::lines(&found, &manifest));
+        print_table(&model::lines(&found, &manifest, session.paper()));
     }
     Ok(Exit::Ok)
 }

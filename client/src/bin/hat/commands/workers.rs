@@ -4,7 +4,7 @@ use crate::{
     session::Session,
     show::{
         json,
-        line::{print_json, print_lines},
+        line::{print_json, print_table},
         numbers::now,
         worker,
     },
@@ -17,7 +17,7 @@ pub(super) async fn run(session: &Session) -> Result<Exit, Failure> {
     } else if workers.is_empty() {
         session.hint("no worker is running: `hat up` starts one here, and `sortinghat-worker run` starts one anywhere");
     } else {
-        print_lines(&worker::table(workers, now()));
+        print_table(&worker::table(workers, now(), session.paper()));
     }
     Ok(Exit::Ok)
 }

@@ -8,8 +8,9 @@ use sortinghat_proto::{
 };
 
 use super::{
-    numbers::{count, counted, time},
-    plain, table,
+    numbers::{count, counted},
+    paper::Paper,
+    table,
 };
 
 /// Classes that are shown before "and N more".
@@ -18,9 +19,9 @@ const SHOWN_CLASSES: usize = 40;
 const SHOWN_PATHS: usize = 3;
 
 /// A table with a row for each dataset.
-pub(crate) fn table(datasets: &[Dataset]) -> Vec<String> {
-    let row = |d: &Dataset| [d.name.clone(), time(d.created_unix_ms), d.summary.clone()];
-    table::columns(["name", "made", "what"], &datasets.iter().map(row).collect::<Vec<_>>())
+pub(crate) fn table(datasets: &[Dataset], paper: Paper) -> Vec<String> {
+    let row = |d: &Dataset| table::named_row(&d.name, d.created_unix_ms, &d.summary);
+    table::fitted(table::NAMED_HEADER, &datasets.iter().map(row).collect::<Vec<_>>(), paper)
 }
 
 /// The dataset called `name`.
@@ -59,10 +60,9 @@ fn near_duplicates(dataset: &DatasetManifest) -> Option<String> {
     (dataset.near_duplicate_groups > 0).then(|| format!("{groups} of near-duplicates{sides}"))
 }
 
-/// A file that was not used: tab-separated, for `cut` and `sort`.
-pub(crate) fn rejection_row(rejection: &Rejection) -> String {
-    let [path, message] = [&rejection.path, &rejection.message].map(|text| plain::cell(text));
-    format!("{path}\t{}\t{message}", rejection.reason.as_str())
+/// A file that was not used: its path, the reason, and the message.
+pub(crate) fn rejection_row(rejection: &Rejection) -> [String; 3] {
+    [rejection.path.clone(), rejection.reason.as_str().to_owned(), rejection.message.clone()]
 }
 
 fn headline(name: &str, dataset: &DatasetManifest) -> String {

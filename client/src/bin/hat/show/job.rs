@@ -1,19 +1,39 @@
 //! Jobs in lines.
 
-use sortinghat_client::is_final;
+use sortinghat_client::{is_final, short_id, short_id_characters};
 use sortinghat_proto::{
     JobKind,
     v1::{self, Attempt, AttemptOutcome, CancelJobsResponse, Job, JobEvent, JobState, job_event::Event},
+    words::job_state,
 };
 
 use super::{
     json,
     numbers::{ago, counted, duration, time},
-    table,
+    paper::{Paper, Tint},
+    progress,
+    table::{self, Cell, Fit},
 };
 
-/// The header of the table of jobs.
-pub(crate) const HEADER: [&str; 7] = ["job", "kind", "state", "on", "submitted", "took", "result"];
+/// A table with a row for each job, and for each job whose record the coordinator cannot read. A row names its job by the end of the id,
+/// which tells the jobs of the table apart; the beginnings of ids say when a job was submitted and are nearly the same.
+pub(crate) fn table(jobs: &[Job], unreadable: &[String], now_unix_ms: i64, paper: Paper) -> Vec<String> {
+    let characters =
+        short_id_characters(jobs.iter().map(|job| job.id.as_str()).chain(unreadable.iter().map(String::as_str)));
+    let short = |id: &str| short_id(id, characters).to_owned();
+    let rows = jobs.iter().map(|job| row(short(&job.id), job, now_unix_ms));
+    let rows: Vec<_> = rows.chain(unreadable.iter().map(|id| unreadable_row(short(id)))).collect();
+    let header = [
+        ("job", Fit::Whole),
+        ("kind", Fit::Whole),
+        ("state", Fit::Whole),
+        ("on", Fit::Middle),
+        ("submitted", Fit::Whole),
+        ("took", Fit::Whole),
+        ("result", Fit::Prose),
+    ];
+    table::fitted(header, &rows, paper)
+}
 
 /// The kind of a job; `None` if this version does not know it.
 pub(crate) fn kind(job: &Job) -> Option<JobKind> {
@@ -23,19 +43,6 @@ pub(crate) fn kind(job: &Job) -> Option<JobKind> {
 /// The kind of a job as a word.
 pub(crate) fn kind_word(job: &Job) -> &'static str {
     kind(job).map_or("unknown", JobKind::as_str)
-}
-
-/// A job's state as a word.
-pub(crate) fn state_word(state: JobState) -> &'static str {
-    match state {
-        JobState::Unspecified => "unknown",
-        JobState::Blocked => "blocked",
-        JobState::Queued => "queued",
-        JobState::Running => "running",
-        JobState::Succeeded => "succeeded",
-        JobState::Failed => "failed",
-        JobState::Cancelled => "cancelled",
-    }
 }
 
 /// How an attempt ended, as a word.
@@ -59,26 +66,47 @@ pub(crate) fn task_word(attempt: &Attempt) -> String {
     }
 }
 
-/// A job as a row of the table of jobs.
-pub(crate) fn row(job: &Job, now_unix_ms: i64) -> [String; 7] {
-    let state = match (job.cancel_requested, is_final(job.state())) {
-        (true, false) => "stopping",
-        _ => state_word(job.state()),
-    };
+fn row(id: String, job: &Job, now_unix_ms: i64) -> [Cell; 7] {
     [
-        job.id.clone(),
-        kind_word(job).to_owned(),
-        state.to_owned(),
-        job.spec.as_ref().map_or("", v1::JobSpec::subject).to_owned(),
-        ago(job.created_unix_ms, now_unix_ms),
-        took(job),
-        result(job),
+        id.into(),
+        kind_word(job).into(),
+        state(job),
+        subject(job).into(),
+        ago(job.created_unix_ms, now_unix_ms).into(),
+        took(job).into(),
+        result(job).into(),
     ]
 }
 
-/// The row of a job whose record the coordinator cannot read.
-pub(crate) fn unreadable_row(id: &str) -> [String; 7] {
-    [id, "", "unreadable", "", "", "", ""].map(str::to_owned)
+fn unreadable_row(id: String) -> [Cell; 7] {
+    let mut row: [Cell; 7] = Default::default();
+    row[0] = id.into();
+    row[2] = Cell::tinted("unreadable", Tint::Bad);
+    row
+}
+
+fn state(job: &Job) -> Cell {
+    let state = job.state();
+    if job.cancel_requested && !is_final(state) {
+        return Cell::tinted("stopping", Tint::Waiting);
+    }
+    let tint = match state {
+        JobState::Succeeded => Tint::Good,
+        JobState::Failed => Tint::Bad,
+        JobState::Running => Tint::Busy,
+        JobState::Blocked | JobState::Queued => Tint::Waiting,
+        JobState::Cancelled | JobState::Unspecified => Tint::None,
+    };
+    Cell::tinted(job_state(state), tint)
+}
+
+fn subject(job: &Job) -> &str {
+    job.spec.as_ref().map_or("", v1::JobSpec::subject)
+}
+
+/// "finetune of stamps@1".
+pub(crate) fn title(job: &Job) -> String {
+    format!("{} of {}", kind_word(job), subject(job))
 }
 
 fn took(job: &Job) -> String {
@@ -97,42 +125,45 @@ fn result(job: &Job) -> String {
         let name = if output.name.is_empty() { String::new() } else { format!("{}: ", output.name) };
         return name + &output.summary;
     }
-    let progress = match &job.progress {
-        Some(progress) if progress.total > 0 => {
-            Some(format!("{} {} of {} {}", progress.phase, progress.done, progress.total, progress.unit))
-        }
-        Some(progress) => Some(progress.phase.clone()),
-        None => None,
-    };
+    let progress = job.progress.as_ref().map(progress::words);
     let parts = job.tasks.map(|tasks| format!("{}/{} parts", tasks.succeeded, tasks.total));
-    progress.into_iter().chain(parts).collect::<Vec<_>>().join(", ")
+    let trouble = job.last_failed_attempt.as_ref().map(trouble);
+    progress.into_iter().chain(parts).chain(trouble).collect::<Vec<_>>().join(", ")
+}
+
+/// "attempt 2 on attic failed: the object store does not answer".
+fn trouble(attempt: &Attempt) -> String {
+    let failure = attempt.failure.as_ref().map(|failure| failure.message.as_str()).unwrap_or_default();
+    let why = failure.lines().next().map(|line| format!(": {line}")).unwrap_or_default();
+    let (task, outcome) = (task_word(attempt), outcome_word(attempt.outcome()));
+    format!("{task}attempt {} on {} {outcome}{why}", attempt.number, attempt.host)
 }
 
 /// Everything about a job.
-pub(crate) fn lines(job: &Job, now_unix_ms: i64) -> Vec<String> {
-    let [id, kind, state, subject, _, took, result] = row(job, now_unix_ms);
-    let mut lines = vec![
-        format!("job        {id}"),
-        format!("kind       {kind} of {subject}"),
-        format!("state      {state}"),
-        format!("result     {}", if result.is_empty() { "-" } else { &result }),
-        format!("submitted  {}", time(job.created_unix_ms)),
+pub(crate) fn lines(job: &Job, paper: Paper) -> Vec<String> {
+    let result = result(job);
+    let mut fields: Vec<(&str, Cell)> = vec![
+        ("job", job.id.as_str().into()),
+        ("kind", title(job).into()),
+        ("state", state(job)),
+        ("result", if result.is_empty() { "-".into() } else { result.into() }),
+        ("submitted", time(job.created_unix_ms).into()),
     ];
     if !job.retry_of.is_empty() {
-        lines.push(format!("retry of   {}", job.retry_of));
+        fields.push(("retry of", job.retry_of.as_str().into()));
     }
     for (label, at) in [("not before", job.not_before_unix_ms), ("deadline", job.deadline_unix_ms)] {
         if at != 0 {
-            lines.push(format!("{label:<10} {}", time(at)));
+            fields.push((label, time(at).into()));
         }
     }
-    lines.push(format!("took       {took}"));
-    lines.extend(job.attempts.iter().map(attempt_line));
+    fields.push(("took", took(job).into()));
+    fields.extend(job.attempts.iter().map(|attempt| ("attempt", attempt_line(attempt).into())));
     if let serde_json::Value::Object(spec) = &json::job(job)["spec"] {
         let text = spec.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
-        lines.push(format!("spec       {text}"));
+        fields.push(("spec", text.into()));
     }
-    lines
+    table::fields(&fields, paper)
 }
 
 fn attempt_line(attempt: &Attempt) -> String {
@@ -140,7 +171,7 @@ fn attempt_line(attempt: &Attempt) -> String {
     let why = attempt.failure.as_ref().map(|failure| format!(": {}", failure.message)).unwrap_or_default();
     let task = task_word(attempt);
     let (number, host, started) = (attempt.number, &attempt.host, time(attempt.started_unix_ms));
-    format!("{task}attempt {number}  {outcome} on {host}, started {started}{why}")
+    format!("{task}{number} {outcome} on {host}, started {started}{why}")
 }
 
 /// An event as a line of a job's history; `None` for an event that this version does not know.
@@ -151,8 +182,8 @@ pub(crate) fn event_line(event: &JobEvent) -> Option<String> {
         Event::AttemptStarted(attempt) => {
             format!("{}attempt {} on {}", task_word(attempt), attempt.number, attempt.host)
         }
-        Event::AttemptEnded(attempt) => attempt_line(attempt),
-        Event::StateChanged(change) => format!("state: {}", state_word(change.state())),
+        Event::AttemptEnded(attempt) => format!("attempt {}", attempt_line(attempt)),
+        Event::StateChanged(change) => format!("state: {}", job_state(change.state())),
         Event::EpochFinished(metrics) => table::epoch_row(metrics),
     };
     Some(format!("{} {text}", time(event.time_unix_ms)))
@@ -163,7 +194,7 @@ pub(crate) fn cancelled_line(job: &Job) -> String {
     match job.state() {
         JobState::Cancelled => format!("job {} is cancelled", job.id),
         JobState::Succeeded | JobState::Failed => {
-            format!("job {} had already ended: it has {}", job.id, state_word(job.state()))
+            format!("job {} had already ended: it has {}", job.id, job_state(job.state()))
         }
         JobState::Unspecified | JobState::Blocked | JobState::Queued | JobState::Running => {
             format!("job {} stops as soon as its worker hears of it; `hat jobs watch {0}` waits until then", job.id)

@@ -25,12 +25,28 @@ pub(crate) fn print_lines(lines: &[String]) {
     lines.iter().for_each(|line| print_line(line));
 }
 
-/// Prints one object as a line, for programs.
-pub(crate) fn print_json(value: &Value) {
-    print_line(&value.to_string());
+/// Prints a row of data: its cells with tabs between them, for `cut`, `sort` and spreadsheets. `raw` prints the cells as they are.
+pub(crate) fn print_row(cells: &[String], raw: bool) {
+    print_styled(&row(cells, raw));
 }
 
-/// Prints a line that `hat` itself has made and that may have colours. Ends the process if the line cannot be written; this is a success
+/// A row of data as [`print_row`] prints it.
+pub(crate) fn row(cells: &[String], raw: bool) -> String {
+    let cells = cells.iter().map(|cell| if raw { cell.as_str().into() } else { plain::spreadsheet_cell(cell) });
+    cells.collect::<Vec<_>>().join("\t")
+}
+
+/// Prints one object as a line, for programs.
+pub(crate) fn print_json(value: &Value) {
+    print_styled(&plain::json(&value.to_string()));
+}
+
+/// Prints lines that are safe for a terminal already and may have colours, such as those of a table.
+pub(crate) fn print_table(lines: &[String]) {
+    lines.iter().for_each(|line| print_styled(line));
+}
+
+/// Prints a line that is safe for a terminal already and may have colours. Ends the process if the line cannot be written; this is a success
 /// if nobody reads any more, as in `hat jobs | head`.
 pub(crate) fn print_styled(line: &str) {
     match writeln!(stdout(), "{line}") {

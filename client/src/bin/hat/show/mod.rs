@@ -8,12 +8,15 @@ pub(crate) mod json;
 pub(crate) mod line;
 pub(crate) mod model;
 pub(crate) mod numbers;
-pub(crate) mod plain;
+pub(crate) mod paper;
 pub(crate) mod prediction;
+pub(crate) mod progress;
 pub(crate) mod queue;
 pub(crate) mod table;
 pub(crate) mod training;
 pub(crate) mod worker;
+
+pub(crate) use sortinghat_proto::plain;
 
 #[cfg(test)]
 mod tests;

@@ -8,35 +8,32 @@ use sortinghat_proto::{
 
 use super::{
     numbers::{bytes, time},
+    paper::Paper,
     table,
 };
 
 /// A table with a row for each model.
-pub(crate) fn table(models: &[Model]) -> Vec<String> {
-    let row = |m: &Model| [m.name.clone(), time(m.created_unix_ms), m.summary.clone()];
-    table::columns(["name", "made", "what"], &models.iter().map(row).collect::<Vec<_>>())
+pub(crate) fn table(models: &[Model], paper: Paper) -> Vec<String> {
+    let row = |m: &Model| table::named_row(&m.name, m.created_unix_ms, &m.summary);
+    table::fitted(table::NAMED_HEADER, &models.iter().map(row).collect::<Vec<_>>(), paper)
 }
 
 /// One model.
-pub(crate) fn lines(model: &Model, made: &ModelManifest) -> Vec<String> {
+pub(crate) fn lines(model: &Model, made: &ModelManifest, paper: Paper) -> Vec<String> {
     let fold = made.dataset.fold.map(|fold| format!(", fold {fold} held out")).unwrap_or_default();
-    let mut lines = vec![
-        format!("model {}: {}", model.name, model.summary),
-        format!("classes     {}", made.classes.join(", ")),
-        format!("dataset     {}{fold}", made.dataset.name),
-        format!("backbone    {}, pretrained weights: {}", made.backbone, made.pretrained.source),
-        format!("recipe      {}", words::recipe(made)),
-        format!("options     {}", words::training_options(made)),
-        format!(
-            "made        {} by job {}, on {}, {} threads",
-            time(model.created_unix_ms),
-            model.job_id,
-            made.device,
-            made.threads
-        ),
-        format!("weights     {}, {}", bytes(made.weights.size_bytes), made.weights.digest),
-        table::EPOCH_HEADER.to_owned(),
+    let (when, job) = (time(model.created_unix_ms), &model.job_id);
+    let fields = [
+        ("model", format!("{}: {}", model.name, model.summary)),
+        ("classes", made.classes.join(", ")),
+        ("dataset", format!("{}{fold}", made.dataset.name)),
+        ("backbone", format!("{}, pretrained weights: {}", made.backbone, made.pretrained.source)),
+        ("recipe", words::recipe(made)),
+        ("options", words::training_options(made)),
+        ("made", format!("{when} by job {job}, on {}, {} threads", made.device, made.threads)),
+        ("weights", format!("{}, {}", bytes(made.weights.size_bytes), made.weights.digest)),
     ];
+    let mut lines = table::fields(&fields.map(|(label, value)| (label, value.into())), paper);
+    lines.push(table::EPOCH_HEADER.to_owned());
     lines.extend(made.history.iter().map(|record| table::epoch_row(&metrics(record))));
     lines
 }

@@ -47,9 +47,16 @@ pub(crate) fn now() -> i64 {
     i64::try_from(now).unwrap_or(i64::MAX)
 }
 
-/// How long ago a time was: "4.2 s ago".
+/// How long ago a time was, in one unit: "4.2 s ago", "3 min ago", "2 h ago", "5 days ago".
 pub(crate) fn ago(unix_ms: i64, now_unix_ms: i64) -> String {
-    format!("{} ago", duration(u64::try_from(now_unix_ms.saturating_sub(unix_ms)).unwrap_or_default()))
+    let ms = u64::try_from(now_unix_ms.saturating_sub(unix_ms)).unwrap_or_default();
+    let minutes = ms / 60_000;
+    match minutes {
+        0 => format!("{} ago", duration(ms)),
+        1..=119 => format!("{minutes} min ago"),
+        120..=2_879 => format!("{} h ago", minutes / 60),
+        _ => format!("{} days ago", minutes / 1_440),
+    }
 }
 
 #[cfg(test)]
@@ -64,5 +71,7 @@ mod tests {
         assert_eq!([duration(4_200), duration(185_000), duration(7_800_000)], ["4.2 s", "3 min 5 s", "2 h 10 min"]);
         assert_eq!(time(0), "1970-01-01 00:00:00Z");
         assert_eq!([ago(1_000, 12_000), ago(2_000, 1_000)], ["11 s ago", "0.0 s ago"], "clocks may differ");
+        let long = [185_000, 7_190_000, 7_800_000, 200_000_000].map(|ms| ago(0, ms));
+        assert_eq!(long, ["3 min ago", "119 min ago", "2 h ago", "2 days ago"]);
     }
 }

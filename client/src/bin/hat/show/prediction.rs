@@ -6,7 +6,7 @@ use sortinghat_client::predictions::Prediction;
 
 use super::{
     numbers::{count, counted},
-    plain, table,
+    table,
 };
 
 /// The most probable class of a single photo as a sentence that names the model, and then all classes that were asked for.
@@ -21,12 +21,12 @@ pub(crate) fn sentence(prediction: &Prediction, model: &str) -> Vec<String> {
         .collect()
 }
 
-/// One photo of several: tab-separated, for `cut` and `sort`.
-pub(crate) fn row(prediction: &Prediction) -> String {
-    let path = plain::cell(&prediction.path);
+/// One photo of several: its path, its class or "error", and the probability or the error.
+pub(crate) fn row(prediction: &Prediction) -> [String; 3] {
+    let path = prediction.path.clone();
     match (&prediction.predicted, prediction.probability) {
-        (Some(class), Some(probability)) => format!("{path}\t{}\t{probability:.3}", plain::cell(class)),
-        _ => format!("{path}\terror\t{}", plain::cell(prediction.error.as_deref().unwrap_or_default())),
+        (Some(class), Some(probability)) => [path, class.clone(), format!("{probability:.3}")],
+        _ => [path, "error".to_owned(), prediction.error.clone().unwrap_or_default()],
     }
 }
 

@@ -1,11 +1,8 @@
 //! A tenant's queue in lines.
 
-use sortinghat_proto::v1::Queue;
+use sortinghat_proto::{v1::Queue, words::job_state};
 
-use super::{
-    job::state_word,
-    numbers::{ago, count, time},
-};
+use super::numbers::{ago, count, time};
 
 /// Whether jobs start, how many there are in each state, and how long the oldest has waited.
 pub(crate) fn lines(queue: &Queue, now_unix_ms: i64) -> Vec<String> {
@@ -13,7 +10,7 @@ pub(crate) fn lines(queue: &Queue, now_unix_ms: i64) -> Vec<String> {
         0 => "open: jobs start as soon as workers are free".to_owned(),
         since => format!("paused since {}: no job starts until `hat queue resume`", time(since)),
     }];
-    lines.extend(queue.counts.iter().map(|c| format!("{:<10} {}", state_word(c.state()), count(c.jobs))));
+    lines.extend(queue.counts.iter().map(|c| format!("{:<10} {}", job_state(c.state()), count(c.jobs))));
     if queue.oldest_queued_unix_ms != 0 {
         lines.push(format!("the oldest queued job was submitted {}", ago(queue.oldest_queued_unix_ms, now_unix_ms)));
     }

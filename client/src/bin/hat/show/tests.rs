@@ -15,7 +15,7 @@ use sortinghat_proto::{
     },
 };
 
-use super::{dataset, job, json, model, queue, table, worker};
+use super::{dataset, job, json, line::row, model, paper::Paper, queue, worker};
 
 /// The time at which the tests look: 2026-11-30 08:00:00Z.
 const NOW: i64 = 1_796_025_600_000;
@@ -135,9 +135,15 @@ fn the_table_of_jobs_has_a_row_for_every_state_and_for_what_cannot_be_read() {
         ..jobs[3].clone()
     });
     jobs.push(Job { spec: None, ..jobs[2].clone() });
-    let mut rows: Vec<_> = jobs.iter().map(|job| job::row(job, NOW)).collect();
-    rows.push(job::unreadable_row("01kd0000000000000000000001"));
-    insta::assert_snapshot!(table::columns(job::HEADER, &rows).join("\n"));
+    jobs.push(Job { last_failed_attempt: Some(attempt(AttemptOutcome::Failed)), ..jobs[2].clone() });
+    for (job, last) in jobs.iter_mut().zip("abcdefghjkmnp".chars()) {
+        job.id = format!("01kd000000000000000000000{last}");
+    }
+    let unreadable = ["01kd0000000000000000000001".to_owned()];
+    let shown = |width, colours| job::table(&jobs, &unreadable, NOW, Paper { width, colours }).join("\n");
+    insta::assert_snapshot!(shown(None, false));
+    insta::assert_snapshot!(shown(Some(80), true));
+    insta::assert_snapshot!(shown(Some(60), false));
 }
 
 #[test]
@@ -158,7 +164,7 @@ fn a_job_is_shown_with_its_times_attempts_and_spec() {
         retry_of: "01kc0000000000000000000000".into(),
         ..job_in(JobState::Running, specs().remove(1))
     };
-    insta::assert_snapshot!(job::lines(&job, NOW).join("\n"));
+    insta::assert_snapshot!(job::lines(&job, Paper::default()).join("\n"));
 }
 
 #[test]
@@ -339,7 +345,7 @@ fn the_table_of_workers_tells_idle_busy_ahead_and_draining_apart() {
         unable(""),
     ];
     insta::assert_json_snapshot!([json::worker(&workers[2]), json::worker(&workers[6])]);
-    insta::assert_snapshot!(worker::table(workers, NOW).join("\n"));
+    insta::assert_snapshot!(worker::table(workers, NOW, Paper::default()).join("\n"));
 }
 
 fn dataset_manifest(split: SplitKind, classes: usize) -> DatasetManifest {
@@ -391,7 +397,7 @@ fn every_reason_to_leave_out_a_file_has_words() {
         reason,
         message: "why\tit was left out".into(),
     });
-    insta::assert_snapshot!(all.each_ref().map(dataset::rejection_row).join("\n"));
+    insta::assert_snapshot!(all.each_ref().map(|one| row(&dataset::rejection_row(one), false)).join("\n"));
     // Here control characters are escaped when the lines are printed.
     let all = all.map(|rejection| Rejection { path: "red/1.jpg".into(), message: "why".into(), ..rejection });
     let named = dataset::lines("stamps@1", &dataset_manifest(SplitKind::Given, 1), &all);
@@ -464,7 +470,7 @@ fn a_model_is_shown_with_how_it_was_made_and_what_differs_from_the_defaults() {
         summary: "85.2% of 142".into(),
         manifest: Some(object("m")),
     };
-    let shown = [plain, special, mixed_up].map(|made| model::lines(&named, &made).join("\n"));
+    let shown = [plain, special, mixed_up].map(|made| model::lines(&named, &made, Paper::default()).join("\n"));
     insta::assert_snapshot!(shown.join("\n\n"));
     insta::assert_json_snapshot!(json::model(&named));
 }

@@ -2,14 +2,26 @@
 
 use sortinghat_proto::v1::Worker;
 
-use super::{numbers::ago, table};
+use super::{
+    numbers::ago,
+    paper::Paper,
+    table::{self, Cell, Fit},
+};
 
 /// A table with a row for each worker, and below it why some of them cannot work.
-pub(crate) fn table(workers: Vec<Worker>, now_unix_ms: i64) -> Vec<String> {
+pub(crate) fn table(workers: Vec<Worker>, now_unix_ms: i64, paper: Paper) -> Vec<String> {
     let troubles: Vec<String> = workers.iter().filter_map(trouble).collect();
-    let rows: Vec<[String; 6]> = workers.into_iter().map(|worker| row(worker, now_unix_ms)).collect();
-    let mut lines = table::columns(["worker", "host", "device", "runs", "heard", "why this device"], &rows);
-    lines.extend(troubles.iter().flat_map(|trouble| trouble.lines()).map(str::to_owned));
+    let rows: Vec<[Cell; 6]> = workers.into_iter().map(|worker| row(worker, now_unix_ms).map(Cell::from)).collect();
+    let header = [
+        ("worker", Fit::Middle),
+        ("host", Fit::Middle),
+        ("device", Fit::Whole),
+        ("runs", Fit::Whole),
+        ("heard", Fit::Whole),
+        ("why this device", Fit::Prose),
+    ];
+    let mut lines = table::fitted(header, &rows, paper);
+    lines.extend(troubles.iter().flat_map(|trouble| table::prose(trouble, paper)));
     lines
 }
 

@@ -9,7 +9,7 @@ use crate::{
     session::Session,
     show::{
         json::tagged,
-        line::{print_json, print_line, print_lines},
+        line::{print_json, print_lines, print_row},
         prediction::{Summary, row, sentence},
     },
 };
@@ -26,7 +26,7 @@ pub(super) async fn tell(
     out: Option<&Output>,
 ) -> Result<Option<PathBuf>, Failure> {
     let found: PredictionsManifest = client.read_document(manifest).await?;
-    let saved = save(client, &found, out).await?;
+    let saved = save(session, client, &found, out).await?;
     let mut summary = Summary::default();
     let (single, listed) = (found.counts.inputs == 1, out.is_none());
     client
@@ -40,7 +40,7 @@ pub(super) async fn tell(
                 (true, _) => {}
                 (false, true) if prediction.error.is_none() => print_lines(&sentence(&prediction, &found.model)),
                 (false, true) => {}
-                (false, false) if listed => print_line(&row(&prediction)),
+                (false, false) if listed => print_row(&row(&prediction), session.raw()),
                 (false, false) => {}
             }
         })
@@ -56,9 +56,14 @@ pub(super) async fn tell(
 }
 
 /// Saves all predictions to `out`, if that is named.
-async fn save(client: &Client, found: &PredictionsManifest, out: Option<&Output>) -> Result<Option<PathBuf>, Failure> {
+async fn save(
+    session: &Session,
+    client: &Client,
+    found: &PredictionsManifest,
+    out: Option<&Output>,
+) -> Result<Option<PathBuf>, Failure> {
     let Some((out, Content::Predictions(format))) = out.map(|out| (out, out.content())) else { return Ok(None) };
     let path = out.path();
-    client.save_predictions(found, format, &path, out.existing()).await?;
+    client.save_predictions(found, format, session.cells(), &path, out.existing()).await?;
     Ok(Some(path))
 }

@@ -25,12 +25,17 @@ pub(super) async fn tell(
         print_lines(&evaluation::lines(&found));
     }
     let Some(out) = out else { return Ok(None) };
-    let (what, object) = match out.content() {
-        Content::Measured => ("predictions", &found.predictions),
-        Content::Report | Content::Predictions(_) => ("report", &found.report),
+    let (path, existing) = (out.path(), out.existing());
+    let what = match out.content() {
+        Content::Measured => {
+            client.save_measured(&found.predictions, session.cells(), &path, existing).await?;
+            "predictions"
+        }
+        Content::Report | Content::Predictions(_) => {
+            client.save_object(&found.report, &path, existing).await?;
+            "report"
+        }
     };
-    let path = out.path();
-    client.save_object(object, &path, out.existing()).await?;
     let whole = std::path::absolute(&path).unwrap_or(path);
     if !session.json() {
         print_line(&format!("{what}: {}", whole.display()));

@@ -2,7 +2,8 @@
 
 use sortinghat_proto::{
     time::UnixMs,
-    v1::{self, JobState, explain_job_response::Reason},
+    v1::{self, explain_job_response::Reason},
+    words::job_state,
 };
 
 use crate::engine::records::JobRecord;
@@ -14,12 +15,12 @@ const NAMED: usize = 3;
 pub(crate) fn of(reason: &Reason, job: &JobRecord, now: UnixMs) -> String {
     match reason {
         Reason::Ended(ended) => match &ended.failure {
-            Some(failure) => format!("it has ended: {}: {}", word(job.state()), failure.message),
-            None => format!("it has ended: {}", word(job.state())),
+            Some(failure) => format!("it has ended: {}: {}", job_state(job.state()), failure.message),
+            None => format!("it has ended: {}", job_state(job.state())),
         },
         Reason::Runs(runs) => running(runs, now),
         Reason::Parents(waits) => {
-            let parents = waits.parents.iter().map(|parent| format!("job {} ({})", parent.job_id, word(parent.state())));
+            let parents = waits.parents.iter().map(|parent| format!("job {} ({})", parent.job_id, job_state(parent.state())));
             format!("it waits for {}", list(parents.collect()))
         }
         Reason::Backoff(backoff) => {
@@ -114,18 +115,6 @@ fn list(mut items: Vec<String>) -> String {
     items.truncate(NAMED);
     let named = items.join("; ");
     if more > 0 { format!("{named}; and {more} more") } else { named }
-}
-
-fn word(state: JobState) -> &'static str {
-    match state {
-        JobState::Unspecified => "unknown",
-        JobState::Blocked => "blocked",
-        JobState::Queued => "queued",
-        JobState::Running => "running",
-        JobState::Succeeded => "succeeded",
-        JobState::Failed => "failed",
-        JobState::Cancelled => "cancelled",
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ mod cancel;
 
 use std::path::PathBuf;
 
-use sortinghat_client::{Update, idempotency_key};
+use sortinghat_client::{Client, Update, idempotency_key};
 use sortinghat_proto::{limits, v1::Job};
 
 use crate::{
@@ -14,9 +14,8 @@ use crate::{
     session::Session,
     show::{
         job, json,
-        line::{print_json, print_line, print_lines},
+        line::{print_json, print_line, print_table},
         numbers::now,
-        table,
     },
     tell,
     unsubmitted::Unsubmitted,
@@ -25,10 +24,10 @@ use crate::{
 pub(super) async fn run(session: &Session, args: Jobs) -> Result<Exit, Failure> {
     match args.command.unwrap_or(JobsCommand::List(args.list)) {
         JobsCommand::List(args) => list(session, &args).await,
-        JobsCommand::Show { id } => show(session, &id).await,
-        JobsCommand::Why { id } => why(session, &id).await,
-        JobsCommand::Watch { id, out, force } => watch(session, &id, out, force).await,
-        JobsCommand::Logs { id, follow } => logs(session, &id, follow).await,
+        JobsCommand::Show { id } => show(session, id.as_deref()).await,
+        JobsCommand::Why { id } => why(session, id.as_deref()).await,
+        JobsCommand::Watch { id, out, force } => watch(session, id.as_deref(), out, force).await,
+        JobsCommand::Logs { id, follow } => logs(session, id.as_deref(), follow).await,
         JobsCommand::Cancel(args) if args.all => cancel::matching(session, &args).await,
         JobsCommand::Cancel(args) => cancel::named(session, &args.ids).await,
         JobsCommand::Retry { id } => retry(session, &id).await,
@@ -59,32 +58,52 @@ async fn list(session: &Session, args: &JobsList) -> Result<Exit, Failure> {
         session.hint("there are no such jobs: `hat ingest NAME FOLDER` submits one");
         return Ok(Exit::Ok);
     }
-    let now = now();
-    let rows = jobs.iter().map(|job| job::row(job, now)).chain(unreadable.iter().map(|id| job::unreadable_row(id)));
-    print_lines(&table::columns(job::HEADER, &rows.collect::<Vec<_>>()));
+    print_table(&job::table(&jobs, &unreadable, now(), session.paper()));
     if !token.is_empty() {
         session.hint(&format!("there are more jobs: hat jobs -n {}", limit * 2));
     }
     Ok(Exit::Ok)
 }
 
-async fn show(session: &Session, id: &str) -> Result<Exit, Failure> {
-    let found = session.connect().await?.find_job(id).await?;
-    session.answer(|| json::job(&found), || job::lines(&found, now()));
+/// The job with this id, or the newest job if none is named.
+async fn named_or_newest(client: &Client, id: Option<&str>) -> Result<Job, Failure> {
+    Ok(match id {
+        Some(id) => client.find_job(id).await?,
+        None => client.newest_job().await?,
+    })
+}
+
+/// Says which job is the newest, if no id was named.
+fn say_newest(session: &Session, id: Option<&str>, job: &Job) {
+    if id.is_none() {
+        session.hint(&format!("the newest job is {}: {}", job.id, job::title(job)));
+    }
+}
+
+async fn show(session: &Session, id: Option<&str>) -> Result<Exit, Failure> {
+    let found = named_or_newest(&session.connect().await?, id).await?;
+    say_newest(session, id, &found);
+    match session.json() {
+        true => print_json(&json::job(&found)),
+        false => print_table(&job::lines(&found, session.paper())),
+    }
     Ok(Exit::Ok)
 }
 
-async fn why(session: &Session, id: &str) -> Result<Exit, Failure> {
+async fn why(session: &Session, id: Option<&str>) -> Result<Exit, Failure> {
     let client = session.connect().await?;
-    let Job { id, .. } = client.find_job(id).await?;
+    let found = named_or_newest(&client, id).await?;
+    say_newest(session, id, &found);
+    let id = found.id;
     let explained = client.explain_job(&id).await?;
     session.answer(|| json::explanation(&id, &explained), || vec![format!("job {id}: {}", explained.sentence)]);
     Ok(Exit::Ok)
 }
 
-async fn watch(session: &Session, id: &str, out: Option<PathBuf>, force: bool) -> Result<Exit, Failure> {
+async fn watch(session: &Session, id: Option<&str>, out: Option<PathBuf>, force: bool) -> Result<Exit, Failure> {
     let client = session.connect().await?;
-    let found = client.find_job(id).await?;
+    // The job is named when it is followed.
+    let found = named_or_newest(&client, id).await?;
     let unknown = || Failure::usage("--out: this version of hat does not know the kind of this job");
     let save = |path| Output::of_job(job::kind(&found).ok_or_else(unknown)?, "--out", path, force);
     let out = out.map(save).transpose()?;
@@ -93,9 +112,10 @@ async fn watch(session: &Session, id: &str, out: Option<PathBuf>, force: bool) -
 }
 
 /// Prints the lines of a job so far and, with `follow`, those that come until it ends.
-async fn logs(session: &Session, id: &str, follow: bool) -> Result<Exit, Failure> {
+async fn logs(session: &Session, id: Option<&str>, follow: bool) -> Result<Exit, Failure> {
     let client = session.connect().await?;
-    let found = client.find_job(id).await?;
+    let found = named_or_newest(&client, id).await?;
+    say_newest(session, id, &found);
     let mut watch = client.watch(&found.id, 0);
     while let Some(update) = watch.next().await? {
         match update {

@@ -2,17 +2,17 @@ use serde_json::{Value, json};
 use sortinghat_proto::{
     json::object,
     v1::{JobEvent, job_event::Event},
+    words::job_state,
 };
 
 use super::{attempt, failure};
-use crate::show::job::state_word;
 
 /// An event of a job's history: "event" names the field that holds the details.
 pub(crate) fn event(event: &JobEvent) -> Value {
     let (kind, body) = match &event.event {
         Some(Event::StateChanged(change)) => {
             let mut shown = object(change);
-            shown["state"] = state_word(change.state()).into();
+            shown["state"] = job_state(change.state()).into();
             shown["failure"] = change.failure.as_ref().map(failure).into();
             ("state_changed", shown)
         }

@@ -2,10 +2,10 @@ use serde_json::{Value, json};
 use sortinghat_proto::{
     json::object,
     v1::{self, explain_job_response::Reason},
+    words::job_state,
 };
 
 use super::{attempt, failure};
-use crate::show::job::state_word;
 
 /// Why a job is in its state: "reason" names the field that holds the details.
 pub(crate) fn explanation(job: &str, explained: &v1::ExplainJobResponse) -> Value {
@@ -35,7 +35,7 @@ pub(crate) fn explanation(job: &str, explained: &v1::ExplainJobResponse) -> Valu
         None => ("unknown", Value::Null),
     };
     json!({
-        "job_id": job, "state": state_word(explained.state()), "sentence": explained.sentence,
+        "job_id": job, "state": job_state(explained.state()), "sentence": explained.sentence,
         "reason": reason, reason: details,
     })
 }

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use sortinghat_proto::{
     json::object,
     v1::{self, Attempt, Dataset, Failure, Job, Model, Progress, Queue, Worker},
+    words::job_state,
 };
 
-use super::job::{kind_word, outcome_word, state_word};
+use super::job::{kind_word, outcome_word};
 use crate::failure::code_word;
 
 pub(crate) use event::event;
@@ -24,10 +25,11 @@ pub(crate) fn tagged(kind: &str, mut value: Value) -> Value {
 pub(crate) fn job(job: &Job) -> Value {
     let mut shown = object(job);
     shown["kind"] = kind_word(job).into();
-    shown["state"] = state_word(job.state()).into();
+    shown["state"] = job_state(job.state()).into();
     shown["spec"] = job.spec.as_ref().map(spec).into();
     shown["failure"] = job.failure.as_ref().map(failure).into();
     shown["attempts"] = job.attempts.iter().map(attempt).collect();
+    shown["last_failed_attempt"] = job.last_failed_attempt.as_ref().map(attempt).into();
     shown
 }
 
@@ -43,7 +45,7 @@ pub(crate) fn unreadable_job(id: &str) -> Value {
 }
 
 pub(crate) fn queue(queue: &Queue) -> Value {
-    let counts = queue.counts.iter().map(|count| (state_word(count.state()).to_owned(), count.jobs.into()));
+    let counts = queue.counts.iter().map(|count| (job_state(count.state()).to_owned(), count.jobs.into()));
     let mut shown = object(queue);
     shown["counts"] = Value::Object(counts.collect());
     shown
