@@ -23,6 +23,8 @@ pub struct Derivative {
     pub bytes: Vec<u8>,
     /// The format of `bytes`.
     pub format: ImageFormat,
+    /// Whether the original was not stored only because a strict reader does not open it.
+    pub is_mended: bool,
 }
 
 /// Makes the stored picture of `photo`, which was decoded from `original`.
@@ -34,18 +36,18 @@ pub fn derivative(photo: &Photo, original: &[u8], short_side: u32) -> Derivative
     if let Some((width, height)) = reduced_sides(photo, short_side) {
         let whole = CropBox::whole(photo.width, photo.height);
         let pixels = crop_resize(photo, whole, width, height, Kernel::Lanczos);
-        return Derivative { width, height, bytes: encode_png(width, height, &pixels), format: ImageFormat::Png };
+        let bytes = encode_png(width, height, &pixels);
+        return Derivative { width, height, bytes, format: ImageFormat::Png, is_mended: false };
     }
     let (width, height) = (photo.width, photo.height);
-    let opens_everywhere = match photo.format {
-        ImageFormat::Jpeg => true,
-        ImageFormat::Png => png::is_sound(original),
-        _ => false,
-    };
-    if opens_everywhere && photo.notes.iter().all(|note| note.keeps_original()) {
-        return Derivative { width, height, bytes: original.to_vec(), format: photo.format };
+    let may_be_kept = matches!(photo.format, ImageFormat::Jpeg | ImageFormat::Png)
+        && photo.notes.iter().all(|note| note.keeps_original());
+    let is_mended = may_be_kept && photo.format == ImageFormat::Png && !png::is_sound(original);
+    if may_be_kept && !is_mended {
+        return Derivative { width, height, bytes: original.to_vec(), format: photo.format, is_mended };
     }
-    Derivative { width, height, bytes: encode_png(width, height, &photo.pixels), format: ImageFormat::Png }
+    let bytes = encode_png(width, height, &photo.pixels);
+    Derivative { width, height, bytes, format: ImageFormat::Png, is_mended }
 }
 
 /// The pixels of `photo`'s derivative: what a dataset would give back for it.

@@ -119,6 +119,7 @@ fn a_png_with_a_wrong_checksum_is_stored_anew() {
         let photo = decoded(&bytes).expect("a PNG that a lenient reader opens");
         let stored = derivative(&photo, &bytes, 512);
         assert!(stored.bytes == encode_png(photo.width, photo.height, &photo.pixels), "{name} is kept as it is");
+        assert!(stored.is_mended, "{name}");
     }
 }
 

@@ -263,6 +263,9 @@ fn inspect(
     if !photo.format.matches_extension(&file.path) {
         notes.push(Note::WrongExtension);
     }
+    if derivative.is_mended {
+        notes.push(Note::Mended);
+    }
     let (width, height, format) = (photo.width, photo.height, photo.format);
     Ok((derivative, Inspected { fingerprint, width, height, format, notes, picture: () }))
 }

@@ -192,11 +192,13 @@ fn notes_of_photos_are_counted_with_examples() {
     // It ends in a maker's trailer instead of its end marker.
     let without_end = include_bytes!("../../photos/tests/data/cases/samsung_no_eoi_trailer.jpg");
     files.push(file("square/phone.jpg", &without_end[..]));
+    let wrong_checksum = include_bytes!("../../photos/tests/data/cases/crc0.png");
+    files.push(file("square/scan.png", &wrong_checksum[..]));
     let remarks = remarks_of(&bench, &files);
     assert_eq!(
         remarks,
         [
-            Remark::Mended { photos: 1, examples: vec!["square/phone.jpg".into()] },
+            Remark::Mended { photos: 2, examples: vec!["square/phone.jpg".into(), "square/scan.png".into()] },
             Remark::WrongExtension { photos: 1, examples: vec!["disc/000.jpg".into()] },
         ]
     );
