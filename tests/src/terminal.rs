@@ -4,13 +4,14 @@ use std::{
     ffi::OsStr,
     fs::File,
     io::Read as _,
+    num::NonZero,
     process::{Command, Stdio},
 };
 
 use nix::pty::{OpenptyResult, Winsize, openpty};
 
 /// More lines than any command prints, so that nothing leaves the screen.
-const LINES: u16 = 2_000;
+const LINES: NonZero<u16> = NonZero::new(2_000).expect("it is not 0");
 
 /// What is on the screen once a command has ended.
 #[derive(Debug, Clone)]
@@ -24,8 +25,8 @@ pub struct Screen {
 }
 
 /// Runs `command` in a terminal with so many columns.
-pub(crate) fn run(command: &mut Command, columns: u16) -> Screen {
-    let size = Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+pub(crate) fn run(command: &mut Command, columns: NonZero<u16>) -> Screen {
+    let size = Winsize { ws_row: 50, ws_col: columns.get(), ws_xpixel: 0, ws_ypixel: 0 };
     let OpenptyResult { master, slave } = openpty(Some(&size), None).expect("the system has pseudo-terminals");
     let end = || Stdio::from(slave.try_clone().expect("the system has file descriptors"));
     let mut child = command.stdin(end()).stdout(end()).stderr(end()).spawn().expect("hat starts");
@@ -36,7 +37,8 @@ pub(crate) fn run(command: &mut Command, columns: u16) -> Screen {
     let code = child.wait().expect("hat is our child").code().unwrap_or(-1);
     let mut parser = vt100::Parser::new(LINES, columns, 0);
     parser.process(&bytes);
-    let mut lines: Vec<String> = parser.screen().rows(0, columns).map(|line| line.trim_end().to_owned()).collect();
+    let mut lines: Vec<String> =
+        parser.screen().rows(0, columns.get()).map(|line| line.trim_end().to_owned()).collect();
     while lines.last().is_some_and(String::is_empty) {
         lines.pop();
     }
@@ -54,7 +56,11 @@ fn read_to_end(mut master: File) -> Vec<u8> {
 
 impl crate::Hat {
     /// Runs `hat` with these arguments in a terminal with so many columns.
-    pub fn on_terminal<A: AsRef<OsStr>>(&self, columns: u16, arguments: impl IntoIterator<Item = A>) -> Screen {
+    pub fn on_terminal<A: AsRef<OsStr>>(
+        &self,
+        columns: NonZero<u16>,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Screen {
         run(self.command().args(arguments).env("TERM", "xterm-256color"), columns)
     }
 }

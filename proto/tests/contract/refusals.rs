@@ -65,7 +65,7 @@ proptest! {
 
 #[test]
 fn every_code_is_refused_under_a_grpc_code_and_with_a_class() {
-    assert_eq!(codes().len(), 18);
+    assert_eq!(codes().len(), 19);
     for code in codes() {
         let refusal = Refusal::new(code, "no");
         assert_ne!(refusal.class(), FailureClass::Unspecified, "{code:?}");
