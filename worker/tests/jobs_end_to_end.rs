@@ -9,12 +9,12 @@ use arrow_array::{Array as _, cast::AsArray as _, types::Float32Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use shapes::{Bench, Inputs, Ran, evaluate, finetune, shape, shapes};
 use sortinghat_proto::{
-    ClassifySpec, EvaluateOn, EvaluateSpec, FinetuneSpec, JobSpec, ModelRef, ObjectRef, Precision, Split, Tta,
-    TtaRecipe, WeightsSource,
+    ClassifySpec, DatasetRef, EvaluateOn, EvaluateSpec, FinetuneSpec, JobSpec, ModelRef, ObjectRef, Precision, Split,
+    Tta, TtaRecipe, WeightsSource,
     executor::v1::executor_report::Report,
     manifest::{
-        Decision, Decisions, EvaluationManifest, ModelManifest, PredictionsManifest, UploadManifest, UploadedFile,
-        Verdict,
+        Decision, Decisions, EvaluationManifest, Findings, ModelManifest, PredictionsManifest, UploadManifest,
+        UploadedFile, Verdict,
     },
     v1::{ErrorCode, attempt_event::Event},
 };
@@ -241,18 +241,21 @@ fn an_evaluation_counts_every_held_out_photo_once_and_takes_decisions() {
     assert_eq!((cleaned.excluded, cleaned.relabelled), (1, 1));
 }
 
+/// What an evaluation found, the page that it wrote, and what it warned of.
+fn evaluated(bench: &Bench, spec: EvaluateSpec, inputs: Inputs) -> (Findings, String, Vec<String>) {
+    let ran = bench.run(JobSpec::Evaluate(spec), inputs);
+    let (notices, output) = (ran.notices(), ran.output());
+    let found: EvaluationManifest = bench.objects().document(&output.manifest).unwrap();
+    let page = String::from_utf8(bench.objects().read(&found.report).unwrap().to_vec()).unwrap();
+    (found.findings, page, notices)
+}
+
 #[test]
-fn the_report_says_when_it_was_asked_for_what_was_learned_from_and_begins_with_the_decisions() {
+fn the_report_says_when_it_was_asked_for_what_was_learned_from_what_was_noticed_and_what_was_decided() {
     let bench = Bench::new();
     let model = bench.model(1);
-    let report = |model: &ObjectRef, spec| {
-        let ran = bench.run(JobSpec::Evaluate(spec), Inputs { model: Some(model.clone()), ..Inputs::default() });
-        let (notices, output) = (ran.notices(), ran.output());
-        let found: EvaluationManifest = bench.objects().document(&output.manifest).unwrap();
-        let page = String::from_utf8(bench.objects().read(&found.report).unwrap().to_vec()).unwrap();
-        (found.findings, page, notices)
-    };
-    let (held_out, page, _) = report(&model, evaluate());
+    let of = |model: &ObjectRef| Inputs { model: Some(model.clone()), ..Inputs::default() };
+    let (held_out, page, _) = evaluated(&bench, evaluate(), of(&model));
     assert_eq!((held_out.learned_from, held_out.confidence.iter().map(|bin| bin.photos).sum::<u64>()), (Some(0), 10));
     assert!(page.contains("2026-11-30 08:00:00Z") && !page.contains("has learned from"), "{page}");
 
@@ -261,15 +264,23 @@ fn the_report_says_when_it_was_asked_for_what_was_learned_from_and_begins_with_t
     let mistake = &held_out.mistakes[0];
     let kept = Decision { digest: mistake.digest.clone(), path: Some("disc/where.png".into()), verdict: Verdict::Keep };
     let decisions = Some(bench.objects().put_document(&Decisions { decisions: vec![kept] }).unwrap());
-    let (known, page, _) = report(&model, EvaluateSpec { on: on.clone(), decisions, ..evaluate() });
+    let (known, page, _) = evaluated(&bench, EvaluateSpec { on: on.clone(), decisions, ..evaluate() }, of(&model));
     assert_eq!((known.learned_from, known.doubts), (Some(30), None));
     assert!(page.contains("The model has learned from 30 of these 40 photos"), "{page}");
     assert!(page.contains("\"path\":\"disc/where.png\",\"verdict\":\"keep\""), "{page}");
 
+    let mut files = shapes(20);
+    files.push(("birds/0.heic".into(), b"\x00\x00\x00\x18ftypheic\x00\x00".to_vec()));
+    let dataset = Some(bench.ingested(&files, Split::ValidPercent(50)));
+    let on_dataset = EvaluateOn::Dataset(DatasetRef::parse("shapes@1", "").unwrap());
+    let inputs = Inputs { dataset, ..of(&model) };
+    let (_, page, _) = evaluated(&bench, EvaluateSpec { on: on_dataset, ..evaluate() }, inputs);
+    assert!(page.contains("1 class has no usable photo and is not in the dataset: birds"), "{page}");
+
     let mut orphan: ModelManifest = bench.objects().document(&model).unwrap();
     orphan.dataset.manifest = ObjectRef::of(b"a dataset that was deleted");
     let orphan = bench.objects().put_document(&orphan).unwrap();
-    let (unknown, page, notices) = report(&orphan, EvaluateSpec { on, ..evaluate() });
+    let (unknown, page, notices) = evaluated(&bench, EvaluateSpec { on, ..evaluate() }, of(&orphan));
     assert_eq!((unknown.learned_from, unknown.doubts), (None, None));
     assert!(page.contains("nobody can tell whether the model has learned"), "{page}");
     assert!(notices.iter().any(|notice| notice.contains("nobody can tell")), "{notices:?}");

@@ -3,7 +3,6 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import { createRequire } from "node:module";
-import os from "node:os";
 import path from "node:path";
 import test, { after, before } from "node:test";
 import { pathToFileURL } from "node:url";
@@ -23,8 +22,9 @@ before(async () => {
     executablePath: path.join(folder, "chromium"),
     headless: "shell",
     pipe: true,
-    args: ["--no-sandbox", "--no-zygote", "--disable-gpu"],
-    env: { HOME: os.tmpdir(), LD_LIBRARY_PATH: folder, FONTCONFIG_PATH: folder },
+    userDataDir: path.join(PAGES, "profile"),
+    args: ["--no-sandbox", "--no-zygote", "--disable-gpu", "--disable-dev-shm-usage"],
+    env: { HOME: PAGES, LD_LIBRARY_PATH: folder, FONTCONFIG_PATH: folder },
   });
 });
 after(() => chromium.close());
@@ -156,7 +156,7 @@ test("the saved file has paths beside digests and opens in another browser", asy
   };
   await choose(onDisk);
   assert.deepEqual(await verdicts(other), { "animals/001.png": "exclude", "animals/002.png": "→ food" });
-  assert.match(await text(other, ".told"), /^2 decisions of decisions.json were opened. 1 were left out/);
+  assert.match(await text(other, ".told"), /^2 decisions of decisions.json were opened. 1 decision was left out/);
   await other.keyboard.press("u");
   assert.deepEqual(await verdicts(other), {}, "opening a file is one action");
 });
@@ -191,7 +191,7 @@ test("a report begins with the decisions that its evaluation was given, also abo
   const context = await freshBrowser(t);
   const page = await open(context, "given");
   assert.deepEqual(await verdicts(page), { "animals/000.png": "exclude" });
-  assert.match(await text(page, ".tally"), /1 more about photos that are not on this page$/);
+  assert.match(await text(page, ".tally"), /1 more about what is not on this page$/);
   assert.deepEqual((await saved(page)).decisions.map(({ path }) => path), ["animals/000.png", "vehicles/011.png"]);
 
   // What was decided after the evaluation was asked for is newer.
@@ -222,13 +222,13 @@ test("a cell of the matrix and a confused pair open their photos", async (t) => 
   for (const link of [".matrix", ".confused"]) {
     await page.click(`${link} a[data-label='0'][data-predicted='1']`);
     assert.deepEqual(await shownPaths(page), pair, link);
-    assert.match(await text(page, ".pair span"), /^Shown: 3 of the 3 photos of animals taken for food.$/);
+    assert.match(await text(page, ".pair span"), /^Shown: 3 of 3 photos of animals taken for food.$/);
     assert.equal(await focused(page), pair[0]);
     await page.click(".pair button");
     assert.equal((await shownPaths(page)).length, 33);
   }
   await page.click(".matrix a[data-label='0'][data-predicted='0']");
-  assert.match(await text(page, ".pair span"), /^Shown: 8 of the 9 photos predicted right as animals.$/);
+  assert.match(await text(page, ".pair span"), /^Shown: 8 of 9 photos of animals predicted right.$/);
   await page.click(".doubts a");
   assert.equal((await shownPaths(page)).length, 33, "a link to a photo shows it");
 });

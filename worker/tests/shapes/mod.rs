@@ -185,9 +185,14 @@ impl Bench {
 
     /// A dataset of `per_class` photos of each shape, made by ingest.
     pub(crate) fn dataset(&self, per_class: u32, split: Split) -> ObjectRef {
+        self.ingested(&shapes(per_class), split)
+    }
+
+    /// A dataset that ingest makes of files.
+    pub(crate) fn ingested(&self, files: &[(String, Vec<u8>)], split: Split) -> ObjectRef {
         let spec = IngestSpec {
             dataset_name: "shapes".parse().unwrap(),
-            source: self.upload(&shapes(per_class)),
+            source: self.upload(files),
             split,
             seed: 1,
             allow_failures: false,

@@ -10,7 +10,7 @@ function showTally() {
   const elsewhere = decisions.count() - new Set(cards.filter(decisionOf).map((card) => card.dataset.digest)).size;
   tray.querySelector(".tally").textContent = `${here.length} of ${cards.length} decided: ${count("keep")} kept, `
     + `${count("relabel")} relabelled, ${count("exclude")} excluded`
-    + (elsewhere > 0 ? `; ${elsewhere} more about photos that are not on this page` : "");
+    + (elsewhere > 0 ? `; ${elsewhere} more about what is not on this page` : "");
   tray.querySelector(".meter i").style.width = `${100 * here.length / Math.max(1, cards.length)}%`;
   tray.querySelector(".save").disabled = tray.querySelector(".forget").disabled = decisions.count() === 0;
   tray.querySelector(".undo").disabled = !decisions.canUndo();
@@ -19,6 +19,9 @@ function showTally() {
 function tell(message) {
   tray.querySelector(".told").textContent = message;
 }
+
+/** "1 photo", "1,124 photos". */
+const counted = (number, one, many) => `${Number(number).toLocaleString("en")} ${Number(number) === 1 ? one : many}`;
 
 tray.querySelector(".save").onclick = () => {
   const link = document.createElement("a");
@@ -37,8 +40,8 @@ chosenFile.onchange = async () => {
   try {
     const { opened, leftOut } = decisions.open(await file.text());
     refresh(decisions.digests());
-    tell(`${opened} decisions of ${file.name} were opened.`
-      + (leftOut > 0 ? ` ${leftOut} were left out, because they name a class that this model does not have.` : ""));
+    tell(`${counted(opened, "decision", "decisions")} of ${file.name} ${opened === 1 ? "was" : "were"} opened.`
+      + (leftOut > 0 ? ` ${counted(leftOut, "decision was", "decisions were")} left out: this model does not have the class.` : ""));
   } catch {
     tell(`${file.name} holds no decisions: choose a file that a report has saved.`);
   }
@@ -68,8 +71,9 @@ function showPair({ label, predicted, photos }) {
   for (const card of cards) card.classList.toggle("other", !isOfPair(card));
   document.body.classList.add("only-pair");
   const [from, to] = [data.classes[label], data.classes[predicted]];
-  const what = label === predicted ? `predicted right as ${to}` : `of ${from} taken for ${to}`;
-  pairLine.querySelector("span").textContent = `Shown: ${cards.filter(isOfPair).length} of the ${photos} photos ${what}.`;
+  const what = label === predicted ? `of ${to} predicted right` : `of ${from} taken for ${to}`;
+  const all = counted(photos, "photo", "photos");
+  pairLine.querySelector("span").textContent = `Shown: ${cards.filter(isOfPair).length} of ${all} ${what}.`;
   pairLine.hidden = false;
   focusCard(cards.find(isOfPair));
   pairLine.scrollIntoView({ block: "start" });
