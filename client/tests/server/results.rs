@@ -167,6 +167,20 @@ fn an_evaluation_saves_its_report_or_its_predictions_by_the_ending_of_the_name()
 }
 
 #[test]
+fn a_photo_that_was_left_out_is_told_even_if_no_hints_are_wanted_and_to_programs_as_an_object() {
+    let (_coordinator, hat) = deployment_with_a_model();
+    hat.write("elsewhere/1.jpg", b"one");
+    hat.write("holiday/2.jpg", b"two");
+    let (target, link) = (hat.path().join("elsewhere/1.jpg"), hat.path().join("holiday/1.jpg"));
+    std::os::unix::fs::symlink(target, link).expect("links are supported");
+    let said = |line: &str| String::from_utf8(hat.run(line).stderr).expect("text");
+    let told = said("classify stamps/1 holiday --quiet");
+    assert!(told.starts_with("warning: ") && told.contains("--follow-links"), "{told}");
+    let told: serde_json::Value = serde_json::from_str(&said("classify stamps/1 holiday --json")).expect("one object");
+    assert!(told["warning"]["message"].as_str().is_some_and(|text| text.contains("1.jpg")), "{told}");
+}
+
+#[test]
 fn a_dataset_with_folds_says_how_to_train_and_nothing_of_held_out_photos() {
     let (_coordinator, hat) = deployment();
     hat.assert_snapshot("folds", &hat.transcript(&["ingest stamps photos --folds 5", "datasets show stamps"]));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use owo_colors::OwoColorize as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sortinghat_client::{Client, Endpoint, predictions::Cells};
 
 use crate::{
@@ -182,6 +182,7 @@ impl Session {
     /// Says on standard error that something is probably not as the person wants it.
     pub(crate) fn warn(&self, text: &str) {
         if self.json() {
+            say(json!({ "warning": { "message": text } }));
             return;
         }
         match self.colours() {

@@ -34,7 +34,8 @@ async fn list(session: &Session) -> Result<Exit, Failure> {
     if session.json() {
         datasets.iter().map(to_json::dataset).for_each(|dataset| print_json(&dataset));
     } else if datasets.is_empty() {
-        session.hint("there are no datasets yet: `hat ingest NAME FOLDER` makes one");
+        let make = session.command("ingest NAME FOLDER");
+        session.hint(&format!("there are no datasets yet: `{make}` makes one"));
     } else {
         print_table(&dataset::table(&datasets, session.paper()));
     }

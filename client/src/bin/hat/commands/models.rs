@@ -35,7 +35,8 @@ async fn list(session: &Session) -> Result<Exit, Failure> {
     if session.json() {
         models.iter().map(to_json::model).for_each(|model| print_json(&model));
     } else if models.is_empty() {
-        session.hint("there are no models yet: `hat finetune DATASET` makes one");
+        let make = session.command("finetune DATASET");
+        session.hint(&format!("there are no models yet: `{make}` makes one"));
     } else {
         print_table(&model::table(&models, session.paper()));
     }

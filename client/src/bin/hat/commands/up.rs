@@ -56,7 +56,8 @@ async fn serve(session: &Session, data_dir: DataDir, args: Up) -> Result<Exit, F
     };
     if !args.daemon {
         supervisor.record().print(&data_dir, session.json());
-        session.hint("the server is ready; Ctrl-C stops it. Next, in another terminal: hat ingest NAME FOLDER");
+        let next = session.command("ingest NAME FOLDER");
+        session.hint(&format!("the server is ready; Ctrl-C stops it. Next, in another terminal: {next}"));
     }
     let failure = tokio::select! {
         failure = supervisor.keep_running(|what| session.warn(what)) => Some(failure),
@@ -102,7 +103,8 @@ async fn start_in_background(session: &Session, data_dir: &DataDir, args: &Up) -
     loop {
         if let Some(record) = Record::read(data_dir).filter(|record| Some(record) != former.as_ref()) {
             record.print(data_dir, session.json());
-            session.hint("the server runs in the background; `hat down` stops it. Next: hat ingest NAME FOLDER");
+            let (stop, next) = (session.command("down"), session.command("ingest NAME FOLDER"));
+            session.hint(&format!("the server runs in the background; `{stop}` stops it. Next: {next}"));
             return Ok(Exit::Ok);
         }
         if child.try_wait().map_err(Failure::file("wait for", "hat"))?.is_some() {
@@ -135,7 +137,8 @@ fn already_runs(session: &Session, data_dir: &DataDir, args: &Up) -> Result<Exit
             shell::word(folder)
         )));
     }
-    session.hint(&format!("`hat up` already runs here, as process {}; `hat down` stops it", record.hat.pid));
+    let stop = session.command("down");
+    session.hint(&format!("`hat up` already runs here, as process {}; `{stop}` stops it", record.hat.pid));
     record.print(data_dir, session.json());
     if !session.json() {
         print_line(&format!("process  {}", record.hat.pid));

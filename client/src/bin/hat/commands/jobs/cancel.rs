@@ -48,7 +48,10 @@ pub(super) async fn matching(session: &Session, args: &JobsCancel) -> Result<Exi
     let cancelled = client.cancel_jobs(&filter, before).await?;
     session.answer(
         || json!({ "matching": cancelled.matching, "more": cancelled.more, "server": server.url }),
-        || vec![format!("{} will be cancelled; `hat queue` shows how many are left", number_of(&cancelled))],
+        || {
+            let look = session.command("queue");
+            vec![format!("{} will be cancelled; `{look}` shows how many are left", number_of(&cancelled))]
+        },
     );
     Ok(Exit::Ok)
 }

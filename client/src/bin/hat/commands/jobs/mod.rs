@@ -55,12 +55,13 @@ async fn list(session: &Session, args: &JobsList) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     if jobs.is_empty() && unreadable.is_empty() {
-        session.hint("there are no such jobs: `hat ingest NAME FOLDER` submits one");
+        let submit = session.command("ingest NAME FOLDER");
+        session.hint(&format!("there are no such jobs: `{submit}` submits one"));
         return Ok(Exit::Ok);
     }
     print_table(&job::table(&jobs, &unreadable, now(), session.paper()));
     if !token.is_empty() {
-        session.hint(&format!("there are more jobs: hat jobs -n {}", limit * 2));
+        session.hint(&format!("there are more jobs: {}", session.command(&format!("jobs -n {}", limit * 2))));
     }
     Ok(Exit::Ok)
 }
