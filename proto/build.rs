@@ -15,6 +15,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = tonic_prost_build::Config::new();
     // A message then knows its name, by which `json` finds its fields among the descriptors.
     config.enable_type_names();
+    // The names under which messages are packed as `Any`, in the form that the libraries of all languages expect.
+    config.type_name_domain(["."], "type.googleapis.com");
     tonic_prost_build::configure()
         .bytes(".sortinghat.v1.UploadObjectRequest.data")
         .bytes(".sortinghat.v1.ReadObjectResponse.data")

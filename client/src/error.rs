@@ -77,7 +77,8 @@ impl ClientError {
             return Self::Lost { reason: status.message().to_owned() };
         }
         let failure = failure_of_status(&status);
-        Self::Refused(Refusal { code: failure.code(), field: failure.field, message: failure.message })
+        let code = failure.code();
+        Self::Refused(Refusal::new(code, failure.message).at(failure.field))
     }
 
     pub(crate) fn reading(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {

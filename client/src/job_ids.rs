@@ -55,9 +55,7 @@ impl Client {
         }
         match matches.as_slice() {
             [(_, id)] => self.get_job(id).await,
-            [] => Err(ClientError::Refused(Refusal::not_found(format!(
-                "there is no job {part:?}: `hat jobs` lists all jobs"
-            )))),
+            [] => Err(ClientError::Refused(Refusal::not_found(format!("there is no job {part:?}")).at("job_id"))),
             several => Err(ClientError::Refused(Refusal::invalid("job_id", ambiguous(&part, several)))),
         }
     }

@@ -65,7 +65,7 @@ impl FromStr for JobId {
         match <[u8; JOB_ID_DIGITS]>::try_from(text.as_bytes()) {
             // 26 digits of 5 bits hold 130 bits and the id has 128, so that the first digit has only three.
             Ok(digits @ [b'0'..=b'7', ..]) if digits.iter().all(is_digit) => Ok(Self(digits)),
-            _ => Err(Refusal::invalid("job_id", format!("{text:?} is not a job id (26 characters; see `hat jobs`)"))),
+            _ => Err(Refusal::invalid("job_id", format!("{text:?} is not a job id, which has 26 characters"))),
         }
     }
 }

@@ -28,6 +28,7 @@ pub enum Side {
 
 /// What a person says of the layout.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LayoutChoice {
     /// Nothing: the rule decides.

@@ -34,7 +34,7 @@ pub mod executor {
 }
 
 pub use byte_count::ByteCount;
-pub use error::{Refusal, failure_of_status, retry_after};
+pub use error::{Refusal, Violation, failure_of_status, retry_after};
 pub use ids::{Digest, JobId, TaskId, Tenant, WorkerId};
 pub use kinds::{JobKind, JobSpec};
 pub use names::{ArtifactKind, DatasetRef, ModelRef, Name, VersionedName};
@@ -43,3 +43,6 @@ pub use spec::*;
 
 /// The encoded descriptor set of every .proto file, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The encoded descriptor set of the messages that the details of a status consist of, beside ours, for gRPC reflection.
+pub use tonic_types::pb::FILE_DESCRIPTOR_SET as STATUS_DESCRIPTORS;

@@ -24,6 +24,9 @@ pub const MAX_MANIFEST_BYTES: u64 = 256 << 20;
 pub const MAX_UPLOAD_FILES: usize = 1_000_000;
 /// Paths that an upload manifest names for each reason to leave out entries of a folder. All entries are counted.
 pub const MAX_LEFT_OUT_PATHS: usize = 1000;
+/// Files of one upload manifest whose objects are looked for when a job is submitted. Of more files, as many are taken at even distances;
+/// a worker finds the others missing.
+pub const MAX_FILES_LOOKED_FOR: usize = 10_000;
 /// Bytes of a relative path in an upload manifest.
 pub const MAX_PATH_BYTES: usize = 1024;
 /// Bytes of one photo file.
@@ -44,6 +47,12 @@ pub const MAX_LOG_TAIL_LINES: usize = 100;
 pub const MAX_LOG_TAIL_BYTES: usize = 32 << 10;
 /// Bytes of a message or a log line that is kept.
 pub const MAX_TEXT_BYTES: usize = 4096;
+/// Bytes of the message of a refused call. It travels in HTTP headers, of which some clients take no more than 8 KiB.
+pub const MAX_REFUSAL_BYTES: usize = 768;
+/// Fields at fault that a refused call lists. Its message has the number of all.
+pub const MAX_VIOLATIONS: usize = 8;
+/// Bytes of the name of such a field, and of what is wrong with it.
+pub const MAX_VIOLATION_BYTES: usize = 160;
 /// Attempts that a job's record shows, the newest ones.
 pub const MAX_SHOWN_ATTEMPTS: usize = 20;
 /// Items of a job that are one task, unless configured otherwise. A job with more items is divided into shards of this size. It is a

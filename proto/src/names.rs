@@ -33,10 +33,10 @@ impl ArtifactKind {
         }
     }
 
-    /// The commands that make and list artifacts of this kind, for messages.
-    fn commands(self) -> String {
+    /// The kinds of jobs that make artifacts of this kind: "finetune".
+    pub fn makers(self) -> String {
         let makers = JobKind::ALL.iter().filter(|kind| kind.makes() == Some(self)).map(|kind| kind.as_str());
-        format!("`hat {}` makes {self}s and `hat {self}s` lists them", words::any_of(&makers.collect::<Vec<_>>()))
+        words::any_of(&makers.collect::<Vec<_>>())
     }
 
     fn other(self) -> Self {
@@ -125,16 +125,21 @@ enum Reference {
 
 impl Reference {
     fn parse(text: &str, kind: ArtifactKind, field: &str) -> Result<Self, Refusal> {
-        let at_field = |refusal: Refusal| Refusal { field: field.to_owned(), ..refusal };
+        let at_field = |refusal: Refusal| refusal.at(field);
         if text.is_empty() {
-            return Err(Refusal::invalid(field, format!("which {kind}? {}", kind.commands())));
+            return Err(Refusal::invalid(
+                field,
+                format!("which {kind}? A job of the kind {} makes one", kind.makers()),
+            ));
         }
         if let Some(job) = text.strip_prefix("job:") {
             return job.parse().map(Self::Job).map_err(at_field);
         }
         let other = kind.other();
         if text.contains(other.separator()) {
-            let message = format!("{text:?} names a {other}, but a {kind} is wanted here; {}", kind.commands());
+            let maker = kind.makers();
+            let message =
+                format!("{text:?} names a {other}, but a {kind} is wanted here: a job of the kind {maker} makes one");
             return Err(Refusal::invalid(field, message));
         }
         let Some((name, version)) = text.split_once(kind.separator()) else {
@@ -171,8 +176,8 @@ macro_rules! reference_type {
             /// Parses `text`.
             ///
             /// # Errors
-            /// A [`Refusal`] that names `field`. If `text` names the other kind of artifact, the refusal also says which command
-            /// makes the right kind.
+            /// A [`Refusal`] that names `field`. If `text` names the other kind of artifact, the refusal also says which kind of
+            /// job makes the right one.
             pub fn parse(text: &str, field: &str) -> Result<Self, Refusal> {
                 Ok(match Reference::parse(text, $kind, field)? {
                     Reference::Newest(name) => Self::Newest(name),
@@ -217,10 +222,10 @@ mod tests {
     }
 
     #[test]
-    fn the_wrong_kind_of_name_is_refused_with_the_right_command() {
+    fn the_wrong_kind_of_name_is_refused_with_the_kind_of_job_that_makes_the_right_one() {
         let refusal = ModelRef::parse("stamps@1", "classify.model").expect_err("a dataset is no model");
         assert_eq!(refusal.field, "classify.model");
-        assert!(refusal.message.contains("hat finetune"), "{}", refusal.message);
+        assert!(refusal.message.contains("finetune"), "{}", refusal.message);
     }
 
     #[test]

@@ -229,7 +229,7 @@ impl From<Requirements> for String {
 impl TryFrom<v1::Requirements> for Requirements {
     type Error = Refusal;
     fn try_from(wire: v1::Requirements) -> Result<Self, Refusal> {
-        let at_field = |refusal: Refusal| Refusal { field: "requirements.labels".to_owned(), ..refusal };
+        let at_field = |refusal: Refusal| refusal.at("requirements.labels");
         let label = |(name, value): (String, String)| Ok((name.parse()?, value.parse()?));
         let labels = wire.labels.into_iter().map(label).collect::<Result<_, Refusal>>().map_err(at_field)?;
         let device_kind = match wire.device_kind.as_str() {

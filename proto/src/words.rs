@@ -96,6 +96,17 @@ pub fn training_options(made: &ModelManifest) -> String {
     if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }
 
+/// `text`, with its middle left out if it has more than `most_bytes`. The end of a message often says what is allowed.
+pub fn shortened(text: &str, most_bytes: usize) -> String {
+    if text.len() <= most_bytes {
+        return text.to_owned();
+    }
+    const GAP: &str = " ... ";
+    let half = most_bytes.saturating_sub(GAP.len()) / 2;
+    let (head, tail) = (text.floor_char_boundary(half), text.ceil_char_boundary(text.len() - half));
+    format!("{}{GAP}{}", &text[..head], &text[tail..])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +116,14 @@ mod tests {
         assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([counted(1, "photo", "photos"), counted(2000, "photo", "photos")], ["1 photo", "2,000 photos"]);
         assert_eq!(percent(0.8521), "85.2%");
+    }
+
+    #[test]
+    fn a_long_text_loses_its_middle_and_is_cut_between_characters() {
+        assert_eq!(shortened("short", 5), "short");
+        assert_eq!(shortened("abcdefghijklmnopqrstuvwxyz", 15), "abcde ... vwxyz");
+        let cut = shortened(&"äöü".repeat(100), 21);
+        assert!(cut.len() <= 21 && cut.starts_with("äöüä ... "), "{cut}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod workers;
 use std::time::Duration;
 
 use sortinghat_proto::{
-    DESCRIPTORS, Refusal, limits,
+    DESCRIPTORS, Refusal, STATUS_DESCRIPTORS, limits,
     v1::{
         artifact_service_server::{self, ArtifactServiceServer},
         job_service_server::{self, JobServiceServer},
@@ -78,6 +78,7 @@ pub(crate) fn router(
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(STATUS_DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let valid = "the descriptors were made by the compiler";

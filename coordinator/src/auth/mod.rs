@@ -5,13 +5,9 @@ mod credentials;
 use std::collections::HashMap;
 
 use http::{HeaderMap, header::AUTHORIZATION};
-use prost::Message as _;
 use serde::Deserialize;
-use sortinghat_proto::{
-    Tenant,
-    v1::{ErrorCode, Failure, FailureClass},
-};
-use tonic::{Code, Status};
+use sortinghat_proto::{Refusal, Tenant};
+use tonic::Status;
 
 pub use credentials::{Credentials, CredentialsError};
 
@@ -83,7 +79,7 @@ impl Authenticator {
             Self::Tokens(credentials) => credentials,
         };
         let header = headers.get(AUTHORIZATION).ok_or_else(|| {
-            unauthenticated("a token is required: send `authorization: Bearer TOKEN` (hat: set SORTINGHAT_TOKEN)")
+            Refusal::unauthenticated("a token is required: send the metadata `authorization: Bearer TOKEN`")
         })?;
         let token = header
             .to_str()
@@ -91,23 +87,17 @@ impl Authenticator {
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim())
-            .ok_or_else(|| unauthenticated("the authorization header is malformed: write `Bearer TOKEN`"))?;
-        credentials.find(token).ok_or_else(|| unauthenticated("the token is not known here: ask for a new one"))
+            .ok_or_else(|| Refusal::unauthenticated("the authorization header is malformed: write `Bearer TOKEN`"))?;
+        credentials
+            .find(token)
+            .ok_or_else(|| Refusal::unauthenticated("the token is not known here: ask for a new one"))
     }
-}
-
-fn unauthenticated(message: &str) -> Status {
-    let failure = Failure {
-        failure_class: FailureClass::User.into(),
-        code: ErrorCode::PermissionDenied.into(),
-        message: message.to_owned(),
-        field: String::new(),
-    };
-    Status::with_details(Code::Unauthenticated, message, failure.encode_to_vec().into())
 }
 
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
 
     const TOKENS: &str = r#"

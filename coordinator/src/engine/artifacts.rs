@@ -1,9 +1,6 @@
 //! The names of datasets and models: listing them, finding them, and removing them. The logic is the same for both kinds and written once.
 
-use sortinghat_proto::{
-    ArtifactKind, DatasetRef, ModelRef, Name, Refusal, Tenant, VersionedName,
-    v1::{self, ErrorCode},
-};
+use sortinghat_proto::{ArtifactKind, DatasetRef, ModelRef, Name, Refusal, Tenant, VersionedName, v1};
 
 use crate::{
     engine::{
@@ -86,7 +83,7 @@ struct Page {
 
 impl Artifacts {
     async fn page(&self, tenant: &Tenant, kind: ArtifactKind, asked: u32, token: String) -> Result<Page, EngineError> {
-        let size = page_size(asked, 100)?;
+        let size = page_size(asked, 100);
         if !token.is_empty() && keys::artifact_of_entry(kind, &token).is_none() {
             return Err(bad_token().into());
         }
@@ -112,8 +109,7 @@ impl Artifacts {
     ) -> Result<Versioned<ArtifactRecord>, EngineError> {
         let newest = self.versions(tenant, kind, name, 1).await?;
         let Some(newest) = newest.first() else {
-            let message = format!("there is no {kind} {name}; `hat {kind}s` lists all {kind}s");
-            return Err(Refusal { field: "name".to_owned(), ..Refusal::not_found(message) }.into());
+            return Err(not_found(kind, name).into());
         };
         self.artifact(tenant, newest).await
     }
@@ -130,11 +126,11 @@ impl Artifacts {
         let kind = name.kind;
         let versions = self.versions(tenant, kind, &name.name, 5).await?;
         let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
-        let message = match versions.as_slice() {
-            [] => format!("there is no {kind} {}; `hat {kind}s` lists all {kind}s", name.name),
-            known => format!("there is no {kind} {name}, but {}; `hat {kind}s` lists all", known.join(", ")),
+        let refusal = match versions.as_slice() {
+            [] => not_found(kind, &name.name),
+            known => Refusal::not_found(format!("there is no {kind} {name}, but {}", known.join(", "))).at("name"),
         };
-        Err(Refusal { field: "name".to_owned(), ..Refusal::not_found(message) }.into())
+        Err(refusal.into())
     }
 
     async fn versions(
@@ -188,9 +184,15 @@ fn model(artifact: ArtifactRecord) -> v1::Model {
     }
 }
 
+fn not_found(kind: ArtifactKind, name: &Name) -> Refusal {
+    Refusal::not_found(format!("there is no {kind} {name}: list the {kind}s to see which there are")).at("name")
+}
+
 fn not_a_name(kind: ArtifactKind) -> Refusal {
-    let message = format!("a job is not the name of a {kind}; `hat jobs watch` shows the output of a job");
-    Refusal { field: "name".to_owned(), ..Refusal::new(ErrorCode::InvalidArgument, message) }
+    Refusal::invalid(
+        "name",
+        format!("a job is not the name of a {kind}: its output has the name, once it has succeeded"),
+    )
 }
 
 fn not_a_version(kind: ArtifactKind, name: &str) -> Refusal {

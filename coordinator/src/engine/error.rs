@@ -51,7 +51,7 @@ impl EngineError {
     /// Names the field of the request that a refusal is about.
     pub(crate) fn in_field(self, field: impl Into<String>) -> Self {
         match self {
-            Self::Refused(refusal) => Self::Refused(Refusal { field: field.into(), ..refusal }),
+            Self::Refused(refusal) => Self::Refused(refusal.at(field)),
             other => other,
         }
     }

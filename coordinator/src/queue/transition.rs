@@ -297,7 +297,7 @@ pub fn cancelled_by_user() -> Failure {
 
 /// The reason of a task or a job whose deadline passed.
 pub fn deadline_passed() -> Failure {
-    let message = "not done by its deadline: `hat jobs retry` submits it again without one".to_owned();
+    let message = "not done by its deadline: a retry of it has no deadline".to_owned();
     failure(FailureClass::User, ErrorCode::DeadlineExceeded, message)
 }
 

@@ -139,6 +139,12 @@ pub(crate) async fn client(address: SocketAddr, token: Option<String>) -> Client
     }
 }
 
+/// A request to ingest an upload as the dataset `name`.
+pub(crate) fn ingest_of(name: &str, source: ObjectRef) -> SubmitJobRequest {
+    let ingest = IngestSpec { dataset_name: name.to_owned(), source: Some(source.into()), ..IngestSpec::default() };
+    SubmitJobRequest { spec: Some(JobSpec { kind: Some(Kind::Ingest(ingest)) }), ..SubmitJobRequest::default() }
+}
+
 /// The messages that upload `content` announced as `header`, in pieces of `piece_bytes`.
 pub(crate) fn upload_messages(header: ObjectRef, content: &[u8], piece_bytes: usize) -> Vec<UploadObjectRequest> {
     let pieces = content.chunks(piece_bytes).map(|piece| Part::Data(piece.to_vec().into()));
@@ -182,8 +188,7 @@ impl Client {
         let photo = self.upload(b"photo").await;
         let files = vec![UploadedFile::new("cats/a.png", photo)];
         let source = self.upload(&manifest::encode(&UploadManifest::of(files))).await;
-        let ingest = IngestSpec { dataset_name: name.to_owned(), source: Some(source.into()), ..IngestSpec::default() };
-        SubmitJobRequest { spec: Some(JobSpec { kind: Some(Kind::Ingest(ingest)) }), ..SubmitJobRequest::default() }
+        ingest_of(name, source)
     }
 
     /// Submits a request to ingest one uploaded photo, and returns the job's id.

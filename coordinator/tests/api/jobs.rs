@@ -1,15 +1,17 @@
 use futures::TryStreamExt as _;
 use sortinghat_proto::{
     ObjectRef, failure_of_status,
+    manifest::{self, UploadManifest, UploadedFile},
     v1::{
         CancelJobRequest, CancelJobsRequest, ErrorCode, GetJobRequest, GetQueueRequest, Job, JobState, ListJobsRequest,
         RetryJobRequest, StateCount, SubmitJobRequest, SubmitJobsRequest, WatchJobRequest, WatchJobResponse,
-        job_event::Event, job_spec::Kind, submit_verdict::Verdict, watch_job_response::Update,
+        job_event::Event, submit_verdict::Verdict, watch_job_response::Update,
     },
 };
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
-use crate::harness::{ByHand, Client, Coordinator};
+use crate::harness::{ByHand, Client, Coordinator, collecting, ingest_of};
 
 async fn get(client: &mut Client, job_id: &str) -> Job {
     let request = GetJobRequest { job_id: job_id.to_owned() };
@@ -81,15 +83,77 @@ async fn the_same_key_is_the_same_job_and_another_spec_under_it_is_refused() {
 async fn a_job_whose_photos_were_not_uploaded_is_refused_with_the_field() {
     let coordinator = Coordinator::start().await;
     let mut client = coordinator.client().await;
-    let mut request = client.ingest_request("stamps").await;
-    let Some(Kind::Ingest(ingest)) = request.spec.as_mut().and_then(|spec| spec.kind.as_mut()) else {
-        panic!("an ingest request")
-    };
-    ingest.source = Some(ObjectRef::of(b"never uploaded").into());
-    let status = submit_refused(&mut client, request).await;
+    let status = submit_refused(&mut client, ingest_of("stamps", ObjectRef::of(b"never uploaded"))).await;
     let failure = failure_of_status(&status);
     assert_eq!((status.code(), failure.code()), (Code::NotFound, ErrorCode::NotFound));
     assert_eq!(failure.field, "ingest.source");
+}
+
+/// The fields at fault if a job is submitted with this upload manifest.
+async fn faults(client: &mut Client, manifest: &[u8]) -> Vec<String> {
+    let source = client.upload(manifest).await;
+    let status = submit_refused(client, ingest_of("stamps", source)).await;
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    let faults = status.get_details_bad_request().expect("the request is at fault").field_violations;
+    faults.into_iter().map(|fault| fault.field).collect()
+}
+
+#[tokio::test]
+async fn an_upload_manifest_with_faults_is_refused_with_the_place_of_each() {
+    let coordinator = Coordinator::start().await;
+    let mut client = coordinator.client().await;
+    let photo = client.upload(b"photo").await;
+    let manifest = |files: &[(&str, &ObjectRef)]| {
+        let file = |(path, object): &(&str, &ObjectRef)| UploadedFile::new(*path, (*object).clone());
+        manifest::encode(&UploadManifest::of(files.iter().map(file).collect()))
+    };
+    let never = ObjectRef::of(b"never uploaded");
+    let longer = ObjectRef { size_bytes: photo.size_bytes + 1, ..photo.clone() };
+    let cases = [
+        (manifest(&[]), vec!["ingest.source.files"]),
+        (
+            manifest(&[("", &photo), ("/a", &photo), ("../b", &photo), ("c", &photo), ("c", &photo)]),
+            vec![
+                "ingest.source.files[0].path",
+                "ingest.source.files[1].path",
+                "ingest.source.files[2].path",
+                "ingest.source.files[4].path",
+            ],
+        ),
+        (
+            manifest(&[("a", &photo), ("b", &never), ("c", &longer)]),
+            vec!["ingest.source.files[1].digest", "ingest.source.files[2].digest"],
+        ),
+        (
+            manifest::encode(&UploadManifest::of(vec![UploadedFile {
+                unread: Some("locked".into()),
+                ..UploadedFile::new("/a", never.clone())
+            }])),
+            vec!["ingest.source.files[0].path"],
+        ),
+        (b"a photo, and no list".to_vec(), vec!["ingest.source"]),
+        (br#"{"format": "sortinghat.upload/2", "files": []}"#.to_vec(), vec!["ingest.source"]),
+        (br#"{"format": "sortinghat.upload/1", "files": [{"path": "a"}]}"#.to_vec(), vec!["ingest.source"]),
+    ];
+    for (manifest, expected) in cases {
+        assert_eq!(faults(&mut client, &manifest).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_was_missing_is_found_once_it_is_uploaded_and_looked_for_again_once_it_may_be_gone() {
+    let coordinator = Coordinator::start_with(collecting()).await;
+    let mut client = coordinator.client().await;
+    let list = manifest::encode(&UploadManifest::of(vec![UploadedFile::new("a.png", ObjectRef::of(b"a photo"))]));
+    let source = client.upload(&list).await;
+    submit_refused(&mut client, ingest_of("stamps", source.clone())).await;
+    let photo = client.upload(b"a photo").await;
+    let job = client.jobs.submit_job(ingest_of("stamps", source.clone())).await.expect("it is there").into_inner().job;
+    client.jobs.cancel_job(CancelJobRequest { job_id: job.expect("a job").id }).await.expect("it exists");
+    client.await_removal(&photo.digest).await;
+    client.upload(&list).await;
+    let status = submit_refused(&mut client, ingest_of("stamps", source)).await;
+    assert!(status.message().contains("was not uploaded"), "{status}");
 }
 
 #[tokio::test]
@@ -111,8 +175,11 @@ async fn values_out_of_range_are_refused_with_the_field() {
         assert!(failure.field.starts_with(field), "{field}: {failure:?}");
     }
     let page = ListJobsRequest { page_size: 1001, ..ListJobsRequest::default() };
-    let status = client.jobs.list_jobs(page).await.expect_err("too large a page");
-    assert_eq!(failure_of_status(&status).field, "page_size");
+    client
+        .jobs
+        .list_jobs(page)
+        .await
+        .expect("a page that is asked to be larger has as many entries as a page may have");
 }
 
 #[tokio::test]

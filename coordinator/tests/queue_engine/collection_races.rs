@@ -78,11 +78,11 @@ async fn an_object_that_is_condemned_just_before_it_would_be_spared_counts_as_mi
 #[tokio::test]
 async fn a_job_whose_uploads_are_removed_just_before_it_would_be_accepted_is_refused() {
     let keeper = Keeper::new().await;
-    let source = keeper.shelf.put("a list");
+    let source = keeper.upload_set(&["photo"]).await;
     keeper.ripen().await;
     let (world, shelf) = (keeper.world.clone(), keeper.shelf.clone());
     keeper.store.applying.before("job:", async move {
-        assert_eq!(world.engine.collect(&shelf).await.expect("both stores answer").removed, 1);
+        assert_eq!(world.engine.collect(&shelf).await.expect("both stores answer").removed, 2);
     });
     let refused =
         keeper.world.accept(request(ingest("stamps", &source))).await.expect_err("the uploads of the job are gone");
@@ -249,8 +249,9 @@ async fn objects_belong_to_one_queue_and_so_to_all_of_its_coordinators() {
 async fn nothing_is_removed_when_the_clocks_disagree_or_a_document_cannot_be_parsed() {
     let keeper = Keeper::new().await;
     let stray = keeper.shelf.put("stray");
-    let source = keeper.upload(b"no list of photos").await.expect("uploaded");
+    let source = keeper.upload(&list(&["stray"])).await.expect("uploaded");
     keeper.world.submit(ingest("stamps", &source)).await;
+    keeper.shelf.spoil(&source);
     keeper.ripen().await;
     keeper.shelf.ahead_ms.store(GRACE_MS, Ordering::SeqCst);
     let refused = keeper.world.engine.collect(&keeper.shelf).await.expect_err("the ages of objects are not known");

@@ -3,6 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
     sync::Arc,
 };
 
@@ -178,7 +179,7 @@ impl Town {
 
     async fn session(&self) -> Result<(), Refusal> {
         let begun = self.worlds[0].now();
-        let photos: Vec<String> = (0..=self.below(3)).map(|_| format!("photo {}", self.below(5))).collect();
+        let photos: BTreeSet<String> = (0..=self.below(3)).map(|_| format!("photo {}", self.below(5))).collect();
         let photos: Vec<&str> = photos.iter().map(String::as_str).collect();
         let objects: Vec<ObjectRef> = photos.iter().map(|photo| ObjectRef::of(photo.as_bytes())).collect();
         let lacking = missing(self.any_world(), &self.shelf, &objects.iter().collect::<Vec<_>>()).await;

@@ -93,6 +93,12 @@ impl Shelf {
         object
     }
 
+    /// Replaces an object's content by something that cannot be parsed.
+    pub(crate) fn spoil(&self, object: &ObjectRef) {
+        let (key, now) = ((Tenant::local(), object.digest.clone()), self.clock.now());
+        self.contents(|contents| contents.objects.insert(key, (Bytes::from_static(b"spoiled"), now)));
+    }
+
     pub(crate) fn has(&self, object: &ObjectRef) -> bool {
         self.contents(|contents| contents.objects.contains_key(&(Tenant::local(), object.digest.clone())))
     }

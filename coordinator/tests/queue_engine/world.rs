@@ -22,7 +22,7 @@ use sortinghat_proto::{
     v1::{self, ErrorCode, attempt_event, job_spec::Kind, task_outcome},
 };
 
-use crate::unsure::Unsure;
+use crate::{keeper::list, unsure::Unsure};
 
 /// The length of a lease in these tests, in milliseconds.
 pub(crate) const LEASE_MS: u64 = 9_000;
@@ -30,7 +30,7 @@ pub(crate) const LEASE_MS: u64 = 9_000;
 const MAX_ROUNDS: usize = 1_000;
 pub(crate) const START: UnixMs = UnixMs(1_700_000_000_000);
 
-/// An object store that has every object, until a test sets it to have lost them or to be unavailable.
+/// An object store that has every object, until a test sets it to have lost them or to be unavailable. Each object is an upload manifest.
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
     pub(crate) lost: AtomicBool,
@@ -51,7 +51,7 @@ impl ObjectPresence for Objects {
     }
 
     async fn document(&self, _: &Tenant, _: &Digest) -> Result<Option<Bytes>, Refusal> {
-        Ok(None)
+        Ok(Some(list(&["any"]).into()))
     }
 }
 

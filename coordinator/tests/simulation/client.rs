@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::TryStreamExt as _;
 use rand::{RngExt as _, rngs::StdRng};
 use sortinghat_proto::{
     ObjectRef,
+    manifest::{self, UploadManifest, UploadedFile},
     v1::{
         self, JobState, UploadObjectRequest, job_spec::Kind, upload_object_request::Part, watch_job_response::Update,
     },
@@ -32,7 +34,9 @@ struct Client {
 pub(crate) async fn run(ledger: Ledger, dice: StdRng) -> turmoil::Result {
     let coordinators = COORDINATORS.into_iter().map(Clients::of).collect();
     let mut client = Client { ledger, dice, coordinators };
-    let source = client.upload(b"an upload manifest").await;
+    let photo = client.upload(b"a photo").await;
+    let files = vec![UploadedFile::new("cats/a.png", photo)];
+    let source = client.upload(&manifest::encode(&UploadManifest::of(files))).await;
     let mut jobs: Vec<String> = Vec::new();
     for number in 0..JOBS {
         let job = client.submit(number, &jobs, &source).await;
@@ -103,11 +107,11 @@ impl Client {
         }
     }
 
-    async fn upload(&mut self, content: &'static [u8]) -> ObjectRef {
+    async fn upload(&mut self, content: &[u8]) -> ObjectRef {
         let object = ObjectRef::of(content);
-        let header = object.clone();
+        let (header, content) = (object.clone(), Bytes::copy_from_slice(content));
         self.persist(async |mut coordinator| {
-            let parts = [Part::Header(header.clone().into()), Part::Data(content.into())];
+            let parts = [Part::Header(header.clone().into()), Part::Data(content.clone())];
             let messages: Vec<_> = parts.into_iter().map(|part| UploadObjectRequest { part: Some(part) }).collect();
             coordinator.artifacts.upload_object(futures::stream::iter(messages)).await.map(drop)
         })

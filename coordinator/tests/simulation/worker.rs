@@ -183,7 +183,10 @@ impl Worker {
                     attempt.until = attempt.until.max(until);
                     attempt.cancelled |= lease.cancel;
                     attempt.report.events.retain(|event| event.sequence > lease.acknowledged_events);
-                    self.ledger.hold(&key.task_id, key.epoch, &self.id, now(), attempt.until);
+                    // An answer may arrive after the lease that it is about has ended. The attempt is given up then.
+                    if attempt.until > now() {
+                        self.ledger.hold(&key.task_id, key.epoch, &self.id, now(), attempt.until);
+                    }
                 }
             } else if let Some(assignment) = lease.assignment.as_ref().filter(|_| until > now()) {
                 self.ledger.hold(&key.task_id, key.epoch, &self.id, now(), until);

@@ -78,6 +78,9 @@ pub(crate) trait Spec {
     /// See [`JobSpec::uploads`].
     fn uploads(&self) -> Vec<(&'static str, &ObjectRef)>;
 
+    /// See [`JobSpec::upload_manifest`].
+    fn upload_manifest(&self) -> Option<(&'static str, &ObjectRef)>;
+
     /// See [`JobSpec::missing_output_name`].
     fn missing_output_name(&mut self) -> Option<&mut Option<Name>>;
 }
@@ -158,6 +161,11 @@ impl JobSpec {
     /// The uploaded objects that the job reads, each with the field that names it. They must exist when the job is accepted.
     pub fn uploads(&self) -> Vec<(&'static str, &ObjectRef)> {
         self.spec().uploads()
+    }
+
+    /// The one of these objects that lists uploaded files, with the field that names it.
+    pub fn upload_manifest(&self) -> Option<(&'static str, &ObjectRef)> {
+        self.spec().upload_manifest()
     }
 
     /// Where to put the name of the artifact that the job makes, if the spec has left it open. The job's dataset then lends its

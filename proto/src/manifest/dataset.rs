@@ -5,6 +5,7 @@ use crate::{Digest, ObjectRef};
 
 /// An immutable set of labelled photos.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DatasetManifest {
     /// Class names, sorted. A label is an index into this list.
     pub classes: Vec<String>,
@@ -51,6 +52,7 @@ impl DatasetManifest {
 
 /// Photos of one class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ClassCount {
     /// Photos to learn from; all photos of a dataset with folds.
     pub train: u64,
@@ -60,6 +62,7 @@ pub struct ClassCount {
 
 /// How photos are held out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SplitKind {
     /// The upload had a folder to learn from and one that is held out.
@@ -72,6 +75,7 @@ pub enum SplitKind {
 
 /// One Parquet file of the dataset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Shard {
     /// The file.
     #[serde(flatten)]
@@ -82,6 +86,7 @@ pub struct Shard {
 
 /// What became of the uploaded files. Always `inputs = accepted + duplicates + conflicting + quarantined + unsupported + ignored`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct IngestCounts {
     /// Files in the upload manifest.
     pub inputs: u64,
@@ -109,6 +114,7 @@ impl IngestCounts {
 
 /// A file that was not used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Rejection {
     /// The path of the file in the upload.
     pub path: String,
@@ -122,6 +128,7 @@ pub struct Rejection {
 
 /// Why a file was not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RejectionReason {
     /// The file is empty.

@@ -5,6 +5,7 @@ use crate::Digest;
 
 /// What a person decided about photos while reading a report. The report saves the decisions, and `--decisions` reads them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Decisions {
     /// The decisions, at most one for each photo.
     pub decisions: Vec<Decision>,
@@ -16,6 +17,7 @@ impl Document for Decisions {
 
 /// What a person decided about one photo.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Decision {
     /// The digest of the photo as it was uploaded.
     pub digest: Digest,
@@ -29,6 +31,7 @@ pub struct Decision {
 
 /// What shall be done with a photo.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Verdict {
     /// The photo's label is right.

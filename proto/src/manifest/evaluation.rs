@@ -5,6 +5,7 @@ use crate::{Digest, ObjectRef, Tta};
 
 /// How good a model is on labelled photos.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EvaluationManifest {
     /// The name of the model when it was measured: "stamps/1".
     pub model: String,
@@ -25,6 +26,7 @@ impl Document for EvaluationManifest {
 
 /// Everything that is measured on labelled photos.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Findings {
     /// Class names. A class index in these findings is an index into this list.
     pub classes: Vec<String>,
@@ -86,6 +88,7 @@ impl Findings {
 
 /// What a model was measured on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EvaluationTarget {
     /// A description for people: "the 142 held-out photos of stamps@1".
     pub description: String,
@@ -97,6 +100,7 @@ pub struct EvaluationTarget {
 
 /// A share of correct predictions with its uncertainty.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Score {
     /// Number of photos.
     pub photos: u64,
@@ -117,6 +121,7 @@ impl Score {
 
 /// A range of shares, each 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Interval {
     /// Lower end.
     pub low: f64,
@@ -142,6 +147,7 @@ impl Interval {
 
 /// The photos whose predicted class has a probability in a range.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ConfidenceBin {
     /// The least probability, 0 to 1. The range reaches up to the least probability of the next bin, or to 1 with 1 in it.
     pub from: f64,
@@ -155,6 +161,7 @@ pub struct ConfidenceBin {
 
 /// McNemar's exact test of two classifiers on the same photos.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PairedTest {
     /// Photos that only the first classifier predicted right.
     pub only_first: u64,
@@ -166,6 +173,7 @@ pub struct PairedTest {
 
 /// How good a model is on one class.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ClassMetrics {
     /// Photos with this label.
     pub photos: u64,
@@ -183,6 +191,7 @@ pub struct ClassMetrics {
 
 /// A pair of classes that was confused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Confusion {
     /// The label's index.
     pub label: usize,
@@ -194,6 +203,7 @@ pub struct Confusion {
 
 /// A photo with a high loss.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Mistake {
     /// The digest of the photo as it was uploaded.
     pub digest: Digest,
@@ -214,6 +224,7 @@ pub struct Mistake {
 /// A photo whose label is probably wrong, found by confident learning ("prune by noise rate"). About half of such photos are in fact
 /// mislabelled, so that a person has to look at them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LabelDoubt {
     /// The digest of the photo as it was uploaded.
     pub digest: Digest,
@@ -235,6 +246,7 @@ pub struct LabelDoubt {
 
 /// Accuracy after a person's decisions. It is always shown beside the raw accuracy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CleanedAccuracy {
     /// The score on the photos that were not excluded, with the labels that the person gave.
     pub score: Score,

@@ -7,10 +7,13 @@
 mod dataset;
 mod decisions;
 mod evaluation;
+mod faults;
 mod model;
 mod predictions;
 mod references;
 mod remark;
+#[cfg(test)]
+mod schemas;
 mod upload;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -21,6 +24,7 @@ pub use evaluation::{
     ClassMetrics, CleanedAccuracy, ConfidenceBin, Confusion, EvaluationManifest, EvaluationTarget, Findings, Interval,
     LabelDoubt, Mistake, PairedTest, Score,
 };
+pub use faults::Faults;
 pub use model::{DatasetProvenance, EpochRecord, ModelManifest, RateSearch, WeightsProvenance};
 pub use predictions::{PREDICTION_COLUMNS, PredictionCounts, PredictionsManifest};
 pub use references::{References, digests_in, references};

@@ -5,6 +5,7 @@ use crate::{Backbone, Digest, Mixing, ObjectRef, Precision, TrainingCrop};
 
 /// A trained network and everything that it was made with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ModelManifest {
     /// Class names, sorted. Output `i` of the network belongs to class `i`.
     pub classes: Vec<String>,
@@ -66,6 +67,7 @@ impl Document for ModelManifest {
 
 /// The dataset that a model learned from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DatasetProvenance {
     /// The name of the dataset when the network was trained: "stamps@1".
     pub name: String,
@@ -77,6 +79,7 @@ pub struct DatasetProvenance {
 
 /// Where pretrained weights came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WeightsProvenance {
     /// A file name, a repository of the hub, an object, or "none".
     pub source: String,
@@ -86,6 +89,7 @@ pub struct WeightsProvenance {
 
 /// What a learning-rate finder saw and what it suggests: fastai's `lr_find` with all of its suggestions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RateSearch {
     /// The learning rate of each step, rising.
     pub learning_rates: Vec<f64>,
@@ -103,6 +107,7 @@ pub struct RateSearch {
 
 /// One row of the training table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EpochRecord {
     /// Whether the body was frozen.
     pub frozen: bool,

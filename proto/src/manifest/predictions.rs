@@ -10,6 +10,7 @@ pub const PREDICTION_COLUMNS: [&str; 6] = ["path", "digest", "predicted", "proba
 
 /// The predicted classes of uploaded photos: one row or one error per file, in the order of the upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PredictionsManifest {
     /// The name of the model when the photos were classified: "stamps/1".
     pub model: String,
@@ -31,6 +32,7 @@ impl Document for PredictionsManifest {
 
 /// What became of every file. Always `inputs = results + errors`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PredictionCounts {
     /// Files in the upload.
     pub inputs: u64,

@@ -15,6 +15,7 @@ const LISTED: usize = 5;
 ///
 /// A dataset has each kind at most once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Remark {
     /// Folders that would be classes and have no usable photo. The dataset does not have these classes.
@@ -111,6 +112,7 @@ pub enum Remark {
 
 /// A folder that would be a class and has no usable photo.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AbsentClass {
     /// The name of the class.
     pub class: String,
@@ -120,6 +122,7 @@ pub struct AbsentClass {
 
 /// A class and its photos.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ClassSize {
     /// The name of the class.
     pub class: String,
@@ -129,6 +132,7 @@ pub struct ClassSize {
 
 /// Two near-duplicates on different sides of a split.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SplitPair {
     /// The path of the photo that is held out.
     pub held_out: String,

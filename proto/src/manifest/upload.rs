@@ -5,6 +5,7 @@ use crate::ObjectRef;
 
 /// The files that a client uploaded, by relative path, in the order in which the client wants results.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UploadManifest {
     /// The files. No two files have the same path.
     pub files: Vec<UploadedFile>,
@@ -26,8 +27,9 @@ impl UploadManifest {
 
 /// One uploaded file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UploadedFile {
-    /// The relative path, with `/` between its parts. It is never used as a path of a file system.
+    /// The relative path, with `/` between its parts, none of which is empty, `.` or `..`. It is never used as a path of a file system.
     pub path: String,
     /// The content. The empty object if the client could not read the file.
     #[serde(flatten)]
@@ -54,6 +56,7 @@ impl UploadedFile {
 
 /// The entries of a folder that a client left out for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LeftOut {
     /// The reason.
     pub reason: LeftOutReason,
@@ -66,6 +69,7 @@ pub struct LeftOut {
 
 /// Why a client left out an entry of a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LeftOutReason {
     /// A symbolic link that leads out of the folder.

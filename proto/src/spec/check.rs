@@ -6,7 +6,7 @@ use crate::{ObjectRef, Refusal, v1};
 
 /// Puts the name of the field that was parsed into a refusal.
 pub(super) fn at(field: &str) -> impl FnOnce(Refusal) -> Refusal + '_ {
-    move |refusal| Refusal { field: field.to_owned(), ..refusal }
+    move |refusal| refusal.at(field)
 }
 
 /// `value`, or `default` where the wire says nothing.

@@ -71,7 +71,11 @@ impl Spec for ClassifySpec {
     }
 
     fn uploads(&self) -> Vec<(&'static str, &ObjectRef)> {
-        vec![("classify.source", &self.source)]
+        self.upload_manifest().into_iter().collect()
+    }
+
+    fn upload_manifest(&self) -> Option<(&'static str, &ObjectRef)> {
+        Some(("classify.source", &self.source))
     }
 
     fn missing_output_name(&mut self) -> Option<&mut Option<Name>> {

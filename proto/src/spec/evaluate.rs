@@ -93,12 +93,15 @@ impl Spec for EvaluateSpec {
     }
 
     fn uploads(&self) -> Vec<(&'static str, &ObjectRef)> {
-        let on = match &self.on {
+        let decisions = self.decisions.as_ref().map(|decisions| ("evaluate.decisions", decisions));
+        self.upload_manifest().into_iter().chain(decisions).collect()
+    }
+
+    fn upload_manifest(&self) -> Option<(&'static str, &ObjectRef)> {
+        match &self.on {
             EvaluateOn::Source(source) => Some(("evaluate.source", source)),
             EvaluateOn::HeldOut | EvaluateOn::Dataset(_) => None,
-        };
-        let decisions = self.decisions.as_ref().map(|decisions| ("evaluate.decisions", decisions));
-        on.into_iter().chain(decisions).collect()
+        }
     }
 
     fn missing_output_name(&mut self) -> Option<&mut Option<Name>> {

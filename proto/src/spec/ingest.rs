@@ -116,7 +116,11 @@ impl Spec for IngestSpec {
     }
 
     fn uploads(&self) -> Vec<(&'static str, &ObjectRef)> {
-        vec![("ingest.source", &self.source)]
+        self.upload_manifest().into_iter().collect()
+    }
+
+    fn upload_manifest(&self) -> Option<(&'static str, &ObjectRef)> {
+        Some(("ingest.source", &self.source))
     }
 
     fn missing_output_name(&mut self) -> Option<&mut Option<Name>> {

@@ -6,6 +6,7 @@ use crate::{Digest, Refusal, v1};
 
 /// An immutable object: its digest and its length.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ObjectRef {
     /// SHA-256 of the content.
     pub digest: Digest,

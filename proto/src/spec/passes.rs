@@ -7,6 +7,7 @@ use crate::{Refusal, v1};
 
 /// Arithmetic of a network's passes. Weights are always 32-bit floats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// The fastest arithmetic of the device: bf16 where the device has instructions for it, but `F32` for training on a CPU.
@@ -41,6 +42,7 @@ impl Precision {
 
 /// Test-time augmentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Tta {
     /// How the passes are combined.
     pub recipe: TtaRecipe,
@@ -79,6 +81,7 @@ impl Tta {
 
 /// How the predictions of the augmented passes are combined with the prediction of the plain pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TtaRecipe {
     /// `0.75 * mean(augmented) + 0.25 * plain`.

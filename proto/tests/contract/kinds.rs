@@ -41,11 +41,11 @@ fn every_kind_says_what_it_does_in_one_line_and_may_stall_for_minutes_only() {
 }
 
 #[test]
-fn a_reference_that_is_missing_names_the_commands_that_make_and_list_such_artifacts() {
+fn a_reference_that_is_missing_names_the_kind_of_job_that_makes_such_artifacts() {
     let dataset = DatasetRef::parse("", "finetune.dataset").expect_err("empty").message;
-    assert_eq!(dataset, "which dataset? `hat ingest` makes datasets and `hat datasets` lists them");
+    assert_eq!(dataset, "which dataset? A job of the kind ingest makes one");
     let model = ModelRef::parse("", "classify.model").expect_err("empty").message;
-    assert_eq!(model, "which model? `hat finetune` makes models and `hat models` lists them");
+    assert_eq!(model, "which model? A job of the kind finetune makes one");
     for artifact in [ArtifactKind::Dataset, ArtifactKind::Model] {
         assert!(JobKind::ALL.iter().any(|kind| kind.makes() == Some(artifact)), "nothing makes a {artifact}");
     }

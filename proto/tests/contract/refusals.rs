@@ -5,10 +5,12 @@ use std::time::Duration;
 use proptest::{prelude::*, sample::select};
 use prost::Message as _;
 use sortinghat_proto::{
-    Refusal, failure_of_status, retry_after,
+    Refusal, Violation, failure_of_status, limits, retry_after,
     v1::{ErrorCode, Failure, FailureClass},
+    words,
 };
 use tonic::{Code, Status, metadata::MetadataMap};
+use tonic_types::{StatusExt as _, pb};
 
 use crate::config;
 
@@ -18,7 +20,7 @@ fn codes() -> Vec<ErrorCode> {
 }
 
 fn refusal() -> impl Strategy<Value = Refusal> {
-    (select(codes()), ".{0,40}", ".{0,200}").prop_map(|(code, field, message)| Refusal { code, field, message })
+    (select(codes()), ".{0,40}", ".{0,200}").prop_map(|(code, field, message)| Refusal::new(code, message).at(field))
 }
 
 /// What a caller receives of `status`: the HTTP headers that it travels in, read again.
@@ -48,19 +50,70 @@ proptest! {
     }
 
     #[test]
-    fn details_that_are_no_failure_do_not_hide_the_status(details in prop::collection::vec(any::<u8>(), 0..40)) {
-        let status = Status::with_details(Code::NotFound, "gone", details.clone().into());
-        let expected = match Failure::decode(&*details) {
-            Ok(failure) if failure.code != 0 => failure,
-            _ => Failure {
-                failure_class: FailureClass::User.into(),
-                code: ErrorCode::NotFound.into(),
-                message: "gone".into(),
-                field: String::new(),
-            },
-        };
-        prop_assert_eq!(failure_of_status(&status), expected);
+    fn details_that_hold_no_failure_do_not_hide_the_status(details in prop::collection::vec(any::<u8>(), 0..40)) {
+        let status = Status::with_details(Code::NotFound, "gone", details.into());
+        prop_assert_eq!((failure_of_status(&status).code(), failure_of_status(&status).message), (ErrorCode::NotFound, "gone".into()));
     }
+
+    #[test]
+    fn a_status_fits_into_the_headers_that_every_client_reads(code in select(codes()), text in ".{0,4000}", faults in 0..20_usize) {
+        let fault = Violation { field: text.clone(), message: text.clone() };
+        let refusal = Refusal { violations: vec![fault; faults], ..Refusal::new(code, text.clone()).at("a.field") };
+        let status = refusal.with_retry_after(Duration::from_secs(1));
+        let headers = status.clone().into_http::<()>().into_parts().0.headers;
+        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+        prop_assert!(bytes < 8 << 10, "{bytes} bytes");
+        prop_assert_eq!(failure_of_status(&received(&status)).message, words::shortened(&text, limits::MAX_REFUSAL_BYTES));
+    }
+}
+
+/// The details of a status, as any client of gRPC's richer error model reads them.
+fn rich(status: &Status) -> pb::Status {
+    pb::Status::decode(status.details()).expect("details are a google.rpc.Status")
+}
+
+#[test]
+fn the_details_are_those_that_clients_of_any_language_know_beside_ours() {
+    let status = received(&Refusal::invalid("finetune.epochs", "epochs must be 1 to 1000, not 0").into());
+    let details = rich(&status);
+    assert_eq!((details.code, details.message.as_str()), (3, status.message()), "some clients compare them");
+    let urls: Vec<&str> = details.details.iter().map(|detail| detail.type_url.as_str()).collect();
+    let kinds = ["google.rpc.ErrorInfo", "google.rpc.BadRequest", "sortinghat.v1.Failure"];
+    assert_eq!(urls, kinds.map(|kind| format!("type.googleapis.com/{kind}")));
+    let info = status.get_details_error_info().expect("it is there");
+    assert_eq!((info.reason.as_str(), info.domain.as_str()), ("INVALID_ARGUMENT", "sortinghat"));
+    let [fault] =
+        <[_; 1]>::try_from(status.get_details_bad_request().expect("it is there").field_violations).expect("one");
+    assert_eq!(
+        (fault.field.as_str(), fault.description.as_str()),
+        ("finetune.epochs", "epochs must be 1 to 1000, not 0")
+    );
+
+    let busy =
+        received(&Refusal::new(ErrorCode::ResourceExhausted, "full").with_retry_after(Duration::from_millis(70)));
+    let retry = busy.get_details_retry_info().expect("it is there").retry_delay;
+    assert_eq!((retry, retry_after(&busy)), (Some(Duration::from_millis(70)), Some(Duration::from_millis(70))));
+    assert!(busy.get_details_bad_request().is_none(), "the request is not at fault");
+}
+
+#[test]
+fn each_of_several_faults_is_a_violation_of_its_own_up_to_a_bound() {
+    let fault = |number: usize| Violation { field: format!("files[{number}].path"), message: "is empty".into() };
+    let violations = (0..20).map(fault).collect();
+    let refusal = Refusal { violations, ..Refusal::invalid("ingest.source", "20 faults") };
+    let listed = received(&refusal.into()).get_details_bad_request().expect("it is there").field_violations;
+    let fields: Vec<String> = listed.into_iter().map(|violation| violation.field).collect();
+    assert_eq!(fields, (0..limits::MAX_VIOLATIONS).map(|number| fault(number).field).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_caller_who_is_not_known_is_told_so_by_the_grpc_code() {
+    let status = received(&Refusal::unauthenticated("a token is required"));
+    assert_eq!(
+        (status.code(), failure_of_status(&status).code()),
+        (Code::Unauthenticated, ErrorCode::PermissionDenied)
+    );
+    assert_eq!(rich(&status).code, i32::from(Code::Unauthenticated));
 }
 
 #[test]

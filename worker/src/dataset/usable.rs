@@ -24,11 +24,11 @@ pub fn check<P>(intake: &Intake<P>, allow_failures: bool) -> Result<(), Refusal>
     if counts.quarantined * 2 > photos && !allow_failures {
         let first = intake.rejections.iter().find(|rejection| super::intake::is_quarantine(rejection.reason));
         let example = first.map_or(String::new(), |first| format!(", for example {}: {}", first.path, first.message));
-        return Err(unusable(format!(
-            "{} of {photos} photos cannot be read or decoded{example}; look at some of them, or go on without them with \
-             --allow-failures",
+        let message = format!(
+            "{} of {photos} photos cannot be read or decoded{example}; look at some of them, or allow failures to go on without them",
             counts.quarantined
-        )));
+        );
+        return Err(unusable(message).at("ingest.allow_failures"));
     }
     if counts.accepted == 0 {
         return Err(unusable(format!("there is no usable photo among {} files", counts.inputs)));

@@ -42,7 +42,7 @@ pub(super) fn model_error(doing: &str, error: &ModelError, field: &str, code: Er
     match error {
         ModelError::Tch(error) => JobError::torch(doing, error),
         ModelError::Weights(error) => weights_error(doing, error, field, code),
-        ModelError::Config(error) => Refusal { code, field: field.into(), message: error.to_string() }.into(),
+        ModelError::Config(error) => Refusal::new(code, error.to_string()).at(field).into(),
     }
 }
 
@@ -50,7 +50,7 @@ pub(super) fn model_error(doing: &str, error: &ModelError, field: &str, code: Er
 pub(super) fn weights_error(doing: &str, error: &WeightsError, field: &str, code: ErrorCode) -> JobError {
     match error {
         WeightsError::Tch { source, .. } => JobError::torch(doing, source),
-        error => Refusal { code, field: field.into(), message: error.to_string() }.into(),
+        error => Refusal::new(code, error.to_string()).at(field).into(),
     }
 }
 

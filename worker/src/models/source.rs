@@ -93,7 +93,9 @@ fn published(backbone: Backbone, file: &Path, cache_dir: &Path) -> Result<Weight
             Ok(file) => return Ok(file),
             Err(reason) => looked_at.push(reason),
         },
-        None => looked_at.push("no public repository carries them (`make deps` installs them)".to_owned()),
+        None => {
+            looked_at.push("no public repository carries them: they must be installed where the worker runs".to_owned())
+        }
     }
     Err(not_found(backbone.as_str(), looked_at))
 }

@@ -81,7 +81,7 @@ impl JobError {
             // The coordinator looks for a missing object, too, before it blames the user.
             Self::Object(error) => {
                 let field = error.missing().map(ToString::to_string).unwrap_or_default();
-                return Refusal { code: error.code(), field, message };
+                return Refusal::new(error.code(), message).at(field);
             }
             Self::Cancelled | Self::HandedBack => ErrorCode::Cancelled,
             Self::OutOfMemory { .. } => ErrorCode::OutOfMemory,

@@ -67,6 +67,12 @@ impl Failure {
             return Self::JobCancelled { id: job.id.clone(), because };
         }
         let hint = match failure.failure_class() {
+            v1::FailureClass::User if failure.code() == ErrorCode::DeadlineExceeded => {
+                format!("\n  `hat jobs retry {}` submits it again without one", job.id)
+            }
+            v1::FailureClass::User if failure.field == "ingest.allow_failures" => {
+                "\n  --allow-failures goes on without them".to_owned()
+            }
             v1::FailureClass::User => String::new(),
             v1::FailureClass::Unspecified
             | v1::FailureClass::Infrastructure
@@ -100,6 +106,7 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Untold { source, .. } => source.hint(),
+            Self::Client(ClientError::Refused(refusal)) | Self::Refused(refusal) => hint_of_refusal(refusal),
             Self::Client(ClientError::Unreachable { .. }) => Some(
                 "`hat up` starts one on this machine (`hat up --background` does so in the background); \
                  --server URL or SORTINGHAT_SERVER names another one",
@@ -124,13 +131,13 @@ impl Failure {
     fn code(&self) -> (&'static str, &str) {
         match self {
             Self::Client(ClientError::Refused(refusal)) | Self::Refused(refusal) => {
-                (code_word(refusal.code), &refusal.field)
+                (refusal.code.word(), &refusal.field)
             }
-            Self::JobFailed { code, field, .. } => (code_word(*code), field),
-            Self::JobCancelled { .. } => (code_word(ErrorCode::Cancelled), ""),
-            Self::Usage { .. } => (code_word(ErrorCode::InvalidArgument), ""),
-            Self::Client(ClientError::BadEndpoint { .. }) => (code_word(ErrorCode::InvalidArgument), "server"),
-            Self::Client(ClientError::CorruptObject { .. }) => (code_word(ErrorCode::CorruptObject), ""),
+            Self::JobFailed { code, field, .. } => (code.word(), field),
+            Self::JobCancelled { .. } => (ErrorCode::Cancelled.word(), ""),
+            Self::Usage { .. } => (ErrorCode::InvalidArgument.word(), ""),
+            Self::Client(ClientError::BadEndpoint { .. }) => (ErrorCode::InvalidArgument.word(), "server"),
+            Self::Client(ClientError::CorruptObject { .. }) => (ErrorCode::CorruptObject.word(), ""),
             Self::Client(ClientError::Unreachable { .. } | ClientError::Lost { .. }) | Self::NothingRuns { .. } => {
                 ("NO_SERVER", "")
             }
@@ -146,9 +153,24 @@ pub(crate) fn to_json(exit: Exit, code: &str, field: &str, message: &str) -> ser
     json!({ "error": { "code": code, "field": field, "message": message, "exit_code": exit as u8 } })
 }
 
-/// The word for a code: "NOT_FOUND".
-pub(crate) fn code_word(code: ErrorCode) -> &'static str {
-    code.as_str_name().trim_start_matches("ERROR_CODE_")
+/// The command that helps after a refusal. The server's messages name no commands, since other programs receive them too.
+fn hint_of_refusal(refusal: &Refusal) -> Option<&'static str> {
+    let is_about = |what: &str| refusal.field.rsplit('.').next() == Some(what);
+    match refusal.code {
+        ErrorCode::PermissionDenied => Some("--token-file FILE or SORTINGHAT_TOKEN names the token to show"),
+        ErrorCode::NotFound | ErrorCode::InvalidArgument if is_about("dataset") => {
+            Some("`hat ingest` makes datasets, and `hat datasets` lists them")
+        }
+        ErrorCode::NotFound | ErrorCode::InvalidArgument if is_about("model") => {
+            Some("`hat finetune` makes models, and `hat models` lists them")
+        }
+        ErrorCode::NotFound if is_about("name") => Some("`hat datasets` and `hat models` list what there is"),
+        ErrorCode::NotFound if is_about("job_id") || is_about("job_ids") || is_about("parents") => {
+            Some("`hat jobs` lists all jobs")
+        }
+        ErrorCode::WrongState if is_about("parents") => Some("`hat jobs retry ID` does that"),
+        _ => None,
+    }
 }
 
 /// Says that no server runs in the folder that was named, and how to start one there.

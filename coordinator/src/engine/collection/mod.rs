@@ -38,6 +38,7 @@ mod pass;
 mod reuse;
 mod roots;
 mod suspects;
+mod uploads;
 
 use std::{collections::HashMap, ops::AddAssign, sync::Arc, time::Duration};
 
@@ -54,6 +55,7 @@ use super::{
 use crate::store::Expectation;
 
 use pass::Pass;
+use uploads::Manifests;
 
 pub use inventory::{ObjectInventory, ObjectPresence, StoredObject};
 
@@ -179,12 +181,20 @@ pub(crate) struct Collection {
     seen: SeenRecords,
     /// The id of the queue, once the objects were found to belong to it.
     owner: Mutex<String>,
+    manifests: Manifests,
 }
 
 impl Collection {
     /// Creates the collection of these objects.
     pub(crate) fn new(context: Arc<Context>, records: Records, objects: Arc<dyn ObjectPresence>) -> Self {
-        Self { context, records, objects, seen: SeenRecords::default(), owner: Mutex::default() }
+        Self {
+            context,
+            records,
+            objects,
+            seen: SeenRecords::default(),
+            manifests: Manifests::default(),
+            owner: Mutex::default(),
+        }
     }
 
     /// Forgets what was read of the tenant's record. To be called when a commit with a fence did not apply, so that the next commit reads

@@ -8,7 +8,7 @@ use std::{
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sortinghat_proto::{
-    Digest, JobSpec, ObjectRef, Refusal, Tenant,
+    Digest, ObjectRef, Tenant,
     limits::MAX_DIGESTS_PER_CALL,
     time::UnixMs,
     v1::{self, ErrorCode, FailureClass},
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How many objects are looked for concurrently.
-const OBJECTS_AT_A_TIME: usize = 16;
+pub(super) const OBJECTS_AT_A_TIME: usize = 16;
 /// How many suspects one batch clears.
 const OBJECTS_PER_BATCH: usize = 500;
 
@@ -96,27 +96,9 @@ impl Collection {
         Ok(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Applied(_))))
     }
 
-    /// Refuses a spec whose uploads do not exist. Returns the fence under which the uploads still exist when the job is accepted; `None` if
-    /// the spec has no uploads.
-    pub(crate) async fn fence_uploads(&self, tenant: &Tenant, spec: &JobSpec) -> Result<Option<Fence>, EngineError> {
-        let weights = spec.uploaded_weights().into_iter().cloned();
-        let uploads: Vec<_> = spec.uploads().iter().map(|(_, upload)| upload.digest.clone()).chain(weights).collect();
-        if uploads.is_empty() {
-            return Ok(None);
-        }
-        let fence = self.fence(tenant, uploads).await?;
-        for (field, upload) in spec.uploads() {
-            if !self.objects.holds(tenant, upload).await? {
-                let message = format!("object {} of {} bytes was not uploaded", upload.digest, upload.size_bytes);
-                return Err(EngineError::from(Refusal::not_found(message)).in_field(field));
-            }
-        }
-        Ok(Some(fence))
-    }
-
     /// The fence under which a job that reads these uploads may be accepted. It must be called before the uploads are checked. While a pass
     /// runs, the uploads and their parts are also cleared of suspicion.
-    async fn fence(&self, tenant: &Tenant, uploads: Vec<Digest>) -> Result<Fence, EngineError> {
+    pub(super) async fn fence(&self, tenant: &Tenant, uploads: Vec<Digest>) -> Result<Fence, EngineError> {
         let collection = self.collection(tenant).await?;
         if collection.record.is_busy() {
             let mut read = uploads;

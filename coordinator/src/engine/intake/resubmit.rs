@@ -120,9 +120,7 @@ impl Intake {
             found = self.records.job(tenant, retry).await?;
         }
         let failed = &found.value.id;
-        let message =
-            format!("job {failed}, which this job needs, did not succeed: run `hat jobs retry {failed}` first");
-        Err(refused(message))
+        Err(refused(format!("job {failed}, which this job needs, did not succeed: retry that job first")))
     }
 }
 

@@ -66,7 +66,7 @@ impl TryFrom<v1::SubmitJobRequest> for Submission {
             return Err(Refusal::invalid("parents", message));
         }
         let parents: Result<BTreeSet<JobId>, Refusal> = wire.parents.iter().map(|id| id.parse()).collect();
-        let parents = parents.map_err(|refusal: Refusal| Refusal { field: "parents".to_owned(), ..refusal })?;
+        let parents = parents.map_err(|refusal: Refusal| refusal.at("parents"))?;
         let lane = v1::Lane::try_from(wire.lane)
             .map_err(|_| Refusal::invalid("lane", format!("{} is not a lane", wire.lane)))?;
         let not_before = UnixMs::from_wire(wire.not_before_unix_ms, "not_before_unix_ms")?;

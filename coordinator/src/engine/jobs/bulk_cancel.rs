@@ -74,10 +74,11 @@ impl Jobs {
             return Err(Refusal::invalid("job_ids", message).into());
         }
         let ids = request.job_ids.iter().map(|id| id.parse()).collect::<Result<Vec<JobId>, Refusal>>();
-        let ids = ids.map_err(|refusal| Refusal { field: "job_ids".to_owned(), ..refusal })?;
+        let ids = ids.map_err(|refusal| refusal.at("job_ids"))?;
         // All jobs are looked up before the first one is cancelled, so that a request with a mistyped id cancels nothing.
         let found: Vec<_> = ids.iter().map(|id| self.records.job(tenant, id)).collect();
-        let mut jobs: Vec<_> = stream::iter(found).buffered(CANCELS_AT_A_TIME).try_collect().await?;
+        let found: Result<Vec<_>, EngineError> = stream::iter(found).buffered(CANCELS_AT_A_TIME).try_collect().await;
+        let mut jobs = found.map_err(|error| error.in_field("job_ids"))?;
         jobs.retain(|job| !job.value.has_ended() && filter.admits(&job.value));
         if !request.count_only {
             let cancelled: Vec<_> = jobs.iter().map(|job| self.cancel(tenant, &job.value.id)).collect();

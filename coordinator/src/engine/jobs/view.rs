@@ -39,7 +39,7 @@ impl Jobs {
         tenant: &Tenant,
         request: v1::ListJobsRequest,
     ) -> Result<v1::ListJobsResponse, EngineError> {
-        let page_size = page_size(request.page_size, 50)?;
+        let page_size = page_size(request.page_size, 50);
         let filter = JobFilter::parse(&request.states, &request.kind)?;
         let mut before = match request.page_token.as_str() {
             "" => None,

@@ -70,7 +70,8 @@ impl Records {
     /// Reads a job of this tenant. Another tenant's job counts as missing.
     pub(crate) async fn job(&self, tenant: &Tenant, id: &JobId) -> Result<Versioned<JobRecord>, EngineError> {
         let job = self.read::<JobRecord>(keys::job(id)).await?;
-        let missing = || Refusal::not_found(format!("job {id} does not exist; `hat jobs` lists yours"));
+        let missing =
+            || Refusal::not_found(format!("there is no job {id}: list the jobs to see which there are")).at("job_id");
         Ok(job.filter(|job| job.value.tenant == *tenant).ok_or_else(missing)?)
     }
 

@@ -60,6 +60,7 @@ pub enum BaseRate {
 
 /// Training on blends of two photos.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mixing {
     /// A weighted sum of two photos. A photo's own weight is `max(l, 1 - l)`, with `l` from Beta(alpha, alpha).
@@ -78,6 +79,7 @@ pub enum Mixing {
 
 /// How the square that the network sees is cut from a photo, in training and in every later prediction.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TrainingCrop {
     /// fastai's `Resize`: the largest square, at a random place in training and in the centre otherwise.
@@ -93,6 +95,7 @@ pub enum TrainingCrop {
 
 /// The networks that can be fine-tuned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Backbone {
     /// EfficientNet-Lite0: the default, since it needs a ninth of the arithmetic of ResNet-34.
@@ -158,6 +161,10 @@ impl Spec for FinetuneSpec {
 
     fn uploads(&self) -> Vec<(&'static str, &ObjectRef)> {
         vec![]
+    }
+
+    fn upload_manifest(&self) -> Option<(&'static str, &ObjectRef)> {
+        None
     }
 
     fn missing_output_name(&mut self) -> Option<&mut Option<Name>> {

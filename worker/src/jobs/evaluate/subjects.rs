@@ -207,7 +207,7 @@ impl Subjects {
                 format!("none of the {} files can be measured on: put photos into a folder per class", count(skipped))
             }
         };
-        Refusal { code: ErrorCode::UnusableData, field: "evaluate.on".into(), message }.into()
+        Refusal::new(ErrorCode::UnusableData, message).at("evaluate.on").into()
     }
 }
 

@@ -179,12 +179,8 @@ fn failure(error: &TrainError) -> JobError {
     match error {
         TrainError::Split { .. } => unusable(message),
         TrainError::Recipe(_) => Refusal::new(ErrorCode::InvalidArgument, message).into(),
-        TrainError::NotANumber { .. } => {
-            Refusal { code: ErrorCode::Diverged, field: "finetune.base_lr".into(), message }.into()
-        }
-        TrainError::NoRate { .. } => {
-            Refusal { code: ErrorCode::Diverged, field: "finetune.find_lr".into(), message }.into()
-        }
+        TrainError::NotANumber { .. } => Refusal::new(ErrorCode::Diverged, message).at("finetune.base_lr").into(),
+        TrainError::NoRate { .. } => Refusal::new(ErrorCode::Diverged, message).at("finetune.find_lr").into(),
         TrainError::OutOfMemory { source, .. } => {
             JobError::OutOfMemory { doing: "training".into(), reason: source.to_string() }
         }

@@ -170,5 +170,5 @@ fn summary(spec: &FinetuneSpec, set: &TrainingSet, history: &[EpochMetrics]) -> 
 
 /// A refusal because of the data.
 fn unusable(message: String) -> JobError {
-    Refusal { code: ErrorCode::UnusableData, field: "finetune.dataset".into(), message }.into()
+    Refusal::new(ErrorCode::UnusableData, message).at("finetune.dataset").into()
 }

@@ -20,7 +20,8 @@ pub(crate) fn of(reason: &Reason, job: &JobRecord, now: UnixMs) -> String {
         },
         Reason::Runs(runs) => running(runs, now),
         Reason::Parents(waits) => {
-            let parents = waits.parents.iter().map(|parent| format!("job {} ({})", parent.job_id, job_state(parent.state())));
+            let parents =
+                waits.parents.iter().map(|parent| format!("job {} ({})", parent.job_id, job_state(parent.state())));
             format!("it waits for {}", list(parents.collect()))
         }
         Reason::Backoff(backoff) => {
@@ -30,8 +31,7 @@ pub(crate) fn of(reason: &Reason, job: &JobRecord, now: UnixMs) -> String {
             format!("it is tried again {left}, because attempt {} on {} has ended: {why}", attempt.number, attempt.host)
         }
         Reason::NoWorker(v1::WaitsForAnyWorker {}) => {
-            "it waits for a worker, and there is none that takes tasks: `hat up` starts one here, `sortinghat-worker run` anywhere"
-                .to_owned()
+            "it waits for a worker, and there is none that takes tasks".to_owned()
         }
         Reason::NoCapableWorker(waits) => {
             let workers = waits.workers.iter().map(|worker| format!("{} has {}", worker.host, lacking(worker)));
@@ -44,7 +44,7 @@ pub(crate) fn of(reason: &Reason, job: &JobRecord, now: UnixMs) -> String {
         Reason::Turn(turn) => waiting(turn, job),
         Reason::Paused(paused) => {
             let long = since(paused.since_unix_ms, now);
-            format!("its queue has been paused for {long}: `hat queue resume` lets jobs start again")
+            format!("its queue has been paused for {long}: no job starts until it is resumed")
         }
         Reason::NotBefore(waits) => format!("it may start {}", until(waits.not_before_unix_ms, now)),
     }

@@ -11,7 +11,6 @@ use sortinghat_proto::{
 };
 
 use super::job::{kind_word, outcome_word};
-use crate::failure::code_word;
 
 pub(crate) use event::event;
 pub(crate) use explanation::explanation;
@@ -65,7 +64,7 @@ fn attempt(attempt: &Attempt) -> Value {
 fn failure(failure: &Failure) -> Value {
     let Failure { field, message, .. } = failure;
     let class = object(failure)["failure_class"].take();
-    json!({ "class": class, "code": code_word(failure.code()), "field": field, "message": message })
+    json!({ "class": class, "code": failure.code().word(), "field": field, "message": message })
 }
 
 pub(crate) fn dataset(dataset: &Dataset) -> Value {
