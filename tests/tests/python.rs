@@ -1,13 +1,15 @@
-//! Python: a client that is generated from the same .proto files, and libraries that read datasets directly.
+//! Python: a client that was written from the page of the API, and libraries that read datasets directly.
 
 use std::{path::Path, process::Command};
 
 use sortinghat_tests::{Deployment, Options, cache, photos};
 
 #[test]
-fn a_generated_python_client_submits_a_job() {
+fn the_page_of_the_api_is_enough_for_a_client_in_python() {
     let deployment = Deployment::start(Options::default());
-    python("client_roundtrip.py", &[&deployment.address().to_string()]);
+    let folder = deployment.folder().join("photos");
+    photos::write_classes(&folder, 4, 64);
+    python("api_tour.py", &[&deployment.address().to_string(), folder.to_str().expect("temporary folders are UTF-8")]);
 }
 
 #[test]

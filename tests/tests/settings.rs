@@ -1,5 +1,5 @@
-//! The pages that describe what programs print: `docs/settings.md` is made of each program's `--help`, and
-//! `docs/troubleshooting.md` has a row for each error code.
+//! The pages that describe what programs print: `docs/settings.md` is made of each program's `--help`,
+//! `docs/troubleshooting.md` has a row for each error code, and `docs/api.md` has codes and limits as the contract has them.
 //!
 //! `UPDATE_DOCS=1` writes the page of settings instead of comparing it.
 
@@ -9,8 +9,9 @@ use std::{
     process::Command,
 };
 
-use sortinghat_proto::v1::ErrorCode;
+use sortinghat_proto::{Refusal, limits, v1::ErrorCode, words::count};
 use sortinghat_tests::binary;
+use tonic::{Code, Status};
 
 /// What stands before the tables.
 const INTRODUCTION: &str = "\
@@ -52,9 +53,67 @@ fn the_page_of_settings_says_what_the_programs_say() {
 fn the_page_of_troubleshooting_has_a_row_for_each_error_code() {
     let page = fs::read_to_string(docs("troubleshooting.md")).expect("the page exists");
     for code in (0..).map_while(|number| ErrorCode::try_from(number).ok()) {
-        let word = code.as_str_name().trim_start_matches("ERROR_CODE_");
+        let word = code.word();
         assert!(page.contains(&format!("\n| `{word}` |")), "docs/troubleshooting.md does not explain {word}");
     }
+}
+
+#[test]
+fn the_page_of_the_api_has_each_error_code_with_its_grpc_code() {
+    let page = fs::read_to_string(docs("api.md")).expect("the page exists");
+    for code in (1..).map_while(|number| ErrorCode::try_from(number).ok()) {
+        let grpc = Status::from(Refusal::new(code, "no")).code();
+        let row = format!("\n| `{}` | `{}` |", code.word(), grpc_word(grpc));
+        assert!(page.contains(&row), "docs/api.md lacks the row {row}");
+    }
+}
+
+/// `FailedPrecondition` as `FAILED_PRECONDITION`.
+fn grpc_word(code: Code) -> String {
+    let mut word = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_uppercase() && !word.is_empty() {
+            word.push('_');
+        }
+        word.push(letter.to_ascii_uppercase());
+    }
+    word
+}
+
+#[test]
+fn the_page_of_the_api_has_the_limits_of_the_contract() {
+    let bytes = |bytes: u64| match bytes {
+        bytes if bytes >= 1 << 30 => format!("{} GiB", bytes >> 30),
+        bytes if bytes >= 1 << 20 => format!("{} MiB", bytes >> 20),
+        bytes => bytes.to_string(),
+    };
+    let many = |number: usize| if number < 10_000 { number.to_string() } else { count(number as u64) };
+    let limits = [
+        ("bytes of a message", bytes(limits::MAX_MESSAGE_BYTES as u64)),
+        ("bytes of a piece of an upload or a download", bytes(limits::MAX_PIECE_BYTES as u64)),
+        ("bytes of an uploaded object", bytes(limits::MAX_OBJECT_BYTES)),
+        ("bytes of an upload manifest", bytes(limits::MAX_MANIFEST_BYTES)),
+        ("files in an upload manifest", many(limits::MAX_UPLOAD_FILES)),
+        ("bytes of a path in an upload manifest", many(limits::MAX_PATH_BYTES)),
+        ("bytes of a photo", bytes(limits::MAX_PHOTO_BYTES)),
+        ("pixels of a photo", count(limits::MAX_PHOTO_PIXELS)),
+        ("digests in one `FindMissingObjects`", many(limits::MAX_DIGESTS_PER_CALL)),
+        ("jobs in one `SubmitJobs`", many(limits::MAX_JOBS_PER_CALL)),
+        ("entries of a page", many(limits::MAX_PAGE_SIZE as usize)),
+        ("parents of a job", many(limits::MAX_PARENTS)),
+        ("characters of a name", many(limits::MAX_NAME_BYTES)),
+        ("characters of an idempotency key", many(limits::MAX_IDEMPOTENCY_KEY_BYTES)),
+        ("classes of a dataset", many(limits::MAX_CLASSES)),
+        ("distance of a priority from 0", many(limits::MAX_PRIORITY.unsigned_abs() as usize)),
+    ];
+    let rows: String = limits.iter().map(|(what, most)| format!("| {what} | {most} |\n")).collect();
+    let page = fs::read_to_string(docs("api.md")).expect("the page exists");
+    assert!(
+        page.contains(&format!("| what | at most |\n|---|---|\n{rows}\n")),
+        "docs/api.md needs these rows:\n{rows}"
+    );
+    let looked_for = count(limits::MAX_FILES_LOOKED_FOR as u64);
+    assert!(page.contains(&format!("more than {looked_for} files, {looked_for} are")), "{looked_for} are looked for");
 }
 
 fn docs(name: &str) -> PathBuf {
