@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::Command,
 };
@@ -58,6 +58,17 @@ impl Bucket {
             .env("AWS_REGION", "us-east-1")
             .env("AWS_ACCESS_KEY_ID", "test")
             .env("AWS_SECRET_ACCESS_KEY", "test");
+    }
+
+    /// The address of the server.
+    pub fn address(&self) -> SocketAddr {
+        self.server.parse().expect("the server has told its address")
+    }
+
+    /// The same bucket, reached through a proxy at this address.
+    #[must_use]
+    pub fn behind(&self, proxy: SocketAddr) -> Self {
+        Self { server: proxy.to_string() }
     }
 
     /// The first thousand keys, by name.

@@ -25,7 +25,7 @@ variables override: its keys are the flags with underscores, such as `lease_ttl 
 Durations have units (`500ms`, `30s`, `2m`, `1day`), and so have sizes (`500MiB`, `20GiB`).
 
 Where a token file is not at hand, `SORTINGHAT_TOKEN` holds the token itself (`hat` and worker). Region, endpoint and
-credentials of an S3 bucket come from the usual `AWS_*` variables (coordinator and worker). `RUST_LOG` says which log lines the
+credentials of an S3 bucket come from the usual `AWS_*` variables and from `~/.aws` (coordinator and worker). `RUST_LOG` says which log lines the
 worker writes; `HF_ENDPOINT` and `HF_TOKEN` say where and as whom it fetches weights. `NO_COLOR` turns off `hat`'s colours.
 ";
 

@@ -64,7 +64,7 @@ pub struct ExecutorArgs {
     /// The object store, file:///FOLDER or s3://BUCKET/PREFIX [default: objects in the data folder]
     #[arg(long, env = "SORTINGHAT_OBJECT_STORE")]
     pub object_store: Option<Url>,
-    /// Where this worker keeps its files [default: ~/.local/share/sortinghat]
+    /// Where this worker keeps its files, temporary ones too [default: ~/.local/share/sortinghat]
     #[arg(long, env = "SORTINGHAT_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// Where installed pretrained weights lie [default: ~/.cache/sortinghat/weights]

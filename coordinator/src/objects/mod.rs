@@ -43,7 +43,7 @@ pub enum ObjectError {
         /// The store's URL, which holds no secret.
         url: ObjectStoreUrl,
         /// Why.
-        source: OpenError,
+        source: Box<OpenError>,
     },
     /// There is no such object.
     #[error("object {digest} does not exist: upload it first")]
@@ -138,7 +138,7 @@ impl Objects {
     pub fn open(url: &ObjectStoreUrl, patience: Duration) -> Result<Self, ObjectError> {
         let patience = Patience { request: REQUEST_TIMEOUT, retries: RETRIES, retry_for: patience };
         let opened = sortinghat_objects::open(url.url(), patience, &Environment::of_process());
-        let opened = opened.map_err(|source| ObjectError::Unopenable { url: url.clone(), source });
+        let opened = opened.map_err(|source| ObjectError::Unopenable { url: url.clone(), source: source.into() });
         let Opened { store, prefix, .. } = opened?;
         Ok(Self { store, prefix, local: url.url().to_file_path().ok().filter(|_| url.url().scheme() == "file") })
     }

@@ -73,7 +73,7 @@ async fn on_a_full_disk_new_work_is_refused_and_taken_again_when_there_is_room()
     let folder = tempfile::tempdir().expect("a temporary folder");
     let Some(disk) = SmallDisk::mount(folder.path()) else { return };
     // The log lies on the full disk, too.
-    let mut process = Process::start_logging_to(&folder.path().join("coordinator.log"), folder.path());
+    let mut process = Process::start_logging_to(&folder.path().join("coordinator.log"), folder.path()).await;
     let mut client = client(process.address, None).await;
     until_readiness_is(&process, ServingStatus::Serving).await;
     let before = client.submit_ingest("before").await;

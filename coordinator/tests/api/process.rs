@@ -47,17 +47,17 @@ impl Process {
     }
 
     /// Starts a coordinator whose log lines go into a file, and waits until it has written its address.
-    pub(crate) fn start_logging_to(log: &Path, data_dir: &Path) -> Self {
+    pub(crate) async fn start_logging_to(log: &Path, data_dir: &Path) -> Self {
         let log = std::fs::File::create(log).expect("the log can be written");
         let child = command(data_dir).stderr(log).spawn().expect("the binary starts");
-        let published = data_dir.join("coordinator.addr");
-        loop {
-            let text = std::fs::read_to_string(&published).unwrap_or_default();
-            if let Ok(address) = text.trim().parse() {
-                return Self { child, address };
-            }
-            std::thread::sleep(Duration::from_millis(10));
+        let mut process = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        while process.address.port() == 0 {
+            assert!(process.is_running(), "it ends before it writes its address");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let text = std::fs::read_to_string(data_dir.join("coordinator.addr")).unwrap_or_default();
+            process.address = text.trim().parse().unwrap_or(process.address);
         }
+        process
     }
 
     pub(crate) fn is_running(&mut self) -> bool {

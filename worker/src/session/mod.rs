@@ -337,13 +337,13 @@ impl Session {
 /// Whether a task has failed because of the object store or of a disk, so that the worker has to prove again that it can work.
 fn is_fault_of_storage(outcome: &Outcome) -> bool {
     let Outcome::Failed(failure) = outcome else { return false };
-    match failure.code() {
+    matches!(
+        failure.code(),
         ErrorCode::StorageUnavailable
-        | ErrorCode::StorageUnusable
-        | ErrorCode::CorruptObject
-        | ErrorCode::ResourceExhausted => true,
-        _ => false,
-    }
+            | ErrorCode::StorageUnusable
+            | ErrorCode::CorruptObject
+            | ErrorCode::ResourceExhausted
+    )
 }
 
 /// Between half of `pause` and all of it, so that many workers do not come back at the same moment.

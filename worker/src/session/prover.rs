@@ -20,7 +20,7 @@ use url::Url;
 use super::health::{Proof, Trouble};
 
 /// A store that has not answered within this time does not answer.
-const BOUND: Duration = Duration::from_secs(4);
+const BOUND: Duration = Duration::from_secs(3);
 const PATIENCE: Patience = Patience { request: BOUND, retries: 0, retry_for: BOUND };
 /// The pause between two proofs while tasks run, and while the worker cannot work. A task that hangs is explained within seconds.
 const SHORT_PAUSE: Duration = Duration::from_secs(3);
@@ -28,6 +28,9 @@ const SHORT_PAUSE: Duration = Duration::from_secs(3);
 const LONG_PAUSE: Duration = Duration::from_secs(30);
 /// What a proof writes into the data folder, in bytes: more than what a full disk still has here and there.
 const PROBE_BYTES: usize = 1 << 20;
+
+/// What a proof has shown, and how many doubts there were when it was begun.
+pub(super) type Counted = (u64, Result<Proof, Trouble>);
 
 /// What the session wants to have proved.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,7 +45,7 @@ struct Demand {
 #[derive(Debug)]
 pub(super) struct Prover {
     demand: watch::Sender<Demand>,
-    proofs: mpsc::Receiver<(u64, Result<Proof, Trouble>)>,
+    proofs: mpsc::Receiver<Counted>,
 }
 
 impl Prover {
@@ -57,7 +60,7 @@ impl Prover {
 
     /// A prover whose proofs the test makes.
     #[cfg(test)]
-    pub(super) fn by_hand() -> (Self, mpsc::Sender<(u64, Result<Proof, Trouble>)>) {
+    pub(super) fn by_hand() -> (Self, mpsc::Sender<Counted>) {
         let (sender, proofs) = mpsc::channel(1);
         (Self { demand: watch::channel(Demand::default()).0, proofs }, sender)
     }
@@ -101,7 +104,7 @@ async fn run(
     store: Opened,
     temporary_dir: PathBuf,
     mut demand: watch::Receiver<Demand>,
-    proofs: mpsc::Sender<(u64, Result<Proof, Trouble>)>,
+    proofs: mpsc::Sender<Counted>,
 ) {
     let mut disproved = None;
     loop {

@@ -47,7 +47,7 @@ struct Stage {
     calls: mpsc::UnboundedReceiver<Call>,
     commands: mpsc::UnboundedReceiver<SlotCommand>,
     /// Proofs that the worker can work; it ends when this is dropped.
-    proofs: mpsc::Sender<(u64, Result<Proof, Trouble>)>,
+    proofs: mpsc::Sender<prover::Counted>,
     /// The channel holds one report: when a report is accepted, the one before it has been heard.
     reports: mpsc::Sender<(usize, SlotReport)>,
 }
