@@ -13,7 +13,6 @@ mod proxy;
 mod redis;
 mod s3;
 mod simulated;
-mod terminal;
 
 pub use deployment::{Deployment, Options, Victim, start_coordinator};
 pub use dice::Dice;
@@ -24,7 +23,6 @@ pub use proxy::{Proxy, Weather};
 pub use redis::{redis_command, start_redis};
 pub use s3::{Bucket, S3Server};
 pub use simulated::{Identity, SIMULATED_HOST, SIMULATED_LABEL, SimulatedWorker, Work};
-pub use terminal::Screen;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -10,4 +10,5 @@ mod machine;
 mod names;
 mod results;
 mod sdk;
+mod terminal;
 mod worker;

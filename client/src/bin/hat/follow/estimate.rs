@@ -96,6 +96,10 @@ impl Training {
             "validate" => (TRAINING_SHARE, 1.0 - TRAINING_SHARE),
             _ => return false,
         };
+        if self.running.is_none() && before > 0.0 {
+            // The last word of an epoch's validation may come after the epoch's end, and is not about the next epoch.
+            return true;
+        }
         let done = progress.done as f64 / progress.total.max(1) as f64;
         let share = before + weight * done.min(1.0);
         let first = self.running.map_or((share, now_ms), |running| running.first);
@@ -174,6 +178,8 @@ mod tests {
         training.progress(&at("validate", 2, 2), 10_000);
         training.finished(&epoch(true, 0, 10_000));
         assert_eq!(training.place(), "epoch 2 of 6");
+        assert!(training.progress(&at("validate", 2, 2), 10_000), "a late word about the epoch that has ended");
+        assert!((training.share() - 1.0 / 6.0).abs() < 1e-9, "{}", training.share());
         training.progress(&at("train", 0, 10), 10_000);
         assert_eq!(training.left(10_000), None, "no such epoch was seen");
         training.finished(&epoch(false, 0, 20_000));

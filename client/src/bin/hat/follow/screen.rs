@@ -1,8 +1,8 @@
 //! What a person sees while a job runs: rows on standard output; on standard error a progress bar, or lines if it is no terminal.
 
-use std::{mem::Discriminant, time::Duration};
+use std::{fmt, mem::Discriminant, time::Duration};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use sortinghat_client::UploadProgress;
 use sortinghat_proto::{
     v1::{
@@ -222,12 +222,17 @@ fn set_spinner(bar: &ProgressBar, message: String) {
     bar.set_message(message);
 }
 
-/// Shows a bar between what is done and how long it still takes.
+/// Shows a bar between what is done and how long it still takes. All of it changes at once, so that no drawing shows half of it.
 fn set_bar(bar: &ProgressBar, done: &str, share: f64, left: &str) {
-    let style = ProgressStyle::with_template("{prefix} [{wide_bar}] {msg}").expect("a valid template");
-    bar.set_style(style.progress_chars("=> "));
-    bar.set_prefix(done.to_owned());
-    bar.set_message(left.to_owned());
+    let text = |text: &str| {
+        let text = text.to_owned();
+        move |_: &ProgressState, line: &mut dyn fmt::Write| {
+            // Writing to a line in memory cannot fail.
+            let _ = line.write_str(&text);
+        }
+    };
+    let style = ProgressStyle::with_template("{done} [{wide_bar}] {left}").expect("a valid template");
     bar.set_length(STEPS);
     bar.set_position((share * STEPS as f64) as u64);
+    bar.set_style(style.progress_chars("=> ").with_key("done", text(done)).with_key("left", text(left)));
 }
