@@ -6,7 +6,9 @@ use sortinghat_proto::{
     Refusal,
     layout::{self, Label, Layout, Side},
     limits,
+    manifest::{Rejection, RejectionReason},
     v1::ErrorCode,
+    words::{count, counted},
 };
 
 use super::intake::Intake;
@@ -31,9 +33,23 @@ pub fn check<P>(intake: &Intake<P>, allow_failures: bool) -> Result<(), Refusal>
         return Err(unusable(message).at("ingest.allow_failures"));
     }
     if counts.accepted == 0 {
-        return Err(unusable(format!("there is no usable photo among {} files", counts.inputs)));
+        return Err(unusable(nothing_usable(intake)));
     }
     check_classes(intake)
+}
+
+/// Says that no file can be used, and for each reason how many files there are and what is wrong with the first one.
+fn nothing_usable<P>(intake: &Intake<P>) -> String {
+    let mut reasons: BTreeMap<RejectionReason, (u64, &Rejection)> = BTreeMap::new();
+    for rejection in &intake.rejections {
+        reasons.entry(rejection.reason).or_insert((0, rejection)).0 += 1;
+    }
+    let told = reasons.into_values().map(|(files, first)| match files {
+        1 => format!("{}: {}", first.path, first.message),
+        files => format!("{} such as {}: {}", count(files), first.path, first.message),
+    });
+    let files = counted(intake.counts.inputs, "file", "files");
+    format!("there is no usable photo among {files}: {}", told.collect::<Vec<_>>().join("; "))
 }
 
 fn check_classes<P>(intake: &Intake<P>) -> Result<(), Refusal> {

@@ -284,7 +284,11 @@ fn sets_that_cannot_be_learned_from_are_refused_with_the_counts() {
         shapes(3).into_iter().filter(|(path, _)| path.starts_with("disc/") || path.ends_with("0.png")).collect();
     assert!(refused(&bench, &lone).message.contains("square has 1"));
     let nothing = vec![file("disc/notes.txt", "hello")];
-    assert!(refused(&bench, &nothing).message.contains("no usable photo among 1 files"));
+    let refusal = refused(&bench, &nothing);
+    assert!(refusal.message.contains("no usable photo among 1 file: disc/notes.txt: "), "{}", refusal.message);
+    let flat = vec![file("1.txt", "one"), file("2.txt", "two")];
+    let refusal = refused(&bench, &flat);
+    assert!(refusal.message.contains("2 such as 1.txt: it lies in no class folder"), "{}", refusal.message);
     let one_sided: Files = shapes(2)
         .into_iter()
         .map(|(path, png)| (format!("{}/{path}", if path.starts_with("disc/000") { "valid" } else { "train" }), png))
