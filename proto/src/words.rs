@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::{
     Mixing, TrainingCrop,
-    manifest::{ModelManifest, RateSearch},
+    manifest::{FineTuneRecord, Framing, ModelManifest, RateSearch, RecipeRecord, RegressionRecord, View},
     time::UnixMs,
     v1::JobState,
 };
@@ -67,16 +67,47 @@ pub fn time(time: UnixMs) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string().replace('T', " ")
 }
 
-/// How a model was trained: "fastai2: 1 + 5 epochs, learning rate 0.002, batches of 64, 224 px, seed 0".
+/// How a model was made: "fastai2: 1 + 5 epochs, learning rate 0.002, batches of 64, 224 px, seed 0".
 pub fn recipe(made: &ModelManifest) -> String {
-    format!(
-        "{}: {} + {} epochs, learning rate {}, batches of {}, {} px, seed {}",
-        made.recipe, made.freeze_epochs, made.epochs, made.base_lr, made.batch_size, made.image_size_px, made.seed
-    )
+    let what = match &made.recipe {
+        RecipeRecord::Fastai2(trained) => {
+            let FineTuneRecord { freeze_epochs, epochs, base_lr, batch_size, .. } = trained;
+            let size = made.image_size_px;
+            format!("{freeze_epochs} + {epochs} epochs, learning rate {base_lr}, batches of {batch_size}, {size} px")
+        }
+        RecipeRecord::Fast(fitted) | RecipeRecord::Best(fitted) => {
+            let views = fitted.views.iter().map(view).collect::<Vec<_>>().join(" and ");
+            format!("a regression on the features of {views}")
+        }
+    };
+    format!("{}: {what}, seed {}", made.recipe.name(), made.seed)
 }
 
-/// How the training of a model differed from fastai's defaults.
-pub fn training_options(made: &ModelManifest) -> String {
+fn view(view: &View) -> String {
+    let shown = match view.framing {
+        Framing::Crop => "the centre",
+        Framing::Pad => "the whole photo",
+    };
+    format!("{shown} in {0} x {0} px", view.size_px)
+}
+
+/// What was chosen for a model: how its training differed from fastai's defaults, or the penalty of its regression.
+pub fn recipe_options(made: &ModelManifest) -> String {
+    match &made.recipe {
+        RecipeRecord::Fastai2(trained) => training_options(trained),
+        RecipeRecord::Fast(fitted) | RecipeRecord::Best(fitted) => {
+            let RegressionRecord { lambda, temperature, inner_folds, .. } = fitted;
+            match inner_folds {
+                0 => format!("penalty {lambda:.1e}, because there were too few photos to choose one by"),
+                folds => {
+                    format!("penalty {lambda:.1e} and temperature {temperature:.2}, chosen on {folds} inner folds")
+                }
+            }
+        }
+    }
+}
+
+fn training_options(made: &FineTuneRecord) -> String {
     let mixing = made.mixing.map(|mixing| match mixing {
         Mixing::MixUp { alpha } => format!("MixUp {alpha}"),
         Mixing::CutMix { alpha } => format!("CutMix {alpha}"),

@@ -11,7 +11,8 @@
 //! 3. [`config`], [`dataset`], [`models`], [`task`]: the command line; which photo has which class and side; the networks and their
 //!    weights; what one task is and has at hand
 //! 4. [`prediction`]: from batches of pixels to class probabilities, with test-time augmentation
-//! 5. [`evaluation`], [`training`]: what predictions say about a model; fastai's `fine_tune`
+//! 5. [`evaluation`], [`regression`], [`training`]: what predictions say about a model; a regression on the features of a network;
+//!    fastai's `fine_tune`
 //! 6. [`batches`], [`report`]: photos decoded ahead of the network; the page that tells an evaluation
 //! 7. [`jobs`]: the job kinds
 //! 8. [`executor`]: the process that runs one task at a time, and its supervision
@@ -31,6 +32,7 @@ pub mod objects;
 pub(crate) mod out_of_memory;
 pub mod prediction;
 pub mod randomness;
+pub mod regression;
 pub mod report;
 pub mod session;
 pub mod task;

@@ -7,18 +7,18 @@ use std::{collections::BTreeMap, time::Duration};
 
 use arrow_array::{Array as _, cast::AsArray as _, types::Float32Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use shapes::{Bench, Inputs, Ran, evaluate, finetune, shape, shapes};
+use shapes::{Bench, Inputs, Ran, evaluate, finetune, finetune_with, options, shape, shapes};
 use sortinghat_proto::{
-    ClassifySpec, DatasetRef, EvaluateOn, EvaluateSpec, FinetuneSpec, JobSpec, ModelRef, ObjectRef, Precision, Split,
-    Tta, TtaRecipe, WeightsSource,
+    ClassifySpec, DatasetRef, EvaluateOn, EvaluateSpec, FineTune, FinetuneSpec, JobSpec, ModelRef, ObjectRef,
+    Precision, Recipe, Split, Tta, TtaRecipe, WeightsSource,
     executor::v1::executor_report::Report,
     manifest::{
-        Decision, Decisions, EvaluationManifest, Findings, ModelManifest, PredictionsManifest, UploadManifest,
+        Decision, Decisions, EvaluationManifest, Findings, ModelManifest, PredictionsManifest, Score, UploadManifest,
         UploadedFile, Verdict,
     },
     v1::{ErrorCode, attempt_event::Event},
 };
-use sortinghat_worker::task::{Done, JobError, Part, StopSignal};
+use sortinghat_worker::task::{Done, JobError, JobOutput, Part, StopSignal};
 
 fn refusal(result: Result<Done, JobError>) -> sortinghat_proto::Refusal {
     match result {
@@ -31,7 +31,7 @@ fn refusal(result: Result<Done, JobError>) -> sortinghat_proto::Refusal {
 fn a_finetune_learns_and_its_model_knows_what_it_was_made_with() {
     let bench = Bench::new();
     let dataset = bench.dataset(20, Split::ValidPercent(25));
-    let spec = FinetuneSpec { epochs: 3, ..finetune() };
+    let spec = finetune_with(FineTune { epochs: 3, ..options() });
     let ran = bench.run(JobSpec::Finetune(spec), Inputs { dataset: Some(dataset.clone()), ..Inputs::default() });
 
     let epochs = ran.epochs();
@@ -49,14 +49,51 @@ fn a_finetune_learns_and_its_model_knows_what_it_was_made_with() {
     assert_eq!(model.classes, ["disc", "square"]);
     assert_eq!((model.dataset.manifest, model.dataset.name.as_str()), (dataset, "shapes@1"));
     assert_eq!((model.pretrained.source.as_str(), model.pretrained.digest), ("none", None));
-    assert_eq!((model.batch_size, model.micro_batch_size, model.history.len()), (10, 10, 4));
+    let made = model.recipe.fine_tune().expect("a network that was trained");
+    assert_eq!((made.batch_size, made.micro_batch_size, model.history.len()), (10, 10, 4));
+}
+
+#[test]
+fn a_regression_is_evaluated_as_it_was_measured_and_averages_over_its_own_views() {
+    let bench = Bench::new();
+    let dataset = Some(bench.dataset(20, Split::ValidPercent(25)));
+    for (recipe, views) in [(Recipe::Fast, 1), (Recipe::Best, 2)] {
+        let spec = JobSpec::Finetune(FinetuneSpec { recipe: recipe.clone(), ..finetune() });
+        let fit = || bench.run(spec.clone(), Inputs { dataset: dataset.clone(), ..Inputs::default() });
+        let ran = fit();
+        let epochs = ran.epochs();
+        let [row] = epochs.as_slice() else { panic!("one row, not {epochs:?}") };
+        assert!(ran.notices().iter().any(|notice| notice.contains("chosen on 5 inner folds of the 30 photos")));
+        assert!(ran.checkpoints().is_empty());
+        let output = ran.output();
+        let begins = format!("resnet18, recipe {recipe}, on 30 photos, ");
+        assert!(output.summary.starts_with(&begins), "{}", output.summary);
+        let manifest = |output: &JobOutput| bench.objects().document::<ModelManifest>(&output.manifest).unwrap();
+        let model = manifest(&output);
+        let made = model.recipe.regression().expect("a regression");
+        assert_eq!((made.views.len(), made.inner_folds, model.recipe.name()), (views, 5, recipe.as_str()));
+        assert!(made.tried.len() >= 11 && made.tried.iter().any(|tried| tried.lambda == made.lambda));
+        assert_eq!(manifest(&fit().output()).weights, model.weights, "the same bits again");
+
+        let asked = |spec: EvaluateSpec| {
+            bench.run(JobSpec::Evaluate(spec), Inputs { model: Some(output.manifest.clone()), ..Inputs::default() })
+        };
+        let evaluation: EvaluationManifest = bench.objects().document(&asked(evaluate()).output().manifest).unwrap();
+        let Score { photos, correct, loss, .. } = evaluation.findings.plain;
+        assert_eq!((photos, correct as f64 / photos as f64), (10, row.accuracy));
+        assert!((loss - row.valid_loss).abs() < 1e-4, "{loss} and {}", row.valid_loss);
+        let tta = Some(Tta { recipe: TtaRecipe::Fastai2, passes: 4 });
+        let refused = refusal(asked(EvaluateSpec { tta, ..evaluate() }).result);
+        assert_eq!(refused.field, "evaluate.tta");
+        assert!(refused.message.contains(&format!("made by the recipe {recipe}")), "{}", refused.message);
+    }
 }
 
 #[test]
 fn a_finetune_that_is_resumed_ends_in_the_same_bits() {
     let bench = Bench::new();
     let dataset = Some(bench.dataset(10, Split::ValidPercent(20)));
-    let spec = JobSpec::Finetune(FinetuneSpec { epochs: 2, ..finetune() });
+    let spec = JobSpec::Finetune(finetune_with(FineTune { epochs: 2, ..options() }));
     let weights = |checkpoint| {
         let ran = bench.run(spec.clone(), Inputs { dataset: dataset.clone(), checkpoint, ..Inputs::default() });
         let (checkpoints, epochs) = (ran.checkpoints(), ran.epochs().len());
@@ -75,7 +112,7 @@ fn a_finetune_that_is_handed_back_again_and_again_ends_in_the_same_bits() {
     // The interval never ends: every checkpoint within an epoch is one that was asked for.
     let bench = Bench::new();
     let dataset = Some(bench.dataset(10, Split::ValidPercent(20)));
-    let spec = JobSpec::Finetune(FinetuneSpec { epochs: 8, batch_size: 4, ..finetune() });
+    let spec = JobSpec::Finetune(finetune_with(FineTune { epochs: 8, batch_size: 4, ..options() }));
     let weights = |ran: Ran| bench.objects().document::<ModelManifest>(&ran.output().manifest).unwrap().weights;
     let whole = weights(bench.run(spec.clone(), Inputs { dataset: dataset.clone(), ..Inputs::default() }));
 
@@ -113,7 +150,10 @@ fn a_finetune_whose_process_dies_after_any_step_goes_on_from_the_last_reported_c
     let bench = Bench::with_checkpoints_every(Duration::ZERO);
     let dataset = Some(bench.dataset(10, Split::ValidPercent(20)));
     let backbone = sortinghat_proto::Backbone::EfficientnetLite0;
-    let spec = JobSpec::Finetune(FinetuneSpec { backbone, epochs: 3, batch_size: 4, ..finetune() });
+    let spec = JobSpec::Finetune(FinetuneSpec {
+        backbone,
+        ..finetune_with(FineTune { epochs: 3, batch_size: 4, ..options() })
+    });
     let run =
         |checkpoint| bench.run(spec.clone(), Inputs { dataset: dataset.clone(), checkpoint, ..Inputs::default() });
     let weights = |ran: Ran| bench.objects().document::<ModelManifest>(&ran.output().manifest).unwrap().weights;
@@ -137,7 +177,8 @@ fn after_a_process_died_because_memory_ran_out_a_finetune_takes_smaller_pieces_a
     let ran = bench.run(JobSpec::Finetune(finetune()), inputs);
     assert!(ran.notices().iter().any(|notice| notice.contains("the gradients of 2 photos")), "{:?}", ran.notices());
     let model: ModelManifest = bench.objects().document(&ran.output().manifest).unwrap();
-    assert_eq!((model.batch_size, model.micro_batch_size), (10, 2));
+    let made = model.recipe.fine_tune().expect("a network that was trained");
+    assert_eq!((made.batch_size, made.micro_batch_size), (10, 2));
 }
 
 #[test]
@@ -145,7 +186,7 @@ fn a_checkpoint_of_another_run_is_reported_and_not_used() {
     let bench = Bench::new();
     let dataset = Some(bench.dataset(10, Split::ValidPercent(20)));
     let run = |seed, checkpoint| {
-        let spec = FinetuneSpec { seed, freeze_epochs: 0, ..finetune() };
+        let spec = FinetuneSpec { seed, ..finetune_with(FineTune { freeze_epochs: 0, ..options() }) };
         bench.run(JobSpec::Finetune(spec), Inputs { dataset: dataset.clone(), checkpoint, ..Inputs::default() })
     };
     let other = run(1, None).checkpoints().remove(0);
@@ -159,7 +200,7 @@ fn a_checkpoint_of_another_run_is_reported_and_not_used() {
 fn a_cancelled_finetune_stops_at_the_next_step() {
     let bench = Bench::new();
     let dataset = Some(bench.dataset(10, Split::ValidPercent(20)));
-    let spec = FinetuneSpec { epochs: 500, ..finetune() };
+    let spec = finetune_with(FineTune { epochs: 500, ..options() });
     let first_epoch = |report: &Report, stop: &StopSignal| {
         if matches!(report, Report::Event(event) if matches!(event.event, Some(Event::EpochFinished(_)))) {
             stop.cancel();

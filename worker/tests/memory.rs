@@ -5,7 +5,7 @@ use parking_lot::{Mutex, MutexGuard};
 use sortinghat_proto::{Backbone, Digest};
 use sortinghat_worker::{
     aten::{host_memory, limit_host_memory},
-    models::{Classifier, ModelConfig},
+    models::{Classifier, HeadConfig, ModelConfig},
     prediction::batch::PixelBatch,
     randomness::{Draws, Phase, Purpose},
     training::{
@@ -56,7 +56,10 @@ fn balanced_seed() -> u64 {
 /// A run of one step, without anything random but the order, in f64: only what is computed otherwise can differ.
 fn trainer() -> Trainer {
     let classes = vec!["even".to_owned(), "odd".to_owned()];
-    let config = ModelConfig { dropout: 0.0, ..ModelConfig::new(Backbone::Resnet18, classes, SIZE as u32) };
+    let config = ModelConfig {
+        head: HeadConfig::Fastai { dropout: 0.0 },
+        ..ModelConfig::new(Backbone::Resnet18, classes, SIZE as u32)
+    };
     let mut classifier = Classifier::new(config, Device::Cpu, 1).unwrap();
     classifier.to_double().unwrap();
     let recipe =

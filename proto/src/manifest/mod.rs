@@ -25,7 +25,10 @@ pub use evaluation::{
     LabelDoubt, Mistake, PairedTest, Score,
 };
 pub use faults::Faults;
-pub use model::{DatasetProvenance, EpochRecord, ModelManifest, RateSearch, WeightsProvenance};
+pub use model::{
+    DatasetProvenance, EpochRecord, FineTuneRecord, Framing, LambdaScore, ModelManifest, RateSearch, RecipeRecord,
+    RegressionRecord, View, WeightsProvenance,
+};
 pub use predictions::{PREDICTION_COLUMNS, PredictionCounts, PredictionsManifest};
 pub use references::{References, digests_in, references};
 pub use remark::{AbsentClass, ClassSize, Remark, SplitPair};

@@ -13,18 +13,81 @@ pub struct ModelManifest {
     pub backbone: Backbone,
     /// Body, head and BatchNorm statistics, a safetensors file.
     pub weights: ObjectRef,
-    /// Side of the square that the network sees, in pixels.
+    /// Side of the square that the network sees, in pixels. With several views it is the largest.
     pub image_size_px: u32,
     /// Mean that is subtracted from each channel: red, green, blue. Pixel values are in 0..1.
     pub mean: [f32; 3],
     /// Standard deviation that each channel is divided by after the subtraction.
     pub std: [f32; 3],
-    /// The training recipe, "fastai2".
-    pub recipe: String,
+    /// How the network was made from the photos. Its name stands in the field `recipe`, and what it was made with beside it.
+    #[serde(flatten)]
+    pub recipe: RecipeRecord,
     /// The dataset that the network learned from.
     pub dataset: DatasetProvenance,
     /// Where the pretrained weights came from.
     pub pretrained: WeightsProvenance,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// The arithmetic that was used, never [`Precision::Auto`].
+    pub precision: Precision,
+    /// The device: "cpu" or "cuda:0".
+    pub device: String,
+    /// Number of CPU threads.
+    pub threads: u32,
+    /// Version of this software.
+    pub software: String,
+    /// The training table that was shown during the training.
+    pub history: Vec<EpochRecord>,
+}
+
+impl Document for ModelManifest {
+    const FORMAT: &'static str = "sortinghat.model/1";
+}
+
+/// The recipe of a model, with what it was made with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(tag = "recipe", rename_all = "snake_case")]
+pub enum RecipeRecord {
+    /// fastai 2's `fine_tune`.
+    Fastai2(FineTuneRecord),
+    /// A regression on the features of one view.
+    Fast(RegressionRecord),
+    /// A regression on the features of two views.
+    Best(RegressionRecord),
+}
+
+impl RecipeRecord {
+    /// The name of the recipe, as a user gives it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Fastai2(_) => "fastai2",
+            Self::Fast(_) => "fast",
+            Self::Best(_) => "best",
+        }
+    }
+
+    /// What a regression was made with; `None` for a network that was trained.
+    pub fn regression(&self) -> Option<&RegressionRecord> {
+        match self {
+            Self::Fastai2(_) => None,
+            Self::Fast(record) | Self::Best(record) => Some(record),
+        }
+    }
+
+    /// What a network was trained with; `None` for a regression.
+    pub fn fine_tune(&self) -> Option<&FineTuneRecord> {
+        match self {
+            Self::Fastai2(record) => Some(record),
+            Self::Fast(_) | Self::Best(_) => None,
+        }
+    }
+}
+
+/// What a network was trained with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct FineTuneRecord {
     /// Epochs with the body frozen.
     pub freeze_epochs: u32,
     /// Epochs with the whole network.
@@ -47,22 +110,55 @@ pub struct ModelManifest {
     pub batch_size: u32,
     /// Photos whose gradients were computed at a time. Less than `batch_size` if an attempt had run out of memory.
     pub micro_batch_size: u32,
-    /// Seed of everything random.
-    pub seed: u64,
-    /// The arithmetic that was used, never [`Precision::Auto`].
-    pub precision: Precision,
-    /// The device: "cpu" or "cuda:0".
-    pub device: String,
-    /// Number of CPU threads.
-    pub threads: u32,
-    /// Version of this software.
-    pub software: String,
-    /// The training table that was shown during the training.
-    pub history: Vec<EpochRecord>,
 }
 
-impl Document for ModelManifest {
-    const FORMAT: &'static str = "sortinghat.model/1";
+/// What a regression was fitted with. The network before it has its pretrained weights.
+///
+/// A prediction is the mean, over the views, of `softmax(logits / temperature)`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RegressionRecord {
+    /// The views of each photo, in learning and in every later prediction.
+    pub views: Vec<View>,
+    /// The factor of the penalty: what was minimised is the mean cross entropy plus half of `lambda` times the sum of the squared weights.
+    pub lambda: f64,
+    /// What the logits are divided by, so that a probability is as often right as it says.
+    pub temperature: f64,
+    /// Number of inner folds of the photos to learn from on which `lambda` and `temperature` were chosen; 0 if there were too few photos.
+    pub inner_folds: u32,
+    /// Every `lambda` that was tried, in rising order.
+    pub tried: Vec<LambdaScore>,
+}
+
+/// How well a penalty did on photos that the regression had not learned from.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct LambdaScore {
+    /// The factor of the penalty.
+    pub lambda: f64,
+    /// Mean negative log likelihood of the true classes, in nats.
+    pub nll: f64,
+}
+
+/// A square view of a photo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct View {
+    /// What of the photo it shows.
+    pub framing: Framing,
+    /// Its side in pixels.
+    pub size_px: u32,
+}
+
+/// What a view shows of a photo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Framing {
+    /// The largest square in the centre.
+    Crop,
+    /// The whole photo in the middle of a white square.
+    Pad,
 }
 
 /// The dataset that a model learned from.

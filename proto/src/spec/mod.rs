@@ -13,7 +13,7 @@ mod passes;
 
 pub use classify::ClassifySpec;
 pub use evaluate::{EvaluateOn, EvaluateSpec};
-pub use finetune::{Backbone, BaseRate, FinetuneSpec, Mixing, TrainingCrop, WeightsSource};
+pub use finetune::{Backbone, BaseRate, FineTune, FinetuneSpec, Mixing, Recipe, TrainingCrop, WeightsSource};
 pub use ingest::{IngestSpec, Split};
 pub use object::ObjectRef;
 pub use passes::{Precision, Tta, TtaRecipe};

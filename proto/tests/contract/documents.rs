@@ -8,10 +8,10 @@ use sortinghat_proto::{
     manifest::{
         AbsentClass, ClassCount, ClassMetrics, ClassSize, CleanedAccuracy, ConfidenceBin, Confusion, DatasetManifest,
         DatasetProvenance, Decision, Decisions, Document, DocumentError, EpochRecord, EvaluationManifest,
-        EvaluationTarget, Findings, IngestCounts, Interval, LabelDoubt, LeftOut, LeftOutReason, Mistake, ModelManifest,
-        PairedTest, PredictionCounts, PredictionsManifest, RateSearch, Rejection, RejectionReason, Remark, Score,
-        Shard, SplitKind, SplitPair, UploadManifest, UploadedFile, Verdict, WeightsProvenance, decode, encode,
-        references,
+        EvaluationTarget, Findings, FineTuneRecord, Framing, IngestCounts, Interval, LabelDoubt, LambdaScore, LeftOut,
+        LeftOutReason, Mistake, ModelManifest, PairedTest, PredictionCounts, PredictionsManifest, RateSearch,
+        RecipeRecord, RegressionRecord, Rejection, RejectionReason, Remark, Score, Shard, SplitKind, SplitPair,
+        UploadManifest, UploadedFile, Verdict, View, WeightsProvenance, decode, encode, references,
     },
 };
 
@@ -230,25 +230,26 @@ fn model() -> ModelManifest {
         image_size_px: 224,
         mean: [0.5, 0.25, 0.125],
         std: [0.5; 3],
-        recipe: "fastai2".into(),
+        recipe: RecipeRecord::Fastai2(FineTuneRecord {
+            freeze_epochs: 1,
+            epochs: 5,
+            base_lr: 0.002,
+            rate_search: Some(RateSearch {
+                learning_rates: vec![0.1, 0.2],
+                losses: vec![2.0, 1.0],
+                valley: 0.125,
+                minimum: 0.02,
+                steep: 0.1,
+                slide: 0.2,
+            }),
+            mixing: Some(Mixing::CutMix { alpha: 1.0 }),
+            label_smoothing: 0.1,
+            crop: TrainingCrop::RandomResized { min_scale: 0.08 },
+            batch_size: 64,
+            micro_batch_size: 32,
+        }),
         dataset: DatasetProvenance { name: "stamps@1".into(), manifest: object_of("dataset"), fold: Some(2) },
         pretrained: WeightsProvenance { source: "none".into(), digest: Some(Digest::of(b"pretrained")) },
-        freeze_epochs: 1,
-        epochs: 5,
-        base_lr: 0.002,
-        rate_search: Some(RateSearch {
-            learning_rates: vec![0.1, 0.2],
-            losses: vec![2.0, 1.0],
-            valley: 0.125,
-            minimum: 0.02,
-            steep: 0.1,
-            slide: 0.2,
-        }),
-        mixing: Some(Mixing::CutMix { alpha: 1.0 }),
-        label_smoothing: 0.1,
-        crop: TrainingCrop::RandomResized { min_scale: 0.08 },
-        batch_size: 64,
-        micro_batch_size: 32,
         seed: 7,
         precision: Precision::Bf16,
         device: "cuda:0".into(),
@@ -361,8 +362,10 @@ fn without(document: &impl Document, fields: &[&str]) -> Vec<u8> {
 fn a_document_of_an_older_version_is_read_with_the_defaults_of_the_fields_that_it_lacks() {
     let old = without(&model(), &["rate_search", "mixing", "label_smoothing", "crop"]);
     let read: ModelManifest = decode(&old).expect("an old model");
-    let expected =
-        ModelManifest { rate_search: None, mixing: None, label_smoothing: 0.0, crop: TrainingCrop::Resize, ..model() };
+    let RecipeRecord::Fastai2(made) = model().recipe else { panic!("a network that was trained") };
+    let made =
+        FineTuneRecord { rate_search: None, mixing: None, label_smoothing: 0.0, crop: TrainingCrop::Resize, ..made };
+    let expected = ModelManifest { recipe: RecipeRecord::Fastai2(made), ..model() };
     assert_eq!(read, expected);
     let read: EvaluationManifest =
         decode(&without(&evaluation(), &["doubts", "doubted", "learned_from", "confidence"]))
@@ -372,6 +375,23 @@ fn a_document_of_an_older_version_is_read_with_the_defaults_of_the_fields_that_i
     assert_eq!(read, a_dataset());
     let upload = UploadManifest::of(vec![UploadedFile::new("a.png", object_of("a"))]);
     assert!(!String::from_utf8(encode(&upload)).expect("JSON").contains("left_out"), "old readers see no difference");
+}
+
+#[test]
+fn a_model_names_its_recipe_and_says_what_it_was_made_with() {
+    let record = RegressionRecord {
+        views: vec![View { framing: Framing::Crop, size_px: 288 }, View { framing: Framing::Pad, size_px: 288 }],
+        lambda: 0.001,
+        temperature: 1.125,
+        inner_folds: 5,
+        tried: vec![LambdaScore { lambda: 0.001, nll: 0.5 }],
+    };
+    let best = ModelManifest { recipe: RecipeRecord::Best(record), ..model() };
+    let stored: Value = serde_json::from_slice(&encode(&best)).expect("JSON");
+    assert_eq!((&stored["recipe"], &stored["views"][1]["framing"]), (&json!("best"), &json!("pad")));
+    assert_eq!(decode::<ModelManifest>(&encode(&best)).expect("what was stored"), best);
+    let stored: Value = serde_json::from_slice(&encode(&model())).expect("JSON");
+    assert_eq!((&stored["recipe"], &stored["epochs"]), (&json!("fastai2"), &json!(5)));
 }
 
 #[test]

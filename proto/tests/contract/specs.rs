@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use prost::Message as _;
 use sortinghat_proto::{
-    Backbone, BaseRate, JobKind, JobSpec, Name, ObjectRef, Precision, Refusal, Split, TrainingCrop, Tta, TtaRecipe,
-    WeightsSource,
+    Backbone, BaseRate, JobKind, JobSpec, Name, ObjectRef, Precision, Recipe, Refusal, Split, TrainingCrop, Tta,
+    TtaRecipe, WeightsSource,
     v1::{self, job_spec::Kind},
 };
 
@@ -90,9 +90,10 @@ fn an_ingest_that_says_little_holds_out_a_fifth() {
 #[test]
 fn a_finetune_that_says_nothing_gets_fastais_defaults() {
     let JobSpec::Finetune(mut spec) = finetune_of(|_| ()).expect("valid") else { panic!("not a finetune") };
-    assert_eq!((spec.epochs, spec.freeze_epochs, spec.batch_size), (5, 1, 64));
-    assert_eq!((spec.base_lr, spec.mixing, spec.label_smoothing), (BaseRate::Given(2e-3), None, 0.0));
-    assert_eq!((spec.crop, spec.precision), (TrainingCrop::Resize, Precision::Auto));
+    let Recipe::Fastai2(options) = &spec.recipe else { panic!("fastai2 is the default") };
+    assert_eq!((options.epochs, options.freeze_epochs, options.batch_size), (5, 1, 64));
+    assert_eq!((options.base_lr, options.mixing, options.label_smoothing), (BaseRate::Given(2e-3), None, 0.0));
+    assert_eq!((options.crop, spec.precision), (TrainingCrop::Resize, Precision::Auto));
     assert_eq!((spec.backbone, spec.image_size_px), (Backbone::EfficientnetLite0, 224));
     assert_eq!((spec.weights.clone(), spec.fold), (WeightsSource::Pretrained, None));
     let named: Name = "mine".parse().expect("a name");
@@ -217,5 +218,34 @@ fn an_option_that_would_be_ignored_is_an_error() {
     ];
     for (field, change) in finetunes {
         assert_eq!(finetune_of(change).expect_err(field).field, field);
+    }
+}
+
+#[test]
+fn a_recipe_that_trains_no_network_refuses_every_option_of_training_one() {
+    let options: [(&str, Change<v1::FinetuneSpec>); 10] = [
+        ("finetune.epochs", |spec| spec.epochs = 5),
+        ("finetune.freeze_epochs", |spec| spec.freeze_epochs = Some(0)),
+        ("finetune.base_lr", |spec| spec.base_lr = 0.002),
+        ("finetune.batch_size", |spec| spec.batch_size = 64),
+        ("finetune.mixup_alpha", |spec| spec.mixup_alpha = 0.4),
+        ("finetune.cutmix_alpha", |spec| spec.cutmix_alpha = 1.0),
+        ("finetune.label_smoothing", |spec| spec.label_smoothing = 0.1),
+        ("finetune.crop", |spec| spec.crop = v1::TrainingCrop::Resize.into()),
+        ("finetune.min_scale", |spec| spec.min_scale = 0.5),
+        ("finetune.find_lr", |spec| spec.find_lr = true),
+    ];
+    for recipe in ["fast", "best"] {
+        let JobSpec::Finetune(spec) = finetune_of(|spec| spec.recipe = recipe.into()).expect("valid") else {
+            panic!("not a finetune")
+        };
+        assert_eq!((spec.recipe.as_str(), spec.image_size_px), (recipe, spec.recipe.default_image_size_px()));
+        for (field, change) in options {
+            let refused = finetune_of(|spec| {
+                spec.recipe = recipe.into();
+                change(spec);
+            });
+            assert_eq!(refused.expect_err(field).field, field, "{recipe}");
+        }
     }
 }

@@ -7,9 +7,9 @@ use proptest::{
 };
 use sortinghat_proto::{
     ArtifactKind, Backbone, BaseRate, ByteCount, ClassifySpec, DatasetRef, DeviceKind, Digest, EvaluateOn,
-    EvaluateSpec, FinetuneSpec, IngestSpec, JobId, JobKind, JobSpec, Label, Mixing, ModelRef, Name, ObjectRef,
-    Precision, Requirements, Split, TaskId, TrainingCrop, Tta, TtaRecipe, VersionedName, WeightsSource,
-    layout::LayoutChoice, limits,
+    EvaluateSpec, FineTune, FinetuneSpec, IngestSpec, JobId, JobKind, JobSpec, Label, Mixing, ModelRef, Name,
+    ObjectRef, Precision, Recipe, Requirements, Split, TaskId, TrainingCrop, Tta, TtaRecipe, VersionedName,
+    WeightsSource, layout::LayoutChoice, limits,
 };
 
 pub(crate) fn digest() -> impl Strategy<Value = Digest> {
@@ -105,29 +105,29 @@ fn finetune() -> impl Strategy<Value = FinetuneSpec> {
         share().prop_map(|min_scale| TrainingCrop::RandomResized { min_scale }),
     ];
     let data = (dataset(), option::of(name()), select(&Backbone::ALL[..]), weights, option::of(0..=19_u32));
-    let schedule = (1..=1000_u32, 0..=100_u32, base_lr, 2..=4096_u32, 32..=1024_u32, any::<u64>());
-    let regularisation = (precision(), option::of(mixing), 0.0..1.0, crop);
-    (data, schedule, regularisation).prop_map(
-        |(
-            (dataset, model_name, backbone, weights, fold),
-            (epochs, freeze_epochs, base_lr, batch_size, image_size_px, seed),
-            (precision, mixing, label_smoothing, crop),
-        )| FinetuneSpec {
-            dataset,
-            model_name,
-            backbone,
-            weights,
+    let options = (1..=1000_u32, 0..=100_u32, base_lr, 2..=4096_u32, option::of(mixing), 0.0..1.0, crop).prop_map(
+        |(epochs, freeze_epochs, base_lr, batch_size, mixing, label_smoothing, crop)| FineTune {
             epochs,
             freeze_epochs,
             base_lr,
             batch_size,
+            mixing,
+            label_smoothing,
+            crop,
+        },
+    );
+    let recipe = prop_oneof![options.prop_map(Recipe::Fastai2), Just(Recipe::Fast), Just(Recipe::Best)];
+    (data, recipe, 32..=1024_u32, any::<u64>(), precision()).prop_map(
+        |((dataset, model_name, backbone, weights, fold), recipe, image_size_px, seed, precision)| FinetuneSpec {
+            dataset,
+            model_name,
+            backbone,
+            weights,
+            recipe,
             image_size_px,
             seed,
             fold,
             precision,
-            mixing,
-            label_smoothing,
-            crop,
         },
     )
 }

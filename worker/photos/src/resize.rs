@@ -156,6 +156,23 @@ pub fn squeezed_center(photo: &Photo, size: u32) -> Vec<u8> {
     cropped(&squeezed, CropBox::center(larger, larger, size)).into_owned()
 }
 
+/// The whole photo in the middle of a white square, resized to `size` x `size` with the antialiased bilinear kernel; `[size, size, 3]`
+/// u8. An odd pixel of margin is at the right or at the bottom.
+pub fn padded(photo: &Photo, size: u32) -> Vec<u8> {
+    let side = photo.width.max(photo.height);
+    if photo.width == photo.height {
+        return crop_resize(photo, CropBox::whole(side, side), size, size, Kernel::Bilinear);
+    }
+    let (left, top) = ((side - photo.width) as usize / 2, (side - photo.height) as usize / 2);
+    let (row_bytes, side_bytes) = (photo.width as usize * 3, side as usize * 3);
+    let mut pixels = vec![255; side_bytes * side as usize];
+    for (row, source) in photo.pixels.chunks_exact(row_bytes).enumerate() {
+        pixels[(top + row) * side_bytes + left * 3..][..row_bytes].copy_from_slice(source);
+    }
+    let square = Photo { width: side, height: side, pixels, format: photo.format, notes: Vec::new() };
+    crop_resize(&square, CropBox::whole(side, side), size, size, Kernel::Bilinear)
+}
+
 /// The ImageNet check: short side to `resize` with bicubic, then the centre `crop` x `crop`; `[crop, crop, 3]` u8.
 ///
 /// # Panics
@@ -190,6 +207,7 @@ fn cropped(photo: &Photo, crop: CropBox) -> Cow<'_, [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ImageFormat;
 
     #[test]
     fn the_validation_crop_is_fastais() {
@@ -212,6 +230,27 @@ mod tests {
         let crop = CropBox::fastai_square(640, 480, 224, (1.0, 1.0));
         assert_eq!((crop.left + crop.width, crop.top + crop.height), (640, 480));
         assert_eq!(CropBox::fastai_square(1, 500, 224, (0.0, 0.999)).width, 1);
+    }
+
+    #[test]
+    fn a_padded_photo_is_whole_and_lies_in_the_middle_of_white() {
+        let photo = |width: u32, height: u32| Photo {
+            width,
+            height,
+            pixels: vec![7; (width * height * 3) as usize],
+            format: ImageFormat::Png,
+            notes: Vec::new(),
+        };
+        let column = padded(&photo(1, 4), 4);
+        let dark = |pixels: &[u8]| pixels.chunks(3).map(|pixel| u8::from(pixel[0] < 128)).collect::<Vec<_>>();
+        assert_eq!(
+            dark(&column),
+            [[0, 1, 0, 0]; 4].concat(),
+            "three columns are free: one at the left, two at the right"
+        );
+        assert_eq!(dark(&padded(&photo(2, 2), 2)), [1; 4]);
+        let small = padded(&photo(40, 20), 4);
+        assert_eq!(dark(&small), [[0; 4], [1; 4], [1; 4], [0; 4]].concat());
     }
 
     #[test]

@@ -2,32 +2,27 @@
 
 use sortinghat_photos::{
     Photo,
-    resize::{fastai_resize, random_resized, squeezed_center},
+    resize::{fastai_resize, padded, random_resized, squeezed_center},
 };
 use sortinghat_proto::{Digest, TrainingCrop};
 
-use crate::prediction::batch::Crop;
+use crate::{
+    models::{Framing, Square},
+    prediction::batch::Crop,
+};
 
-/// The square that a network sees of a photo.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Square {
-    /// Its side in pixels.
-    pub size: usize,
-    /// How it is cut.
-    pub rule: TrainingCrop,
-}
-
-impl Square {
-    /// Cuts it from `photo`, whose original has `digest`; `[size, size, 3]` u8.
-    pub fn cut(&self, photo: &Photo, crop: &Crop, digest: &Digest) -> Vec<u8> {
-        let size = self.size as u32;
-        match (self.rule, crop.draws(digest)) {
-            (TrainingCrop::Resize, None) => fastai_resize(photo, size, (0.5, 0.5)),
-            (TrainingCrop::Resize, Some(mut draws)) => fastai_resize(photo, size, (draws.uniform(), draws.uniform())),
-            (TrainingCrop::RandomResized { .. }, None) => squeezed_center(photo, size),
-            (TrainingCrop::RandomResized { min_scale }, Some(mut draws)) => {
-                random_resized(photo, size, min_scale, || draws.uniform())
-            }
+/// Cuts `square` from `photo`, whose original has `digest`; `[size, size, 3]` u8.
+pub(super) fn cut(square: Square, photo: &Photo, crop: &Crop, digest: &Digest) -> Vec<u8> {
+    let size = square.size as u32;
+    match (square.framing, crop.draws(digest)) {
+        (Framing::Pad, _) => padded(photo, size),
+        (Framing::Crop(TrainingCrop::Resize), None) => fastai_resize(photo, size, (0.5, 0.5)),
+        (Framing::Crop(TrainingCrop::Resize), Some(mut draws)) => {
+            fastai_resize(photo, size, (draws.uniform(), draws.uniform()))
+        }
+        (Framing::Crop(TrainingCrop::RandomResized { .. }), None) => squeezed_center(photo, size),
+        (Framing::Crop(TrainingCrop::RandomResized { min_scale }), Some(mut draws)) => {
+            random_resized(photo, size, min_scale, || draws.uniform())
         }
     }
 }

@@ -10,7 +10,6 @@ mod training;
 mod views;
 
 pub use ahead::Ahead;
-pub use cut::Square;
 pub use gallery::{Gallery, StoredPhotos, Unreadable};
 pub use stored::{DatasetPhotos, Selection, UploadedPhotos};
 pub use training::TrainingPhotos;

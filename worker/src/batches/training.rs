@@ -7,10 +7,11 @@ use sortinghat_proto::Digest;
 
 use super::{
     ahead::Ahead,
-    cut::Square,
+    cut::cut,
     gallery::{Gallery, Unreadable},
 };
 use crate::{
+    models::Square,
     prediction::batch::{Crop, PixelBatch},
     task::JobError,
     training::source::{BatchPlan, BatchStream, PhotoSource, Set, SourceError},
@@ -98,7 +99,7 @@ fn batch(
     square: Square,
     crop: Crop,
 ) -> Result<PixelBatch, JobError> {
-    let squares = gallery.map(numbers, |number| Ok(square.cut(&*gallery.photo(number)?, &crop, &digests[number])));
+    let squares = gallery.map(numbers, |number| Ok(cut(square, &*gallery.photo(number)?, &crop, &digests[number])));
     let mut pixels = Vec::with_capacity(numbers.len() * square.size * square.size * 3);
     for (square, &number) in squares.into_iter().zip(numbers) {
         // Ingest has written this picture, so it should decode.
@@ -121,8 +122,9 @@ mod tests {
 
     use super::super::gallery::tests::Plain;
     use super::*;
+    use crate::models::Framing;
 
-    const SQUARE: Square = Square { size: 4, rule: TrainingCrop::Resize };
+    const SQUARE: Square = Square { size: 4, framing: Framing::Crop(TrainingCrop::Resize) };
 
     fn source<'a>(on_batch: impl Fn(Set, usize, usize) -> Result<(), JobError> + 'a) -> TrainingPhotos<'a> {
         let gallery = Gallery::new(Box::new(Plain::default()), 0);

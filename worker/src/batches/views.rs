@@ -6,10 +6,11 @@ use sortinghat_proto::Digest;
 
 use super::{
     ahead::Ahead,
-    cut::Square,
+    cut::cut,
     gallery::{Gallery, Unreadable},
 };
 use crate::{
+    models::Square,
     prediction::batch::{Crop, PixelBatch},
     task::JobError,
 };
@@ -22,29 +23,35 @@ const MAX_BYTES: usize = 96 << 20;
 /// How photos are to be seen.
 #[derive(Debug, Clone)]
 pub struct ViewPlan {
-    /// What is seen of each photo.
-    pub square: Square,
-    /// The crops of the augmented passes; none without test-time augmentation.
+    /// What is seen of each photo without augmentation; at least one square.
+    pub squares: Vec<Square>,
+    /// The crops of the augmented passes, which see the first square; none without test-time augmentation.
     pub passes: Vec<Crop>,
 }
 
-/// Some consecutive photos, each seen plainly and by every augmented pass.
+/// Some consecutive photos, each seen in every square and by every augmented pass.
 #[derive(Debug)]
 pub struct Views {
     /// For each photo, in order: that it is in the batches below, or why it is not.
     pub outcomes: Vec<Result<(), String>>,
     /// Digests of the photos that could be decoded, in order.
     pub digests: Vec<Digest>,
-    /// The centre crops of these photos.
-    pub plain: PixelBatch,
+    /// These photos, seen in each square.
+    pub plain: Vec<PixelBatch>,
     /// The crops of these photos for each augmented pass.
     pub augmented: Vec<PixelBatch>,
 }
 
 impl ViewPlan {
+    /// Every square that is cut from a photo, and how: first those without augmentation.
+    fn cuts(&self) -> impl Iterator<Item = (Square, Crop)> {
+        let plain = self.squares.iter().map(|square| (*square, Crop::Centre));
+        plain.chain(self.passes.iter().map(|pass| (self.squares[0], *pass)))
+    }
+
     /// Photos in one batch.
     fn photos(&self) -> usize {
-        let bytes_of_one = self.square.size * self.square.size * 3 * (self.passes.len() + 1);
+        let bytes_of_one: usize = self.cuts().map(|(square, _)| square.size * square.size * 3).sum();
         (MAX_BYTES / bytes_of_one.max(1)).clamp(1, MAX_PHOTOS)
     }
 }
@@ -63,13 +70,13 @@ pub fn views(
 }
 
 fn batch(gallery: &Gallery, digests: &[Digest], numbers: &[usize], plan: &ViewPlan) -> Result<Views, JobError> {
-    let crops: Vec<Crop> = std::iter::once(Crop::Centre).chain(plan.passes.iter().copied()).collect();
+    let cuts: Vec<(Square, Crop)> = plan.cuts().collect();
     let squares = gallery.map(numbers, |number| {
         let photo = gallery.photo(number)?;
-        let cut = |crop: &Crop| plan.square.cut(&photo, crop, &digests[number]);
-        Ok::<_, Unreadable>(crops.iter().map(cut).collect::<Vec<_>>())
+        let cut = |(square, crop): &(Square, Crop)| cut(*square, &photo, crop, &digests[number]);
+        Ok::<_, Unreadable>(cuts.iter().map(cut).collect::<Vec<_>>())
     });
-    let mut pixels = vec![Vec::new(); crops.len()];
+    let mut pixels = vec![Vec::new(); cuts.len()];
     let (mut outcomes, mut decoded) = (Vec::with_capacity(numbers.len()), Vec::with_capacity(numbers.len()));
     for (squares, &number) in squares.into_iter().zip(numbers) {
         match squares {
@@ -86,9 +93,10 @@ fn batch(gallery: &Gallery, digests: &[Digest], numbers: &[usize], plan: &ViewPl
         }
     }
     let count = decoded.len();
-    let mut batches = pixels.into_iter().map(|pixels| PixelBatch { pixels, count, size: plan.square.size });
-    let plain = batches.next().expect("the centre crop comes first");
-    Ok(Views { outcomes, digests: decoded, plain, augmented: batches.collect() })
+    let batch = |(pixels, (square, _)): (Vec<u8>, &(Square, Crop))| PixelBatch { pixels, count, size: square.size };
+    let mut plain: Vec<PixelBatch> = pixels.into_iter().zip(&cuts).map(batch).collect();
+    let augmented = plain.split_off(plan.squares.len());
+    Ok(Views { outcomes, digests: decoded, plain, augmented })
 }
 
 #[cfg(test)]
@@ -97,10 +105,10 @@ mod tests {
 
     use super::super::gallery::tests::Plain;
     use super::*;
-    use crate::randomness::Phase;
+    use crate::{models::Framing, randomness::Phase};
 
     fn square(size: usize) -> Square {
-        Square { size, rule: TrainingCrop::Resize }
+        Square { size, framing: Framing::Crop(TrainingCrop::Resize) }
     }
 
     fn digests() -> Vec<Digest> {
@@ -111,13 +119,13 @@ mod tests {
     fn a_broken_photo_is_an_outcome_and_the_others_keep_their_order() {
         let gallery = Gallery::new(Box::new(Plain::default()), 0);
         let passes = vec![Crop::Random { seed: 1, phase: Phase::TestTime, epoch: 0 }; 2];
-        let batches: Vec<Views> = views(gallery, digests(), ViewPlan { square: square(4), passes })
+        let batches: Vec<Views> = views(gallery, digests(), ViewPlan { squares: vec![square(4)], passes })
             .collect::<Result<_, _>>()
             .expect("readable");
         let [views] = batches.as_slice() else { panic!("ten small photos are one batch") };
         let broken: Vec<bool> = views.outcomes.iter().map(Result::is_err).collect();
         assert_eq!(broken, (0..10).map(|index| index == 7).collect::<Vec<_>>());
-        for batch in std::iter::once(&views.plain).chain(&views.augmented) {
+        for batch in views.plain.iter().chain(&views.augmented) {
             let values: Vec<u8> = batch.pixels.chunks(48).map(|square| square[0]).collect();
             assert_eq!(values, [0, 1, 2, 3, 4, 5, 6, 8, 9]);
         }
@@ -126,9 +134,21 @@ mod tests {
 
     #[test]
     fn many_large_views_make_small_batches() {
-        let plan = |size, passes| ViewPlan { square: square(size), passes: vec![Crop::Centre; passes] };
+        let plan = |size, passes| ViewPlan { squares: vec![square(size)], passes: vec![Crop::Centre; passes] };
         assert_eq!(plan(224, 0).photos(), 64);
         assert_eq!(plan(224, 4).photos(), 64);
         assert_eq!(plan(1024, 32).photos(), 1);
+    }
+
+    #[test]
+    fn a_photo_is_seen_in_every_square_and_every_pass_sees_the_first() {
+        let gallery = Gallery::new(Box::new(Plain::default()), 0);
+        let pad = Square { size: 6, framing: Framing::Pad };
+        let passes = vec![Crop::Random { seed: 1, phase: Phase::TestTime, epoch: 0 }];
+        let plan = ViewPlan { squares: vec![square(4), pad], passes };
+        let seen = views(gallery, digests(), plan).next().expect("a batch").expect("readable");
+        assert_eq!(seen.plain.iter().map(|batch| batch.size).collect::<Vec<_>>(), [4, 6]);
+        assert_eq!(seen.augmented.iter().map(|batch| batch.size).collect::<Vec<_>>(), [4]);
+        assert!(seen.plain.iter().chain(&seen.augmented).all(|batch| batch.count == 9));
     }
 }

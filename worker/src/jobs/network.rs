@@ -4,13 +4,13 @@ use std::io::Read as _;
 
 use sortinghat_photos::derivative::DEFAULT_SHORT_SIDE;
 use sortinghat_proto::{
-    ObjectRef, Refusal,
-    manifest::{DatasetManifest, ModelManifest},
+    ObjectRef, Refusal, Tta,
+    manifest::{DatasetManifest, ModelManifest, RecipeRecord},
     v1::ErrorCode,
 };
 
 use crate::{
-    models::{Classifier, ModelConfig, ModelError, WeightsError},
+    models::{Classifier, Framing, HeadConfig, ModelConfig, ModelError, Square, WeightsError},
     objects::ObjectError,
     task::{JobContext, JobError},
 };
@@ -20,12 +20,39 @@ pub(super) fn load(context: &JobContext, manifest: &ModelManifest) -> Result<Cla
     let weights = whole(context, &manifest.weights)?;
     let (mean, std) = (manifest.mean, manifest.std);
     let config = ModelConfig::new(manifest.backbone, manifest.classes.clone(), manifest.image_size_px);
+    let (head, squares) = match &manifest.recipe {
+        RecipeRecord::Fastai2(made) => {
+            let square = Square { size: manifest.image_size_px as usize, framing: Framing::Crop(made.crop) };
+            (config.head, vec![square])
+        }
+        RecipeRecord::Fast(made) | RecipeRecord::Best(made) => {
+            let head = HeadConfig::Regression { temperature: made.temperature };
+            (head, made.views.iter().copied().map(Square::from).collect())
+        }
+    };
     Classifier::from_bundle(
-        ModelConfig { crop: manifest.crop, mean, std, ..config },
+        ModelConfig { head, squares, mean, std, ..config },
         &weights,
         context.machine().compute.device,
     )
     .map_err(|error| model_error("loading the model", &error, "", ErrorCode::CorruptObject))
+}
+
+/// Refuses test-time augmentation of a model that already averages over views of its own. `field` is the field of the spec.
+pub(super) fn check_tta(tta: Option<Tta>, model: &ModelManifest, name: &str, field: &str) -> Result<(), Refusal> {
+    let Some(made) = model.recipe.regression().filter(|_| tta.is_some()) else { return Ok(()) };
+    let (recipe, views) = (model.recipe.name(), made.views.len());
+    let seen = if views == 1 {
+        "sees each photo as a whole".to_owned()
+    } else {
+        format!("averages {views} views of each photo")
+    };
+    Err(Refusal::invalid(
+        field,
+        format!(
+            "{name} was made by the recipe {recipe}: it already {seen}, and knows no other test-time augmentation; leave it out"
+        ),
+    ))
 }
 
 /// The content of an object, through the cache of this machine.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sortinghat_proto::{Digest, Precision, Tta};
 
 use crate::{
-    batches::{Gallery, Square, ViewPlan, Views, views},
+    batches::{Gallery, ViewPlan, Views, views},
     models::Classifier,
     prediction::{
         batch::PixelBatch,
@@ -49,8 +49,7 @@ pub(super) fn predict(
     let precision = prediction_precision(&context.machine().compute, precision, network.backbone());
     let predictor = Predictor::new(network, precision, seed);
     let passes = (0..tta.map_or(0, |tta| tta.passes)).map(|pass| predictor.crop(pass)).collect();
-    let config = network.config();
-    let plan = ViewPlan { square: Square { size: config.image_size as usize, rule: config.crop }, passes };
+    let plan = ViewPlan { squares: network.config().squares.clone(), passes };
     let total = photos.len() as u64;
     let mut done = 0;
     context.progress("predict", done, total, "photos");
@@ -78,8 +77,12 @@ fn answer(
         let augmented = tta.map(|_| Probabilities::default());
         return Ok(Answers { outcomes, plain: Probabilities::default(), augmented });
     }
-    let plain = halving(&plain, &digests, &|batch, _| predictor.plain(batch))?;
-    after_pass()?;
+    let mut squares = Vec::with_capacity(plain.len());
+    for batch in &plain {
+        squares.push(halving(batch, &digests, &|batch, _| predictor.plain(batch))?);
+        after_pass()?;
+    }
+    let plain = Probabilities::mean(&squares);
     let mut passes = Vec::with_capacity(augmented.len());
     for (pass, batch) in (0..).zip(&augmented) {
         passes.push(halving(batch, &digests, &|batch, digests| predictor.augmented(batch, digests, pass))?);
@@ -89,10 +92,28 @@ fn answer(
     Ok(Answers { outcomes, plain, augmented })
 }
 
-type Ask<'a> = dyn Fn(&PixelBatch, &[Digest]) -> Result<Probabilities, PredictError> + 'a;
+type Ask<'a, R> = dyn Fn(&PixelBatch, &[Digest]) -> Result<R, PredictError> + 'a;
+
+/// Rows about photos, to which those of more photos can be added.
+pub(super) trait Rows {
+    /// Adds the rows of the photos that follow.
+    fn add(&mut self, more: Self);
+}
+
+impl Rows for Probabilities {
+    fn add(&mut self, more: Self) {
+        self.extend(&more);
+    }
+}
+
+impl Rows for Vec<f32> {
+    fn add(&mut self, more: Self) {
+        self.extend(more);
+    }
+}
 
 /// Asks about a batch. If memory runs out, asks about its halves, down to a single photo.
-fn halving(batch: &PixelBatch, digests: &[Digest], ask: &Ask<'_>) -> Result<Probabilities, JobError> {
+pub(super) fn halving<R: Rows>(batch: &PixelBatch, digests: &[Digest], ask: &Ask<'_, R>) -> Result<R, JobError> {
     let error = match ask(batch, digests) {
         Ok(rows) => return Ok(rows),
         Err(error) => JobError::torch("predicting", &error.source),
@@ -105,7 +126,7 @@ fn halving(batch: &PixelBatch, digests: &[Digest], ask: &Ask<'_>) -> Result<Prob
     let (first, second) = batch.pixels.split_at(half * batch.size * batch.size * 3);
     let part = |pixels: &[u8], count| PixelBatch { pixels: pixels.to_vec(), count, size: batch.size };
     let mut rows = halving(&part(first, half), &digests[..half], ask)?;
-    rows.extend(&halving(&part(second, batch.count - half), &digests[half..], ask)?);
+    rows.add(halving(&part(second, batch.count - half), &digests[half..], ask)?);
     Ok(rows)
 }
 
@@ -140,7 +161,7 @@ mod tests {
     fn any_other_failure_is_not_tried_again() {
         let (batch, digests) = batch(4);
         let asked = std::cell::Cell::new(0);
-        let error = halving(&batch, &digests, &|batch, _| {
+        let error = halving::<Probabilities>(&batch, &digests, &|batch, _| {
             asked.set(asked.get() + 1);
             Err(PredictError { photos: batch.count, source: TchError::Torch("device-side assert".into()) })
         });

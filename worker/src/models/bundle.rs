@@ -2,7 +2,10 @@
 
 use sortinghat_proto::{Backbone, TrainingCrop};
 
-use super::backbone::Architecture;
+use super::{
+    backbone::Architecture,
+    square::{Framing, Square},
+};
 
 /// Everything needed to rebuild a network around its weights, and to feed it.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,16 +14,29 @@ pub struct ModelConfig {
     pub backbone: Backbone,
     /// Class names, sorted; logit i belongs to class i.
     pub classes: Vec<String>,
-    /// Side of the square input in pixels.
-    pub image_size: u32,
-    /// How that square is cut from a photo.
-    pub crop: TrainingCrop,
+    /// What the network sees of each photo. A prediction is the mean of the probabilities over all squares.
+    pub squares: Vec<Square>,
     /// Subtracted from R, G, B in 0..1.
     pub mean: [f32; 3],
     /// Divides R, G, B afterwards.
     pub std: [f32; 3],
-    /// Dropout before the last layer; half of it before the first of the head.
-    pub dropout: f64,
+    /// What turns the last feature map into logits.
+    pub head: HeadConfig,
+}
+
+/// The head of a network.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum HeadConfig {
+    /// fastai's.
+    Fastai {
+        /// Dropout before the last layer; half of it before the first.
+        dropout: f64,
+    },
+    /// A regression on pooled features.
+    Regression {
+        /// What its logits are divided by.
+        temperature: f64,
+    },
 }
 
 /// A model's description makes no sense.
@@ -55,7 +71,8 @@ impl ModelConfig {
     #[must_use]
     pub fn new(backbone: Backbone, classes: Vec<String>, image_size: u32) -> Self {
         let (mean, std) = (backbone.mean(), backbone.std());
-        Self { backbone, classes, image_size, crop: TrainingCrop::Resize, mean, std, dropout: 0.5 }
+        let squares = vec![Square { size: image_size as usize, framing: Framing::Crop(TrainingCrop::Resize) }];
+        Self { backbone, classes, squares, mean, std, head: HeadConfig::Fastai { dropout: 0.5 } }
     }
 
     /// Refuses what cannot be built.
@@ -70,16 +87,24 @@ impl ModelConfig {
             return Err(BundleError::Unsorted { first: pair[0].clone(), second: pair[1].clone() });
         }
         let out_of_range = |field, found: String| Err(BundleError::OutOfRange { field, found });
-        if !(32..=1024).contains(&self.image_size) {
-            return out_of_range("image_size", format!("{} (32 to 1024)", self.image_size));
+        if self.squares.is_empty() {
+            return out_of_range("squares", "none".to_owned());
+        }
+        if let Some(square) = self.squares.iter().find(|square| !(32..=1024).contains(&square.size)) {
+            return out_of_range("image_size", format!("{} (32 to 1024)", square.size));
         }
         if !self.std.iter().all(|std| std.is_finite() && *std > 0.0) || !self.mean.iter().all(|mean| mean.is_finite()) {
             return out_of_range("normalisation", format!("mean {:?}, std {:?}", self.mean, self.std));
         }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return out_of_range("dropout", self.dropout.to_string());
+        match self.head {
+            HeadConfig::Fastai { dropout } if !(0.0..1.0).contains(&dropout) => {
+                out_of_range("dropout", dropout.to_string())
+            }
+            HeadConfig::Regression { temperature } if !(temperature.is_finite() && temperature > 0.0) => {
+                out_of_range("temperature", temperature.to_string())
+            }
+            HeadConfig::Fastai { .. } | HeadConfig::Regression { .. } => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -99,6 +124,9 @@ mod tests {
         assert!(wrong(|c| c.classes.reverse()).contains("not sorted"));
         assert!(wrong(|c| c.classes.truncate(1)).contains("1 classes"));
         assert!(wrong(|c| c.std[1] = 0.0).contains("normalisation"));
-        assert!(wrong(|c| c.image_size = 0).contains("image_size"));
+        assert!(wrong(|c| c.squares[0].size = 0).contains("image_size"));
+        assert!(wrong(|c| c.squares.clear()).contains("squares"));
+        assert!(wrong(|c| c.head = HeadConfig::Fastai { dropout: 1.0 }).contains("dropout"));
+        assert!(wrong(|c| c.head = HeadConfig::Regression { temperature: f64::NAN }).contains("temperature"));
     }
 }

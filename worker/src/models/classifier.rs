@@ -6,8 +6,9 @@ use sortinghat_proto::Backbone;
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 use super::backbone::{Architecture, Body};
-use super::bundle::{BundleError, ModelConfig};
-use super::head::Head;
+use super::bundle::{BundleError, HeadConfig, ModelConfig};
+use super::features::pooled;
+use super::head::{FastaiHead, Head, RegressionHead};
 use super::layers::{Buffer, Builder, Mode, Parameter, Role, channels_last};
 use super::weights::{StateDict, WeightsError};
 use crate::aten::{AtenError, Autocast};
@@ -78,7 +79,13 @@ impl Classifier {
         let body = Body::new(backbone, &mut builder)?;
         builder.enter(HEAD, move |_| backbone.groups() - 1);
         let classes = i64::try_from(config.classes.len()).expect("fewer classes than i64::MAX fit in memory");
-        let head = Head::new(&mut builder, backbone.features(), classes, config.dropout)?;
+        let features = backbone.features();
+        let head = match config.head {
+            HeadConfig::Fastai { dropout } => Head::Fastai(FastaiHead::new(&mut builder, features, classes, dropout)?),
+            HeadConfig::Regression { temperature } => {
+                Head::Regression(RegressionHead::new(&mut builder, features, classes, temperature)?)
+            }
+        };
         let (scale, shift) = normalisation(&config, Kind::Float, device)?;
         let Builder { parameters, buffers, .. } = builder;
         Ok(Self { config, device, body, head, parameters, buffers, nhwc: true, scale, shift })
@@ -218,23 +225,49 @@ impl Classifier {
     /// # Errors
     /// When memory runs out or the images have another shape.
     pub fn forward(&self, images: &Tensor, mode: Mode, precision: Precision) -> Result<Tensor, TchError> {
-        let images = self.lay_out(images)?;
-        let features = match precision {
-            Precision::F32 => self.body.forward(&images, mode)?,
-            Precision::Bf16 => {
-                let _autocast = Autocast::bf16(self.device).map_err(tch_error)?;
-                self.body.forward(&images, mode)?
-            }
-        };
-        self.head.forward(&features, mode)
+        self.head.forward(&self.features(images, mode, precision)?, mode)
     }
 
     /// The body alone: normalised images -> feature maps `[N, features, H / 32, W / 32]`.
     ///
     /// # Errors
     /// As [`Self::forward`].
-    pub fn features(&self, images: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
-        self.body.forward(&self.lay_out(images)?, mode)
+    pub fn features(&self, images: &Tensor, mode: Mode, precision: Precision) -> Result<Tensor, TchError> {
+        let images = self.lay_out(images)?;
+        match precision {
+            Precision::F32 => self.body.forward(&images, mode),
+            Precision::Bf16 => {
+                let _autocast = Autocast::bf16(self.device).map_err(tch_error)?;
+                self.body.forward(&images, mode)
+            }
+        }
+    }
+
+    /// The features of each image, pooled over all positions: normalised images -> `[N, features]` f32.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn pooled_features(&self, images: &Tensor, precision: Precision) -> Result<Tensor, TchError> {
+        pooled(&self.features(images, Mode::Eval, precision)?)
+    }
+
+    /// Makes a fitted regression the head of this network, which was built for one. The regression has a mean `[features]`, a weight
+    /// `[classes, features]` and a bias `[classes]`.
+    ///
+    /// # Errors
+    /// When a tensor has another shape, or memory runs out.
+    ///
+    /// # Panics
+    /// When the network was built with another head.
+    pub fn set_regression(
+        &mut self,
+        (mean, weight, bias): (&Tensor, &Tensor, &Tensor),
+        temperature: f64,
+    ) -> Result<(), TchError> {
+        let Head::Regression(head) = &mut self.head else { panic!("the network was built for a regression") };
+        head.set(mean, weight, bias, temperature)?;
+        self.config.head = HeadConfig::Regression { temperature };
+        Ok(())
     }
 
     fn lay_out(&self, images: &Tensor) -> Result<Tensor, TchError> {
@@ -327,7 +360,10 @@ mod tests {
     fn features_stay_in_nhwc_from_the_first_layer_to_the_last() {
         for backbone in [Backbone::EfficientnetLite0, Backbone::Resnet18] {
             let classifier = classifier(backbone, 2);
-            let features = classifier.features(&Tensor::zeros([2, 3, 64, 64], (Kind::Float, Device::Cpu)), Mode::Eval);
+            let features = {
+                let images = Tensor::zeros([2, 3, 64, 64], (Kind::Float, Device::Cpu));
+                classifier.features(&images, Mode::Eval, Precision::F32)
+            };
             assert!(crate::aten::is_channels_last(&features.unwrap()).unwrap(), "{backbone}");
         }
     }

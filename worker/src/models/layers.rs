@@ -35,12 +35,12 @@ pub struct Parameter {
     pub role: Role,
 }
 
-/// A running statistic: saved, not trained.
+/// A tensor that is saved and not trained: a running statistic, or a part of a regression.
 #[derive(Debug)]
 pub struct Buffer {
     /// Its name in the saved model.
     pub name: String,
-    /// f32 `[C]`.
+    /// f32; `[C]` for a running statistic.
     pub tensor: Tensor,
 }
 
@@ -79,7 +79,13 @@ impl Builder {
     }
 
     fn buffer(&mut self, name: &str, channels: i64, value: f64) -> Result<Tensor, TchError> {
-        let tensor = Tensor::f_full([channels], value, (Kind::Float, self.device))?;
+        let tensor = self.fixed(name, &[channels])?;
+        tensor.shallow_clone().f_fill_(value)
+    }
+
+    /// A tensor of zeros that is saved, and that training does not touch.
+    pub(super) fn fixed(&mut self, name: &str, shape: &[i64]) -> Result<Tensor, TchError> {
+        let tensor = Tensor::f_zeros(shape, (Kind::Float, self.device))?;
         self.buffers.push(Buffer { name: format!("{}{name}", self.prefix), tensor: tensor.shallow_clone() });
         Ok(tensor)
     }

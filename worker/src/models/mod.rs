@@ -1,4 +1,4 @@
-//! The networks: backbones with their original weight names, fastai's head, and how weights are loaded and saved.
+//! The networks: backbones with their original weight names, their heads, and how weights are loaded and saved.
 //!
 //! Tensors are `[N, C, H, W]` and lie in memory as NHWC. Every parameter has its name, its group and its role, so
 //! that training can freeze, decay and save without knowing the network.
@@ -7,17 +7,22 @@ mod backbone;
 mod bundle;
 mod classifier;
 mod efficientnet;
+pub(crate) mod features;
+#[cfg(test)]
+pub(crate) mod formula;
 mod head;
 mod hub;
 mod layers;
 mod resnet;
 mod source;
+mod square;
 mod weights;
 
 pub(crate) use backbone::Architecture;
-pub use bundle::ModelConfig;
+pub use bundle::{HeadConfig, ModelConfig};
 pub use classifier::{Classifier, ModelError};
 pub use layers::{Buffer, Mode, Parameter, Role};
 pub use source::{WeightsFile, WeightsSource};
+pub use square::{Framing, Square};
 pub(crate) use weights::HostTensors;
 pub use weights::{StateDict, WeightsError};

@@ -42,12 +42,24 @@ impl<'a> Predictor<'a> {
         Crop::Random { seed: self.seed, phase: Phase::TestTime, epoch: pass }
     }
 
-    /// Probabilities of photos cut at their centre.
+    /// Probabilities of photos without augmentation, all seen in one square.
     ///
     /// # Errors
     /// When memory runs out.
     pub fn plain(&self, batch: &PixelBatch) -> Result<Probabilities, PredictError> {
         self.probabilities(batch, Ok)
+    }
+
+    /// The pooled features of photos without augmentation, photo by photo.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn features(&self, batch: &PixelBatch) -> Result<Vec<f32>, PredictError> {
+        let rows = no_grad(|| {
+            let images = self.classifier.normalise(&batch.to_tensor(self.classifier.device())?)?;
+            Vec::<f32>::try_from(self.classifier.pooled_features(&images, self.precision)?.f_flatten(0, -1)?)
+        });
+        rows.map_err(|source| PredictError { photos: batch.count, source })
     }
 
     /// Probabilities of photos cut by [`Self::crop`] under training transforms; `digests` in the batch's order.

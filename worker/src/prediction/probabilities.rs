@@ -54,6 +54,20 @@ impl Probabilities {
         self.rows.extend_from_slice(&more.rows);
     }
 
+    /// The mean of the probabilities that different views of the same photos give.
+    ///
+    /// # Panics
+    /// When there is no view, or the views are of different numbers of photos.
+    #[must_use]
+    pub fn mean(views: &[Self]) -> Self {
+        assert!(views.iter().all(|view| view.rows.len() == views[0].rows.len()), "the views show the same photos");
+        if let [only] = views {
+            return only.clone();
+        }
+        let count = views.len() as f32;
+        views[0].map(|i, _| views.iter().map(|view| view.rows[i]).sum::<f32>() / count)
+    }
+
     /// All values, row by row.
     pub(super) fn values(&self) -> &[f32] {
         &self.rows
@@ -78,5 +92,12 @@ mod tests {
         all.extend(&Probabilities::new(vec![0.7, 0.3, 0.5, 0.5], 2));
         assert_eq!((all.len(), all.row(1)), (3, [0.7, 0.3].as_slice()));
         assert_eq!(all.iter().count(), 3);
+    }
+
+    #[test]
+    fn the_views_of_a_photo_have_the_same_weight() {
+        let views = [vec![0.25, 0.75, 1.0, 0.0], vec![0.75, 0.25, 0.5, 0.5]].map(|rows| Probabilities::new(rows, 2));
+        assert_eq!(Probabilities::mean(&views), Probabilities::new(vec![0.5, 0.5, 0.75, 0.25], 2));
+        assert_eq!(Probabilities::mean(&views[..1]), views[0]);
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn facts(report: &Report<'_>) -> Vec<Fact> {
         ("Model", Some(report.model.to_owned())),
         ("Network", Some(format!("{}, pretrained weights: {}", made.backbone, made.pretrained.source))),
         ("Recipe", Some(words::recipe(made))),
-        ("Options", Some(words::training_options(made))),
+        ("Options", Some(words::recipe_options(made))),
         ("Learned from", Some(learned_from(made))),
         ("Trained on", Some(format!("{}, by sortinghat {}", made.device, made.software))),
         ("Measured on", Some(report.target.to_owned())),

@@ -442,7 +442,11 @@ pub(super) fn out_of_memory(source: TchError, photos: usize) -> TrainError {
     }
 }
 
-fn check_split(classes: &[String], train: &[Example], valid: &[Example]) -> Result<(), TrainError> {
+/// Refuses a split in which some class has no photo to learn from, or none that is held out.
+///
+/// # Errors
+/// [`TrainError::Split`] with the class.
+pub(crate) fn check_split(classes: &[String], train: &[Example], valid: &[Example]) -> Result<(), TrainError> {
     let refuse = |reason: String| Err(TrainError::Split { reason });
     for (name, examples) in [("training", train), ("validation", valid)] {
         let mut counts = vec![0_usize; classes.len()];

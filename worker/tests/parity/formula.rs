@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use serde_json::Value;
 use sortinghat_proto::Backbone;
 use sortinghat_worker::device::{DeviceRequest, choose};
-use sortinghat_worker::models::{Classifier, ModelConfig};
+use sortinghat_worker::models::{Classifier, HeadConfig, ModelConfig};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// What is compared with the references: the CPU, or what `SORTINGHAT_TEST_DEVICE` names, such as `cuda:0`.
@@ -53,7 +53,7 @@ fn weight(name: &str, shape: &[i64]) -> Tensor {
 /// A classifier with formula weights and without dropout, in f32.
 pub(crate) fn classifier(backbone: Backbone, classes: usize, size: u32) -> Classifier {
     let names = (0..classes).map(|class| format!("class {class:02}")).collect();
-    let config = ModelConfig { dropout: 0.0, ..ModelConfig::new(backbone, names, size) };
+    let config = ModelConfig { head: HeadConfig::Fastai { dropout: 0.0 }, ..ModelConfig::new(backbone, names, size) };
     let classifier = Classifier::new(config, device(), 0).unwrap();
     for (name, tensor) in classifier.state() {
         no_grad(|| tensor.shallow_clone().copy_(&weight(name, &tensor.size())));

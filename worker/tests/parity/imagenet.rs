@@ -6,7 +6,10 @@ use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use sortinghat_proto::Backbone;
-use sortinghat_worker::models::{Classifier, Mode, ModelConfig, StateDict};
+use sortinghat_worker::{
+    device::Precision,
+    models::{Classifier, ModelConfig, StateDict},
+};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::formula::{device, values};
@@ -52,7 +55,7 @@ fn imagenet_probabilities(name: &str) -> Vec<f64> {
     classifier.load_backbone(&weights).unwrap();
     let features = no_grad(|| {
         let images = classifier.normalise(&photo(name).to_device(device())).unwrap();
-        classifier.features(&images, Mode::Eval).unwrap().mean_dim([2, 3].as_slice(), false, Kind::Float)
+        classifier.pooled_features(&images, Precision::F32).unwrap()
     });
     let features = features.to_device(Device::Cpu);
     let logits = features.linear(weights.get("_fc.weight").unwrap(), weights.get("_fc.bias"));

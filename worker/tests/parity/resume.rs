@@ -1,7 +1,7 @@
 //! A run that is killed and continued ends in the same bits.
 
 use sortinghat_proto::Backbone;
-use sortinghat_worker::models::{Classifier, ModelConfig, StateDict};
+use sortinghat_worker::models::{Classifier, HeadConfig, ModelConfig, StateDict};
 use sortinghat_worker::training::progress::{EpochMetrics, Flow, Observer, Outcome, StepReport};
 use sortinghat_worker::training::recipe::Recipe;
 use sortinghat_worker::training::trainer::{Snapshot, TrainError, Trainer};
@@ -14,8 +14,10 @@ const SIZE: usize = 32;
 fn trainer(seed: u64) -> Trainer {
     // Augmentation and dropout are on: every purpose of randomness takes part.
     let recipe = Recipe { batch_size: 4, ..Recipe::fastai2(2, seed) };
-    let config =
-        ModelConfig { dropout: 0.5, ..classifier(Backbone::EfficientnetLite0, 2, SIZE as u32).config().clone() };
+    let config = ModelConfig {
+        head: HeadConfig::Fastai { dropout: 0.5 },
+        ..classifier(Backbone::EfficientnetLite0, 2, SIZE as u32).config().clone()
+    };
     let classifier = Classifier::new(config, device(), 3).unwrap();
     Trainer::new(classifier, recipe, examples(13, 2, 0), examples(5, 2, 1)).unwrap()
 }

@@ -3,8 +3,8 @@
 use std::{fs, path::Path};
 
 use sortinghat_proto::{
-    Backbone, BaseRate, DatasetRef, Digest, FinetuneSpec, IngestSpec, JobId, JobSpec, ObjectRef, Precision, Split,
-    TaskId, Tenant, TrainingCrop, WeightsSource,
+    Backbone, BaseRate, DatasetRef, Digest, FineTune, FinetuneSpec, IngestSpec, JobId, JobSpec, ObjectRef, Precision,
+    Recipe, Split, TaskId, Tenant, WeightsSource,
     layout::LayoutChoice,
     manifest::{self, UploadManifest, UploadedFile},
     v1,
@@ -34,17 +34,17 @@ pub(crate) fn long_finetune(dataset: &ObjectRef, number: u64) -> v1::Assignment 
         model_name: None,
         backbone: Backbone::Resnet18,
         weights: WeightsSource::Random,
-        epochs: 1000,
-        freeze_epochs: 0,
-        base_lr: BaseRate::Given(1e-3),
-        batch_size: 4,
+        recipe: Recipe::Fastai2(FineTune {
+            epochs: 1000,
+            freeze_epochs: 0,
+            base_lr: BaseRate::Given(1e-3),
+            batch_size: 4,
+            ..FineTune::default()
+        }),
         image_size_px: 32,
         seed: 1,
         fold: None,
         precision: Precision::F32,
-        mixing: None,
-        label_smoothing: 0.0,
-        crop: TrainingCrop::Resize,
     };
     let dataset = Some(dataset.clone().into());
     v1::Assignment { dataset, dataset_name: "animals@1".into(), ..assignment(JobSpec::Finetune(spec), number) }

@@ -3,7 +3,9 @@
 use sortinghat_photos::{ImageFormat, Photo};
 use sortinghat_proto::{
     Backbone, Digest, JobId, ObjectRef, Precision, TrainingCrop, Tta, TtaRecipe,
-    manifest::{DatasetProvenance, Decisions, Findings, ModelManifest, Remark, WeightsProvenance},
+    manifest::{
+        DatasetProvenance, Decisions, Findings, FineTuneRecord, ModelManifest, RecipeRecord, Remark, WeightsProvenance,
+    },
     time::UnixMs,
 };
 use sortinghat_worker::{
@@ -133,18 +135,19 @@ fn made(classes: &[String]) -> ModelManifest {
         image_size_px: 224,
         mean: [0.5; 3],
         std: [0.5; 3],
-        recipe: "fastai2".into(),
+        recipe: RecipeRecord::Fastai2(FineTuneRecord {
+            freeze_epochs: 1,
+            epochs: 5,
+            base_lr: 0.002,
+            rate_search: None,
+            mixing: None,
+            label_smoothing: 0.1,
+            crop: TrainingCrop::Resize,
+            batch_size: 64,
+            micro_batch_size: 64,
+        }),
         dataset: DatasetProvenance { name: "stamps@1".into(), manifest: ObjectRef::of(b"dataset"), fold: None },
         pretrained: WeightsProvenance { source: "efficientnet_lite0.safetensors".into(), digest: None },
-        freeze_epochs: 1,
-        epochs: 5,
-        base_lr: 0.002,
-        rate_search: None,
-        mixing: None,
-        label_smoothing: 0.1,
-        crop: TrainingCrop::Resize,
-        batch_size: 64,
-        micro_batch_size: 64,
         seed: 7,
         precision: Precision::F32,
         device: "cpu".into(),

@@ -7,8 +7,8 @@ use std::{
 
 use sortinghat_photos::derivative::encode_png;
 use sortinghat_proto::{
-    BaseRate, DatasetRef, EvaluateOn, EvaluateSpec, FinetuneSpec, IngestSpec, JobId, JobSpec, ModelRef, ObjectRef,
-    Precision, Split, TaskId, Tenant, TrainingCrop, WeightsSource,
+    BaseRate, DatasetRef, EvaluateOn, EvaluateSpec, FineTune, FinetuneSpec, IngestSpec, JobId, JobSpec, ModelRef,
+    ObjectRef, Precision, Recipe, Split, TaskId, Tenant, WeightsSource,
     executor::v1::{ExecutorReport, executor_report::Report},
     layout::LayoutChoice,
     manifest::{UploadManifest, UploadedFile},
@@ -205,9 +205,19 @@ impl Bench {
     /// A model of [`finetune`] after `epochs`, and its dataset.
     pub(crate) fn model(&self, epochs: u32) -> ObjectRef {
         let dataset = Some(self.dataset(20, Split::ValidPercent(25)));
-        let spec = FinetuneSpec { epochs, ..finetune() };
+        let spec = finetune_with(FineTune { epochs, ..options() });
         self.run(JobSpec::Finetune(spec), Inputs { dataset, ..Inputs::default() }).output().manifest
     }
+}
+
+/// Two short epochs.
+pub(crate) fn options() -> FineTune {
+    FineTune { freeze_epochs: 1, epochs: 1, base_lr: BaseRate::Given(4e-3), batch_size: 10, ..FineTune::default() }
+}
+
+/// [`finetune`] with other options.
+pub(crate) fn finetune_with(options: FineTune) -> FinetuneSpec {
+    FinetuneSpec { recipe: Recipe::Fastai2(options), ..finetune() }
 }
 
 /// ResNet-18 from random weights on 32 x 32 pixels: seconds on any machine.
@@ -217,17 +227,11 @@ pub(crate) fn finetune() -> FinetuneSpec {
         model_name: None,
         backbone: sortinghat_proto::Backbone::Resnet18,
         weights: WeightsSource::Random,
-        epochs: 1,
-        freeze_epochs: 1,
-        base_lr: BaseRate::Given(4e-3),
-        batch_size: 10,
+        recipe: Recipe::Fastai2(options()),
         image_size_px: 32,
         seed: 3,
         fold: None,
         precision: sortinghat_proto::Precision::F32,
-        mixing: None,
-        label_smoothing: 0.0,
-        crop: TrainingCrop::Resize,
     }
 }
 

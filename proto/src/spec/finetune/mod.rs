@@ -1,10 +1,13 @@
 //! The spec of a fine-tune job.
 
+mod recipe;
 mod wire;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use recipe::{BaseRate, FineTune, Mixing, Recipe, TrainingCrop};
 
 use super::passes::Precision;
 use crate::{
@@ -13,7 +16,7 @@ use crate::{
     v1,
 };
 
-/// Trains a model as fastai's `fine_tune` does: the head alone first, then the whole network.
+/// Makes a model from a dataset.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FinetuneSpec {
     /// The dataset to learn from.
@@ -24,73 +27,16 @@ pub struct FinetuneSpec {
     pub backbone: Backbone,
     /// Where the pretrained weights come from.
     pub weights: WeightsSource,
-    /// Epochs with the whole network, 1 to 1000.
-    pub epochs: u32,
-    /// Epochs with the body frozen, before the epochs with the whole network, 0 to 100.
-    pub freeze_epochs: u32,
-    /// Learning rate of the frozen phase. The phase with the whole network starts from half of it.
-    pub base_lr: BaseRate,
-    /// Photos per batch, 2 to 4096.
-    pub batch_size: u32,
+    /// How the model is made.
+    pub recipe: Recipe,
     /// Side of the square that the network sees, in pixels, 32 to 1024.
     pub image_size_px: u32,
     /// Seed of everything random.
     pub seed: u64,
     /// The fold that is held out, counted from 0. A dataset with folds requires it, and a dataset without folds refuses it.
     pub fold: Option<u32>,
-    /// Arithmetic of the forward and backward passes in training.
+    /// Arithmetic of the network's passes in training.
     pub precision: Precision,
-    /// How the photos of a batch are blended; `None` if they are not.
-    pub mixing: Option<Mixing>,
-    /// Share of each label that is spread evenly over all classes, from 0 to below 1.
-    pub label_smoothing: f64,
-    /// How the square that the network sees is cut from a photo.
-    pub crop: TrainingCrop,
-}
-
-/// Where the learning rate of the frozen phase comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BaseRate {
-    /// This learning rate, above 0 and at most 10.
-    Given(f64),
-    /// The suggestion "valley" of fastai's `lr_find`, which runs before the training.
-    Find,
-}
-
-/// Training on blends of two photos.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Mixing {
-    /// A weighted sum of two photos. A photo's own weight is `max(l, 1 - l)`, with `l` from Beta(alpha, alpha).
-    #[serde(rename = "mixup")]
-    MixUp {
-        /// Above 0 and at most 1; fastai's default is 0.4.
-        alpha: f64,
-    },
-    /// A box of one photo is pasted into another. The area comes from Beta(alpha, alpha); there is one box per batch.
-    #[serde(rename = "cutmix")]
-    CutMix {
-        /// Above 0 and at most 1; fastai's default is 1.
-        alpha: f64,
-    },
-}
-
-/// How the square that the network sees is cut from a photo, in training and in every later prediction.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum TrainingCrop {
-    /// fastai's `Resize`: the largest square, at a random place in training and in the centre otherwise.
-    #[default]
-    Resize,
-    /// fastai's `RandomResizedCrop`: in training, a part of the photo with a random area and aspect. Otherwise the whole photo is
-    /// squeezed into a square that is 14% larger, and the network sees its centre.
-    RandomResized {
-        /// Smallest share of the photo's area, above 0 and at most 1; fastai's default is 0.08.
-        min_scale: f64,
-    },
 }
 
 /// The networks that can be fine-tuned.

@@ -1,6 +1,6 @@
 //! A fine-tune's spec from the wire and back.
 
-use super::{Backbone, BaseRate, FinetuneSpec, Mixing, TrainingCrop, WeightsSource};
+use super::{Backbone, BaseRate, FineTune, FinetuneSpec, Mixing, Recipe, TrainingCrop, WeightsSource};
 use crate::{
     DatasetRef, Refusal,
     spec::{
@@ -10,19 +10,12 @@ use crate::{
     v1,
 };
 
-/// The only training recipe.
-const RECIPE: &str = "fastai2";
-
 impl TryFrom<v1::FinetuneSpec> for FinetuneSpec {
     type Error = Refusal;
 
     fn try_from(wire: v1::FinetuneSpec) -> Result<Self, Refusal> {
-        if !matches!(wire.recipe.as_str(), "" | RECIPE) {
-            return Err(Refusal::invalid(
-                "finetune.recipe",
-                format!("{:?} is not a recipe: use {RECIPE}", wire.recipe),
-            ));
-        }
+        let recipe = recipe(&wire)?;
+        let default_size = recipe.default_image_size_px();
         let model_name = match wire.model_name.as_str() {
             "" => None,
             name => Some(name.parse().map_err(at("finetune.model_name"))?),
@@ -32,19 +25,63 @@ impl TryFrom<v1::FinetuneSpec> for FinetuneSpec {
             model_name,
             backbone: backbone(&wire.backbone)?,
             weights: weights(&wire.weights)?,
-            epochs: in_range(or_default(wire.epochs, 5), 1..=1000, "finetune.epochs")?,
-            freeze_epochs: in_range(wire.freeze_epochs.unwrap_or(1), 0..=100, "finetune.freeze_epochs")?,
-            base_lr: base_rate(wire.base_lr, wire.find_lr)?,
-            batch_size: in_range(or_default(wire.batch_size, 64), 2..=4096, "finetune.batch_size")?,
-            image_size_px: in_range(or_default(wire.image_size_px, 224), 32..=1024, "finetune.image_size_px")?,
+            image_size_px: in_range(or_default(wire.image_size_px, default_size), 32..=1024, "finetune.image_size_px")?,
+            recipe,
             seed: wire.seed,
             fold: wire.fold.map(|fold| in_range(fold, 0..=19, "finetune.fold")).transpose()?,
             precision: Precision::from_wire(wire.precision, "finetune.precision")?,
-            mixing: mixing(wire.mixup_alpha, wire.cutmix_alpha)?,
-            label_smoothing: label_smoothing(wire.label_smoothing)?,
-            crop: training_crop(wire.crop, wire.min_scale)?,
         })
     }
+}
+
+fn recipe(wire: &v1::FinetuneSpec) -> Result<Recipe, Refusal> {
+    match wire.recipe.as_str() {
+        "" | "fastai2" => fine_tune(wire).map(Recipe::Fastai2),
+        "fast" => refuse_fine_tune_options(wire).map(|()| Recipe::Fast),
+        "best" => refuse_fine_tune_options(wire).map(|()| Recipe::Best),
+        other => {
+            let known = Recipe::NAMES.join(", ");
+            Err(Refusal::invalid("finetune.recipe", format!("{other:?} is not a recipe: use one of {known}")))
+        }
+    }
+}
+
+fn fine_tune(wire: &v1::FinetuneSpec) -> Result<FineTune, Refusal> {
+    let default = FineTune::default();
+    let freeze_epochs = wire.freeze_epochs.unwrap_or(default.freeze_epochs);
+    Ok(FineTune {
+        epochs: in_range(or_default(wire.epochs, default.epochs), 1..=1000, "finetune.epochs")?,
+        freeze_epochs: in_range(freeze_epochs, 0..=100, "finetune.freeze_epochs")?,
+        base_lr: base_rate(wire.base_lr, wire.find_lr)?,
+        batch_size: in_range(or_default(wire.batch_size, default.batch_size), 2..=4096, "finetune.batch_size")?,
+        mixing: mixing(wire.mixup_alpha, wire.cutmix_alpha)?,
+        label_smoothing: label_smoothing(wire.label_smoothing)?,
+        crop: training_crop(wire.crop, wire.min_scale)?,
+    })
+}
+
+/// Refuses the options of a recipe that trains the network where no network is trained.
+fn refuse_fine_tune_options(wire: &v1::FinetuneSpec) -> Result<(), Refusal> {
+    let options = [
+        ("epochs", wire.epochs != 0),
+        ("freeze_epochs", wire.freeze_epochs.is_some()),
+        ("base_lr", wire.base_lr != 0.0),
+        ("batch_size", wire.batch_size != 0),
+        ("mixup_alpha", wire.mixup_alpha != 0.0),
+        ("cutmix_alpha", wire.cutmix_alpha != 0.0),
+        ("label_smoothing", wire.label_smoothing != 0.0),
+        ("crop", wire.crop != 0),
+        ("min_scale", wire.min_scale != 0.0),
+        ("find_lr", wire.find_lr),
+    ];
+    let Some((option, _)) = options.into_iter().find(|(_, given)| *given) else { return Ok(()) };
+    let recipe = &wire.recipe;
+    Err(Refusal::invalid(
+        &format!("finetune.{option}"),
+        format!(
+            "{option} means nothing to the recipe {recipe}, which does not train the network: leave it out, or use the recipe fastai2"
+        ),
+    ))
 }
 
 fn backbone(text: &str) -> Result<Backbone, Refusal> {
@@ -81,7 +118,7 @@ fn is_repository(text: &str) -> bool {
 fn base_rate(base_lr: f64, find_lr: bool) -> Result<BaseRate, Refusal> {
     match (base_lr, find_lr) {
         (0.0, true) => Ok(BaseRate::Find),
-        (0.0, false) => Ok(BaseRate::Given(2e-3)),
+        (0.0, false) => Ok(BaseRate::Given(FineTune::DEFAULT_LR)),
         (_, true) => {
             Err(Refusal::invalid("finetune.find_lr", "base_lr and find_lr exclude each other: give one of them"))
         }
@@ -119,7 +156,7 @@ fn training_crop(crop: i32, min_scale: f64) -> Result<TrainingCrop, Refusal> {
         (Ok(Wire::Unspecified | Wire::Resize), _) => {
             Err(Refusal::invalid("finetune.min_scale", "min_scale means nothing without a random_resized crop"))
         }
-        (Ok(Wire::RandomResized), 0.0) => Ok(TrainingCrop::RandomResized { min_scale: 0.08 }),
+        (Ok(Wire::RandomResized), 0.0) => Ok(TrainingCrop::RandomResized { min_scale: FineTune::DEFAULT_MIN_SCALE }),
         (Ok(Wire::RandomResized), scale) => {
             Ok(TrainingCrop::RandomResized { min_scale: share(scale, "finetune.min_scale")? })
         }
@@ -129,20 +166,7 @@ fn training_crop(crop: i32, min_scale: f64) -> Result<TrainingCrop, Refusal> {
 
 impl From<FinetuneSpec> for v1::FinetuneSpec {
     fn from(spec: FinetuneSpec) -> Self {
-        let (base_lr, find_lr) = match spec.base_lr {
-            BaseRate::Given(rate) => (rate, false),
-            BaseRate::Find => (0.0, true),
-        };
-        let (mixup_alpha, cutmix_alpha) = match spec.mixing {
-            None => (0.0, 0.0),
-            Some(Mixing::MixUp { alpha }) => (alpha, 0.0),
-            Some(Mixing::CutMix { alpha }) => (0.0, alpha),
-        };
-        let (crop, min_scale) = match spec.crop {
-            TrainingCrop::Resize => (v1::TrainingCrop::Resize, 0.0),
-            TrainingCrop::RandomResized { min_scale } => (v1::TrainingCrop::RandomResized, min_scale),
-        };
-        Self {
+        let wire = Self {
             dataset: spec.dataset.to_string(),
             model_name: spec.model_name.map(String::from).unwrap_or_default(),
             backbone: spec.backbone.to_string(),
@@ -152,21 +176,45 @@ impl From<FinetuneSpec> for v1::FinetuneSpec {
                 WeightsSource::Object(digest) => format!("object:{digest}"),
                 WeightsSource::Hub(repository) => format!("hub:{repository}"),
             },
-            recipe: RECIPE.to_owned(),
-            epochs: spec.epochs,
-            freeze_epochs: Some(spec.freeze_epochs),
-            base_lr,
-            batch_size: spec.batch_size,
+            recipe: spec.recipe.to_string(),
             image_size_px: spec.image_size_px,
             seed: spec.seed,
             fold: spec.fold,
             precision: spec.precision.to_wire(),
-            mixup_alpha,
-            cutmix_alpha,
-            label_smoothing: spec.label_smoothing,
-            crop: crop.into(),
-            min_scale,
-            find_lr,
+            ..Self::default()
+        };
+        match spec.recipe {
+            Recipe::Fastai2(options) => with_options(wire, options),
+            Recipe::Fast | Recipe::Best => wire,
         }
+    }
+}
+
+fn with_options(wire: v1::FinetuneSpec, options: FineTune) -> v1::FinetuneSpec {
+    let (base_lr, find_lr) = match options.base_lr {
+        BaseRate::Given(rate) => (rate, false),
+        BaseRate::Find => (0.0, true),
+    };
+    let (mixup_alpha, cutmix_alpha) = match options.mixing {
+        None => (0.0, 0.0),
+        Some(Mixing::MixUp { alpha }) => (alpha, 0.0),
+        Some(Mixing::CutMix { alpha }) => (0.0, alpha),
+    };
+    let (crop, min_scale) = match options.crop {
+        TrainingCrop::Resize => (v1::TrainingCrop::Resize, 0.0),
+        TrainingCrop::RandomResized { min_scale } => (v1::TrainingCrop::RandomResized, min_scale),
+    };
+    v1::FinetuneSpec {
+        epochs: options.epochs,
+        freeze_epochs: Some(options.freeze_epochs),
+        base_lr,
+        batch_size: options.batch_size,
+        mixup_alpha,
+        cutmix_alpha,
+        label_smoothing: options.label_smoothing,
+        crop: crop.into(),
+        min_scale,
+        find_lr,
+        ..wire
     }
 }

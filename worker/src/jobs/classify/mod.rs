@@ -30,6 +30,7 @@ const PART_PREDICTIONS: usize = 250_000;
 pub(crate) fn run(spec: &ClassifySpec, context: &JobContext, warm: &mut WarmModel) -> Result<Done, JobError> {
     let artifact = context.model()?;
     let model: ModelManifest = context.objects().document(&artifact.manifest)?;
+    network::check_tta(spec.tta, &model, &artifact.name, "classify.tta")?;
     let upload: UploadManifest = context.objects().document(&spec.source)?;
     let files = upload.files;
     let top_k = (spec.top_k as usize).min(model.classes.len());

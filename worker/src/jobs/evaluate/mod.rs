@@ -27,6 +27,7 @@ use subjects::Subjects;
 
 pub(crate) fn run(spec: &EvaluateSpec, context: &JobContext, warm: &mut WarmModel) -> Result<Done, JobError> {
     let model: ModelManifest = context.objects().document(&context.model()?.manifest)?;
+    network::check_tta(spec.tta, &model, &context.model()?.name, "evaluate.tta")?;
     // The decisions are read first, so that a file that cannot be used is refused before minutes of computing.
     let decisions = spec.decisions.as_ref().map(|object| read_decisions(context, object)).transpose()?;
     let mut subjects = Subjects::open(&spec.on, context, &model)?;

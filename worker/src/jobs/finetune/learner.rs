@@ -2,14 +2,17 @@
 
 use std::thread;
 
-use sortinghat_proto::{self as proto, FinetuneSpec, Refusal, manifest::RateSearch, v1, v1::ErrorCode};
+use sortinghat_proto::{
+    self as proto, FineTune, FinetuneSpec, Refusal,
+    manifest::{FineTuneRecord, RateSearch, RecipeRecord},
+    v1::ErrorCode,
+};
 
-use super::{Weights, keeper::Keeper, set::TrainingSet, unusable};
+use super::{Made, Weights, keeper::Keeper, set::TrainingSet, told, unusable};
 use crate::{
-    batches::{Square, TrainingPhotos},
-    device::Precision,
+    batches::TrainingPhotos,
     jobs::network::{is_lost, whole},
-    models::{Classifier, WeightsError},
+    models::{Framing, HeadConfig, Square, WeightsError},
     prediction::precision::prediction_precision,
     randomness::Phase,
     task::{JobContext, JobError},
@@ -22,20 +25,13 @@ use crate::{
     },
 };
 
-/// A trained network, and how it was trained.
-pub(super) struct Trained {
-    pub(super) network: Classifier,
-    pub(super) history: Vec<EpochMetrics>,
-    pub(super) batch_size: usize,
-    pub(super) micro_batch_size: usize,
-    pub(super) precision: Precision,
-    pub(super) base_lr: f64,
-    pub(super) rate_search: Option<RateSearch>,
-}
+/// fastai's dropout before the last layer.
+const DROPOUT: f64 = 0.5;
 
 /// One fine-tune from its checkpoint, if it has one, to its end.
 pub(super) struct Learner<'a> {
     spec: &'a FinetuneSpec,
+    options: &'a FineTune,
     context: &'a JobContext,
     set: &'a TrainingSet,
     weights: &'a Weights,
@@ -45,26 +41,27 @@ pub(super) struct Learner<'a> {
 impl<'a> Learner<'a> {
     pub(super) fn new(
         spec: &'a FinetuneSpec,
+        options: &'a FineTune,
         context: &'a JobContext,
         set: &'a TrainingSet,
         weights: &'a Weights,
     ) -> Self {
         let compute = &context.machine().compute;
         let recipe = Recipe {
-            freeze_epochs: spec.freeze_epochs,
-            base_rate: spec.base_lr,
-            mixing: spec.mixing,
-            label_smoothing: spec.label_smoothing,
-            batch_size: spec.batch_size as usize,
+            freeze_epochs: options.freeze_epochs,
+            base_rate: options.base_lr,
+            mixing: options.mixing,
+            label_smoothing: options.label_smoothing,
+            batch_size: options.batch_size as usize,
             precision: compute.training_precision(spec.precision),
             // The precision of later predictions, so that an evaluation gives the numbers of the training table.
             validation_precision: prediction_precision(compute, proto::Precision::Auto, spec.backbone),
-            ..Recipe::fastai2(spec.epochs, spec.seed)
+            ..Recipe::fastai2(options.epochs, spec.seed)
         };
-        Self { spec, context, set, weights, recipe }
+        Self { spec, options, context, set, weights, recipe }
     }
 
-    pub(super) fn train(self) -> Result<Trained, JobError> {
+    pub(super) fn train(self) -> Result<Made, JobError> {
         let mut trainer = self.trainer()?;
         if trainer.micro_batch_size() < self.recipe.effective_batch_size(self.set.train.len()) {
             self.context.warn(in_pieces(trainer.micro_batch_size()));
@@ -84,23 +81,39 @@ impl<'a> Learner<'a> {
             }
             Err(error)
         })?;
-        Ok(Trained {
+        Ok(Made {
             history: trainer.history().to_vec(),
-            batch_size: self.recipe.effective_batch_size(self.set.train.len()),
-            micro_batch_size: trainer.micro_batch_size(),
+            recipe: RecipeRecord::Fastai2(self.record(&trainer)),
             precision: self.recipe.precision,
-            base_lr: trainer.base_rate(),
-            rate_search: trainer.rate_search().cloned(),
             network: trainer.into_classifier(),
         })
+    }
+
+    /// What the network was trained with.
+    fn record(&self, trainer: &Trainer) -> FineTuneRecord {
+        FineTuneRecord {
+            freeze_epochs: self.options.freeze_epochs,
+            epochs: self.options.epochs,
+            base_lr: trainer.base_rate(),
+            rate_search: trainer.rate_search().cloned(),
+            mixing: self.options.mixing,
+            label_smoothing: self.options.label_smoothing,
+            crop: self.options.crop,
+            batch_size: self.recipe.effective_batch_size(self.set.train.len()) as u32,
+            micro_batch_size: trainer.micro_batch_size() as u32,
+        }
+    }
+
+    /// What the network sees of each photo.
+    fn square(&self) -> Square {
+        Square { size: self.spec.image_size_px as usize, framing: Framing::Crop(self.options.crop) }
     }
 
     /// The photos. Each batch, also one of a validation, lets the job be cancelled, and those of a validation report progress.
     fn photos(&self) -> TrainingPhotos<'a> {
         let (set, context) = (self.set, self.context);
         let sides = (set.train.clone(), set.valid.clone());
-        let square = Square { size: self.spec.image_size_px as usize, rule: self.spec.crop };
-        TrainingPhotos::new(set.gallery.clone(), square, set.digests.clone(), sides, |side, number, count| {
+        TrainingPhotos::new(set.gallery.clone(), self.square(), set.digests.clone(), sides, |side, number, count| {
             if side == Set::Validation {
                 context.progress("validate", number as u64, count as u64, "batches");
             }
@@ -144,7 +157,9 @@ impl<'a> Learner<'a> {
     }
 
     fn fresh_trainer(&self) -> Result<Trainer, JobError> {
-        let network = self.weights.network(self.spec, self.context, &self.set.classes)?;
+        let head = HeadConfig::Fastai { dropout: DROPOUT };
+        let squares = vec![self.square()];
+        let network = self.weights.network(self.spec, self.context, &self.set.classes, head, squares)?;
         let (train, valid) = (self.set.examples(&self.set.train), self.set.examples(&self.set.valid));
         let trainer = Trainer::new(network, self.recipe.clone(), train, valid);
         let mut trainer = trainer.map_err(|error| failure(&error))?;
@@ -174,7 +189,7 @@ fn in_pieces(photos: usize) -> String {
 }
 
 /// What a training error means to the user.
-fn failure(error: &TrainError) -> JobError {
+pub(super) fn failure(error: &TrainError) -> JobError {
     let message = error.to_string();
     match error {
         TrainError::Split { .. } => unusable(message),
@@ -231,15 +246,7 @@ impl Observer for Reporter<'_, '_> {
     }
 
     fn epoch(&mut self, metrics: &EpochMetrics, snapshot: &Snapshot<'_>) -> Flow {
-        self.context.epoch_finished(v1::EpochMetrics {
-            frozen: metrics.phase == Phase::Frozen,
-            epoch: metrics.epoch,
-            train_loss: metrics.train_loss,
-            valid_loss: metrics.valid_loss,
-            accuracy: metrics.accuracy(),
-            valid_photos: metrics.total as u32,
-            duration_ms: (metrics.seconds * 1000.0) as u64,
-        });
+        self.context.epoch_finished(told(metrics));
         self.keeper.keep(snapshot);
         let result = self.context.check_cancelled();
         self.flow(result)

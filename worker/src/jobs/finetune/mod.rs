@@ -1,25 +1,27 @@
-//! Finetune: makes a model from a dataset and a backbone by fastai's `fine_tune`, resumed from the newest checkpoint.
+//! Finetune: makes a model from a dataset and a backbone, by fastai's `fine_tune` or by a regression on the backbone's features.
 
 mod keeper;
 mod learner;
+mod regression;
 mod set;
 
 use sortinghat_proto::{
-    Digest, FinetuneSpec, ObjectRef, Refusal, WeightsSource,
-    manifest::{DatasetProvenance, EpochRecord, Interval, ModelManifest, WeightsProvenance},
-    v1::ErrorCode,
+    Digest, FinetuneSpec, ObjectRef, Recipe, Refusal, WeightsSource,
+    manifest::{DatasetProvenance, EpochRecord, Interval, ModelManifest, RecipeRecord, WeightsProvenance},
+    v1::{self, ErrorCode},
     words::percent,
 };
 
 use super::network::{model_error, weights_error, whole};
 use crate::{
+    device::Precision,
     evaluation::interval,
-    models::{self, Classifier, ModelConfig, StateDict},
+    models::{self, Classifier, HeadConfig, ModelConfig, Square, StateDict},
     randomness::Phase,
     task::{JobContext, JobError, JobOutput},
     training::progress::EpochMetrics,
 };
-use learner::{Learner, Trained};
+use learner::Learner;
 use set::TrainingSet;
 
 /// With fewer photos of a class, little can be learned of it.
@@ -29,9 +31,20 @@ pub(crate) fn run(spec: &FinetuneSpec, context: &JobContext) -> Result<JobOutput
     let set = TrainingSet::open(spec, context)?;
     warn_of_small_classes(context, &set);
     let weights = Weights::find(spec, context)?;
-    let learner = Learner::new(spec, context, &set, &weights);
-    let trained = learner.train()?;
-    publish(spec, context, &set, weights.provenance, trained)
+    let made = match &spec.recipe {
+        Recipe::Fastai2(options) => Learner::new(spec, options, context, &set, &weights).train()?,
+        Recipe::Fast | Recipe::Best => regression::fit(spec, context, &set, &weights)?,
+    };
+    publish(spec, context, &set, weights.provenance, made)
+}
+
+/// A network that was made from the photos, and how.
+struct Made {
+    network: Classifier,
+    recipe: RecipeRecord,
+    history: Vec<EpochMetrics>,
+    /// What the body computed in while it was made.
+    precision: Precision,
 }
 
 fn warn_of_small_classes(context: &JobContext, set: &TrainingSet) {
@@ -76,10 +89,17 @@ impl Weights {
         Ok(Self { state: state.map_err(|error| unusable_weights(&error))?, provenance })
     }
 
-    /// A network with these weights under a new head.
-    fn network(&self, spec: &FinetuneSpec, context: &JobContext, classes: &[String]) -> Result<Classifier, JobError> {
+    /// A network with these weights under a new head, which sees these squares of each photo.
+    fn network(
+        &self,
+        spec: &FinetuneSpec,
+        context: &JobContext,
+        classes: &[String],
+        head: HeadConfig,
+        squares: Vec<Square>,
+    ) -> Result<Classifier, JobError> {
         let config = ModelConfig::new(spec.backbone, classes.to_vec(), spec.image_size_px);
-        let config = ModelConfig { crop: spec.crop, ..config };
+        let config = ModelConfig { head, squares, ..config };
         let mut network = Classifier::new(config, context.machine().compute.device, spec.seed).map_err(|error| {
             model_error("building the network", &error, "finetune.dataset", ErrorCode::InvalidArgument)
         })?;
@@ -99,14 +119,14 @@ fn publish(
     context: &JobContext,
     set: &TrainingSet,
     pretrained: WeightsProvenance,
-    trained: Trained,
+    made: Made,
 ) -> Result<JobOutput, JobError> {
     context.progress("store", 0, 0, "bytes");
-    let bytes = trained.network.to_safetensors();
+    let bytes = made.network.to_safetensors();
     let bytes = bytes.map_err(|error| weights_error("storing the model", &error, "", ErrorCode::Internal))?;
     let weights = context.objects().put(bytes)?;
-    let summary = summary(spec, set, &trained.history);
-    let manifest = context.objects().put_document(&manifest(spec, context, set, pretrained, weights, trained)?)?;
+    let summary = summary(spec, set, &made.history);
+    let manifest = context.objects().put_document(&manifest(spec, context, set, pretrained, weights, made)?)?;
     Ok(JobOutput { manifest, summary })
 }
 
@@ -116,35 +136,26 @@ fn manifest(
     set: &TrainingSet,
     pretrained: WeightsProvenance,
     weights: ObjectRef,
-    trained: Trained,
+    made: Made,
 ) -> Result<ModelManifest, JobError> {
     let (dataset, compute) = (context.dataset()?, &context.machine().compute);
-    let config = trained.network.config();
+    let config = made.network.config();
     Ok(ModelManifest {
         classes: config.classes.clone(),
         backbone: spec.backbone,
         weights,
-        image_size_px: config.image_size,
+        image_size_px: spec.image_size_px,
         mean: config.mean,
         std: config.std,
-        recipe: "fastai2".to_owned(),
+        recipe: made.recipe,
         dataset: DatasetProvenance { name: dataset.name.clone(), manifest: dataset.manifest.clone(), fold: set.fold },
         pretrained,
-        freeze_epochs: spec.freeze_epochs,
-        epochs: spec.epochs,
-        base_lr: trained.base_lr,
-        rate_search: trained.rate_search,
-        mixing: spec.mixing,
-        label_smoothing: spec.label_smoothing,
-        crop: config.crop,
-        batch_size: trained.batch_size as u32,
-        micro_batch_size: trained.micro_batch_size as u32,
         seed: spec.seed,
-        precision: trained.precision.into(),
+        precision: made.precision.into(),
         device: compute.device_name(),
         threads: compute.threads as u32,
         software: env!("CARGO_PKG_VERSION").to_owned(),
-        history: trained.history.iter().map(record).collect(),
+        history: made.history.iter().map(record).collect(),
     })
 }
 
@@ -159,9 +170,26 @@ fn record(metrics: &EpochMetrics) -> EpochRecord {
     }
 }
 
+/// A row of the training table, as it is reported while the job runs.
+fn told(metrics: &EpochMetrics) -> v1::EpochMetrics {
+    v1::EpochMetrics {
+        frozen: metrics.phase == Phase::Frozen,
+        epoch: metrics.epoch,
+        train_loss: metrics.train_loss,
+        valid_loss: metrics.valid_loss,
+        accuracy: metrics.accuracy(),
+        valid_photos: metrics.total as u32,
+        duration_ms: (metrics.seconds * 1000.0) as u64,
+    }
+}
+
 /// "efficientnet_lite0 on 571 photos, 85.2% of 142 held-out photos right (95% interval 78.4-90.1%)".
 fn summary(spec: &FinetuneSpec, set: &TrainingSet, history: &[EpochMetrics]) -> String {
-    let learned = format!("{} on {} photos", spec.backbone, set.train.len());
+    let recipe = match spec.recipe {
+        Recipe::Fastai2(_) => String::new(),
+        Recipe::Fast | Recipe::Best => format!(", recipe {},", spec.recipe),
+    };
+    let learned = format!("{}{recipe} on {} photos", spec.backbone, set.train.len());
     let Some(last) = history.last() else { return learned };
     let range = interval(&Interval::wilson(last.correct as u64, last.total as u64));
     let accuracy = percent(last.accuracy());

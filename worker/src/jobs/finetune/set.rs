@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sortinghat_proto::{
-    Digest, FinetuneSpec, Refusal,
+    Digest, FinetuneSpec, Recipe, Refusal,
     manifest::{DatasetManifest, SplitKind},
 };
 
@@ -24,7 +24,10 @@ pub(super) struct TrainingSet {
     pub(super) gallery: Arc<Gallery>,
     /// The digest of every photo of the gallery.
     pub(super) digests: Vec<Digest>,
-    labels: Vec<usize>,
+    /// The class of every photo of the gallery.
+    pub(super) labels: Vec<usize>,
+    /// Photos with the same number are near-duplicates.
+    pub(super) groups: Vec<usize>,
     /// The numbers, in the gallery, of the photos to learn from; `valid` has those that are held out.
     pub(super) train: Vec<usize>,
     pub(super) valid: Vec<usize>,
@@ -37,14 +40,20 @@ impl TrainingSet {
         check_fold(spec.fold, manifest.split, &artifact.name)?;
         let dataset = open_dataset(context, &manifest)?;
         let records = dataset.records();
+        let keep_bytes = match spec.recipe {
+            Recipe::Fastai2(_) => KEEP_BYTES,
+            // Each photo is seen once.
+            Recipe::Fast | Recipe::Best => 0,
+        };
         let (valid, train) = (0..records.len()).partition(|&index| records[index].place.is_held_out(spec.fold));
         Ok(Self {
             fold: spec.fold,
             digests: records.iter().map(|record| record.digest.clone()).collect(),
             labels: records.iter().map(|record| record.label).collect(),
+            groups: records.iter().map(|record| record.group as usize).collect(),
             train,
             valid,
-            gallery: Gallery::new(Box::new(DatasetPhotos(dataset)), KEEP_BYTES),
+            gallery: Gallery::new(Box::new(DatasetPhotos(dataset)), keep_bytes),
             classes: manifest.classes,
         })
     }

@@ -22,7 +22,7 @@ use sortinghat_proto::JobKind;
 pub(crate) use artifacts::{Datasets, DatasetsCommand, Models, ModelsCommand};
 pub(crate) use classify::Classify;
 pub(crate) use evaluate::Evaluate;
-pub(crate) use finetune::{CropArg, Finetune};
+pub(crate) use finetune::{CropArg, FineTuneArgs, Finetune, RecipeArg};
 pub(crate) use ingest::Ingest;
 pub(crate) use jobs::{Jobs, JobsCancel, JobsCommand, JobsList};
 pub(crate) use machine::{Doctor, Up};

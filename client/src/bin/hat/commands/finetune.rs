@@ -2,11 +2,11 @@ use std::path::Path;
 
 use sortinghat_client::Client;
 use sortinghat_proto::{
-    Backbone, BaseRate, DatasetRef, FinetuneSpec, JobSpec, Lane, Mixing, TrainingCrop, WeightsSource,
+    Backbone, BaseRate, DatasetRef, FineTune, FinetuneSpec, JobSpec, Lane, Mixing, Recipe, TrainingCrop, WeightsSource,
 };
 
 use crate::{
-    args::{CropArg, Finetune},
+    args::{CropArg, FineTuneArgs, Finetune, RecipeArg},
     exit::Exit,
     failure::Failure,
     follow,
@@ -15,16 +15,11 @@ use crate::{
     unsubmitted::Unsubmitted,
 };
 
-/// fastai's `base_lr`.
-const DEFAULT_LR: f64 = 2e-3;
-/// fastai's `min_scale`.
-const DEFAULT_MIN_SCALE: f64 = 0.08;
-
 pub(super) async fn run(session: &Session, args: Finetune) -> Result<Exit, Failure> {
     let submission = args.waiting.resolve()?;
     let dataset = DatasetRef::parse(&args.dataset, "finetune.dataset")?;
     let model_name = args.name.as_deref().map(str::parse).transpose()?;
-    let crop = crop(args.crop, args.min_scale)?;
+    let recipe = recipe(args.recipe, &args.fine_tune)?;
     let unsubmitted = Unsubmitted::begin(session);
     let client = session.connect().await?;
     let spec = FinetuneSpec {
@@ -35,22 +30,44 @@ pub(super) async fn run(session: &Session, args: Finetune) -> Result<Exit, Failu
             .find(|backbone| backbone.as_str() == args.backbone)
             .expect("the command line takes these values only"),
         weights: weights(&client, args.weights.as_deref()).await?,
-        epochs: args.epochs,
-        freeze_epochs: args.freeze_epochs,
-        base_lr: if args.find_lr { BaseRate::Find } else { BaseRate::Given(args.lr.unwrap_or(DEFAULT_LR)) },
-        batch_size: args.batch_size,
-        image_size_px: args.size,
+        image_size_px: args.size.unwrap_or(recipe.default_image_size_px()),
+        recipe,
         seed: args.seed,
         fold: args.fold,
         precision: args.precision.into(),
-        // The command line takes only one of the two.
-        mixing: args.mixup.map(|alpha| Mixing::MixUp { alpha }).or(args.cutmix.map(|alpha| Mixing::CutMix { alpha })),
-        label_smoothing: args.label_smoothing,
-        crop,
     };
     let job = submission(JobSpec::Finetune(spec), Lane::Bulk);
     let followed = follow::submit(session, &client, job, unsubmitted, None).await?;
     tell::finish(session, &client, followed, None).await
+}
+
+/// The recipe with its options. An option that the recipe would ignore is refused.
+fn recipe(recipe: RecipeArg, options: &FineTuneArgs) -> Result<Recipe, Failure> {
+    let made = match recipe {
+        RecipeArg::Fastai2 => return fine_tune(options).map(Recipe::Fastai2),
+        RecipeArg::Fast => Recipe::Fast,
+        RecipeArg::Best => Recipe::Best,
+    };
+    match options.given() {
+        None => Ok(made),
+        Some(option) => Err(Failure::usage(format!(
+            "{option} has no effect with --recipe {made}, which does not train the network; leave it out, or use --recipe fastai2"
+        ))),
+    }
+}
+
+fn fine_tune(args: &FineTuneArgs) -> Result<FineTune, Failure> {
+    let default = FineTune::default();
+    Ok(FineTune {
+        epochs: args.epochs.unwrap_or(default.epochs),
+        freeze_epochs: args.freeze_epochs.unwrap_or(default.freeze_epochs),
+        base_lr: if args.find_lr { BaseRate::Find } else { args.lr.map_or(default.base_lr, BaseRate::Given) },
+        batch_size: args.batch_size.unwrap_or(default.batch_size),
+        // The command line takes only one of the two.
+        mixing: args.mixup.map(|alpha| Mixing::MixUp { alpha }).or(args.cutmix.map(|alpha| Mixing::CutMix { alpha })),
+        label_smoothing: args.label_smoothing.unwrap_or(default.label_smoothing),
+        crop: crop(args.crop.unwrap_or(CropArg::Resize), args.min_scale)?,
+    })
 }
 
 /// How photos are cut. `--min-scale` is refused if it would be ignored.
@@ -59,7 +76,7 @@ fn crop(crop: CropArg, min_scale: Option<f64>) -> Result<TrainingCrop, Failure> 
         (CropArg::Resize, None) => Ok(TrainingCrop::Resize),
         (CropArg::Resize, Some(_)) => Err(Failure::usage("--min-scale has no effect without --crop random-resized")),
         (CropArg::RandomResized, scale) => {
-            Ok(TrainingCrop::RandomResized { min_scale: scale.unwrap_or(DEFAULT_MIN_SCALE) })
+            Ok(TrainingCrop::RandomResized { min_scale: scale.unwrap_or(FineTune::DEFAULT_MIN_SCALE) })
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn lines(model: &Model, made: &ModelManifest, paper: Paper) -> Vec<St
         ("dataset", format!("{}{fold}", made.dataset.name)),
         ("backbone", format!("{}, pretrained weights: {}", made.backbone, made.pretrained.source)),
         ("recipe", words::recipe(made)),
-        ("options", words::training_options(made)),
+        ("options", words::recipe_options(made)),
         ("made", format!("{when} by job {job}, on {}, {} threads", made.device, made.threads)),
         ("weights", format!("{}, {}", bytes(made.weights.size_bytes), made.weights.digest)),
     ];

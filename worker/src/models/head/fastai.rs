@@ -2,7 +2,7 @@
 
 use tch::{TchError, Tensor};
 
-use super::layers::{BatchNorm, Builder, Linear, Mode};
+use crate::models::layers::{BatchNorm, Builder, Linear, Mode};
 
 const HIDDEN: i64 = 512;
 const EPS: f64 = 1e-5;
@@ -11,7 +11,7 @@ const EPS: f64 = 1e-5;
 ///
 /// Names follow the positions in fastai's `Sequential` (2: norm, 4: linear, 6: norm, 8: linear).
 #[derive(Debug)]
-pub(super) struct Head {
+pub(in crate::models) struct FastaiHead {
     norm_in: BatchNorm,
     hidden: Linear,
     norm_hidden: BatchNorm,
@@ -19,9 +19,14 @@ pub(super) struct Head {
     dropout: f64,
 }
 
-impl Head {
+impl FastaiHead {
     /// `dropout` is the rate before the last layer; half of it applies before the first (fastai's `ps`).
-    pub(super) fn new(builder: &mut Builder, features: i64, classes: i64, dropout: f64) -> Result<Self, TchError> {
+    pub(in crate::models) fn new(
+        builder: &mut Builder,
+        features: i64,
+        classes: i64,
+        dropout: f64,
+    ) -> Result<Self, TchError> {
         Ok(Self {
             norm_in: builder.batch_norm("2", 2 * features, EPS)?,
             hidden: builder.linear("4", 2 * features, HIDDEN)?,
@@ -32,7 +37,7 @@ impl Head {
     }
 
     /// `[N, features, H, W]` -> logits `[N, classes]` f32.
-    pub(super) fn forward(&self, features: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
+    pub(in crate::models) fn forward(&self, features: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
         // Pooling has the precision of the weights: an average of 49 bf16 values would lose three digits for nothing.
         let features = features.f_to_kind(self.output.kind())?;
         // This is not amax: among equal maxima the gradient goes to one position, as in PyTorch's pooling layer.
@@ -55,21 +60,7 @@ mod tests {
     use tch::{Device, Kind, Reduction};
 
     use super::*;
-
-    /// The values that `tests/golden/formula.py` gives the name.
-    fn uniform(name: &str, shape: &[i64]) -> Tensor {
-        let start = name
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-        let value = |index: i64| {
-            let x = start.wrapping_add((index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            ((x ^ (x >> 31)) >> 11) as f64 / 2_f64.powi(52) - 1.0
-        };
-        let values = (0..shape.iter().product()).map(value).collect::<Vec<_>>();
-        Tensor::from_slice(&values).view(shape)
-    }
+    use crate::models::formula::uniform;
 
     fn set(name: &str, tensor: &Tensor) {
         let shape = tensor.size();
@@ -93,10 +84,10 @@ mod tests {
 
     #[test]
     fn training_mode_forward_gradient_and_statistics_are_fastais() {
-        let text = include_str!("../../tests/golden/networks.json");
+        let text = include_str!("../../../tests/golden/networks.json");
         let golden = serde_json::from_str::<serde_json::Value>(text).unwrap()["head"].clone();
         let mut builder = Builder::new(Device::Cpu);
-        let head = Head::new(&mut builder, 8, 3, 0.0).unwrap();
+        let head = FastaiHead::new(&mut builder, 8, 3, 0.0).unwrap();
         builder.parameters.iter().for_each(|parameter| set(&parameter.name, &parameter.tensor));
         builder.buffers.iter().for_each(|buffer| set(&buffer.name, &buffer.tensor));
         let features = uniform("features", &[5, 8, 3, 3]).to_kind(Kind::Float).set_requires_grad(true);

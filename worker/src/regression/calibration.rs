@@ -1,0 +1,130 @@
+//! How good probabilities are, and the temperature that makes them as often right as they say.
+
+/// Logits of photos, for each of their views.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Logits {
+    /// For each photo, view by view, one value for each class.
+    values: Vec<f32>,
+    /// The index of each photo's class.
+    labels: Vec<usize>,
+    views: usize,
+    classes: usize,
+}
+
+impl Logits {
+    pub(super) fn new(views: usize, classes: usize) -> Self {
+        Self { views, classes, ..Self::default() }
+    }
+
+    /// Adds photos of these classes, from the logits of each view, photo by photo.
+    pub(super) fn extend(&mut self, labels: &[usize], views: &[Vec<f64>]) {
+        for (photo, &label) in labels.iter().enumerate() {
+            for view in views {
+                self.values.extend(view[photo * self.classes..][..self.classes].iter().map(|logit| *logit as f32));
+            }
+            self.labels.push(label);
+        }
+    }
+
+    /// Adds the photos of `other`.
+    pub(super) fn append(&mut self, other: &Self) {
+        self.values.extend_from_slice(&other.values);
+        self.labels.extend_from_slice(&other.labels);
+    }
+
+    /// The mean negative log likelihood of the true classes in nats, if a prediction is the mean over the views of
+    /// `softmax(logits / temperature)`.
+    pub(super) fn nll(&self, temperature: f64) -> f64 {
+        let total: f64 = self.photos().map(|(photo, &label)| -self.probability(photo, label, temperature).ln()).sum();
+        total / self.labels.len() as f64
+    }
+
+    /// How many photos have their own class as the most probable one.
+    pub(super) fn right(&self, temperature: f64) -> usize {
+        let is_right = |(photo, label): (&[f32], &usize)| {
+            let own = self.probability(photo, *label, temperature);
+            // Of equally probable classes the first one counts.
+            (0..self.classes).all(|class| {
+                let other = self.probability(photo, class, temperature);
+                other < own || (other == own && class >= *label)
+            })
+        };
+        self.photos().filter(|photo| is_right(*photo)).count()
+    }
+
+    /// The logits of every photo, and its class.
+    fn photos(&self) -> impl Iterator<Item = (&[f32], &usize)> {
+        self.values.chunks_exact(self.views * self.classes).zip(&self.labels)
+    }
+
+    /// The probability of a class.
+    fn probability(&self, photo: &[f32], class: usize, temperature: f64) -> f64 {
+        let of_view = |logits: &[f32]| {
+            let highest = logits.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+            let exp = |logit: f32| (f64::from(logit - highest) / temperature).exp();
+            exp(logits[class]) / logits.iter().map(|logit| exp(*logit)).sum::<f64>()
+        };
+        let mean = photo.chunks_exact(self.classes).map(of_view).sum::<f64>() / self.views as f64;
+        // A probability that is no number above 0 any more would make the mean infinite, and every temperature equally bad.
+        mean.max(f64::MIN_POSITIVE)
+    }
+
+    /// The temperature between 0.2 and 5 with the lowest negative log likelihood, by a golden-section search.
+    pub(super) fn temperature(&self) -> f64 {
+        const GOLDEN: f64 = 0.618_033_988_749_894_9;
+        let nll = |logarithm: f64| self.nll(logarithm.exp());
+        let (mut low, mut high) = (0.2_f64.ln(), 5.0_f64.ln());
+        let (mut left, mut right) = (high - GOLDEN * (high - low), low + GOLDEN * (high - low));
+        let (mut at_left, mut at_right) = (nll(left), nll(right));
+        while high - low > 1e-6 {
+            if at_left < at_right {
+                (high, right, at_right) = (right, left, at_left);
+                left = high - GOLDEN * (high - low);
+                at_left = nll(left);
+            } else {
+                (low, left, at_left) = (left, right, at_right);
+                right = low + GOLDEN * (high - low);
+                at_right = nll(right);
+            }
+        }
+        f64::midpoint(low, high).exp()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 100 photos of two classes, of which `right` are predicted right, each with logits of 2 and 0 in both views.
+    fn sure(right: usize) -> Logits {
+        let mut logits = Logits::new(2, 2);
+        let view = [2.0, 0.0].repeat(100);
+        let labels: Vec<usize> = (0..100).map(|photo| usize::from(photo >= right)).collect();
+        logits.extend(&labels, &[view.clone(), view]);
+        logits
+    }
+
+    #[test]
+    fn the_temperature_makes_a_probability_as_often_right_as_it_says() {
+        for right in [70, 80, 95] {
+            let share = right as f64 / 100.0;
+            // softmax(2 / T) = share, so T = 2 / ln(share / (1 - share)).
+            let expected = 2.0 / (share / (1.0 - share)).ln();
+            let logits = sure(right);
+            assert!((logits.temperature() - expected).abs() < 1e-4, "{right}: {}", logits.temperature());
+            let entropy = -(share * share.ln() + (1.0 - share) * (1.0 - share).ln());
+            assert!((logits.nll(expected) - entropy).abs() < 1e-6);
+            assert_eq!(logits.right(expected), right);
+        }
+    }
+
+    #[test]
+    fn the_views_of_a_photo_are_averaged_as_probabilities() {
+        let mut logits = Logits::new(2, 2);
+        logits.extend(&[0], &[vec![0.0, 0.0], vec![3.0_f64.ln(), 0.0]]);
+        assert!((logits.nll(1.0) + ((0.5 + 0.75) / 2.0_f64).ln()).abs() < 1e-6);
+        let mut both = logits.clone();
+        both.append(&logits);
+        assert!((both.nll(1.0) - logits.nll(1.0)).abs() < 1e-12, "a mean over photos");
+    }
+}

@@ -1,0 +1,67 @@
+"""The regression on features, solved by Newton's method -> regression.json.
+
+Rows are the views of all photos, one view after the other. What is minimised is the mean cross entropy plus half of lambda times the
+sum of the squared weights. The bias is free up to a constant for all classes; its mean is 0 here.
+"""
+import json
+
+import numpy as np
+
+from formula import uniform
+
+CASES = [
+    {"photos": 30, "features": 6, "views": 2, "classes": 3, "lambda": 1e-1},
+    {"photos": 30, "features": 6, "views": 2, "classes": 3, "lambda": 1e-3},
+    {"photos": 30, "features": 6, "views": 1, "classes": 3, "lambda": 1e-5},
+    {"photos": 5, "features": 14, "views": 2, "classes": 2, "lambda": 1e-4},
+]
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def softmax(logits):
+    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exp / exp.sum(axis=1, keepdims=True)
+
+
+def solve(rows, labels, classes, penalty):
+    """Weight [classes, features] and bias [classes] at the minimum, to the last digit."""
+    count, features = rows.shape
+    inputs = np.hstack([rows, np.ones((count, 1))])
+    targets = np.eye(classes)[labels]
+    point = np.zeros((classes, features + 1))
+    shrink = np.append(np.full(features, penalty), 0.0)
+    for _ in range(200):
+        probabilities = softmax(inputs @ point.T)
+        gradient = (probabilities - targets).T @ inputs / count + shrink * point
+        hessian = np.einsum("nc,cd,ni,nj->cidj", probabilities, np.eye(classes), inputs, inputs)
+        hessian -= np.einsum("nc,nd,ni,nj->cidj", probabilities, probabilities, inputs, inputs)
+        hessian = hessian.reshape(point.size, point.size) / count + np.diag(np.tile(shrink, classes))
+        step = np.linalg.lstsq(hessian, -gradient.ravel(), rcond=1e-12)[0].reshape(point.shape)
+        loss = lambda at: -np.log(softmax(inputs @ at.T)[np.arange(count), labels]).mean() + (shrink * at * at).sum() / 2
+        length = 1.0
+        while loss(point + length * step) > loss(point) and length > 1e-6:
+            length /= 2
+        point = point + length * step
+        if np.abs(gradient).max() < 1e-13:
+            break
+    assert np.abs(gradient).max() < 1e-11, gradient
+    return point[:, :-1], point[:, -1] - point[:, -1].mean()
+
+
+def solved(case):
+    photos, features, views, classes = (case[name] for name in ("photos", "features", "views", "classes"))
+    pooled = np.abs(uniform(f"pooled {views}", views * photos * features)).astype(np.float32).astype(np.float64).reshape(views * photos, features)
+    chance = uniform("labels", photos)
+    labels = [int((photo + (chance[photo] > 0.4)) % classes) for photo in range(photos)]
+    directions = unit(np.sqrt(pooled))
+    mean = directions.mean(axis=0)
+    weight, bias = solve(unit(directions - mean), np.tile(labels, views), classes, case["lambda"])
+    return {**case, "labels": labels, "mean": mean.tolist(), "weight": weight.tolist(), "bias": bias.tolist()}
+
+
+if __name__ == "__main__":
+    with open("regression.json", "w") as file:
+        json.dump([solved(case) for case in CASES], file, separators=(",", ":"))
