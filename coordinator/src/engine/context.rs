@@ -6,7 +6,8 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use rand::{SeedableRng as _, rngs::StdRng};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use sortinghat_proto::{JobId, time::UnixMs};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,14 @@ pub(crate) struct Context {
     pub(crate) draining: CancellationToken,
     pub(crate) log_throttle: LogThrottle,
     dice: Mutex<StdRng>,
+    last_id: Mutex<LastId>,
+}
+
+/// The time and the random part of the id that was made last.
+#[derive(Default)]
+struct LastId {
+    unix_ms: u64,
+    random: u128,
 }
 
 impl Context {
@@ -43,7 +52,22 @@ impl Context {
             draining: CancellationToken::new(),
             log_throttle: LogThrottle::default(),
             dice: Mutex::new(dice),
+            last_id: Mutex::default(),
         }
+    }
+
+    /// The id of a job that is submitted now. It is greater than every id that this process has made before. How much greater is
+    /// random, so that no tenant can count the jobs of others.
+    pub(crate) fn job_id(&self, now: UnixMs) -> JobId {
+        let (step, fresh): (u64, u128) = self.dice().random();
+        let mut last = self.last_id.lock();
+        if now.0 > last.unix_ms {
+            // One of 80 bits is left free for the ids that follow within the same millisecond.
+            *last = LastId { unix_ms: now.0, random: fresh >> 49 };
+        } else {
+            last.random += 1 + u128::from(step);
+        }
+        JobId::new(last.unix_ms, last.random)
     }
 
     /// The random numbers for ids and for choices among equals.
@@ -80,5 +104,17 @@ impl LogThrottle {
             tracing::error!(%error, "{consequence}");
             unlogged.insert(Instant::now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_one_millisecond_are_in_the_order_of_submission_also_if_the_clock_goes_back() {
+        let context = Context::new(Settings { seed: Some(7), ..Settings::default() });
+        let ids: Vec<JobId> = [5, 5, 5, 9, 9, 8, 10].map(|now| context.job_id(UnixMs(now))).into();
+        assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
     }
 }

@@ -1,7 +1,6 @@
 //! Resubmitting a failed or cancelled job, as a new job that refers to the old one.
 
 use prost::Message as _;
-use rand::RngExt as _;
 use sortinghat_proto::{
     DatasetRef, Digest, JobId, JobSpec, ModelRef, Refusal, Tenant,
     time::UnixMs,
@@ -41,7 +40,7 @@ impl Intake {
         let digest = Digest::of(&without_key.encode_to_vec());
         let acceptance = Acceptance { key: request.idempotency_key, digest };
         let now = self.records.store.now().await?;
-        let id = JobId::new(now.0, self.context.dice().random());
+        let id = self.context.job_id(now);
         for tried in 0..MAX_TRIES {
             let tried = (tried > 0).then_some(&id);
             if let Some(known) = self.accepted_before(tenant, tried, &acceptance).await? {

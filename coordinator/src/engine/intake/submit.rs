@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use futures::{StreamExt as _, stream};
-use rand::RngExt as _;
 use sortinghat_proto::{
     JobId, JobSpec, Lane, ObjectRef, Refusal, Requirements, TaskId, Tenant,
     limits::{MAX_JOBS_PER_CALL, MAX_PARENTS},
@@ -117,7 +116,7 @@ impl Intake {
 
 impl Intake {
     fn entry<'a>(&self, tenant: &'a Tenant, submission: Submission, now: UnixMs) -> Entry<'a> {
-        let (acceptance, id) = (submission.acceptance(), JobId::new(now.0, self.context.dice().random()));
+        let (acceptance, id) = (submission.acceptance(), self.context.job_id(now));
         Entry { tenant, submission, acceptance, id, now, is_admitted: false }
     }
 

@@ -77,7 +77,7 @@ fn refuse_fine_tune_options(wire: &v1::FinetuneSpec) -> Result<(), Refusal> {
     let Some((option, _)) = options.into_iter().find(|(_, given)| *given) else { return Ok(()) };
     let recipe = &wire.recipe;
     Err(Refusal::invalid(
-        &format!("finetune.{option}"),
+        format!("finetune.{option}"),
         format!(
             "{option} means nothing to the recipe {recipe}, which does not train the network: leave it out, or use the recipe fastai2"
         ),

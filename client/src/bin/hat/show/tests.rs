@@ -423,6 +423,26 @@ fn what_an_ingest_noticed_is_shown_and_nothing_is_claimed_against_it() {
     insta::assert_snapshot!(dataset::remarks(&noticed).join("\n"));
 }
 
+/// Models like `plain` that were not trained but fitted: one whose penalty was chosen, and one with too few photos for that.
+fn fitted(plain: &ModelManifest) -> [ModelManifest; 2] {
+    let regression = RegressionRecord {
+        views: [Framing::Crop, Framing::Pad].map(|framing| View { framing, size_px: 288 }).into(),
+        lambda: 10_f64.powf(-3.5),
+        temperature: 1.125,
+        inner_folds: 5,
+        tried: vec![LambdaScore { lambda: 10_f64.powf(-3.5), nll: 0.41 }],
+    };
+    let unchosen = RegressionRecord {
+        views: vec![View { framing: Framing::Pad, size_px: 224 }],
+        lambda: 1e-3,
+        temperature: 1.0,
+        inner_folds: 0,
+        tried: vec![],
+    };
+    [RecipeRecord::Best(regression), RecipeRecord::Fast(unchosen)]
+        .map(|recipe| ModelManifest { recipe, ..plain.clone() })
+}
+
 #[test]
 fn a_model_is_shown_with_how_it_was_made_and_what_differs_from_the_defaults() {
     let history =
@@ -471,22 +491,7 @@ fn a_model_is_shown_with_how_it_was_made_and_what_differs_from_the_defaults() {
     };
     let mixed_up = FineTuneRecord { mixing: Some(Mixing::MixUp { alpha: 0.4 }), ..made };
     let mixed_up = ModelManifest { recipe: RecipeRecord::Fastai2(mixed_up), ..plain.clone() };
-    let regression = RegressionRecord {
-        views: [Framing::Crop, Framing::Pad].map(|framing| View { framing, size_px: 288 }).into(),
-        lambda: 10_f64.powf(-3.5),
-        temperature: 1.125,
-        inner_folds: 5,
-        tried: vec![LambdaScore { lambda: 10_f64.powf(-3.5), nll: 0.41 }],
-    };
-    let unchosen = RegressionRecord {
-        views: vec![View { framing: Framing::Pad, size_px: 224 }],
-        lambda: 1e-3,
-        temperature: 1.0,
-        inner_folds: 0,
-        tried: vec![],
-    };
-    let best = ModelManifest { recipe: RecipeRecord::Best(regression), ..plain.clone() };
-    let fast = ModelManifest { recipe: RecipeRecord::Fast(unchosen), ..plain.clone() };
+    let [best, fast] = fitted(&plain);
     let named = v1::Model {
         name: "stamps/1".into(),
         job_id: "01".into(),
