@@ -12,7 +12,7 @@ WITHOUT_LIBTORCH := sortinghat-proto sortinghat-objects sortinghat-coordinator s
 
 .NOTPARALLEL:
 .PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering unit stores power-cuts simulate \
-	chaos bench bench-queue compare compare-decoding clean
+	chaos bench bench-queue compare compare-recipes compare-decoding clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -105,6 +105,9 @@ bench-queue: test-deps ## Jobs a second through the queue, beside BullMQ and Cel
 
 compare: test-deps build ## Accuracy beside fastai on the same folds; about two hours, see docs/parity.md
 	tests/python/compare.sh
+
+compare-recipes: release ## Accuracy and time of the recipes fast and best beside fastai's kept predictions; minutes
+	tests/python/compare_recipes.sh
 
 compare-decoding: ## Decode every file in DIR here and in Pillow, and count: same, differs, only we, only they
 	@test -d "$(DIR)" || { echo "compare-decoding: name a folder of pictures, such as DIR=photos" >&2; exit 2; }

@@ -10,40 +10,22 @@ readonly CHECKOUT
 readonly CACHE="${SORTINGHAT_CACHE:-$HOME/.cache/sortinghat}"
 readonly PHOTOS="${1:-$CACHE/photos/stamps}"
 readonly OUT="${2:-$CHECKOUT/target/compare}"
-readonly FOLDS=5
-# Of the folds.
-readonly FOLD_SEED=1
 # Each trains every fold anew, because one start is luck: all folds share a seed's first weights of the head.
 read -ra SEEDS <<<"${SEEDS:-1 2 3}"
 readonly SEEDS
 readonly PYTHON="$CHECKOUT/tests/python"
+# shellcheck source=tests/python/folds.sh
+source "$PYTHON/folds.sh"
 
 export PATH="${CARGO_TARGET_DIR:-$CHECKOUT/target}/debug:$PATH"
 export SORTINGHAT_DATA_DIR="$OUT/data"
 export SORTINGHAT_WEIGHTS_DIR="$CACHE/weights"
-
-deal_folds() {
-    [[ -f "$OUT/folds.csv" ]] && return
-    local classes
-    mapfile -t classes < <(basename -a "$PHOTOS"/*/)
-    cargo run --quiet --manifest-path "$CHECKOUT/Cargo.toml" --package sortinghat-worker --example folds -- \
-        "$PHOTOS" "$FOLDS" "$FOLD_SEED" "${classes[@]}" >"$OUT/folds.csv.part"
-    mv "$OUT/folds.csv.part" "$OUT/folds.csv"
-}
 
 run_fastai() {
     # glibc gives memory back after every batch unless told otherwise; that is half of the time.
     MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 \
         "$CACHE/fastai/bin/python" "$PYTHON/compare_fastai.py" --folds "$OUT/folds.csv" --photos "$PHOTOS" \
         --weights "$SORTINGHAT_WEIGHTS_DIR/efficientnet_lite0.safetensors" --seeds "$(IFS=,; echo "${SEEDS[*]}")" --out "$OUT/fastai.csv"
-}
-
-# copy_fold FOLD TARGET: the photos of one fold, without their labels.
-copy_fold() {
-    mkdir -p "$2"
-    python3 "$PYTHON/fold_predictions.py" paths "$OUT/folds.csv" "$1" | while IFS=$'\t' read -r path digest; do
-        cp "$PHOTOS/$path" "$2/$digest.${path##*.}"
-    done
 }
 
 # The ways in which each fold's photos are predicted, as NAME OPTIONS.
@@ -67,7 +49,7 @@ run_sortinghat() {
     local seed fold way name
     hat up --background
     trap 'hat down' EXIT
-    hat datasets show compare@1 >/dev/null 2>&1 || hat ingest compare "$PHOTOS" --folds "$FOLDS" --seed "$FOLD_SEED"
+    ingest_folds
     for seed in "${SEEDS[@]}"; do
         for ((fold = 0; fold < FOLDS; fold++)); do
             # The last of the ways.
@@ -80,12 +62,6 @@ run_sortinghat() {
             python3 "$PYTHON/fold_predictions.py" collect "$OUT/folds.csv" "$seed" "$OUT/$name-$seed"-[0-9].csv
         done | awk 'NR == 1 || !/^digest,/' >"$OUT/sortinghat-$name.csv"
     done
-}
-
-# difference FIRST SECOND [OPTION...]
-difference() {
-    python3 "$PYTHON/paired_difference.py" "$@" --folds "$OUT/folds.csv"
-    echo
 }
 
 mkdir -p "$OUT"
