@@ -32,7 +32,7 @@ pub struct Refusal {
 /// One of several faults of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// The field at fault, such as "ingest.source.files[7].path".
+    /// The field at fault, such as `ingest.source.files[7].path`.
     pub field: String,
     /// What is wrong with it, and what is allowed.
     pub message: String,

@@ -62,7 +62,7 @@ impl Faults {
         Self { field: field.to_owned(), count: 0, first: Vec::new() }
     }
 
-    /// Adds the fault of a part of the document, such as "files[7].path".
+    /// Adds the fault of a part of the document, such as `files[7].path`.
     pub fn add(&mut self, part: impl AsRef<str>, message: impl Into<String>) {
         self.count += 1;
         if self.first.len() < limits::MAX_VIOLATIONS {

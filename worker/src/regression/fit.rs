@@ -33,7 +33,7 @@ pub enum FitError {
     },
 }
 
-/// A regression that was fitted, on features that are [`centred`] at its mean. All tensors are f64 on the host.
+/// A regression that was fitted, on features that are centred at its mean. All tensors are f64 on the host.
 #[derive(Debug)]
 pub struct Regression {
     /// `[features]`: the mean of the directions of the features.
