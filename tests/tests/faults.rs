@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use sortinghat_proto::{ArtifactKind, JobKind};
+use sortinghat_proto::JobKind;
 use sortinghat_tests::{Deployment, Options, Victim, photos, wait_until};
 
 /// Runs a job of each kind undisturbed, and then with each process killed in the middle of it, and compares the results.
@@ -79,14 +79,23 @@ fn in_the_middle(deployment: &Deployment, job: &str) -> bool {
     job["progress"]["done"].as_u64().is_some_and(|done| done > 0)
 }
 
-/// The digest of the job's manifest, which names every part by digest. The manifest of a model also holds the duration of each epoch, so for a
-/// model it is the digest of the weights.
+/// What a job has made, without what differs between two runs that nothing disturbs: the duration of each epoch of a model, and the
+/// report of an evaluation, which says which job measured it and when.
 fn result(deployment: &Deployment, kind: JobKind, job: &Value) -> String {
-    let manifest = &job["output"]["manifest"]["digest"];
-    if kind.makes() != Some(ArtifactKind::Model) {
-        return manifest.as_str().expect("a job that succeeded has an output").to_owned();
+    match kind {
+        // The manifest names every part by digest.
+        JobKind::Ingest | JobKind::Classify => job["output"]["manifest"]["digest"].to_string(),
+        JobKind::Finetune => {
+            let name = job["output"]["name"].as_str().expect("a model has a name");
+            let model = deployment.hat().json(["models", "show", name]).remove(0);
+            model["manifest"]["weights"]["digest"].to_string()
+        }
+        JobKind::Evaluate => {
+            let id = job["id"].as_str().expect("a job has an id");
+            let mut told = deployment.hat().json(["jobs", "watch", id]).pop().expect("the result");
+            let evaluation = told["manifest"].as_object_mut().expect("an evaluation");
+            evaluation.remove("report").expect("every evaluation has a report");
+            told["manifest"].to_string()
+        }
     }
-    let name = job["output"]["name"].as_str().expect("a model has a name");
-    let model = deployment.hat().json(["models", "show", name]).remove(0);
-    model["manifest"]["weights"]["digest"].as_str().expect("a model has weights").to_owned()
 }
