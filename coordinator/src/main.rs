@@ -69,7 +69,7 @@ fn main() -> ExitCode {
         return Exit::Stopped.into();
     }
     logs::init(config.log_format, &config.log_filter);
-    // The configuration has absolute paths only, and the folder in which the process was started may go away. An error means that the
+    // The paths of the configuration are absolute, and the folder in which the process was started may go away. An error means that the
     // process stays there.
     let _ = env::set_current_dir("/");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the system starts threads");

@@ -8,7 +8,13 @@ mod open;
 pub mod signals;
 mod vitals;
 
-use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::Stream;
 use tokio::{
@@ -176,7 +182,11 @@ impl App {
 fn folders(config: &Config) -> Vec<PathBuf> {
     let objects =
         config.object_store.url().to_file_path().ok().filter(|_| config.object_store.url().scheme() == "file");
-    std::iter::once(config.data_dir.clone()).chain(objects).collect()
+    let queue = match &config.store {
+        StoreUrl::Embedded(file) => file.parent().map(Path::to_owned),
+        StoreUrl::Memory | StoreUrl::Redis(_) => None,
+    };
+    std::iter::once(config.data_dir.clone()).chain(queue).chain(objects).collect()
 }
 
 /// Serves an engine's API on the given connections, without authentication, until the connections end. For simulations.

@@ -1,5 +1,6 @@
-//! The vital signs of this process: whether its stores can take new work. It looks at them again and again, refuses new work while they
-//! cannot, and tells health checks. The process goes on in any case, and takes new work again by itself.
+//! The vital signs of this process: whether there is room in the folders of this machine, and whether the queue's store answers. It looks
+//! at them again and again, refuses new work while there is no room, and tells health checks. The process goes on in any case, and takes new
+//! work again by itself. A bucket is not looked at: the workers prove that they can use it, before each of them claims.
 
 use std::{
     fs, io,
@@ -72,8 +73,8 @@ impl Vitals {
         let status = if trouble.is_none() { ServingStatus::Serving } else { ServingStatus::NotServing };
         api::report_readiness(&self.health, status).await;
         match (&trouble, &*before) {
-            (Some(trouble), None) => tracing::error!(trouble, "no new work is taken"),
-            (None, Some(_)) => tracing::info!("new work is taken again"),
+            (Some(trouble), None) => tracing::error!(trouble, "not ready for new work"),
+            (None, Some(_)) => tracing::info!("ready for new work again"),
             _ => {}
         }
         *before = trouble;
@@ -91,7 +92,12 @@ fn room_in(folder: &Path) -> Result<(), NoRoom> {
     }
     // A quota, or a disk that has become read-only, does not show in the number of free blocks.
     let probe = folder.join(PROBE);
-    fs::write(&probe, PROBE).and_then(|()| fs::remove_file(&probe)).map_err(unwritable)
+    fs::write(&probe, PROBE).map_err(unwritable)?;
+    match fs::remove_file(&probe) {
+        // Another coordinator, which has the same folder, was faster.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(unwritable),
+    }
 }
 
 #[cfg(test)]

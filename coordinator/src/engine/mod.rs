@@ -170,7 +170,6 @@ impl Engine {
     ///
     /// Refuses names that do not exist, uploads that are missing, and a key that was used for another submission.
     pub async fn submit(&self, tenant: &Tenant, submission: Submission) -> Result<v1::SubmitJobResponse, EngineError> {
-        self.admit_work()?;
         self.intake.submit(tenant, submission).await
     }
 
@@ -180,7 +179,6 @@ impl Engine {
         tenant: &Tenant,
         jobs: Vec<v1::SubmitJobRequest>,
     ) -> Result<v1::SubmitJobsResponse, EngineError> {
-        self.admit_work()?;
         self.intake.submit_many(tenant, jobs).await
     }
 
@@ -193,7 +191,6 @@ impl Engine {
         tenant: &Tenant,
         request: v1::RetryJobRequest,
     ) -> Result<v1::RetryJobResponse, EngineError> {
-        self.admit_work()?;
         self.intake.retry(tenant, request).await
     }
 

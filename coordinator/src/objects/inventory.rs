@@ -56,6 +56,14 @@ impl ObjectPresence for Objects {
 impl ObjectInventory for Objects {
     async fn claim(&self, queue: &str) -> Result<String, Refusal> {
         let path = self.prefix.clone().join(QUEUE_ID);
+        let read = async || self.store.get(&path).await?.bytes().await;
+        let owner = |bytes: bytes::Bytes| String::from_utf8_lossy(&bytes).trim().to_owned();
+        // A store that belongs to a queue already needs no room for the question.
+        match read().await {
+            Ok(bytes) => return Ok(owner(bytes)),
+            Err(error) if is_missing(&error) => {}
+            Err(source) => return Err(failed("read the queue's id")(source)),
+        }
         let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         let content = || PutPayload::from(queue.to_owned().into_bytes());
         match self.store.put_opts(&path, content(), create).await {
@@ -66,9 +74,7 @@ impl ObjectInventory for Objects {
             Err(object_store::Error::NotImplemented { .. }) => {}
             Err(source) => return Err(failed("store the queue's id")(source)),
         }
-        let read = async { self.store.get(&path).await?.bytes().await };
-        let owner = read.await.map_err(failed("read the queue's id"))?;
-        Ok(String::from_utf8_lossy(&owner).trim().to_owned())
+        read().await.map(owner).map_err(failed("read the queue's id"))
     }
 
     async fn now(&self) -> Result<UnixMs, Refusal> {

@@ -5,7 +5,7 @@ use std::{fs, io::Write as _, path::Path, time::Duration};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use sortinghat_proto::{
     failure_of_status,
-    v1::{ErrorCode, ListJobsRequest},
+    v1::{ErrorCode, ListJobsRequest, SubmitJobRequest},
 };
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
@@ -76,7 +76,9 @@ async fn on_a_full_disk_new_work_is_refused_and_taken_again_when_there_is_room()
     let mut process = Process::start_logging_to(&folder.path().join("coordinator.log"), folder.path()).await;
     let mut client = client(process.address, None).await;
     until_readiness_is(&process, ServingStatus::Serving).await;
-    let before = client.submit_ingest("before").await;
+    let accepted = client.ingest_request("before").await;
+    let accepted = SubmitJobRequest { idempotency_key: "before".to_owned(), ..accepted };
+    let before = client.jobs.submit_job(accepted.clone()).await.expect("accepted").into_inner().job.expect("a job").id;
     let request = client.ingest_request("meanwhile").await;
 
     disk.fill();
@@ -89,6 +91,8 @@ async fn on_a_full_disk_new_work_is_refused_and_taken_again_when_there_is_room()
         assert_eq!(failure.code(), ErrorCode::StorageUnusable);
         assert!(!failure.message.contains(&folder.path().display().to_string()), "{}", failure.message);
     }
+    let again = client.jobs.submit_job(accepted).await.expect("it was accepted before").into_inner();
+    assert_eq!((again.job.expect("a job").id, again.existed), (before.clone(), true));
     let listed = client.jobs.list_jobs(ListJobsRequest::default()).await.expect("reads go on").into_inner();
     assert_eq!(listed.jobs[0].id, before);
     assert!(process.is_running());

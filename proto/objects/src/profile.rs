@@ -32,6 +32,14 @@ pub enum ProfileError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A variable names a file by a path that depends on the folder in which the process was started, which is left then.
+    #[error("{variable} names {path}, which is no absolute path: name the file from the root on", path = path.display())]
+    Relative {
+        /// The variable.
+        variable: &'static str,
+        /// The path.
+        path: PathBuf,
+    },
     /// AWS_PROFILE names a profile that is in neither file.
     #[error("AWS_PROFILE names the profile {name:?}, which is neither in ~/.aws/credentials nor in ~/.aws/config")]
     Unknown {
@@ -95,6 +103,9 @@ pub(crate) fn find(environment: &Environment) -> Result<Option<Profile>, Profile
     // What the second file says goes before what the first one says.
     for (variable, usual) in files {
         let Some(path) = environment.aws_file(variable, usual) else { continue };
+        if path.is_relative() {
+            return Err(ProfileError::Relative { variable, path });
+        }
         if let Some(section) = read(&path)?.and_then(|text| section(&text, name)) {
             is_found = true;
             settings.extend(section);
@@ -106,7 +117,8 @@ pub(crate) fn find(environment: &Environment) -> Result<Option<Profile>, Profile
             None => Ok(None),
         };
     }
-    let is_elsewhere = OTHER_SOURCES.iter().any(|name| environment.get(name).is_some());
+    let is_elsewhere =
+        environment.is_true("AWS_SKIP_SIGNATURE") || OTHER_SOURCES.iter().any(|name| environment.get(name).is_some());
     let keys = if is_elsewhere { None } else { keys(name, &settings)? };
     let place = format!("endpoint_url of the profile {name:?}");
     let endpoint = settings.remove("endpoint_url").map(|value| (place, value));
@@ -115,6 +127,10 @@ pub(crate) fn find(environment: &Environment) -> Result<Option<Profile>, Profile
 
 fn keys(name: &str, settings: &Settings) -> Result<Option<Keys>, ProfileError> {
     let incomplete = |missing| Err(ProfileError::Incomplete { name: name.to_owned(), missing });
+    // A profile that has keys beside such a setting uses them to fetch others.
+    if let Some(setting) = FETCHED.iter().find(|setting| settings.contains_key(**setting)) {
+        return Err(ProfileError::Fetched { name: name.to_owned(), setting });
+    }
     match (settings.get("aws_access_key_id"), settings.get("aws_secret_access_key")) {
         (Some(id), Some(secret)) => {
             let session_token = settings.get("aws_session_token").cloned();
@@ -122,10 +138,7 @@ fn keys(name: &str, settings: &Settings) -> Result<Option<Keys>, ProfileError> {
         }
         (Some(_), None) => incomplete("aws_secret_access_key"),
         (None, Some(_)) => incomplete("aws_access_key_id"),
-        (None, None) => match FETCHED.iter().find(|setting| settings.contains_key(**setting)) {
-            Some(setting) => Err(ProfileError::Fetched { name: name.to_owned(), setting }),
-            None => Ok(None),
-        },
+        (None, None) => Ok(None),
     }
 }
 
@@ -166,7 +179,8 @@ mod tests {
 
     const CONFIG: &str = "[default]\nregion = eu-central-1\n\n[profile lab]\nregion=eu-west-3\ns3 =\n  region = nowhere\n\
                           endpoint_url = https://s3.lab.example.org\n[profile sso]\nsso_session = lab\n";
-    const CREDENTIALS: &str = "# keys\n[default]\naws_access_key_id = AKIA\naws_secret_access_key = s3cr=t\n[half]\naws_access_key_id = AKIB\n";
+    const CREDENTIALS: &str = "# keys\n[default]\naws_access_key_id = AKIA\naws_secret_access_key = s3cr=t\n[half]\naws_access_key_id = AKIB\n\
+                               [role]\naws_access_key_id = AKIC\naws_secret_access_key = s\nrole_arn = arn:aws:iam::1:role/r\n";
 
     /// The profile that these variables choose from the two files above.
     fn find_with(variables: &[(&str, &str)]) -> Result<Option<Profile>, String> {
@@ -203,10 +217,27 @@ mod tests {
 
     #[test]
     fn a_profile_that_does_not_work_is_refused_with_its_name_and_the_reason() {
-        for (name, reason) in [("nobody", "neither in"), ("sso", "sso_session"), ("half", "no aws_secret_access_key")] {
+        for (name, reason) in [
+            ("nobody", "neither in"),
+            ("sso", "sso_session"),
+            ("half", "no aws_secret_access_key"),
+            ("role", "role_arn"),
+        ] {
             let refused = find_with(&[("AWS_PROFILE", name)]).expect_err("it does not work");
             assert!(refused.contains(name) && refused.contains(reason), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_store_that_asks_for_no_signature_needs_no_keys_of_a_profile() {
+        let variables = [("AWS_PROFILE", "sso"), ("AWS_SKIP_SIGNATURE", "true")];
+        assert_eq!(find_with(&variables).expect("no key is needed").expect("it exists").keys, None);
+    }
+
+    #[test]
+    fn a_file_by_a_relative_path_is_refused_with_its_variable() {
+        let refused = find_with(&[("AWS_SHARED_CREDENTIALS_FILE", "keys")]).expect_err("relative");
+        assert!(refused.contains("AWS_SHARED_CREDENTIALS_FILE names keys"), "{refused}");
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Environment {
         self.get(variable).map(PathBuf::from).or_else(usual)
     }
 
-    fn is_true(&self, name: &str) -> bool {
+    pub(crate) fn is_true(&self, name: &str) -> bool {
         self.get(name).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"))
     }
 }

@@ -66,7 +66,10 @@ impl Trouble {
     /// What an operator can do about it.
     fn advice(self) -> &'static str {
         match self {
-            Self::Denied => "check the keys and what they may do: read, write and remove below the prefix",
+            Self::Denied => {
+                "check the keys, what they may do (read, write and remove below the prefix) and this machine's clock; of a folder, who may \
+                 write into it, and that its disk is not read-only"
+            }
             Self::NoBucket => "create the bucket, or name another with --object-store",
             Self::NoCredentials => {
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws with AWS_PROFILE"

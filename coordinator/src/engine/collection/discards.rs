@@ -69,12 +69,8 @@ impl Collection {
                 return Ok(removed);
             }
             for entry in &entries {
-                if let (Some(inventory), Some((tenant, job, digest))) = (inventory, keys::checkpoint_of_entry(entry))
-                    && self.is_superfluous(inventory, &tenant, &job, &digest).await?
-                {
-                    inventory.remove(&tenant, &digest).await?;
-                    metrics::counter!("sortinghat_checkpoints_removed_total").increment(1);
-                    removed += 1;
+                if let (Some(inventory), Some((tenant, job, digest))) = (inventory, keys::checkpoint_of_entry(entry)) {
+                    removed += usize::from(self.discard_one(inventory, &tenant, &job, &digest).await?);
                 }
             }
             let next = DiscardingRecord { rounds: record.as_ref().map_or(0, |record| record.value.rounds) + 1 };
@@ -88,6 +84,28 @@ impl Collection {
             // If another coordinator was faster, it has removed the same.
             self.records.apply_one(batch).await?;
         }
+    }
+
+    /// Removes a checkpoint if it is superfluous, and returns whether it was. One that cannot be removed, because its job's record cannot
+    /// be read or for any other reason that lies in it alone, holds up no other: it stays until nothing refers to it.
+    async fn discard_one(
+        &self,
+        inventory: &dyn ObjectInventory,
+        tenant: &Tenant,
+        job: &JobId,
+        digest: &Digest,
+    ) -> Result<bool, EngineError> {
+        match self.is_superfluous(inventory, tenant, job, digest).await {
+            Ok(true) => inventory.remove(tenant, digest).await?,
+            Ok(false) => return Ok(false),
+            Err(error @ EngineError::Unreadable { .. }) => {
+                self.context.log_throttle.error(&error, "the checkpoints of a job stay");
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
+        metrics::counter!("sortinghat_checkpoints_removed_total").increment(1);
+        Ok(true)
     }
 
     /// Whether a checkpoint that a job has made can be removed. It cannot if an attempt may go on from it: of the job, or of the jobs of
@@ -114,6 +132,10 @@ impl Collection {
                 Some(earlier) => self.records.read::<JobRecord>(keys::job(earlier)).await?,
                 None => None,
             };
+        }
+        if next.is_some() {
+            // Jobs remain that were not looked at.
+            return Ok(false);
         }
         let found = inventory.find(tenant, digest).await?;
         Ok(found.is_some_and(|object| object.written.0 >= oldest))

@@ -46,6 +46,7 @@ impl Intake {
             if let Some(known) = self.accepted_before(tenant, tried, &acceptance).await? {
                 return Ok(v1::RetryJobResponse { job: known.job, existed: known.existed });
             }
+            self.doors.pass()?;
             self.queues.admit(tenant).await?;
             let (job, batch) = self.again(tenant, &old, &id, &acceptance, now).await?;
             if self.records.apply_one(batch).await? {

@@ -144,9 +144,9 @@ impl Intake {
         if let Some(existing) = self.accepted_before(tenant, is_admitted.then_some(&*id), acceptance).await? {
             return Ok((entry, Known::Accepted(Box::new(existing))));
         }
-        // The quota and the uploads are checked after the key: a job that was accepted before is returned even if its photos are gone
-        // since.
+        // All that may refuse is asked after the key: a job that was accepted before is returned even if its photos are gone since.
         if !std::mem::replace(is_admitted, true) {
+            self.doors.pass()?;
             self.queues.admit(tenant).await?;
             self.queues.require_queue(&submission.queue(tenant)).await?;
         }

@@ -70,7 +70,7 @@ pub(super) struct Writer {
     pub(super) state: watch::Sender<State>,
     pub(super) time: Arc<MonotoneTime>,
     pub(super) hints: Arc<Hints>,
-    /// Whether the log has no room to grow, which is logged once.
+    /// Whether the log has no room to grow, which is logged once until a commit succeeds.
     pub(super) is_full: bool,
 }
 
