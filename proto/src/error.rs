@@ -24,7 +24,7 @@ pub struct Refusal {
     pub field: String,
     /// What happened, to which thing, and what to do next. It reaches users of the API, so it names no command line.
     pub message: String,
-    /// Every fault that was found, if `field` has parts of which several may be at fault; empty otherwise. A status lists the first
+    /// The first faults that were found, if `field` has parts of which several may be at fault; empty otherwise. A status lists the first
     /// [`limits::MAX_VIOLATIONS`] of them.
     pub violations: Vec<Violation>,
 }

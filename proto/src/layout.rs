@@ -15,7 +15,7 @@ use std::{
 use icu_normalizer::ComposingNormalizer;
 use serde::{Deserialize, Serialize};
 
-use crate::words::counted;
+use crate::words::{counted, listed};
 
 /// The side of a split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,9 +101,6 @@ pub struct Inside {
     /// Files that lie in the folder itself.
     pub loose_files: u64,
 }
-
-/// Names that a message lists before "and N more".
-const LISTED: usize = 5;
 
 /// The text in Unicode's form NFC, in which equal names are equal.
 pub fn nfc(name: &str) -> String {
@@ -295,13 +292,6 @@ impl fmt::Display for LayoutError {
             ),
         }
     }
-}
-
-/// "a, b and 3 more".
-fn listed<'a>(names: impl ExactSizeIterator<Item = &'a String>) -> String {
-    let rest = names.len().saturating_sub(LISTED);
-    let shown = names.take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if rest == 0 { shown } else { format!("{shown} and {rest} more") }
 }
 
 #[cfg(test)]

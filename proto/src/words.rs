@@ -61,6 +61,16 @@ pub fn known_photos(known: u64, photos: u64) -> String {
     format!("the model has learned from {known} of these {photos} photos: it is better on them than on new ones")
 }
 
+/// How many names a sentence lists before "and N more".
+pub(crate) const LISTED: usize = 5;
+
+/// "a, b and 3 more".
+pub(crate) fn listed<'a>(names: impl ExactSizeIterator<Item = &'a String>) -> String {
+    let rest = names.len().saturating_sub(LISTED);
+    let shown = names.take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if rest == 0 { shown } else { format!("{shown} and {} more", count(rest as u64)) }
+}
+
 /// A time as "2026-11-23 23:14:05Z".
 pub fn time(time: UnixMs) -> String {
     let since = Duration::from_secs(time.0 / 1000);
@@ -98,7 +108,7 @@ pub fn recipe_options(made: &ModelManifest) -> String {
         RecipeRecord::Fast(fitted) | RecipeRecord::Best(fitted) => {
             let RegressionRecord { lambda, temperature, inner_folds, .. } = fitted;
             match inner_folds {
-                0 => format!("penalty {lambda:.1e}, because there were too few photos to choose one by"),
+                0 => format!("penalty {lambda:.1e}, because too few photos differed to choose one by"),
                 folds => {
                     format!("penalty {lambda:.1e} and temperature {temperature:.2}, chosen on {folds} inner folds")
                 }

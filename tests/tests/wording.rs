@@ -6,7 +6,7 @@ use std::{
 };
 
 /// The sources whose texts reach callers: in refusals, in failures of jobs, in notices and in explanations.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     "proto/src",
     "coordinator/src/api",
     "coordinator/src/auth",
@@ -19,6 +19,7 @@ const SOURCES: [&str; 14] = [
     "worker/src/jobs",
     "worker/src/models",
     "worker/src/prediction",
+    "worker/src/regression",
     "worker/src/task",
     "worker/src/training",
 ];

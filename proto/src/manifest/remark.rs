@@ -5,10 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::LeftOut;
-use crate::words::{count, counted};
-
-/// Names that a sentence lists before "and N more".
-const LISTED: usize = 5;
+use crate::words::{LISTED, count, counted, listed};
 
 /// Something that a person should know of a dataset before they trust what is learned from it. An ingest tells it, the dataset's manifest
 /// keeps it, and `hat datasets show` and the report repeat it. The sentence about it is its [`Display`](fmt::Display).
@@ -176,11 +173,11 @@ fn sentence(remark: &Remark) -> String {
     match remark {
         Remark::ClassesWithoutPhotos { classes } => absent(classes),
         Remark::OneNameInSeveralForms { classes } => {
-            format!("folders of the same name in different Unicode forms are one class: {}", listed(classes))
+            format!("folders of the same name in different Unicode forms are one class: {}", listed(classes.iter()))
         }
         Remark::SimilarNames { groups } => {
             let groups: Vec<String> = groups.iter().map(|group| quoted(group).join(" and ")).collect();
-            format!("classes whose names differ only by case, spaces or Unicode form: {}", listed(&groups))
+            format!("classes whose names differ only by case, spaces or Unicode form: {}", listed(groups.iter()))
         }
         Remark::TestFolderLeftOut { folders, files, held_out } => format!(
             "the {} in {} {} not in the dataset, because {} is held out; a model can be measured on such a folder later",
@@ -192,7 +189,7 @@ fn sentence(remark: &Remark) -> String {
         Remark::FoldersBesideSplit { folders, files, .. } => format!(
             "{} not used, because the split has other folders: {}",
             counted(*files, "file is", "files are"),
-            listed(&slashed(folders))
+            listed(slashed(folders).iter())
         ),
         Remark::LeftOut { groups } => {
             format!("left out {}", groups.iter().map(left_out).collect::<Vec<_>>().join("; "))
@@ -200,11 +197,11 @@ fn sentence(remark: &Remark) -> String {
         Remark::NearDuplicatesAcrossSplit { held_out, examples, .. } => across_split(*held_out, examples),
         Remark::OnlyNearDuplicates { classes } => format!(
             "all photos of a class are near-duplicates of each other, and validating on them says little: {}",
-            listed(classes)
+            listed(classes.iter())
         ),
         Remark::FewPhotos { classes, fewer_than } => {
             let named: Vec<String> = classes.iter().map(|class| class.class.clone()).collect();
-            format!("fewer than {fewer_than} photos of {}: expect little of them", listed(&named))
+            format!("fewer than {fewer_than} photos of {}: expect little of them", listed(named.iter()))
         }
         Remark::Imbalance { largest, smallest } => format!(
             "{} has {} and {} has {}: the model will prefer the former",
@@ -234,7 +231,7 @@ fn absent(classes: &[AbsentClass]) -> String {
     let named: Vec<String> = classes.iter().map(|absent| format!("{} ({})", absent.class, absent.why)).collect();
     let one = "class has no usable photo and is";
     let number = counted(classes.len() as u64, one, "classes have no usable photo and are");
-    format!("{number} not in the dataset: {}", listed(&named))
+    format!("{number} not in the dataset: {}", listed(named.iter()))
 }
 
 fn across_split(held_out: u64, examples: &[SplitPair]) -> String {
@@ -264,15 +261,6 @@ fn slashed(folders: &[String]) -> Vec<String> {
 
 fn quoted(names: &[String]) -> Vec<String> {
     names.iter().map(|name| format!("{name:?}")).collect()
-}
-
-/// "a, b and 3 more".
-fn listed(names: &[String]) -> String {
-    let shown = names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(LISTED) {
-        0 => shown,
-        rest => format!("{shown} and {} more", count(rest as u64)),
-    }
 }
 
 #[cfg(test)]

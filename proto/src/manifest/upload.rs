@@ -106,7 +106,7 @@ impl LeftOutReason {
             Self::CircularLink => "a symbolic link that leads back to its own folder",
             Self::UnreadableFolder => "a folder that cannot be read",
             Self::NotUtf8 => "a name that is not UTF-8",
-            Self::PathTooLong => "a path of more than 1,024 bytes",
+            Self::PathTooLong => "a path that is too long",
             Self::Special => "neither a file nor a folder",
             Self::Hidden => "hidden",
             Self::Litter => "thumbnails, bins and other files of systems",

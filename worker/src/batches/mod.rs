@@ -13,4 +13,5 @@ pub use ahead::Ahead;
 pub use gallery::{Gallery, StoredPhotos, Unreadable};
 pub use stored::{DatasetPhotos, Selection, UploadedPhotos};
 pub use training::TrainingPhotos;
+pub(crate) use training::undecodable;
 pub use views::{ViewPlan, Views, views};

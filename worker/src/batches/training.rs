@@ -92,6 +92,11 @@ impl PhotoSource for TrainingPhotos<'_> {
     }
 }
 
+/// The error of a stored picture that does not decode. Ingest has written it, so no user is at fault.
+pub(crate) fn undecodable(digest: &Digest, error: &dyn fmt::Display) -> JobError {
+    JobError::Internal(format!("the dataset's picture of photo {digest} does not decode: {error}"))
+}
+
 fn batch(
     gallery: &Gallery,
     digests: &[Digest],
@@ -102,11 +107,7 @@ fn batch(
     let squares = gallery.map(numbers, |number| Ok(cut(square, &*gallery.photo(number)?, &crop, &digests[number])));
     let mut pixels = Vec::with_capacity(numbers.len() * square.size * square.size * 3);
     for (square, &number) in squares.into_iter().zip(numbers) {
-        // Ingest has written this picture, so it should decode.
-        let broken = |error: &dyn std::fmt::Display| {
-            let digest = &digests[number];
-            JobError::Internal(format!("the dataset's picture of photo {digest} does not decode: {error}"))
-        };
+        let broken = |error: &dyn fmt::Display| undecodable(&digests[number], error);
         pixels.extend(square.map_err(|unreadable| match unreadable {
             Unreadable::Failed(error) => error,
             Unreadable::Undecodable(error) => broken(&error),

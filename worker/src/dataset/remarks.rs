@@ -18,7 +18,7 @@ use super::{
 };
 
 /// With fewer photos of a class, little can be learned of it.
-const FEW_PHOTOS: u64 = 20;
+pub(crate) const FEW_PHOTOS: u64 = 20;
 /// From this many times the photos of another class on, a model prefers the larger one.
 const IMBALANCE: u64 = 10;
 /// Paths that a remark gives as examples.

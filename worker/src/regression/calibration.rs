@@ -35,21 +35,21 @@ impl Logits {
     /// The mean negative log likelihood of the true classes in nats, if a prediction is the mean over the views of
     /// `softmax(logits / temperature)`.
     pub(super) fn nll(&self, temperature: f64) -> f64 {
-        let total: f64 = self.photos().map(|(photo, &label)| -self.probability(photo, label, temperature).ln()).sum();
-        total / self.labels.len() as f64
+        // A probability that is no number above 0 any more would make the mean infinite, and every temperature equally bad.
+        let loss = |(photo, &label): (&[f32], &usize)| {
+            -self.probabilities(photo, temperature)[label].max(f64::MIN_POSITIVE).ln()
+        };
+        self.photos().map(loss).sum::<f64>() / self.labels.len() as f64
     }
 
-    /// How many photos have their own class as the most probable one.
+    /// How many photos have their own class as the most probable one. Of equally probable classes the first one counts.
     pub(super) fn right(&self, temperature: f64) -> usize {
-        let is_right = |(photo, label): (&[f32], &usize)| {
-            let own = self.probability(photo, *label, temperature);
-            // Of equally probable classes the first one counts.
-            (0..self.classes).all(|class| {
-                let other = self.probability(photo, class, temperature);
-                other < own || (other == own && class >= *label)
-            })
+        let predicted = |photo: &[f32]| {
+            let probabilities = self.probabilities(photo, temperature);
+            (1..self.classes)
+                .fold(0, |best, class| if probabilities[class] > probabilities[best] { class } else { best })
         };
-        self.photos().filter(|photo| is_right(*photo)).count()
+        self.photos().filter(|(photo, label)| predicted(photo) == **label).count()
     }
 
     /// The logits of every photo, and its class.
@@ -57,16 +57,16 @@ impl Logits {
         self.values.chunks_exact(self.views * self.classes).zip(&self.labels)
     }
 
-    /// The probability of a class.
-    fn probability(&self, photo: &[f32], class: usize, temperature: f64) -> f64 {
-        let of_view = |logits: &[f32]| {
+    /// The mean, over the views of a photo, of `softmax(logits / temperature)`.
+    fn probabilities(&self, photo: &[f32], temperature: f64) -> Vec<f64> {
+        let mut mean = vec![0.0; self.classes];
+        for logits in photo.chunks_exact(self.classes) {
             let highest = logits.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
-            let exp = |logit: f32| (f64::from(logit - highest) / temperature).exp();
-            exp(logits[class]) / logits.iter().map(|logit| exp(*logit)).sum::<f64>()
-        };
-        let mean = photo.chunks_exact(self.classes).map(of_view).sum::<f64>() / self.views as f64;
-        // A probability that is no number above 0 any more would make the mean infinite, and every temperature equally bad.
-        mean.max(f64::MIN_POSITIVE)
+            let exp = |logit: &f32| (f64::from(logit - highest) / temperature).exp();
+            let weight = 1.0 / (self.views as f64 * logits.iter().map(exp).sum::<f64>());
+            mean.iter_mut().zip(logits).for_each(|(mean, logit)| *mean += exp(logit) * weight);
+        }
+        mean
     }
 
     /// The temperature between 0.2 and 5 with the lowest negative log likelihood, by a golden-section search.

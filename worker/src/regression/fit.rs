@@ -8,7 +8,7 @@ use tch::{Kind, TchError, Tensor};
 use super::{descent::minimise, features::Examples};
 use crate::models::features::{centred, direction};
 
-/// No component of the gradient is larger than this at the minimum.
+/// No component of the gradient, along the principal directions of the features, is larger than this at the minimum.
 const GRADIENT: f64 = 1e-8;
 /// The most gradients of one fit. Some tens are enough.
 const MAX_GRADIENTS: usize = 3_000;
@@ -22,9 +22,7 @@ pub enum FitError {
     #[error("failed to fit the regression: {0}")]
     Tch(#[from] TchError),
     /// The descent did not reach the minimum.
-    #[error(
-        "the regression with lambda {lambda:e} did not converge in {gradients} gradients: are there features that are not numbers?"
-    )]
+    #[error("the regression with lambda {lambda:e} did not converge in {gradients} gradients")]
     NoMinimum {
         /// The factor of the penalty.
         lambda: f64,

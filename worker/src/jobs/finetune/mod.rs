@@ -14,6 +14,7 @@ use sortinghat_proto::{
 
 use super::network::{model_error, weights_error, whole};
 use crate::{
+    dataset::remarks::FEW_PHOTOS,
     device::Precision,
     evaluation::interval,
     models::{self, Classifier, HeadConfig, ModelConfig, Square, StateDict},
@@ -23,9 +24,6 @@ use crate::{
 };
 use learner::Learner;
 use set::TrainingSet;
-
-/// With fewer photos of a class, little can be learned of it.
-const FEW_PHOTOS: usize = 20;
 
 pub(crate) fn run(spec: &FinetuneSpec, context: &JobContext) -> Result<JobOutput, JobError> {
     let set = TrainingSet::open(spec, context)?;
@@ -49,7 +47,7 @@ struct Made {
 
 fn warn_of_small_classes(context: &JobContext, set: &TrainingSet) {
     let small: Vec<String> = (set.classes.iter().zip(set.train_counts()))
-        .filter(|(_, photos)| *photos < FEW_PHOTOS)
+        .filter(|(_, photos)| (*photos as u64) < FEW_PHOTOS)
         .map(|(class, photos)| format!("{class} ({photos})"))
         .collect();
     if !small.is_empty() {

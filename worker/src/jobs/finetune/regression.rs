@@ -7,9 +7,9 @@ use sortinghat_proto::{
 };
 use tokio::time::Instant;
 
-use super::{Made, Weights, learner::failure, set::TrainingSet, told, unusable};
+use super::{Made, Weights, learner::failure, set::TrainingSet, told};
 use crate::{
-    batches::{ViewPlan, views},
+    batches::{ViewPlan, undecodable, views},
     jobs::predict::halving,
     models::{Classifier, HeadConfig, Square},
     prediction::{precision::prediction_precision, predict::Predictor},
@@ -85,8 +85,10 @@ fn features(
     context.progress("features", done, total, "photos");
     for views in views(set.gallery.clone(), set.digests.clone(), ViewPlan { squares, passes: Vec::new() }) {
         let views = views?;
-        if let Some(reason) = views.outcomes.iter().find_map(|outcome| outcome.as_ref().err()) {
-            return Err(unusable(format!("a photo of the dataset cannot be decoded: {reason}")));
+        let failed =
+            views.outcomes.iter().enumerate().find_map(|(place, outcome)| Some((place, outcome.as_ref().err()?)));
+        if let Some((place, reason)) = failed {
+            return Err(undecodable(&set.digests[done as usize + place], reason));
         }
         for (rows, batch) in rows.iter_mut().zip(&views.plain) {
             rows.extend(halving::<Vec<f32>>(batch, &views.digests, &|batch, _| predictor.features(batch))?);
@@ -118,7 +120,8 @@ fn say_what_was_chosen(context: &JobContext, set: &TrainingSet, choice: &Choice)
     let Choice { lambda, temperature, folds, unscored_classes, .. } = choice;
     if *folds == 0 {
         context.warn(format!(
-            "too few photos to choose anything by: the penalty is {lambda:.0e}, and probabilities are not calibrated"
+            "too few photos that are not near-duplicates of each other to choose anything by: the penalty is {lambda:.0e}, and \
+             probabilities are not calibrated"
         ));
         return;
     }
@@ -129,7 +132,7 @@ fn say_what_was_chosen(context: &JobContext, set: &TrainingSet, choice: &Choice)
     if !unscored_classes.is_empty() {
         let names: Vec<&str> = unscored_classes.iter().map(|class| set.classes[*class].as_str()).collect();
         context.warn(format!(
-            "all photos of {} are near-duplicates of each other, so that the choice could not be checked on them",
+            "the choice could not be checked on {}: each of these classes has one photo to learn from, or only near-duplicates of one",
             names.join(", ")
         ));
     }
@@ -139,7 +142,7 @@ impl From<FitError> for JobError {
     fn from(error: FitError) -> Self {
         match error {
             FitError::Tch(error) => Self::torch("fitting the regression", &error),
-            FitError::NoMinimum { .. } => unusable(error.to_string()),
+            FitError::NoMinimum { .. } => Self::Internal(error.to_string()),
         }
     }
 }

@@ -96,9 +96,9 @@ impl FineTuneArgs {
 /// A recipe. The first two fit a regression on the features of the pretrained network, which is not trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RecipeArg {
-    /// A regression on the features of the whole photo: seconds instead of minutes, and mostly more accurate than fastai2
+    /// A regression on the features of the whole photo: seconds instead of minutes
     Fast,
-    /// The same on two larger views of each photo: the most accurate where photos are few
+    /// The same on two larger views of each photo: the most accurate of the three where we measured
     Best,
     /// fastai's fine_tune: first the head learns, then the whole network
     Fastai2,
