@@ -14,6 +14,7 @@ readonly OUT="${2:-$CHECKOUT/target/compare}"
 read -ra SEEDS <<<"${SEEDS:-1 2 3}"
 readonly SEEDS
 readonly PYTHON="$CHECKOUT/tests/python"
+readonly PROFILE=dev
 # shellcheck source=tests/python/folds.sh
 source "$PYTHON/folds.sh"
 

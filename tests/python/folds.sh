@@ -1,4 +1,4 @@
-# What the comparisons over folds share; to be sourced. Photos, folds and outputs are those of the variables PHOTOS and OUT.
+# What the comparisons over folds share; to be sourced. PHOTOS and OUT name the photos and the outputs, PROFILE the build.
 
 readonly FOLDS=5
 # Of the folds.
@@ -9,7 +9,7 @@ deal_folds() {
     [[ -f "$OUT/folds.csv" ]] && return
     local classes
     mapfile -t classes < <(basename -a "$PHOTOS"/*/)
-    cargo run --quiet --manifest-path "$CHECKOUT/Cargo.toml" --package sortinghat-worker --example folds -- \
+    cargo run --quiet --profile "$PROFILE" --manifest-path "$CHECKOUT/Cargo.toml" --package sortinghat-worker --example folds -- \
         "$PHOTOS" "$FOLDS" "$FOLD_SEED" "${classes[@]}" >"$OUT/folds.csv.part"
     mv "$OUT/folds.csv.part" "$OUT/folds.csv"
 }
