@@ -16,7 +16,7 @@ use super::{
 const GAP: usize = 2;
 /// Prose that has less room than this, in columns, goes below its row.
 const NARROWEST_PROSE: usize = 24;
-/// The last line of a row that goes below it begins here.
+/// Prose that goes below its row begins at this column.
 const INDENT: usize = 4;
 /// A cell is not shortened below this width.
 const NARROWEST_CELL: usize = 8;
