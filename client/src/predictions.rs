@@ -70,9 +70,9 @@ pub enum Cells {
 }
 
 impl Format {
-    /// The format that the ending of a file's name asks for.
+    /// The format that the ending of a file's name asks for, in capitals or not.
     pub fn of_path(path: &Path) -> Option<Self> {
-        match path.extension()?.to_str()? {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "csv" => Some(Self::Csv),
             "jsonl" | "ndjson" => Some(Self::JsonLines),
             "parquet" => Some(Self::Parquet),

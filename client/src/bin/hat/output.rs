@@ -163,6 +163,7 @@ mod tests {
     fn the_ending_of_a_name_says_what_the_file_holds_and_never_another_thing() {
         let of = |kind, name: &str| Content::of(kind, Path::new(name)).map_err(|failure| failure.exit());
         assert_eq!(of(JobKind::Classify, "p.csv"), Ok(Content::Predictions(Format::Csv)));
+        assert_eq!(of(JobKind::Classify, "p.Parquet"), Ok(Content::Predictions(Format::Parquet)));
         assert_eq!(of(JobKind::Evaluate, "x.csv"), Ok(Content::Measured));
         assert_eq!(of(JobKind::Evaluate, "x.HTML"), Ok(Content::Report));
         for name in ["x.jsonl", "x.parquet", "x", "x.pdf"] {
