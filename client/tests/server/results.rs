@@ -171,13 +171,15 @@ fn a_photo_that_was_left_out_is_told_even_if_no_hints_are_wanted_and_to_programs
     let (_coordinator, hat) = deployment_with_a_model();
     hat.write("elsewhere/1.jpg", b"one");
     hat.write("holiday/2.jpg", b"two");
-    let (target, link) = (hat.path().join("elsewhere/1.jpg"), hat.path().join("holiday/1.jpg"));
+    let (target, link) = (hat.path().join("elsewhere/1.jpg"), hat.path().join("holiday/\u{202e}1.jpg"));
     std::os::unix::fs::symlink(target, link).expect("links are supported");
     let said = |line: &str| String::from_utf8(hat.run(line).stderr).expect("text");
     let told = said("classify stamps/1 holiday --quiet");
     assert!(told.starts_with("warning: ") && told.contains("--follow-links"), "{told}");
-    let told: serde_json::Value = serde_json::from_str(&said("classify stamps/1 holiday --json")).expect("one object");
-    assert!(told["warning"]["message"].as_str().is_some_and(|text| text.contains("1.jpg")), "{told}");
+    let told = said("classify stamps/1 holiday --json");
+    assert!(told.is_ascii(), "no character turns the direction of writing: {told}");
+    let told: serde_json::Value = serde_json::from_str(&told).expect("one object");
+    assert!(told["warning"]["message"].as_str().is_some_and(|text| text.contains("\u{202e}1.jpg")), "{told}");
 }
 
 #[test]

@@ -182,7 +182,7 @@ impl Session {
     /// Says on standard error that something is probably not as the person wants it.
     pub(crate) fn warn(&self, text: &str) {
         if self.json() {
-            say(json!({ "warning": { "message": text } }));
+            say(plain::json(&json!({ "warning": { "message": text } }).to_string()));
             return;
         }
         match self.colours() {
