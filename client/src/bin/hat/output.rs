@@ -77,6 +77,9 @@ impl Output {
         match fs::metadata(folder) {
             Ok(found) if found.is_dir() => {}
             Ok(_) => return refuse(format!("{} is not a folder", folder.display())),
+            Err(_) if is_link(folder) => {
+                return refuse(format!("{} is a link that leads nowhere: name another folder", folder.display()));
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return refuse(format!("there is no folder {}: make it, or name another one", folder.display()));
             }
@@ -91,6 +94,10 @@ impl Output {
             // A link stays a link to the file that is overwritten.
             Ok(_) => {
                 return Self::checked(fs::canonicalize(&path).map_err(Failure::file("find", path))?, content, force);
+            }
+            // A link is there even if its target is not, and would become a file.
+            Err(_) if is_link(&path) => {
+                return refuse("this is a link that leads nowhere: remove it, or name another file".to_owned());
             }
             Err(_) => {}
         }
@@ -141,6 +148,10 @@ impl Output {
         let mut names = std::iter::once(self.path.clone()).chain(numbered);
         names.find(|path| fs::symlink_metadata(path).is_err()).unwrap_or_else(|| self.path.clone())
     }
+}
+
+fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
 }
 
 /// The folder in which a file lies.
@@ -201,6 +212,21 @@ mod tests {
         symlink(&file, &link).expect("links are supported");
         let output = named(&link, true).expect("it may be overwritten");
         assert_eq!(output.path(), fs::canonicalize(file).expect("it exists"));
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_refused_and_stays() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let link = folder.path().join("link.html");
+        symlink(folder.path().join("nowhere"), &link).expect("links are supported");
+        for force in [false, true] {
+            for path in [link.clone(), link.join("r.html")] {
+                let failure = named(&path, force).expect_err("nothing can be written there");
+                assert_eq!(failure.exit(), Exit::Usage, "{failure}");
+                assert!(failure.to_string().contains("link that leads nowhere"), "{failure}");
+            }
+        }
+        assert!(is_link(&link));
     }
 
     #[test]
