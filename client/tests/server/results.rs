@@ -124,6 +124,7 @@ fn a_classification_answers_for_one_photo_and_lists_or_saves_several() {
         "classify stamps/1 bare",
     ]);
     hat.assert_snapshot("classify", &transcript);
+    assert!(!hat.path().join("heic.csv").exists(), "a file without a prediction is not written");
     let saved = |name: &str| std::fs::read_to_string(hat.path().join(name)).expect(name);
     hat.assert_snapshot("predictions.csv", &saved("predictions.csv"));
     hat.assert_snapshot("predictions.jsonl", &saved("predictions.jsonl"));

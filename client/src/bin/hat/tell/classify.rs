@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Tells the class of a single photo in a sentence. Of several photos it prints a line each, or saves them to `out`, and then sums up.
-/// Returns the path of the saved file.
+/// Nothing is saved if no file could be used. Returns the path of the saved file.
 ///
 /// # Errors
 /// [`Failure::Usage`] if no file could be used, besides what reading and saving return.
@@ -26,7 +26,6 @@ pub(super) async fn tell(
     out: Option<&Output>,
 ) -> Result<Option<PathBuf>, Failure> {
     let found: PredictionsManifest = client.read_document(manifest).await?;
-    let saved = save(session, client, &found, out).await?;
     let mut summary = Summary::default();
     let (single, listed) = (found.counts.inputs == 1, out.is_none());
     client
@@ -48,6 +47,7 @@ pub(super) async fn tell(
     if let Some(message) = summary.nothing_usable() {
         return Err(Failure::usage(message));
     }
+    let saved = save(session, client, &found, out).await?;
     let is_answered = session.json() || (single && listed);
     if !is_answered {
         print_lines(&summary.lines(&found.model, saved.as_deref()));
