@@ -4,7 +4,10 @@
 //! them apart: they are the short ids. The server looks for a part, because it has all ids in an index and so need neither read nor send
 //! the jobs that do not match. A server that is too old to look returns all jobs, and then the matches are picked here.
 
-use sortinghat_proto::{Refusal, limits, v1::Job};
+use sortinghat_proto::{
+    Refusal, limits,
+    v1::{Job, ListJobsResponse},
+};
 
 use crate::{Client, ClientError, JobFilter};
 
@@ -63,16 +66,27 @@ impl Client {
     /// The newest job.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if there is none.
+    /// [`ClientError::Refused`] if there is none, or if the server cannot read its record.
     pub async fn newest_job(&self) -> Result<Job, ClientError> {
-        let page = self.list_jobs(&JobFilter::default(), 1, "").await?;
-        match page.jobs.first() {
-            Some(job) => self.get_job(&job.id).await,
-            None => Err(ClientError::Refused(Refusal::not_found(
-                "there are no jobs yet: `hat ingest NAME FOLDER` submits one",
-            ))),
+        let mut token = String::new();
+        loop {
+            let page = self.list_jobs(&JobFilter::default(), 1, &token).await?;
+            if let Some(id) = newest_of(&page) {
+                return self.get_job(id).await;
+            }
+            token = page.next_page_token;
+            if token.is_empty() {
+                return Err(ClientError::Refused(Refusal::not_found("there are no jobs yet")));
+            }
         }
     }
+}
+
+/// The id of the newest job of a page. The job may be one whose record the server cannot read; an older job is not taken for it.
+fn newest_of(page: &ListJobsResponse) -> Option<&str> {
+    let readable = page.jobs.iter().map(|job| job.id.as_str());
+    // Ids begin with the time of submission.
+    readable.chain(page.unreadable_job_ids.iter().map(String::as_str)).max()
 }
 
 fn word(job: &Job) -> &'static str {
@@ -103,6 +117,19 @@ mod tests {
         assert_eq!(of(&["01", "01kd0000000000000000abcdef"]), ["01", "abcdef"]);
         assert_eq!(of(&["01kd0000000000000000abcdef", "01kd0000000000000000abcdef"]), ["abcdef"; 2]);
         assert!(of(&[]).is_empty());
+    }
+
+    #[test]
+    fn the_newest_job_may_be_one_that_cannot_be_read() {
+        let job = |id: &str| Job { id: id.to_owned(), ..Job::default() };
+        let page = ListJobsResponse {
+            jobs: vec![job("02")],
+            unreadable_job_ids: vec!["03".to_owned(), "01".to_owned()],
+            ..Default::default()
+        };
+        assert_eq!(newest_of(&page), Some("03"));
+        assert_eq!(newest_of(&ListJobsResponse { jobs: vec![job("04")], ..page }), Some("04"));
+        assert_eq!(newest_of(&ListJobsResponse::default()), None);
     }
 
     #[test]

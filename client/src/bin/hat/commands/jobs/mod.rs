@@ -2,8 +2,11 @@ mod cancel;
 
 use std::path::PathBuf;
 
-use sortinghat_client::{Client, Update, idempotency_key};
-use sortinghat_proto::{limits, v1::Job};
+use sortinghat_client::{Client, ClientError, Update, idempotency_key};
+use sortinghat_proto::{
+    Refusal, limits,
+    v1::{ErrorCode, Job},
+};
 
 use crate::{
     args::{Jobs, JobsCommand, JobsList},
@@ -67,11 +70,17 @@ async fn list(session: &Session, args: &JobsList) -> Result<Exit, Failure> {
 }
 
 /// The job with this id, or the newest job if none is named.
-async fn named_or_newest(client: &Client, id: Option<&str>) -> Result<Job, Failure> {
-    Ok(match id {
-        Some(id) => client.find_job(id).await?,
-        None => client.newest_job().await?,
-    })
+async fn named_or_newest(session: &Session, client: &Client, id: Option<&str>) -> Result<Job, Failure> {
+    let Some(id) = id else {
+        return client.newest_job().await.map_err(|error| match error {
+            ClientError::Refused(refusal) if refusal.code == ErrorCode::NotFound => {
+                let submit = session.command("ingest NAME FOLDER");
+                Refusal::not_found(format!("{}: `{submit}` submits one", refusal.message)).into()
+            }
+            error => error.into(),
+        });
+    };
+    Ok(client.find_job(id).await?)
 }
 
 /// Says which job is the newest, if no id was named.
@@ -82,7 +91,8 @@ fn say_newest(session: &Session, id: Option<&str>, job: &Job) {
 }
 
 async fn show(session: &Session, id: Option<&str>) -> Result<Exit, Failure> {
-    let found = named_or_newest(&session.connect().await?, id).await?;
+    let client = session.connect().await?;
+    let found = named_or_newest(session, &client, id).await?;
     say_newest(session, id, &found);
     match session.json() {
         true => print_json(&json::job(&found)),
@@ -93,7 +103,7 @@ async fn show(session: &Session, id: Option<&str>) -> Result<Exit, Failure> {
 
 async fn why(session: &Session, id: Option<&str>) -> Result<Exit, Failure> {
     let client = session.connect().await?;
-    let found = named_or_newest(&client, id).await?;
+    let found = named_or_newest(session, &client, id).await?;
     say_newest(session, id, &found);
     let id = found.id;
     let explained = client.explain_job(&id).await?;
@@ -104,7 +114,7 @@ async fn why(session: &Session, id: Option<&str>) -> Result<Exit, Failure> {
 async fn watch(session: &Session, id: Option<&str>, out: Option<PathBuf>, force: bool) -> Result<Exit, Failure> {
     let client = session.connect().await?;
     // The job is named when it is followed.
-    let found = named_or_newest(&client, id).await?;
+    let found = named_or_newest(session, &client, id).await?;
     let unknown = || Failure::usage("--out: this version of hat does not know the kind of this job");
     let save = |path| Output::of_job(job::kind(&found).ok_or_else(unknown)?, "--out", path, force);
     let out = out.map(save).transpose()?;
@@ -115,7 +125,7 @@ async fn watch(session: &Session, id: Option<&str>, out: Option<PathBuf>, force:
 /// Prints the lines of a job so far and, with `follow`, those that come until it ends.
 async fn logs(session: &Session, id: Option<&str>, follow: bool) -> Result<Exit, Failure> {
     let client = session.connect().await?;
-    let found = named_or_newest(&client, id).await?;
+    let found = named_or_newest(session, &client, id).await?;
     say_newest(session, id, &found);
     let mut watch = client.watch(&found.id, 0);
     while let Some(update) = watch.next().await? {
