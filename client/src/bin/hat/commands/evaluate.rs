@@ -21,13 +21,15 @@ use crate::{
 pub(super) async fn run(session: &Session, args: Evaluate) -> Result<Exit, Failure> {
     let submission = args.waiting.resolve()?;
     let model = ModelRef::parse(&args.model, "evaluate.model")?;
+    let on = On::parse(args.on.as_deref())?;
+    refuse_ignored(&args, &on, session.detach())?;
     let decisions = args.decisions.as_deref().map(read_decisions).transpose()?;
     let out = report(session, args.report, &args.model, args.force)?;
     let unsubmitted = Unsubmitted::begin(session);
     let client = session.connect().await?;
     models::check_exists(&client, &model).await?;
     let spec = EvaluateSpec {
-        on: on(session, &client, args.on.as_deref(), args.links.links()).await?,
+        on: on.resolve(session, &client, args.links.links()).await?,
         tta: args.augmentation.tta(),
         seed: args.augmentation.seed,
         decisions: match decisions {
@@ -56,18 +58,52 @@ fn report(session: &Session, named: Option<PathBuf>, model: &str, force: bool) -
     Output::of_job(JobKind::Evaluate, "--report", path, force).map(Some)
 }
 
-/// What to measure on: a folder, which is uploaded, the held-out photos of a dataset, or those that training held out.
-async fn on(session: &Session, client: &Client, on: Option<&str>, links: Links) -> Result<EvaluateOn, Failure> {
-    let Some(on) = on else { return Ok(EvaluateOn::HeldOut) };
-    let path = Path::new(on);
-    if path.is_dir() {
-        let listing = sources::list_labelled(session, path, links)?;
-        return Ok(EvaluateOn::Source(sources::upload(session, client, &listing).await?));
+/// What `--on` names.
+enum On {
+    /// Nothing: the photos that training held out.
+    HeldOut,
+    /// A folder, which is uploaded.
+    Folder(PathBuf),
+    /// The held-out photos of a dataset.
+    Dataset(DatasetRef),
+}
+
+impl On {
+    fn parse(named: Option<&str>) -> Result<Self, Failure> {
+        let Some(named) = named else { return Ok(Self::HeldOut) };
+        if Path::new(named).is_dir() {
+            return Ok(Self::Folder(named.into()));
+        }
+        if named.starts_with(['.', '/', '~']) {
+            return Err(Failure::usage(format!("--on {named}: there is no such folder")));
+        }
+        Ok(Self::Dataset(DatasetRef::parse(named, "evaluate.dataset")?))
     }
-    if on.starts_with(['.', '/', '~']) {
-        return Err(Failure::usage(format!("--on {on}: there is no such folder")));
+
+    /// What the job measures on. A folder is uploaded.
+    async fn resolve(self, session: &Session, client: &Client, links: Links) -> Result<EvaluateOn, Failure> {
+        Ok(match self {
+            Self::HeldOut => EvaluateOn::HeldOut,
+            Self::Dataset(dataset) => EvaluateOn::Dataset(dataset),
+            Self::Folder(folder) => {
+                let listing = sources::list_labelled(session, &folder, links)?;
+                EvaluateOn::Source(sources::upload(session, client, &listing).await?)
+            }
+        })
     }
-    Ok(EvaluateOn::Dataset(DatasetRef::parse(on, "evaluate.dataset")?))
+}
+
+/// Refuses options that would be ignored.
+fn refuse_ignored(args: &Evaluate, on: &On, detach: bool) -> Result<(), Failure> {
+    if args.links.links() == Links::Everywhere && !matches!(on, On::Folder(_)) {
+        return Err(Failure::usage("--follow-links has no effect without --on DIR: leave it out, or name a folder"));
+    }
+    if args.force && detach && args.report.is_none() {
+        return Err(Failure::usage(
+            "--force has no effect with --detach unless --report names the file: leave out --force, or name the file",
+        ));
+    }
+    Ok(())
 }
 
 /// Reads the file of decisions and checks it here, because only here an error can name the file.
