@@ -49,7 +49,7 @@ pub(crate) async fn submit(
     unsubmitted: Unsubmitted,
     out: Option<&Output>,
 ) -> Result<Followed, Failure> {
-    unsubmitted.submitting();
+    unsubmitted.submitting().await;
     let job = client.submit(&job).await?;
     drop(unsubmitted);
     submitted(session, client, job, out).await

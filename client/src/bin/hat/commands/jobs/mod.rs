@@ -148,7 +148,7 @@ async fn retry(session: &Session, id: &str) -> Result<Exit, Failure> {
     let unsubmitted = Unsubmitted::begin(session);
     let client = session.connect().await?;
     let old = client.find_job(id).await?;
-    unsubmitted.submitting();
+    unsubmitted.submitting().await;
     let new = client.retry_job(&old.id, &idempotency_key()).await?;
     drop(unsubmitted);
     let followed = follow::submitted(session, &client, new, None).await?;
