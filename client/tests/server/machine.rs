@@ -110,12 +110,14 @@ fn up_on_a_server_that_runs_already_is_an_error_if_it_asks_for_something_else() 
         ("--listen 127.0.0.1:7879", "serves at http://127.0.0.1:7878, not at 127.0.0.1:7879"),
         ("--listen 127.0.0.1:7879 --background", "not at 127.0.0.1:7879"),
         ("--device cuda:0", "with --device cpu and not with cuda:0"),
+        ("--weights-dir elsewhere", "home/.cache/sortinghat/weights and not with "),
     ] {
         let (code, said) = up(options);
         assert_eq!(code, Some(7), "{options}: {said}");
         assert!(said.contains(words) && said.contains("`hat down --data-dir "), "{options}: {said}");
     }
-    for options in ["", "--listen 127.0.0.1:7878", "--listen 127.0.0.1:0 --device cpu"] {
+    let usual = "--weights-dir home/.cache/sortinghat/weights";
+    for options in ["", "--listen 127.0.0.1:7878", "--listen 127.0.0.1:0 --device cpu", usual] {
         let (code, said) = up(options);
         assert_eq!((code, said.contains("already runs here")), (Some(0), true), "{options}: {said}");
     }

@@ -1,6 +1,6 @@
 use std::{
-    env, fs,
-    path::{Path, PathBuf},
+    fs,
+    path::Path,
     process::Command,
     time::Duration,
 };
@@ -17,6 +17,7 @@ use crate::{
         binaries::{self, COORDINATOR, WORKER},
         data_dir::DataDir,
         server::Server,
+        weights,
     },
     session::Session,
     show::{
@@ -67,7 +68,7 @@ impl Check {
 pub(super) async fn run(session: &Session, args: Doctor) -> Result<Exit, Failure> {
     let data_dir = session.data_dir()?;
     let mut checks = vec![binary("coordinator", COORDINATOR), binary("worker", WORKER), libtorch()];
-    checks.push(weights(&args.weights_dir.unwrap_or_else(default_weights_dir)));
+    checks.push(weights(&args.weights_dir.unwrap_or_else(weights::usual_folder)));
     checks.push(space(&data_dir));
     checks.extend(server(session).await?);
     checks.iter().for_each(|check| print(session, check));
@@ -116,11 +117,6 @@ fn libtorch() -> Check {
         }
         Err(error) => Check::fail(WHAT, format!("the worker does not start: {error}; `make deps` installs libtorch")),
     }
-}
-
-fn default_weights_dir() -> PathBuf {
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    cache.or_else(|| Some(env::home_dir()?.join(".cache"))).unwrap_or_default().join("sortinghat/weights")
 }
 
 fn weights(folder: &Path) -> Check {

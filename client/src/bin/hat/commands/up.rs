@@ -14,6 +14,7 @@ use crate::{
         data_dir::DataDir,
         record::Record,
         supervisor::{Settings, Supervisor},
+        weights,
     },
     session::Session,
     shell,
@@ -156,7 +157,8 @@ fn unmet(args: &Up, record: &Record) -> Option<String> {
     if let Some(device) = device {
         return Some(format!("with --device {device} and not with {}", args.device));
     }
-    let asked = args.weights_dir.as_ref()?;
-    let has = record.weights_dir.as_ref().filter(|has| *has != asked)?;
-    Some(format!("with --weights-dir {} and not with {}", has.display(), asked.display()))
+    // The record of an older version says neither the device nor the folder.
+    let asked = args.weights_dir.as_ref().filter(|_| record.device.is_some())?;
+    let has = record.weights_dir.clone().unwrap_or_else(weights::usual_folder);
+    (has != *asked).then(|| format!("with --weights-dir {} and not with {}", has.display(), asked.display()))
 }

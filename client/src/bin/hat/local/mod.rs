@@ -6,3 +6,4 @@ pub(crate) mod process;
 pub(crate) mod record;
 pub(crate) mod server;
 pub(crate) mod supervisor;
+pub(crate) mod weights;
