@@ -184,6 +184,19 @@ fn a_photo_that_was_left_out_is_told_even_if_no_hints_are_wanted_and_to_programs
 }
 
 #[test]
+fn a_photo_whose_path_is_too_long_behind_the_name_of_its_folder_is_left_out_and_told() {
+    let (_coordinator, hat) = deployment_with_a_model();
+    hat.write("me.jpg", b"me");
+    hat.write("holiday/1.jpg", b"one");
+    let folder = "./".repeat(510) + "holiday";
+    let output = hat.run(&format!("classify stamps/1 me.jpg {folder}"));
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert!(output.status.success() && said.contains("warning: ") && said.contains("holiday/1.jpg"), "{said}");
+    let listed = String::from_utf8(output.stdout).expect("text");
+    assert!(listed.contains("me.jpg") && !listed.contains("1.jpg\t"), "{listed}");
+}
+
+#[test]
 fn a_dataset_with_folds_says_how_to_train_and_nothing_of_held_out_photos() {
     let (_coordinator, hat) = deployment();
     hat.assert_snapshot("folds", &hat.transcript(&["ingest stamps photos --folds 5", "datasets show stamps"]));

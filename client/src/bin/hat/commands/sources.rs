@@ -10,11 +10,11 @@ use sortinghat_client::{
     folder::{self, Links, Listing, Skipped},
 };
 use sortinghat_proto::{
-    ObjectRef,
+    ObjectRef, limits,
     manifest::{LeftOut, LeftOutReason, Remark},
 };
 
-use crate::{failure::Failure, follow::UploadBar, session::Session, show::numbers::counted};
+use crate::{failure::Failure, follow::UploadBar, session::Session, show::numbers::{count, counted}};
 
 /// Lists the files of a folder that holds a folder per class, and says what was left out. Refuses a folder without class folders, of
 /// which the worker could use nothing.
@@ -92,10 +92,41 @@ pub(super) fn list_arguments(session: &Session, arguments: &[PathBuf], links: Li
         all.files.extend(below.files.into_iter().map(|file| SourceFile { path: within(file.path), ..file }));
         all.skipped.extend(below.skipped.into_iter().map(|one| Skipped { path: within(one.path), ..one }));
     }
+    let all = bounded(session, all)?;
     let mut seen = HashSet::new();
     match all.files.iter().find(|file| !seen.insert(file.path.as_str())) {
         Some(twice) => Err(Failure::usage(format!("{} is named twice: name each photo once", twice.path))),
         None => Ok(all),
+    }
+}
+
+/// The files of all arguments together, within the bounds of one upload. A folder was listed within the bounds, but here its paths are
+/// longer by the argument's, and there are the files of the other arguments too.
+fn bounded(session: &Session, mut all: Listing) -> Result<Listing, Failure> {
+    let long = too_long(&mut all);
+    say_left_out(session, &Listing { skipped: long.clone(), ..Listing::default() });
+    all.skipped.extend(long);
+    all.skipped.sort();
+    if all.files.is_empty() {
+        return Err(Failure::usage("there are no photos to classify: name them by shorter paths"));
+    }
+    refuse_many(all.files.len())?;
+    Ok(all)
+}
+
+/// Takes out the files whose paths are too long for an upload.
+fn too_long(all: &mut Listing) -> Vec<Skipped> {
+    let long = all.files.extract_if(.., |file| file.path.len() > limits::MAX_PATH_BYTES);
+    long.map(|file| Skipped { path: file.path, reason: LeftOutReason::PathTooLong }).collect()
+}
+
+fn refuse_many(files: usize) -> Result<(), Failure> {
+    let (number, most) = (count(files as u64), count(limits::MAX_UPLOAD_FILES as u64));
+    match files > limits::MAX_UPLOAD_FILES {
+        true => Err(Failure::usage(format!(
+            "these are {number} files, and one upload takes at most {most}: classify the folders one after the other"
+        ))),
+        false => Ok(()),
     }
 }
 
@@ -122,5 +153,22 @@ fn say_left_out(session: &Session, listing: &Listing) {
     }
     if !others.is_empty() {
         session.hint(&Remark::LeftOut { groups: others }.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_an_argument_makes_too_long_are_left_out_and_too_many_files_are_refused() {
+        let file = |path: &str| SourceFile { path: path.into(), location: path.into(), size_bytes: 0 };
+        let (longest, long) = ("a".repeat(limits::MAX_PATH_BYTES), "b".repeat(limits::MAX_PATH_BYTES + 1));
+        let mut all = Listing { files: vec![file(&long), file(&longest)], skipped: vec![] };
+        assert_eq!(too_long(&mut all), [Skipped { path: long, reason: LeftOutReason::PathTooLong }]);
+        assert_eq!(all.files, [file(&longest)]);
+        assert!(refuse_many(limits::MAX_UPLOAD_FILES).is_ok());
+        let failure = refuse_many(limits::MAX_UPLOAD_FILES + 1).expect_err("one too many");
+        assert!(failure.to_string().contains("1,000,001 files"), "{failure}");
     }
 }
