@@ -1,9 +1,4 @@
-use std::{
-    fs,
-    path::Path,
-    process::Command,
-    time::Duration,
-};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use serde_json::json;
 use sortinghat_client::Client;

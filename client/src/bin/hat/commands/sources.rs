@@ -14,7 +14,12 @@ use sortinghat_proto::{
     manifest::{LeftOut, LeftOutReason, Remark},
 };
 
-use crate::{failure::Failure, follow::UploadBar, session::Session, show::numbers::{count, counted}};
+use crate::{
+    failure::Failure,
+    follow::UploadBar,
+    session::Session,
+    show::numbers::{count, counted},
+};
 
 /// Lists the files of a folder that holds a folder per class, and says what was left out. Refuses a folder without class folders, of
 /// which the worker could use nothing.
