@@ -61,6 +61,17 @@ pub fn known_photos(known: u64, photos: u64) -> String {
     format!("the model has learned from {known} of these {photos} photos: it is better on them than on new ones")
 }
 
+/// Says that some files are in no number of an evaluation, and why: "1 file was not measured: it cannot be read or decoded, or lies in no
+/// class folder". Nothing is said of no file.
+pub fn not_measured(files: u64) -> Option<String> {
+    let (were, they) = match files {
+        0 => return None,
+        1 => ("file was", "it cannot be read or decoded, or lies"),
+        _ => ("files were", "they cannot be read or decoded, or lie"),
+    };
+    Some(format!("{} {were} not measured: {they} in no class folder", count(files)))
+}
+
 /// How many names a sentence lists before "and N more".
 pub(crate) const LISTED: usize = 5;
 
@@ -157,6 +168,14 @@ mod tests {
         assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([counted(1, "photo", "photos"), counted(2000, "photo", "photos")], ["1 photo", "2,000 photos"]);
         assert_eq!(percent(0.8521), "85.2%");
+    }
+
+    #[test]
+    fn files_that_were_not_measured_are_told_with_both_causes() {
+        assert_eq!(not_measured(0), None);
+        let told = [1, 1_200].map(|files| not_measured(files).expect("there are some"));
+        assert_eq!(told[0], "1 file was not measured: it cannot be read or decoded, or lies in no class folder");
+        assert_eq!(told[1], "1,200 files were not measured: they cannot be read or decoded, or lie in no class folder");
     }
 
     #[test]

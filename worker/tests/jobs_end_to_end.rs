@@ -361,8 +361,10 @@ fn a_labelled_folder_is_measured_like_the_dataset_and_unknown_folders_are_refuse
         "{:?}",
         ran.notices()
     );
-    let uploaded: EvaluationManifest = bench.objects().document(&ran.output().manifest).unwrap();
+    let output = ran.output();
+    let uploaded: EvaluationManifest = bench.objects().document(&output.manifest).unwrap();
     assert_eq!((uploaded.findings.plain.photos, uploaded.findings.skipped), (40, 2));
+    assert!(output.summary.contains("; 2 files were not measured: they cannot be read"), "{}", output.summary);
     assert_eq!(uploaded.on.description, "the 40 photos of the uploaded folder");
     let mut compared = 0;
     for photo in &uploaded.findings.mistakes {

@@ -64,7 +64,7 @@ pub struct Findings {
     pub confidence: Vec<ConfidenceBin>,
     /// The accuracy after a person's decisions, if the job was given any.
     pub cleaned: Option<CleanedAccuracy>,
-    /// Files that could not be decoded and were not measured.
+    /// Files that were not measured, because they cannot be read or decoded, or lie in no class folder.
     pub skipped: u64,
 }
 

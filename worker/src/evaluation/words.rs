@@ -1,7 +1,7 @@
 //! Sentences about an evaluation, for reports and lists.
 
 use sortinghat_proto::manifest::{Findings, Interval, PairedTest, Score};
-use sortinghat_proto::words::{count, counted, known_photos, percent};
+use sortinghat_proto::words::{counted, known_photos, not_measured, percent};
 use sortinghat_proto::{Tta, TtaRecipe};
 
 /// A range of shares: "78.4-90.1%".
@@ -81,8 +81,8 @@ pub fn summary(target: &str, findings: &Findings) -> String {
         let (score, excluded, relabelled) = (share(&cleaned.score), cleaned.excluded, cleaned.relabelled);
         text += &format!("; cleaned {score} with {excluded} left out and {relabelled} relabelled");
     }
-    if findings.skipped > 0 {
-        text += &format!("; {} files could not be decoded", count(findings.skipped));
+    if let Some(sentence) = not_measured(findings.skipped) {
+        text += &format!("; {sentence}");
     }
     text
 }

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use sortinghat_proto::JobId;
 use sortinghat_proto::manifest::{Decision, Decisions, Findings, ModelManifest};
 use sortinghat_proto::time::UnixMs;
-use sortinghat_proto::words::counted;
+use sortinghat_proto::words::not_measured;
 
 use super::{
     accuracy::Accuracy,
@@ -131,13 +131,8 @@ fn lead(findings: &Findings) -> Vec<String> {
 /// What a reader must know before believing the numbers.
 fn warnings(findings: &Findings) -> Vec<String> {
     let known = known_photos_sentence(findings.learned_from, findings.plain.photos);
-    let skipped = (findings.skipped > 0).then(|| {
-        let files = counted(findings.skipped, "file is", "files are");
-        format!(
-            "{files} not part of any number here, because decoding failed or because no class folder holds the file."
-        )
-    });
-    known.map(|sentence| origin::as_sentence(&sentence)).into_iter().chain(skipped).collect()
+    let skipped = not_measured(findings.skipped);
+    known.into_iter().chain(skipped).map(|sentence| origin::as_sentence(&sentence)).collect()
 }
 
 /// What the script needs to know.

@@ -99,7 +99,7 @@ fn the_page_warns_of_photos_that_were_learned_from_or_may_have_been_and_of_files
     let known = Sample { learned_from: Some(27), skipped: 2, ..Sample::default() }.html();
     assert_says(
         &known,
-        &["The model has learned from 27 of these 36 photos: it is better on them", "2 files are not part"],
+        &["The model has learned from 27 of these 36 photos: it is better on them", "2 files were not measured: they cannot be read or decoded"],
     );
     assert!(!known.contains("Labels to review"), "its predictions say nothing of labels that it has learned");
     assert_says(

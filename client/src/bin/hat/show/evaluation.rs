@@ -3,7 +3,7 @@
 use sortinghat_proto::{
     Tta, TtaRecipe,
     manifest::{CleanedAccuracy, EvaluationManifest, Findings, LabelDoubt, PairedTest, Score, Verdict},
-    words::known_photos,
+    words::{known_photos, not_measured},
 };
 
 use super::{
@@ -33,12 +33,7 @@ pub(crate) fn lines(found: &EvaluationManifest) -> Vec<String> {
         lines.extend(decided(found.best(), cleaned));
     }
     lines.extend(doubted(found));
-    if found.skipped > 0 {
-        lines.push(format!(
-            "{} not measured, because decoding failed",
-            counted(found.skipped, "file was", "files were")
-        ));
-    }
+    lines.extend(not_measured(found.skipped));
     lines
 }
 
