@@ -74,7 +74,7 @@ fn conclude(
     if findings.learned_from == Some(0) {
         list_doubts(&mut findings, &subjects.photos, rows);
     }
-    findings.skipped = subjects.skipped;
+    findings.skipped = subjects.skipped.files();
     if let Some(decisions) = decisions {
         let cleaned = apply_decisions(decisions, &model.classes, &subjects.photos, rows);
         findings.cleaned = Some(cleaned.map_err(|error| Refusal::invalid("evaluate.decisions", error.to_string()))?);

@@ -10,7 +10,7 @@ use sortinghat_proto::{
     layout::{self, Layout, LayoutChoice},
     manifest::{DatasetManifest, EvaluationTarget, ModelManifest, Remark, SplitKind, UploadManifest, UploadedFile},
     v1::ErrorCode,
-    words::count,
+    words::{count, counted},
 };
 
 use crate::{
@@ -24,6 +24,21 @@ use crate::{
     task::{JobContext, JobError},
 };
 
+/// Files that are not measured, by the reason.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Skipped {
+    /// Files in no class folder.
+    no_class_folder: u64,
+    /// Files that cannot be read or decoded.
+    undecoded: u64,
+}
+
+impl Skipped {
+    pub(super) fn files(self) -> u64 {
+        self.no_class_folder + self.undecoded
+    }
+}
+
 /// Labelled photos.
 pub(super) struct Subjects {
     pub(super) target: EvaluationTarget,
@@ -31,8 +46,7 @@ pub(super) struct Subjects {
     /// The number of each in the gallery.
     pub(super) numbers: Vec<usize>,
     pub(super) gallery: Arc<Gallery>,
-    /// Files that could not be decoded or lie in no class folder.
-    pub(super) skipped: u64,
+    pub(super) skipped: Skipped,
     /// Whose photos these are, whichever version: "stamps". A report remembers decisions by it.
     pub(super) collection: String,
     /// What was noticed about these photos, and about those that the model has learned from.
@@ -98,7 +112,7 @@ impl Subjects {
         let selection = Selection { photos: Box::new(DatasetPhotos(dataset)), numbers: held_out };
         let noticed = Noticed { photos: name.to_owned(), remarks: manifest.remarks.clone() };
         let target = Target { what, collection: collection.to_owned(), manifest: object.clone(), fold, noticed };
-        Self::new(photos, target, Gallery::new(Box::new(selection), 0), 0)
+        Self::new(photos, target, Gallery::new(Box::new(selection), 0), Skipped::default())
     }
 
     /// All photos of an upload with a folder for each class. The same file twice in a class counts once.
@@ -106,11 +120,11 @@ impl Subjects {
         let upload: UploadManifest = context.objects().document(source)?;
         let layout = read_layout(&upload)?;
         let classes: HashMap<String, usize> = model.classes.iter().map(|class| layout::nfc(class)).zip(0..).collect();
-        let (mut photos, mut files, mut skipped) = (Vec::new(), Vec::<UploadedFile>::new(), 0);
+        let (mut photos, mut files, mut skipped) = (Vec::new(), Vec::<UploadedFile>::new(), Skipped::default());
         let (mut seen, mut unknown) = (HashSet::new(), BTreeSet::new());
         for file in upload.files {
             let Ok(label) = layout.label(&file.path) else {
-                skipped += 1;
+                skipped.no_class_folder += 1;
                 continue;
             };
             let Some(&index) = classes.get(&label.class) else {
@@ -138,7 +152,7 @@ impl Subjects {
         Self::new(photos, target, gallery, skipped)
     }
 
-    fn new(photos: Vec<Subject>, target: Target, gallery: Arc<Gallery>, skipped: u64) -> Result<Self, JobError> {
+    fn new(photos: Vec<Subject>, target: Target, gallery: Arc<Gallery>, skipped: Skipped) -> Result<Self, JobError> {
         let numbers = (0..photos.len()).collect();
         let Target { what, collection, manifest, fold, noticed } = target;
         let target = EvaluationTarget { description: describe(photos.len(), &what), manifest, fold };
@@ -194,20 +208,32 @@ impl Subjects {
         let mut flags = decoded.iter();
         self.photos.retain(|_| *flags.next().expect("one flag for each photo"));
         self.numbers.retain(|&number| decoded[number]);
-        self.skipped += decoded.iter().filter(|&&decoded| !decoded).count() as u64;
+        self.skipped.undecoded += decoded.iter().filter(|&&decoded| !decoded).count() as u64;
         self.target.description = describe(self.photos.len(), &self.what);
         Ok(())
     }
 
     /// The error that no photo is left to measure on.
     pub(super) fn nothing_left(&self) -> JobError {
-        let message = match self.skipped {
-            0 => format!("there are no {} to measure on", self.what),
-            skipped => {
-                format!("none of the {} files can be measured on: put photos into a folder per class", count(skipped))
-            }
-        };
-        Refusal::new(ErrorCode::UnusableData, message).at("evaluate.on").into()
+        Refusal::new(ErrorCode::UnusableData, why_nothing_left(&self.what, self.skipped)).at("evaluate.on").into()
+    }
+}
+
+/// Why no photo is left, and what to do next.
+fn why_nothing_left(what: &str, skipped: Skipped) -> String {
+    let homeless = counted(skipped.no_class_folder, "file lies in no class folder", "files lie in no class folder");
+    let undecoded = format!("{} cannot be read or decoded", counted(skipped.undecoded, "file", "files"));
+    match skipped {
+        Skipped { no_class_folder: 0, undecoded: 0 } => format!("there are no {what} to measure on"),
+        Skipped { undecoded: 0, .. } => {
+            format!("there is no photo to measure on, because {homeless}: put the photos into a folder per class")
+        }
+        Skipped { no_class_folder: 0, .. } => {
+            format!("there is no photo to measure on, because {undecoded}: convert the photos to JPEG or PNG")
+        }
+        Skipped { .. } => format!(
+            "there is no photo to measure on, because {homeless} and {undecoded}: put the photos, as JPEG or PNG, into a folder per class"
+        ),
     }
 }
 
@@ -278,6 +304,17 @@ mod tests {
         assert_eq!(refusal.field, "evaluate.dataset");
         assert!(refusal.message.contains("knows dog; only the dataset has owl"), "{}", refusal.message);
         assert_eq!(check_classes(&names(&["cat"]), &names(&["cat"]), "pets@1"), Ok(()));
+    }
+
+    #[test]
+    fn a_refusal_to_measure_on_nothing_names_the_cause_and_what_to_do() {
+        let told = |no_class_folder, undecoded| {
+            why_nothing_left("held-out photos of stamps@1", Skipped { no_class_folder, undecoded })
+        };
+        assert_eq!(told(0, 0), "there are no held-out photos of stamps@1 to measure on");
+        assert!(told(1, 0).ends_with("1 file lies in no class folder: put the photos into a folder per class"));
+        assert!(told(0, 2).ends_with("2 files cannot be read or decoded: convert the photos to JPEG or PNG"));
+        assert!(told(1, 2).contains("1 file lies in no class folder and 2 files cannot be read or decoded: "));
     }
 
     #[test]
