@@ -118,8 +118,8 @@ impl Subjects {
     /// All photos of an upload with a folder for each class. The same file twice in a class counts once.
     fn uploaded(context: &JobContext, source: &ObjectRef, model: &ModelManifest) -> Result<Self, JobError> {
         let upload: UploadManifest = context.objects().document(source)?;
-        let layout = read_layout(&upload)?;
         let classes: HashMap<String, usize> = model.classes.iter().map(|class| layout::nfc(class)).zip(0..).collect();
+        let layout = read_layout(upload.files.iter().map(|file| file.path.as_str()), &classes)?;
         let (mut photos, mut files, mut skipped) = (Vec::new(), Vec::<UploadedFile>::new(), Skipped::default());
         let (mut seen, mut unknown) = (HashSet::new(), BTreeSet::new());
         for file in upload.files {
@@ -237,10 +237,18 @@ fn why_nothing_left(what: &str, skipped: Skipped) -> String {
     }
 }
 
-/// How the folders of labelled photos are read. All classes are measured on, on whichever side of a split their photos lie.
-fn read_layout(upload: &UploadManifest) -> Result<Layout, Refusal> {
-    let paths = upload.files.iter().map(|file| file.path.as_str());
-    let layout = Layout::of(paths, LayoutChoice::Auto).map_err(|ambiguous| {
+/// How the folders of labelled photos are read. If all first folders are classes of the model, they are the classes, even if they are
+/// called like the sides of a split. All classes are measured on, on whichever side of a split their photos lie.
+fn read_layout<'a>(
+    paths: impl Iterator<Item = &'a str> + Clone,
+    classes: &HashMap<String, usize>,
+) -> Result<Layout, Refusal> {
+    let folders: BTreeSet<&str> = paths.clone().filter_map(|path| Some(path.split_once('/')?.0)).collect();
+    let choice = match folders.into_iter().all(|folder| classes.contains_key(&layout::nfc(folder))) {
+        true => LayoutChoice::Classes,
+        false => LayoutChoice::Auto,
+    };
+    let layout = Layout::of(paths, choice).map_err(|ambiguous| {
         Refusal::invalid(
             "evaluate.source",
             format!("{ambiguous}; name the folder that holds the folders of the classes"),
@@ -304,6 +312,19 @@ mod tests {
         assert_eq!(refusal.field, "evaluate.dataset");
         assert!(refusal.message.contains("knows dog; only the dataset has owl"), "{}", refusal.message);
         assert_eq!(check_classes(&names(&["cat"]), &names(&["cat"]), "pets@1"), Ok(()));
+    }
+
+    #[test]
+    fn folders_that_are_all_classes_of_the_model_are_classes_even_if_they_are_called_like_sides() {
+        let read = |classes: &[&str], paths: &[&str]| {
+            let classes = classes.iter().map(|class| layout::nfc(class)).zip(0..).collect();
+            read_layout(paths.iter().copied(), &classes)
+        };
+        let paths = ["train/cafe/1.png", "val/cafe/2.png", "readme.txt"];
+        assert_eq!(read(&["train", "val", "plane"], &paths), Ok(Layout::Classes));
+        assert_eq!(read(&["cafe"], &paths), Ok(Layout::Splits { with_test: true }));
+        assert_eq!(read(&["caf\u{e9}"], &["cafe\u{301}/1.png"]), Ok(Layout::Classes));
+        assert!(read(&["train", "plane"], &["train/1.png", "test/2.png"]).is_err(), "the model does not know test");
     }
 
     #[test]
