@@ -357,7 +357,7 @@ fn a_labelled_folder_is_measured_like_the_dataset_and_unknown_folders_are_refuse
     files.push(("readme.txt".into(), b"in no class folder".to_vec()));
     let ran = run(&files);
     assert!(
-        ran.notices().iter().any(|notice| notice.contains("has learned from 30 of these 41 photos")),
+        ran.notices().iter().any(|notice| notice.contains("has learned from 30 of these 40 photos")),
         "{:?}",
         ran.notices()
     );

@@ -30,25 +30,15 @@ pub(crate) fn run(spec: &EvaluateSpec, context: &JobContext, warm: &mut WarmMode
     network::check_tta(spec.tta, &model, &context.model()?.name, "evaluate.tta")?;
     // The decisions are read first, so that a file that cannot be used is refused before minutes of computing.
     let decisions = spec.decisions.as_ref().map(|object| read_decisions(context, object)).transpose()?;
-    let mut subjects = Subjects::open(&spec.on, context, &model)?;
+    let subjects = Subjects::open(&spec.on, context, &model)?;
     let measured = match context.scope(subjects.photos.len())? {
-        Scope::TooLarge(too_large) => {
-            subjects.warn_of_known_photos(context, &model)?;
-            return Ok(too_large.counted(context));
-        }
-        Scope::Whole => {
-            subjects.warn_of_known_photos(context, &model)?;
-            predict_range(spec, context, warm, &model, &subjects, 0..subjects.photos.len())?
-        }
+        Scope::TooLarge(too_large) => return Ok(too_large.counted(context)),
+        Scope::Whole => predict_range(spec, context, warm, &model, &subjects, 0..subjects.photos.len())?,
         Scope::Range(range) => {
             let measured = predict_range(spec, context, warm, &model, &subjects, range)?;
             return part::store(context, &measured).map(Done::Made);
         }
-        Scope::Join(shards) => {
-            // The task that counted the photos has warned of those that are known.
-            subjects.find_known_photos(context, &model)?;
-            part::join(context, shards, model.classes.len())?
-        }
+        Scope::Join(shards) => part::join(context, shards, model.classes.len())?,
     };
     conclude(spec, context, &model, decisions.as_ref(), subjects, &measured).map(Done::Made)
 }
@@ -66,6 +56,8 @@ fn conclude(
     if subjects.photos.is_empty() {
         return Err(subjects.nothing_left());
     }
+    // Only now it is known which photos can be decoded. So the warning and the report count the same photos.
+    subjects.warn_of_known_photos(context, model)?;
     let rows = measured.augmented.as_ref().unwrap_or(&measured.plain);
 
     let augmented = spec.tta.zip(measured.augmented.as_ref());

@@ -172,7 +172,7 @@ impl Subjects {
     }
 
     /// Finds out which photos the model has learned from. Photos that were held out when the model learned are known to be none of them.
-    pub(super) fn find_known_photos(&mut self, context: &JobContext, model: &ModelManifest) -> Result<(), JobError> {
+    fn find_known_photos(&mut self, context: &JobContext, model: &ModelManifest) -> Result<(), JobError> {
         if self.target.manifest == model.dataset.manifest {
             self.learned = Some(HashSet::new());
             return Ok(());

@@ -21,7 +21,7 @@ pub(crate) fn lines(found: &EvaluationManifest) -> Vec<String> {
     let mut lines = vec![format!("{} on {}:", found.model, found.on.description)];
     let found = &found.findings;
     lines.extend(scores(found));
-    // The job warned of these photos before it began. Here the line is part of the result, which is shown even if no progress is.
+    // The job has warned of these photos, too. Here the line is part of the result, which is shown even if no progress is.
     if let Some(known) = found.learned_from.filter(|known| *known > 0) {
         lines.push(known_photos(known, found.plain.photos));
     }
