@@ -73,28 +73,31 @@ impl Subjects {
         let trained_on = &model.dataset;
         match on {
             EvaluateOn::HeldOut => {
-                let manifest = context.objects().document(&trained_on.manifest)?;
-                Self::held_out(context, &trained_on.name, &trained_on.manifest, &manifest, trained_on.fold)
+                let manifest: DatasetManifest = context.objects().document(&trained_on.manifest)?;
+                let same: Vec<usize> = (0..manifest.classes.len()).collect();
+                Self::held_out(context, &trained_on.name, &trained_on.manifest, &manifest, trained_on.fold, &same)
             }
             EvaluateOn::Dataset(_) => {
                 let artifact = context.dataset()?;
                 let manifest: DatasetManifest = context.objects().document(&artifact.manifest)?;
-                check_classes(&model.classes, &manifest.classes, &artifact.name)?;
+                let labels = match_classes(&model.classes, &manifest.classes, &artifact.name)?;
                 let is_own = artifact.manifest == trained_on.manifest;
                 let fold = if is_own { trained_on.fold } else { None };
                 check_held_out(&manifest, fold, &artifact.name)?;
-                Self::held_out(context, &artifact.name, &artifact.manifest, &manifest, fold)
+                Self::held_out(context, &artifact.name, &artifact.manifest, &manifest, fold, &labels)
             }
             EvaluateOn::Source(source) => Self::uploaded(context, source, model),
         }
     }
 
+    /// The held-out photos of a dataset. `labels` has the model's class for each class of the dataset.
     fn held_out(
         context: &JobContext,
         name: &str,
         object: &ObjectRef,
         manifest: &DatasetManifest,
         fold: Option<u32>,
+        labels: &[usize],
     ) -> Result<Self, JobError> {
         let dataset = open_dataset(context, manifest)?;
         let records = dataset.records();
@@ -102,9 +105,12 @@ impl Subjects {
         let collection = name.split('@').next().unwrap_or(name);
         let subject = |&index: &usize| {
             let record = &records[index];
-            Subject { digest: record.digest.clone(), path: record.path.clone(), label: record.label }
+            let &label = labels.get(record.label).ok_or_else(|| {
+                JobError::Internal(format!("{} of {name} has the label {} of no class", record.path, record.label))
+            })?;
+            Ok(Subject { digest: record.digest.clone(), path: record.path.clone(), label })
         };
-        let photos: Vec<Subject> = held_out.iter().map(subject).collect();
+        let photos: Vec<Subject> = held_out.iter().map(subject).collect::<Result<_, JobError>>()?;
         let what = match fold {
             Some(fold) => format!("held-out photos (fold {fold}) of {name}"),
             None => format!("held-out photos of {name}"),
@@ -118,7 +124,7 @@ impl Subjects {
     /// All photos of an upload with a folder for each class. The same file twice in a class counts once.
     fn uploaded(context: &JobContext, source: &ObjectRef, model: &ModelManifest) -> Result<Self, JobError> {
         let upload: UploadManifest = context.objects().document(source)?;
-        let classes: HashMap<String, usize> = model.classes.iter().map(|class| layout::nfc(class)).zip(0..).collect();
+        let classes = class_numbers(&model.classes);
         let layout = read_layout(upload.files.iter().map(|file| file.path.as_str()), &classes)?;
         let (mut photos, mut files, mut skipped) = (Vec::new(), Vec::<UploadedFile>::new(), Skipped::default());
         let (mut seen, mut unknown) = (HashSet::new(), BTreeSet::new());
@@ -265,18 +271,30 @@ fn describe(photos: usize, what: &str) -> String {
     }
 }
 
-fn check_classes(model: &[String], dataset: &[String], name: &str) -> Result<(), Refusal> {
-    if model.iter().map(|class| layout::nfc(class)).eq(dataset.iter().map(|class| layout::nfc(class))) {
-        return Ok(());
-    }
-    let missing = |from: &[String], to: &[String]| {
-        let names: Vec<&str> = from.iter().filter(|class| !to.contains(class)).map(String::as_str).collect();
-        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+/// The number of each class, by its name in the form NFC.
+fn class_numbers(classes: &[String]) -> HashMap<String, usize> {
+    classes.iter().map(|class| layout::nfc(class)).zip(0..).collect()
+}
+
+/// The model's class for each class of the dataset, by name.
+///
+/// # Errors
+/// A refusal with the names that only one of them has.
+fn match_classes(model: &[String], dataset: &[String], name: &str) -> Result<Vec<usize>, Refusal> {
+    let (known, found) = (class_numbers(model), class_numbers(dataset));
+    let only = |of: &[String], other: &HashMap<String, usize>| {
+        let names: BTreeSet<String> = of.iter().map(|class| layout::nfc(class)).collect();
+        names.into_iter().filter(|class| !other.contains_key(class)).collect::<Vec<String>>()
     };
+    let (only_model, only_dataset) = (only(model, &found), only(dataset, &known));
+    if only_model.is_empty() && only_dataset.is_empty() {
+        return Ok(dataset.iter().map(|class| known[&layout::nfc(class)]).collect());
+    }
+    let told = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let message = format!(
         "{name} has other classes than the model: only the model knows {}; only the dataset has {}",
-        missing(model, dataset),
-        missing(dataset, model)
+        told(&only_model),
+        told(&only_dataset)
     );
     Err(Refusal::invalid("evaluate.dataset", message))
 }
@@ -308,18 +326,28 @@ mod tests {
 
     #[test]
     fn a_dataset_with_other_classes_is_refused_with_the_difference() {
-        let refusal = check_classes(&names(&["cat", "dog"]), &names(&["cat", "owl"]), "pets@2").expect_err("differ");
+        let refusal = match_classes(&names(&["cat", "dog"]), &names(&["cat", "owl"]), "pets@2").expect_err("differ");
         assert_eq!(refusal.field, "evaluate.dataset");
         assert!(refusal.message.contains("knows dog; only the dataset has owl"), "{}", refusal.message);
-        assert_eq!(check_classes(&names(&["cat"]), &names(&["cat"]), "pets@1"), Ok(()));
+    }
+
+    #[test]
+    fn a_dataset_with_the_models_classes_has_them_by_name_in_any_order_and_unicode_form() {
+        let model = names(&["caf\u{e9}", "cat", "cord"]);
+        assert_eq!(match_classes(&model, &model, "pets@1"), Ok(vec![0, 1, 2]));
+        assert_eq!(match_classes(&model, &names(&["cat", "cord", "cafe\u{301}"]), "pets@1"), Ok(vec![1, 2, 0]));
+        let refusal = match_classes(&model, &names(&["cafe\u{301}", "cat"]), "pets@1").expect_err("differ");
+        assert!(
+            refusal.message.ends_with("only the model knows cord; only the dataset has none"),
+            "{}",
+            refusal.message
+        );
     }
 
     #[test]
     fn folders_that_are_all_classes_of_the_model_are_classes_even_if_they_are_called_like_sides() {
-        let read = |classes: &[&str], paths: &[&str]| {
-            let classes = classes.iter().map(|class| layout::nfc(class)).zip(0..).collect();
-            read_layout(paths.iter().copied(), &classes)
-        };
+        let read =
+            |classes: &[&str], paths: &[&str]| read_layout(paths.iter().copied(), &class_numbers(&names(classes)));
         let paths = ["train/cafe/1.png", "val/cafe/2.png", "readme.txt"];
         assert_eq!(read(&["train", "val", "plane"], &paths), Ok(Layout::Classes));
         assert_eq!(read(&["cafe"], &paths), Ok(Layout::Splits { with_test: true }));
