@@ -129,7 +129,8 @@ fn beside_split<P>(files: &[UploadedFile], intake: &Intake<P>) -> Option<Remark>
     })
 }
 
-fn left_out(all: &[LeftOut]) -> Option<Remark> {
+/// What the client left out, with some examples. Empty folders are told as absent classes.
+pub(crate) fn left_out(all: &[LeftOut]) -> Option<Remark> {
     let told = all.iter().filter(|group| group.reason != LeftOutReason::EmptyFolder);
     let groups: Vec<LeftOut> =
         told.map(|group| LeftOut { paths: group.paths.iter().take(EXAMPLES).cloned().collect(), ..*group }).collect();

@@ -15,6 +15,7 @@ use sortinghat_proto::{
 
 use crate::{
     batches::{DatasetPhotos, Gallery, Selection, UploadedPhotos},
+    dataset::remarks,
     evaluation::{Subject, known_photos_sentence},
     jobs::{
         dataset::open_dataset,
@@ -151,8 +152,7 @@ impl Subjects {
             UploadedPhotos { objects: context.objects().clone(), pulse: context.pulse(), files, short_side_px };
         let gallery = Gallery::new(Box::new(stored), 0);
         let (what, collection) = ("photos of the uploaded folder".to_owned(), source.digest.to_string());
-        let remarks =
-            if upload.left_out.is_empty() { vec![] } else { vec![Remark::LeftOut { groups: upload.left_out }] };
+        let remarks: Vec<Remark> = remarks::left_out(&upload.left_out).into_iter().collect();
         let noticed = Noticed { photos: "the uploaded folder".to_owned(), remarks };
         let target = Target { what, collection, manifest: source.clone(), fold: None, noticed };
         Self::new(photos, target, gallery, skipped)
