@@ -79,9 +79,9 @@ fn classes_vanish(hat: &Hat, folder: &Path) {
     let shown = hat.ok(["datasets", "show", "vanish"]);
     for (said, what) in [(&told.stderr, "the ingest"), (&shown, "datasets show")] {
         for part in [
-            "birds (3 in a format that is not supported)",
-            "fish (an empty folder)",
-            "linked (a symbolic link that leads out of the folder)",
+            "birds (3 entries: in a format that is not supported)",
+            "fish (1 entry: an empty folder)",
+            "linked (1 entry: a symbolic link that leads out of the folder)",
         ] {
             assert!(said.contains(part), "{what}: {part:?} is not in\n{said}");
         }

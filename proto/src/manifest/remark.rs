@@ -113,7 +113,7 @@ pub enum Remark {
 pub struct AbsentClass {
     /// The name of the class.
     pub class: String,
-    /// Why, for people: "3 files in a format that is not supported".
+    /// Why, for people: "3 entries: in a format that is not supported".
     pub why: String,
 }
 
@@ -271,13 +271,15 @@ mod tests {
     #[test]
     fn each_remark_is_a_sentence_that_names_the_thing() {
         let absent = |class: &str, why: &str| AbsentClass { class: class.into(), why: why.into() };
-        let classes =
-            vec![absent("birds", "3 files in a format that is not supported"), absent("fish", "an empty folder")];
+        let classes = vec![
+            absent("birds", "3 entries: in a format that is not supported"),
+            absent("fish", "1 entry: an empty folder"),
+        ];
         let remark = Remark::ClassesWithoutPhotos { classes };
         assert_eq!(
             remark.to_string(),
-            "2 classes have no usable photo and are not in the dataset: birds (3 files in a format that is not supported), \
-             fish (an empty folder)"
+            "2 classes have no usable photo and are not in the dataset: birds (3 entries: in a format that is not supported), \
+             fish (1 entry: an empty folder)"
         );
         let names = vec![vec!["Cats".to_owned(), "cats".to_owned()]];
         let remark = Remark::SimilarNames { groups: names };

@@ -8,7 +8,7 @@ use sortinghat_proto::{
     manifest::{
         AbsentClass, ClassSize, LeftOut, LeftOutReason, Remark, SplitKind, SplitPair, UploadManifest, UploadedFile,
     },
-    words::count,
+    words::counted,
 };
 
 use super::{
@@ -72,10 +72,7 @@ fn absent_classes<P>(upload: &UploadManifest, intake: &Intake<P>) -> Vec<AbsentC
         .filter(|group| group.reason.may_be_missed() || group.reason == LeftOutReason::EmptyFolder);
     missed.for_each(|group| group.paths.iter().for_each(|path| note(path, group.reason.as_str())));
     let why = |reasons: BTreeMap<&str, u64>| {
-        let one = |(reason, number): (&str, u64)| match reason.starts_with("a ") || reason.starts_with("an ") {
-            true if number == 1 => reason.to_owned(),
-            _ => format!("{} {reason}", count(number)),
-        };
+        let one = |(reason, number): (&str, u64)| format!("{}: {reason}", counted(number, "entry", "entries"));
         reasons.into_iter().map(one).collect::<Vec<_>>().join(", ")
     };
     reasons.into_iter().map(|(class, reasons)| AbsentClass { class, why: why(reasons) }).collect()

@@ -53,7 +53,7 @@ fn a_class_that_loses_all_its_photos_is_named_with_the_reason_and_kept_in_the_ma
     let ran = ingest_upload(&bench, &upload, LayoutChoice::Auto);
     let notices = ran.notices().join("\n");
     assert!(
-        notices.contains("5 classes have no usable photo and are not in the dataset: birds (3 in a format"),
+        notices.contains("5 classes have no usable photo and are not in the dataset: birds (3 entries: in a format"),
         "{notices}"
     );
     let manifest = manifest_of(&bench, ran);
@@ -61,11 +61,11 @@ fn a_class_that_loses_all_its_photos_is_named_with_the_reason_and_kept_in_the_ma
     let absent = |class: &str, why: &str| AbsentClass { class: class.into(), why: why.into() };
     let expected = Remark::ClassesWithoutPhotos {
         classes: vec![
-            absent("birds", "3 in a format that is not supported"),
-            absent("fish", "an empty folder"),
-            absent("linked", "a symbolic link that leads out of the folder"),
-            absent("owls", "1 truncated"),
-            absent("rats", "1 cannot be read"),
+            absent("birds", "3 entries: in a format that is not supported"),
+            absent("fish", "1 entry: an empty folder"),
+            absent("linked", "1 entry: a symbolic link that leads out of the folder"),
+            absent("owls", "1 entry: truncated"),
+            absent("rats", "1 entry: cannot be read"),
         ],
     };
     let links = Remark::LeftOut { groups: vec![left_out(LeftOutReason::OutsideLink, "linked/")] };

@@ -26,7 +26,9 @@ fn hostile() -> Sample {
 }
 
 fn absent(class: &str) -> Remark {
-    Remark::ClassesWithoutPhotos { classes: vec![AbsentClass { class: class.into(), why: "an empty folder".into() }] }
+    Remark::ClassesWithoutPhotos {
+        classes: vec![AbsentClass { class: class.into(), why: "1 entry: an empty folder".into() }],
+    }
 }
 
 /// What the script is given.
@@ -99,7 +101,10 @@ fn the_page_warns_of_photos_that_were_learned_from_or_may_have_been_and_of_files
     let known = Sample { learned_from: Some(27), skipped: 2, ..Sample::default() }.html();
     assert_says(
         &known,
-        &["The model has learned from 27 of these 36 photos: it is better on them", "2 files were not measured: they cannot be read or decoded"],
+        &[
+            "The model has learned from 27 of these 36 photos: it is better on them",
+            "2 files were not measured: they cannot be read or decoded",
+        ],
     );
     assert!(!known.contains("Labels to review"), "its predictions say nothing of labels that it has learned");
     assert_says(
@@ -116,10 +121,12 @@ fn the_page_repeats_what_the_ingest_noticed_and_the_warnings_come_first() {
     let page = Sample { remarks: vec![mended, absent("birds")], ..Sample::default() }.html();
     assert_says(
         &page,
-        &["<strong>Warning:</strong> 1 class has no usable photo and is not in the dataset: birds (an empty folder)."],
+        &[
+            "<strong>Warning:</strong> 1 class has no usable photo and is not in the dataset: birds (1 entry: an empty folder).",
+        ],
     );
     let place = |text: &str| page.find(text).unwrap_or_else(|| panic!("{text:?} is not in\n{page}"));
-    assert!(place("birds (an empty folder)") < place("<li>3 photos were mended"));
+    assert!(place("birds (1 entry: an empty folder)") < place("<li>3 photos were mended"));
 }
 
 #[test]

@@ -411,7 +411,7 @@ fn what_an_ingest_noticed_is_shown_and_nothing_is_claimed_against_it() {
     let claims = ["every file was used", "each kept on one side of the split"];
     let told = dataset::lines("stamps@1", &plain, &[]).join("\n");
     assert!(claims.iter().all(|claim| told.contains(claim)), "{told}");
-    let absent = AbsentClass { class: "birds".into(), why: "3 in a format that is not supported".into() };
+    let absent = AbsentClass { class: "birds".into(), why: "3 entries: in a format that is not supported".into() };
     let remarks = vec![
         Remark::ClassesWithoutPhotos { classes: vec![absent] },
         Remark::OnlyNearDuplicates { classes: vec!["class 0".into()] },
