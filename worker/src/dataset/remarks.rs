@@ -70,9 +70,15 @@ fn absent_classes<P>(upload: &UploadManifest, intake: &Intake<P>) -> Vec<AbsentC
         .left_out
         .iter()
         .filter(|group| group.reason.may_be_missed() || group.reason == LeftOutReason::EmptyFolder);
-    missed.for_each(|group| group.paths.iter().for_each(|path| note(path, group.reason.as_str())));
+    missed.clone().for_each(|group| group.paths.iter().for_each(|path| note(path, group.reason.as_str())));
+    // The client lists only the first paths of a reason. The others may lie in the same folders.
+    let unlisted: BTreeSet<&str> =
+        missed.filter(|group| group.entries > group.paths.len() as u64).map(|group| group.reason.as_str()).collect();
     let why = |reasons: BTreeMap<&str, u64>| {
-        let one = |(reason, number): (&str, u64)| format!("{}: {reason}", counted(number, "entry", "entries"));
+        let one = |(reason, number): (&str, u64)| {
+            let more = if unlisted.contains(reason) { " and perhaps more" } else { "" };
+            format!("{}{more}: {reason}", counted(number, "entry", "entries"))
+        };
         reasons.into_iter().map(one).collect::<Vec<_>>().join(", ")
     };
     reasons.into_iter().map(|(class, reasons)| AbsentClass { class, why: why(reasons) }).collect()

@@ -74,6 +74,16 @@ fn a_class_that_loses_all_its_photos_is_named_with_the_reason_and_kept_in_the_ma
 }
 
 #[test]
+fn entries_of_which_the_client_lists_only_the_first_are_not_counted_as_all() {
+    let bench = Bench::new();
+    let mut upload = uploaded(&bench, &shapes(20));
+    let paths = vec!["linked/1.png".to_owned(), "linked/2.png".to_owned()];
+    upload.left_out = vec![LeftOut { reason: LeftOutReason::OutsideLink, entries: 5, paths }];
+    let told = ingest_upload(&bench, &upload, LayoutChoice::Auto).notices().join("\n");
+    assert!(told.contains("linked (2 entries and perhaps more: a symbolic link that leads out"), "{told}");
+}
+
+#[test]
 fn a_file_that_the_client_could_not_read_is_a_rejection_with_its_reason() {
     let bench = Bench::new();
     let mut upload = uploaded(&bench, &shapes(20));
