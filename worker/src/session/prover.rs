@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_doubt_is_answered_at_once_and_older_proofs_do_not_count() {
+    async fn a_doubt_is_answered_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let url = Url::from_directory_path(folder.path().join("objects")).unwrap();
         let mut prover = Prover::start(&url, folder.path().join("tmp")).unwrap();
