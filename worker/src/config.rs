@@ -124,9 +124,7 @@ impl RunArgs {
         }
         Ok(labels)
     }
-}
 
-impl RunArgs {
     /// Makes relative paths absolute, so that nothing is looked for in the working folder later.
     pub fn make_paths_absolute(&mut self) {
         [&mut self.token_file, &mut self.ca_file].into_iter().flatten().for_each(|path| *path = absolute(path.clone()));

@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 /// The working folder may be removed while the process runs. Then libraries that look for their files in it do not find them, and no
 /// further process starts.
 fn leave_working_folder() {
-    // An error means that the process stays where it is, in which it has been started.
+    // If this fails, the process stays in the folder in which it was started.
     let _ = env::set_current_dir("/");
 }
 

@@ -9,7 +9,7 @@ use super::{lengths::length, photos::Shown};
 use crate::evaluation::interval;
 
 /// The most classes that the confusion matrix shows.
-const MAX_MATRIX_CLASSES: usize = 40;
+const MAX_DRAWN_CLASSES: usize = 40;
 /// The most pairs that the list of the most confused ones has.
 const MAX_CONFUSED: usize = 12;
 
@@ -128,7 +128,7 @@ impl Pair {
 /// The classes that the matrix shows, in their order: all, or those in the most errors.
 fn matrix_classes(findings: &Findings) -> Vec<usize> {
     let mut classes: Vec<usize> = (0..findings.classes.len()).collect();
-    if classes.len() <= MAX_MATRIX_CLASSES {
+    if classes.len() <= MAX_DRAWN_CLASSES {
         return classes;
     }
     let mut errors = vec![0; classes.len()];
@@ -137,7 +137,7 @@ fn matrix_classes(findings: &Findings) -> Vec<usize> {
         errors[pair.predicted] += pair.photos;
     }
     classes.sort_by_key(|&class| std::cmp::Reverse(errors[class]));
-    classes.truncate(MAX_MATRIX_CLASSES);
+    classes.truncate(MAX_DRAWN_CLASSES);
     classes.sort_unstable();
     classes
 }

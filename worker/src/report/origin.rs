@@ -21,17 +21,17 @@ pub(super) fn date(submitted: Option<UnixMs>) -> Option<String> {
 pub(super) fn facts(report: &Report<'_>) -> Vec<Fact> {
     let made = report.made;
     let facts = [
-        ("Model", Some(report.model.to_owned())),
-        ("Network", Some(format!("{}, pretrained weights: {}", made.backbone, made.pretrained.source))),
-        ("Recipe", Some(words::recipe(made))),
-        ("Options", Some(words::recipe_options(made))),
-        ("Learned from", Some(learned_from(made))),
-        ("Trained on", Some(format!("{}, by sortinghat {}", made.device, made.software))),
-        ("Measured on", Some(report.target.to_owned())),
-        ("Asked for", Some(asked_for(report))),
-        ("Measured by", Some(format!("sortinghat {}", env!("CARGO_PKG_VERSION")))),
+        ("Model", report.model.to_owned()),
+        ("Network", format!("{}, pretrained weights: {}", made.backbone, made.pretrained.source)),
+        ("Recipe", words::recipe(made)),
+        ("Options", words::recipe_options(made)),
+        ("Learned from", learned_from(made)),
+        ("Trained on", format!("{}, by sortinghat {}", made.device, made.software)),
+        ("Measured on", report.target.to_owned()),
+        ("Asked for", asked_for(report)),
+        ("Measured by", format!("sortinghat {}", env!("CARGO_PKG_VERSION"))),
     ];
-    facts.into_iter().filter_map(|(name, value)| value.map(|value| Fact { name, value })).collect()
+    facts.into_iter().map(|(name, value)| Fact { name, value }).collect()
 }
 
 fn asked_for(report: &Report<'_>) -> String {
