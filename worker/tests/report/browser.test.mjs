@@ -156,7 +156,7 @@ test("the saved file has paths beside digests and opens in another browser", asy
   };
   await choose(onDisk);
   assert.deepEqual(await verdicts(other), { "animals/001.png": "exclude", "animals/002.png": "→ food" });
-  assert.match(await text(other, ".told"), /^2 decisions of decisions.json were opened. 1 decision was left out/);
+  assert.match(await text(other, ".told"), /^2 decisions of decisions.json were opened. 1 decision was left out: it names a class/);
   await other.keyboard.press("u");
   assert.deepEqual(await verdicts(other), {}, "opening a file is one action");
 });

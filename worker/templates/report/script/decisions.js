@@ -74,7 +74,8 @@ const decisions = (() => {
     return remember([...known]);
   }
 
-  /** Makes the decisions of a file; returns how many were made, and how many name a class that the model does not have. */
+  /** Makes the decisions of a file; returns how many were made, and how many were left out: they name a class that the model does
+      not have, or cannot be read. */
   function open(text) {
     const file = JSON.parse(text);
     if (file?.format !== FORMAT || !Array.isArray(file.decisions)) throw new Error("another format");

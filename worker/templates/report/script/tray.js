@@ -40,8 +40,9 @@ chosenFile.onchange = async () => {
   try {
     const { opened, leftOut } = decisions.open(await file.text());
     refresh(decisions.digests());
+    const why = `${leftOut === 1 ? "it names" : "they name"} a class that this model does not have, or cannot be read`;
     tell(`${counted(opened, "decision", "decisions")} of ${file.name} ${opened === 1 ? "was" : "were"} opened.`
-      + (leftOut > 0 ? ` ${counted(leftOut, "decision was", "decisions were")} left out: this model does not have the class.` : ""));
+      + (leftOut > 0 ? ` ${counted(leftOut, "decision was", "decisions were")} left out: ${why}.` : ""));
   } catch {
     tell(`${file.name} holds no decisions: choose a file that a report has saved.`);
   }
