@@ -260,11 +260,12 @@ async fn a_worker_whose_executor_cannot_start_says_why_within_seconds_and_recove
     kill(worker.executor().await, Signal::SIGKILL).unwrap();
     let unable = |request: &SynchronizeRequest| {
         let health = request.health.clone()?;
-        (!health.is_able && health.reason.contains("cache")).then_some((health, request.free_slots))
+        (!health.is_able && health.detail.contains("cache")).then_some((health, request.free_slots))
     };
     let (health, free_slots) = coordinator.hear("the worker to say what is wrong", unable).await;
     assert!(killed.elapsed() < Duration::from_secs(10), "it took {:?}", killed.elapsed());
     assert!(free_slots == 0 && health.detail.contains("did not start"), "{health:?}");
+    assert_eq!(health.reason, "its executor does not start");
     std::fs::remove_file(&cache).unwrap();
     let request = coordinator.hear_free_slot().await;
     assert!(request.health.unwrap().is_able);

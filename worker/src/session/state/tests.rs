@@ -410,7 +410,7 @@ fn a_worker_whose_executor_does_not_start_asks_for_nothing_gives_back_what_waits
     assert_eq!(tell(&mut state, failed()), Urgency::Later, "the same again is no news");
     let request = state.request();
     let health = request.health.expect("told");
-    assert!(request.free_slots == 0 && !health.is_able && health.reason.contains("no libtorch"), "{health:?}");
+    assert!(request.free_slots == 0 && !health.is_able && health.detail.contains("no libtorch"), "{health:?}");
     let returned = Outcome::Returned(UNABLE.into());
     assert_eq!(outcomes(&mut state), [succeeded(), returned.clone(), returned]);
     assert_eq!(tell(&mut state, SlotReport::Ready(Ready::default())), Urgency::Now);
