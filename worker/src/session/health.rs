@@ -36,28 +36,28 @@ pub(super) struct Health {
     storage: Storage,
     /// The id of the coordinator's queue; `None` before its first answer, empty if it does not tell.
     queue: Option<String>,
+    /// The detail of the trouble at the last change, which was logged; empty if there was none.
+    logged: String,
 }
 
 impl Health {
     pub(super) fn new(slots: usize) -> Self {
-        Self { executors: vec![None; slots], storage: Storage::Unproven, queue: None }
+        Self { executors: vec![None; slots], storage: Storage::Unproven, queue: None, logged: String::new() }
     }
 
     /// Notes why no executor starts in a slot, or that one has started. Returns whether that is new.
     pub(super) fn executor(&mut self, slot: usize, failure: Option<String>) -> bool {
         let before = std::mem::replace(&mut self.executors[slot], failure);
+        self.log_new_trouble();
         before != self.executors[slot]
     }
 
     /// Notes what a proof has shown. Returns whether that is new.
     pub(super) fn prove(&mut self, proof: Result<Proof, Trouble>) -> bool {
         let after = proof.map_or_else(Storage::Unusable, Storage::Proven);
-        let is_new = self.storage != after;
-        if is_new && let Storage::Unusable(Trouble { detail, .. }) = &after {
-            tracing::error!(detail, "this worker cannot work, and takes no tasks");
-        }
-        self.storage = after;
-        is_new
+        let before = std::mem::replace(&mut self.storage, after);
+        self.log_new_trouble();
+        before != self.storage
     }
 
     /// A task has failed because of the store, so the proof counts no more.
@@ -71,10 +71,17 @@ impl Health {
     pub(super) fn serve(&mut self, queue: String) {
         if self.queue.as_ref() != Some(&queue) {
             self.queue = Some(queue);
-            if let (Storage::Proven(_), Some(Trouble { detail, .. })) = (&self.storage, self.trouble()) {
-                tracing::error!(detail, "this worker cannot work, and takes no tasks");
-            }
+            self.log_new_trouble();
         }
+    }
+
+    /// Logs what keeps the worker from working, if its detail is another one than before.
+    fn log_new_trouble(&mut self) {
+        let detail = self.trouble().map(|trouble| trouble.detail).unwrap_or_default();
+        if !detail.is_empty() && detail != self.logged {
+            tracing::error!(detail, "this worker cannot work, and takes no tasks");
+        }
+        self.logged = detail;
     }
 
     /// What keeps the worker from working; `None` if it can work.
@@ -128,7 +135,20 @@ fn other_store(proof: &Proof, expected: &str) -> Trouble {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Seek as _};
+
     use super::*;
+
+    /// What is logged meanwhile.
+    fn logged(work: impl FnOnce()) -> String {
+        let mut file = tempfile::tempfile().unwrap();
+        let log = tracing_subscriber::fmt().with_writer(file.try_clone().unwrap()).with_ansi(false).finish();
+        tracing::subscriber::with_default(log, work);
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        text
+    }
 
     fn proof(queue: Option<&str>) -> Result<Proof, Trouble> {
         Ok(Proof { address: "file:///elsewhere".into(), queue: queue.map(str::to_owned) })
@@ -173,6 +193,22 @@ mod tests {
         assert!(health.trouble().is_some());
         health.prove(proof(Some("ours")));
         assert_eq!(health.trouble(), None);
+    }
+
+    #[test]
+    fn trouble_is_logged_whenever_its_detail_is_new_whoever_notes_it() {
+        let mut health = Health::new(2);
+        let full = |detail: &str| Err(Trouble { reason: "full".into(), detail: detail.into() });
+        let mut lines = |change: &dyn Fn(&mut Health)| logged(|| change(&mut health)).lines().count();
+        assert_eq!(lines(&|health| _ = health.prove(full("volume 1"))), 1);
+        assert_eq!(lines(&|health| _ = health.prove(full("volume 1"))), 0, "the same again");
+        assert_eq!(lines(&|health| _ = health.prove(full("volume 2"))), 1);
+        assert_eq!(lines(&|health| _ = health.prove(proof(Some("theirs")))), 0, "nobody knows yet which queue is ours");
+        assert_eq!(lines(&|health| health.serve("ours".into())), 1, "the store is another one");
+        assert_eq!(lines(&|health| health.serve("ours".into())), 0);
+        assert_eq!(lines(&|health| _ = health.executor(0, Some("no libtorch".into()))), 1);
+        assert_eq!(lines(&|health| _ = health.executor(1, Some("no libtorch".into()))), 0, "one is told");
+        assert_eq!(lines(&|health| health.doubt()), 0);
     }
 
     #[test]
