@@ -307,15 +307,19 @@ fn hash_photo(path: &Path) -> Result<ObjectRef, String> {
         let most = limits::MAX_PHOTO_BYTES >> 20;
         return Err(format!("the file has {bytes} bytes, more than the {most} MiB that a photo may have"));
     }
-    hash(path).map_err(|error| unread(&error))
+    hash_file(path).map_err(|error| unread(&error))
 }
 
 async fn hash_in_background(path: PathBuf) -> Result<ObjectRef, ClientError> {
-    let hashed = tokio::task::spawn_blocking(move || hash(&path).map_err(ClientError::reading(path))).await;
+    let hashed = tokio::task::spawn_blocking(move || hash_file(&path).map_err(ClientError::reading(path))).await;
     hashed.expect("hashing does not panic")
 }
 
-fn hash(path: &Path) -> io::Result<ObjectRef> {
+/// The reference to the content of a file, as an upload computes it.
+///
+/// # Errors
+/// What the system says if the file cannot be read.
+pub fn hash_file(path: &Path) -> io::Result<ObjectRef> {
     let mut file = fs::File::open(path)?;
     let (mut hasher, mut size_bytes) = (Sha256::new(), 0);
     let mut buffer = vec![0; 1 << 16];

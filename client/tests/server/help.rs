@@ -5,7 +5,8 @@ use sortinghat_proto::JobKind;
 use crate::hat::Hat;
 
 /// The commands that submit no jobs, and every command below one.
-const OTHERS: [&str; 22] = [
+const OTHERS: [&str; 23] = [
+    "sort",
     "jobs",
     "jobs list",
     "jobs show",

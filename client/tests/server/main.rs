@@ -10,5 +10,6 @@ mod machine;
 mod names;
 mod results;
 mod sdk;
+mod sorting;
 mod terminal;
 mod worker;

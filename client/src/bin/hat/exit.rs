@@ -44,7 +44,8 @@ Exit codes:
 
 JSON (--json): a list is one object a line. A command that follows a job prints one object a line, whose \"type\" is \
 \"submitted\", \"event\", \"progress\" or \"prediction\", and at the end \"result\": the job, with the document that it made as \
-\"manifest\" and the path of a file that was saved as \"saved\". An error is one object on standard error: {\"error\": {\"code\", \"field\", \"message\", \"exit_code\"}}, and a \
+\"manifest\" and the path of a file that was saved as \"saved\". `hat sort` prints \"sorted\", \"planned\", \"left\", \"undone\", \
+\"kept\" and \"failed\" for files, and counts them in \"result\". An error is one object on standard error: {\"error\": {\"code\", \"field\", \"message\", \"exit_code\"}}, and a \
 warning is {\"warning\": {\"message\"}}.
 
 Environment: SORTINGHAT_SERVER, SORTINGHAT_TOKEN, SORTINGHAT_TOKEN_FILE, SORTINGHAT_CA_FILE, SORTINGHAT_DATA_DIR, \

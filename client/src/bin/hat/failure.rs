@@ -28,7 +28,7 @@ pub(crate) enum Failure {
     NothingRuns { folder: PathBuf, has_run: bool },
     #[error("{}", interrupted(*.submitting))]
     Interrupted { submitting: bool },
-    #[error("{source}\n  the job has succeeded: `{next}` fetches its result")]
+    #[error("{source}\n  the job has succeeded: {next}")]
     Untold { source: Box<Self>, next: String },
     #[error("{message}")]
     Local { message: String },
@@ -50,7 +50,7 @@ impl Failure {
         move |source| Self::File { action, path, source }
     }
 
-    /// This failure to tell or to save what a job has made. `next` is the command that fetches it.
+    /// This failure to tell, to save or to use what a job has made. `next` says which command does.
     pub(crate) fn of_result(self, next: String) -> Self {
         match self {
             Self::Client(_) | Self::Local { .. } | Self::File { .. } => Self::Untold { source: Box::new(self), next },
@@ -233,7 +233,8 @@ mod tests {
     #[test]
     fn a_result_that_cannot_be_saved_is_not_lost_and_the_message_says_how_to_fetch_it() {
         let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-        let failure = Failure::file("write", "p.csv")(full).of_result("hat jobs watch 01 --out FILE".into());
+        let failure =
+            Failure::file("write", "p.csv")(full).of_result("`hat jobs watch 01 --out FILE` fetches its result".into());
         assert_eq!(failure.exit(), Exit::Local);
         assert!(failure.to_string().ends_with("`hat jobs watch 01 --out FILE` fetches its result"), "{failure}");
         assert_eq!(failure.to_json()["error"]["code"], "LOCAL");

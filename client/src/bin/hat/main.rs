@@ -12,6 +12,7 @@ mod output;
 mod session;
 mod shell;
 mod show;
+mod sorting;
 mod tell;
 mod unsubmitted;
 mod when;

@@ -47,6 +47,23 @@ impl Content {
     }
 }
 
+/// What shall become of what a job makes, which decides what command goes on with the job.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Aim<'a> {
+    /// It is told.
+    Tell,
+    /// It is told and saved to a file.
+    Save(&'a Output),
+    /// Photos are sorted by it. These are the words behind the job's id.
+    Sort(&'a str),
+}
+
+impl<'a> From<Option<&'a Output>> for Aim<'a> {
+    fn from(out: Option<&'a Output>) -> Self {
+        out.map_or(Self::Tell, Self::Save)
+    }
+}
+
 /// A file that a command shall write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Output {

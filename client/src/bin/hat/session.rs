@@ -16,7 +16,7 @@ use crate::{
     args::Global,
     failure::Failure,
     local::{data_dir::DataDir, server::Server},
-    output::Output,
+    output::Aim,
     shell,
     show::{
         line::{print_json, print_lines, say},
@@ -124,10 +124,13 @@ impl Session {
         }
     }
 
-    /// The command line that follows a job and saves its result to `out`.
-    pub(crate) fn watch_command(&self, job: &str, out: Option<&Output>) -> String {
-        let options = out.map(|out| format!(" {}", out.options())).unwrap_or_default();
-        self.command(&format!("jobs watch {job}{options}"))
+    /// The command line that goes on with a job.
+    pub(crate) fn way_back(&self, job: &str, aim: Aim<'_>) -> String {
+        self.command(&match aim {
+            Aim::Tell => format!("jobs watch {job}"),
+            Aim::Save(out) => format!("jobs watch {job} {}", out.options()),
+            Aim::Sort(words) => format!("sort --job {job} {words}"),
+        })
     }
 
     /// Connects to the server.

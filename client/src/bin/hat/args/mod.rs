@@ -10,6 +10,7 @@ mod links;
 mod machine;
 mod named;
 mod queue;
+mod sort;
 mod tta;
 mod waiting;
 
@@ -28,6 +29,7 @@ pub(crate) use jobs::{Jobs, JobsCancel, JobsCommand, JobsList};
 pub(crate) use machine::{Doctor, Up};
 pub(crate) use named::{Named, TypedName};
 pub(crate) use queue::{Queue, QueueCommand};
+pub(crate) use sort::{Sort, SortBy, SortInto, SortTask};
 
 /// Sort photos with a classifier trained on your own.
 #[derive(Debug, Parser)]
@@ -182,6 +184,8 @@ pub(crate) enum Command {
     Evaluate(Evaluate),
     #[command(about = JobKind::Classify.help())]
     Classify(Classify),
+    /// Sort the photos of a folder into a folder for each class, or take that back
+    Sort(Sort),
     /// List, show, follow, cancel and retry jobs
     Jobs(Jobs),
     /// Show, pause and resume your queue

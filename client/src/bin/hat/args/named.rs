@@ -10,6 +10,8 @@ pub(crate) enum Named {
     /// A dataset, or a folder of this machine.
     DatasetOrFolder,
     Model,
+    /// A model, or a folder of this machine.
+    ModelOrFolder,
     Job,
 }
 

@@ -25,6 +25,6 @@ pub(super) async fn run(session: &Session, args: Classify) -> Result<Exit, Failu
         precision: args.precision.into(),
     };
     let job = submission(JobSpec::Classify(spec), lane);
-    let followed = follow::submit(session, &client, job, unsubmitted, out.as_ref()).await?;
+    let followed = follow::submit(session, &client, job, unsubmitted, out.as_ref().into()).await?;
     tell::finish(session, &client, followed, out.as_ref()).await
 }

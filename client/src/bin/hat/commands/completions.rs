@@ -48,7 +48,7 @@ pub(crate) fn answer_shell() {
 /// The names that begin with what is typed; none if no server answers in time, because an error would end up in the line that is typed.
 fn candidates(named: Named, typed: &OsStr) -> Vec<CompletionCandidate> {
     let folders = match named {
-        Named::DatasetOrFolder => PathCompleter::dir().complete(typed),
+        Named::DatasetOrFolder | Named::ModelOrFolder => PathCompleter::dir().complete(typed),
         Named::Dataset | Named::Model | Named::Job => Vec::new(),
     };
     let Some(typed) = typed.to_str() else { return folders };

@@ -40,7 +40,7 @@ pub(super) async fn run(session: &Session, args: Evaluate) -> Result<Exit, Failu
         model,
     };
     let job = submission(JobSpec::Evaluate(spec), Lane::Bulk);
-    let followed = follow::submit(session, &client, job, unsubmitted, out.as_ref()).await?;
+    let followed = follow::submit(session, &client, job, unsubmitted, out.as_ref().into()).await?;
     tell::finish(session, &client, followed, out.as_ref()).await
 }
 

@@ -10,6 +10,7 @@ use crate::{
     exit::Exit,
     failure::Failure,
     follow,
+    output::Aim,
     session::Session,
     tell,
     unsubmitted::Unsubmitted,
@@ -37,7 +38,7 @@ pub(super) async fn run(session: &Session, args: Finetune) -> Result<Exit, Failu
         precision: args.precision.into(),
     };
     let job = submission(JobSpec::Finetune(spec), Lane::Bulk);
-    let followed = follow::submit(session, &client, job, unsubmitted, None).await?;
+    let followed = follow::submit(session, &client, job, unsubmitted, Aim::Tell).await?;
     tell::finish(session, &client, followed, None).await
 }
 

@@ -2,7 +2,9 @@ use sortinghat_client::folder::Listing;
 use sortinghat_proto::{IngestSpec, JobSpec, Lane, Name, Split, layout::Layout};
 
 use super::sources;
-use crate::{args::Ingest, exit::Exit, failure::Failure, follow, session::Session, tell, unsubmitted::Unsubmitted};
+use crate::{
+    args::Ingest, exit::Exit, failure::Failure, follow, output::Aim, session::Session, tell, unsubmitted::Unsubmitted,
+};
 
 const DEFAULT_VALID_PERCENT: u32 = 20;
 const DEFAULT_SHORT_SIDE_PX: u32 = 512;
@@ -29,7 +31,7 @@ pub(super) async fn run(session: &Session, args: Ingest) -> Result<Exit, Failure
         layout: args.layout(),
     };
     let job = submission(JobSpec::Ingest(spec), Lane::Bulk);
-    let followed = follow::submit(session, &client, job, unsubmitted, None).await?;
+    let followed = follow::submit(session, &client, job, unsubmitted, Aim::Tell).await?;
     tell::finish(session, &client, followed, None).await
 }
 

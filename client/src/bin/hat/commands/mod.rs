@@ -12,6 +12,7 @@ mod jobs;
 mod models;
 mod names;
 mod queue;
+mod sort;
 mod sources;
 mod up;
 mod workers;
@@ -49,6 +50,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<Exit, Fai
         Command::Finetune(args) => finetune::run(session, args).await,
         Command::Evaluate(args) => evaluate::run(session, args).await,
         Command::Classify(args) => classify::run(session, args).await,
+        Command::Sort(args) => sort::run(session, args).await,
         Command::Jobs(args) => jobs::run(session, args).await,
         Command::Queue(args) => queue::run(session, args).await,
         Command::Datasets(args) => datasets::run(session, args).await,

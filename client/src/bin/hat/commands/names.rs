@@ -34,7 +34,7 @@ pub(super) async fn existing(client: &Client, named: Named) -> Result<Vec<Name>,
             let all = client.list_datasets().await?.into_iter().map(|dataset| (dataset.name, dataset.summary));
             with_newest(all.collect(), '@').into_iter().map(name).collect()
         }
-        Named::Model => {
+        Named::Model | Named::ModelOrFolder => {
             let all = client.list_models().await?.into_iter().map(|model| (model.name, model.summary));
             with_newest(all.collect(), '/').into_iter().map(name).collect()
         }
@@ -67,7 +67,9 @@ pub(super) async fn similar(session: &Session, typed: &[TypedName]) -> Option<St
         let names = existing(&client, *named).await.ok()?;
         let similar = match named {
             Named::Job => similar_jobs(text, &names),
-            Named::Dataset | Named::DatasetOrFolder | Named::Model => similar_names(text, &names),
+            Named::Dataset | Named::DatasetOrFolder | Named::Model | Named::ModelOrFolder => {
+                similar_names(text, &names)
+            }
         };
         if !similar.is_empty() {
             let similar: Vec<&str> = similar.iter().map(String::as_str).collect();

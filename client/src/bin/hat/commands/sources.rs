@@ -6,7 +6,7 @@ use std::{
 };
 
 use sortinghat_client::{
-    Client, SourceFile,
+    Client, SourceFile, UploadProgress,
     folder::{self, Links, Listing, Skipped},
 };
 use sortinghat_proto::{
@@ -16,9 +16,10 @@ use sortinghat_proto::{
 
 use crate::{
     failure::Failure,
-    follow::UploadBar,
+    follow::FilesBar,
     session::Session,
     show::numbers::{count, counted},
+    sorting::Folders,
 };
 
 /// Lists the files of a folder that holds a folder per class, and says what was left out. Refuses a folder without class folders, of
@@ -70,6 +71,32 @@ fn list_folder(session: &Session, folder: &Path, links: Links) -> Result<Listing
     let listing = folder::list(folder, links)?;
     say_left_out(session, &listing);
     Ok(listing)
+}
+
+/// Lists the files of a folder that were not sorted before, without those in the folder into which they are sorted, and says what was left
+/// out. Also returns how many were sorted before.
+pub(super) fn list_unsorted(
+    session: &Session,
+    folder: &Path,
+    folders: &Folders,
+    links: Links,
+) -> Result<(Listing, u64), Failure> {
+    let mut listing = folder::list(folder, links)?;
+    if let Some(inner) = folders.inner() {
+        listing.files.retain(|file| !file.path.starts_with(&inner));
+        listing.skipped.retain(|skipped| !skipped.path.starts_with(&inner));
+    }
+    let all = listing.files.len() as u64;
+    listing.files.retain(|file| !folders.was_sorted(&file.path));
+    say_left_out(session, &listing);
+    if all == 0 {
+        return Err(Failure::usage(format!(
+            "there are no photos in {}: name a folder that has some",
+            folder.display()
+        )));
+    }
+    let sorted_before = all - listing.files.len() as u64;
+    Ok((listing, sorted_before))
 }
 
 /// Lists the files that several arguments name. If the only argument is a folder, the paths in the upload are relative to that folder;
@@ -137,8 +164,12 @@ fn refuse_many(files: usize) -> Result<(), Failure> {
 
 /// Uploads the files that the server lacks.
 pub(super) async fn upload(session: &Session, client: &Client, listing: &Listing) -> Result<ObjectRef, Failure> {
-    let bar = UploadBar::new(session);
-    Ok(client.upload_listing(listing, |progress| bar.show(progress)).await?)
+    let bar = FilesBar::new(session);
+    let show = |progress| match progress {
+        UploadProgress::Hashed { done, total } => bar.show("reading", done, total),
+        UploadProgress::Sent { done, total } => bar.show("uploading", done, total),
+    };
+    Ok(client.upload_listing(listing, show).await?)
 }
 
 fn single_file(name: &str, location: &Path) -> SourceFile {

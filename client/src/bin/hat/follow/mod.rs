@@ -11,7 +11,7 @@ use sortinghat_proto::v1::{EpochMetrics, ExplainJobResponse, Job};
 use crate::{
     exit::Exit,
     failure::Failure,
-    output::Output,
+    output::Aim,
     session::Session,
     show::{
         job::title,
@@ -20,8 +20,8 @@ use crate::{
     },
     unsubmitted::Unsubmitted,
 };
+pub(crate) use screen::FilesBar;
 use screen::Screen;
-pub(crate) use screen::UploadBar;
 
 /// A job that starts within this time needs no explanation.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -41,44 +41,37 @@ pub(crate) enum Followed {
     Left(Exit),
 }
 
-/// Submits a job and follows it, unless `--detach` is given. Its result is to be saved to `out`.
+/// Submits a job and follows it, unless `--detach` is given. `aim` is what shall become of its result.
 pub(crate) async fn submit(
     session: &Session,
     client: &Client,
     job: Submission,
     unsubmitted: Unsubmitted,
-    out: Option<&Output>,
+    aim: Aim<'_>,
 ) -> Result<Followed, Failure> {
     unsubmitted.submitting().await;
     let job = client.submit(&job).await?;
     drop(unsubmitted);
-    submitted(session, client, job, out).await
+    submitted(session, client, job, aim).await
 }
 
 /// Follows a job that was just submitted, unless `--detach` is given.
-pub(crate) async fn submitted(
-    session: &Session,
-    client: &Client,
-    job: Job,
-    out: Option<&Output>,
-) -> Result<Followed, Failure> {
+pub(crate) async fn submitted(session: &Session, client: &Client, job: Job, aim: Aim<'_>) -> Result<Followed, Failure> {
     if session.detach() {
         session.answer(|| json::job(&job), || vec![job.id.clone()]);
-        if out.is_some() {
-            session.hint(&format!("`{}` saves its result", session.watch_command(&job.id, out)));
+        let way = session.way_back(&job.id, aim);
+        match aim {
+            Aim::Tell => {}
+            Aim::Save(_) => session.hint(&format!("`{way}` saves its result")),
+            Aim::Sort(_) => session.hint(&format!("`{way}` sorts by its result")),
         }
         return Ok(Followed::Left(Exit::Ok));
     }
-    follow(session, client, job, out).await
+    follow(session, client, job, aim).await
 }
 
 /// Follows a job from its beginning.
-pub(crate) async fn follow(
-    session: &Session,
-    client: &Client,
-    job: Job,
-    out: Option<&Output>,
-) -> Result<Followed, Failure> {
+pub(crate) async fn follow(session: &Session, client: &Client, job: Job, aim: Aim<'_>) -> Result<Followed, Failure> {
     if session.json() {
         print_json(&tagged("submitted", json::job(&job)));
     } else {
@@ -92,8 +85,8 @@ pub(crate) async fn follow(
         let update = tokio::select! {
             _ = &mut interrupt => {
                 screen.clear();
-                let (watch, cancel) = (session.watch_command(&job.id, out), session.command(&format!("jobs cancel {}", job.id)));
-                session.hint(&format!("detached: the job goes on; `{watch}` follows it again, `{cancel}` cancels it"));
+                let (way, cancel) = (session.way_back(&job.id, aim), session.command(&format!("jobs cancel {}", job.id)));
+                session.hint(&format!("detached: the job goes on; `{way}` follows it again, `{cancel}` cancels it"));
                 return Ok(Followed::Left(Exit::Detached));
             }
             update = watch.next() => update?,

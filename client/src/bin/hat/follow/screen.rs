@@ -3,7 +3,6 @@
 use std::{fmt, mem::Discriminant, time::Duration};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
-use sortinghat_client::UploadProgress;
 use sortinghat_proto::{
     v1::{
         Attempt, AttemptOutcome, EpochMetrics, ExplainJobResponse, FailureClass, Job, JobEvent, JobState, NoticeLevel,
@@ -28,8 +27,8 @@ const SPIN: Duration = Duration::from_millis(120);
 /// The length of a bar, of which each step is a share.
 const STEPS: u64 = 1_000;
 
-/// A progress bar of an upload on standard error. It goes when it is dropped.
-pub(crate) struct UploadBar {
+/// A progress bar of work on files, on standard error. It goes when it is dropped.
+pub(crate) struct FilesBar {
     bar: ProgressBar,
     began: Instant,
     step: parking_lot::Mutex<Step>,
@@ -169,16 +168,13 @@ impl<'a> Screen<'a> {
     }
 }
 
-impl UploadBar {
+impl FilesBar {
     pub(crate) fn new(session: &Session) -> Self {
         Self { bar: new_bar(session), began: Instant::now(), step: parking_lot::Mutex::default() }
     }
 
-    pub(crate) fn show(&self, progress: UploadProgress) {
-        let (phase, done, total) = match progress {
-            UploadProgress::Hashed { done, total } => ("reading", done, total),
-            UploadProgress::Sent { done, total } => ("uploading", done, total),
-        };
+    /// Shows how many files are done: "reading 12 of 100 files".
+    pub(crate) fn show(&self, phase: &str, done: u64, total: u64) {
         let progress = Progress { phase: phase.to_owned(), done, total, unit: "files".to_owned() };
         let now_ms = elapsed_ms(self.began);
         let mut step = self.step.lock();
@@ -187,7 +183,7 @@ impl UploadBar {
     }
 }
 
-impl Drop for UploadBar {
+impl Drop for FilesBar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }

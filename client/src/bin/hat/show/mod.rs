@@ -12,6 +12,7 @@ pub(crate) mod paper;
 pub(crate) mod prediction;
 pub(crate) mod progress;
 pub(crate) mod queue;
+pub(crate) mod sorting;
 pub(crate) mod table;
 pub(crate) mod training;
 pub(crate) mod worker;

@@ -1,11 +1,11 @@
 use std::path::PathBuf;
 
 use sortinghat_client::Client;
-use sortinghat_proto::{ObjectRef, manifest::PredictionsManifest};
+use sortinghat_proto::{ObjectRef, manifest::PredictionsManifest, v1::Job};
 
 use crate::{
     failure::Failure,
-    output::{Content, Output},
+    output::{Aim, Content, Output},
     session::Session,
     show::{
         json::tagged,
@@ -14,7 +14,8 @@ use crate::{
     },
 };
 
-/// Tells the class of a single photo in a sentence. Of several photos it prints a line each, or saves them to `out`, and then sums up.
+/// Tells the class of a single photo in a sentence. Of several photos it prints a line each, or saves them to `out`, sums up, and says how
+/// they are sorted by that.
 /// Nothing is saved if no file could be used. Returns the path of the saved file.
 ///
 /// # Errors
@@ -22,6 +23,7 @@ use crate::{
 pub(super) async fn tell(
     session: &Session,
     client: &Client,
+    job: &Job,
     manifest: &ObjectRef,
     out: Option<&Output>,
 ) -> Result<Option<PathBuf>, Failure> {
@@ -51,6 +53,8 @@ pub(super) async fn tell(
     let is_answered = session.json() || (single && listed);
     if !is_answered {
         print_lines(&summary.lines(&found.model, saved.as_deref()));
+        let sort = session.way_back(&job.id, Aim::Sort("DIR --into OUT"));
+        session.hint(&format!("`{sort}` puts the photos of DIR into a folder for each class"));
     }
     Ok(saved.map(|path| std::path::absolute(&path).unwrap_or(path)))
 }

@@ -38,22 +38,32 @@ pub(crate) async fn finish(
         Followed::Left(exit) => return Ok(exit),
         Followed::Ended { job, last_epoch } => (job, last_epoch),
     };
-    if job.state() != JobState::Succeeded {
-        if session.json() {
-            print_json(&tagged("result", json::job(&job)));
-        }
-        return Err(Failure::of_job(&job));
-    }
+    let job = succeeded(session, job)?;
     tokio::select! {
         told = tell(session, client, &job, last_epoch, out) => {
             let file = if out.is_some() { " --out FILE" } else { "" };
-            told.map_err(|failure| failure.of_result(session.command(&format!("jobs watch {}{file}", job.id))))
+            let next = session.command(&format!("jobs watch {}{file}", job.id));
+            told.map_err(|failure| failure.of_result(format!("`{next}` fetches its result")))
         }
         _ = tokio::signal::ctrl_c() => {
-            session.hint(&format!("the job has ended; `{}` tells its result again", session.watch_command(&job.id, out)));
+            session.hint(&format!("the job has ended; `{}` tells its result again", session.way_back(&job.id, out.into())));
             Ok(Exit::Detached)
         }
     }
+}
+
+/// The job, if it has succeeded.
+///
+/// # Errors
+/// How it has failed or was cancelled.
+pub(crate) fn succeeded(session: &Session, job: Box<Job>) -> Result<Box<Job>, Failure> {
+    if job.state() == JobState::Succeeded {
+        return Ok(job);
+    }
+    if session.json() {
+        print_json(&tagged("result", json::job(&job)));
+    }
+    Err(Failure::of_job(&job))
 }
 
 async fn tell(
@@ -71,7 +81,7 @@ async fn tell(
             Ok(None)
         }
         Some(JobKind::Evaluate) => evaluate::tell(session, client, &manifest, out).await,
-        Some(JobKind::Classify) => classify::tell(session, client, &manifest, out).await,
+        Some(JobKind::Classify) => classify::tell(session, client, job, &manifest, out).await,
         None => {
             tell_unknown(session, job);
             Ok(None)
@@ -95,7 +105,8 @@ fn tell_unknown(session: &Session, job: &Job) {
     }
 }
 
-fn manifest_of(job: &Job) -> Result<ObjectRef, Failure> {
+/// What a job that has succeeded has made.
+pub(crate) fn manifest_of(job: &Job) -> Result<ObjectRef, Failure> {
     let manifest = job.output.clone().and_then(|output| output.manifest);
     let missing = || {
         let id = &job.id;

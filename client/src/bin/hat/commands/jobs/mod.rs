@@ -13,7 +13,7 @@ use crate::{
     exit::Exit,
     failure::Failure,
     follow,
-    output::Output,
+    output::{Aim, Output},
     session::Session,
     show::{
         job, json,
@@ -118,7 +118,7 @@ async fn watch(session: &Session, id: Option<&str>, out: Option<PathBuf>, force:
     let unknown = || Failure::usage("--out: this version of hat does not know the kind of this job");
     let save = |path| Output::of_job(job::kind(&found).ok_or_else(unknown)?, "--out", path, force);
     let out = out.map(save).transpose()?;
-    let followed = follow::follow(session, &client, found, out.as_ref()).await?;
+    let followed = follow::follow(session, &client, found, out.as_ref().into()).await?;
     tell::finish(session, &client, followed, out.as_ref()).await
 }
 
@@ -151,6 +151,6 @@ async fn retry(session: &Session, id: &str) -> Result<Exit, Failure> {
     unsubmitted.submitting().await;
     let new = client.retry_job(&old.id, &idempotency_key()).await?;
     drop(unsubmitted);
-    let followed = follow::submitted(session, &client, new, None).await?;
+    let followed = follow::submitted(session, &client, new, Aim::Tell).await?;
     tell::finish(session, &client, followed, None).await
 }
