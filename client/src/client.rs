@@ -3,7 +3,8 @@
 use std::{future::Future, time::Duration};
 
 use sortinghat_proto::v1::{
-    ListWorkersRequest, Worker, artifact_service_client::ArtifactServiceClient, job_service_client::JobServiceClient,
+    ListWorkersRequest, WhoAmIRequest, WhoAmIResponse, Worker, artifact_service_client::ArtifactServiceClient,
+    identity_service_client::IdentityServiceClient, job_service_client::JobServiceClient,
     worker_service_client::WorkerServiceClient,
 };
 use tonic::{Response, Status, service::interceptor::InterceptedService, transport::Channel};
@@ -32,6 +33,8 @@ pub struct Client {
     channel: Channel,
     bearer: Bearer,
     patience: Duration,
+    /// The tenant that calls about a queue name; empty for the caller's own.
+    pub(crate) tenant: String,
 }
 
 impl Client {
@@ -49,13 +52,31 @@ impl Client {
     /// As [`connect`](Self::connect).
     pub async fn connect_within(endpoint: Endpoint, patience: Duration) -> Result<Self, ClientError> {
         let (channel, bearer) = endpoint.open(patience).await?;
-        Ok(Self { channel, bearer, patience: PATIENCE })
+        Ok(Self { channel, bearer, patience: PATIENCE, tenant: String::new() })
     }
 
     /// The same connection, on which calls are repeated for `patience` while the server cannot be reached.
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// The same connection, on which calls about a queue are about the queue of this tenant. Only an operator may name another tenant than
+    /// its own.
+    #[must_use]
+    pub fn with_tenant(self, tenant: impl Into<String>) -> Self {
+        Self { tenant: tenant.into(), ..self }
+    }
+
+    /// Who the server takes the caller for, and what that lets the caller do.
+    ///
+    /// # Errors
+    /// [`ClientError`] if the server refuses or is lost.
+    pub async fn who_am_i(&self) -> Result<WhoAmIResponse, ClientError> {
+        let identities = IdentityServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone());
+        let call =
+            |mut identities: IdentityServiceClient<_>, request| async move { identities.who_am_i(request).await };
+        self.call(identities, WhoAmIRequest {}, call).await
     }
 
     /// The workers that have called within the time of a lease, sorted by host.

@@ -56,7 +56,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`] if the server refuses or is lost.
     pub async fn get_queue(&self) -> Result<Queue, ClientError> {
-        let request = GetQueueRequest {};
+        let request = GetQueueRequest { tenant: self.tenant.clone() };
         let call = |mut jobs: Jobs, request| async move { jobs.get_queue(request).await };
         let answer = self.call(self.jobs(), request, call).await?;
         present(answer.queue, "queue")
@@ -67,7 +67,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`] if the server refuses or is lost.
     pub async fn pause_queue(&self) -> Result<Queue, ClientError> {
-        let request = PauseQueueRequest {};
+        let request = PauseQueueRequest { tenant: self.tenant.clone() };
         let call = |mut jobs: Jobs, request| async move { jobs.pause_queue(request).await };
         let answer = self.call(self.jobs(), request, call).await?;
         present(answer.queue, "queue")
@@ -78,7 +78,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`] if the server refuses or is lost.
     pub async fn resume_queue(&self) -> Result<Queue, ClientError> {
-        let request = ResumeQueueRequest {};
+        let request = ResumeQueueRequest { tenant: self.tenant.clone() };
         let call = |mut jobs: Jobs, request| async move { jobs.resume_queue(request).await };
         let answer = self.call(self.jobs(), request, call).await?;
         present(answer.queue, "queue")

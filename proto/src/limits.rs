@@ -103,6 +103,8 @@ pub const MAX_LABEL_BYTES: usize = 63;
 pub const MAX_REQUIREMENT_CLASSES: usize = 64;
 /// Leases that one worker may hold, and that one message of a worker may report.
 pub const MAX_LEASES_PER_WORKER: usize = 1_000;
+/// Bytes of the secret by which a coordinator knows a worker's session.
+pub const SESSION_SECRET_BYTES: usize = 32;
 /// Digests of cached manifests in one message of a worker.
 pub const MAX_CACHED_MANIFESTS: usize = 256;
 /// Largest weight of a tenant in the fair division among tenants.

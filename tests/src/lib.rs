@@ -22,7 +22,7 @@ pub use process::Process;
 pub use proxy::{Proxy, Weather};
 pub use redis::{redis_command, start_redis};
 pub use s3::{Bucket, S3Server};
-pub use simulated::{Identity, SIMULATED_HOST, SIMULATED_LABEL, SimulatedWorker, Work};
+pub use simulated::{Identity, SIMULATED_HOST, SIMULATED_LABEL, SimulatedWorker, Work, inputs, output};
 
 use std::{path::PathBuf, time::Duration};
 

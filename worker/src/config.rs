@@ -44,9 +44,6 @@ pub struct RunArgs {
     /// A file that holds the token to show to the coordinator; read again at every connection
     #[arg(long, env = "SORTINGHAT_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
-    /// The token itself, where a file is not at hand
-    #[arg(long, env = "SORTINGHAT_TOKEN", hide = true, hide_env_values = true, conflicts_with = "token_file")]
-    pub token: Option<String>,
     /// Certificates (PEM) to trust for https, instead of the system's
     #[arg(long, env = "SORTINGHAT_CA_FILE")]
     pub ca_file: Option<PathBuf>,

@@ -18,7 +18,7 @@ fn without_a_server_every_command_says_how_to_start_one() {
         "ingest stamps photos",
         "queue --server nonsense",
         "queue --server ftp://127.0.0.1 --json",
-        "queue --server http://192.0.2.1:7878 --token secret",
+        "SORTINGHAT_TOKEN=secret queue --server http://192.0.2.1:7878",
         "queue --token-file nowhere",
         "queue --ca-file nowhere --json",
         "down",
@@ -82,7 +82,7 @@ fn weights_that_cannot_be_used_are_refused() {
 fn a_token_decides_who_is_let_in() {
     let tokens = tempfile::NamedTempFile::new().expect("a temporary file");
     let sha256 = Digest::of(b"secret");
-    let line = format!("[[tokens]]\nsha256 = '{sha256}'\ntenant = 'team'\nrole = 'user'\n");
+    let line = format!("[[tokens]]\nid = 'anna'\nsha256 = '{sha256}'\ntenant = 'team'\nrole = 'user'\n");
     std::fs::write(tokens.path(), line).expect("writable");
     let settings = Settings { credentials: Some(tokens.path().to_owned()), ..Settings::default() };
     let coordinator = Coordinator::start_with(settings);
@@ -91,9 +91,12 @@ fn a_token_decides_who_is_let_in() {
     let transcript = hat.transcript(&[
         "queue",
         "queue --json",
-        "queue --token wrong",
+        "SORTINGHAT_TOKEN=wrong queue",
+        "SORTINGHAT_TOKEN=secret queue",
         "queue --token secret",
         "queue --token-file token",
+        "whoami --token-file token",
+        "whoami --token-file token --json",
         "doctor --json",
     ]);
     hat.assert_snapshot("tokens", &transcript);

@@ -65,10 +65,11 @@ impl Hat {
         self.command(line).output().expect("hat starts")
     }
 
-    /// One command line, with arguments between spaces, to be started.
+    /// One command line, with arguments between spaces, to be started. Words such as NAME=value before the arguments set variables.
     pub(crate) fn command(&self, line: &str) -> Command {
+        let (variables, arguments) = parts(line);
         let mut command = Command::new(self.program());
-        command.args(line.split_whitespace()).current_dir(self.path()).env_clear();
+        command.args(arguments).current_dir(self.path()).env_clear().envs(variables);
         command.env("HOME", self.path().join("home")).env("SORTINGHAT_SERVER", &self.server).stdin(Stdio::null());
         command
     }
@@ -88,7 +89,9 @@ impl Hat {
 
     fn told(&self, line: &str) -> String {
         let output = self.run(line);
-        let mut told = format!("$ hat {line}\n");
+        let (variables, arguments) = parts(line);
+        let variables: String = variables.iter().map(|(name, value)| format!("{name}={value} ")).collect();
+        let mut told = format!("$ {variables}hat {}\n", arguments.join(" "));
         told += &String::from_utf8(output.stdout).expect("text");
         let errors = String::from_utf8(output.stderr).expect("text");
         let code = output.status.code().expect("no signal ends it");
@@ -123,6 +126,14 @@ impl Hat {
         settings.set_omit_expression(true);
         settings.bind(|| insta::assert_snapshot!(name, transcript));
     }
+}
+
+/// The variables that a line sets, and its arguments.
+fn parts(line: &str) -> (Vec<(&str, &str)>, Vec<&str>) {
+    let words = line.split_whitespace();
+    let variable = |word: &&'_ str| word.starts_with("SORTINGHAT_");
+    let variables = words.clone().take_while(variable).filter_map(|word| word.split_once('=')).collect();
+    (variables, words.skip_while(variable).collect())
 }
 
 /// What differs from run to run.

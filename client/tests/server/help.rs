@@ -5,7 +5,7 @@ use sortinghat_proto::JobKind;
 use crate::hat::Hat;
 
 /// The commands that submit no jobs, and every command below one.
-const OTHERS: [&str; 23] = [
+const OTHERS: [&str; 24] = [
     "sort",
     "jobs",
     "jobs list",
@@ -28,6 +28,7 @@ const OTHERS: [&str; 23] = [
     "models show",
     "models rm",
     "workers",
+    "whoami",
     "doctor",
 ];
 

@@ -18,6 +18,8 @@ fn an_empty_server_says_what_to_do_first() {
         "models list --json",
         "workers",
         "workers --json",
+        "whoami",
+        "whoami --json",
         "down",
         "jobs cancel --all",
     ]);

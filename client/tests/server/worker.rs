@@ -11,6 +11,7 @@ use parquet::arrow::ArrowWriter;
 use sortinghat_client::Client;
 use sortinghat_proto::{
     Backbone, ObjectRef, Precision, Refusal, TrainingCrop, Tta, TtaRecipe,
+    limits::SESSION_SECRET_BYTES,
     manifest::{
         self, ClassCount, Confusion, DatasetManifest, DatasetProvenance, EpochRecord, EvaluationManifest,
         EvaluationTarget, Findings, FineTuneRecord, IngestCounts, Interval, ModelManifest, PREDICTION_COLUMNS,
@@ -37,6 +38,7 @@ pub(crate) async fn work(url: String, client: Client) {
         sequence += 1;
         let request = SynchronizeRequest {
             worker_id: "scripted-1".to_owned(),
+            session_secret: vec![7; SESSION_SECRET_BYTES],
             sequence,
             description: Some(description()),
             leases: reports.clone(),
@@ -81,10 +83,14 @@ async fn report(client: &Client, task: Assignment) -> LeaseReport {
         }
         Kind::Ingest(spec) => (vec![], succeeded(client, &dataset(client, spec).await, "4 photos in 2 classes").await),
         Kind::Finetune(_) => (training(), succeeded(client, &model(client, &task).await, "75.0% of 2").await),
-        Kind::Evaluate(spec) => (vec![], succeeded(client, &evaluation(client, &spec).await, "75.0%").await),
+        Kind::Evaluate(spec) => (vec![], succeeded(client, &evaluation(client, &task, &spec).await, "75.0%").await),
         Kind::Classify(spec) => {
             let source = spec.source.expect("a source").try_into().expect("valid");
-            (vec![], succeeded(client, &predictions(client, spec.model, source).await, "classified").await)
+            let model_manifest = task.model.clone().expect("a model").try_into().expect("valid");
+            (
+                vec![],
+                succeeded(client, &predictions(client, spec.model, model_manifest, source).await, "classified").await,
+            )
         }
     };
     let numbered = (1..).zip(events).map(|(sequence, event)| AttemptEvent { sequence, event: Some(event) });
@@ -196,7 +202,7 @@ async fn model(client: &Client, task: &Assignment) -> ModelManifest {
     }
 }
 
-async fn evaluation(client: &Client, spec: &EvaluateSpec) -> EvaluationManifest {
+async fn evaluation(client: &Client, task: &Assignment, spec: &EvaluateSpec) -> EvaluationManifest {
     let score = |correct, loss| Score { photos: 4, correct, interval: Interval::wilson(correct, 4), loss };
     let has_tta = spec.tta_passes > 0;
     let findings = Findings {
@@ -217,9 +223,14 @@ async fn evaluation(client: &Client, spec: &EvaluateSpec) -> EvaluationManifest 
         confidence: vec![],
     };
     let description = "the 4 held-out photos of stamps@1".to_owned();
+    let given = task.spec.as_ref().and_then(|spec| spec.source()).or(task.dataset.as_ref()).cloned();
+    let manifest = match given {
+        Some(given) => given.try_into().expect("valid"),
+        None => upload(client, b"the dataset of the model").await,
+    };
     EvaluationManifest {
         model: spec.model.clone(),
-        on: EvaluationTarget { description, manifest: upload(client, b"measured on").await, fold: None },
+        on: EvaluationTarget { description, manifest, fold: None },
         findings,
         report: upload(client, b"<html>a report</html>").await,
         predictions: upload(client, MEASURED.as_bytes()).await,
@@ -227,14 +238,19 @@ async fn evaluation(client: &Client, spec: &EvaluateSpec) -> EvaluationManifest 
 }
 
 /// Every photo is red, and no .heic file can be read.
-async fn predictions(client: &Client, model: String, source: ObjectRef) -> PredictionsManifest {
+async fn predictions(
+    client: &Client,
+    model: String,
+    model_manifest: ObjectRef,
+    source: ObjectRef,
+) -> PredictionsManifest {
     let UploadManifest { files, .. } = client.read_document(&source).await.expect("an upload");
     let paths: Vec<String> = files.iter().map(|file| file.shown().to_owned()).collect();
     let errors = paths.iter().filter(|path| is_unreadable(path)).count() as u64;
     let inputs = paths.len() as u64;
     PredictionsManifest {
         model,
-        model_manifest: upload(client, b"a model").await,
+        model_manifest,
         source,
         classes: vec!["green".to_owned(), "red".to_owned()],
         parts: vec![upload(client, &part(&paths)).await],

@@ -16,7 +16,7 @@ use sortinghat_proto::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::caller;
+use super::tenant;
 use crate::{
     engine::Engine,
     objects::{ObjectError, Objects, Upload},
@@ -87,7 +87,7 @@ impl ArtifactService for Artifacts {
         &self,
         request: Request<FindMissingObjectsRequest>,
     ) -> Result<Response<FindMissingObjectsResponse>, Status> {
-        let tenant = caller(&request).tenant;
+        let tenant = tenant(&request);
         let digests = request.into_inner().digests;
         let max = limits::MAX_DIGESTS_PER_CALL;
         if digests.len() > max {
@@ -107,7 +107,7 @@ impl ArtifactService for Artifacts {
         &self,
         request: Request<Streaming<UploadObjectRequest>>,
     ) -> Result<Response<UploadObjectResponse>, Status> {
-        let tenant = caller(&request).tenant;
+        let tenant = tenant(&request);
         let mut parts = request.into_inner();
         let announced = header(&mut parts).await?;
         self.engine.admit_work()?;
@@ -129,7 +129,7 @@ impl ArtifactService for Artifacts {
         &self,
         request: Request<ReadObjectRequest>,
     ) -> Result<Response<Self::ReadObjectStream>, Status> {
-        let tenant = caller(&request).tenant;
+        let tenant = tenant(&request);
         let digest = request.get_ref().digest.parse::<Digest>()?;
         let pieces = self.objects.read(&tenant, digest).await.map_err(status)?;
         Ok(Response::new(pieces.map(|piece| piece.map(|data| ReadObjectResponse { data }).map_err(status)).boxed()))
@@ -139,12 +139,12 @@ impl ArtifactService for Artifacts {
         &self,
         request: Request<ListDatasetsRequest>,
     ) -> Result<Response<ListDatasetsResponse>, Status> {
-        let tenant = caller(&request).tenant;
+        let tenant = tenant(&request);
         Ok(Response::new(self.engine.list_datasets(&tenant, request.into_inner()).await?))
     }
 
     async fn get_dataset(&self, request: Request<GetDatasetRequest>) -> Result<Response<GetDatasetResponse>, Status> {
-        let dataset = self.engine.get_dataset(&caller(&request).tenant, &request.get_ref().name).await?;
+        let dataset = self.engine.get_dataset(&tenant(&request), &request.get_ref().name).await?;
         Ok(Response::new(GetDatasetResponse { dataset: Some(dataset) }))
     }
 
@@ -152,17 +152,17 @@ impl ArtifactService for Artifacts {
         &self,
         request: Request<DeleteDatasetRequest>,
     ) -> Result<Response<DeleteDatasetResponse>, Status> {
-        self.engine.delete_dataset(&caller(&request).tenant, &request.get_ref().name).await?;
+        self.engine.delete_dataset(&tenant(&request), &request.get_ref().name).await?;
         Ok(Response::new(DeleteDatasetResponse {}))
     }
 
     async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
-        let tenant = caller(&request).tenant;
+        let tenant = tenant(&request);
         Ok(Response::new(self.engine.list_models(&tenant, request.into_inner()).await?))
     }
 
     async fn get_model(&self, request: Request<GetModelRequest>) -> Result<Response<GetModelResponse>, Status> {
-        let model = self.engine.get_model(&caller(&request).tenant, &request.get_ref().name).await?;
+        let model = self.engine.get_model(&tenant(&request), &request.get_ref().name).await?;
         Ok(Response::new(GetModelResponse { model: Some(model) }))
     }
 
@@ -170,7 +170,7 @@ impl ArtifactService for Artifacts {
         &self,
         request: Request<DeleteModelRequest>,
     ) -> Result<Response<DeleteModelResponse>, Status> {
-        self.engine.delete_model(&caller(&request).tenant, &request.get_ref().name).await?;
+        self.engine.delete_model(&tenant(&request), &request.get_ref().name).await?;
         Ok(Response::new(DeleteModelResponse {}))
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
-use sortinghat_proto::{Refusal, v1::ErrorCode};
+use sortinghat_proto::{Refusal, Tenant, v1::ErrorCode};
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, body::Body, service::Routes};
@@ -22,7 +22,10 @@ use super::{
     methods::{self, Class, Method},
     record::{CallRecord, RecordedBody},
 };
-use crate::auth::{Authenticator, Caller, Role};
+use crate::{
+    auth::{Authenticator, Caller},
+    store::{Clock as _, SystemClock},
+};
 
 /// Puts every call of the server behind the guard.
 #[derive(Debug, Clone)]
@@ -33,8 +36,8 @@ pub(crate) struct GuardLayer {
 #[derive(Debug)]
 struct Guard {
     authenticator: Authenticator,
-    /// Whether users of several tenants may call.
-    is_shared: bool,
+    /// Tells whether a token has expired.
+    clock: SystemClock,
     admission: Admission,
     /// Where calls that bring many jobs run.
     bulk: BulkThreads,
@@ -59,8 +62,8 @@ impl BulkThreads {
 impl GuardLayer {
     /// A guard that identifies callers by `authenticator` and runs calls that bring many jobs on `bulk`.
     pub(super) fn new(authenticator: Authenticator, bulk: BulkThreads) -> Self {
-        let is_shared = authenticator.has_several_tenants();
-        Self { guard: Arc::new(Guard { authenticator, is_shared, admission: Admission::default(), bulk }) }
+        let clock = SystemClock::new();
+        Self { guard: Arc::new(Guard { authenticator, clock, admission: Admission::default(), bulk }) }
     }
 }
 
@@ -74,10 +77,10 @@ impl Layer<Routes> for GuardLayer {
 impl Guard {
     /// The caller, if the call is allowed; otherwise the refusal.
     fn admit(&self, method: &Method, request: &http::Request<Body>) -> Result<Caller, Status> {
-        let caller = self.authenticator.authenticate(request.headers())?;
+        let caller = self.authenticator.authenticate(request.headers(), self.clock.now())?;
         if !method.allows(caller.role) {
             let message =
-                format!("a token with the role {} may not call {}", caller.role.as_str(), method.short_name());
+                format!("{} has the role {} and may not call {}", caller.id, caller.role, method.short_name());
             return Err(Refusal::new(ErrorCode::PermissionDenied, message).into());
         }
         Ok(caller)
@@ -118,12 +121,11 @@ impl Service<http::Request<Body>> for Guarded {
             }
         };
         let span = tracing::info_span!(
-            "call", method = method.short_name(), tenant = %caller.tenant, role = caller.role.as_str(),
-            job = tracing::field::Empty
+            "call", method = method.short_name(), caller = %caller.id, tenant = caller.tenant.as_ref().map(Tenant::as_str),
+            role = caller.role.as_str(), job = tracing::field::Empty
         );
-        // Workers serve all tenants, so their calls count against none.
-        let shares = self.guard.is_shared && caller.role != Role::Worker;
-        let tenant = shares.then(|| caller.tenant.clone());
+        // The calls of a worker serve several tenants, so they count against none.
+        let tenant = caller.tenant.clone().filter(|_| !caller.is_alone && method.class != Class::Worker);
         request.extensions_mut().insert(caller);
         let (guard, mut inner) = (self.guard.clone(), self.inner.clone());
         Box::pin(
@@ -195,7 +197,7 @@ mod tests {
         let line = |name: &&str| {
             format!("[[tokens]]\nsha256 = '{}'\ntenant = '{name}'\nrole = 'user'\n", Digest::of(name.as_bytes()))
         };
-        Authenticator::Tokens(Credentials::parse(&names.iter().map(line).collect::<String>()).expect("valid"))
+        Authenticator::from(Credentials::parse(&names.iter().map(line).collect::<String>()).expect("valid"))
     }
 
     #[tokio::test]

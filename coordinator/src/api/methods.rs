@@ -13,13 +13,15 @@ pub(super) struct Method {
     pub(super) class: Class,
 }
 
-/// Who may call a method. An admin may call every method.
+/// Who may call a method. An admin is a user, and a worker for its own tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
-    /// Every caller with a token.
+    /// Every caller with a valid token.
     Anyone,
     /// Users.
     Users,
+    /// Users, for what belongs to their tenant, and operators, for what belongs to any.
+    UsersAndOperators,
     /// Workers.
     Workers,
 }
@@ -50,9 +52,11 @@ impl Method {
     /// Whether a caller with this role may call the method.
     pub(super) fn allows(&self, role: Role) -> bool {
         match (self.access, role) {
-            (_, Role::Admin) | (Access::Anyone, Role::User | Role::Worker) => true,
-            (Access::Users, Role::User) | (Access::Workers, Role::Worker) => true,
-            (Access::Users, Role::Worker) | (Access::Workers, Role::User) => false,
+            (Access::Anyone, _) | (_, Role::Everyone | Role::Admin) => true,
+            (Access::Users | Access::UsersAndOperators, Role::User) => true,
+            (Access::UsersAndOperators, Role::Operator) | (Access::Workers, Role::Worker) => true,
+            (Access::Users | Access::UsersAndOperators, Role::Worker) => false,
+            (Access::Users | Access::Workers, Role::Operator) | (Access::Workers, Role::User) => false,
         }
     }
 }
@@ -77,30 +81,31 @@ pub(super) fn find(path: &str) -> Option<&'static Method> {
     METHODS.iter().find(|method| method.path == path)
 }
 
-static METHODS: [Method; 23] = [
+static METHODS: [Method; 24] = [
     submit("/sortinghat.v1.JobService/SubmitJob", Class::Submit),
     submit("/sortinghat.v1.JobService/SubmitJobs", Class::BulkSubmit),
-    brief("/sortinghat.v1.JobService/GetJob", Access::Anyone),
-    brief("/sortinghat.v1.JobService/ListJobs", Access::Anyone),
-    Method { path: "/sortinghat.v1.JobService/WatchJob", access: Access::Anyone, class: Class::Watch },
+    brief("/sortinghat.v1.JobService/GetJob", Access::Users),
+    brief("/sortinghat.v1.JobService/ListJobs", Access::Users),
+    Method { path: "/sortinghat.v1.JobService/WatchJob", access: Access::Users, class: Class::Watch },
     brief("/sortinghat.v1.JobService/CancelJob", Access::Users),
-    brief("/sortinghat.v1.JobService/ExplainJob", Access::Anyone),
+    brief("/sortinghat.v1.JobService/ExplainJob", Access::Users),
     brief("/sortinghat.v1.JobService/CancelJobs", Access::Users),
     submit("/sortinghat.v1.JobService/RetryJob", Class::Submit),
-    brief("/sortinghat.v1.JobService/GetQueue", Access::Users),
-    brief("/sortinghat.v1.JobService/PauseQueue", Access::Users),
-    brief("/sortinghat.v1.JobService/ResumeQueue", Access::Users),
-    brief("/sortinghat.v1.ArtifactService/FindMissingObjects", Access::Anyone),
+    brief("/sortinghat.v1.JobService/GetQueue", Access::UsersAndOperators),
+    brief("/sortinghat.v1.JobService/PauseQueue", Access::UsersAndOperators),
+    brief("/sortinghat.v1.JobService/ResumeQueue", Access::UsersAndOperators),
+    brief("/sortinghat.v1.ArtifactService/FindMissingObjects", Access::Users),
     transfer("/sortinghat.v1.ArtifactService/UploadObject", Access::Users),
-    transfer("/sortinghat.v1.ArtifactService/ReadObject", Access::Anyone),
-    brief("/sortinghat.v1.ArtifactService/ListDatasets", Access::Anyone),
-    brief("/sortinghat.v1.ArtifactService/GetDataset", Access::Anyone),
+    transfer("/sortinghat.v1.ArtifactService/ReadObject", Access::Users),
+    brief("/sortinghat.v1.ArtifactService/ListDatasets", Access::Users),
+    brief("/sortinghat.v1.ArtifactService/GetDataset", Access::Users),
     brief("/sortinghat.v1.ArtifactService/DeleteDataset", Access::Users),
-    brief("/sortinghat.v1.ArtifactService/ListModels", Access::Anyone),
-    brief("/sortinghat.v1.ArtifactService/GetModel", Access::Anyone),
+    brief("/sortinghat.v1.ArtifactService/ListModels", Access::Users),
+    brief("/sortinghat.v1.ArtifactService/GetModel", Access::Users),
     brief("/sortinghat.v1.ArtifactService/DeleteModel", Access::Users),
     Method { path: "/sortinghat.v1.WorkerService/Synchronize", access: Access::Workers, class: Class::Worker },
-    brief("/sortinghat.v1.WorkerService/ListWorkers", Access::Users),
+    brief("/sortinghat.v1.WorkerService/ListWorkers", Access::UsersAndOperators),
+    brief("/sortinghat.v1.IdentityService/WhoAmI", Access::Anyone),
 ];
 
 #[cfg(test)]

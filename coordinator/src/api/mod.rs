@@ -4,6 +4,7 @@ mod admission;
 mod arrival;
 mod artifacts;
 mod guard;
+mod identity;
 mod jobs;
 mod methods;
 mod record;
@@ -12,9 +13,11 @@ mod workers;
 use std::time::Duration;
 
 use sortinghat_proto::{
-    DESCRIPTORS, Refusal, STATUS_DESCRIPTORS, limits,
+    DESCRIPTORS, Refusal, STATUS_DESCRIPTORS, Tenant, limits,
     v1::{
+        ErrorCode,
         artifact_service_server::{self, ArtifactServiceServer},
+        identity_service_server::{self, IdentityServiceServer},
         job_service_server::{self, JobServiceServer},
         worker_service_server::{self, WorkerServiceServer},
     },
@@ -28,7 +31,7 @@ use tonic_health::server::HealthReporter;
 use tower::layer::util::{Identity, Stack};
 
 use crate::{
-    auth::{Authenticator, Caller},
+    auth::{Authenticator, Caller, Role},
     engine::{Engine, EngineError},
     objects::Objects,
 };
@@ -46,8 +49,13 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// start the process again.
 const READINESS: &str = "readiness";
 /// The services that answer health checks by name; the empty name is the whole server.
-const HEALTH_NAMES: [&str; 4] =
-    ["", job_service_server::SERVICE_NAME, artifact_service_server::SERVICE_NAME, worker_service_server::SERVICE_NAME];
+const HEALTH_NAMES: [&str; 5] = [
+    "",
+    job_service_server::SERVICE_NAME,
+    artifact_service_server::SERVICE_NAME,
+    worker_service_server::SERVICE_NAME,
+    identity_service_server::SERVICE_NAME,
+];
 
 /// The only place where an error of the engine becomes an answer.
 impl From<EngineError> for Status {
@@ -86,6 +94,7 @@ pub(crate) fn router(
     let routes = Routes::new(jobs.max_decoding_message_size(limits::MAX_MESSAGE_BYTES))
         .add_service(artifacts.max_decoding_message_size(limits::MAX_MESSAGE_BYTES))
         .add_service(workers.max_decoding_message_size(limits::MAX_MESSAGE_BYTES))
+        .add_service(IdentityServiceServer::new(identity::Identities))
         .add_service(tonic_health::pb::health_server::HealthServer::new(health))
         .add_service(reflection().build_v1().expect(valid))
         .add_service(reflection().build_v1alpha().expect(valid));
@@ -106,6 +115,27 @@ pub(crate) async fn report_readiness(health: &HealthReporter, status: tonic_heal
 pub(crate) async fn report_health(health: &HealthReporter, status: tonic_health::ServingStatus) {
     for name in HEALTH_NAMES {
         health.set_service_status(name, status).await;
+    }
+}
+
+/// The tenant of the caller, of whose jobs and objects the call is.
+fn tenant<T>(request: &Request<T>) -> Tenant {
+    caller(request).tenant.expect("the guard lets only callers with a tenant call these methods")
+}
+
+/// The tenant that a request names, which only an operator may choose; the caller's own if the request names none.
+fn tenant_named<T>(request: &Request<T>, named: &str) -> Result<Tenant, Refusal> {
+    let caller = caller(request);
+    let named = if named.is_empty() { None } else { Some(named.parse::<Tenant>()?) };
+    match (caller.role, named, caller.tenant) {
+        (Role::Operator | Role::Everyone, Some(named), _) => Ok(named),
+        (_, None, Some(own)) => Ok(own),
+        (_, Some(named), Some(own)) if named == own => Ok(own),
+        (_, None, None) => Err(Refusal::invalid("tenant", "an operator has no queue of its own: name a tenant")),
+        (_, Some(_), _) => {
+            let message = format!("{} may not see the queue of another tenant", caller.id);
+            Err(Refusal::new(ErrorCode::PermissionDenied, message).at("tenant"))
+        }
     }
 }
 

@@ -3,14 +3,17 @@
 use sortinghat_proto::{
     TaskId, Tenant,
     v1::{
-        ListWorkersRequest, ListWorkersResponse, SynchronizeRequest, SynchronizeResponse,
+        ListWorkersRequest, ListWorkersResponse, SynchronizeRequest, SynchronizeResponse, Worker,
         worker_service_server::WorkerService,
     },
 };
 use tonic::{Request, Response, Status};
 
 use super::caller;
-use crate::{auth::Role, engine::Engine};
+use crate::{
+    auth::{Caller, Role, Served, Sight},
+    engine::Engine,
+};
 
 /// The service.
 #[derive(Clone)]
@@ -24,12 +27,47 @@ impl Workers {
         let Ok(task) = task.parse::<TaskId>() else { return false };
         self.engine.get(tenant, task.job()).await.is_ok()
     }
+
+    /// The worker as a user of this tenant may see it: of a worker that serves others as well, neither its name nor what it does for them.
+    /// `None` if it does not serve the tenant.
+    async fn seen_by(
+        &self,
+        caller: &Caller,
+        tenant: &Tenant,
+        (mut worker, serves): (Worker, Served),
+    ) -> Option<Worker> {
+        if !serves.has(tenant) {
+            return None;
+        }
+        if let Some(health) = worker.health.as_mut().filter(|_| caller.role == Role::User) {
+            health.detail.clear();
+        }
+        if caller.sight() == Sight::OwnTenant && serves.has_others_than(tenant) {
+            worker.id.clear();
+            if let Some(health) = &mut worker.health {
+                health.detail.clear();
+            }
+            if let Some(description) = &mut worker.description {
+                description.host.clear();
+            }
+        }
+        worker.serves = vec![tenant.to_string()];
+        let mut own = Vec::new();
+        for task in std::mem::take(&mut worker.running_tasks) {
+            if self.is_of(tenant, &task).await {
+                own.push(task);
+            }
+        }
+        worker.running_tasks = own;
+        Some(worker)
+    }
 }
 
 #[tonic::async_trait]
 impl WorkerService for Workers {
     async fn synchronize(&self, request: Request<SynchronizeRequest>) -> Result<Response<SynchronizeResponse>, Status> {
-        Ok(Response::new(self.engine.synchronize(request.into_inner()).await?))
+        let caller = caller(&request);
+        Ok(Response::new(self.engine.synchronize(&caller, request.into_inner()).await?))
     }
 
     async fn list_workers(
@@ -37,22 +75,19 @@ impl WorkerService for Workers {
         request: Request<ListWorkersRequest>,
     ) -> Result<Response<ListWorkersResponse>, Status> {
         let caller = caller(&request);
-        let mut response = self.engine.list_workers().await?;
-        if caller.role != Role::Admin {
-            // Workers serve every tenant, and no tenant may see what they do for the others.
-            for worker in &mut response.workers {
-                if let Some(health) = &mut worker.health {
-                    health.detail.clear();
+        let all = self.engine.list_workers().await?;
+        let workers = match (caller.role, &caller.tenant) {
+            (Role::User | Role::Admin | Role::Worker, Some(tenant)) => {
+                let mut seen = Vec::with_capacity(all.len());
+                for worker in all {
+                    seen.extend(self.seen_by(&caller, tenant, worker).await);
                 }
-                let mut own = Vec::new();
-                for task in std::mem::take(&mut worker.running_tasks) {
-                    if self.is_of(&caller.tenant, &task).await {
-                        own.push(task);
-                    }
-                }
-                worker.running_tasks = own;
+                seen
             }
-        }
-        Ok(Response::new(response))
+            // The guard lets only users and operators call this.
+            (Role::User | Role::Admin | Role::Worker, None) => Vec::new(),
+            (Role::Operator | Role::Everyone, _) => all.into_iter().map(|(worker, _)| worker).collect(),
+        };
+        Ok(Response::new(ListWorkersResponse { workers }))
     }
 }

@@ -74,7 +74,7 @@ impl App {
     pub async fn build(config: Config, listener: Option<TcpListener>) -> Result<Self, AppError> {
         let data_dir = DataDir::lock(&config.data_dir)?;
         let authenticator = match &config.credentials {
-            Some(path) => Authenticator::Tokens(Credentials::load(path)?),
+            Some(path) => Authenticator::from(Credentials::load(path)?),
             None => Authenticator::Open,
         };
         let server = match &config.tls {

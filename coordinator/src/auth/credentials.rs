@@ -1,33 +1,37 @@
 //! The tokens file, which holds hashes of tokens and never the tokens themselves.
 
 use std::{
-    collections::HashMap,
-    fs, io,
+    collections::{BTreeSet, HashMap},
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use serde::Deserialize;
-use sortinghat_proto::{Digest, Tenant, limits::MAX_TENANT_WEIGHT};
-use subtle::ConstantTimeEq as _;
+use sortinghat_proto::{Digest, Name, Tenant, limits::MAX_TENANT_WEIGHT, time::UnixMs};
 
-use super::{Caller, Role};
+use super::{
+    identity::{Caller, Served},
+    token::{Token, TokenLine},
+};
+
+/// The permissions with which others could let themselves in.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+/// The permission with which everybody on the machine could read the hashes.
+const READABLE_BY_ALL: u32 = 0o004;
 
 /// The callers, by the SHA-256 of their tokens.
 ///
 /// A plain hash is enough, since tokens are random and not chosen by people: `openssl rand -hex 32` makes a token, and
 /// `printf %s TOKEN | sha256sum` its hash.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Credentials {
     tokens: Vec<Token>,
     weights: HashMap<Tenant, u32>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Token {
-    sha256: Digest,
-    tenant: Tenant,
-    role: Role,
+    /// Whether users of more than one tenant may call.
+    is_shared: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -40,9 +44,28 @@ struct TenantLine {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TokensFile {
-    tokens: Vec<Token>,
+    tokens: Vec<TokenLine>,
     #[serde(default)]
     tenants: Vec<TenantLine>,
+}
+
+/// Why a token that was shown is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Rejected {
+    /// The file does not list it.
+    #[error("the token is not known here: ask for a new one")]
+    Unknown,
+    /// The file says that it is revoked.
+    #[error("the token of {0} was revoked: ask for a new one")]
+    Revoked(Name),
+    /// Its time is over.
+    #[error("the token of {id} expired at {at}: ask for a new one")]
+    Expired {
+        /// The identity.
+        id: Name,
+        /// When, as RFC 3339.
+        at: String,
+    },
 }
 
 /// Why a tokens file cannot be used.
@@ -59,6 +82,26 @@ pub enum CredentialsError {
     /// The file is not TOML with the documented keys.
     #[error("failed to understand the tokens file: {0}")]
     Malformed(#[from] toml::de::Error),
+    /// Others may write the file, and so let themselves in.
+    #[error("others can write the tokens file {path}, and so let themselves in: run `chmod go-w {path}`")]
+    Writable {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A token has rights that contradict each other.
+    #[error("the token {id} of the tokens file cannot be used: {advice}")]
+    BadToken {
+        /// The token's identity.
+        id: Name,
+        /// What is wrong, and what to write.
+        advice: String,
+    },
+    /// Two tokens with one id differ in what they let their holders do.
+    #[error(
+        "the tokens file has two tokens with the id {0} that differ in role, tenant or tenants: tokens with one id are the same \
+         caller's, so give one of them another id"
+    )]
+    TwoIdentities(Name),
     /// The file lists no token, so nobody could call.
     #[error("the tokens file has no [[tokens]], so nobody could call: add one")]
     Empty,
@@ -82,14 +125,31 @@ pub enum CredentialsError {
 }
 
 impl Credentials {
-    /// Reads the credentials from a file.
+    /// Reads the credentials from a file, and says loudly what is dangerous about them.
     ///
     /// # Errors
     /// [`CredentialsError`], which never shows a token, since the file holds none.
     pub fn load(path: &Path) -> Result<Self, CredentialsError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| CredentialsError::Unreadable { path: path.to_owned(), source })?;
-        Self::parse(&text)
+        let unreadable = |source| CredentialsError::Unreadable { path: path.to_owned(), source };
+        let mut file = File::open(path).map_err(unreadable)?;
+        let mode = file.metadata().map_err(unreadable)?.permissions().mode();
+        if mode & WRITABLE_BY_OTHERS != 0 {
+            return Err(CredentialsError::Writable { path: path.to_owned() });
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(unreadable)?;
+        let credentials = Self::parse(&text)?;
+        if mode & READABLE_BY_ALL != 0 {
+            let path = path.display();
+            tracing::warn!("everybody on this machine can read the tokens file {path}: run `chmod o-r {path}`");
+        }
+        for id in credentials.workers_for_all() {
+            tracing::warn!(
+                %id, "this worker's token serves every tenant (tenants = [\"*\"]): whoever holds it can run, fail and complete the \
+                 tasks of all tenants"
+            );
+        }
+        Ok(credentials)
     }
 
     /// Parses the text of a tokens file.
@@ -101,14 +161,21 @@ impl Credentials {
         if tokens.is_empty() {
             return Err(CredentialsError::Empty);
         }
+        let tokens = tokens.into_iter().map(Token::try_from).collect::<Result<Vec<Token>, CredentialsError>>()?;
         for (index, token) in tokens.iter().enumerate() {
-            if tokens[..index].iter().any(|earlier| earlier.sha256 == token.sha256) {
+            let earlier = &tokens[..index];
+            if earlier.iter().any(|earlier| earlier.sha256 == token.sha256) {
                 return Err(CredentialsError::Duplicate(token.sha256.clone()));
             }
+            if earlier.iter().any(|earlier| earlier.id == token.id && earlier.rights != token.rights) {
+                return Err(CredentialsError::TwoIdentities(token.id.clone()));
+            }
         }
+        let users: BTreeSet<&Tenant> = tokens.iter().filter_map(|token| token.rights.tenant.as_ref()).collect();
+        let is_shared = users.len() > 1;
         let mut weights = HashMap::with_capacity(tenants.len());
         for TenantLine { name, weight } in tenants {
-            if !tokens.iter().any(|token| token.tenant == name) {
+            if !users.contains(&name) {
                 return Err(CredentialsError::UnknownTenant(name));
             }
             if !(1..=MAX_TENANT_WEIGHT).contains(&weight) {
@@ -118,7 +185,7 @@ impl Credentials {
                 return Err(CredentialsError::TwoWeights(name));
             }
         }
-        Ok(Self { tokens, weights })
+        Ok(Self { tokens, weights, is_shared })
     }
 
     /// The weights of tenants in the fair share of workers. A tenant that is not listed has the weight 1.
@@ -126,28 +193,55 @@ impl Credentials {
         &self.weights
     }
 
-    /// Whether users of more than one tenant may call.
-    pub(super) fn has_several_tenants(&self) -> bool {
-        let mut users = self.tokens.iter().filter(|token| token.role != Role::Worker);
-        users.next().is_some_and(|first| users.any(|other| other.tenant != first.tenant))
-    }
-
-    /// The caller with this token. Compares every hash in the file in constant time, so that the time taken says nothing about them.
-    pub(super) fn find(&self, token: &str) -> Option<Caller> {
+    /// The caller with this token at the time `now`. Compares every hash in the file in constant time, so that the time taken says nothing
+    /// about them.
+    pub(super) fn caller(&self, token: &str, now: UnixMs) -> Result<Caller, Rejected> {
         let shown = Digest::of(token.as_bytes());
         let mut found = None;
         for known in &self.tokens {
-            if bool::from(known.sha256.as_str().as_bytes().ct_eq(shown.as_str().as_bytes())) {
+            if known.is(&shown) {
                 found = Some(known);
             }
         }
-        found.map(|known| Caller { tenant: known.tenant.clone(), role: known.role })
+        let Token { id, rights, expires, revoked, .. } = found.ok_or(Rejected::Unknown)?.clone();
+        match expires.filter(|expires| *expires <= now) {
+            _ if revoked => Err(Rejected::Revoked(id)),
+            Some(at) => Err(Rejected::Expired { id, at: date(at) }),
+            None => Ok(Caller {
+                id,
+                role: rights.role,
+                tenant: rights.tenant,
+                serves: rights.serves,
+                expires,
+                is_alone: !self.is_shared,
+            }),
+        }
     }
+
+    /// The workers that serve every tenant.
+    fn workers_for_all(&self) -> BTreeSet<&Name> {
+        let for_all = self.tokens.iter().filter(|token| !token.revoked && token.rights.serves == Served::All);
+        for_all.map(|token| &token.id).collect()
+    }
+}
+
+/// A time as RFC 3339, in whole seconds.
+fn date(at: UnixMs) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(at.0)).to_string()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::identity::Role, *};
+
+    fn worker(token: &str, tenants: &str) -> String {
+        let hash = Digest::of(token.as_bytes());
+        format!("[[tokens]]\nsha256 = '{hash}'\ntenants = {tenants}\nrole = 'worker'\n")
+    }
+
+    fn operator(token: &str) -> String {
+        format!("[[tokens]]\nsha256 = '{}'\nrole = 'operator'\n", Digest::of(token.as_bytes()))
+    }
 
     fn line(token: &str, role: &str) -> String {
         line_of("a", token, role)
@@ -158,30 +252,87 @@ mod tests {
         format!("[[tokens]]\nsha256 = '{hash}'\ntenant = '{tenant}'\nrole = '{role}'\n")
     }
 
+    fn caller(credentials: &Credentials, token: &str) -> Result<Caller, Rejected> {
+        credentials.caller(token, UnixMs(0))
+    }
+
     #[test]
     fn each_token_identifies_its_own_caller() {
-        let credentials = Credentials::parse(&(line("one", "user") + &line("two", "worker"))).expect("valid");
-        assert_eq!(credentials.find("two").expect("known").role, Role::Worker);
-        assert_eq!(credentials.find("three"), None);
+        let text = line("one", "user") + &line("two", "admin") + &worker("three", r#"["a", "b"]"#) + &operator("four");
+        let credentials = Credentials::parse(&text).expect("valid");
+        let tenant = |name: &str| name.parse::<Tenant>().expect("a tenant");
+        let [one, two, three, four] =
+            ["one", "two", "three", "four"].map(|token| caller(&credentials, token).expect("known"));
+        assert_eq!((one.role, one.tenant, one.serves), (Role::User, Some(tenant("a")), Served::none()));
+        assert_eq!((two.role, two.tenant, two.serves), (Role::Admin, Some(tenant("a")), Served::only(tenant("a"))));
+        assert_eq!((three.role, three.tenant.as_ref()), (Role::Worker, None));
+        assert!(three.serves.has(&tenant("a")) && three.serves.has(&tenant("b")) && !three.serves.has(&tenant("c")));
+        assert_eq!((four.role, four.tenant, four.serves), (Role::Operator, None, Served::none()));
+        assert_eq!(caller(&credentials, "five"), Err(Rejected::Unknown));
+        assert!(one.id.as_str().starts_with("token-"), "{} is derived from the hash", one.id);
     }
 
     #[test]
     fn the_tenants_of_workers_do_not_count_as_users() {
-        let is_shared = |others: &str| {
-            Credentials::parse(&(line("one", "user") + &line("two", "admin") + others))
-                .expect("valid")
-                .has_several_tenants()
+        let is_alone = |others: &str| {
+            let credentials = Credentials::parse(&(line("one", "user") + &line("two", "admin") + others));
+            caller(&credentials.expect("valid"), "one").expect("known").is_alone
         };
-        assert!(!is_shared(""));
-        assert!(!is_shared(&line_of("infrastructure", "three", "worker")));
-        assert!(is_shared(&line_of("b", "three", "user")));
+        assert!(is_alone(""));
+        assert!(is_alone(&worker("three", r#"["b", "c"]"#)));
+        assert!(!is_alone(&line_of("b", "three", "user")));
     }
 
     #[test]
-    fn files_that_would_let_in_nobody_or_the_wrong_caller_are_refused() {
+    fn two_tokens_of_one_identity_are_valid_side_by_side_if_they_agree() {
+        let named = |token: &str, role: &str| line(token, role) + "id = 'anna'\n";
+        let credentials = Credentials::parse(&(named("old", "user") + &named("new", "user"))).expect("valid");
+        assert_eq!(caller(&credentials, "old"), caller(&credentials, "new"));
+        let refused = Credentials::parse(&(named("old", "user") + &named("new", "admin"))).expect_err("two roles");
+        assert!(refused.to_string().contains("anna"), "{refused}");
+    }
+
+    #[test]
+    fn files_that_would_let_in_nobody_or_the_wrong_caller_are_refused_with_what_to_write() {
         let twice = line("one", "user") + &line("one", "admin");
-        for text in ["tokens = []", &twice, &line("one", "root"), "[[tokens]]\ntoken = 'plain'"] {
-            Credentials::parse(text).expect_err(text);
+        for (text, says) in [
+            ("tokens = []", "add one"),
+            (&twice, "twice"),
+            (&line("one", "root"), "root"),
+            (&line("one", "everyone"), "everyone"),
+            ("[[tokens]]\ntoken = 'plain'", "token"),
+            (&line("one", "worker"), r#"tenants = ["a"]"#),
+            (&worker("one", "[]"), "empty"),
+            (&worker("one", r#"["*", "a"]"#), "not a tenant"),
+            (&line("one", "operator"), "no tenant"),
+            (&operator("one").replace("operator", "user"), "tenant = "),
+            (&(line("one", "user") + "expires = 'tomorrow'\n"), "2027-01-31T00:00:00Z"),
+        ] {
+            let refused = Credentials::parse(text).expect_err(text).to_string();
+            assert!(refused.contains(says), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_date_may_be_written_as_text_or_in_the_form_of_the_file() {
+        for date in ["'1970-01-01T00:00:01Z'", "1970-01-01T00:00:01Z"] {
+            let credentials = Credentials::parse(&format!("{}expires = {date}\n", line("one", "user"))).expect(date);
+            assert_eq!(caller(&credentials, "one").expect("valid until then").expires, Some(UnixMs(1_000)));
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_can_write_is_refused() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), line("one", "user")).expect("writable");
+        let load = |mode| {
+            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).expect("it is ours");
+            Credentials::load(file.path())
+        };
+        load(0o640).expect("only the owner can write it");
+        for mode in [0o660, 0o606] {
+            let refused = load(mode).expect_err("others can write it").to_string();
+            assert!(refused.contains("chmod go-w"), "{refused}");
         }
     }
 

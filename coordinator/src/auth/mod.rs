@@ -1,55 +1,31 @@
 //! Authentication: who calls, and what the caller may do.
 
 mod credentials;
+mod identity;
+mod token;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use http::{HeaderMap, header::AUTHORIZATION};
-use serde::Deserialize;
-use sortinghat_proto::{Refusal, Tenant};
+use sortinghat_proto::{Refusal, Tenant, time::UnixMs};
 use tonic::Status;
 
 pub use credentials::{Credentials, CredentialsError};
+pub use identity::{Caller, Role, Served, Sight};
 
-/// An authenticated caller. Handlers find it in the request's extensions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// The tenant whose jobs and objects the caller sees.
-    pub tenant: Tenant,
-    /// What the caller may do.
-    pub role: Role,
-}
-
-/// What a caller may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Submits jobs and reads their results.
-    User,
-    /// Runs tasks of every tenant.
-    Worker,
-    /// May do what users and workers may do.
-    Admin,
-}
-
-impl Role {
-    /// The role's name in the tokens file.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Worker => "worker",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-/// Identifies callers.
+/// Identifies callers. It is cheap to clone.
 #[derive(Debug, Clone)]
 pub enum Authenticator {
-    /// Every caller is the admin of [`Tenant::local`]. For loopback only.
+    /// Every caller is [`Caller::everyone`]. For loopback only.
     Open,
     /// Callers send `authorization: Bearer TOKEN`.
-    Tokens(Credentials),
+    Tokens(Arc<Credentials>),
+}
+
+impl From<Credentials> for Authenticator {
+    fn from(credentials: Credentials) -> Self {
+        Self::Tokens(Arc::new(credentials))
+    }
 }
 
 impl Authenticator {
@@ -61,21 +37,13 @@ impl Authenticator {
         }
     }
 
-    /// Whether users of more than one tenant may call.
-    pub fn has_several_tenants(&self) -> bool {
-        match self {
-            Self::Open => false,
-            Self::Tokens(credentials) => credentials.has_several_tenants(),
-        }
-    }
-
-    /// The caller whose token is in `headers`.
+    /// The caller whose token is in `headers`, at the time `now`.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED`, with a message that says whether the token is missing, malformed or unknown.
-    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Status> {
+    /// `UNAUTHENTICATED`, with a message that says whether the token is missing, malformed, unknown, expired or revoked.
+    pub fn authenticate(&self, headers: &HeaderMap, now: UnixMs) -> Result<Caller, Status> {
         let credentials = match self {
-            Self::Open => return Ok(Caller { tenant: Tenant::local(), role: Role::Admin }),
+            Self::Open => return Ok(Caller::everyone()),
             Self::Tokens(credentials) => credentials,
         };
         let header = headers.get(AUTHORIZATION).ok_or_else(|| {
@@ -88,9 +56,7 @@ impl Authenticator {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim())
             .ok_or_else(|| Refusal::unauthenticated("the authorization header is malformed: write `Bearer TOKEN`"))?;
-        credentials
-            .find(token)
-            .ok_or_else(|| Refusal::unauthenticated("the token is not known here: ask for a new one"))
+        Ok(credentials.caller(token, now).map_err(|rejected| Refusal::unauthenticated(rejected.to_string()))?)
     }
 }
 
@@ -102,42 +68,55 @@ mod tests {
 
     const TOKENS: &str = r#"
         [[tokens]]
+        id = "anna"
         sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" # "test"
         tenant = "team-a"
         role = "user"
+        expires = "1970-01-01T00:00:10Z"
+        [[tokens]]
+        id = "bob"
+        sha256 = "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752" # "test2"
+        tenant = "team-a"
+        role = "user"
+        revoked = true
     "#;
 
-    fn authenticate(header: Option<&str>) -> Result<Caller, Status> {
+    fn authenticate(header: Option<&str>, now: u64) -> Result<Caller, Status> {
         let mut headers = HeaderMap::new();
         if let Some(value) = header {
             headers.insert(AUTHORIZATION, value.parse().expect("a header value"));
         }
-        Authenticator::Tokens(Credentials::parse(TOKENS).expect("valid")).authenticate(&headers)
+        Authenticator::from(Credentials::parse(TOKENS).expect("valid")).authenticate(&headers, UnixMs(now))
     }
 
     #[test]
-    fn a_known_token_gives_its_tenant_and_role() {
-        let caller = authenticate(Some("Bearer test")).expect("known");
-        assert_eq!((caller.tenant.as_str(), caller.role), ("team-a", Role::User));
+    fn a_known_token_gives_its_identity() {
+        let caller = authenticate(Some("Bearer test"), 9_999).expect("known");
+        assert_eq!((caller.id.as_str(), caller.role), ("anna", Role::User));
+        assert_eq!(caller.tenant, Some("team-a".parse().expect("a tenant")));
+        assert_eq!((caller.serves, caller.expires), (Served::none(), Some(UnixMs(10_000))));
     }
 
     #[test]
-    fn missing_malformed_and_unknown_tokens_are_each_refused_for_their_own_reason() {
+    fn each_token_that_is_not_valid_is_refused_for_its_own_reason() {
         for (header, reason) in [
             (None, "required"),
             (Some("test"), "malformed"),
             (Some("Basic test"), "malformed"),
             (Some("Bearer x"), "not known"),
+            (Some("Bearer test"), "expired at 1970-01-01T00:00:10Z"),
+            (Some("Bearer test2"), "revoked"),
         ] {
-            let status = authenticate(header).expect_err("refused");
+            let status = authenticate(header, 10_000).expect_err("refused");
             assert_eq!(status.code(), Code::Unauthenticated);
             assert!(status.message().contains(reason), "{header:?}: {}", status.message());
         }
     }
 
     #[test]
-    fn without_credentials_every_caller_is_the_local_admin() {
-        let caller = Authenticator::Open.authenticate(&HeaderMap::new()).expect("open");
-        assert_eq!((caller.tenant, caller.role), (Tenant::local(), Role::Admin));
+    fn without_credentials_every_caller_is_user_worker_and_operator() {
+        let caller = Authenticator::Open.authenticate(&HeaderMap::new(), UnixMs(0)).expect("open");
+        assert_eq!(caller, Caller::everyone());
+        assert!(caller.serves.has(&Tenant::local()) && caller.tenant == Some(Tenant::local()));
     }
 }

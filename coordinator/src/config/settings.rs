@@ -77,9 +77,10 @@ pub struct Settings {
     /// Private key of the certificate (PEM). Requires --tls-cert [default: none, plain text]
     #[arg(long, env = "SORTINGHAT_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
-    /// Tokens file (TOML) that lists the callers: one `[[tokens]]` for each token, with sha256, tenant, and role = "user",
-    /// "worker" or "admin". `[[tenants]]` with name and weight gives a tenant a larger share of the workers than 1 [default:
-    /// none, everyone may call]
+    /// Tokens file (TOML) that lists the callers: one `[[tokens]]` for each token, with id, sha256, role = "user", "admin",
+    /// "worker" or "operator", the tenant of a user or an admin, the tenants of a worker, and perhaps expires (RFC 3339) or
+    /// revoked = true. `[[tenants]]` with name and weight gives a tenant a larger share of the workers than 1 [default: none,
+    /// everyone may call]
     #[arg(long, env = "SORTINGHAT_CREDENTIALS", value_name = "FILE")]
     pub credentials: Option<PathBuf>,
     /// Format of log lines: text for people, or json with one object a line [default: text]

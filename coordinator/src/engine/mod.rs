@@ -38,7 +38,10 @@ use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
 use sortinghat_proto::{Digest, JobId, Refusal, Tenant, v1};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::Store;
+use crate::{
+    auth::{Caller, Served, Sight},
+    store::Store,
+};
 use artifacts::Artifacts;
 use changes::Changes;
 use collection::Collection;
@@ -214,9 +217,15 @@ impl Engine {
         self.jobs.watch(tenant, job, after_sequence).await
     }
 
-    /// Says why a job waits, where it runs or how it ended. A job of another tenant counts as missing.
-    pub async fn explain(&self, tenant: &Tenant, job: &JobId) -> Result<v1::ExplainJobResponse, EngineError> {
-        self.jobs.explain(tenant, job).await
+    /// Says why a job waits, where it runs or how it ended, as far as the caller may see the workers and the other tenants. A job of another
+    /// tenant counts as missing.
+    pub async fn explain(
+        &self,
+        tenant: &Tenant,
+        job: &JobId,
+        sight: Sight,
+    ) -> Result<v1::ExplainJobResponse, EngineError> {
+        self.jobs.explain(tenant, job, sight).await
     }
 
     /// Asks for a job to be cancelled, and returns the job after that. A waiting job ends at once. A running job ends when its worker has
@@ -311,14 +320,18 @@ impl Engine {
 
 /// Workers.
 impl Engine {
-    /// Processes a worker's message, and answers what the worker should be doing. The answer is held while there is nothing new, for at
+    /// Processes a worker's message, which came from this caller, and answers what the worker should be doing. The answer is held while there is nothing new, for at
     /// most `wait_ms` and at most a third of a lease. A newer message of the same worker ends the held call with a refusal.
-    pub async fn synchronize(&self, request: v1::SynchronizeRequest) -> Result<v1::SynchronizeResponse, EngineError> {
-        self.conversation.synchronize(request).await
+    pub async fn synchronize(
+        &self,
+        caller: &Caller,
+        request: v1::SynchronizeRequest,
+    ) -> Result<v1::SynchronizeResponse, EngineError> {
+        self.conversation.synchronize(caller, request).await
     }
 
-    /// Lists the workers that have sent a message within the length of a lease, by host.
-    pub async fn list_workers(&self) -> Result<v1::ListWorkersResponse, EngineError> {
+    /// Lists the workers that have sent a message within the length of a lease, by host, each with the tenants that it serves.
+    pub async fn list_workers(&self) -> Result<Vec<(v1::Worker, Served)>, EngineError> {
         self.conversation.list_workers().await
     }
 }

@@ -9,7 +9,8 @@ use sortinghat_coordinator::{
 };
 use sortinghat_proto::{
     Digest, ObjectRef,
-    manifest::{self, UploadManifest, UploadedFile},
+    limits::SESSION_SECRET_BYTES,
+    manifest::{self, DatasetManifest, Document as _, UploadManifest, UploadedFile},
     v1::{
         IngestSpec, JobSpec, Lease, LeaseReport, ReadObjectRequest, SubmitJobRequest, SynchronizeRequest,
         SynchronizeResponse, TaskOutcome, TaskSucceeded, UploadObjectRequest, WorkerDescription,
@@ -114,6 +115,11 @@ impl Coordinator {
     }
 }
 
+/// The lines of a tokens file for a token that is also the id of its identity.
+pub(crate) fn token(token: &str, rights: &str) -> String {
+    format!("[[tokens]]\nid = '{token}'\nsha256 = '{}'\n{rights}\n", Digest::of(token.as_bytes()))
+}
+
 /// Settings with which objects that nothing refers to are removed soon, and jobs are forgotten soon.
 pub(crate) fn collecting() -> Settings {
     Settings {
@@ -198,6 +204,12 @@ impl Client {
     }
 }
 
+/// The upload that an ingest reads.
+pub(crate) fn source_of(lease: &Lease) -> ObjectRef {
+    let spec = lease.assignment.as_ref().and_then(|assignment| assignment.spec.clone()).expect("a spec");
+    spec.source().cloned().expect("it has one").try_into().expect("valid")
+}
+
 /// A worker whose messages a test sends one by one.
 pub(crate) struct ByHand {
     client: Client,
@@ -238,6 +250,7 @@ impl ByHand {
         };
         let request = SynchronizeRequest {
             worker_id: self.id.clone(),
+            session_secret: vec![7; SESSION_SECRET_BYTES],
             sequence: self.sequence,
             description: Some(description),
             leases,
@@ -267,24 +280,32 @@ impl ByHand {
 
     /// Reports the task as done, with an uploaded manifest, until the report is acknowledged.
     pub(crate) async fn finish(&mut self, lease: &Lease) {
-        self.finish_with(lease, b"{}").await;
+        let manifest = serde_json::json!({ "format": DatasetManifest::FORMAT, "source": source_of(lease) });
+        self.finish_with(lease, manifest.to_string().as_bytes()).await;
     }
 
     /// Reports an ingest as done, with a dataset in one shard, and returns the shard.
     pub(crate) async fn finish_dataset(&mut self, lease: &Lease) -> Digest {
-        let spec = lease.assignment.as_ref().and_then(|assignment| assignment.spec.clone()).expect("a spec");
-        let Some(Kind::Ingest(ingest)) = spec.kind else { panic!("no ingest") };
-        let source: ObjectRef = ingest.source.expect("it has one").try_into().expect("valid");
         let shard = self.client.upload(b"shard").await;
-        let manifest = serde_json::json!({ "shards": [shard], "source": source }).to_string();
+        let manifest = serde_json::json!({
+            "format": DatasetManifest::FORMAT,
+            "shards": [shard],
+            "source": source_of(lease),
+        });
+        let manifest = manifest.to_string();
         self.finish_with(lease, manifest.as_bytes()).await;
         shard.digest
     }
 
     /// Reports the task as done with this manifest.
     async fn finish_with(&mut self, lease: &Lease, manifest: &[u8]) {
-        let key = lease.key.clone().expect("a lease has a key");
         let manifest = self.client.upload(manifest).await;
+        self.report_success(lease, manifest).await;
+    }
+
+    /// Reports the task as done with this object as its manifest, until the report is acknowledged.
+    pub(crate) async fn report_success(&mut self, lease: &Lease, manifest: ObjectRef) {
+        let key = lease.key.clone().expect("a lease has a key");
         let succeeded = TaskSucceeded { manifest: Some(manifest.into()), summary: "done".to_owned() };
         let report = LeaseReport {
             task_id: key.task_id.clone(),

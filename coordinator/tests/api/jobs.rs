@@ -53,7 +53,8 @@ async fn jobs_that_are_cancelled_in_bulk_end_and_are_counted_and_can_be_retried(
         watch.try_collect::<Vec<_>>().await.expect("it ends with the job");
         assert_eq!(get(&mut client, job_id).await.state(), JobState::Cancelled);
     }
-    let queue = client.jobs.get_queue(GetQueueRequest {}).await.expect("allowed").into_inner().queue.expect("a queue");
+    let queue =
+        client.jobs.get_queue(GetQueueRequest::default()).await.expect("allowed").into_inner().queue.expect("a queue");
     assert_eq!(queue.counts, [StateCount { state: JobState::Cancelled.into(), jobs: 2 }]);
     let again = RetryJobRequest { job_id: ids[0].clone(), idempotency_key: "again".to_owned() };
     let first = client.jobs.retry_job(again.clone()).await.expect("it was cancelled").into_inner();
@@ -151,7 +152,10 @@ async fn an_object_that_was_missing_is_found_once_it_is_uploaded_and_looked_for_
     let job = client.jobs.submit_job(ingest_of("stamps", source.clone())).await.expect("it is there").into_inner().job;
     client.jobs.cancel_job(CancelJobRequest { job_id: job.expect("a job").id }).await.expect("it exists");
     client.await_removal(&photo.digest).await;
-    client.upload(&list).await;
+    // The list is removed together with the photo. While that goes on, the upload is told to come back.
+    while client.try_upload(&list).await.is_err() {
+        tokio::task::yield_now().await;
+    }
     let status = submit_refused(&mut client, ingest_of("stamps", source)).await;
     assert!(status.message().contains("was not uploaded"), "{status}");
 }

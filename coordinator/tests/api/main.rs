@@ -1,6 +1,7 @@
 //! The API as clients see it: real servers on loopback, the generated client, and the real binary where a process is killed.
 
 mod access;
+mod access_table;
 mod artifacts;
 mod full_disk;
 mod harness;
@@ -8,4 +9,5 @@ mod jobs;
 mod overload;
 mod process;
 mod serving;
+mod successes;
 mod two_coordinators;

@@ -120,13 +120,13 @@ async fn each_job_is_claimed_once_whichever_coordinator_the_workers_ask() {
 async fn a_queue_that_is_paused_at_one_starts_nothing_at_the_other_until_it_is_resumed() {
     let pair = pair().await;
     let (mut first, second) = (pair.first.client().await, pair.second.client().await);
-    first.jobs.pause_queue(PauseQueueRequest {}).await.expect("it answers");
+    first.jobs.pause_queue(PauseQueueRequest::default()).await.expect("it answers");
     first.submit_ingest("stamps").await;
     let mut worker = ByHand::new(second);
     let told = worker.synchronize(vec![], 1, 0).await.expect("a worker may call");
     assert!(told.leases.is_empty());
     let resume = async {
-        first.jobs.resume_queue(ResumeQueueRequest {}).await.expect("it answers");
+        first.jobs.resume_queue(ResumeQueueRequest::default()).await.expect("it answers");
     };
     let both = tokio::time::timeout(PATIENCE, futures::future::join(worker.take(), resume)).await;
     let (lease, ()) = both.expect("the held poll is woken");

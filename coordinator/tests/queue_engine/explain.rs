@@ -1,5 +1,6 @@
 //! Explaining why a job is in its state.
 
+use sortinghat_coordinator::auth::Sight;
 use sortinghat_proto::{
     JobId, Tenant,
     v1::{self, ErrorCode, JobState, explain_job_response::Reason},
@@ -8,7 +9,7 @@ use sortinghat_proto::{
 use crate::world::{Worker, World, crash, finetune, ingest, request, success};
 
 async fn explain(world: &World, job: &JobId) -> (Reason, String) {
-    let explained = world.engine.explain(&world.tenant, job).await.expect("the job exists");
+    let explained = world.engine.explain(&world.tenant, job, Sight::Everything).await.expect("the job exists");
     assert_eq!(explained.state(), world.state(job).await);
     (explained.reason.expect("there always is a reason"), explained.sentence)
 }
@@ -21,7 +22,10 @@ async fn without_workers_the_explanation_says_so_and_what_to_do() {
     assert_eq!(reason, Reason::NoWorker(v1::WaitsForAnyWorker {}));
     assert!(sentence.contains("there is none that takes tasks"), "{sentence}");
     let other: Tenant = "other".parse().expect("a tenant");
-    assert_eq!(world.engine.explain(&other, &id).await.expect_err("unseen").code(), ErrorCode::NotFound);
+    assert_eq!(
+        world.engine.explain(&other, &id, Sight::Everything).await.expect_err("unseen").code(),
+        ErrorCode::NotFound
+    );
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
+use sortinghat_coordinator::auth::Sight;
 use sortinghat_proto::{
     Digest, JobId,
     v1::{
@@ -20,7 +21,7 @@ fn set_able(worker: &mut Worker, is_able: bool) {
 }
 
 async fn explain(world: &World, job: &JobId) -> (Reason, String) {
-    let explained = world.engine.explain(&world.tenant, job).await.expect("the job exists");
+    let explained = world.engine.explain(&world.tenant, job, Sight::Everything).await.expect("the job exists");
     (explained.reason.expect("there always is a reason"), explained.sentence)
 }
 
@@ -36,8 +37,8 @@ async fn a_worker_that_cannot_work_is_given_nothing_and_the_job_that_waits_says_
     let Reason::NoAbleWorker(waits) = reason else { panic!("{reason:?}") };
     assert_eq!((waits.workers[0].host.as_str(), waits.workers[0].reason.as_str()), ("w1-host", TROUBLE));
     assert!(sentence.contains("w1-host") && sentence.contains(TROUBLE), "{sentence}");
-    let listed = world.engine.list_workers().await.expect("listed").workers;
-    assert_eq!(listed[0].health.as_ref().map(|health| health.reason.as_str()), Some(TROUBLE));
+    let listed = world.engine.list_workers().await.expect("listed");
+    assert_eq!(listed[0].0.health.as_ref().map(|health| health.reason.as_str()), Some(TROUBLE));
 
     set_able(&mut worker, true);
     worker.start(&world.engine).await;

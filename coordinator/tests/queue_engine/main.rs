@@ -6,6 +6,7 @@ mod collection_races;
 mod collection_random;
 mod explain;
 mod health;
+mod identities;
 mod interrupted;
 mod jobs;
 mod keeper;

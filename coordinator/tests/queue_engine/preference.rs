@@ -1,5 +1,6 @@
 //! Preference: a task is left to a better worker for a moment, if there is one.
 
+use sortinghat_coordinator::auth::Caller;
 use sortinghat_proto::{
     Digest, JobId, Refusal,
     limits::MAX_CACHED_MANIFESTS,
@@ -134,6 +135,6 @@ async fn a_message_that_names_too_many_cached_manifests_is_refused() {
     let world = World::new().await;
     let mut worker = Worker::new("w1", 1);
     worker.request.cached = vec![String::new(); MAX_CACHED_MANIFESTS + 1];
-    let refusal = world.engine.synchronize(worker.request.clone()).await.expect_err("too many");
+    let refusal = world.engine.synchronize(&Caller::everyone(), worker.request.clone()).await.expect_err("too many");
     assert_eq!(Refusal::from(refusal).field, "cached");
 }

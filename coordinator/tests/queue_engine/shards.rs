@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use sortinghat_coordinator::engine::Settings;
+use sortinghat_coordinator::{auth::Sight, engine::Settings};
 use sortinghat_proto::{
     JobId, ObjectRef,
     limits::DEFAULT_SHARD_ITEMS,
@@ -251,7 +251,8 @@ async fn the_explanation_of_a_divided_job_is_about_its_shards() {
     let world = World::new().await;
     let mut worker = Worker::new("w1", 1);
     let id = divide(&world, &mut worker, 2).await;
-    let why = async || world.engine.explain(&world.tenant, &id).await.expect("the job exists").reason;
+    let why =
+        async || world.engine.explain(&world.tenant, &id, Sight::Everything).await.expect("the job exists").reason;
     assert!(matches!(why().await, Some(Reason::Turn(_))), "{:?}", why().await);
     worker.start(&world.engine).await;
     world.sweep().await;

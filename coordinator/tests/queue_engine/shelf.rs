@@ -144,6 +144,10 @@ impl ObjectPresence for Shelf {
         let found = self.contents(|contents| contents.objects.get(&(tenant.clone(), digest.clone())).cloned());
         Ok(found.map(|(content, _)| content))
     }
+
+    fn shows_outputs(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]

@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sortinghat_coordinator::engine::{Engine, Settings};
+use sortinghat_coordinator::{
+    auth::Caller,
+    engine::{Engine, Settings},
+};
 use sortinghat_proto::{
     JobId,
     v1::{self, AttemptOutcome, ErrorCode, FailureClass, JobState, job_event::Event, task_outcome::Outcome},
@@ -75,7 +78,7 @@ impl Simulation {
                 let engine = self.engine();
                 let worker = &mut self.workers[number];
                 worker.request.sequence += 1;
-                let _ = engine.synchronize(worker.request.clone()).await;
+                let _ = engine.synchronize(&Caller::everyone(), worker.request.clone()).await;
             }
             45..65 => self.end_something(number).await,
             65..70 => {

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use sortinghat_coordinator::store::{ManualClock, MemoryStore};
+use sortinghat_coordinator::{
+    auth::{Caller, Served},
+    store::{ManualClock, MemoryStore},
+};
 use sortinghat_proto::v1::{self, AttemptOutcome, JobState, job_event::Event};
 use tokio::sync::oneshot;
 
@@ -38,7 +41,7 @@ async fn a_lease_whose_answer_was_lost_is_told_again_with_the_same_epoch() {
     let mut worker = Worker::new("w1", 1);
     let mut lost = worker.request.clone();
     lost.sequence = 1;
-    let first = world.engine.synchronize(lost).await.expect("answered");
+    let first = world.engine.synchronize(&Caller::everyone(), lost).await.expect("answered");
     worker.request.sequence = 1;
     let again = worker.poll(&world.engine).await;
     assert!(again.leases[0].assignment.is_some());
@@ -90,12 +93,14 @@ async fn a_draining_worker_is_told_of_a_task_that_its_abandoned_message_has_just
     let returned = v1::task_outcome::Outcome::Returned("draining".into());
     last.leases[0].outcome = Some(v1::TaskOutcome { outcome: Some(returned) });
     let engine = world.engine.clone();
-    let abandoned = tokio::spawn(async move { engine.synchronize(first).await });
+    let abandoned = tokio::spawn(async move { engine.synchronize(&Caller::everyone(), first).await });
     let (engine, caller) = (world.engine.clone(), abandoned.abort_handle());
     let (sender, leaving) = oneshot::channel();
     store.applying.before("job:", async move {
         caller.abort();
-        sender.send(tokio::spawn(async move { engine.synchronize(last).await })).expect("the test waits for it");
+        sender
+            .send(tokio::spawn(async move { engine.synchronize(&Caller::everyone(), last).await }))
+            .expect("the test waits for it");
         // Let the last message go as far as it can.
         for _ in 0..100 {
             tokio::task::yield_now().await;
@@ -113,17 +118,17 @@ async fn a_newer_message_ends_the_held_message() {
     let held = v1::SynchronizeRequest { sequence: 5, wait_ms: 60_000, ..Worker::new("w1", 1).request };
     let newer = v1::SynchronizeRequest { sequence: 6, wait_ms: 0, ..held.clone() };
     let engine = world.engine.clone();
-    let mut holding = tokio::spawn(async move { engine.synchronize(held).await });
+    let mut holding = tokio::spawn(async move { engine.synchronize(&Caller::everyone(), held).await });
     // The list shows the worker once its message has arrived.
-    while world.engine.list_workers().await.expect("answered").workers.is_empty() {
+    while world.engine.list_workers().await.expect("answered").is_empty() {
         tokio::task::yield_now().await;
     }
     assert!(futures::future::poll_immediate(&mut holding).await.is_none(), "the message is held");
-    world.engine.synchronize(newer.clone()).await.expect("answered at once");
+    world.engine.synchronize(&Caller::everyone(), newer.clone()).await.expect("answered at once");
     let superseded = holding.await.expect("it ends").expect_err("the older message is refused");
     assert!(superseded.to_string().contains("superseded"));
     let older = v1::SynchronizeRequest { sequence: 5, ..newer };
-    assert!(world.engine.synchronize(older).await.is_err(), "an older message is refused");
+    assert!(world.engine.synchronize(&Caller::everyone(), older).await.is_err(), "an older message is refused");
 }
 
 #[tokio::test]
@@ -131,8 +136,8 @@ async fn a_worker_whose_message_is_held_gets_a_job_as_soon_as_it_is_submitted() 
     let world = World::new().await;
     let held = v1::SynchronizeRequest { sequence: 1, wait_ms: 60_000, ..Worker::new("w1", 1).request };
     let engine = world.engine.clone();
-    let holding = tokio::spawn(async move { engine.synchronize(held).await });
-    while world.engine.list_workers().await.expect("answered").workers.is_empty() {
+    let holding = tokio::spawn(async move { engine.synchronize(&Caller::everyone(), held).await });
+    while world.engine.list_workers().await.expect("answered").is_empty() {
         tokio::task::yield_now().await;
     }
     let id = world.submit(ingest()).await;
@@ -146,7 +151,7 @@ async fn draining_the_engine_ends_held_polls_and_watches() {
     let world = World::new().await;
     let held = v1::SynchronizeRequest { sequence: 1, wait_ms: 60_000, ..Worker::new("w1", 0).request };
     let engine = world.engine.clone();
-    let holding = tokio::spawn(async move { engine.synchronize(held).await });
+    let holding = tokio::spawn(async move { engine.synchronize(&Caller::everyone(), held).await });
     let id = world.submit(ingest()).await;
     let watch = world.engine.watch(&world.tenant, &id, 0).await.expect("it exists");
     world.engine.drain();
@@ -211,7 +216,7 @@ async fn a_worker_that_is_silent_for_a_lease_is_not_listed() {
     let world = World::new().await;
     Worker::new("b", 1).poll(&world.engine).await;
     Worker::new("a", 1).poll(&world.engine).await;
-    let hosts = |list: v1::ListWorkersResponse| -> Vec<String> { list.workers.into_iter().map(|w| w.id).collect() };
+    let hosts = |list: Vec<(v1::Worker, Served)>| -> Vec<String> { list.into_iter().map(|(w, _)| w.id).collect() };
     assert_eq!(hosts(world.engine.list_workers().await.expect("answered")), ["a", "b"]);
     world.clock.advance_ms(LEASE_MS + 1);
     assert!(hosts(world.engine.list_workers().await.expect("answered")).is_empty());
@@ -267,7 +272,11 @@ async fn a_worker_whose_task_became_unreadable_gets_other_tasks_once_its_lease_i
     let mut worker = Worker::new("w1", 1);
     worker.start(&world.engine).await;
     world.spoil(&format!("job:{unreadable}")).await;
-    world.engine.synchronize(worker.request.clone()).await.expect_err("another coordinator may be able to read it");
+    world
+        .engine
+        .synchronize(&Caller::everyone(), worker.request.clone())
+        .await
+        .expect_err("another coordinator may be able to read it");
     let next = world.submit(ingest()).await;
     // The worker reports this once its lease has ended.
     worker.request.leases.clear();

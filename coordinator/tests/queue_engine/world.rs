@@ -12,12 +12,13 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use sortinghat_coordinator::{
+    auth::Caller,
     engine::{Engine, ObjectPresence, Settings, Submission, Swept},
     store::{Batch, EmbeddedStore, Expectation, Listener, ManualClock, MemoryStore, Range, Store},
 };
 use sortinghat_proto::{
     Digest, JobId, ObjectRef, Refusal, Tenant,
-    limits::MAX_JOBS_PER_CALL,
+    limits::{MAX_JOBS_PER_CALL, SESSION_SECRET_BYTES},
     time::UnixMs,
     v1::{self, ErrorCode, attempt_event, job_spec::Kind, task_outcome},
 };
@@ -52,6 +53,10 @@ impl ObjectPresence for Objects {
 
     async fn document(&self, _: &Tenant, _: &Digest) -> Result<Option<Bytes>, Refusal> {
         Ok(Some(list(&["any"]).into()))
+    }
+
+    fn shows_outputs(&self) -> bool {
+        false
     }
 }
 
@@ -305,6 +310,8 @@ pub(crate) fn checkpoint(sequence: u64, content: &[u8]) -> v1::AttemptEvent {
 
 /// A worker as the coordinator sees it: it reports what it runs, and does what the answer says.
 pub(crate) struct Worker {
+    /// Whose token the worker shows.
+    pub(crate) caller: Caller,
     pub(crate) request: v1::SynchronizeRequest,
     /// The assignments of the worker, by task and epoch.
     pub(crate) assignments: BTreeMap<(String, u64), v1::Assignment>,
@@ -316,11 +323,12 @@ impl Worker {
             v1::WorkerDescription { host: format!("{id}-host"), slots, ..v1::WorkerDescription::default() };
         let request = v1::SynchronizeRequest {
             worker_id: id.into(),
+            session_secret: vec![7; SESSION_SECRET_BYTES],
             description: Some(description),
             free_slots: slots,
             ..v1::SynchronizeRequest::default()
         };
-        Self { request, assignments: BTreeMap::new() }
+        Self { caller: Caller::everyone(), request, assignments: BTreeMap::new() }
     }
 
     /// Reports everything again, with new beats, and does what the answer says.
@@ -333,7 +341,7 @@ impl Worker {
 
     pub(crate) async fn poll_without_beats(&mut self, engine: &Engine) -> v1::SynchronizeResponse {
         self.request.sequence += 1;
-        let answer = engine.synchronize(self.request.clone()).await.expect("the store answers");
+        let answer = engine.synchronize(&self.caller, self.request.clone()).await.expect("the store answers");
         self.obey(&answer);
         answer
     }

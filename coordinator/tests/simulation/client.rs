@@ -155,11 +155,15 @@ impl Client {
 
     /// Pauses the queue for a while.
     async fn pause_for_a_while(&mut self) {
-        self.persist(async |mut coordinator| coordinator.jobs.pause_queue(v1::PauseQueueRequest {}).await.map(drop))
-            .await;
+        self.persist(async |mut coordinator| {
+            coordinator.jobs.pause_queue(v1::PauseQueueRequest::default()).await.map(drop)
+        })
+        .await;
         sleep(Duration::from_millis(self.dice.random_range(0..3_000))).await;
-        self.persist(async |mut coordinator| coordinator.jobs.resume_queue(v1::ResumeQueueRequest {}).await.map(drop))
-            .await;
+        self.persist(async |mut coordinator| {
+            coordinator.jobs.resume_queue(v1::ResumeQueueRequest::default()).await.map(drop)
+        })
+        .await;
     }
 
     /// Waits until a job has ended, and checks it.

@@ -62,6 +62,10 @@ impl ObjectPresence for Present {
     async fn document(&self, tenant: &Tenant, digest: &Digest) -> Result<Option<Bytes>, Refusal> {
         self.0.document(tenant, digest).await
     }
+
+    fn shows_outputs(&self) -> bool {
+        false
+    }
 }
 
 /// Runs a coordinator until it crashes.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rand::{RngExt as _, rngs::StdRng};
 use sortinghat_proto::{
     ObjectRef,
+    limits::SESSION_SECRET_BYTES,
     v1::{
         self, AttemptEvent, ErrorCode, FailureClass, LeaseReport, UploadObjectRequest, attempt_event,
         task_outcome::Outcome, upload_object_request::Part,
@@ -149,6 +150,7 @@ impl Worker {
         let next_end = running.clone().map(|attempt| attempt.ends_at).min();
         let request = v1::SynchronizeRequest {
             worker_id: self.id.clone(),
+            session_secret: vec![7; SESSION_SECRET_BYTES],
             sequence: self.sequence,
             description: Some(v1::WorkerDescription { slots: SLOTS as u32, ..v1::WorkerDescription::default() }),
             free_slots: SLOTS.saturating_sub(running.count()) as u32,

@@ -11,7 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ArtifactKind, ClassifySpec, DatasetRef, Digest, EvaluateSpec, FinetuneSpec, IngestSpec, ModelRef, Name, ObjectRef,
-    Refusal, v1, words,
+    Refusal,
+    manifest::{
+        DatasetManifest, Document as _, EVALUATION_PART_FORMAT, EvaluationManifest, INGEST_PART_FORMAT, ModelManifest,
+        PredictionsManifest,
+    },
+    v1, words,
 };
 
 /// The facts about one kind of jobs: its row of the table.
@@ -26,6 +31,12 @@ struct Row {
     gives_way: bool,
     /// How long an attempt may show no progress before its lease is no longer renewed, in milliseconds.
     stall_bound_ms: u64,
+    /// The format of the document that a job of this kind makes.
+    document: &'static str,
+    /// The format of what a shard makes, on its way to the task that joins the shards; `None` if a shard makes a document like the job.
+    part: Option<&'static str>,
+    /// Whether the document names the manifest of the model that the job reads. Every document names the source and the dataset.
+    names_model: bool,
 }
 
 define::job_kinds! {
@@ -35,6 +46,9 @@ define::job_kinds! {
         makes: Some(ArtifactKind::Dataset),
         gives_way: false,
         stall_bound_ms: 120_000,
+        document: DatasetManifest::FORMAT,
+        part: Some(INGEST_PART_FORMAT),
+        names_model: false,
     }
 
     /// A dataset and a backbone become a model.
@@ -44,6 +58,9 @@ define::job_kinds! {
         gives_way: true,
         // One step of a large network on a slow CPU takes long.
         stall_bound_ms: 300_000,
+        document: ModelManifest::FORMAT,
+        part: None,
+        names_model: false,
     }
 
     /// A model and labelled photos become an evaluation.
@@ -53,6 +70,9 @@ define::job_kinds! {
         gives_way: false,
         // As for a fine-tune.
         stall_bound_ms: 300_000,
+        document: EvaluationManifest::FORMAT,
+        part: Some(EVALUATION_PART_FORMAT),
+        names_model: false,
     }
 
     /// A model and photos become predictions.
@@ -61,6 +81,9 @@ define::job_kinds! {
         makes: None,
         gives_way: false,
         stall_bound_ms: 120_000,
+        document: PredictionsManifest::FORMAT,
+        part: None,
+        names_model: true,
     }
 }
 
@@ -92,6 +115,9 @@ pub(crate) trait WireSpec {
 
     /// The name, without a version, of the artifact that the job makes; empty if the kind makes none.
     fn output_name(&self) -> &str;
+
+    /// See [`v1::JobSpec::source`].
+    fn source(&self) -> Option<&v1::ObjectRef>;
 }
 
 /// The names of all kinds.
@@ -123,6 +149,21 @@ impl JobKind {
     /// How long an attempt may show no progress before its lease is no longer renewed, in milliseconds.
     pub const fn stall_bound_ms(self) -> u64 {
         self.row().stall_bound_ms
+    }
+
+    /// The format of the document that a job of this kind makes.
+    pub const fn document(self) -> &'static str {
+        self.row().document
+    }
+
+    /// The format of what a shard of such a job makes; `None` if it is a document like that of the job.
+    pub const fn part(self) -> Option<&'static str> {
+        self.row().part
+    }
+
+    /// Whether the document names the manifest of the model that the job reads. Every document names the source and the dataset.
+    pub const fn names_model(self) -> bool {
+        self.row().names_model
     }
 }
 
@@ -184,6 +225,11 @@ impl v1::JobSpec {
     /// What the job is about: the name that its user typed. Empty for a kind that this software does not know.
     pub fn subject(&self) -> &str {
         self.kind.as_ref().map_or("", |kind| kind.spec().subject())
+    }
+
+    /// The upload manifest that the job reads; `None` if it reads no upload.
+    pub fn source(&self) -> Option<&v1::ObjectRef> {
+        self.kind.as_ref()?.spec().source()
     }
 
     /// The artifact that the job makes a new version of, and its name without the version. `None` if the kind makes none, or if the

@@ -40,6 +40,11 @@ pub trait Document: Serialize + DeserializeOwned {
     const FORMAT: &'static str;
 }
 
+/// The format of what a shard of an ingest has found. Only the worker knows its content.
+pub const INGEST_PART_FORMAT: &str = "sortinghat.ingest-part/1";
+/// The format of what a shard of an evaluation has measured. Only the worker knows its content.
+pub const EVALUATION_PART_FORMAT: &str = "sortinghat.evaluation-part/1";
+
 /// Why a stored document cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {

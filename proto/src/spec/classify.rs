@@ -91,4 +91,8 @@ impl WireSpec for v1::ClassifySpec {
     fn output_name(&self) -> &str {
         ""
     }
+
+    fn source(&self) -> Option<&v1::ObjectRef> {
+        self.source.as_ref()
+    }
 }

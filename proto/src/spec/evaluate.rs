@@ -117,4 +117,11 @@ impl WireSpec for v1::EvaluateSpec {
     fn output_name(&self) -> &str {
         ""
     }
+
+    fn source(&self) -> Option<&v1::ObjectRef> {
+        match &self.on {
+            Some(On::Source(source)) => Some(source),
+            Some(On::Dataset(_)) | None => None,
+        }
+    }
 }

@@ -136,4 +136,8 @@ impl WireSpec for v1::IngestSpec {
     fn output_name(&self) -> &str {
         &self.dataset_name
     }
+
+    fn source(&self) -> Option<&v1::ObjectRef> {
+        self.source.as_ref()
+    }
 }

@@ -14,7 +14,7 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 use sortinghat_client::{Client, Endpoint, Submission};
 use sortinghat_proto::{
-    ObjectRef,
+    JobKind, ObjectRef,
     manifest::{self, UploadManifest, UploadedFile},
     v1::{
         Assignment, ClassifySpec, FinetuneSpec, IngestSpec, JobSpec, SubmitJobRequest, SubmitJobsRequest,
@@ -22,7 +22,9 @@ use sortinghat_proto::{
         task_outcome::Outcome,
     },
 };
-use sortinghat_tests::{Identity, Process, SimulatedWorker, Work, lasting_address, start_coordinator, start_redis};
+use sortinghat_tests::{
+    Identity, Process, SimulatedWorker, Work, lasting_address, output, start_coordinator, start_redis,
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -80,9 +82,9 @@ pub(crate) struct Producer {
     job: SubmitJobRequest,
 }
 
-/// Finishes every task at once with the same manifest, and records when each task started.
+/// Finishes every task at once with the same manifest for each kind, and records when each task started.
 struct Craft {
-    manifest: ObjectRef,
+    manifests: HashMap<JobKind, ObjectRef>,
     starts: Mutex<HashMap<String, Instant>>,
     finished: AtomicU64,
     progress: Notify,
@@ -94,10 +96,12 @@ impl Work for Craft {
         Duration::ZERO
     }
 
-    fn finish(&self, _: &Assignment) -> Outcome {
+    fn finish(&self, task: &Assignment) -> Outcome {
         self.finished.fetch_add(1, Ordering::Relaxed);
         self.progress.notify_one();
-        Outcome::Succeeded(TaskSucceeded { manifest: Some(self.manifest.clone().into()), summary: String::new() })
+        let kind = task.spec.as_ref().and_then(|spec| spec.job_kind()).expect("only known kinds are submitted");
+        let manifest = Some(self.manifests[&kind].clone().into());
+        Outcome::Succeeded(TaskSucceeded { manifest, summary: String::new() })
     }
 }
 
@@ -133,12 +137,11 @@ impl Ours {
         });
         let url = format!("http://{address}");
         let client = Client::connect(Endpoint::local(url.clone())).await?;
-        let manifest = client.upload_bytes(b"{\"format\":\"sortinghat.simulated/1\"}\n".to_vec().into()).await?;
         let photo = client.upload_bytes(b"photo".to_vec().into()).await?;
         let files = vec![UploadedFile::new("a/photo.png", photo)];
         let source = client.upload_bytes(manifest::encode(&UploadManifest::of(files)).into()).await?;
         let craft = Arc::new(Craft {
-            manifest,
+            manifests: manifests(&client, &source).await?,
             starts: Mutex::default(),
             finished: AtomicU64::new(0),
             progress: Notify::new(),
@@ -289,6 +292,17 @@ impl Producer {
 fn worker(address: SocketAddr, number: usize, ahead: u32, craft: &Arc<Craft>) -> SimulatedWorker {
     let identity = Identity { id: format!("bench-{number}"), slots: SLOTS, ahead };
     SimulatedWorker::start(address, identity, craft.clone())
+}
+
+/// What the tasks of each kind make: a dataset of this upload, a model of that dataset, and predictions by that model.
+async fn manifests(client: &Client, source: &ObjectRef) -> Result<HashMap<JobKind, ObjectRef>, Failure> {
+    let upload = async |kind, inputs: &[ObjectRef]| {
+        client.upload_bytes(output(kind, inputs).to_string().into_bytes().into()).await
+    };
+    let dataset = upload(JobKind::Ingest, &[source.clone()]).await?;
+    let model = upload(JobKind::Finetune, &[dataset.clone()]).await?;
+    let predictions = upload(JobKind::Classify, &[model.clone(), source.clone()]).await?;
+    Ok([(JobKind::Ingest, dataset), (JobKind::Finetune, model), (JobKind::Classify, predictions)].into())
 }
 
 /// Creates a model, so that a classification can be submitted, and returns its name.

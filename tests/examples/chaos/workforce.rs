@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
 use sortinghat_proto::{
     ObjectRef, Tenant,
     v1::{Assignment, ErrorCode, FailureClass, TaskSucceeded, job_spec::Kind, task_outcome::Outcome},
 };
-use sortinghat_tests::{Dice, Identity, SimulatedWorker, Work};
+use sortinghat_tests::{Dice, Identity, SimulatedWorker, Work, inputs, output};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 /// How many simulated workers there are.
@@ -82,9 +83,19 @@ impl Workforce {
     }
 }
 
-/// The manifest of a simulated attempt.
-pub(crate) fn manifest(task: &str, epoch: u64) -> String {
-    format!("{{\"format\":\"sortinghat.simulated/1\",\"task\":\"{task}\",\"epoch\":{epoch}}}\n")
+/// The manifest of a simulated attempt, which names the attempt.
+fn manifest(task: &Assignment) -> String {
+    let kind = task.spec.as_ref().and_then(|spec| spec.job_kind()).expect("coordinators give tasks of known kinds");
+    let mut manifest = output(kind, &inputs(task));
+    manifest["task"] = task.task_id.clone().into();
+    manifest["epoch"] = task.epoch.into();
+    manifest.to_string()
+}
+
+/// Whether a manifest is that of this attempt.
+pub(crate) fn is_manifest_of(content: &[u8], task: &str, epoch: u64) -> bool {
+    let manifest: Value = serde_json::from_slice(content).unwrap_or_default();
+    manifest["task"] == task && manifest["epoch"] == epoch
 }
 
 impl Work for Craft {
@@ -104,7 +115,7 @@ impl Work for Craft {
     }
 
     fn finish(&self, task: &Assignment) -> Outcome {
-        let content = manifest(&task.task_id, task.epoch);
+        let content = manifest(task);
         let object = ObjectRef::of(content.as_bytes());
         let tenant: Tenant = task.tenant.parse().expect("coordinators name valid tenants");
         match write(&self.objects.join(object.digest.object_key(&tenant)), content.as_bytes()) {

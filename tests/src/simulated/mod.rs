@@ -5,8 +5,9 @@ mod state;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use serde_json::{Value, json};
 use sortinghat_proto::{
-    limits,
+    JobKind, ObjectRef, limits,
     v1::{
         Assignment, SynchronizeRequest, SynchronizeResponse, WorkerDescription, task_outcome::Outcome,
         worker_service_client::WorkerServiceClient,
@@ -34,6 +35,18 @@ pub trait Work: Send + Sync + 'static {
     fn start(&self, task: &Assignment) -> Duration;
     /// Ends a task after this time and returns its outcome.
     fn finish(&self, task: &Assignment) -> Outcome;
+}
+
+/// The document that a task of this kind makes from these inputs: of the right format, and with the inputs that it must name.
+pub fn output(kind: JobKind, inputs: &[ObjectRef]) -> Value {
+    json!({ "format": kind.document(), "inputs": inputs })
+}
+
+/// The objects that a task reads: its upload, its dataset and its model, as far as it has them.
+pub fn inputs(task: &Assignment) -> Vec<ObjectRef> {
+    let source = task.spec.as_ref().and_then(|spec| spec.source());
+    let given = [source, task.dataset.as_ref(), task.model.as_ref()].into_iter().flatten();
+    given.filter_map(|object| object.clone().try_into().ok()).collect()
 }
 
 /// What a simulated worker reports about itself.
@@ -154,6 +167,7 @@ impl Conversation {
         self.sequence += 1;
         let request = SynchronizeRequest {
             worker_id: self.identity.id.clone(),
+            session_secret: vec![7; limits::SESSION_SECRET_BYTES],
             sequence: self.sequence,
             description: Some(self.describe()),
             ..self.state.request()

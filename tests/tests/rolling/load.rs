@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use futures::future::join_all;
 use sortinghat_client::{Client, ClientError, Endpoint, JobFilter, Submission};
 use sortinghat_proto::{
-    ObjectRef,
+    JobKind, ObjectRef,
     limits::MAX_PAGE_SIZE,
     manifest::{self, UploadManifest, UploadedFile},
     v1::{
@@ -13,7 +13,7 @@ use sortinghat_proto::{
         task_outcome::Outcome,
     },
 };
-use sortinghat_tests::{Dice, PATIENCE, Work};
+use sortinghat_tests::{Dice, PATIENCE, Work, output};
 use tokio::{sync::watch, task::JoinHandle};
 
 /// How many clients call at the same time.
@@ -33,9 +33,9 @@ impl Craft {
     pub(crate) async fn prepare(address: SocketAddr) -> Arc<Self> {
         let client = connect(address).await.expect("it serves");
         let upload = async |content: Vec<u8>| client.upload_bytes(content.into()).await.expect("there is room");
-        let manifest = upload(b"{\"format\":\"sortinghat.simulated/1\"}\n".to_vec()).await;
         let files = vec![UploadedFile::new("a/photo.png", upload(b"photo".to_vec()).await)];
         let source = upload(manifest::encode(&UploadManifest::of(files))).await;
+        let manifest = upload(output(JobKind::Ingest, std::slice::from_ref(&source)).to_string().into_bytes()).await;
         Arc::new(Self { manifest, source })
     }
 }

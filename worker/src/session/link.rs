@@ -1,6 +1,6 @@
 //! The connection to the coordinator: address, certificates, token.
 
-use std::{fs, io, path::PathBuf, time::Duration};
+use std::{fmt, fs, io, path::PathBuf, time::Duration};
 
 use sortinghat_proto::{
     limits,
@@ -14,6 +14,10 @@ use tonic::{
 use url::{Host, Url};
 
 use crate::config::RunArgs;
+
+/// The variable that holds the token where there is no file of it. There is no option for it, since everybody on the machine can read the
+/// arguments of a process.
+pub(super) const TOKEN_VARIABLE: &str = "SORTINGHAT_TOKEN";
 
 /// Why a connection to the coordinator cannot even be tried.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +47,7 @@ pub(super) struct Link {
     token: Token,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum Token {
     None,
     Fixed(String),
@@ -52,10 +56,11 @@ enum Token {
 }
 
 impl Link {
-    pub(super) fn new(args: &RunArgs) -> Result<Self, LinkError> {
-        let token = match (&args.token_file, &args.token) {
+    /// A link to the coordinator that `args` name. `token` is shown where there is no file of one.
+    pub(super) fn new(args: &RunArgs, token: Option<String>) -> Result<Self, LinkError> {
+        let token = match (&args.token_file, token) {
             (Some(path), _) => Token::File(path.clone()),
-            (None, Some(token)) => Token::Fixed(token.clone()),
+            (None, Some(token)) => Token::Fixed(token),
             (None, None) => Token::None,
         };
         token.read()?;
@@ -99,11 +104,21 @@ impl Link {
     }
 }
 
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Fixed(_) => f.write_str("hidden"),
+            Self::File(path) => path.fmt(f),
+        }
+    }
+}
+
 impl Token {
     fn read(&self) -> Result<Option<MetadataValue<Ascii>>, LinkError> {
         let (text, path) = match self {
             Self::None => return Ok(None),
-            Self::Fixed(token) => (token.clone(), "SORTINGHAT_TOKEN".into()),
+            Self::Fixed(token) => (token.clone(), TOKEN_VARIABLE.into()),
             Self::File(path) => (
                 fs::read_to_string(path).map_err(|source| LinkError::File { path: path.clone(), source })?,
                 path.clone(),
@@ -138,29 +153,29 @@ mod tests {
     use crate::config::{Command, CommandLine};
     use clap::Parser as _;
 
-    fn link(arguments: &[&str]) -> Result<Link, LinkError> {
+    fn link(arguments: &[&str], token: Option<&str>) -> Result<Link, LinkError> {
         let line = ["sortinghat-worker", "run", "--coordinator"].iter().chain(arguments);
         match CommandLine::try_parse_from(line).unwrap().command {
-            Command::Run(args) => Link::new(&args),
+            Command::Run(args) => Link::new(&args, token.map(str::to_owned)),
             other => panic!("{other:?}"),
         }
     }
 
     #[tokio::test]
     async fn a_token_is_never_sent_without_tls_to_another_machine() {
-        let error = link(&["http://10.0.0.1:7878", "--token", "secret"]).unwrap_err();
+        let error = link(&["http://10.0.0.1:7878"], Some("secret")).unwrap_err();
         assert!(error.to_string().contains("use https://"), "{error}");
-        link(&["http://127.0.0.1:7878", "--token", "secret"]).expect("loopback stays on this machine");
+        link(&["http://127.0.0.1:7878"], Some("secret")).expect("loopback stays on this machine");
     }
 
     #[tokio::test]
     async fn an_absent_token_file_is_named_at_the_start() {
-        let error = link(&["http://127.0.0.1:1", "--token-file", "/nonexistent/token"]).unwrap_err();
+        let error = link(&["http://127.0.0.1:1", "--token-file", "/nonexistent/token"], None).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/token"), "{error}");
     }
 
     #[tokio::test]
     async fn another_scheme_is_refused() {
-        assert!(matches!(link(&["ftp://127.0.0.1"]), Err(LinkError::BadUrl { .. })));
+        assert!(matches!(link(&["ftp://127.0.0.1"], None), Err(LinkError::BadUrl { .. })));
     }
 }

@@ -13,10 +13,10 @@ mod pace;
 mod prover;
 mod state;
 
-use std::{fs, mem, path::PathBuf, pin::pin, time::Duration};
+use std::{env, fmt, fs, mem, path::PathBuf, pin::pin, time::Duration};
 
 use sortinghat_objects::OpenError;
-use sortinghat_proto::{executor::v1::Ready, v1};
+use sortinghat_proto::{executor::v1::Ready, limits::SESSION_SECRET_BYTES, v1};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until},
@@ -31,8 +31,8 @@ use crate::{
     memory,
 };
 use cached::Cached;
-use link::Link;
 pub use link::LinkError;
+use link::{Link, TOKEN_VARIABLE};
 use prover::Prover;
 use state::{Action, Exchange, State, Urgency};
 use v1::{ErrorCode, task_outcome::Outcome};
@@ -80,7 +80,8 @@ pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), Sess
         arguments: args.executor.to_command_line(args.slots),
         temporary_dir: args.executor.temporary_dir(),
     };
-    let link = Link::new(args)?;
+    let token = env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
+    let link = Link::new(args, token)?;
     let url = args.executor.object_store();
     let prover = Prover::start(&url, args.executor.temporary_dir());
     let prover = prover.map_err(|source| SessionError::Objects { url, source })?;
@@ -107,10 +108,20 @@ pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), Sess
     session.run().await
 }
 
+/// By this the coordinators know that a message is this process's. Nobody else is ever told it.
+struct Secret([u8; SESSION_SECRET_BYTES]);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("hidden")
+    }
+}
+
 /// Who this worker is.
 #[derive(Debug)]
 struct Identity {
     worker_id: String,
+    secret: Secret,
     sequence: u64,
     description: v1::WorkerDescription,
 }
@@ -126,7 +137,8 @@ impl Identity {
             labels: args.labels()?,
             ..v1::WorkerDescription::default()
         };
-        Ok(Self { worker_id: format!("w{:016x}", rand::random::<u64>()), sequence: 0, description })
+        let worker_id = format!("w{:016x}", rand::random::<u64>());
+        Ok(Self { worker_id, secret: Secret(rand::random()), sequence: 0, description })
     }
 
     /// The executor knows the device; the worker never loads CUDA.
@@ -141,6 +153,7 @@ impl Identity {
         self.sequence += 1;
         v1::SynchronizeRequest {
             worker_id: self.worker_id.clone(),
+            session_secret: self.secret.0.to_vec(),
             sequence: self.sequence,
             description: Some(self.description.clone()),
             ..request

@@ -67,7 +67,7 @@ impl Stage {
         let (prover, proofs) = Prover::by_hand();
         proofs.send((0, proof())).await.unwrap();
         let session = Session {
-            link: Link::new(&args).unwrap(),
+            link: Link::new(&args, None).unwrap(),
             slots: vec![slot],
             reports: heard_reports,
             state: State::new(1),

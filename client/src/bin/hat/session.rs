@@ -1,7 +1,7 @@
 //! What every command needs: where the server is, and how to talk to the person.
 
 use std::{
-    fs,
+    env, fs,
     io::{IsTerminal as _, stderr},
     path::PathBuf,
     pin::pin,
@@ -25,6 +25,9 @@ use crate::{
     },
 };
 
+/// The variable that holds the token where there is no file of it. There is no option for it, since everybody on the machine can read the
+/// arguments of a process.
+const TOKEN_VARIABLE: &str = "SORTINGHAT_TOKEN";
 /// After this time, a person wants to know what `hat` waits for.
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -65,7 +68,7 @@ impl Session {
     }
 
     fn wants_colours(&self) -> bool {
-        !self.global.no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        !self.global.no_color && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
     }
 
     /// Whether rows hold names, paths and messages byte for byte.
@@ -159,9 +162,9 @@ impl Session {
 
     /// The server at `url`, with the token and the certificates that the options name.
     pub(crate) fn endpoint(&self, url: String) -> Result<Endpoint, Failure> {
-        let token = match (&self.global.token_file, &self.global.token) {
-            (Some(path), _) => Some(fs::read_to_string(path).map_err(Failure::file("read", path))?.trim().to_owned()),
-            (None, token) => token.clone(),
+        let token = match &self.global.token_file {
+            Some(path) => Some(fs::read_to_string(path).map_err(Failure::file("read", path))?.trim().to_owned()),
+            None => env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()),
         };
         let read = |path: &PathBuf| fs::read(path).map_err(Failure::file("read", path));
         Ok(Endpoint { url, token, ca: self.global.ca_file.as_ref().map(read).transpose()? })

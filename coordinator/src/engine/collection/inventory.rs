@@ -18,6 +18,11 @@ pub trait ObjectPresence: Send + Sync + 'static {
     /// The content of an object that may be a JSON document, checked against its digest. `None` if the object is missing, is no such
     /// document, or is too long for one.
     async fn document(&self, tenant: &Tenant, digest: &Digest) -> Result<Option<Bytes>, Refusal>;
+
+    /// Whether the content of outputs can be read and so be checked. An object store that is made up for a test may only know that they exist.
+    fn shows_outputs(&self) -> bool {
+        true
+    }
 }
 
 /// An object as the object store lists it.

@@ -33,6 +33,7 @@
 
 mod discards;
 mod inventory;
+mod outputs;
 mod owner;
 mod pass;
 mod reuse;
@@ -54,8 +55,11 @@ use super::{
 };
 use crate::store::Expectation;
 
+use outputs::Outputs;
 use pass::Pass;
 use uploads::Manifests;
+
+pub(crate) use outputs::Expected;
 
 pub use inventory::{ObjectInventory, ObjectPresence, StoredObject};
 
@@ -182,6 +186,7 @@ pub(crate) struct Collection {
     /// The id of the queue, once the objects were found to belong to it.
     owner: Mutex<String>,
     manifests: Manifests,
+    outputs: Outputs,
 }
 
 impl Collection {
@@ -193,6 +198,7 @@ impl Collection {
             objects,
             seen: SeenRecords::default(),
             manifests: Manifests::default(),
+            outputs: Outputs::default(),
             owner: Mutex::default(),
         }
     }

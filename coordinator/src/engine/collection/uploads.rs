@@ -10,7 +10,10 @@ use sortinghat_proto::{
     limits::{MAX_FILES_LOOKED_FOR, MAX_MANIFEST_BYTES},
     manifest::{self, Faults, UploadManifest, UploadedFile},
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 use super::{Collection, Fence, reuse::OBJECTS_AT_A_TIME};
 use crate::{engine::error::EngineError, store::Expectation};
@@ -42,6 +45,12 @@ impl Default for Manifests {
 }
 
 impl Manifests {
+    /// Waits until a document of this size may be in memory, beside others. The room is free again when the permit is dropped.
+    pub(super) async fn room_for(&self, size_bytes: u64) -> SemaphorePermit<'_> {
+        let permits = u32::try_from(size_bytes.min(MAX_MANIFEST_BYTES).div_ceil(KIB)).expect("a small number");
+        self.memory.acquire_many(permits).await.expect("the semaphore is never closed")
+    }
+
     fn is_checked(&self, manifest: &(Tenant, Digest), fence: &Fence) -> bool {
         self.checked.lock().get(manifest) == Some(&fence.1)
     }
@@ -89,8 +98,7 @@ impl Collection {
         if self.manifests.is_checked(&name, fence) {
             return Ok(());
         }
-        let permits = u32::try_from(object.size_bytes.min(MAX_MANIFEST_BYTES).div_ceil(KIB)).expect("a small number");
-        let _memory = self.manifests.memory.acquire_many(permits).await.expect("the semaphore is never closed");
+        let _memory = self.manifests.room_for(object.size_bytes).await;
         let Some(content) = self.objects.document(tenant, &object.digest).await? else {
             let message = format!("object {} is no upload manifest: upload one, and name its digest", object.digest);
             return Err(Refusal::invalid(field, message).into());

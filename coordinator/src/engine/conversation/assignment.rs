@@ -14,9 +14,9 @@ use crate::{
 
 /// A name, and the manifest that it stands for.
 #[derive(Default)]
-struct Resolved {
+pub(super) struct Resolved {
     name: String,
-    manifest: Option<v1::ObjectRef>,
+    pub(super) manifest: Option<v1::ObjectRef>,
 }
 
 impl Conversation {
@@ -94,7 +94,8 @@ impl Conversation {
         tasks.into_iter().zip(self.records.read_all::<TaskRecord>(&keys).await?).map(made).collect()
     }
 
-    async fn resolve(&self, input: Option<&Input>) -> Result<Resolved, EngineError> {
+    /// The name and the manifest of an input; nothing if there is none.
+    pub(super) async fn resolve(&self, input: Option<&Input>) -> Result<Resolved, EngineError> {
         let of_artifact = |name: &String, manifest: &ObjectRef| Resolved {
             name: name.clone(),
             manifest: Some(manifest.clone().into()),

@@ -75,10 +75,10 @@ impl Message {
 }
 
 impl HeldLease {
-    /// The task as held by this worker; `None` if the worker does not hold it.
-    pub(super) fn of(worker: &WorkerId, holding: Holding) -> Option<Self> {
+    /// The task as held by this worker; `None` if the worker does not hold it, or does not serve its tenant any more.
+    pub(super) fn of(worker: &Claimant, holding: Holding) -> Option<Self> {
         let task = &holding.task().task;
-        let lease = lease_of(worker, task)?.clone();
+        let lease = lease_of(&worker.id, task).filter(|_| worker.ability.serves.has(&holding.job.tenant))?.clone();
         Some(Self { name: (task.id.clone(), lease.token.epoch), lease, holding })
     }
 }

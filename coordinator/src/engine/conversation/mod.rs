@@ -9,9 +9,11 @@
 mod assignment;
 mod leasing;
 mod message;
+mod outputs;
 mod prefetch;
 mod recording;
 mod reports;
+mod session;
 mod synchronize;
 
 use std::sync::Arc;

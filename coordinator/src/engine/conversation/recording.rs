@@ -174,7 +174,8 @@ impl Conversation {
         }
     }
 
-    /// Verifies the outcome before it is committed: an output must exist in the object store, and a count must be possible. Also sets the
+    /// Verifies the outcome before it is committed: an output must exist in the object store and be what the task makes, and a count must be
+    /// possible. Also sets the
     /// name that the output will have, or the division of the job, in `change`. Returns the outcome, which is a failure if the verification
     /// has failed, or `None` if the report has none.
     async fn verified(
@@ -216,6 +217,11 @@ impl Conversation {
                 field: String::new(),
             })));
         };
+        if let Some(fault) = self.fault_of_output(&loaded.job.value, role, manifest).await? {
+            metrics::counter!("sortinghat_refused_outputs_total").increment(1);
+            let cause = format!("the worker reported success with manifest {}, but {fault}", manifest.digest);
+            return Ok(Some(Outcome::Crashed(cause)));
+        }
         change.require(key, expected);
         if let Role::Whole | Role::Finish = role {
             change.reservation = self.reserve(&loaded.job.value).await?;

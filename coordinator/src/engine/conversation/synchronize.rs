@@ -21,12 +21,15 @@ use super::{
     prefetch::{Agenda, Opening, took_no_time},
     reports::LeaseReport,
 };
-use crate::engine::{
-    changes::{Holding, JointCommit, Loaded},
-    dispatch::{MAX_CLAIMS, Ready},
-    error::EngineError,
-    records::keys,
-    workers::{Claimant, Instruction, LeaseName},
+use crate::{
+    auth::{Caller, Served},
+    engine::{
+        changes::{Holding, JointCommit, Loaded},
+        dispatch::{MAX_CLAIMS, Ready},
+        error::EngineError,
+        records::keys,
+        workers::{Claimant, Instruction, LeaseName},
+    },
 };
 
 /// The result of the reports of a message.
@@ -42,13 +45,15 @@ struct TakenIn {
 }
 
 impl Conversation {
-    /// Processes a worker's message, and answers what the worker should be doing. The answer is held while there is nothing new, for at
+    /// Processes a worker's message, which came from this caller, and answers what the worker should be doing. The answer is held while there is nothing new, for at
     /// most `wait_ms` and at most a third of a lease. A newer message of the same worker ends the held call with a refusal.
     pub(crate) async fn synchronize(
         self: &Arc<Self>,
+        caller: &Caller,
         mut request: v1::SynchronizeRequest,
     ) -> Result<v1::SynchronizeResponse, EngineError> {
         let worker: WorkerId = request.worker_id.parse()?;
+        self.check_session(caller, &worker, &request.session_secret).await?;
         if request.leases.len() > MAX_LEASES_PER_WORKER {
             let message = format!("{} leases are more than {MAX_LEASES_PER_WORKER}", request.leases.len());
             return Err(Refusal::invalid("leases", message).into());
@@ -63,13 +68,14 @@ impl Conversation {
         if request.draining || !is_able {
             request.free_slots = 0;
         }
-        let worker = Claimant::new(worker, request.description.get_or_insert_default());
+        let worker = Claimant::new(worker, caller, request.description.get_or_insert_default());
         // Listening must begin before the first read, so that no change between the read and the wait is missed.
         let mut hints = self.records.store.hints().listen([keys::worker_topic(&worker.id).as_str()]);
         let agenda = Agenda { worker, reported, capacity: (request.free_slots as usize).min(MAX_CLAIMS) };
-        let Opening { arrived, leases, ready } = self.prefetch.opening(&agenda).await?;
+        let Opening { arrived, mut leases, ready } = self.prefetch.opening(&agenda).await?;
         let Agenda { worker, capacity, .. } = agenda;
-        let mut turn = self.workers.sessions.enter(&worker.id, &request, arrived)?;
+        leases.retain(|_, loaded| worker.ability.serves.has(&loaded.job.value.tenant));
+        let mut turn = self.workers.sessions.enter(&worker, &request, arrived)?;
         self.workers.caches.note(&worker.id, &request.cached);
         let held_ms = u64::from(request.wait_ms).min(self.context.rules.lease_ttl_ms / 3);
         let until = Instant::now() + Duration::from_millis(held_ms);
@@ -108,10 +114,10 @@ impl Conversation {
         }
     }
 
-    /// Lists the workers that have sent a message within the length of a lease, by host.
-    pub(crate) async fn list_workers(&self) -> Result<v1::ListWorkersResponse, EngineError> {
+    /// Lists the workers that have sent a message within the length of a lease, by host, each with the tenants that it serves.
+    pub(crate) async fn list_workers(&self) -> Result<Vec<(v1::Worker, Served)>, EngineError> {
         let now = self.records.store.now().await?;
-        Ok(v1::ListWorkersResponse { workers: self.workers.sessions.list(now, self.context.rules.lease_ttl_ms) })
+        Ok(self.workers.sessions.list(now, self.context.rules.lease_ttl_ms))
     }
 }
 
@@ -158,7 +164,7 @@ impl Conversation {
         // If the worker is draining, they must be read again, since an earlier message may have claimed tasks after this message's leases
         // were read, and a draining worker would never hear of them.
         let is_known = !message.draining && !ended.is_empty() && held.iter().all(|name| ended.contains(name));
-        let held = || claimed.into_iter().filter_map(|holding| HeldLease::of(worker, holding)).collect();
+        let held = || claimed.into_iter().filter_map(|holding| HeldLease::of(&message.worker, holding)).collect();
         let ended_soon = |report: &LeaseReport| {
             let lease = leases.get(&report.task).and_then(|loaded| lease_of(worker, &loaded.task().task));
             lease.is_some_and(|lease| took_no_time(lease.started, message.arrived))
@@ -175,10 +181,10 @@ impl Conversation {
     async fn held_with_claims(&self, message: &Message) -> Result<Vec<HeldLease>, EngineError> {
         let worker = &message.worker.id;
         let held = self.prefetch.held(worker).await?.into_iter().map(Holding::from);
-        let mut held: Vec<HeldLease> = held.filter_map(|holding| HeldLease::of(worker, holding)).collect();
+        let mut held: Vec<HeldLease> = held.filter_map(|holding| HeldLease::of(&message.worker, holding)).collect();
         let capacity = message.capacity(held.iter().map(|held| &held.name));
         let claimed = self.claim(&message.worker, capacity, None, &mut JointCommit::default()).await?;
-        held.extend(claimed.into_iter().filter_map(|holding| HeldLease::of(worker, holding)));
+        held.extend(claimed.into_iter().filter_map(|holding| HeldLease::of(&message.worker, holding)));
         Ok(held)
     }
 

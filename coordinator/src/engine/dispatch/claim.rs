@@ -68,7 +68,7 @@ impl Dispatch {
         lost_races: usize,
     ) -> Result<Ready, EngineError> {
         let window = (capacity * (lost_races + 1) + self.claims.len() + MAX_DEFERRED).min(MAX_WINDOW);
-        let (mut queues, gates) = self.queues.heads(&claimant.capabilities, window).await?;
+        let (mut queues, gates) = self.queues.heads(|queue| claimant.ability.meets(queue.demand()), window).await?;
         let is_all = queues.iter().all(|queue| queue.entries.len() < window);
         scatter(&mut queues, lost_races * capacity, &mut self.context.dice());
         Ok(Ready { queues, gates, is_all })

@@ -93,9 +93,7 @@ impl Dispatch {
         let heads = first.iter().filter_map(|first| keys::task_of_entry(first.first()?)).collect();
         let waiting = self.changes.tasks.load_readable(&self.waiting_heads.long(heads, now), failures).await?;
         let mut ranks: Vec<Rank> = waiting.iter().map(|loaded| loaded.job.value.rank()).collect();
-        ranks.retain(|rank| {
-            !self.workers.sessions.any_is_idle(&rank.queue.requirements, now, self.context.polling_ms())
-        });
+        ranks.retain(|rank| !self.workers.sessions.any_is_idle(rank.queue.demand(), now, self.context.polling_ms()));
         ranks.sort_by_key(|rank| (rank.queue.lane, rank.order()));
         Ok(ranks)
     }
@@ -121,7 +119,7 @@ impl Dispatch {
     ) -> Option<usize> {
         let is_able = |running: &Running| {
             let worker = &running.lease.token.worker;
-            self.workers.sessions.is_able(worker, &waiting.queue.requirements, now, self.context.polling_ms())
+            self.workers.sessions.is_able(worker, waiting.queue.demand(), now, self.context.polling_ms())
         };
         let is_going = |running: &Running| {
             running.lease.preempted.is_some_and(|asked| now.ms_since(asked) < PATIENCE_MS) && is_able(running)

@@ -81,9 +81,8 @@ impl Dispatch {
     /// since two workers may each be better than the other, and would wake each other for ever.
     pub(super) fn is_deferred(&self, claimant: &Claimant, loaded: &Loaded, inputs: &Inputs, now: UnixMs) -> bool {
         let task = loaded.id();
-        let requirements = &loaded.job.value.request.requirements;
-        let is_idle =
-            |worker: &WorkerId| self.workers.sessions.is_idle(worker, requirements, now, self.context.polling_ms());
+        let demand = loaded.job.value.demand();
+        let is_idle = |worker: &WorkerId| self.workers.sessions.is_idle(worker, demand, now, self.context.polling_ms());
         if let Some(better) = self.workers.caches.another_with(&claimant.id, inputs, is_idle)
             && let (true, is_first) = self.deferred.may_defer(task, now, self.context.settings.affinity_ms)
         {
@@ -93,11 +92,11 @@ impl Dispatch {
             return true;
         }
         if host_of_death(loaded).is_some_and(|host| host == claimant.host)
-            && self.workers.sessions.runs_elsewhere(&claimant.host, requirements, now, self.context.polling_ms())
+            && self.workers.sessions.runs_elsewhere(&claimant.host, demand, now, self.context.polling_ms())
             && let (true, is_first) = self.deferred.may_defer(task, now, self.context.settings.other_machine_ms)
         {
             if is_first {
-                self.workers.waiting.wake_elsewhere(&claimant.host, requirements);
+                self.workers.waiting.wake_elsewhere(&claimant.host, demand);
             }
             return true;
         }

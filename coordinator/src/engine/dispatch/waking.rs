@@ -46,7 +46,7 @@ impl Dispatch {
         let tasks = self.records.store.ranges(queues.iter().map(first).collect()).await?;
         let mut has_more = false;
         for (queue, tasks) in queues.iter().zip(tasks).filter(|(_, tasks)| !tasks.is_empty()) {
-            has_more |= self.workers.waiting.wake(tasks.len(), &queue.requirements) && tasks.len() == TASKS_PER_LOOK;
+            has_more |= self.workers.waiting.wake(tasks.len(), queue.demand()) && tasks.len() == TASKS_PER_LOOK;
         }
         Ok(has_more)
     }

@@ -5,21 +5,21 @@ use futures::future;
 use super::{Queues, gates::Gates};
 use crate::{
     engine::{error::EngineError, records::QueueName},
-    queue::{Capabilities, Heads},
+    queue::Heads,
     store::Range,
 };
 
 impl Queues {
-    /// Reads up to `window` first tasks of every ready queue that a worker with these capabilities may serve, and the gates of the tenants.
+    /// Reads up to `window` first tasks of every ready queue that `may_serve` admits, and the gates of the tenants.
     /// Queues that are empty or paused are left out. The set of open queues seldom changes. So the queues that were open at the last look
     /// are read at the same time as the current set, and the queues are read again only if the set has changed.
     pub(crate) async fn heads(
         &self,
-        capabilities: &Capabilities,
+        may_serve: impl Fn(&QueueName) -> bool,
         window: usize,
     ) -> Result<(Vec<Heads>, Gates), EngineError> {
         let served = |queues: &[QueueName]| -> Vec<QueueName> {
-            queues.iter().filter(|queue| capabilities.meet(&queue.requirements)).cloned().collect()
+            queues.iter().filter(|queue| may_serve(queue)).cloned().collect()
         };
         let expected = served(&self.last_open.queues());
         let (open, heads) = future::try_join(self.open_queues(), self.heads_of(&expected, window)).await?;

@@ -44,6 +44,9 @@ pub(crate) const DISCARDED: &str = "discarded";
 /// Record that changes whenever entries of [`DISCARDED`] are removed.
 pub(crate) const DISCARDING: &str = "discarding";
 
+/// Index of the sessions of workers, by the time of their end.
+pub(crate) const SESSIONS: &str = "sessions";
+
 /// Record of the random id of the whole queue.
 pub(crate) const QUEUE_ID: &str = "queue-id";
 
@@ -227,6 +230,21 @@ pub(crate) fn children(job: &JobId) -> String {
 /// Index of the tasks that a worker holds.
 pub(crate) fn held(worker: &WorkerId) -> String {
     format!("held:{worker}")
+}
+
+/// Record of whom a worker's session belongs to.
+pub(crate) fn session(worker: &WorkerId) -> String {
+    format!("session:{worker}")
+}
+
+/// Entry of [`SESSIONS`].
+pub(crate) fn session_entry(until: UnixMs, worker: &WorkerId) -> String {
+    at_time(until, worker)
+}
+
+/// The worker that an entry of [`SESSIONS`] stands for.
+pub(crate) fn worker_of_entry(entry: &str) -> Option<WorkerId> {
+    entry.rsplit(':').next()?.parse().ok()
 }
 
 /// Topic: what a worker should be doing has changed.

@@ -17,10 +17,10 @@ mod stored;
 pub(crate) use failures::Failures;
 pub(crate) use filter::JobFilter;
 pub(crate) use paging::{bad_token, page_size};
-pub(crate) use rank::{QueueName, Rank};
+pub(crate) use rank::{Demand, QueueName, Rank};
 pub(crate) use read::{Records, Versioned, decode_readable, expectation};
 pub(crate) use stored::{
     AcceptedRecord, ArtifactRecord, AttemptEvents, EventRecord, HistoryPage, Input, JobLinks, JobProgress, JobRecord,
-    JobRequest, LastVersionRecord, RemainsRecord, ShardStage, ShardTally, ShardsRecord, Stop, StoredAttempt,
-    TaskRecord, decode, encode, hand_over,
+    JobRequest, LastVersionRecord, RemainsRecord, SessionRecord, ShardStage, ShardTally, ShardsRecord, Stop,
+    StoredAttempt, TaskRecord, decode, encode, hand_over,
 };

@@ -10,6 +10,15 @@ const PRIORITY_STEP_MS: i64 = 60_000;
 /// Keeps the sort key positive for every priority.
 const READY_BIAS: i64 = 1 << 40;
 
+/// What a worker must meet to run a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Demand<'a> {
+    /// The worker must serve this tenant.
+    pub(crate) tenant: &'a Tenant,
+    /// The worker must have this.
+    pub(crate) requirements: &'a Requirements,
+}
+
 /// The name of a ready queue. It spells out the requirements, so that a claim can tell from the name alone whether a worker meets them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct QueueName {
@@ -28,6 +37,11 @@ impl QueueName {
     /// of its tenant.
     pub(crate) fn reservations(&self) -> String {
         format!("later:{self}")
+    }
+
+    /// What a worker must meet to run the tasks of the queue.
+    pub(crate) fn demand(&self) -> Demand<'_> {
+        Demand { tenant: &self.tenant, requirements: &self.requirements }
     }
 
     /// Whether the number of such queues of a tenant is bounded, as it is for queues with requirements.

@@ -12,12 +12,12 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 use sortinghat_proto::{
-    Digest, JobId, JobKind, Lane, ObjectRef, Requirements, TaskId, Tenant, VersionedName,
+    Digest, JobId, JobKind, Lane, Name, ObjectRef, Requirements, TaskId, Tenant, VersionedName,
     time::UnixMs,
     v1::{self, ErrorCode},
 };
 
-use super::rank::{QueueName, Rank};
+use super::rank::{Demand, QueueName, Rank};
 use crate::{
     engine::error::EngineError,
     queue::{Division, Phase, Role, Task, TaskCounts, wire},
@@ -180,6 +180,11 @@ impl JobRecord {
     /// The sequence of the newest event in a history page; 0 if there is no page.
     pub(crate) fn last_paged_event(&self) -> u64 {
         self.progress.last_event - self.progress.recent_events.len() as u64
+    }
+
+    /// What a worker must meet to run a task of the job.
+    pub(crate) fn demand(&self) -> Demand<'_> {
+        Demand { tenant: &self.tenant, requirements: &self.request.requirements }
     }
 
     /// The queue in which the job's ready tasks wait, and their place in it.
@@ -358,6 +363,17 @@ pub(crate) struct ArtifactRecord {
     pub(crate) job: JobId,
     pub(crate) created: UnixMs,
     pub(crate) summary: String,
+}
+
+/// Whom the session of a worker process belongs to. Only a message from this identity and with this secret is the worker's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SessionRecord {
+    /// The `id` of the caller's token.
+    pub(crate) identity: Name,
+    /// The hash of the secret that the process has drawn.
+    pub(crate) secret: Digest,
+    /// When the session may be forgotten, unless it is written again.
+    pub(crate) until: UnixMs,
 }
 
 /// The newest version of a name.

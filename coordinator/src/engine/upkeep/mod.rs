@@ -1,5 +1,5 @@
 //! The upkeep: everything that must happen as time goes on. Leases expire, delayed tasks become ready, children are told that their parents
-//! have ended, deadlines pass, bulk cancellations reach their jobs, and jobs that ended long ago are forgotten.
+//! have ended, deadlines pass, bulk cancellations reach their jobs, and jobs that ended long ago and sessions of workers that are silent for long are forgotten.
 //!
 //! Sweeps do all of this in small rounds. Any coordinator may run them at any time, and they may be interrupted anywhere.
 //!
@@ -9,6 +9,7 @@
 mod deadlines;
 mod dependents;
 mod retention;
+mod sessions;
 mod sweeps;
 
 use std::sync::Arc;

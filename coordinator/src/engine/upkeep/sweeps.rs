@@ -43,6 +43,8 @@ pub struct Swept {
     pub forgotten: usize,
     /// How many remaining records of forgotten jobs were removed.
     pub removed: usize,
+    /// How many sessions of silent workers were forgotten.
+    pub sessions: usize,
     /// How many ready queues were closed, because they had been empty for long.
     pub closed: usize,
     /// How many running tasks were asked to give way.
@@ -157,6 +159,7 @@ impl Upkeep {
         let now = self.records.store.now().await?;
         self.workers.sessions.forget(now, self.context.rules.lease_ttl_ms * LEASES_TO_REMEMBER);
         self.workers.caches.keep(|worker| self.workers.sessions.knows(worker));
+        self.workers.bindings.keep(|worker| self.workers.sessions.knows(worker));
         self.dispatch.forget_deferred(now);
         self.workers.progress.forget(now, self.context.rules.lease_ttl_ms * LEASES_TO_REMEMBER);
         let mut failures = Failures::default();
@@ -174,6 +177,7 @@ impl Upkeep {
             passed: reached.pages,
             forgotten: failures.pass(self.forget_jobs(now).await)?,
             removed: failures.pass(self.remove_remains().await)?,
+            sessions: failures.pass(self.forget_sessions(now).await)?,
             closed: failures.pass(self.queues.close_empty_queues(now).await)?,
             preempted: failures.pass(self.dispatch.preempt(now).await)?,
             ..swept

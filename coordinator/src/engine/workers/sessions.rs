@@ -9,15 +9,16 @@ use std::{
 use futures::future;
 use parking_lot::{Mutex, MutexGuard};
 use sortinghat_proto::{
-    Requirements, TaskId, WorkerId,
+    TaskId, WorkerId,
     time::UnixMs,
     v1::{self, ErrorCode},
 };
 use tokio::sync::watch;
 
+use super::claimant::{Ability, Claimant};
 use crate::{
-    engine::{context::bounded, error::EngineError},
-    queue::Capabilities,
+    auth::Served,
+    engine::{context::bounded, error::EngineError, records::Demand},
 };
 
 /// A lease is named by its task and its epoch.
@@ -51,7 +52,7 @@ struct Session {
     /// Held by the message that is being processed.
     at_work: Arc<tokio::sync::Mutex<()>>,
     description: v1::WorkerDescription,
-    capabilities: Capabilities,
+    ability: Ability,
     running: Vec<String>,
     /// The free slots that the worker has reported last, minus the tasks that it was given since.
     free_slots: usize,
@@ -76,6 +77,8 @@ pub(crate) struct Standing {
     pub(crate) shortfalls: Vec<v1::Shortfall>,
     /// Why the worker cannot work now; `None` if it can.
     pub(crate) trouble: Option<String>,
+    /// Whether the worker serves other tenants as well.
+    pub(crate) is_shared: bool,
 }
 
 /// The place of one call in the order of a worker's calls.
@@ -126,21 +129,21 @@ fn superseded() -> EngineError {
 }
 
 impl Sessions {
-    /// Notes a message, and supersedes the worker's held call. A message that is older than the newest one is refused.
+    /// Notes a message of a worker, and supersedes the worker's held call. A message that is older than the newest one is refused.
     pub(crate) fn enter(
         &self,
-        worker: &WorkerId,
+        worker: &Claimant,
         request: &v1::SynchronizeRequest,
         now: UnixMs,
     ) -> Result<Turn, EngineError> {
         let mut workers = self.workers();
-        let session = workers.entry(worker.clone()).or_insert_with(|| Session::new(now));
+        let session = workers.entry(worker.id.clone()).or_insert_with(|| Session::new(worker.ability.clone(), now));
         if request.sequence < session.sequence {
             return Err(superseded());
         }
         session.sequence = request.sequence;
         session.description = bounded_description(request.description.clone().unwrap_or_default());
-        session.capabilities = Capabilities::from(&session.description);
+        session.ability = worker.ability.clone();
         session.free_slots = request.free_slots as usize;
         session.running =
             request.leases.iter().filter(|lease| lease.outcome.is_none()).map(|lease| lease.task_id.clone()).collect();
@@ -190,22 +193,23 @@ impl Sessions {
         is_news
     }
 
-    /// The workers that have sent a message within `within_ms`, by host.
-    pub(crate) fn list(&self, now: UnixMs, within_ms: u64) -> Vec<v1::Worker> {
+    /// The workers that have sent a message within `within_ms`, by host, each with the tenants that it serves.
+    pub(crate) fn list(&self, now: UnixMs, within_ms: u64) -> Vec<(v1::Worker, Served)> {
         let workers = self.workers();
         let recent = workers.iter().filter(|(_, session)| now.ms_since(session.last_seen) <= within_ms);
-        let mut list: Vec<v1::Worker> = recent
-            .map(|(id, session)| v1::Worker {
-                id: id.to_string(),
-                description: Some(session.description.clone()),
-                running_tasks: session.running.clone(),
-                last_seen_unix_ms: session.last_seen.to_wire(),
-                draining: session.draining,
-                health: session.health.clone(),
-            })
-            .collect();
+        let told = |(id, session): (&WorkerId, &Session)| v1::Worker {
+            id: id.to_string(),
+            description: Some(session.description.clone()),
+            running_tasks: session.running.clone(),
+            last_seen_unix_ms: session.last_seen.to_wire(),
+            draining: session.draining,
+            health: session.health.clone(),
+            serves: session.ability.serves.to_names(),
+        };
+        let mut list: Vec<(v1::Worker, Served)> =
+            recent.map(|worker| (told(worker), worker.1.ability.serves.clone())).collect();
         let host = |worker: &v1::Worker| worker.description.as_ref().map(|described| described.host.clone());
-        list.sort_by_cached_key(|worker| (host(worker), worker.id.clone()));
+        list.sort_by_cached_key(|(worker, _)| (host(worker), worker.id.clone()));
         list
     }
 
@@ -216,41 +220,43 @@ impl Sessions {
         }
     }
 
-    /// Whether this worker has sent a message within `within_ms`, has a free slot, and meets the requirements.
-    pub(crate) fn is_idle(&self, worker: &WorkerId, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
+    /// Whether this worker has sent a message within `within_ms`, has a free slot, and meets the demand.
+    pub(crate) fn is_idle(&self, worker: &WorkerId, demand: Demand<'_>, now: UnixMs, within_ms: u64) -> bool {
         self.workers()
             .get(worker)
-            .is_some_and(|session| session.free_slots > 0 && session.is_able(requirements, now, within_ms))
+            .is_some_and(|session| session.free_slots > 0 && session.is_able(demand, now, within_ms))
     }
 
-    /// Whether this worker, busy or not, has sent a message within `within_ms` and meets the requirements.
-    pub(crate) fn is_able(&self, worker: &WorkerId, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
-        self.workers().get(worker).is_some_and(|session| session.is_able(requirements, now, within_ms))
+    /// Whether this worker, busy or not, has sent a message within `within_ms` and meets the demand.
+    pub(crate) fn is_able(&self, worker: &WorkerId, demand: Demand<'_>, now: UnixMs, within_ms: u64) -> bool {
+        self.workers().get(worker).is_some_and(|session| session.is_able(demand, now, within_ms))
     }
 
-    /// Whether any worker has sent a message within `within_ms`, has a free slot, and meets the requirements.
-    pub(crate) fn any_is_idle(&self, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
+    /// Whether any worker has sent a message within `within_ms`, has a free slot, and meets the demand.
+    pub(crate) fn any_is_idle(&self, demand: Demand<'_>, now: UnixMs, within_ms: u64) -> bool {
         let workers = self.workers();
-        workers.values().any(|session| session.free_slots > 0 && session.is_able(requirements, now, within_ms))
+        workers.values().any(|session| session.free_slots > 0 && session.is_able(demand, now, within_ms))
     }
 
-    /// Whether a worker on another machine, busy or not, has sent a message within `within_ms` and meets the requirements.
-    pub(crate) fn runs_elsewhere(&self, host: &str, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
+    /// Whether a worker on another machine, busy or not, has sent a message within `within_ms` and meets the demand.
+    pub(crate) fn runs_elsewhere(&self, host: &str, demand: Demand<'_>, now: UnixMs, within_ms: u64) -> bool {
         self.workers()
             .values()
-            .any(|session| session.description.host != host && session.is_able(requirements, now, within_ms))
+            .any(|session| session.description.host != host && session.is_able(demand, now, within_ms))
     }
 
-    /// Every worker that has sent a message within `within_ms` and takes tasks or would, compared with the requirements.
-    pub(crate) fn standings(&self, requirements: &Requirements, now: UnixMs, within_ms: u64) -> Vec<Standing> {
+    /// Every worker that serves the tenant, has sent a message within `within_ms`, and takes tasks or would, compared with the requirements.
+    pub(crate) fn standings(&self, demand: Demand<'_>, now: UnixMs, within_ms: u64) -> Vec<Standing> {
         let workers = self.workers();
         let taking =
             workers.iter().filter(|(_, session)| !session.draining && now.ms_since(session.last_seen) <= within_ms);
+        let taking = taking.filter(|(_, session)| session.ability.serves.has(demand.tenant));
         let standing = |(id, session): (&WorkerId, &Session)| Standing {
             worker: id.clone(),
             host: session.description.host.clone(),
             slots: session.description.slots,
-            shortfalls: session.capabilities.shortfalls(requirements),
+            shortfalls: session.ability.capabilities.shortfalls(demand.requirements),
+            is_shared: session.ability.serves.has_others_than(demand.tenant),
             trouble: session.trouble().map(ToOwned::to_owned),
         };
         taking.map(standing).collect()
@@ -277,24 +283,24 @@ impl Sessions {
 }
 
 impl Session {
-    fn is_able(&self, requirements: &Requirements, now: UnixMs, within_ms: u64) -> bool {
+    fn is_able(&self, demand: Demand<'_>, now: UnixMs, within_ms: u64) -> bool {
         !self.draining
             && self.trouble().is_none()
             && now.ms_since(self.last_seen) <= within_ms
-            && self.capabilities.meet(requirements)
+            && self.ability.meets(demand)
     }
 
     fn trouble(&self) -> Option<&str> {
         self.health.as_ref().filter(|health| !health.is_able).map(|health| health.reason.as_str())
     }
 
-    fn new(now: UnixMs) -> Self {
+    fn new(ability: Ability, now: UnixMs) -> Self {
         Self {
             sequence: 0,
             messages: watch::channel(0).0,
             at_work: Arc::default(),
             description: v1::WorkerDescription::default(),
-            capabilities: Capabilities::default(),
+            ability,
             free_slots: 0,
             running: Vec::new(),
             draining: false,
@@ -325,9 +331,11 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::auth::Caller;
 
     fn enter(sessions: &Sessions, sequence: u64) -> Turn {
-        let worker: WorkerId = "w1".parse().expect("a valid id");
+        let id = "w1".parse().expect("a valid id");
+        let worker = Claimant::new(id, &Caller::everyone(), &v1::WorkerDescription::default());
         let message = v1::SynchronizeRequest { sequence, ..v1::SynchronizeRequest::default() };
         sessions.enter(&worker, &message, UnixMs(0)).expect("the newest message")
     }

@@ -5,11 +5,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::{Mutex, MutexGuard};
-use sortinghat_proto::{Requirements, WorkerId};
+use sortinghat_proto::WorkerId;
 use tokio::sync::Notify;
 
 use super::claimant::Claimant;
-use crate::queue::Capabilities;
+use crate::engine::records::Demand;
 
 /// The waiting workers, in the order in which they began to wait.
 #[derive(Debug, Default)]
@@ -27,9 +27,7 @@ pub(crate) struct Places {
 
 #[derive(Debug)]
 struct Waiting {
-    worker: WorkerId,
-    host: String,
-    capabilities: Capabilities,
+    worker: Claimant,
     slots: usize,
     woken: Arc<Notify>,
 }
@@ -52,25 +50,18 @@ impl WaitingWorkers {
         places.last_number += 1;
         let number = places.last_number;
         if slots > 0 {
-            let waiting = Waiting {
-                worker: claimant.id.clone(),
-                host: claimant.host.clone(),
-                capabilities: claimant.capabilities.clone(),
-                slots,
-                woken: woken.clone(),
-            };
+            let waiting = Waiting { worker: claimant.clone(), slots, woken: woken.clone() };
             places.by_number.insert(number, waiting);
         }
         let has_looked = slots == 0;
         Place { waiting: self, number, woken, has_looked }
     }
 
-    /// Wakes workers that meet the requirements, until those woken have a slot for each of the tasks. Returns whether more such workers
-    /// wait.
-    pub(crate) fn wake(&self, tasks: usize, requirements: &Requirements) -> bool {
+    /// Wakes workers that meet the demand, until those woken have a slot for each of the tasks. Returns whether more such workers wait.
+    pub(crate) fn wake(&self, tasks: usize, demand: Demand<'_>) -> bool {
         let mut places = self.places();
         let mut left = tasks;
-        let able = places.by_number.iter().filter(|(_, waiting)| waiting.capabilities.meet(requirements));
+        let able = places.by_number.iter().filter(|(_, waiting)| waiting.worker.ability.meets(demand));
         let mut able = able.map(|(number, waiting)| (*number, waiting.slots));
         let mut numbers = Vec::new();
         while left > 0
@@ -86,12 +77,12 @@ impl WaitingWorkers {
 
     /// Wakes this worker, if it waits.
     pub(crate) fn wake_worker(&self, worker: &WorkerId) {
-        self.wake_first(|waiting| waiting.worker == *worker);
+        self.wake_first(|waiting| waiting.worker.id == *worker);
     }
 
-    /// Wakes one worker on another machine that meets the requirements.
-    pub(crate) fn wake_elsewhere(&self, host: &str, requirements: &Requirements) {
-        self.wake_first(|waiting| waiting.host != host && waiting.capabilities.meet(requirements));
+    /// Wakes one worker on another machine that meets the demand.
+    pub(crate) fn wake_elsewhere(&self, host: &str, demand: Demand<'_>) {
+        self.wake_first(|waiting| waiting.worker.host != host && waiting.worker.ability.meets(demand));
     }
 
     fn wake_first(&self, is_meant: impl Fn(&Waiting) -> bool) {
@@ -146,11 +137,28 @@ impl Drop for Place<'_> {
 mod tests {
     use futures::FutureExt as _;
 
-    use super::*;
+    use sortinghat_proto::{Requirements, Tenant};
+
+    use super::{super::claimant::Ability, *};
+    use crate::{auth::Served, queue::Capabilities};
 
     fn claimant(name: &str) -> Claimant {
         let id = name.parse().expect("a worker's id");
-        Claimant { id, host: format!("host-of-{name}"), capabilities: Capabilities::default() }
+        let ability = Ability { serves: Served::only(tenant("a")), capabilities: Capabilities::default() };
+        Claimant { id, host: format!("host-of-{name}"), ability }
+    }
+
+    fn tenant(name: &str) -> Tenant {
+        name.parse().expect("a tenant")
+    }
+
+    /// Wakes workers for tasks of this tenant that require nothing.
+    fn wake(waiting: &WaitingWorkers, tasks: usize, of: &str) -> bool {
+        waiting.wake(tasks, Demand { tenant: &tenant(of), requirements: &Requirements::default() })
+    }
+
+    fn wake_elsewhere(waiting: &WaitingWorkers, host: &str, of: &str) {
+        waiting.wake_elsewhere(host, Demand { tenant: &tenant(of), requirements: &Requirements::default() });
     }
 
     fn is_woken(place: &mut Place<'_>) -> bool {
@@ -162,9 +170,10 @@ mod tests {
         let waiting = WaitingWorkers::default();
         let mut places =
             [("w1", 2), ("w2", 0), ("w3", 1), ("w4", 1)].map(|(name, slots)| waiting.enter(&claimant(name), slots));
-        assert!(waiting.wake(3, &Requirements::default()));
+        assert!(!wake(&waiting, 3, "b"), "they do not serve this tenant");
+        assert!(wake(&waiting, 3, "a"));
         assert_eq!(places.each_mut().map(is_woken), [true, false, true, false]);
-        assert!(!waiting.wake(3, &Requirements::default()));
+        assert!(!wake(&waiting, 3, "a"));
         assert_eq!(places.each_mut().map(is_woken), [false, false, false, true]);
     }
 
@@ -179,9 +188,10 @@ mod tests {
         drop(place);
         assert!(has_to_look());
         let mut place = waiting.enter(&claimant("w3"), 1);
-        waiting.wake_elsewhere("host-of-w3", &Requirements::default());
+        wake_elsewhere(&waiting, "host-of-w3", "a");
+        wake_elsewhere(&waiting, "host-of-w2", "b");
         assert!(!is_woken(&mut place));
-        waiting.wake_elsewhere("host-of-w2", &Requirements::default());
+        wake_elsewhere(&waiting, "host-of-w2", "a");
         assert!(is_woken(&mut place));
         drop(place);
         assert!(!has_to_look());

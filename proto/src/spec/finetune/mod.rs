@@ -126,4 +126,8 @@ impl WireSpec for v1::FinetuneSpec {
     fn output_name(&self) -> &str {
         &self.model_name
     }
+
+    fn source(&self) -> Option<&v1::ObjectRef> {
+        None
+    }
 }

@@ -1,7 +1,11 @@
 //! What a shard of an evaluation has measured, on its way to the task that joins them.
 
 use serde::{Deserialize, Serialize};
-use sortinghat_proto::{ObjectRef, manifest::Document, words::count};
+use sortinghat_proto::{
+    ObjectRef,
+    manifest::{Document, EVALUATION_PART_FORMAT},
+    words::count,
+};
 
 use super::Measured;
 use crate::{
@@ -21,7 +25,7 @@ struct MeasuredPart {
 }
 
 impl Document for MeasuredPart {
-    const FORMAT: &'static str = "sortinghat.evaluation-part/1";
+    const FORMAT: &'static str = EVALUATION_PART_FORMAT;
 }
 
 /// Stores what a shard has measured.

@@ -3,7 +3,11 @@
 use std::{fs::File, ops::Range, os::unix::fs::FileExt as _};
 
 use serde::{Deserialize, Serialize};
-use sortinghat_proto::{ObjectRef, manifest::Document, words::count};
+use sortinghat_proto::{
+    ObjectRef,
+    manifest::{Document, INGEST_PART_FORMAT},
+    words::count,
+};
 
 use super::{SHARD_BYTES, machine};
 use crate::{
@@ -21,7 +25,7 @@ struct IngestPart {
 }
 
 impl Document for IngestPart {
-    const FORMAT: &'static str = "sortinghat.ingest-part/1";
+    const FORMAT: &'static str = INGEST_PART_FORMAT;
 }
 
 #[derive(Debug, Serialize, Deserialize)]

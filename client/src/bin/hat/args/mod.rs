@@ -141,9 +141,6 @@ pub(crate) struct Global {
     /// The file that holds the token for the server
     #[arg(long, global = true, env = "SORTINGHAT_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// The token itself, if there is no file of it
-    #[arg(long, global = true, env = "SORTINGHAT_TOKEN", hide = true, hide_env_values = true)]
-    pub(crate) token: Option<String>,
     /// Certificates (PEM) to trust for https, instead of the system's
     #[arg(long, global = true, env = "SORTINGHAT_CA_FILE", hide_env_values = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
@@ -196,6 +193,8 @@ pub(crate) enum Command {
     Models(Models),
     /// List workers
     Workers,
+    /// Show who the server takes you for, and what that lets you do
+    Whoami,
     /// Check this machine and the server, and say what to do about each problem
     Doctor(Doctor),
     /// Print completions for a shell, which also offer the names of datasets, models and jobs
@@ -297,6 +296,8 @@ mod tests {
             "jobs retry 01",
             "queue",
             "queue pause",
+            "queue pause --tenant lab",
+            "whoami",
             "datasets rm stamps@1",
             "models show stamps/1",
             "--json --detach classify stamps/1 a b",

@@ -4,6 +4,9 @@ use clap::{Args, Subcommand};
 pub(crate) struct Queue {
     #[command(subcommand)]
     pub(crate) command: Option<QueueCommand>,
+    /// The tenant whose queue it is; only an operator may name another than its own
+    #[arg(long, global = true, value_name = "TENANT")]
+    pub(crate) tenant: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]

@@ -15,6 +15,7 @@ mod queue;
 mod sort;
 mod sources;
 mod up;
+mod whoami;
 mod workers;
 
 use std::time::Duration;
@@ -56,6 +57,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<Exit, Fai
         Command::Datasets(args) => datasets::run(session, args).await,
         Command::Models(args) => models::run(session, args).await,
         Command::Workers => workers::run(session).await,
+        Command::Whoami => whoami::run(session).await,
         Command::Doctor(args) => doctor::run(session, args).await,
         Command::Completions { shell } => completions::run(shell),
     }

@@ -3,6 +3,7 @@
 
 pub(crate) mod dataset;
 pub(crate) mod evaluation;
+pub(crate) mod identity;
 pub(crate) mod job;
 pub(crate) mod json;
 pub(crate) mod line;

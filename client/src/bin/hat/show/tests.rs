@@ -265,6 +265,7 @@ fn every_reason_is_explained_to_programs_under_its_own_name() {
                 worker_id: "w-1".into(),
                 host: "attic".into(),
                 shortfalls: vec![shortfall],
+                is_shared: false,
             }],
         })),
         Some(Reason::Turn(v1::WaitsForTurn {
@@ -279,6 +280,7 @@ fn every_reason_is_explained_to_programs_under_its_own_name() {
                 worker_id: "w-1".into(),
                 host: "attic".into(),
                 reason: "the object store is full".into(),
+                is_shared: false,
             }],
         })),
         Some(Reason::NotBefore(v1::WaitsForTime { not_before_unix_ms: NOW })),
@@ -331,6 +333,7 @@ fn the_table_of_workers_tells_idle_busy_ahead_and_draining_apart() {
         last_seen_unix_ms: NOW - 4_200,
         draining,
         health: None,
+        serves: vec!["*".into()],
     };
     let health = |detail: &str| {
         Some(v1::WorkerHealth { is_able: false, reason: "the object store is full".into(), detail: detail.into() })

@@ -28,7 +28,8 @@ pub(crate) fn table(workers: Vec<Worker>, now_unix_ms: i64, paper: Paper) -> Vec
 /// Why a worker cannot work, with as much detail as the server tells this caller; `None` if it can.
 pub(crate) fn trouble(worker: &Worker) -> Option<String> {
     let health = worker.health.as_ref().filter(|health| !health.is_able)?;
-    let host = worker.description.as_ref().map_or("", |about| about.host.as_str());
+    let host = worker.description.as_ref().map(|about| about.host.as_str()).filter(|host| !host.is_empty());
+    let host = host.unwrap_or("a shared worker");
     let why = if health.detail.is_empty() { &health.reason } else { &health.detail };
     Some(format!("{host} cannot work: {why}"))
 }
@@ -45,5 +46,7 @@ fn row(worker: Worker, now_unix_ms: i64) -> [String; 6] {
         (tasks, true) => format!("{tasks}, draining"),
     };
     let heard = ago(worker.last_seen_unix_ms, now_unix_ms);
-    [worker.id, about.host, about.device, running, heard, about.device_reason]
+    // A user is not told the name of a worker that serves other tenants as well.
+    let named = |name: String| if name.is_empty() { "shared".to_owned() } else { name };
+    [named(worker.id), named(about.host), about.device, running, heard, about.device_reason]
 }

@@ -12,6 +12,7 @@ use sortinghat_proto::{
 
 use super::Jobs;
 use crate::{
+    auth::Sight,
     engine::{
         error::EngineError,
         records::{JobRecord, QueueName, TaskRecord, keys},
@@ -29,11 +30,19 @@ const MAX_KINDS_READ: usize = 200;
 const MAX_TOLD_WORKERS: usize = 20;
 
 impl Jobs {
-    /// Says why a job waits, where it runs or how it ended. A job of another tenant counts as missing.
-    pub(crate) async fn explain(&self, tenant: &Tenant, job: &JobId) -> Result<v1::ExplainJobResponse, EngineError> {
+    /// Says why a job waits, where it runs or how it ended, as far as `sight` goes. A job of another tenant counts as missing.
+    pub(crate) async fn explain(
+        &self,
+        tenant: &Tenant,
+        job: &JobId,
+        sight: Sight,
+    ) -> Result<v1::ExplainJobResponse, EngineError> {
         let now = self.records.store.now().await?;
         let job = self.records.job(tenant, job).await?.value;
-        let reason = self.reason(&job, now).await?;
+        let mut reason = self.reason(&job, now).await?;
+        if sight == Sight::OwnTenant {
+            hide_others(&mut reason);
+        }
         Ok(v1::ExplainJobResponse {
             state: job.state().into(),
             sentence: sentence::of(&reason, &job, now),
@@ -111,8 +120,7 @@ impl Jobs {
         if let Some(since) = self.queues.queue(&job.tenant).await?.paused {
             return Ok(Reason::Paused(v1::QueuePaused { since_unix_ms: since.to_wire() }));
         }
-        let standings =
-            self.workers.sessions.standings(&job.request.requirements, now, self.context.rules.lease_ttl_ms);
+        let standings = self.workers.sessions.standings(job.demand(), now, self.context.rules.lease_ttl_ms);
         if standings.is_empty() {
             return Ok(Reason::NoWorker(v1::WaitsForAnyWorker {}));
         }
@@ -178,6 +186,31 @@ impl Jobs {
     }
 }
 
+/// Takes out of a reason what tells about other tenants: their number, an estimate that depends on it, and the names of workers that serve
+/// them as well.
+fn hide_others(reason: &mut Reason) {
+    match reason {
+        Reason::Turn(turn) => {
+            if turn.tenants > 1 {
+                turn.estimated_wait_ms = None;
+            }
+            turn.tenants = 0;
+        }
+        Reason::NoCapableWorker(waits) => {
+            for worker in waits.workers.iter_mut().filter(|worker| worker.is_shared) {
+                (worker.worker_id, worker.host) = (String::new(), String::new());
+            }
+        }
+        Reason::NoAbleWorker(waits) => {
+            for worker in waits.workers.iter_mut().filter(|worker| worker.is_shared) {
+                (worker.worker_id, worker.host) = (String::new(), String::new());
+            }
+        }
+        Reason::Ended(_) | Reason::Runs(_) | Reason::Parents(_) | Reason::Backoff(_) => {}
+        Reason::NoWorker(_) | Reason::Paused(_) | Reason::NotBefore(_) => {}
+    }
+}
+
 /// The sharing of a lane.
 struct LaneShare {
     /// How many tenants have waiting tasks, including the asking tenant.
@@ -193,6 +226,7 @@ fn no_capable_worker(mut workers: Vec<Standing>) -> v1::WaitsForCapableWorker {
         worker_id: worker.worker.to_string(),
         host: worker.host,
         shortfalls: worker.shortfalls,
+        is_shared: worker.is_shared,
     });
     v1::WaitsForCapableWorker { workers: told.collect() }
 }
@@ -204,6 +238,7 @@ fn no_able_worker(mut workers: Vec<Standing>) -> v1::WaitsForAbleWorker {
         worker_id: worker.worker.to_string(),
         host: worker.host,
         reason: worker.trouble.unwrap_or_default(),
+        is_shared: worker.is_shared,
     });
     v1::WaitsForAbleWorker { workers: told.collect() }
 }

@@ -34,11 +34,11 @@ pub(crate) fn of(reason: &Reason, job: &JobRecord, now: UnixMs) -> String {
             "it waits for a worker, and there is none that takes tasks".to_owned()
         }
         Reason::NoCapableWorker(waits) => {
-            let workers = waits.workers.iter().map(|worker| format!("{} has {}", worker.host, lacking(worker)));
+            let workers = waits.workers.iter().map(|worker| format!("{} has {}", host(&worker.host), lacking(worker)));
             format!("no worker has what it requires ({}): {}", job.request.requirements, list(workers.collect()))
         }
         Reason::NoAbleWorker(waits) => {
-            let workers = waits.workers.iter().map(|worker| format!("{}: {}", worker.host, worker.reason));
+            let workers = waits.workers.iter().map(|worker| format!("{}: {}", host(&worker.host), worker.reason));
             format!("it waits for a worker that can work, and none can ({})", list(workers.collect()))
         }
         Reason::Turn(turn) => waiting(turn, job),
@@ -59,6 +59,11 @@ fn running(runs: &v1::JobRuns, now: UnixMs) -> String {
         trouble => format!(", and this worker cannot work now: {trouble}"),
     };
     format!("attempt {} has been running on {} for {span}{gives_way}{trouble}", attempt.number, attempt.host)
+}
+
+/// A worker by its host, which is not told of a worker that serves other tenants as well.
+fn host(name: &str) -> &str {
+    if name.is_empty() { "a shared worker" } else { name }
 }
 
 /// What a worker lacks, such as "device cpu (needs cuda) and no label zone (needs eu)".

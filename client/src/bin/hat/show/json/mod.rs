@@ -84,6 +84,11 @@ fn named(mut shown: Value) -> Value {
     shown
 }
 
+/// Who the caller is.
+pub(crate) fn identity(identity: &v1::WhoAmIResponse) -> Value {
+    object(identity)
+}
+
 /// A worker, with its description in the same object.
 pub(crate) fn worker(worker: &Worker) -> Value {
     let mut shown = object(worker);
