@@ -10,7 +10,7 @@ use std::{
 
 use futures::{FutureExt as _, future::BoxFuture};
 use sortinghat_proto::{Refusal, Tenant, v1::ErrorCode};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::watch};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, body::Body, service::Routes};
 use tower::{Layer, Service};
@@ -19,13 +19,11 @@ use tracing::Instrument as _;
 use super::{
     admission::{Admission, Place},
     arrival::TimelyBody,
+    gate::{Expulsion, Gate},
     methods::{self, Class, Method},
     record::{CallRecord, RecordedBody},
 };
-use crate::{
-    auth::{Authenticator, Caller},
-    store::{Clock as _, SystemClock},
-};
+use crate::auth::{Authenticator, Caller};
 
 /// Puts every call of the server behind the guard.
 #[derive(Debug, Clone)]
@@ -35,9 +33,7 @@ pub(crate) struct GuardLayer {
 
 #[derive(Debug)]
 struct Guard {
-    authenticator: Authenticator,
-    /// Tells whether a token has expired.
-    clock: SystemClock,
+    gate: Gate,
     admission: Admission,
     /// Where calls that bring many jobs run.
     bulk: BulkThreads,
@@ -60,10 +56,9 @@ impl BulkThreads {
 }
 
 impl GuardLayer {
-    /// A guard that identifies callers by `authenticator` and runs calls that bring many jobs on `bulk`.
-    pub(super) fn new(authenticator: Authenticator, bulk: BulkThreads) -> Self {
-        let clock = SystemClock::new();
-        Self { guard: Arc::new(Guard { authenticator, clock, admission: Admission::default(), bulk }) }
+    /// A guard that identifies callers by the newest of `tokens` and runs calls that bring many jobs on `bulk`.
+    pub(super) fn new(tokens: watch::Receiver<Authenticator>, bulk: BulkThreads) -> Self {
+        Self { guard: Arc::new(Guard { gate: Gate::new(tokens), admission: Admission::default(), bulk }) }
     }
 }
 
@@ -77,7 +72,7 @@ impl Layer<Routes> for GuardLayer {
 impl Guard {
     /// The caller, if the call is allowed; otherwise the refusal.
     fn admit(&self, method: &Method, request: &http::Request<Body>) -> Result<Caller, Status> {
-        let caller = self.authenticator.authenticate(request.headers(), self.clock.now())?;
+        let caller = self.gate.authenticate(request.headers())?;
         if !method.allows(caller.role) {
             let message =
                 format!("{} has the role {} and may not call {}", caller.id, caller.role, method.short_name());
@@ -126,6 +121,11 @@ impl Service<http::Request<Body>> for Guarded {
         );
         // The calls of a worker serve several tenants, so they count against none.
         let tenant = caller.tenant.clone().filter(|_| !caller.is_alone && method.class != Class::Worker);
+        // A call that lasts ends when its caller's token is valid no longer.
+        let mut expulsion = match method.class {
+            Class::Watch | Class::Transfer | Class::Worker => self.guard.gate.expulsion(request.headers(), &caller),
+            Class::Submit | Class::BulkSubmit | Class::Brief => None,
+        };
         request.extensions_mut().insert(caller);
         let (guard, mut inner) = (self.guard.clone(), self.inner.clone());
         Box::pin(
@@ -146,14 +146,27 @@ impl Service<http::Request<Body>> for Guarded {
                     Class::BulkSubmit if guard.bulk.take(&place) => {
                         AbortOnDropHandle::new(guard.bulk.threads.spawn(call.in_current_span())).await.ok()
                     }
-                    _ => AssertUnwindSafe(call).catch_unwind().await.ok(),
+                    _ => unless_expelled(AssertUnwindSafe(call).catch_unwind(), &mut expulsion).await.ok(),
                 };
                 // A panic ends only the call that it happened in; the panic hook has logged it.
                 let response = response.unwrap_or_else(|| Status::from(defect()).into_http());
-                Ok(RecordedBody::wrap(response, record, place))
+                Ok(RecordedBody::wrap(response, record, place, expulsion))
             }
             .instrument(span),
         )
+    }
+}
+
+/// The result of a call, or the refusal of a caller that may not go on with it.
+async fn unless_expelled<E>(
+    call: impl Future<Output = Result<http::Response<Body>, E>>,
+    expulsion: &mut Option<Expulsion>,
+) -> Result<http::Response<Body>, E> {
+    let Some(expulsion) = expulsion else { return call.await };
+    tokio::select! {
+        biased;
+        response = call => response,
+        refused = expulsion => Ok(refused.into_http()),
     }
 }
 
@@ -183,7 +196,7 @@ mod tests {
     {
         let routes = Routes::from(Router::new().route(PATH, post(handler)).route(BULK_PATH, post(handler)));
         let bulk = BulkThreads { threads: Handle::current(), for_lone_calls: true };
-        GuardLayer::new(authenticator, bulk).layer(routes)
+        GuardLayer::new(watch::channel(authenticator).1, bulk).layer(routes)
     }
 
     async fn call(service: &mut Guarded, path: &str, token: &str) -> Code {

@@ -3,6 +3,7 @@
 mod admission;
 mod arrival;
 mod artifacts;
+mod gate;
 mod guard;
 mod identity;
 mod jobs;
@@ -22,6 +23,7 @@ use sortinghat_proto::{
         worker_service_server::{self, WorkerServiceServer},
     },
 };
+use tokio::sync::watch;
 use tonic::{
     Request, Status,
     service::Routes,
@@ -70,10 +72,10 @@ pub(crate) type GuardedRouter = Router<Stack<GuardLayer, Identity>>;
 /// A server that still lacks its services.
 pub(crate) type PlainServer = Server;
 
-/// All services behind `authenticator`, on a server that may have TLS configured. Calls that bring many jobs run on `bulk`.
+/// All services behind the newest of `tokens`, on a server that may have TLS configured. Calls that bring many jobs run on `bulk`.
 pub(crate) fn router(
     server: PlainServer,
-    authenticator: Authenticator,
+    tokens: watch::Receiver<Authenticator>,
     engine: &Engine,
     objects: Objects,
     health: &HealthReporter,
@@ -102,7 +104,7 @@ pub(crate) fn router(
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(GuardLayer::new(authenticator, bulk))
+        .layer(GuardLayer::new(tokens, bulk))
         .add_routes(routes)
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tracing::Span;
 
-use super::admission::Place;
+use super::{admission::Place, gate::Expulsion};
 
 /// One call. It is written to the metrics and the log once: when its status is known, or when it is dropped without a status.
 #[derive(Debug)]
@@ -91,19 +91,37 @@ fn code_name(code: Code) -> &'static str {
     }
 }
 
-/// The body of an answer, which keeps the call's place and record until the body ends.
+/// The body of an answer, which keeps the call's place and record until the body ends. It ends early if its caller may not go on.
 pub(super) struct RecordedBody {
     body: Body,
     record: CallRecord,
+    expulsion: Option<Expulsion>,
     _place: Place,
 }
 
 impl RecordedBody {
     /// Makes the call end together with the body of its answer. Call this within the call's span.
-    pub(super) fn wrap(response: http::Response<Body>, mut record: CallRecord, place: Place) -> http::Response<Body> {
+    pub(super) fn wrap(
+        response: http::Response<Body>,
+        mut record: CallRecord,
+        place: Place,
+        expulsion: Option<Expulsion>,
+    ) -> http::Response<Body> {
         record.span = Span::current();
         record.read_status(response.headers());
-        response.map(|body| Body::new(Self { body, record, _place: place }))
+        response.map(|body| Body::new(Self { body, record, expulsion, _place: place }))
+    }
+
+    /// Ends the body with this refusal as the status of the call.
+    fn expel(&mut self, refused: &Status) -> Frame<Bytes> {
+        self.record.ended(refused.code());
+        self.body = Body::empty();
+        self.expulsion = None;
+        let mut trailers = http::HeaderMap::new();
+        if refused.add_header(&mut trailers).is_err() {
+            tracing::error!(%refused, "a refusal cannot be written as trailers");
+        }
+        Frame::trailers(trailers)
     }
 }
 
@@ -115,6 +133,11 @@ impl http_body::Body for RecordedBody {
         let this = &mut *self;
         let span = this.record.span.clone();
         let _entered = span.enter();
+        if let Some(expulsion) = &mut this.expulsion
+            && let Poll::Ready(refused) = expulsion.as_mut().poll(context)
+        {
+            return Poll::Ready(Some(Ok(this.expel(&refused))));
+        }
         let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.body).poll_frame(context)));
         let Ok(frame) = polled else {
             this.record.ended(Code::Internal);

@@ -5,6 +5,7 @@ mod data_dir;
 mod error;
 pub mod logs;
 mod open;
+mod reload;
 pub mod signals;
 mod vitals;
 
@@ -21,6 +22,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     runtime::Handle,
+    sync::watch,
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -32,7 +34,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     api::{self, BulkThreads},
-    auth::{Authenticator, Credentials},
+    auth::{Authenticator, Credentials, TokensFile},
     config::{Config, StoreUrl},
     engine::{Engine, Settings},
     metrics,
@@ -40,6 +42,7 @@ use crate::{
 };
 use background::{Background, Threads};
 use data_dir::DataDir;
+use reload::Reloader;
 use vitals::Vitals;
 
 pub use error::AppError;
@@ -51,6 +54,7 @@ pub struct App {
     engine: Engine,
     objects: Objects,
     authenticator: Authenticator,
+    tokens_file: Option<TokensFile>,
     server: Server,
     listener: TcpListener,
     metrics_listener: Option<TcpListener>,
@@ -73,8 +77,9 @@ impl App {
     /// [`AppError`], which names the part that cannot be opened.
     pub async fn build(config: Config, listener: Option<TcpListener>) -> Result<Self, AppError> {
         let data_dir = DataDir::lock(&config.data_dir)?;
-        let authenticator = match &config.credentials {
-            Some(path) => Authenticator::from(Credentials::load(path)?),
+        let tokens_file = config.credentials.as_deref().map(TokensFile::read).transpose()?;
+        let authenticator = match &tokens_file {
+            Some(file) => Authenticator::from(Credentials::try_from(file)?),
             None => Authenticator::Open,
         };
         let server = match &config.tls {
@@ -108,7 +113,8 @@ impl App {
             }
             None => None,
         };
-        let app = Self { config, data_dir, engine, objects, authenticator, server, listener, metrics_listener };
+        let app =
+            Self { config, data_dir, engine, objects, authenticator, tokens_file, server, listener, metrics_listener };
         app.data_dir.publish_address(app.address()?);
         Ok(app)
     }
@@ -145,7 +151,11 @@ impl App {
         let threads = Threads::start("bulk");
         let for_lone_calls = matches!(self.config.store, StoreUrl::Redis(_));
         let bulk = BulkThreads { threads: threads.handle(), for_lone_calls };
-        let router = api::router(self.server, self.authenticator, &self.engine, self.objects, &health, bulk);
+        let (tokens, newest) = watch::channel(self.authenticator);
+        let (path, seen) = (self.config.credentials.clone(), self.tokens_file);
+        let reloader = Reloader { path, seen, tokens, engine: self.engine.clone() };
+        let reloads = tokio::spawn(reloader.run(looks.clone()));
+        let router = api::router(self.server, newest, &self.engine, self.objects, &health, bulk);
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let closing = CancellationToken::new();
         let served = router.serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned());
@@ -162,6 +172,8 @@ impl App {
         looks.cancel();
         // The last look must not say that work is taken.
         let _ = vitals.await;
+        // The calls in flight end by themselves, with the tokens that are valid now.
+        let _ = reloads.await;
         api::report_readiness(&health, ServingStatus::NotServing).await;
         api::report_health(&health, ServingStatus::NotServing).await;
         self.engine.drain();
@@ -206,7 +218,7 @@ where
     api::report_health(&health, ServingStatus::Serving).await;
     // A simulation has one thread, whose time is virtual.
     let bulk = BulkThreads { threads: Handle::current(), for_lone_calls: true };
-    let router = api::router(Server::builder(), Authenticator::Open, engine, objects, &health, bulk);
+    let router = api::router(Server::builder(), watch::channel(Authenticator::Open).1, engine, objects, &health, bulk);
     router.serve_with_incoming(connections).await
 }
 

@@ -41,9 +41,17 @@ struct TenantLine {
     weight: u32,
 }
 
+/// The content of a tokens file, as it was read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TokensFile {
+    path: PathBuf,
+    text: String,
+    mode: u32,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TokensFile {
+struct Lines {
     tokens: Vec<TokenLine>,
     #[serde(default)]
     tenants: Vec<TenantLine>,
@@ -124,23 +132,32 @@ pub enum CredentialsError {
     },
 }
 
-impl Credentials {
-    /// Reads the credentials from a file, and says loudly what is dangerous about them.
+impl TokensFile {
+    /// Reads a tokens file.
     ///
     /// # Errors
-    /// [`CredentialsError`], which never shows a token, since the file holds none.
-    pub fn load(path: &Path) -> Result<Self, CredentialsError> {
+    /// [`CredentialsError::Unreadable`].
+    pub fn read(path: &Path) -> Result<Self, CredentialsError> {
         let unreadable = |source| CredentialsError::Unreadable { path: path.to_owned(), source };
         let mut file = File::open(path).map_err(unreadable)?;
         let mode = file.metadata().map_err(unreadable)?.permissions().mode();
-        if mode & WRITABLE_BY_OTHERS != 0 {
-            return Err(CredentialsError::Writable { path: path.to_owned() });
-        }
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(unreadable)?;
-        let credentials = Self::parse(&text)?;
-        if mode & READABLE_BY_ALL != 0 {
-            let path = path.display();
+        Ok(Self { path: path.to_owned(), text, mode })
+    }
+}
+
+impl TryFrom<&TokensFile> for Credentials {
+    type Error = CredentialsError;
+
+    /// Understands a tokens file, and says loudly what is dangerous about it. The error never shows a token, since the file holds none.
+    fn try_from(file: &TokensFile) -> Result<Self, CredentialsError> {
+        if file.mode & WRITABLE_BY_OTHERS != 0 {
+            return Err(CredentialsError::Writable { path: file.path.clone() });
+        }
+        let credentials = Self::parse(&file.text)?;
+        if file.mode & READABLE_BY_ALL != 0 {
+            let path = file.path.display();
             tracing::warn!("everybody on this machine can read the tokens file {path}: run `chmod o-r {path}`");
         }
         for id in credentials.workers_for_all() {
@@ -151,13 +168,15 @@ impl Credentials {
         }
         Ok(credentials)
     }
+}
 
+impl Credentials {
     /// Parses the text of a tokens file.
     ///
     /// # Errors
     /// As for [`Credentials::load`].
     pub fn parse(text: &str) -> Result<Self, CredentialsError> {
-        let TokensFile { tokens, tenants } = toml::from_str(text)?;
+        let Lines { tokens, tenants } = toml::from_str(text)?;
         if tokens.is_empty() {
             return Err(CredentialsError::Empty);
         }
@@ -327,7 +346,7 @@ mod tests {
         std::fs::write(file.path(), line("one", "user")).expect("writable");
         let load = |mode| {
             std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).expect("it is ours");
-            Credentials::load(file.path())
+            Credentials::try_from(&TokensFile::read(file.path())?)
         };
         load(0o640).expect("only the owner can write it");
         for mode in [0o660, 0o606] {

@@ -128,6 +128,12 @@ impl Caller {
         }
     }
 
+    /// Whether this is the same identity with the same rights. When its token expires does not matter.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let rights = |caller: &Self| (caller.id.clone(), caller.role, caller.tenant.clone(), caller.serves.clone());
+        rights(self) == rights(other)
+    }
+
     /// How much the caller may see of what tenants share.
     pub fn sight(&self) -> Sight {
         if self.is_alone || self.role == Role::Operator { Sight::Everything } else { Sight::OwnTenant }

@@ -10,7 +10,7 @@ use http::{HeaderMap, header::AUTHORIZATION};
 use sortinghat_proto::{Refusal, Tenant, time::UnixMs};
 use tonic::Status;
 
-pub use credentials::{Credentials, CredentialsError};
+pub use credentials::{Credentials, CredentialsError, TokensFile};
 pub use identity::{Caller, Role, Served, Sight};
 
 /// Identifies callers. It is cheap to clone.

@@ -33,7 +33,12 @@ mod settings;
 mod upkeep;
 mod workers;
 
-use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use sortinghat_proto::{Digest, JobId, Refusal, Tenant, v1};
 use tokio_util::sync::CancellationToken;
@@ -164,6 +169,14 @@ impl Engine {
     /// Ends every held poll and every watch, and answers later polls at once, so that the process can shut down gracefully.
     pub fn drain(&self) {
         self.context.draining.cancel();
+    }
+}
+
+/// What operators change while it runs.
+impl Engine {
+    /// Replaces the weights of tenants in fair sharing. A tenant that is not named has the weight 1.
+    pub fn set_weights(&self, weights: HashMap<Tenant, u32>) {
+        self.queues.set_weights(weights);
     }
 }
 

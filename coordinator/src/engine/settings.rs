@@ -23,7 +23,7 @@ pub struct Settings {
     pub affinity_ms: u64,
     /// For how long a task whose attempt died is left to workers on other machines, in milliseconds.
     pub other_machine_ms: u64,
-    /// The weights of tenants in fair sharing, at least 1. A tenant that is not named has the weight 1.
+    /// The weights of tenants in fair sharing at the start, at least 1. A tenant that is not named has the weight 1.
     pub weights: HashMap<Tenant, u32>,
     /// The seed of ids and of choices among equals. Simulations set it; `None` stands for the system's randomness.
     pub seed: Option<u64>,

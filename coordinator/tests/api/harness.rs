@@ -19,7 +19,12 @@ use sortinghat_proto::{
     },
 };
 use tempfile::TempDir;
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinHandle,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Status,
@@ -113,6 +118,15 @@ impl Coordinator {
     pub(crate) async fn client_with(&self, token: &str) -> Client {
         client(self.address, Some(token.to_owned())).await
     }
+}
+
+/// The answer of an HTTP page, including its headers.
+pub(crate) async fn page(address: SocketAddr, path: &str) -> String {
+    let mut connection = TcpStream::connect(address).await.expect("it listens");
+    connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.expect("answered");
+    answer
 }
 
 /// The lines of a tokens file for a token that is also the id of its identity.

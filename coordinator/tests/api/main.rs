@@ -8,6 +8,7 @@ mod harness;
 mod jobs;
 mod overload;
 mod process;
+mod reload;
 mod serving;
 mod successes;
 mod two_coordinators;

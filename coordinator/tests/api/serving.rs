@@ -6,10 +6,6 @@ use sortinghat_coordinator::{
     config::{Config, ObjectStoreUrl, Settings},
 };
 use sortinghat_proto::v1::{ListJobsRequest, WatchJobRequest};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
 use tonic::{
     Code, Request,
     transport::{Certificate, Channel, ClientTlsConfig},
@@ -18,7 +14,7 @@ use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::harness::{ByHand, Coordinator};
+use crate::harness::{ByHand, Coordinator, page};
 
 /// The names of the services that reflection lists.
 macro_rules! reflected_services {
@@ -114,15 +110,6 @@ async fn over_tls_the_server_shows_the_configured_certificate() {
     if let Ok(channel) = plain {
         HealthClient::new(channel).check(HealthCheckRequest::default()).await.expect_err("plain text is not answered");
     }
-}
-
-/// The answer of an HTTP page, including its headers.
-async fn page(address: std::net::SocketAddr, path: &str) -> String {
-    let mut connection = TcpStream::connect(address).await.expect("it listens");
-    connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.expect("sent");
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).await.expect("answered");
-    answer
 }
 
 #[tokio::test]

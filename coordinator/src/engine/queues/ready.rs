@@ -191,6 +191,11 @@ impl Queues {
 
     /// The weight of a tenant in fair sharing.
     pub(crate) fn weight(&self, tenant: &Tenant) -> u32 {
-        self.context.settings.weights.get(tenant).copied().unwrap_or(1)
+        self.weights.read().get(tenant).copied().unwrap_or(1)
+    }
+
+    /// Replaces the weights of all tenants.
+    pub(crate) fn set_weights(&self, weights: HashMap<Tenant, u32>) {
+        *self.weights.write() = weights;
     }
 }
