@@ -10,6 +10,7 @@ use std::{
 
 use clap::Parser;
 use mimalloc::MiMalloc;
+use nix::sys::stat::{Mode, umask};
 use sortinghat_coordinator::{
     app::{App, AppError, logs, signals},
     config::{Config, Settings},
@@ -72,6 +73,8 @@ fn main() -> ExitCode {
     // The paths of the configuration are absolute, and the folder in which the process was started may go away. An error means that the
     // process stays there.
     let _ = env::set_current_dir("/");
+    // The queue, the objects and all other files that are written are for this user alone.
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the system starts threads");
     match runtime.block_on(run(config)) {
         Ok(()) => Exit::Stopped.into(),

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::words;
+
 /// A number of bytes, written plainly or with B, KiB, MiB, GiB, TiB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteCount(pub u64);
@@ -18,7 +20,9 @@ impl FromStr for ByteCount {
             .find_map(|(suffix, bytes)| Some((text.strip_suffix(suffix)?, bytes)))
             .unwrap_or((text, 1));
         let count = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-        count.map(Self).ok_or_else(|| format!("{text:?} is not a size: write 500MiB, 20GiB or a number of bytes"))
+        count
+            .map(Self)
+            .ok_or_else(|| format!("{} is not a size: write 500MiB, 20GiB or a number of bytes", words::quoted(text)))
     }
 }
 

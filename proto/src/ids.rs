@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde_with::{DeserializeFromStr, SerializeDisplay};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Refusal, limits};
+use crate::{Refusal, limits, words};
 
 /// Implements what every validated string has in common: access to its text.
 macro_rules! validated_string {
@@ -65,7 +65,10 @@ impl FromStr for JobId {
         match <[u8; JOB_ID_DIGITS]>::try_from(text.as_bytes()) {
             // 26 digits of 5 bits hold 130 bits and the id has 128, so that the first digit has only three.
             Ok(digits @ [b'0'..=b'7', ..]) if digits.iter().all(is_digit) => Ok(Self(digits)),
-            _ => Err(Refusal::invalid("job_id", format!("{text:?} is not a job id, which has 26 characters"))),
+            _ => Err(Refusal::invalid(
+                "job_id",
+                format!("{} is not a job id, which has 26 characters", words::quoted(text)),
+            )),
         }
     }
 }
@@ -103,7 +106,7 @@ impl fmt::Display for TaskId {
 impl FromStr for TaskId {
     type Err = Refusal;
     fn from_str(text: &str) -> Result<Self, Refusal> {
-        let malformed = || Refusal::invalid("task_id", format!("{text:?} is not a task id"));
+        let malformed = || Refusal::invalid("task_id", format!("{} is not a task id", words::quoted(text)));
         let (job, index) = text.split_once('.').ok_or_else(malformed)?;
         // Each id has one spelling, so that ids can be compared as text. "+1" and "01" parse as numbers too.
         if index != "0" && index.starts_with(['0', '+']) {
@@ -125,7 +128,10 @@ impl FromStr for WorkerId {
         if is_slug(text, limits::MAX_NAME_BYTES) {
             return Ok(Self(text.to_owned()));
         }
-        Err(Refusal::invalid("worker_id", format!("{text:?} is not a worker id: use 1 to 63 of a-z, 0-9, '-', '_'")))
+        Err(Refusal::invalid(
+            "worker_id",
+            format!("{} is not a worker id: use 1 to 63 of a-z, 0-9, '-', '_'", words::quoted(text)),
+        ))
     }
 }
 
@@ -148,7 +154,10 @@ impl FromStr for Tenant {
         if is_slug(text, limits::MAX_NAME_BYTES) {
             return Ok(Self(text.to_owned()));
         }
-        Err(Refusal::invalid("tenant", format!("{text:?} is not a tenant: use 1 to 63 of a-z, 0-9, '-', '_'")))
+        Err(Refusal::invalid(
+            "tenant",
+            format!("{} is not a tenant: use 1 to 63 of a-z, 0-9, '-', '_'", words::quoted(text)),
+        ))
     }
 }
 
@@ -194,7 +203,7 @@ impl FromStr for Digest {
         if !well_formed {
             return Err(Refusal::invalid(
                 "digest",
-                format!("{text:?} is not a SHA-256 digest (64 lower-case hex digits)"),
+                format!("{} is not a SHA-256 digest (64 lower-case hex digits)", words::quoted(text)),
             ));
         }
         Ok(Self(text.to_owned()))

@@ -1,5 +1,7 @@
 //! Every bound of the system that more than one package keeps, in one place.
 
+use std::time::Duration;
+
 /// Bytes of a dataset's, model's, tenant's or worker's name.
 pub const MAX_NAME_BYTES: usize = 63;
 /// Bytes of an idempotency key.
@@ -47,6 +49,8 @@ pub const MAX_LOG_TAIL_LINES: usize = 100;
 pub const MAX_LOG_TAIL_BYTES: usize = 32 << 10;
 /// Bytes of a message or a log line that is kept.
 pub const MAX_TEXT_BYTES: usize = 4096;
+/// How many bytes of what somebody has sent a message about it repeats.
+pub const MAX_QUOTED_BYTES: usize = 64;
 /// Bytes of the message of a refused call. It travels in HTTP headers, of which some clients take no more than 8 KiB.
 pub const MAX_REFUSAL_BYTES: usize = 768;
 /// Fields at fault that a refused call lists. Its message has the number of all.
@@ -83,8 +87,18 @@ pub const MAX_BULK_SUBMITS_WAITING: usize = 24;
 pub const MAX_BULK_JOBS_IN_FLIGHT: usize = 128;
 /// Other brief calls in flight.
 pub const MAX_BRIEF_CALLS_IN_FLIGHT: usize = 512;
-/// Uploads and downloads in flight. Each upload may hold about 24 MiB of memory.
+/// Uploads and downloads in flight.
 pub const MAX_TRANSFERS_IN_FLIGHT: usize = 128;
+/// Bytes of uploads in flight that the coordinator holds in memory.
+pub const MAX_UPLOAD_BYTES_IN_FLIGHT: usize = 256 << 20;
+/// Calls in flight that need no token: health checks and reflection.
+pub const MAX_OPEN_CALLS_IN_FLIGHT: usize = 512;
+/// Connections on which no call has been authenticated.
+pub const MAX_UNKNOWN_CONNECTIONS: usize = 1024;
+/// How many of them come from one address, unless the operator allows another number.
+pub const DEFAULT_MAX_UNKNOWN_CONNECTIONS_PER_ADDRESS: usize = 64;
+/// How long a new connection may take for its handshake and its first call.
+pub const MAX_TIME_TO_FIRST_CALL: Duration = Duration::from_secs(10);
 /// Watches in flight.
 pub const MAX_WATCHES_IN_FLIGHT: usize = 10_000;
 /// Long polls of workers in flight.

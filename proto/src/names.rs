@@ -77,7 +77,8 @@ impl FromStr for Name {
         if is_slug(text, limits::MAX_NAME_BYTES) {
             return Ok(Self(text.to_owned()));
         }
-        let message = format!("{text:?} is not a name: use 1 to {} of a-z, 0-9, '-', '_'", limits::MAX_NAME_BYTES);
+        let message =
+            format!("{} is not a name: use 1 to {} of a-z, 0-9, '-', '_'", words::quoted(text), limits::MAX_NAME_BYTES);
         Err(Refusal::invalid("name", message))
     }
 }
@@ -138,8 +139,10 @@ impl Reference {
         let other = kind.other();
         if text.contains(other.separator()) {
             let maker = kind.makers();
-            let message =
-                format!("{text:?} names a {other}, but a {kind} is wanted here: a job of the kind {maker} makes one");
+            let message = format!(
+                "{} names a {other}, but a {kind} is wanted here: a job of the kind {maker} makes one",
+                words::quoted(text)
+            );
             return Err(Refusal::invalid(field, message));
         }
         let Some((name, version)) = text.split_once(kind.separator()) else {
@@ -151,9 +154,10 @@ impl Reference {
             Ok(number) if number > 0 && number.to_string() == version => {
                 Ok(Self::Version(VersionedName { kind, name, version: number }))
             }
-            _ => {
-                Err(Refusal::invalid(field, format!("{version:?} is not a version of {kind} {name}: use 1, 2, 3, ...")))
-            }
+            _ => Err(Refusal::invalid(
+                field,
+                format!("{} is not a version of {kind} {name}: use 1, 2, 3, ...", words::quoted(version)),
+            )),
         }
     }
 }

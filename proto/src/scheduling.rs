@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteCount, Refusal, limits, v1};
+use crate::{ByteCount, Refusal, limits, v1, words};
 
 /// The lane that a job waits in. Interactive jobs go first, but one claim in eight goes to a bulk job.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,7 +37,9 @@ impl FromStr for Lane {
     type Err = Refusal;
     fn from_str(text: &str) -> Result<Self, Refusal> {
         let found = [Self::Interactive, Self::Bulk].into_iter().find(|lane| lane.as_str() == text);
-        found.ok_or_else(|| Refusal::invalid("lane", format!("{text:?} is not a lane: use interactive or bulk")))
+        found.ok_or_else(|| {
+            Refusal::invalid("lane", format!("{} is not a lane: use interactive or bulk", words::quoted(text)))
+        })
     }
 }
 
@@ -115,7 +117,8 @@ impl FromStr for Label {
             return Ok(Self(text.to_owned()));
         }
         let most = limits::MAX_LABEL_BYTES;
-        let message = format!("{text:?} is not a label: use 1 to {most} of A-Z, a-z, 0-9, '.', '_', '-', '/'");
+        let message =
+            format!("{} is not a label: use 1 to {most} of A-Z, a-z, 0-9, '.', '_', '-', '/'", words::quoted(text));
         Err(Refusal::invalid("labels", message))
     }
 }
@@ -154,7 +157,8 @@ impl Requirements {
     /// Adds one item of the text, such as `memory=16GiB`.
     fn add(&mut self, item: &str) -> Result<(), Refusal> {
         let invalid = |message: String| Refusal::invalid("requirements", message);
-        let (key, value) = item.split_once('=').ok_or_else(|| invalid(format!("{item:?} is not KEY=VALUE")))?;
+        let (key, value) =
+            item.split_once('=').ok_or_else(|| invalid(format!("{} is not KEY=VALUE", words::quoted(item))))?;
         let size = || match value.parse() {
             Ok(ByteCount(0)) => Err(invalid(format!("{key} of 0 bytes requires nothing: leave it out"))),
             Ok(size) => Ok(size),
@@ -166,7 +170,10 @@ impl Requirements {
             "device-memory" => std::mem::replace(&mut self.min_device_memory, size()?) > ByteCount(0),
             _ => {
                 let name = key.strip_prefix("label.").ok_or_else(|| {
-                    invalid(format!("{key:?} cannot be required: use device, memory, device-memory or label.NAME"))
+                    invalid(format!(
+                        "{} cannot be required: use device, memory, device-memory or label.NAME",
+                        words::quoted(key)
+                    ))
                 })?;
                 self.labels.insert(name.parse()?, value.parse()?).is_some()
             }
@@ -189,7 +196,10 @@ impl Requirements {
 
 fn device_kind(text: &str) -> Result<DeviceKind, Refusal> {
     [DeviceKind::Cpu, DeviceKind::Cuda].into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
-        Refusal::invalid("requirements.device_kind", format!("{text:?} is not a kind of device: use cpu or cuda"))
+        Refusal::invalid(
+            "requirements.device_kind",
+            format!("{} is not a kind of device: use cpu or cuda", words::quoted(text)),
+        )
     })
 }
 

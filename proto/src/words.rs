@@ -4,7 +4,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::{
-    Mixing, TrainingCrop,
+    Mixing, TrainingCrop, limits,
     manifest::{FineTuneRecord, Framing, ModelManifest, RateSearch, RecipeRecord, RegressionRecord, View},
     time::UnixMs,
     v1::JobState,
@@ -157,6 +157,11 @@ pub fn shortened(text: &str, most_bytes: usize) -> String {
     let half = most_bytes.saturating_sub(GAP.len()) / 2;
     let (head, tail) = (text.floor_char_boundary(half), text.ceil_char_boundary(text.len() - half));
     format!("{}{GAP}{}", &text[..head], &text[tail..])
+}
+
+/// What somebody has sent, in quotes and escaped, for a message that says what is wrong with it.
+pub fn quoted(text: &str) -> String {
+    format!("{:?}", shortened(text, limits::MAX_QUOTED_BYTES))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! No test sleeps for a guessed time. Every wait polls a fact (an address is written, a job runs) until a deadline.
 
+mod background;
 mod deployment;
 mod dice;
 mod hat;
@@ -13,7 +14,9 @@ mod proxy;
 mod redis;
 mod s3;
 mod simulated;
+mod terminal;
 
+pub use background::Background;
 pub use deployment::{Deployment, Options, Victim, start_coordinator};
 pub use dice::Dice;
 pub use hat::{Answer, Hat};
@@ -23,6 +26,7 @@ pub use proxy::{Proxy, Weather};
 pub use redis::{redis_command, start_redis};
 pub use s3::{Bucket, S3Server};
 pub use simulated::{Identity, SIMULATED_HOST, SIMULATED_LABEL, SimulatedWorker, Work, inputs, output};
+pub use terminal::Screen;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -16,11 +16,11 @@ fn survive(store: &str, faults: u32, jobs: u32) {
 }
 
 #[test]
-fn sixty_faults_over_two_thousand_jobs_lose_and_double_nothing() {
-    survive("embedded", 60, 2_000);
+fn twenty_faults_over_seven_hundred_jobs_lose_and_double_nothing() {
+    survive("embedded", 20, 700);
 }
 
 #[test]
 fn faults_of_two_coordinators_and_their_redis_lose_and_double_nothing() {
-    survive("redis", 20, 500);
+    survive("redis", 10, 300);
 }

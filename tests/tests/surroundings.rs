@@ -1,61 +1,12 @@
 //! What surrounds the processes is wrong or goes away: another object store, the working folder, the folder for temporary files.
 
-use std::{
-    fs,
-    io::Write as _,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, io::Write as _, path::PathBuf, process::Command};
 
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sys::signal::{Signal, kill},
-    unistd::Pid,
 };
-use serde_json::Value;
-use sortinghat_tests::{Deployment, Options, Process, binary, photos, wait_until};
-
-/// A server and a worker that `hat up --background` keeps running, and `hat down` ends when this is dropped.
-struct Background {
-    data_dir: PathBuf,
-}
-
-impl Background {
-    /// Starts them in this folder, with this folder for temporary files.
-    fn start(data_dir: PathBuf, working_folder: &Path, temporary_folder: &Path) -> Self {
-        let background = Self { data_dir };
-        let mut command = background.hat(["up", "--background", "--listen", "127.0.0.1:0", "--device", "cpu"]);
-        let output = command.current_dir(working_folder).env("TMPDIR", temporary_folder).output().expect("hat starts");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        background
-    }
-
-    fn hat<const N: usize>(&self, arguments: [&str; N]) -> Command {
-        let mut command = Command::new(binary("hat"));
-        command
-            .arg("--data-dir")
-            .arg(&self.data_dir)
-            .args(arguments)
-            .env("NO_COLOR", "1")
-            .env_remove("SORTINGHAT_SERVER");
-        command
-    }
-
-    /// The executor of the worker, which is the second process that `hat up` has started.
-    fn executor(&self) -> Option<Pid> {
-        let record: Value = serde_json::from_slice(&fs::read(self.data_dir.join("hat.json")).ok()?).ok()?;
-        let worker = record["children"][1]["pid"].as_u64()?;
-        let children = fs::read_to_string(format!("/proc/{worker}/task/{worker}/children")).ok()?;
-        children.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        // A failed test has said more than this could.
-        let _ = self.hat(["down"]).output();
-    }
-}
+use sortinghat_tests::{Background, Deployment, Options, Process, binary, photos, wait_until};
 
 #[test]
 fn a_working_folder_and_a_folder_for_temporary_files_that_go_away_harm_nothing() {
@@ -64,7 +15,10 @@ fn a_working_folder_and_a_folder_for_temporary_files_that_go_away_harm_nothing()
     for made in [&working, &temporary] {
         fs::create_dir(made).expect("writable");
     }
-    let background = Background::start(folder.path().join("data"), &working, &temporary);
+    let background = Background::start(folder.path().join("data"), |hat| {
+        hat.current_dir(&working).env("TMPDIR", &temporary);
+    })
+    .0;
     photos::write_classes(&folder.path().join("photos"), 8, 64);
     for gone in [&working, &temporary] {
         fs::remove_dir_all(gone).expect("nothing else uses it");
@@ -73,7 +27,8 @@ fn a_working_folder_and_a_folder_for_temporary_files_that_go_away_harm_nothing()
     kill(executor, Signal::SIGKILL).expect("it is ours");
     wait_until("the worker to have another executor", || background.executor().filter(|next| *next != executor));
 
-    let output = background.hat(["ingest", "shapes"]).arg(folder.path().join("photos")).output().expect("hat starts");
+    let output =
+        background.hat().args(["ingest", "shapes"]).arg(folder.path().join("photos")).output().expect("hat starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -114,10 +69,13 @@ impl Drop for SmallDisk {
 fn on_a_full_disk_nothing_ends_and_work_is_taken_again_when_there_is_room() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let Some(disk) = SmallDisk::mount(folder.path().join("data")) else { return };
-    let background = Background::start(disk.0.clone(), folder.path(), folder.path());
+    let background = Background::start(disk.0.clone(), |hat| {
+        hat.current_dir(folder.path()).env("TMPDIR", folder.path());
+    })
+    .0;
     photos::write_classes(&folder.path().join("photos"), 8, 64);
     let ingest =
-        || background.hat(["ingest", "shapes"]).arg(folder.path().join("photos")).output().expect("hat starts");
+        || background.hat().args(["ingest", "shapes"]).arg(folder.path().join("photos")).output().expect("hat starts");
     let record = fs::read(disk.0.join("hat.json")).expect("written");
 
     disk.fill();
@@ -126,7 +84,7 @@ fn on_a_full_disk_nothing_ends_and_work_is_taken_again_when_there_is_room() {
         (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
     });
     assert!(refused.contains("room"), "{refused}");
-    assert!(background.hat(["jobs"]).output().expect("hat starts").status.success(), "reads go on");
+    assert!(background.hat().arg("jobs").output().expect("hat starts").status.success(), "reads go on");
     // An executor is replaced all the same.
     let executor = wait_until("the worker to have an executor", || background.executor());
     kill(executor, Signal::SIGKILL).expect("it is ours");

@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::Parser as _;
+use nix::sys::stat::{Mode, umask};
 use sortinghat_worker::{
     config::{Command, CommandLine, ComputeArgs, RunArgs},
     device, executor, session,
@@ -21,6 +22,8 @@ fn main() -> ExitCode {
         Command::Run(mut args) => {
             args.make_paths_absolute();
             leave_working_folder();
+            // The objects, the cache and all other files that are written are for this user alone.
+            umask(Mode::S_IRWXG | Mode::S_IRWXO);
             // A line that a full disk does not take is lost. Telling so on the same standard error would panic.
             let log = tracing_subscriber::fmt().with_writer(stderr).log_internal_errors(false);
             log.with_env_filter(filter("info")).with_ansi(stderr().is_terminal()).init();

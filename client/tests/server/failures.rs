@@ -79,6 +79,28 @@ fn weights_that_cannot_be_used_are_refused() {
 }
 
 #[test]
+fn the_commands_that_a_hint_names_act_on_the_server_that_was_typed() {
+    let coordinator = Coordinator::start();
+    let hat = Hat::at(NOBODY);
+    hat.write_photos();
+    let server = format!("--server {}", coordinator.url);
+    for (line, hint) in [
+        ("datasets show stamps@1", "`hat datasets [server]` and `hat models [server]` list what there is"),
+        ("finetune stamps", "`hat ingest NAME FOLDER [server]` makes datasets, and `hat datasets [server]` lists them"),
+        ("jobs show 01", "`hat jobs [server]` lists all jobs"),
+        ("workers", "no worker is running: `sortinghat-worker run` starts one"),
+    ] {
+        let output = hat.run(&format!("{line} {server}"));
+        let said = String::from_utf8(output.stderr).expect("text").replace(&server, "[server]");
+        assert!(said.contains(hint), "hat {line}: {said}");
+    }
+    hat.run(&format!("queue pause {server}"));
+    let paused = hat.run(&format!("queue {server}"));
+    let paused = String::from_utf8(paused.stdout).expect("text");
+    assert!(paused.contains(&format!("until `hat queue resume {server}`")), "{paused}");
+}
+
+#[test]
 fn a_token_decides_who_is_let_in() {
     let tokens = tempfile::NamedTempFile::new().expect("a temporary file");
     let sha256 = Digest::of(b"secret");

@@ -74,7 +74,8 @@ fn a_job_that_waits_says_why_and_after_ctrl_c_the_way_back_to_it_keeps_its_optio
     let mut running = Running::start(&hat, &line);
     let said = running.says("its queue has been paused");
     let id = hat.newest_job();
-    assert!(said.starts_with("waiting: ") && said.contains("hat queue resume"), "{said}");
+    let resume = format!("`hat queue resume --server {}`", coordinator.url);
+    assert!(said.starts_with("waiting: ") && said.contains(&resume), "{said}");
     running.interrupt();
     let said = running.says("detached");
     assert!(said.contains(&format!("`hat jobs watch {id} --server {}`", coordinator.url)), "{said}");

@@ -1,44 +1,16 @@
 //! `hat` in terminals of several widths, as it does before a person.
 
-use std::{fs::File, io::Read as _, num::NonZero, process::Stdio};
-
-use nix::pty::{OpenptyResult, Winsize, openpty};
+use sortinghat_tests::Screen;
 
 use crate::{coordinator::Coordinator, hat::Hat};
 
-/// More lines than any command prints, so that nothing leaves the screen.
-const LINES: NonZero<u16> = NonZero::new(1_000).expect("it is not 0");
-
-/// What a command wrote to a terminal, and the lines that are on the screen once it has ended.
-struct Screen {
-    lines: Vec<String>,
-    bytes: Vec<u8>,
-}
-
 /// Runs a command line in a terminal with so many columns.
 fn run(hat: &Hat, line: &str, columns: u16, variables: &[(&str, &str)]) -> Screen {
-    let size = Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    let OpenptyResult { master, slave } = openpty(Some(&size), None).expect("the system has pseudo-terminals");
-    let end = || Stdio::from(slave.try_clone().expect("the system has file descriptors"));
     let mut command = hat.command(line);
-    command.env("TERM", "xterm-256color").envs(variables.iter().copied()).stdin(end()).stdout(end()).stderr(end());
-    let mut child = command.spawn().expect("hat starts");
-    // Only the child holds the terminal open from here on.
-    drop((command, slave));
-    let (mut master, mut bytes, mut piece) = (File::from(master), Vec::new(), [0; 4096]);
-    // Linux reports it as an error that nobody holds the other end any more.
-    while let Ok(length @ 1..) = master.read(&mut piece) {
-        bytes.extend_from_slice(&piece[..length]);
-    }
-    let status = child.wait().expect("hat is our child");
-    assert!(status.success(), "hat {line}: {status}: {}", String::from_utf8_lossy(&bytes));
-    let mut parser = vt100::Parser::new(LINES, NonZero::new(columns).expect("a width"), 0);
-    parser.process(&bytes);
-    let mut lines: Vec<String> = parser.screen().rows(0, columns).map(|line| line.trim_end().to_owned()).collect();
-    while lines.last().is_some_and(String::is_empty) {
-        lines.pop();
-    }
-    Screen { lines, bytes }
+    command.envs(variables.iter().copied());
+    let screen = Screen::of(command, columns);
+    assert!(screen.status.success(), "hat {line}: {}", String::from_utf8_lossy(&screen.bytes));
+    screen
 }
 
 /// A server on which one job of each kind has ended and one waits, with a long name.
@@ -67,8 +39,7 @@ fn what_is_listed_fits_terminals_of_any_width_and_no_name_is_broken_by_the_termi
         for line in ["jobs", "jobs show", "datasets", "models", "models show stamps", "workers"] {
             // Hints may hold a command, which must stay whole.
             let screen = run(&hat, &format!("{line} --quiet"), width, &[]);
-            let printed = screen.bytes.iter().filter(|byte| **byte == b'\n').count();
-            assert_eq!(screen.lines.len(), printed, "{width} columns: hat {line}\n{}", screen.lines.join("\n"));
+            assert!(!screen.has_broken_lines(), "{width} columns: hat {line}\n{}", screen.lines.join("\n"));
         }
         let jobs = run(&hat, "jobs", width, &[]).lines.join("\n");
         let is_whole = jobs.contains("stamps-of-the-whole-world-in-many-colours ");

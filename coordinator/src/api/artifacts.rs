@@ -16,7 +16,7 @@ use sortinghat_proto::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::tenant;
+use super::{admission::UploadMemory, tenant};
 use crate::{
     engine::Engine,
     objects::{ObjectError, Objects, Upload},
@@ -30,6 +30,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 pub(super) struct Artifacts {
     pub(super) engine: Engine,
     pub(super) objects: Objects,
+    pub(super) memory: UploadMemory,
 }
 
 /// The status that reports an error of the object store.
@@ -111,6 +112,7 @@ impl ArtifactService for Artifacts {
         let mut parts = request.into_inner();
         let announced = header(&mut parts).await?;
         self.engine.admit_work()?;
+        let _held = self.memory.take(&tenant, Upload::memory_bytes(announced.size_bytes)).await?;
         // The object may exist already; then the collection of objects must spare it.
         self.engine.reuse_one(&tenant, &announced.digest).await?;
         let mut upload = self.objects.upload(&tenant, announced).await.map_err(status)?;

@@ -9,19 +9,20 @@ use std::{
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
-use sortinghat_proto::{Refusal, Tenant, v1::ErrorCode};
+use sortinghat_proto::{Refusal, Tenant, v1::ErrorCode, words};
 use tokio::{runtime::Handle, sync::watch};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, body::Body, service::Routes};
 use tower::{Layer, Service};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use super::{
-    admission::{Admission, Place},
+    admission::{Admission, Holder, Place},
     arrival::TimelyBody,
     gate::{Expulsion, Gate},
     methods::{self, Class, Method},
     record::{CallRecord, RecordedBody},
+    visitors::Visit,
 };
 use crate::auth::{Authenticator, Caller};
 
@@ -70,15 +71,40 @@ impl Layer<Routes> for GuardLayer {
 }
 
 impl Guard {
-    /// The caller, if the call is allowed; otherwise the refusal.
-    fn admit(&self, method: &Method, request: &http::Request<Body>) -> Result<Caller, Status> {
+    /// The caller if the call is allowed, and none if the method needs none; otherwise the refusal.
+    fn admit(&self, method: &Method, request: &http::Request<Body>) -> Result<Option<Caller>, Status> {
+        if method.is_open() {
+            return Ok(None);
+        }
         let caller = self.gate.authenticate(request.headers())?;
         if !method.allows(caller.role) {
             let message =
                 format!("{} has the role {} and may not call {}", caller.id, caller.role, method.short_name());
             return Err(Refusal::new(ErrorCode::PermissionDenied, message).into());
         }
-        Ok(caller)
+        Ok(Some(caller))
+    }
+}
+
+/// Who must leave places to others.
+fn holder(method: &Method, caller: Option<&Caller>, visit: Option<&Visit>) -> Option<Holder> {
+    match caller {
+        // The calls of a worker serve several tenants, so they count against none.
+        Some(caller) if caller.is_alone || method.class == Class::Worker => None,
+        Some(caller) => caller.tenant.clone().map(Holder::Tenant),
+        None => visit.map(|visit| Holder::Address(visit.address())),
+    }
+}
+
+/// What the log lines of a call say of it.
+fn span(method: &Method, caller: Option<&Caller>) -> Span {
+    let name = method.short_name();
+    match caller {
+        Some(Caller { id, tenant, role, .. }) => {
+            let (tenant, role, job) = (tenant.as_ref().map(Tenant::as_str), role.as_str(), tracing::field::Empty);
+            tracing::info_span!("call", method = name, caller = %id, tenant, role, job)
+        }
+        None => tracing::info_span!("call", method = name),
     }
 }
 
@@ -99,13 +125,12 @@ impl Service<http::Request<Body>> for Guarded {
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let visit = request.extensions().get::<Visit>().cloned();
+        visit.iter().for_each(Visit::called);
         let path = request.uri().path();
         let Some(method) = methods::find(path) else {
-            if path.starts_with(methods::PACKAGE) {
-                let status = Status::unimplemented(format!("there is no method {path}"));
-                return Box::pin(async move { Ok(status.into_http()) });
-            }
-            return Box::pin(self.inner.call(request).map(|response| response.map_err(|never| match never {})));
+            let status = Status::unimplemented(format!("there is no method {}", words::quoted(path)));
+            return Box::pin(async move { Ok(status.into_http()) });
         };
         let mut record = CallRecord::start(method.short_name());
         let caller = match self.guard.admit(method, &request) {
@@ -115,30 +140,31 @@ impl Service<http::Request<Body>> for Guarded {
                 return Box::pin(async move { Ok(status.into_http()) });
             }
         };
-        let span = tracing::info_span!(
-            "call", method = method.short_name(), caller = %caller.id, tenant = caller.tenant.as_ref().map(Tenant::as_str),
-            role = caller.role.as_str(), job = tracing::field::Empty
-        );
-        // The calls of a worker serve several tenants, so they count against none.
-        let tenant = caller.tenant.clone().filter(|_| !caller.is_alone && method.class != Class::Worker);
+        let span = span(method, caller.as_ref());
+        let holder = holder(method, caller.as_ref(), visit.as_ref());
         // A call that lasts ends when its caller's token is valid no longer.
-        let mut expulsion = match method.class {
-            Class::Watch | Class::Transfer | Class::Worker => self.guard.gate.expulsion(request.headers(), &caller),
-            Class::Submit | Class::BulkSubmit | Class::Brief => None,
+        let mut expulsion = match (method.class, &caller) {
+            (Class::Watch | Class::Transfer | Class::Worker, Some(caller)) => {
+                self.guard.gate.expulsion(request.headers(), caller)
+            }
+            _ => None,
         };
-        request.extensions_mut().insert(caller);
+        if let Some(caller) = caller {
+            visit.iter().for_each(Visit::is_known);
+            request.extensions_mut().insert(caller);
+        }
         let (guard, mut inner) = (self.guard.clone(), self.inner.clone());
         Box::pin(
             async move {
-                let place = match guard.admission.take(method.class, tenant).await {
+                let place = match guard.admission.take(method.class, holder).await {
                     Ok(place) => place,
                     Err(status) => {
                         record.ended(status.code());
                         return Ok(status.into_http());
                     }
                 };
-                // The upload's handler bounds how long each part may take.
-                if method.class != Class::Transfer {
+                // The upload's handler bounds how long each part may take, and a reflection may ask again and again.
+                if !matches!(method.class, Class::Transfer | Class::Open) {
                     request = TimelyBody::wrap(request);
                 }
                 let call = inner.call(request).map(|response| response.unwrap_or_else(|never| match never {}));

@@ -3,7 +3,7 @@
 
 use crate::auth::Role;
 
-/// One method of our services.
+/// One method of the server.
 #[derive(Debug)]
 pub(super) struct Method {
     /// The path of the request, such as `/sortinghat.v1.JobService/GetJob`.
@@ -16,6 +16,8 @@ pub(super) struct Method {
 /// Who may call a method. An admin is a user, and a worker for its own tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
+    /// Everybody, without a token.
+    Everybody,
     /// Every caller with a valid token.
     Anyone,
     /// Users.
@@ -39,6 +41,8 @@ pub(super) enum Class {
     Transfer,
     /// Lasts until a job ends, and costs next to nothing in the meantime.
     Watch,
+    /// Needs no token: health checks and reflection.
+    Open,
     /// Comes from a worker. Under overload, these calls are the ones that shorten the queue.
     Worker,
 }
@@ -46,13 +50,18 @@ pub(super) enum Class {
 impl Method {
     /// The service and the method, such as `JobService/GetJob`.
     pub(super) fn short_name(&self) -> &'static str {
-        &self.path[PACKAGE.len()..]
+        self.path.strip_prefix(PACKAGE).unwrap_or(&self.path[1..])
+    }
+
+    /// Whether the method needs no token.
+    pub(super) fn is_open(&self) -> bool {
+        self.access == Access::Everybody
     }
 
     /// Whether a caller with this role may call the method.
     pub(super) fn allows(&self, role: Role) -> bool {
         match (self.access, role) {
-            (Access::Anyone, _) | (_, Role::Everyone | Role::Admin) => true,
+            (Access::Everybody | Access::Anyone, _) | (_, Role::Everyone | Role::Admin) => true,
             (Access::Users | Access::UsersAndOperators, Role::User) => true,
             (Access::UsersAndOperators, Role::Operator) | (Access::Workers, Role::Worker) => true,
             (Access::Users | Access::UsersAndOperators, Role::Worker) => false,
@@ -61,8 +70,8 @@ impl Method {
     }
 }
 
-/// The prefix of our own services' paths. The other services are health and reflection, which are open to everyone.
-pub(super) const PACKAGE: &str = "/sortinghat.v1.";
+/// The prefix of our own services' paths.
+const PACKAGE: &str = "/sortinghat.v1.";
 
 const fn submit(path: &'static str, class: Class) -> Method {
     Method { path, access: Access::Users, class }
@@ -76,12 +85,16 @@ const fn transfer(path: &'static str, access: Access) -> Method {
     Method { path, access, class: Class::Transfer }
 }
 
+const fn open(path: &'static str) -> Method {
+    Method { path, access: Access::Everybody, class: Class::Open }
+}
+
 /// The method that a request's path names.
 pub(super) fn find(path: &str) -> Option<&'static Method> {
     METHODS.iter().find(|method| method.path == path)
 }
 
-static METHODS: [Method; 24] = [
+static METHODS: [Method; 28] = [
     submit("/sortinghat.v1.JobService/SubmitJob", Class::Submit),
     submit("/sortinghat.v1.JobService/SubmitJobs", Class::BulkSubmit),
     brief("/sortinghat.v1.JobService/GetJob", Access::Users),
@@ -106,6 +119,10 @@ static METHODS: [Method; 24] = [
     Method { path: "/sortinghat.v1.WorkerService/Synchronize", access: Access::Workers, class: Class::Worker },
     brief("/sortinghat.v1.WorkerService/ListWorkers", Access::UsersAndOperators),
     brief("/sortinghat.v1.IdentityService/WhoAmI", Access::Anyone),
+    open("/grpc.health.v1.Health/Check"),
+    open("/grpc.health.v1.Health/Watch"),
+    open("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
+    open("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"),
 ];
 
 #[cfg(test)]
@@ -125,7 +142,7 @@ mod tests {
                 service.method.iter().map(|method| format!("{PACKAGE}{}/{}", service.name(), method.name()))
             })
             .collect();
-        let mut rows: Vec<&str> = METHODS.iter().map(|method| method.path).collect();
+        let mut rows: Vec<&str> = METHODS.iter().filter(|method| !method.is_open()).map(|method| method.path).collect();
         contract.sort();
         rows.sort();
         assert_eq!(rows, contract);

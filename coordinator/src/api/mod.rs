@@ -9,6 +9,7 @@ mod identity;
 mod jobs;
 mod methods;
 mod record;
+mod visitors;
 mod workers;
 
 use std::time::Duration;
@@ -37,9 +38,10 @@ use crate::{
     engine::{Engine, EngineError},
     objects::Objects,
 };
-use admission::JobAdmission;
+use admission::{JobAdmission, UploadMemory};
 pub(crate) use guard::BulkThreads;
 use guard::GuardLayer;
+pub(crate) use visitors::Visitors;
 
 /// How many calls may be under way on one connection.
 const MAX_STREAMS_PER_CONNECTION: u32 = 1000;
@@ -82,7 +84,11 @@ pub(crate) fn router(
     bulk: BulkThreads,
 ) -> GuardedRouter {
     let jobs = JobServiceServer::new(jobs::Jobs { engine: engine.clone(), admission: JobAdmission::default() });
-    let artifacts = ArtifactServiceServer::new(artifacts::Artifacts { engine: engine.clone(), objects });
+    let artifacts = ArtifactServiceServer::new(artifacts::Artifacts {
+        engine: engine.clone(),
+        objects,
+        memory: UploadMemory::default(),
+    });
     let workers = WorkerServiceServer::new(workers::Workers { engine: engine.clone() });
     let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
     let reflection = || {

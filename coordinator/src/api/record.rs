@@ -1,18 +1,25 @@
 //! Counts and times every call, from its start to the last byte of its answer, or until it is dropped.
 
 use std::{
+    collections::{HashMap, hash_map::Entry},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::LazyLock,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tracing::Span;
 
 use super::{admission::Place, gate::Expulsion};
+
+/// After how long a failed or refused call is logged again, for each method and code.
+const LOGGED_AGAIN: Duration = Duration::from_secs(10);
 
 /// One call. It is written to the metrics and the log once: when its status is known, or when it is dropped without a status.
 #[derive(Debug)]
@@ -42,14 +49,17 @@ impl CallRecord {
         let (code_name, took_ms) = (code_name(code), took.as_millis() as u64);
         match code {
             Code::Internal | Code::Unknown | Code::DataLoss => {
-                tracing::error!(method, code = code_name, took_ms, "call failed");
+                if let Some(unlogged) = seldom(method, code) {
+                    tracing::error!(method, code = code_name, took_ms, unlogged, "call failed");
+                }
             }
-            Code::Unavailable => tracing::warn!(method, code = code_name, took_ms, "call refused"),
+            Code::Unavailable | Code::Unauthenticated | Code::PermissionDenied => {
+                if let Some(unlogged) = seldom(method, code) {
+                    tracing::warn!(method, code = code_name, took_ms, unlogged, "call refused");
+                }
+            }
             // The counter has all of these; one log line for each would make an overload worse.
             Code::ResourceExhausted => tracing::debug!(method, code = code_name, took_ms, "call refused"),
-            Code::Unauthenticated | Code::PermissionDenied => {
-                tracing::info!(method, code = code_name, took_ms, "call refused");
-            }
             _ => tracing::debug!(method, code = code_name, took_ms, "call ended"),
         }
     }
@@ -65,6 +75,21 @@ impl Drop for CallRecord {
     fn drop(&mut self) {
         // A call without a status ended because its caller went away or its deadline passed.
         self.ended(Code::Cancelled);
+    }
+}
+
+/// Whether to log that a call of this method ended with this code, so that a flood of calls does not flood the log: once in
+/// [`LOGGED_AGAIN`]. Returns how many such calls were not logged since the last one that was.
+fn seldom(method: &'static str, code: Code) -> Option<u64> {
+    static LOGGED: LazyLock<Mutex<HashMap<(&'static str, i32), (Instant, u64)>>> = LazyLock::new(Mutex::default);
+    let mut logged = LOGGED.lock();
+    match logged.entry((method, code as i32)) {
+        Entry::Occupied(mut entry) if entry.get().0.elapsed() < LOGGED_AGAIN => {
+            entry.get_mut().1 += 1;
+            None
+        }
+        Entry::Occupied(mut entry) => Some(entry.insert((Instant::now(), 0)).1),
+        Entry::Vacant(entry) => Some(entry.insert((Instant::now(), 0)).1),
     }
 }
 

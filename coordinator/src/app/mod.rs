@@ -33,7 +33,7 @@ use tonic::transport::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    api::{self, BulkThreads},
+    api::{self, BulkThreads, Visitors},
     auth::{Authenticator, Credentials, TokensFile},
     config::{Config, StoreUrl},
     engine::{Engine, Settings},
@@ -156,7 +156,8 @@ impl App {
         let reloader = Reloader { path, seen, tokens, engine: self.engine.clone() };
         let reloads = tokio::spawn(reloader.run(looks.clone()));
         let router = api::router(self.server, newest, &self.engine, self.objects, &health, bulk);
-        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        let visitors = Visitors::new(self.config.max_unknown_connections_per_address.get());
+        let incoming = visitors.welcome(TcpIncoming::from(self.listener).with_nodelay(Some(true)));
         let closing = CancellationToken::new();
         let served = router.serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned());
         let mut served = tokio::spawn(served);

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
+use sortinghat_proto::limits;
 use tokio::net::TcpListener;
 use tonic::transport::{Identity, ServerTlsConfig};
 
@@ -21,7 +22,8 @@ pub(super) async fn listener(address: SocketAddr) -> Result<TcpListener, AppErro
 pub(super) fn tls(files: &TlsFiles) -> Result<ServerTlsConfig, AppError> {
     let read =
         |path: &Path| std::fs::read(path).map_err(|source| AppError::Unreadable { path: path.to_owned(), source });
-    Ok(ServerTlsConfig::new().identity(Identity::from_pem(read(&files.cert)?, read(&files.key)?)))
+    let server = ServerTlsConfig::new().timeout(limits::MAX_TIME_TO_FIRST_CALL);
+    Ok(server.identity(Identity::from_pem(read(&files.cert)?, read(&files.key)?)))
 }
 
 fn read_password(path: &Path) -> Result<String, AppError> {

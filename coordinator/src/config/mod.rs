@@ -6,7 +6,7 @@ mod values;
 use std::{
     io,
     net::SocketAddr,
-    num::NonZeroU64,
+    num::{NonZeroU64, NonZeroUsize},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -43,6 +43,8 @@ pub struct Config {
     pub max_waiting_jobs_per_tenant: NonZeroU64,
     /// How many tasks of all tenants may wait.
     pub max_waiting_tasks: NonZeroU64,
+    /// How many connections from one address may be open on which nobody has shown a token yet.
+    pub max_unknown_connections_per_address: NonZeroUsize,
     /// How long the calls in flight may take to end when the coordinator stops.
     pub drain_grace: Span,
     /// The address that `/metrics` and `/healthz` are served on over HTTP; `None` if they are not served.
@@ -150,6 +152,8 @@ const DEFAULT_OBJECT_GRACE: Duration = Duration::from_secs(24 * 3_600);
 const DEFAULT_MAX_WAITING_JOBS_PER_TENANT: NonZeroU64 =
     NonZeroU64::new(limits::DEFAULT_MAX_WAITING_JOBS_PER_TENANT).expect("not 0");
 const DEFAULT_MAX_WAITING_TASKS: NonZeroU64 = NonZeroU64::new(limits::DEFAULT_MAX_WAITING_TASKS).expect("not 0");
+const DEFAULT_MAX_UNKNOWN_CONNECTIONS_PER_ADDRESS: NonZeroUsize =
+    NonZeroUsize::new(limits::DEFAULT_MAX_UNKNOWN_CONNECTIONS_PER_ADDRESS).expect("not 0");
 const DEFAULT_DRAIN_GRACE: Duration = Duration::from_secs(10);
 
 impl Config {
@@ -198,6 +202,9 @@ impl Config {
                 .max_waiting_jobs_per_tenant
                 .unwrap_or(DEFAULT_MAX_WAITING_JOBS_PER_TENANT),
             max_waiting_tasks: settings.max_waiting_tasks.unwrap_or(DEFAULT_MAX_WAITING_TASKS),
+            max_unknown_connections_per_address: settings
+                .max_unknown_connections_per_address
+                .unwrap_or(DEFAULT_MAX_UNKNOWN_CONNECTIONS_PER_ADDRESS),
             drain_grace: settings.drain_grace.unwrap_or(Span::new(DEFAULT_DRAIN_GRACE)),
             metrics_listen: settings.metrics_listen,
             tls: tls(settings.tls_cert, settings.tls_key)?,

@@ -1,6 +1,11 @@
 //! The settings that a file, the environment and flags may give. All of them are optional.
 
-use std::{fs, net::SocketAddr, num::NonZeroU64, path::Path, path::PathBuf};
+use std::{
+    fs,
+    net::SocketAddr,
+    num::{NonZeroU64, NonZeroUsize},
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -63,6 +68,9 @@ pub struct Settings {
     /// Number of tasks of all tenants that may wait. Further jobs are refused until some tasks have started [default: 4000000]
     #[arg(long, env = "SORTINGHAT_MAX_WAITING_TASKS", value_name = "COUNT")]
     pub max_waiting_tasks: Option<NonZeroU64>,
+    /// Number of connections from one address on which nobody has shown a token yet. Further ones wait for a place [default: 64]
+    #[arg(long, env = "SORTINGHAT_MAX_UNKNOWN_CONNECTIONS_PER_ADDRESS", value_name = "COUNT")]
+    pub max_unknown_connections_per_address: Option<NonZeroUsize>,
     /// How long the calls in flight may take to end after the coordinator was told to stop. A duration, such as 10s [default:
     /// 10s]
     #[arg(long, env = "SORTINGHAT_DRAIN_GRACE", value_name = "DURATION")]
@@ -121,6 +129,9 @@ impl Settings {
             collect_objects: self.collect_objects.or(lower.collect_objects),
             max_waiting_jobs_per_tenant: self.max_waiting_jobs_per_tenant.or(lower.max_waiting_jobs_per_tenant),
             max_waiting_tasks: self.max_waiting_tasks.or(lower.max_waiting_tasks),
+            max_unknown_connections_per_address: self
+                .max_unknown_connections_per_address
+                .or(lower.max_unknown_connections_per_address),
             drain_grace: self.drain_grace.or(lower.drain_grace),
             metrics_listen: self.metrics_listen.or(lower.metrics_listen),
             tls_cert: self.tls_cert.or(lower.tls_cert),
@@ -151,6 +162,7 @@ impl From<Config> for Settings {
             collect_objects: Some(config.collect_objects),
             max_waiting_jobs_per_tenant: Some(config.max_waiting_jobs_per_tenant),
             max_waiting_tasks: Some(config.max_waiting_tasks),
+            max_unknown_connections_per_address: Some(config.max_unknown_connections_per_address),
             drain_grace: Some(config.drain_grace),
             metrics_listen: config.metrics_listen,
             tls_cert,

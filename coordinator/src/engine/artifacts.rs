@@ -1,6 +1,6 @@
 //! The names of datasets and models: listing them, finding them, and removing them. The logic is the same for both kinds and written once.
 
-use sortinghat_proto::{ArtifactKind, DatasetRef, ModelRef, Name, Refusal, Tenant, VersionedName, v1};
+use sortinghat_proto::{ArtifactKind, DatasetRef, ModelRef, Name, Refusal, Tenant, VersionedName, v1, words};
 
 use crate::{
     engine::{
@@ -197,5 +197,8 @@ fn not_a_name(kind: ArtifactKind) -> Refusal {
 
 fn not_a_version(kind: ArtifactKind, name: &str) -> Refusal {
     let example = format!("{name}{}1", kind.separator());
-    Refusal::invalid("name", format!("{name:?} names no version; say which {kind} to remove, such as {example}"))
+    Refusal::invalid(
+        "name",
+        format!("{} names no version; say which {kind} to remove, such as {example}", words::quoted(name)),
+    )
 }

@@ -66,6 +66,11 @@ impl Objects {
 }
 
 impl Upload {
+    /// How much memory an upload of so many bytes holds at most.
+    pub fn memory_bytes(size_bytes: u64) -> usize {
+        usize::try_from(size_bytes).unwrap_or(usize::MAX).min(PART_BYTES * (1 + CONCURRENT_PARTS))
+    }
+
     /// Writes the next bytes.
     ///
     /// # Errors

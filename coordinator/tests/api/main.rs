@@ -12,3 +12,4 @@ mod reload;
 mod serving;
 mod successes;
 mod two_coordinators;
+mod visitors;

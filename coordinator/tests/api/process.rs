@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     net::SocketAddr,
+    os::unix::fs::MetadataExt as _,
     path::Path,
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -48,8 +49,15 @@ impl Process {
 
     /// Starts a coordinator whose log lines go into a file, and waits until it has written its address.
     pub(crate) async fn start_logging_to(log: &Path, data_dir: &Path) -> Self {
+        Self::start_with(log, data_dir, |_| {}).await
+    }
+
+    /// The same with further options.
+    async fn start_with(log: &Path, data_dir: &Path, configure: impl FnOnce(&mut Command)) -> Self {
         let log = std::fs::File::create(log).expect("the log can be written");
-        let child = command(data_dir).stderr(log).spawn().expect("the binary starts");
+        let mut command = command(data_dir);
+        configure(&mut command);
+        let child = command.stderr(log).spawn().expect("the binary starts");
         let mut process = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         while process.address.port() == 0 {
             assert!(process.is_running(), "it ends before it writes its address");
@@ -142,4 +150,44 @@ fn the_dumped_configuration_has_the_value_of_the_flag_before_the_variable_before
     let dumped: toml::Table = text.parse().expect("a configuration file");
     let value = |key: &str| dumped[key].as_str().expect("text").to_owned();
     assert_eq!([value("drain_grace"), value("lease_ttl"), value("listen")], ["7s", "8s", "127.0.0.1:0"]);
+}
+
+#[tokio::test]
+async fn only_its_own_user_may_read_what_the_coordinator_writes() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let process = Process::start(folder.path());
+    client(process.address, None).await.submit_ingest("stamps").await;
+    let mut folders = vec![folder.path().to_owned()];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("it is ours") {
+            let entry = entry.expect("it is ours");
+            let metadata = entry.metadata().expect("it is ours");
+            assert_eq!(metadata.mode() & 0o077, 0, "{}", entry.path().display());
+            match metadata.is_dir() {
+                true => folders.push(entry.path()),
+                false => files += 1,
+            }
+        }
+    }
+    assert!(files >= 3, "a queue, an object and an address: {files}");
+}
+
+#[tokio::test]
+async fn a_flood_of_refused_calls_does_not_flood_the_log() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let tokens = folder.path().join("tokens.toml");
+    let sha256 = sortinghat_proto::Digest::of(b"a token");
+    let line = format!("[[tokens]]\nsha256 = '{sha256}'\ntenant = 'a'\nrole = 'user'\n");
+    std::fs::write(&tokens, line).expect("writable");
+    let (log, data_dir) = (folder.path().join("log"), folder.path().join("data"));
+    let with_tokens = |command: &mut Command| _ = command.arg("--credentials").arg(&tokens);
+    let process = Process::start_with(&log, &data_dir, with_tokens).await;
+    let mut stranger = client(process.address, Some("another token".to_owned())).await;
+    for _ in 0..500 {
+        stranger.jobs.get_job(GetJobRequest::default()).await.expect_err("it is not known");
+    }
+    let lines = std::fs::read_to_string(&log).expect("it logs").lines().filter(|line| line.contains("refused")).count();
+    // On a slow machine, the calls may take longer than one line is kept back.
+    assert!((1..50).contains(&lines), "{lines} lines");
 }

@@ -178,7 +178,10 @@ impl FromStr for JobKind {
 
     fn from_str(text: &str) -> Result<Self, Refusal> {
         Self::ALL.iter().copied().find(|kind| kind.as_str() == text).ok_or_else(|| {
-            Refusal::invalid("kind", format!("{text:?} is not a job kind: use {}", words::any_of(&names())))
+            Refusal::invalid(
+                "kind",
+                format!("{} is not a job kind: use {}", words::quoted(text), words::any_of(&names())),
+            )
         })
     }
 }

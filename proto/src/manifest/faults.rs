@@ -21,7 +21,7 @@ impl UploadManifest {
             } else if let Some(before) = first.insert(file.path.as_str(), place) {
                 faults.add(
                     format!("files[{place}].path"),
-                    format!("{:?} is also the path of files[{before}]", file.path),
+                    format!("{} is also the path of files[{before}]", words::quoted(&file.path)),
                 );
             }
         }
@@ -38,11 +38,15 @@ fn path_fault(path: &str) -> Option<String> {
         return Some(format!("has {} bytes, more than {}", path.len(), limits::MAX_PATH_BYTES));
     }
     if path.starts_with('/') {
-        return Some(format!("{path:?} is absolute: give it relative to the folder that is uploaded"));
+        return Some(format!("{} is absolute: give it relative to the folder that is uploaded", words::quoted(path)));
     }
     match path.split('/').find(|part| matches!(*part, "" | "." | "..")) {
-        Some("") => Some(format!("{path:?} has an empty part")),
-        Some(part) => Some(format!("{path:?} has the part {part:?}: give the path without it")),
+        Some("") => Some(format!("{} has an empty part", words::quoted(path))),
+        Some(part) => Some(format!(
+            "{path} has the part {part}: give the path without it",
+            path = words::quoted(path),
+            part = words::quoted(part)
+        )),
         None => None,
     }
 }

@@ -20,8 +20,8 @@ pub(crate) enum Failure {
     Client(#[from] ClientError),
     #[error("{}", .0.message)]
     Refused(#[from] Refusal),
-    #[error("job {id} failed: {message}{hint}")]
-    JobFailed { id: String, code: ErrorCode, field: String, message: String, hint: String },
+    #[error("job {id} failed: {message}")]
+    JobFailed { id: String, failure: Box<v1::Failure>, message: String },
     #[error("job {id} was cancelled{because}")]
     JobCancelled { id: String, because: String },
     #[error("{}", nothing_runs(.folder, *.has_run))]
@@ -66,26 +66,8 @@ impl Failure {
             let because = if own { String::new() } else { format!(": {}", failure.message) };
             return Self::JobCancelled { id: job.id.clone(), because };
         }
-        let hint = match failure.failure_class() {
-            v1::FailureClass::User if failure.code() == ErrorCode::DeadlineExceeded => {
-                format!("\n  `hat jobs retry {}` submits it again without one", job.id)
-            }
-            v1::FailureClass::User if failure.field == "ingest.allow_failures" => {
-                "\n  --allow-failures goes on without them".to_owned()
-            }
-            v1::FailureClass::User => String::new(),
-            v1::FailureClass::Unspecified
-            | v1::FailureClass::Infrastructure
-            | v1::FailureClass::Suspect
-            | v1::FailureClass::OutOfMemory => format!("\n  `hat jobs logs {}` shows what its executor logged", job.id),
-        };
-        Self::JobFailed {
-            id: job.id.clone(),
-            code: failure.code(),
-            field: failure.field,
-            message: failure.message,
-            hint,
-        }
+        let message = failure.message.clone();
+        Self::JobFailed { id: job.id.clone(), failure: Box::new(failure), message }
     }
 
     pub(crate) fn exit(&self) -> Exit {
@@ -102,20 +84,27 @@ impl Failure {
         }
     }
 
-    /// What to do next, if the message does not say it.
-    pub(crate) fn hint(&self) -> Option<&'static str> {
+    /// What to do next, if the message does not say it. `command` completes a command line of `hat`, so that it acts on the same server.
+    pub(crate) fn hint(&self, command: &dyn Fn(&str) -> String) -> Option<String> {
         match self {
-            Self::Untold { source, .. } => source.hint(),
-            Self::Client(ClientError::Refused(refusal)) | Self::Refused(refusal) => hint_of_refusal(refusal),
+            Self::Untold { source, .. } => source.hint(command),
+            Self::JobFailed { id, failure, .. } => hint_of_job(id, failure, command),
+            Self::Interrupted { submitting: true } => {
+                Some(format!("`{}` shows whether the server has it", command("jobs")))
+            }
+            Self::Client(ClientError::Refused(refusal)) | Self::Refused(refusal) => hint_of_refusal(refusal, command),
             Self::Client(ClientError::Unreachable { .. }) => Some(
                 "`hat up` starts one on this machine (`hat up --background` does so in the background); \
-                 --server URL or SORTINGHAT_SERVER names another one",
+                 --server URL or SORTINGHAT_SERVER names another one"
+                    .to_owned(),
             ),
-            Self::Client(ClientError::Lost { .. }) => Some(
-                "`hat doctor` checks whether the server is up; submitted jobs go on when it is back: `hat jobs` lists them",
-            ),
+            Self::Client(ClientError::Lost { .. }) => Some(format!(
+                "`{}` checks whether the server is up; submitted jobs go on when it is back: `{}` lists them",
+                command("doctor"),
+                command("jobs")
+            )),
             Self::Client(ClientError::CorruptObject { .. }) => {
-                Some("try again; if it fails again, the object store has lost or changed the object")
+                Some("try again; if it fails again, the object store has lost or changed the object".to_owned())
             }
             _ => None,
         }
@@ -133,7 +122,7 @@ impl Failure {
             Self::Client(ClientError::Refused(refusal)) | Self::Refused(refusal) => {
                 (refusal.code.word(), &refusal.field)
             }
-            Self::JobFailed { code, field, .. } => (code.word(), field),
+            Self::JobFailed { failure, .. } => (failure.code().word(), &failure.field),
             Self::JobCancelled { .. } => (ErrorCode::Cancelled.word(), ""),
             Self::Usage { .. } => (ErrorCode::InvalidArgument.word(), ""),
             Self::Client(ClientError::BadEndpoint { .. }) => (ErrorCode::InvalidArgument.word(), "server"),
@@ -153,24 +142,46 @@ pub(crate) fn to_json(exit: Exit, code: &str, field: &str, message: &str) -> ser
     json!({ "error": { "code": code, "field": field, "message": message, "exit_code": exit as u8 } })
 }
 
+/// What helps after a job has failed.
+fn hint_of_job(id: &str, failure: &v1::Failure, command: &dyn Fn(&str) -> String) -> Option<String> {
+    match failure.failure_class() {
+        v1::FailureClass::User if failure.code() == ErrorCode::DeadlineExceeded => {
+            Some(format!("`{}` submits it again without one", command(&format!("jobs retry {id}"))))
+        }
+        v1::FailureClass::User if failure.field == "ingest.allow_failures" => {
+            Some("--allow-failures goes on without them".to_owned())
+        }
+        v1::FailureClass::User => None,
+        v1::FailureClass::Unspecified
+        | v1::FailureClass::Infrastructure
+        | v1::FailureClass::Suspect
+        | v1::FailureClass::OutOfMemory => {
+            Some(format!("`{}` shows what its executor logged", command(&format!("jobs logs {id}"))))
+        }
+    }
+}
+
 /// The command that helps after a refusal. The server's messages name no commands, since other programs receive them too.
-fn hint_of_refusal(refusal: &Refusal) -> Option<&'static str> {
+fn hint_of_refusal(refusal: &Refusal, command: &dyn Fn(&str) -> String) -> Option<String> {
     let is_about = |what: &str| refusal.field.rsplit('.').next() == Some(what);
-    match refusal.code {
-        ErrorCode::PermissionDenied => Some("--token-file FILE or SORTINGHAT_TOKEN names the token to show"),
+    let hint = match refusal.code {
+        ErrorCode::PermissionDenied => "--token-file FILE or SORTINGHAT_TOKEN names the token to show".to_owned(),
         ErrorCode::NotFound | ErrorCode::InvalidArgument if is_about("dataset") => {
-            Some("`hat ingest` makes datasets, and `hat datasets` lists them")
+            format!("`{}` makes datasets, and `{}` lists them", command("ingest NAME FOLDER"), command("datasets"))
         }
         ErrorCode::NotFound | ErrorCode::InvalidArgument if is_about("model") => {
-            Some("`hat finetune` makes models, and `hat models` lists them")
+            format!("`{}` makes models, and `{}` lists them", command("finetune DATASET"), command("models"))
         }
-        ErrorCode::NotFound if is_about("name") => Some("`hat datasets` and `hat models` list what there is"),
+        ErrorCode::NotFound if is_about("name") => {
+            format!("`{}` and `{}` list what there is", command("datasets"), command("models"))
+        }
         ErrorCode::NotFound if is_about("job_id") || is_about("job_ids") || is_about("parents") => {
-            Some("`hat jobs` lists all jobs")
+            format!("`{}` lists all jobs", command("jobs"))
         }
-        ErrorCode::WrongState if is_about("parents") => Some("`hat jobs retry ID` does that"),
-        _ => None,
-    }
+        ErrorCode::WrongState if is_about("parents") => format!("`{}` does that", command("jobs retry ID")),
+        _ => return None,
+    };
+    Some(hint)
 }
 
 /// Says that no server runs in the folder that was named, and how to start one there.
@@ -187,7 +198,7 @@ fn nothing_runs(folder: &Path, has_run: bool) -> String {
 fn interrupted(submitting: bool) -> &'static str {
     match submitting {
         false => "interrupted: nothing was submitted",
-        true => "interrupted while the job was being submitted: `hat jobs` shows whether the server has it",
+        true => "interrupted while the job was being submitted",
     }
 }
 
@@ -222,7 +233,7 @@ mod tests {
         let unreachable = ClientError::Unreachable { url: "http://127.0.0.1:1".into(), reason: "refused".into() };
         let failure = Failure::from(unreachable);
         assert_eq!(failure.exit(), Exit::NoServer);
-        assert!(failure.hint().is_some_and(|hint| hint.contains("hat up")));
+        assert!(failure.hint(&ToString::to_string).is_some_and(|hint| hint.contains("hat up")));
         assert_eq!(Failure::from(Refusal::not_found("no model x/1")).exit(), Exit::NotFound);
         assert_eq!(Failure::from(Refusal::invalid("a", "b")).to_json()["error"]["exit_code"], 2);
         let bad =

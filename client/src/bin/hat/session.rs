@@ -1,7 +1,9 @@
 //! What every command needs: where the server is, and how to talk to the person.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     io::{IsTerminal as _, stderr},
     path::PathBuf,
     pin::pin,
@@ -11,6 +13,7 @@ use std::{
 use owo_colors::OwoColorize as _;
 use serde_json::{Value, json};
 use sortinghat_client::{Client, Endpoint, predictions::Cells};
+use sortinghat_proto::v1::{ExplainJobResponse, explain_job_response::Reason};
 
 use crate::{
     args::Global,
@@ -117,23 +120,65 @@ impl Session {
         }
     }
 
-    /// The command line that does `what` on the server that was typed for this command: "hat jobs --data-dir B".
+    /// The command line that does `what` on the server that was typed for this command, and as the same caller: "hat jobs --data-dir B".
     pub(crate) fn command(&self, what: &str) -> String {
-        let Global { server, data_dir, typed, .. } = &self.global;
-        match (server, data_dir) {
-            (Some(url), _) if typed.server => format!("hat {what} --server {}", shell::word(url)),
-            (_, Some(folder)) if typed.data_dir => format!("hat {what} --data-dir {}", shell::word(folder)),
-            _ => format!("hat {what}"),
-        }
+        let Global { server, data_dir, token_file, ca_file, typed, .. } = &self.global;
+        let option = |is_typed: bool, name: &str, value: Option<&OsStr>| {
+            value.filter(|_| is_typed).map(|value| format!(" --{name} {}", shell::word(value))).unwrap_or_default()
+        };
+        [
+            format!("hat {what}"),
+            option(typed.server, "server", server.as_ref().map(OsStr::new)),
+            option(typed.data_dir && !typed.server, "data-dir", data_dir.as_ref().map(AsRef::as_ref)),
+            option(typed.token_file, "token-file", token_file.as_ref().map(AsRef::as_ref)),
+            option(typed.ca_file, "ca-file", ca_file.as_ref().map(AsRef::as_ref)),
+        ]
+        .concat()
     }
 
     /// The command line that goes on with a job.
     pub(crate) fn way_back(&self, job: &str, aim: Aim<'_>) -> String {
+        let raw = if self.raw() { " --raw" } else { "" };
         self.command(&match aim {
-            Aim::Tell => format!("jobs watch {job}"),
-            Aim::Save(out) => format!("jobs watch {job} {}", out.options()),
+            Aim::Tell => format!("jobs watch {job}{raw}"),
+            Aim::Save(out) => format!("jobs watch {job} {}{raw}", out.options()),
             Aim::Sort(words) => format!("sort --job {job} {words}"),
         })
+    }
+
+    /// The command line that lists every file of a dataset that was not used.
+    pub(crate) fn show_rejected_command(&self, dataset: &str) -> String {
+        self.command(&format!("datasets show {dataset} --rejected"))
+    }
+
+    /// How to start a worker for the server.
+    pub(crate) fn start_worker(&self) -> String {
+        match self.global.typed.server {
+            // `hat up` would start another server.
+            true => "`sortinghat-worker run` starts one".to_owned(),
+            false => format!("`{}` starts one here, and `sortinghat-worker run` anywhere", self.command("up")),
+        }
+    }
+
+    /// Why a job is where it is, and the command that lets it go on if it waits for a person. The server's sentence names no commands,
+    /// since other programs receive it too.
+    pub(crate) fn why(&self, explained: &ExplainJobResponse) -> String {
+        let next = match &explained.reason {
+            Some(Reason::NoWorker(_)) => format!(": {}", self.start_worker()),
+            Some(Reason::Paused(_)) => format!("; `{}` does that", self.command("queue resume")),
+            Some(Reason::NoAbleWorker(_)) => format!("; `{}` lists them", self.command("workers")),
+            Some(
+                Reason::Ended(_)
+                | Reason::Runs(_)
+                | Reason::Parents(_)
+                | Reason::Backoff(_)
+                | Reason::NoCapableWorker(_)
+                | Reason::Turn(_)
+                | Reason::NotBefore(_),
+            )
+            | None => String::new(),
+        };
+        format!("{}{next}", explained.sentence)
     }
 
     /// Connects to the server.
@@ -208,7 +253,7 @@ impl Session {
             true => say(format_args!("{} {}", "error:".red().bold(), plain::text(&message))),
             false => say(format_args!("error: {}", plain::text(&message))),
         }
-        if let Some(hint) = failure.hint() {
+        if let Some(hint) = failure.hint(&|what| self.command(what)) {
             say(format_args!("  {hint}"));
         }
     }

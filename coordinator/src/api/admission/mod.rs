@@ -1,19 +1,21 @@
 //! Admission control: a bounded number of calls of each class are under way at a time. A call that finds no place, and gets none within
 //! a moment, is refused before its message is read. Where tenants share the coordinator, no tenant gets all places of a class, as a
-//! tenant that sends slowly keeps its places for long.
+//! tenant that sends slowly keeps its places for long; and no address gets all places of the calls that need no token.
 
 mod calls;
 mod jobs;
+mod uploads;
 
 use std::{sync::Arc, time::Duration};
 
-use sortinghat_proto::{Refusal, Tenant, limits, v1::ErrorCode};
+use sortinghat_proto::{Refusal, limits, v1::ErrorCode};
 use tonic::Status;
 
 use super::methods::Class;
 use calls::ClassPlaces;
-pub(super) use calls::Place;
+pub(super) use calls::{Holder, Place};
 pub(super) use jobs::JobAdmission;
+pub(super) use uploads::UploadMemory;
 
 /// Lets calls in, class by class.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub(super) struct Admission {
     brief: Arc<ClassPlaces>,
     transfers: Arc<ClassPlaces>,
     watches: Arc<ClassPlaces>,
+    open: Arc<ClassPlaces>,
     workers: Arc<ClassPlaces>,
 }
 
@@ -35,26 +38,28 @@ impl Default for Admission {
             brief: ClassPlaces::new(limits::MAX_BRIEF_CALLS_IN_FLIGHT, 0, short),
             transfers: ClassPlaces::new(limits::MAX_TRANSFERS_IN_FLIGHT, 0, medium),
             watches: ClassPlaces::new(limits::MAX_WATCHES_IN_FLIGHT, 0, long),
+            open: ClassPlaces::new(limits::MAX_OPEN_CALLS_IN_FLIGHT, 0, long),
             workers: ClassPlaces::new(limits::MAX_WORKER_CALLS_IN_FLIGHT, 0, long),
         }
     }
 }
 
 impl Admission {
-    /// Takes a place for a call. `tenant` is the caller's, if it shares the coordinator with others.
+    /// Takes a place for a call. `holder` is who must leave places to others, if there are others.
     ///
     /// # Errors
     /// The refusal that says when to try again, if no place became free in time.
-    pub(super) async fn take(&self, class: Class, tenant: Option<Tenant>) -> Result<Place, Status> {
+    pub(super) async fn take(&self, class: Class, holder: Option<Holder>) -> Result<Place, Status> {
         let places = match class {
             Class::Submit => &self.submits,
             Class::BulkSubmit => &self.bulk_submits,
             Class::Brief => &self.brief,
             Class::Transfer => &self.transfers,
             Class::Watch => &self.watches,
+            Class::Open => &self.open,
             Class::Worker => &self.workers,
         };
-        places.take(tenant).await
+        places.take(holder).await
     }
 }
 
@@ -85,9 +90,9 @@ mod tests {
         bulk_call_of(admission, None).await
     }
 
-    async fn bulk_call_of(admission: &Arc<Admission>, tenant: Option<Tenant>) -> JoinHandle<Result<Place, Status>> {
+    async fn bulk_call_of(admission: &Arc<Admission>, holder: Option<Holder>) -> JoinHandle<Result<Place, Status>> {
         let admission = admission.clone();
-        let call = tokio::spawn(async move { admission.take(Class::BulkSubmit, tenant).await });
+        let call = tokio::spawn(async move { admission.take(Class::BulkSubmit, holder).await });
         tokio::task::yield_now().await;
         call
     }
@@ -100,7 +105,7 @@ mod tests {
         let refused = admission.take(Class::Submit, None).await.expect_err("no place is left");
         let pause = retry_after(&refused).expect("it says when to come back");
         assert!((50..=150).contains(&pause.as_millis()), "{pause:?}");
-        for class in [Class::BulkSubmit, Class::Brief, Class::Transfer, Class::Watch, Class::Worker] {
+        for class in [Class::BulkSubmit, Class::Brief, Class::Transfer, Class::Watch, Class::Open, Class::Worker] {
             admission.take(class, None).await.expect("each class has its own places");
         }
         drop(taken);
@@ -154,7 +159,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_tenant_that_keeps_its_places_leaves_some_to_the_others() {
         let admission = Arc::new(Admission::default());
-        let call = |name: &str| bulk_call_of(&admission, Some(name.parse().expect("a tenant")));
+        let call = |name: &str| bulk_call_of(&admission, Some(Holder::Tenant(name.parse().expect("a tenant"))));
         let mut slow = Vec::new();
         let refused = loop {
             match call("slow").await.await.expect("no panic") {
@@ -177,7 +182,7 @@ mod tests {
         slow.pop();
         first.await.expect("no panic").expect("its tenant has given a place back");
         drop((place, quick, slow));
-        let left = admission.bulk_submits.free_and_tenants();
+        let left = admission.bulk_submits.free_and_holders();
         assert_eq!(left, (limits::MAX_BULK_SUBMITS_IN_FLIGHT, 0), "all places are free, and no tenant is remembered");
     }
 }

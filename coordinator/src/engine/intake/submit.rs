@@ -8,6 +8,7 @@ use sortinghat_proto::{
     limits::{MAX_JOBS_PER_CALL, MAX_PARENTS},
     time::UnixMs,
     v1::{self, ErrorCode, JobState, job_event, submit_verdict::Verdict},
+    words,
 };
 
 use super::{
@@ -182,7 +183,10 @@ impl Intake {
         let Some(accepted) = self.records.read::<AcceptedRecord>(key).await? else { return Ok(None) };
         let AcceptedRecord { job, submission: digest } = *accepted.value;
         if digest != acceptance.digest {
-            let message = format!("idempotency key {:?} was used for job {job}, whose content differs", acceptance.key);
+            let message = format!(
+                "idempotency key {} was used for job {job}, whose content differs",
+                words::quoted(&acceptance.key)
+            );
             let conflict = EngineError::refused(ErrorCode::IdempotencyConflict, message);
             return Err(conflict.in_field("idempotency_key"));
         }

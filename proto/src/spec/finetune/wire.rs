@@ -7,7 +7,7 @@ use crate::{
         check::{at, in_range, or_default, share},
         passes::Precision,
     },
-    v1,
+    v1, words,
 };
 
 impl TryFrom<v1::FinetuneSpec> for FinetuneSpec {
@@ -41,7 +41,10 @@ fn recipe(wire: &v1::FinetuneSpec) -> Result<Recipe, Refusal> {
         "best" => refuse_fine_tune_options(wire).map(|()| Recipe::Best),
         other => {
             let known = Recipe::NAMES.join(", ");
-            Err(Refusal::invalid("finetune.recipe", format!("{other:?} is not a recipe: use one of {known}")))
+            Err(Refusal::invalid(
+                "finetune.recipe",
+                format!("{} is not a recipe: use one of {known}", words::quoted(other)),
+            ))
         }
     }
 }
@@ -90,7 +93,7 @@ fn backbone(text: &str) -> Result<Backbone, Refusal> {
     }
     Backbone::ALL.into_iter().find(|backbone| backbone.as_str() == text).ok_or_else(|| {
         let known = Backbone::ALL.map(Backbone::as_str).join(", ");
-        Refusal::invalid("finetune.backbone", format!("{text:?} is not a backbone: use one of {known}"))
+        Refusal::invalid("finetune.backbone", format!("{} is not a backbone: use one of {known}", words::quoted(text)))
     })
 }
 
@@ -101,7 +104,10 @@ fn weights(text: &str) -> Result<WeightsSource, Refusal> {
         None if text == "none" => Ok(WeightsSource::Random),
         Some(("object", digest)) => digest.parse().map(WeightsSource::Object).map_err(at("finetune.weights")),
         Some(("hub", repository)) if is_repository(repository) => Ok(WeightsSource::Hub(repository.to_owned())),
-        _ => Err(Refusal::invalid("finetune.weights", format!("{text:?} is no source of weights: {allowed}"))),
+        _ => Err(Refusal::invalid(
+            "finetune.weights",
+            format!("{} is no source of weights: {allowed}", words::quoted(text)),
+        )),
     }
 }
 

@@ -42,17 +42,24 @@ pub(crate) struct CommandLine {
     pub(crate) command: Command,
 }
 
-/// Which of the options that name a server were typed. The others may come from variables.
+/// Which of the options that name a server, or say who calls it, were typed. The others may come from variables.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Typed {
     pub(crate) server: bool,
     pub(crate) data_dir: bool,
+    pub(crate) token_file: bool,
+    pub(crate) ca_file: bool,
 }
 
 impl Typed {
     fn on(matches: &ArgMatches) -> Self {
         let is_typed = |option| matches.value_source(option) == Some(ValueSource::CommandLine);
-        Self { server: is_typed("server"), data_dir: is_typed("data_dir") }
+        Self {
+            server: is_typed("server"),
+            data_dir: is_typed("data_dir"),
+            token_file: is_typed("token_file"),
+            ca_file: is_typed("ca_file"),
+        }
     }
 }
 
@@ -355,7 +362,7 @@ mod tests {
             ("hat --server http://a datasets rm stamps@1 --data-dir a", true, true),
         ] {
             let read = super::parse(line.split(' ').map(OsString::from)).expect(line).0;
-            assert_eq!(read.global.typed, Typed { server, data_dir }, "{line}");
+            assert_eq!(read.global.typed, Typed { server, data_dir, ..Typed::default() }, "{line}");
         }
     }
 

@@ -60,7 +60,8 @@ async fn show(session: &Session, name: &str, rejected: bool) -> Result<Exit, Fai
         shown["manifest"] = document(&client, &object).await?;
         print_json(&shown);
     } else {
-        print_lines(&dataset::lines(&found.name, &manifest, &rejections(&client, &manifest).await?));
+        let rejected = rejections(&client, &manifest).await?;
+        print_lines(&dataset::lines(&found.name, &manifest, &rejected, &session.show_rejected_command(&found.name)));
         print_lines(&dataset::remarks(&manifest));
         print_line(&format!("made {} by job {}", time(found.created_unix_ms), found.job_id));
     }

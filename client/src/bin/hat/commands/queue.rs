@@ -13,6 +13,6 @@ pub(super) async fn run(session: &Session, args: Queue) -> Result<Exit, Failure>
         QueueCommand::Pause => session.connect_to_change().await?.0.with_tenant(tenant).pause_queue().await?,
         QueueCommand::Resume => session.connect_to_change().await?.0.with_tenant(tenant).resume_queue().await?,
     };
-    session.answer(|| json::queue(&found), || queue::lines(&found, now()));
+    session.answer(|| json::queue(&found), || queue::lines(&found, &session.command("queue resume"), now()));
     Ok(Exit::Ok)
 }

@@ -15,7 +15,7 @@ pub(super) async fn run(session: &Session) -> Result<Exit, Failure> {
     if session.json() {
         workers.iter().map(json::worker).for_each(|worker| print_json(&worker));
     } else if workers.is_empty() {
-        session.hint("no worker is running: `hat up` starts one here, and `sortinghat-worker run` starts one anywhere");
+        session.hint(&format!("no worker is running: {}", session.start_worker()));
     } else {
         print_table(&worker::table(workers, now(), session.paper()));
     }

@@ -16,7 +16,7 @@ use super::estimate::{Step, Training};
 use crate::{
     session::Session,
     show::{
-        job::{task_word, why},
+        job::task_word,
         json::{self, tagged},
         line::{print_json, print_line},
         plain, progress, table,
@@ -113,9 +113,9 @@ impl<'a> Screen<'a> {
         let reason = explained.reason.as_ref().map(std::mem::discriminant);
         let is_new = std::mem::replace(&mut self.reason, reason) != reason;
         if self.session.shows_progress() {
-            set_spinner(&self.bar, plain::cell(&why(explained)).into_owned());
+            set_spinner(&self.bar, plain::cell(&self.session.why(explained)).into_owned());
         } else if is_new {
-            self.session.hint(&format!("waiting: {}", why(explained)));
+            self.session.hint(&format!("waiting: {}", self.session.why(explained)));
         }
     }
 

@@ -24,15 +24,20 @@ pub(crate) fn table(datasets: &[Dataset], paper: Paper) -> Vec<String> {
     table::fitted(table::NAMED_HEADER, &datasets.iter().map(row).collect::<Vec<_>>(), paper)
 }
 
-/// The dataset called `name`.
-pub(crate) fn lines(name: &str, dataset: &DatasetManifest, rejections: &[Rejection]) -> Vec<String> {
+/// The dataset called `name`. `show_rejected` is the command that lists every rejection.
+pub(crate) fn lines(
+    name: &str,
+    dataset: &DatasetManifest,
+    rejections: &[Rejection],
+    show_rejected: &str,
+) -> Vec<String> {
     let mut lines = vec![headline(name, dataset)];
     lines.extend(classes(dataset));
     lines.extend(near_duplicates(dataset));
     lines.extend(match (rejections, dataset.uses_everything()) {
         ([], true) => vec!["every file was used".to_owned()],
         ([], false) => vec!["every uploaded file was used".to_owned()],
-        _ => not_used(name, rejections),
+        _ => not_used(rejections, show_rejected),
     });
     lines
 }
@@ -93,7 +98,7 @@ fn classes(dataset: &DatasetManifest) -> Vec<String> {
 }
 
 /// The number of files that were not used for each reason, with the first paths of each.
-fn not_used(name: &str, rejections: &[Rejection]) -> Vec<String> {
+fn not_used(rejections: &[Rejection], show_rejected: &str) -> Vec<String> {
     let mut by_reason: BTreeMap<RejectionReason, Vec<&Rejection>> = BTreeMap::new();
     for rejection in rejections {
         by_reason.entry(rejection.reason).or_default().push(rejection);
@@ -104,7 +109,7 @@ fn not_used(name: &str, rejections: &[Rejection]) -> Vec<String> {
         lines.extend(all.iter().take(SHOWN_PATHS).map(|one| format!("    {}: {}", one.path, one.message)));
     }
     if rejections.len() > SHOWN_PATHS {
-        lines.push(format!("  all of them: hat datasets show {name} --rejected"));
+        lines.push(format!("  all of them: {show_rejected}"));
     }
     lines
 }
@@ -123,7 +128,7 @@ mod tests {
     fn rejected_files_are_grouped_by_reason_with_the_first_paths_and_the_way_to_all() {
         let mut all: Vec<Rejection> = (0..5).map(|n| rejection(n, RejectionReason::Truncated)).collect();
         all.push(rejection(9, RejectionReason::Duplicate));
-        let text = not_used("stamps@1", &all).join("\n");
+        let text = not_used(&all, "hat datasets show stamps@1 --rejected").join("\n");
         for part in
             ["not used: 6 files", "  5 truncated\n    a/0.jpg: ends too early", "hat datasets show stamps@1 --rejected"]
         {

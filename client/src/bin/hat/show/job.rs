@@ -3,10 +3,7 @@
 use sortinghat_client::{is_final, short_id, short_id_characters};
 use sortinghat_proto::{
     JobKind,
-    v1::{
-        self, Attempt, AttemptOutcome, CancelJobsResponse, ExplainJobResponse, Job, JobEvent, JobState,
-        explain_job_response::Reason, job_event::Event,
-    },
+    v1::{self, Attempt, AttemptOutcome, CancelJobsResponse, Job, JobEvent, JobState, job_event::Event},
     words::job_state,
 };
 
@@ -17,27 +14,6 @@ use super::{
     progress,
     table::{self, Cell, Fit},
 };
-
-/// Why a job is where it is, and what lets it go on if it waits for a person. The server's sentence names no commands, since other
-/// programs receive it too.
-pub(crate) fn why(explained: &ExplainJobResponse) -> String {
-    let next = match &explained.reason {
-        Some(Reason::NoWorker(_)) => ": `hat up` starts one here, `sortinghat-worker run` anywhere",
-        Some(Reason::Paused(_)) => "; `hat queue resume` does that",
-        Some(Reason::NoAbleWorker(_)) => "; `hat workers` lists them",
-        Some(
-            Reason::Ended(_)
-            | Reason::Runs(_)
-            | Reason::Parents(_)
-            | Reason::Backoff(_)
-            | Reason::NoCapableWorker(_)
-            | Reason::Turn(_)
-            | Reason::NotBefore(_),
-        )
-        | None => "",
-    };
-    format!("{}{next}", explained.sentence)
-}
 
 /// A table with a row for each job, and for each job whose record the coordinator cannot read. A row names its job by the end of the id,
 /// which tells the jobs of the table apart; the beginnings of ids say when a job was submitted and are nearly the same.
@@ -213,15 +189,15 @@ pub(crate) fn event_line(event: &JobEvent) -> Option<String> {
     Some(format!("{} {text}", time(event.time_unix_ms)))
 }
 
-/// What became of a job that was asked to be cancelled.
-pub(crate) fn cancelled_line(job: &Job) -> String {
+/// What became of a job that was asked to be cancelled. `watch` is the command that follows it.
+pub(crate) fn cancelled_line(job: &Job, watch: &str) -> String {
     match job.state() {
         JobState::Cancelled => format!("job {} is cancelled", job.id),
         JobState::Succeeded | JobState::Failed => {
             format!("job {} had already ended: it has {}", job.id, job_state(job.state()))
         }
         JobState::Unspecified | JobState::Blocked | JobState::Queued | JobState::Running => {
-            format!("job {} stops as soon as its worker hears of it; `hat jobs watch {0}` waits until then", job.id)
+            format!("job {} stops as soon as its worker hears of it; `{watch}` waits until then", job.id)
         }
     }
 }

@@ -42,3 +42,113 @@ fn metrics(record: &EpochRecord) -> EpochMetrics {
     let EpochRecord { frozen, epoch, train_loss, valid_loss, accuracy, duration_ms } = *record;
     EpochMetrics { frozen, epoch, train_loss, valid_loss, accuracy, duration_ms, valid_photos: 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use sortinghat_proto::{
+        Backbone, Digest, Mixing, ObjectRef, Precision, TrainingCrop,
+        manifest::{
+            DatasetProvenance, FineTuneRecord, Framing, LambdaScore, RateSearch, RecipeRecord, RegressionRecord, View,
+            WeightsProvenance,
+        },
+    };
+
+    use super::{super::json, *};
+
+    /// The time at which the model was made: 2026-11-30 08:00:00Z.
+    const MADE: i64 = 1_796_025_600_000;
+
+    /// Models like `plain` that were not trained but fitted: one whose penalty was chosen, and one with too few photos for that.
+    fn fitted(plain: &ModelManifest) -> [ModelManifest; 2] {
+        let regression = RegressionRecord {
+            views: [Framing::Crop, Framing::Pad].map(|framing| View { framing, size_px: 288 }).into(),
+            lambda: 10_f64.powf(-3.5),
+            temperature: 1.125,
+            inner_folds: 5,
+            tried: vec![LambdaScore { lambda: 10_f64.powf(-3.5), nll: 0.41 }],
+        };
+        let unchosen = RegressionRecord {
+            views: vec![View { framing: Framing::Pad, size_px: 224 }],
+            lambda: 1e-3,
+            temperature: 1.0,
+            inner_folds: 0,
+            tried: vec![],
+        };
+        [RecipeRecord::Best(regression), RecipeRecord::Fast(unchosen)]
+            .map(|recipe| ModelManifest { recipe, ..plain.clone() })
+    }
+
+    #[test]
+    fn a_model_is_shown_with_how_it_was_made_and_what_differs_from_the_defaults() {
+        let history = vec![EpochRecord {
+            frozen: true,
+            epoch: 0,
+            train_loss: 2.5,
+            valid_loss: 1.25,
+            accuracy: 0.5,
+            duration_ms: 9,
+        }];
+        let made = FineTuneRecord {
+            freeze_epochs: 1,
+            epochs: 5,
+            base_lr: 0.002,
+            rate_search: None,
+            mixing: None,
+            label_smoothing: 0.0,
+            crop: TrainingCrop::Resize,
+            batch_size: 64,
+            micro_batch_size: 64,
+        };
+        let plain = ModelManifest {
+            classes: vec!["animals".into(), "food".into()],
+            backbone: Backbone::Resnet18,
+            weights: ObjectRef { digest: Digest::of(b"weights"), size_bytes: 44 << 20 },
+            image_size_px: 224,
+            mean: [0.5; 3],
+            std: [0.25; 3],
+            recipe: RecipeRecord::Fastai2(made.clone()),
+            dataset: DatasetProvenance { name: "stamps@1".into(), manifest: ObjectRef::of(b"dataset"), fold: None },
+            pretrained: WeightsProvenance { source: "resnet18.safetensors".into(), digest: None },
+            seed: 0,
+            precision: Precision::F32,
+            device: "cpu".into(),
+            threads: 2,
+            software: "sortinghat".into(),
+            history,
+        };
+        let search = RateSearch {
+            learning_rates: vec![],
+            losses: vec![],
+            valley: 1e-3,
+            minimum: 2e-2,
+            steep: 3e-3,
+            slide: 4e-3,
+        };
+        let special = FineTuneRecord {
+            mixing: Some(Mixing::CutMix { alpha: 1.0 }),
+            label_smoothing: 0.1,
+            crop: TrainingCrop::RandomResized { min_scale: 0.08 },
+            rate_search: Some(search),
+            ..made.clone()
+        };
+        let special = ModelManifest {
+            dataset: DatasetProvenance { fold: Some(2), ..plain.dataset.clone() },
+            recipe: RecipeRecord::Fastai2(special),
+            ..plain.clone()
+        };
+        let mixed_up = FineTuneRecord { mixing: Some(Mixing::MixUp { alpha: 0.4 }), ..made };
+        let mixed_up = ModelManifest { recipe: RecipeRecord::Fastai2(mixed_up), ..plain.clone() };
+        let [best, fast] = fitted(&plain);
+        let named = Model {
+            name: "stamps/1".into(),
+            job_id: "01".into(),
+            created_unix_ms: MADE,
+            summary: "85.2% of 142".into(),
+            manifest: Some(ObjectRef::of(b"m").into()),
+        };
+        let all = [plain, special, mixed_up, best, fast];
+        let shown = all.map(|made| lines(&named, &made, Paper::default()).join("\n"));
+        insta::assert_snapshot!(shown.join("\n\n"));
+        insta::assert_json_snapshot!(json::model(&named));
+    }
+}

@@ -4,11 +4,11 @@ use sortinghat_proto::{v1::Queue, words::job_state};
 
 use super::numbers::{ago, count, time};
 
-/// Whether jobs start, how many there are in each state, and how long the oldest has waited.
-pub(crate) fn lines(queue: &Queue, now_unix_ms: i64) -> Vec<String> {
+/// Whether jobs start, how many there are in each state, and how long the oldest has waited. `resume` is the command that lets jobs start.
+pub(crate) fn lines(queue: &Queue, resume: &str, now_unix_ms: i64) -> Vec<String> {
     let mut lines = vec![match queue.paused_since_unix_ms {
         0 => "open: jobs start as soon as workers are free".to_owned(),
-        since => format!("paused since {}: no job starts until `hat queue resume`", time(since)),
+        since => format!("paused since {}: no job starts until `{resume}`", time(since)),
     }];
     lines.extend(queue.counts.iter().map(|c| format!("{:<10} {}", job_state(c.state()), count(c.jobs))));
     if queue.oldest_queued_unix_ms != 0 {

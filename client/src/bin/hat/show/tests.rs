@@ -3,11 +3,9 @@
 use serde_json::Value;
 use sortinghat_client::is_final;
 use sortinghat_proto::{
-    Backbone, Digest, JobKind, Mixing, ObjectRef, Precision, TrainingCrop,
+    Digest, JobKind, ObjectRef,
     manifest::{
-        AbsentClass, ClassCount, DatasetManifest, DatasetProvenance, EpochRecord, FineTuneRecord, Framing,
-        IngestCounts, LambdaScore, ModelManifest, RateSearch, RecipeRecord, RegressionRecord, Rejection,
-        RejectionReason, Remark, Shard, SplitKind, View, WeightsProvenance,
+        AbsentClass, ClassCount, DatasetManifest, IngestCounts, Rejection, RejectionReason, Remark, Shard, SplitKind,
     },
     v1::{
         self, Attempt, AttemptOutcome, CancelJobsResponse, ErrorCode, Failure, FailureClass, Job, JobEvent, JobOutput,
@@ -16,7 +14,7 @@ use sortinghat_proto::{
     },
 };
 
-use super::{dataset, job, json, line::row, model, paper::Paper, queue, worker};
+use super::{dataset, job, json, line::row, paper::Paper, queue, worker};
 
 /// The time at which the tests look: 2026-11-30 08:00:00Z.
 const NOW: i64 = 1_796_025_600_000;
@@ -297,7 +295,7 @@ fn every_reason_is_explained_to_programs_under_its_own_name() {
 #[test]
 fn a_cancelled_job_is_told_apart_from_one_that_had_ended_and_one_that_still_runs() {
     let job = |state| job_in(state, specs().remove(0));
-    let lines = STATES.map(|state| job::cancelled_line(&job(state)));
+    let lines = STATES.map(|state| job::cancelled_line(&job(state), "hat jobs watch ID"));
     insta::assert_snapshot!(lines.join("\n"));
     let number = |matching, more| job::number_of(&CancelJobsResponse { matching, more });
     assert_eq!([number(1, false), number(1234, true)], ["1 job", "more than 1,234 jobs"]);
@@ -313,7 +311,8 @@ fn a_queue_says_whether_it_is_open_and_what_waits() {
         ..Default::default()
     };
     let paused = v1::Queue { paused_since_unix_ms: NOW, ..Default::default() };
-    let lines = [queue::lines(&open, NOW), vec![String::new()], queue::lines(&paused, NOW)].concat();
+    const RESUME: &str = "hat queue resume";
+    let lines = [queue::lines(&open, RESUME, NOW), vec![String::new()], queue::lines(&paused, RESUME, NOW)].concat();
     insta::assert_snapshot!(lines.join("\n"));
     insta::assert_json_snapshot!([json::queue(&open), json::queue(&paused)]);
 }
@@ -370,7 +369,7 @@ fn dataset_manifest(split: SplitKind, classes: usize) -> DatasetManifest {
 
 #[test]
 fn a_dataset_is_shown_with_each_kind_of_split_and_a_long_list_of_classes_is_cut() {
-    let shown = |split, classes| dataset::lines("stamps@1", &dataset_manifest(split, classes), &[]).join("\n");
+    let shown = |split, classes| dataset::lines("stamps@1", &dataset_manifest(split, classes), &[], "").join("\n");
     let all = [shown(SplitKind::Given, 2), shown(SplitKind::ValidPercent(20), 1), shown(SplitKind::Folds(5), 42)];
     insta::assert_snapshot!(all.join("\n\n"));
 }
@@ -404,7 +403,12 @@ fn every_reason_to_leave_out_a_file_has_words() {
     insta::assert_snapshot!(all.each_ref().map(|one| row(&dataset::rejection_row(one), false)).join("\n"));
     // Here control characters are escaped when the lines are printed.
     let all = all.map(|rejection| Rejection { path: "red/1.jpg".into(), message: "why".into(), ..rejection });
-    let named = dataset::lines("stamps@1", &dataset_manifest(SplitKind::Given, 1), &all);
+    let named = dataset::lines(
+        "stamps@1",
+        &dataset_manifest(SplitKind::Given, 1),
+        &all,
+        "hat datasets show stamps@1 --rejected",
+    );
     insta::assert_snapshot!(named.join("\n"));
 }
 
@@ -412,7 +416,7 @@ fn every_reason_to_leave_out_a_file_has_words() {
 fn what_an_ingest_noticed_is_shown_and_nothing_is_claimed_against_it() {
     let plain = dataset_manifest(SplitKind::ValidPercent(20), 1);
     let claims = ["every file was used", "each kept on one side of the split"];
-    let told = dataset::lines("stamps@1", &plain, &[]).join("\n");
+    let told = dataset::lines("stamps@1", &plain, &[], "").join("\n");
     assert!(claims.iter().all(|claim| told.contains(claim)), "{told}");
     let absent = AbsentClass { class: "birds".into(), why: "3 entries: in a format that is not supported".into() };
     let remarks = vec![
@@ -421,89 +425,7 @@ fn what_an_ingest_noticed_is_shown_and_nothing_is_claimed_against_it() {
         Remark::Mended { photos: 2, examples: vec!["a.jpg".into()] },
     ];
     let noticed = DatasetManifest { remarks, ..plain };
-    let told = dataset::lines("stamps@1", &noticed, &[]).join("\n");
+    let told = dataset::lines("stamps@1", &noticed, &[], "").join("\n");
     assert!(!claims.iter().any(|claim| told.contains(claim)), "{told}");
     insta::assert_snapshot!(dataset::remarks(&noticed).join("\n"));
-}
-
-/// Models like `plain` that were not trained but fitted: one whose penalty was chosen, and one with too few photos for that.
-fn fitted(plain: &ModelManifest) -> [ModelManifest; 2] {
-    let regression = RegressionRecord {
-        views: [Framing::Crop, Framing::Pad].map(|framing| View { framing, size_px: 288 }).into(),
-        lambda: 10_f64.powf(-3.5),
-        temperature: 1.125,
-        inner_folds: 5,
-        tried: vec![LambdaScore { lambda: 10_f64.powf(-3.5), nll: 0.41 }],
-    };
-    let unchosen = RegressionRecord {
-        views: vec![View { framing: Framing::Pad, size_px: 224 }],
-        lambda: 1e-3,
-        temperature: 1.0,
-        inner_folds: 0,
-        tried: vec![],
-    };
-    [RecipeRecord::Best(regression), RecipeRecord::Fast(unchosen)]
-        .map(|recipe| ModelManifest { recipe, ..plain.clone() })
-}
-
-#[test]
-fn a_model_is_shown_with_how_it_was_made_and_what_differs_from_the_defaults() {
-    let history =
-        vec![EpochRecord { frozen: true, epoch: 0, train_loss: 2.5, valid_loss: 1.25, accuracy: 0.5, duration_ms: 9 }];
-    let made = FineTuneRecord {
-        freeze_epochs: 1,
-        epochs: 5,
-        base_lr: 0.002,
-        rate_search: None,
-        mixing: None,
-        label_smoothing: 0.0,
-        crop: TrainingCrop::Resize,
-        batch_size: 64,
-        micro_batch_size: 64,
-    };
-    let plain = ModelManifest {
-        classes: vec!["animals".into(), "food".into()],
-        backbone: Backbone::Resnet18,
-        weights: ObjectRef { digest: Digest::of(b"weights"), size_bytes: 44 << 20 },
-        image_size_px: 224,
-        mean: [0.5; 3],
-        std: [0.25; 3],
-        recipe: RecipeRecord::Fastai2(made.clone()),
-        dataset: DatasetProvenance { name: "stamps@1".into(), manifest: ObjectRef::of(b"dataset"), fold: None },
-        pretrained: WeightsProvenance { source: "resnet18.safetensors".into(), digest: None },
-        seed: 0,
-        precision: Precision::F32,
-        device: "cpu".into(),
-        threads: 2,
-        software: "sortinghat".into(),
-        history,
-    };
-    let search =
-        RateSearch { learning_rates: vec![], losses: vec![], valley: 1e-3, minimum: 2e-2, steep: 3e-3, slide: 4e-3 };
-    let special = FineTuneRecord {
-        mixing: Some(Mixing::CutMix { alpha: 1.0 }),
-        label_smoothing: 0.1,
-        crop: TrainingCrop::RandomResized { min_scale: 0.08 },
-        rate_search: Some(search),
-        ..made.clone()
-    };
-    let special = ModelManifest {
-        dataset: DatasetProvenance { fold: Some(2), ..plain.dataset.clone() },
-        recipe: RecipeRecord::Fastai2(special),
-        ..plain.clone()
-    };
-    let mixed_up = FineTuneRecord { mixing: Some(Mixing::MixUp { alpha: 0.4 }), ..made };
-    let mixed_up = ModelManifest { recipe: RecipeRecord::Fastai2(mixed_up), ..plain.clone() };
-    let [best, fast] = fitted(&plain);
-    let named = v1::Model {
-        name: "stamps/1".into(),
-        job_id: "01".into(),
-        created_unix_ms: NOW,
-        summary: "85.2% of 142".into(),
-        manifest: Some(object("m")),
-    };
-    let all = [plain, special, mixed_up, best, fast];
-    let shown = all.map(|made| model::lines(&named, &made, Paper::default()).join("\n"));
-    insta::assert_snapshot!(shown.join("\n\n"));
-    insta::assert_json_snapshot!(json::model(&named));
 }

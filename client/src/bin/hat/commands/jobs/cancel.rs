@@ -9,6 +9,7 @@ use crate::{
     exit::Exit,
     failure::Failure,
     local::server::Server,
+    output::Aim,
     session::Session,
     show::{
         job::{cancelled_line, number_of},
@@ -28,7 +29,8 @@ pub(super) async fn named(session: &Session, ids: &[String]) -> Result<Exit, Fai
     let cancelled: Vec<_> = jobs.iter().map(|job| client.cancel_job(&job.id)).collect();
     let mut cancelled = stream::iter(cancelled).buffered(CALLS_AT_A_TIME);
     while let Some(job) = cancelled.try_next().await? {
-        session.answer(|| to_json::job(&job), || vec![cancelled_line(&job)]);
+        let watch = session.way_back(&job.id, Aim::Tell);
+        session.answer(|| to_json::job(&job), || vec![cancelled_line(&job, &watch)]);
     }
     Ok(Exit::Ok)
 }

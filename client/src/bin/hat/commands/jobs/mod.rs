@@ -107,7 +107,7 @@ async fn why(session: &Session, id: Option<&str>) -> Result<Exit, Failure> {
     say_newest(session, id, &found);
     let id = found.id;
     let explained = client.explain_job(&id).await?;
-    session.answer(|| json::explanation(&id, &explained), || vec![format!("job {id}: {}", job::why(&explained))]);
+    session.answer(|| json::explanation(&id, &explained), || vec![format!("job {id}: {}", session.why(&explained))]);
     Ok(Exit::Ok)
 }
 
