@@ -37,7 +37,8 @@ impl Logits {
     pub(super) fn nll(&self, temperature: f64) -> f64 {
         // A probability that is no number above 0 any more would make the mean infinite, and every temperature equally bad.
         let loss = |(photo, &label): (&[f32], &usize)| {
-            -self.probabilities(photo, temperature)[label].max(f64::MIN_POSITIVE).ln()
+            // The logarithm of the inverse, as the negative logarithm of 1 is -0.
+            self.probabilities(photo, temperature)[label].max(f64::MIN_POSITIVE).recip().ln()
         };
         self.photos().map(loss).sum::<f64>() / self.labels.len() as f64
     }

@@ -20,6 +20,9 @@ use crate::dataset::split::{Item, deal_folds};
 const HALF_DECADES: std::ops::RangeInclusive<i32> = -12..=-2;
 /// How far beyond these the search goes on while the best penalty is the last one.
 const FARTHEST: std::ops::RangeInclusive<i32> = -18..=4;
+/// Penalties whose mean negative log likelihoods differ by less, in nats, are equally good, and the largest of them is taken. Where classes
+/// are far apart, every smaller penalty is a little better, without end.
+const AS_GOOD: f64 = 1e-4;
 /// By how many half-decades the search is extended.
 const STEP: i32 = 2;
 /// The penalty where there are too few photos to choose one.
@@ -138,7 +141,7 @@ fn search<E: From<FitError>>(
         path.extend(out_of_fold(examples, folds, &wanted, threads, &mut |done| progress(before + done, all))?);
         path.sort_by_key(|(half_decades, _)| *half_decades);
         let nll: Vec<f64> = path.iter().map(|(_, logits)| logits.nll(1.0)).collect();
-        let best = (0..nll.len()).min_by(|a, b| nll[*a].total_cmp(&nll[*b])).expect("penalties were tried");
+        let best = best_of(&nll);
         let (first, last) = (path[0].0, path[path.len() - 1].0);
         wanted = if best == 0 && first > *FARTHEST.start() {
             (first - STEP..first).collect()
@@ -148,6 +151,12 @@ fn search<E: From<FitError>>(
             return Ok(Chosen { path, best });
         };
     }
+}
+
+/// The place of the largest penalty that is as good as the best.
+fn best_of(nll: &[f64]) -> usize {
+    let lowest = nll.iter().copied().fold(f64::INFINITY, f64::min);
+    nll.iter().rposition(|nll| *nll <= lowest + AS_GOOD).expect("penalties were tried")
 }
 
 /// Which photos each inner fold holds out, and which it learns from.
@@ -347,11 +356,17 @@ mod tests {
     }
 
     #[test]
+    fn of_penalties_that_are_as_good_as_the_best_the_largest_is_taken() {
+        assert_eq!(best_of(&[0.3, 0.1, 0.2]), 1);
+        assert_eq!(best_of(&[0.100_00, 0.100_04, 0.100_2]), 1);
+        assert_eq!(best_of(&[0.0, 0.0]), 1);
+    }
+
+    #[test]
     fn noisy_photos_get_a_stronger_penalty_than_clear_ones_and_the_best_is_never_at_an_end() {
         let lambdas = [0.2, 3.0].map(|noise| {
             let choice = chosen(&examples(&[30, 30, 30], noise, 2), 2);
-            let best = choice.tried.iter().map(|(_, nll)| *nll).fold(f64::INFINITY, f64::min);
-            let place = choice.tried.iter().position(|(_, nll)| *nll == best).unwrap();
+            let place = best_of(&choice.tried.iter().map(|(_, nll)| *nll).collect::<Vec<_>>());
             assert_eq!(choice.tried[place].0, choice.lambda);
             assert!(choice.tried.is_sorted_by(|a, b| a.0 < b.0) && choice.folds == 5);
             let (least, most) = (penalty(*FARTHEST.start()), penalty(*FARTHEST.end()));

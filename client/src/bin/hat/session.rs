@@ -22,7 +22,7 @@ use crate::{
     output::Aim,
     shell,
     show::{
-        line::{print_json, print_lines, say},
+        line::{print_json, print_lines, say, say_prose},
         paper::Paper,
         plain,
     },
@@ -226,7 +226,7 @@ impl Session {
     /// Says on standard error what goes on, or what to do next.
     pub(crate) fn hint(&self, text: &str) {
         if !self.global.quiet {
-            say(plain::text(text));
+            say_prose(&plain::text(text));
         }
     }
 
@@ -237,8 +237,8 @@ impl Session {
             return;
         }
         match self.colours() {
-            true => say(format_args!("{} {}", "warning:".yellow().bold(), plain::text(text))),
-            false => say(format_args!("warning: {}", plain::text(text))),
+            true => say_prose(&format!("{} {}", "warning:".yellow().bold(), plain::text(text))),
+            false => say_prose(&format!("warning: {}", plain::text(text))),
         }
     }
 
@@ -250,11 +250,11 @@ impl Session {
         }
         let message = failure.to_string();
         match self.colours() {
-            true => say(format_args!("{} {}", "error:".red().bold(), plain::text(&message))),
-            false => say(format_args!("error: {}", plain::text(&message))),
+            true => say_prose(&format!("{} {}", "error:".red().bold(), plain::text(&message))),
+            false => say_prose(&format!("error: {}", plain::text(&message))),
         }
         if let Some(hint) = failure.hint(&|what| self.command(what)) {
-            say(format_args!("  {hint}"));
+            say_prose(&format!("  {hint}"));
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     exit::Exit,
     failure::Failure,
     session::Session,
-    show::{line::print_line, plain},
+    show::{line::print_whole, plain},
 };
 
 /// A person who has pressed the tabulator waits no longer than this for a server.
@@ -33,9 +33,9 @@ pub(super) fn run(shell: Shell) -> Result<Exit, Failure> {
     written.map_err(|error| Failure::local(format!("the script for {name} cannot be made: {error}")))?;
     if shell == Shell::Bash {
         // Without this, bash takes stamps@1 for three words.
-        print_line("COMP_WORDBREAKS=${COMP_WORDBREAKS//@/}");
+        print_whole("COMP_WORDBREAKS=${COMP_WORDBREAKS//@/}");
     }
-    print_line(String::from_utf8_lossy(&script).trim());
+    print_whole(String::from_utf8_lossy(&script).trim());
     Ok(Exit::Ok)
 }
 

@@ -105,7 +105,7 @@ async fn start_in_background(session: &Session, data_dir: &DataDir, args: &Up) -
         if let Some(record) = Record::read(data_dir).filter(|record| Some(record) != former.as_ref()) {
             record.print(data_dir, session.json());
             let (stop, next) = (session.command("down"), session.command("ingest NAME FOLDER"));
-            session.hint(&format!("the server runs in the background; `{stop}` stops it. Next: {next}"));
+            session.hint(&format!("the server runs in the background; `{stop}` stops it. Next: `{next}`"));
             return Ok(Exit::Ok);
         }
         if child.try_wait().map_err(Failure::file("wait for", "hat"))?.is_some() {

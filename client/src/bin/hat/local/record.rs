@@ -5,7 +5,10 @@ use std::{fs, io, net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{data_dir::DataDir, process::ProcessMark};
-use crate::{failure::Failure, show::line::print_line};
+use crate::{
+    failure::Failure,
+    show::line::{print_line, print_whole},
+};
 
 /// What `hat up` writes down once its server is ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +71,7 @@ impl Record {
     pub(crate) fn print(&self, data_dir: &DataDir, json: bool) {
         if json {
             let data_dir = data_dir.path().display().to_string();
-            print_line(&serde_json::json!({ "url": self.url, "pid": self.hat.pid, "data_dir": data_dir }).to_string());
+            print_whole(&serde_json::json!({ "url": self.url, "pid": self.hat.pid, "data_dir": data_dir }).to_string());
             return;
         }
         print_line(&format!("server   {}", self.url));

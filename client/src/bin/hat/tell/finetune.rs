@@ -17,7 +17,7 @@ pub(super) fn tell(session: &Session, job: &Job, last_epoch: Option<EpochMetrics
     let dataset = job.spec.as_ref().map_or("", JobSpec::subject);
     print_line(&headline(name, dataset, last_epoch.as_ref()));
     let augmented = if is_fitted(job) { "" } else { " --tta" };
-    session.hint(&format!("next: {}", session.command(&format!("evaluate {name}{augmented}"))));
+    session.hint(&format!("next: `{}`", session.command(&format!("evaluate {name}{augmented}"))));
 }
 
 /// Whether the model is a regression, which averages over views of its own and knows no test-time augmentation.

@@ -22,6 +22,6 @@ pub(super) async fn tell(session: &Session, client: &Client, job: &Job, manifest
     print_lines(&dataset::lines(name, &made, &rejections(client, &made).await?, &session.show_rejected_command(name)));
     // A dataset with folds cannot be learned from before one of them is held out.
     let fold = if matches!(made.split, SplitKind::Folds(_)) { " --fold 0" } else { "" };
-    session.hint(&format!("next: {}", session.command(&format!("finetune {name}{fold}"))));
+    session.hint(&format!("next: `{}`", session.command(&format!("finetune {name}{fold}"))));
     Ok(())
 }

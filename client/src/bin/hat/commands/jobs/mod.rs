@@ -17,7 +17,7 @@ use crate::{
     session::Session,
     show::{
         job, json,
-        line::{print_json, print_line, print_table},
+        line::{print_json, print_table, print_whole},
         numbers::now,
     },
     tell,
@@ -134,7 +134,7 @@ async fn logs(session: &Session, id: Option<&str>, follow: bool) -> Result<Exit,
                 let Some(line) = job::event_line(&event) else { continue };
                 match session.json() {
                     true => print_json(&json::event(&event)),
-                    false => print_line(&line),
+                    false => print_whole(&line),
                 }
             }
             Update::UpToDate if !follow => break,
