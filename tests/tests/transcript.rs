@@ -20,7 +20,7 @@ const WIDTHS: [u16; 3] = [60, 80, 120];
 /// The commands that submit a job and follow it. In a terminal, `hat jobs watch` then shows what the job has recorded.
 const JOBS: [&str; 6] = [
     "ingest shapes photos",
-    "finetune shapes@1 --epochs 4 --size 96 --batch-size 8",
+    "finetune shapes@1 --epochs 6 --size 96 --batch-size 4",
     "finetune shapes@1 --recipe best",
     "evaluate shapes/1 --tta --report report.html",
     "classify shapes/1 holiday/0.png",
@@ -202,7 +202,8 @@ fn compare(page: &str, shown: &str) {
     assert_eq!(found.len(), shown.len(), "docs/tour/{page} ends early, or too late: UPDATE_DOCS=1 writes it anew");
 }
 
-/// The words of a text, with masks of any length as one letter, and durations of any unit as one word.
+/// The words of a text, with masks of any length as one letter, and durations of any unit and verdicts
+/// as one word.
 fn words(text: &str) -> Vec<String> {
     let shorten = |word: &str| {
         let mut short = String::new();
@@ -213,6 +214,8 @@ fn words(text: &str) -> Vec<String> {
         }
         short
     };
-    let durations = Regex::new(r"N+(\.N+)? (s|ms|min|h)( N+ (s|min))?").expect("a valid pattern");
-    durations.replace_all(text, "[duration]").split_whitespace().map(shorten).collect()
+    let regex = |pattern: &str| Regex::new(pattern).expect("a valid pattern");
+    let text = regex(r"N+(\.N+)? (s|ms|min|h)( N+ (s|min))?").replace_all(text, "[duration]");
+    let text = regex(r"this\s+(may\s+well\s+be|is\s+hardly)\s+chance").replace_all(&text, "[verdict]");
+    text.split_whitespace().map(shorten).collect()
 }
