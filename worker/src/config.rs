@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, env, ffi::OsString, num::NonZeroUsize, path::PathBuf, thread};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use sortinghat_proto::{ByteCount, Label, Refusal, limits::MAX_WORKER_LABELS};
 use url::Url;
 
@@ -50,14 +50,20 @@ pub struct RunArgs {
     /// For tests: how long any task may show no progress [default: minutes, by its kind]
     #[arg(long, env = "SORTINGHAT_TEST_STALL_BOUND", hide = true)]
     pub stall_bound: Option<humantime::Duration>,
+    /// For tests: the program to run as executor [default: this one]
+    #[arg(long, env = "SORTINGHAT_TEST_EXECUTOR", hide = true)]
+    pub executor_program: Option<PathBuf>,
+    /// Where objects, weights and files are.
+    #[command(flatten)]
+    pub storage: StorageArgs,
     /// What each executor needs.
     #[command(flatten)]
     pub executor: ExecutorArgs,
 }
 
-/// An executor's settings.
+/// Where a worker has its objects, weights and files. Executors do not know it.
 #[derive(Debug, Clone, Args)]
-pub struct ExecutorArgs {
+pub struct StorageArgs {
     /// The object store, file:///FOLDER or s3://BUCKET/PREFIX [default: objects in the data folder]
     #[arg(long, env = "SORTINGHAT_OBJECT_STORE")]
     pub object_store: Option<Url>,
@@ -73,6 +79,20 @@ pub struct ExecutorArgs {
     /// How large the cache may grow, such as 500MiB or 20GiB
     #[arg(long, env = "SORTINGHAT_CACHE_BYTES", default_value = "20GiB")]
     pub cache_bytes: ByteCount,
+    /// How much one task may keep in temporary files, such as 500MiB or 20GiB
+    #[arg(long, env = "SORTINGHAT_SCRATCH_BYTES", default_value = "20GiB")]
+    pub scratch_bytes: ByteCount,
+    /// Show HF_TOKEN to the hub for repositories that jobs name, so that every tenant can use what it can read
+    #[arg(long, env = "SORTINGHAT_SHARE_HUB_TOKEN")]
+    pub share_hub_token: bool,
+}
+
+/// An executor's settings.
+#[derive(Debug, Clone, Args)]
+pub struct ExecutorArgs {
+    /// Whether the processes that decode photos are confined: on, or off if a machine cannot do that and you trust every photo
+    #[arg(long, env = "SORTINGHAT_SANDBOX", default_value = "on")]
+    pub sandbox: SandboxChoice,
     /// What the tensors of one task may take of this machine's memory, such as 6GiB; a training that needs more goes on in
     /// smaller pieces [default: three quarters of it, divided by the slots]
     #[arg(long, env = "SORTINGHAT_MEMORY_LIMIT")]
@@ -83,6 +103,24 @@ pub struct ExecutorArgs {
     /// The device.
     #[command(flatten)]
     pub compute: ComputeArgs,
+}
+
+/// Whether an executor confines itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SandboxChoice {
+    /// It does, or it does not start.
+    On,
+    /// It does not.
+    Off,
+}
+
+impl SandboxChoice {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// The device and the threads that compute.
@@ -125,11 +163,11 @@ impl RunArgs {
     /// Makes relative paths absolute, so that nothing is looked for in the working folder later.
     pub fn make_paths_absolute(&mut self) {
         [&mut self.token_file, &mut self.ca_file].into_iter().flatten().for_each(|path| *path = absolute(path.clone()));
-        self.executor.make_paths_absolute();
+        self.storage.make_paths_absolute();
     }
 }
 
-impl ExecutorArgs {
+impl StorageArgs {
     /// The object store's URL.
     ///
     /// # Panics
@@ -171,23 +209,17 @@ impl ExecutorArgs {
             .flatten()
             .for_each(|path| *path = absolute(path.clone()));
     }
+}
 
+impl ExecutorArgs {
     /// The arguments that start an executor with these settings, one of `slots`.
     pub(crate) fn to_command_line(&self, slots: NonZeroUsize) -> Vec<OsString> {
         let threads = self.compute.threads.map_or_else(|| fair_share(slots), NonZeroUsize::get);
         let memory_limit = self.memory_limit.map_or_else(|| fair_memory(slots), |limit| limit.0);
         vec![
             "executor".into(),
-            "--object-store".into(),
-            self.object_store().as_str().into(),
-            "--data-dir".into(),
-            self.data_dir().into(),
-            "--weights-dir".into(),
-            self.weights_dir().into(),
-            "--cache-dir".into(),
-            self.cache_dir().into(),
-            "--cache-bytes".into(),
-            self.cache_bytes.0.to_string().into(),
+            "--sandbox".into(),
+            self.sandbox.as_str().into(),
             "--memory-limit".into(),
             memory_limit.to_string().into(),
             "--checkpoint-interval".into(),
@@ -247,7 +279,9 @@ mod tests {
             "cpu",
             "--threads",
             "3",
-            "--cache-bytes",
+            "--sandbox",
+            "off",
+            "--memory-limit",
             "2GiB",
             "--checkpoint-interval",
             "1m 30s",
@@ -257,9 +291,8 @@ mod tests {
         let Command::Executor(executor) = CommandLine::try_parse_from(line).unwrap().command else {
             panic!("not an executor's command line");
         };
-        assert_eq!(executor.object_store(), worker.executor.object_store());
-        assert_eq!(executor.cache_dir(), PathBuf::from("/data/cache"));
-        assert_eq!(executor.cache_bytes, ByteCount(2 << 30));
+        assert_eq!(executor.sandbox, SandboxChoice::Off);
+        assert_eq!(executor.memory_limit, Some(ByteCount(2 << 30)));
         assert_eq!(Duration::from(executor.checkpoint_interval), Duration::from_secs(90));
         assert_eq!(executor.compute.threads.map(NonZeroUsize::get), Some(3));
     }
@@ -268,8 +301,8 @@ mod tests {
     fn no_path_is_looked_for_in_the_working_folder_later() {
         let mut worker = run(&["--data-dir", "data", "--token-file", "token", "--cache-dir", "cache"]);
         worker.make_paths_absolute();
-        let executor = &worker.executor;
-        for path in [executor.data_dir(), executor.cache_dir(), executor.temporary_dir(), worker.token_file.unwrap()] {
+        let storage = &worker.storage;
+        for path in [storage.data_dir(), storage.cache_dir(), storage.temporary_dir(), worker.token_file.unwrap()] {
             assert!(path.is_absolute(), "{}", path.display());
         }
     }

@@ -5,14 +5,17 @@ use std::env;
 use std::ffi::{CStr, CString, c_int, c_uint, c_void};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sortinghat_proto as proto;
-use tch::{Cuda, Device};
+use tch::{Cuda, Device, Kind, TchError, Tensor};
 
 use crate::aten;
 
+/// The device of NVIDIA's driver.
+const DRIVER: &str = "/dev/nvidiactl";
 /// Settings that libtorch's libraries read from the environment.
 const LIBRARY_SETTINGS: [(&str, &str); 2] = [
     // MKL: sums in the same order in every run, whichever thread is first.
@@ -183,12 +186,33 @@ fn cpu_has_bf16() -> bool {
 
 /// Loads CUDA and looks for GPU `index`; the error is a reason for people.
 fn cuda(index: usize) -> Result<(), String> {
-    if !Path::new("/dev/nvidiactl").exists() {
+    if !Path::new(DRIVER).exists() {
         return Err("this machine has no NVIDIA driver".to_owned());
     }
     load_libtorch_cuda()?;
     let count = usize::try_from(Cuda::device_count()).unwrap_or(0);
     if index < count { Ok(()) } else { Err(format!("CUDA sees {count} GPUs")) }
+}
+
+/// Whether a GPU may be chosen.
+pub(crate) fn may_be_cuda(request: DeviceRequest) -> bool {
+    request != DeviceRequest::Cpu && Path::new(DRIVER).exists()
+}
+
+/// Has the GPU's driver make its devices, which CUDA would do otherwise by starting this program; an executor may start none.
+pub(crate) fn make_devices(request: DeviceRequest) {
+    if request != DeviceRequest::Cpu && Path::new("/proc/driver/nvidia").exists() {
+        // Where the program is not installed, the system makes the devices by itself.
+        let _ = Command::new("nvidia-modprobe").args(["-c", "0", "-u"]).status();
+    }
+}
+
+/// Initialises a GPU to its end, which opens whatever CUDA needs on this machine. A CPU needs nothing.
+pub(crate) fn initialise(device: Device) -> Result<(), TchError> {
+    match device.is_cuda() {
+        true => Tensor::f_zeros([1], (Kind::Float, device)).map(drop),
+        false => Ok(()),
+    }
 }
 
 /// The memory of a GPU, in bytes, as CUDA's driver tells it; `None` for the CPU, and if the driver does not say.
@@ -238,6 +262,13 @@ fn load_libtorch_cuda() -> Result<(), String> {
         if message.is_null() { "unknown".to_owned() } else { CStr::from_ptr(message).to_string_lossy().into_owned() }
     };
     Err(format!("libtorch's CUDA part does not load: {reason}"))
+}
+
+/// The folders in which libtorch and the GPU's libraries lie that were installed with it.
+pub(crate) fn libtorch_folders() -> [PathBuf; 2] {
+    let folder = libtorch_folder();
+    let of_gpu = folder.join("../../nvidia");
+    [folder, of_gpu]
 }
 
 /// The folder that the running libtorch_cpu was loaded from, wherever the binary was moved.

@@ -2,24 +2,26 @@
 //!
 //! A worker is two kinds of processes. The worker itself ([`session`]) talks to the coordinator and computes nothing, so that
 //! nothing can keep it from renewing its leases. Under it, an executor for each slot ([`executor`]) runs one task at a time
-//! ([`jobs`]); it may hang, abort or be killed, and is replaced.
+//! ([`jobs`]); it may hang, abort or be killed, and is replaced. It is confined, and has no key: the worker's [`broker`] fetches and stores
+//! objects for it.
 //!
 //! The rooms stand on floors, and imports go down only. From the ground to the top:
 //!
 //! 1. `aten`, `memory`, `out_of_memory`, [`randomness`]: what every other room may use and what itself uses none
-//! 2. [`device`], [`objects`]: what computes; where bytes are kept
+//! 2. [`device`], [`objects`]: what computes; how a job reads and writes objects
 //! 3. [`config`], [`dataset`], [`models`], [`task`]: the command line; which photo has which class and side; the networks and their
 //!    weights; what one task is and has at hand
 //! 4. [`prediction`]: from batches of pixels to class probabilities, with test-time augmentation
 //! 5. [`evaluation`], [`regression`], [`training`]: what predictions say about a model; a regression on the features of a network;
 //!    fastai's `fine_tune`
 //! 6. [`batches`], [`report`]: photos decoded ahead of the network; the page that tells an evaluation
-//! 7. [`jobs`]: the job kinds
+//! 7. [`broker`], [`jobs`]: what the worker fetches and stores for its executors; the job kinds
 //! 8. [`executor`]: the process that runs one task at a time, and its supervision
 //! 9. [`session`]: the conversation with the coordinator
 
 pub mod aten;
 pub mod batches;
+pub mod broker;
 pub mod config;
 pub mod dataset;
 pub mod device;

@@ -252,21 +252,22 @@ fn a_device_that_cannot_be_used_ends_the_worker_with_the_reason() {
 #[tokio::test]
 async fn a_worker_whose_executor_cannot_start_says_why_within_seconds_and_recovers_by_itself() {
     let Setup { folder, mut coordinator, worker } = setup(LEASE).await;
-    // A file where the folder of the cache should be keeps an executor from starting.
-    let cache = folder.path().join("worker/cache");
-    std::fs::remove_dir_all(&cache).unwrap();
-    std::fs::write(&cache, "").unwrap();
+    // A file where the folder for temporary files should be keeps an executor from starting.
+    let temporary = folder.path().join("worker/tmp");
+    let executor = worker.executor().await;
+    std::fs::rename(&temporary, folder.path().join("worker/elsewhere")).unwrap();
+    std::fs::write(&temporary, "").unwrap();
     let killed = Instant::now();
-    kill(worker.executor().await, Signal::SIGKILL).unwrap();
+    kill(executor, Signal::SIGKILL).unwrap();
     let unable = |request: &SynchronizeRequest| {
         let health = request.health.clone()?;
-        (!health.is_able && health.detail.contains("cache")).then_some((health, request.free_slots))
+        (!health.is_able && health.detail.contains("temporary files")).then_some((health, request.free_slots))
     };
     let (health, free_slots) = coordinator.hear("the worker to say what is wrong", unable).await;
     assert!(killed.elapsed() < Duration::from_secs(10), "it took {:?}", killed.elapsed());
-    assert!(free_slots == 0 && health.detail.contains("did not start"), "{health:?}");
+    assert!(free_slots == 0 && health.detail.contains("failed to start"), "{health:?}");
     assert_eq!(health.reason, "its executor does not start");
-    std::fs::remove_file(&cache).unwrap();
+    std::fs::remove_file(&temporary).unwrap();
     let request = coordinator.hear_free_slot().await;
     assert!(request.health.unwrap().is_able);
 }

@@ -1,14 +1,16 @@
 //! One executor process, seen from the worker: its messages, its lines of output, its end.
 
 use std::{
+    env,
     ffi::OsString,
-    fs, io,
+    io,
     os::{
-        fd::OwnedFd,
+        fd::{AsFd as _, OwnedFd},
         unix::{net::UnixStream as StdUnixStream, process::ExitStatusExt as _},
     },
     path::PathBuf,
     process::{ExitStatus, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,8 +19,9 @@ use futures::{
     SinkExt as _, StreamExt as _,
     stream::{SplitSink, SplitStream},
 };
-use nix::sys::signal::Signal;
+use nix::{sys::signal::Signal, unistd::Pid};
 use prost::Message as _;
+use sortinghat_proto::Tenant;
 use sortinghat_proto::executor::v1::{
     ExecutorCommand, ExecutorReport, executor_command::Command, executor_report::Report,
 };
@@ -30,8 +33,12 @@ use tokio::{
 };
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use super::{frames, log};
-use crate::device;
+use super::{environment, frames, log, scratch::Scratch, usage};
+use crate::{
+    broker::{Broker, Connection, Grant},
+    device,
+    objects::channel,
+};
 
 /// How long a process whose socket is closed may take to end by itself, and a killed one to be gone.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,8 +54,12 @@ pub(crate) struct ExecutorProgram {
     pub(crate) path: PathBuf,
     /// Its arguments.
     pub(crate) arguments: Vec<OsString>,
-    /// Where it and its libraries keep temporary files.
+    /// In which folder each executor gets a folder of its own for temporary files.
     pub(crate) temporary_dir: PathBuf,
+    /// How much it may keep there.
+    pub(crate) scratch_bytes: u64,
+    /// What serves it objects.
+    pub(crate) broker: Arc<Broker>,
 }
 
 /// What comes out of an executor.
@@ -75,6 +86,11 @@ pub(super) struct End {
 #[derive(Debug)]
 pub(super) struct Executor {
     process: Child,
+    objects: Connection,
+    /// The tenant that it has served; `None` before its first task.
+    tenant: Option<Tenant>,
+    scratch: Scratch,
+    scratch_bytes: u64,
     commands: SplitSink<Socket, Bytes>,
     reports: mpsc::Receiver<Result<Report, Option<String>>>,
     lines: mpsc::Receiver<String>,
@@ -85,15 +101,23 @@ impl Executor {
     /// Starts the process in a process group of its own, so that a Ctrl-C at the terminal reaches the worker alone.
     pub(super) fn spawn(program: &ExecutorProgram) -> io::Result<Self> {
         let (ours, theirs) = StdUnixStream::pair()?;
+        let (objects, its_objects) = program.broker.connect()?;
+        channel::send_bytes(&ours, &[0], Some(its_objects.as_fd()))?;
         ours.set_nonblocking(true)?;
         let (output, printer) = io::pipe()?;
-        // If the folder cannot be made, the worker finds that out by itself and says so.
-        let _ = fs::create_dir_all(&program.temporary_dir);
+        let in_folder = |error: io::Error| {
+            let folder = program.temporary_dir.display();
+            io::Error::new(error.kind(), format!("it has no folder for temporary files in {folder}: {error}"))
+        };
+        let scratch = Scratch::new(&program.temporary_dir).map_err(in_folder)?;
         let process = Process::new(&program.path)
             .arg0("sortinghat-worker")
             .args(&program.arguments)
-            .env_remove("SORTINGHAT_TOKEN")
-            .env("TMPDIR", &program.temporary_dir)
+            .env_clear()
+            .envs(environment::allowed(env::vars_os()))
+            .env("TMPDIR", scratch.path())
+            // CUDA keeps kernels there that it has compiled.
+            .env("CUDA_CACHE_PATH", scratch.path())
             .envs(device::library_settings())
             // The worker's own working folder may have been removed.
             .current_dir("/")
@@ -109,7 +133,28 @@ impl Executor {
         let (line_sender, lines) = mpsc::channel(64);
         let printed = pipe::Receiver::from_owned_fd(output.into())?;
         let printer = tokio::spawn(log::forward_lines(printed, line_sender));
-        Ok(Self { process, commands, reports, lines, readers: [reporter, printer] })
+        let scratch_bytes = program.scratch_bytes;
+        let readers = [reporter, printer];
+        Ok(Self { process, objects, tenant: None, scratch, scratch_bytes, commands, reports, lines, readers })
+    }
+
+    /// Whether it may run a task of this tenant: it has served no other.
+    pub(super) fn may_serve(&self, tenant: &Tenant) -> bool {
+        self.tenant.as_ref().is_none_or(|served| served == tenant)
+    }
+
+    /// What it may ask for from now on; nothing if that is `None`.
+    pub(super) fn grant(&mut self, grant: Option<Grant>) {
+        if let Some(grant) = &grant {
+            self.tenant = Some(grant.tenant().clone());
+        }
+        self.objects.grant(grant);
+    }
+
+    /// Waits until it takes more of this machine than it may; returns what that is.
+    pub(super) fn excess(&self) -> impl Future<Output = String> + use<> {
+        let process = self.process.id().and_then(|id| i32::try_from(id).ok()).map_or(Pid::from_raw(0), Pid::from_raw);
+        usage::excess(process, self.scratch.path().to_owned(), self.scratch_bytes)
     }
 
     pub(super) async fn send(&mut self, command: Command) -> io::Result<()> {
@@ -125,6 +170,7 @@ impl Executor {
                 Some(Err(reason)) => Output::Closed(reason),
                 None => Output::Closed(None),
             },
+            reason = self.objects.broken() => Output::Closed(Some(reason)),
         }
     }
 

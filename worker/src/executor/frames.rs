@@ -64,6 +64,8 @@ mod tests {
             device_reason: "asked for".into(),
             threads: 2,
             device_memory_bytes: 8 << 30,
+            sandbox: "on".into(),
+            is_fully_confined: true,
         }
     }
 

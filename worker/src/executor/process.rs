@@ -1,9 +1,12 @@
 //! The executor process itself. It takes a task, runs it on the main thread, reports how the task ended, and takes the next one.
 
 use std::{
-    io,
+    env, io,
     num::NonZeroUsize,
-    os::{fd::AsFd as _, unix::net::UnixStream},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::net::UnixStream,
+    },
     panic::{self, AssertUnwindSafe},
     sync::{
         Arc,
@@ -26,15 +29,17 @@ use sortinghat_proto::{
     executor::v1::{ExecutorCommand, ExecutorReport, Ready, executor_command::Command, executor_report::Report},
     v1,
 };
-use tokio::runtime::Handle;
 
-use super::frames;
+use super::{
+    frames,
+    sandbox::{self, SandboxError, Sockets},
+};
 use crate::{
     aten,
-    config::ExecutorArgs,
+    config::{ExecutorArgs, SandboxChoice},
     device::{self, DeviceError},
     jobs::{self, WarmModel},
-    objects::{ObjectError, Objects},
+    objects::{TenantObjects, channel},
     task::{Done, JobContext, JobError, Machine, StopSignal, Task, outcome_of},
 };
 
@@ -47,9 +52,9 @@ pub enum ExecutorError {
     /// The device cannot be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// The object store or the cache cannot be opened.
+    /// It cannot be confined.
     #[error(transparent)]
-    Objects(#[from] ObjectError),
+    Sandbox(#[from] SandboxError),
     /// The executor was not started by a worker, or the machine lacks a resource.
     #[error("failed to {action}: {source}")]
     System {
@@ -76,17 +81,21 @@ pub fn run(args: &ExecutorArgs) -> Result<(), ExecutorError> {
     let failed = |action| move |source| ExecutorError::System { action, source };
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from).map_err(failed("be bound to the worker"))?;
     leave_termination_to_the_worker().map_err(io::Error::from).map_err(failed("block signals"))?;
-    let socket = take_socket().map_err(failed("take the worker's socket from standard input"))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(failed("start the threads that talk to the object store"))?;
-    let machine = machine(args, runtime.handle())?;
+    let (socket, objects) = take_sockets().map_err(failed("take the worker's sockets from standard input"))?;
+    let sandbox = confine(args, &objects)?;
+    let machine = machine(args, objects)?;
+    if sandbox.sockets == Sockets::Local {
+        device::initialise(machine.compute.device)
+            .map_err(|error| failed("initialise the GPU")(io::Error::other(error)))?;
+        sandbox::close_sockets()?;
+    }
     let (reports, outbox) = mpsc::channel();
     let (starts, inbox) = mpsc::channel();
     let reader = socket.try_clone().map_err(failed("duplicate the worker's socket"))?;
     thread::spawn(move || forward_commands(reader, &starts));
     thread::spawn(move || send_reports(socket, &outbox));
     // A closed channel means that the process is ending.
-    let _ = reports.send(ExecutorReport { report: Some(Report::Ready(ready(&machine))) });
+    let _ = reports.send(ExecutorReport { report: Some(Report::Ready(ready(&machine, sandbox))) });
     let mut model = WarmModel::default();
     while let Some(start) = next_task(&inbox, &machine) {
         let outcome = run_task(start, &machine, &reports, &mut model);
@@ -115,17 +124,41 @@ fn leave_termination_to_the_worker() -> Result<(), Errno> {
     signals.thread_block()
 }
 
-/// Takes the socket that the worker has passed as standard input. Standard input becomes empty then, so that no library that reads it
-/// takes messages away.
-fn take_socket() -> io::Result<UnixStream> {
+/// Takes the socket that the worker has passed as standard input, and the one for objects that comes with its first byte. Standard input
+/// becomes empty then, so that no library that reads it takes messages away.
+///
+/// # Errors
+/// [`io::Error`] if standard input is no socket of a worker.
+pub fn take_sockets() -> io::Result<(UnixStream, OwnedFd)> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     // Anything but a connected socket is refused here.
     socket.peer_addr()?;
+    let first = channel::receive_bytes(&socket, &mut [0])?;
+    let objects = first.and_then(|(_, objects)| objects);
+    let objects = objects.ok_or_else(|| io::Error::other("no second socket comes with the first byte"))?;
     dup2_stdin(std::fs::File::open("/dev/null")?)?;
-    Ok(socket)
+    Ok((socket, objects))
 }
 
-fn machine(args: &ExecutorArgs, runtime: &Handle) -> Result<Arc<Machine>, ExecutorError> {
+/// How this process is confined.
+struct Sandbox {
+    in_words: String,
+    is_complete: bool,
+    /// Which sockets it may open until the device is initialised.
+    sockets: Sockets,
+}
+
+/// Confines this process as it was told to. What it has open by now, up to the socket for objects, it keeps.
+fn confine(args: &ExecutorArgs, objects: &OwnedFd) -> Result<Sandbox, ExecutorError> {
+    if args.sandbox == SandboxChoice::Off {
+        return Ok(Sandbox { in_words: sandbox::OFF.to_owned(), is_complete: false, sockets: Sockets::None });
+    }
+    let sockets = if device::may_be_cuda(args.compute.device) { Sockets::Local } else { Sockets::None };
+    let confinement = sandbox::confine(&env::temp_dir(), sockets, objects.as_raw_fd() + 1)?;
+    Ok(Sandbox { in_words: confinement.in_words(), is_complete: confinement.missing.is_empty(), sockets })
+}
+
+fn machine(args: &ExecutorArgs, objects: OwnedFd) -> Result<Arc<Machine>, ExecutorError> {
     if let Some(ByteCount(bytes)) = args.memory_limit {
         aten::limit_host_memory(usize::try_from(bytes).unwrap_or(usize::MAX))
             .map_err(io::Error::other)
@@ -138,20 +171,20 @@ fn machine(args: &ExecutorArgs, runtime: &Handle) -> Result<Arc<Machine>, Execut
         .build_global()
         .map_err(io::Error::other)
         .map_err(failed("start the threads that decode"))?;
-    let objects = Objects::open(&args.object_store(), args.cache_dir(), args.cache_bytes.0, runtime.clone())?;
-    let hub_dir = args.cache_dir().join("hub");
+    let objects = TenantObjects::over(objects).map_err(failed("start the thread that takes objects"))?;
     let checkpoint_interval = args.checkpoint_interval.into();
-    let (weights_dir, temporary_dir) = (args.weights_dir(), args.temporary_dir());
-    Ok(Arc::new(Machine { compute, objects, weights_dir, hub_dir, temporary_dir, checkpoint_interval }))
+    Ok(Arc::new(Machine { compute, objects, temporary_dir: env::temp_dir(), checkpoint_interval }))
 }
 
-fn ready(machine: &Machine) -> Ready {
+fn ready(machine: &Machine, sandbox: Sandbox) -> Ready {
     Ready {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         device: machine.compute.device_name(),
         device_reason: machine.compute.reason.clone(),
         threads: u32::try_from(machine.compute.threads).unwrap_or(u32::MAX),
         device_memory_bytes: device::memory_bytes(machine.compute.device).unwrap_or(0),
+        sandbox: sandbox.in_words,
+        is_fully_confined: sandbox.is_complete,
     }
 }
 

@@ -11,10 +11,8 @@ pub(crate) mod features;
 #[cfg(test)]
 pub(crate) mod formula;
 mod head;
-mod hub;
 mod layers;
 mod resnet;
-mod source;
 mod square;
 mod weights;
 
@@ -22,7 +20,6 @@ pub(crate) use backbone::Architecture;
 pub use bundle::{HeadConfig, ModelConfig};
 pub use classifier::{Classifier, ModelError};
 pub use layers::{Buffer, Mode, Parameter, Role};
-pub use source::{WeightsFile, WeightsSource};
 pub use square::{Framing, Square};
 pub(crate) use weights::HostTensors;
 pub use weights::{StateDict, WeightsError};

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
-/// Weights could not be found, read or used.
+/// Weights could not be read or used.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// The bytes are no safetensors file: a broken header, offsets outside the file, an unknown type.
@@ -49,14 +49,6 @@ pub enum WeightsError {
         count: usize,
         /// The first by name.
         first: String,
-    },
-    /// Nothing was found where the weights should be.
-    #[error("there are no weights for {what}; looked at {}", .looked_at.join(", then "))]
-    NotFound {
-        /// The backbone or the name asked for.
-        what: String,
-        /// Every place tried, with its reason.
-        looked_at: Vec<String>,
     },
     /// libtorch could not hold or copy a tensor.
     #[error("failed to copy weight {name}: {source}")]

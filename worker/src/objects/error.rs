@@ -1,19 +1,10 @@
-use std::{io, path::PathBuf};
+use std::io;
 
-use sortinghat_objects::{OpenError, Trouble, is_missing};
 use sortinghat_proto::{Digest, manifest::DocumentError, v1::ErrorCode};
 
 /// Why an object could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
-    /// The object store cannot be opened.
-    #[error("failed to open the object store {url}: {source}")]
-    Unopenable {
-        /// As it was given.
-        url: String,
-        /// Why.
-        source: OpenError,
-    },
     /// The store does not have the object.
     #[error("object {digest} is not in the object store")]
     Missing {
@@ -48,22 +39,38 @@ pub enum ObjectError {
     },
     /// The store failed for longer than a task waits for it, or another try does not help. The message is for tenants; what the store
     /// said, the worker finds out by itself and tells operators.
-    #[error("failed to {action} object {digest}: {}", Trouble::of(source).in_words())]
+    #[error("failed to {action}: {reason}")]
     Unavailable {
-        /// "read", "write".
-        action: &'static str,
-        /// The object.
-        digest: Digest,
-        /// What the store said.
-        source: object_store::Error,
+        /// What was tried, as in "read object sha256:...".
+        action: String,
+        /// What is wrong with the store.
+        reason: String,
+        /// Whether another try may help.
+        is_transient: bool,
     },
-    /// The cache's folder failed.
-    #[error("failed to use the cache at {path}: {source}", path = path.display())]
-    Cache {
-        /// The file or folder.
-        path: PathBuf,
+    /// Nothing was found where pretrained weights should be.
+    #[error("there are no weights for {what}; looked at {}", .looked_at.join(", then "))]
+    NoWeights {
+        /// The backbone or the repository asked for.
+        what: String,
+        /// Every place tried, with its reason.
+        looked_at: Vec<String>,
+    },
+    /// This machine failed: its memory, or the disk of the cache.
+    #[error("failed to {action}: {reason}")]
+    Machine {
+        /// What was tried.
+        action: String,
         /// What the operating system said.
-        source: io::Error,
+        reason: String,
+    },
+    /// The worker does not answer, or does not serve this. That is a defect, or the process is about to end.
+    #[error("the worker did not {action}: {reason}")]
+    Refused {
+        /// What was tried.
+        action: String,
+        /// Why not.
+        reason: String,
     },
     /// The task was told to stop while it waited for the store.
     #[error("stopped while it waited for the object store")]
@@ -83,15 +90,14 @@ impl ObjectError {
     /// The reason, for programs.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Unopenable { .. } => ErrorCode::InvalidArgument,
             Self::Missing { .. } | Self::Corrupt { .. } | Self::Document { .. } | Self::TooLarge { .. } => {
                 ErrorCode::CorruptObject
             }
-            Self::Unavailable { source, .. } => match Trouble::of(source) {
-                Trouble::Unavailable => ErrorCode::StorageUnavailable,
-                _ => ErrorCode::StorageUnusable,
-            },
-            Self::Cache { .. } => ErrorCode::ResourceExhausted,
+            Self::Unavailable { is_transient: true, .. } => ErrorCode::StorageUnavailable,
+            Self::Unavailable { is_transient: false, .. } => ErrorCode::StorageUnusable,
+            Self::NoWeights { .. } => ErrorCode::WeightsUnavailable,
+            Self::Machine { .. } => ErrorCode::ResourceExhausted,
+            Self::Refused { .. } => ErrorCode::Internal,
             Self::Stopped(_) => ErrorCode::Cancelled,
         }
     }
@@ -106,14 +112,11 @@ impl ObjectError {
 
     /// Whether another try may help.
     pub(super) fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { source, .. } if Trouble::of(source) == Trouble::Unavailable)
+        matches!(self, Self::Unavailable { is_transient: true, .. })
     }
 
-    /// What the store's error means for this object.
-    pub(super) fn from_store(action: &'static str, digest: &Digest, source: object_store::Error) -> Self {
-        match is_missing(&source) {
-            true => Self::Missing { digest: digest.clone() },
-            false => Self::Unavailable { action, digest: digest.clone(), source },
-        }
+    /// This machine failed.
+    pub(super) fn machine(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        |error| Self::Machine { action: action.into(), reason: error.to_string() }
     }
 }

@@ -1,82 +1,70 @@
-//! Objects: immutable, named by tenant and SHA-256, in a folder or an S3 bucket, with a cache on this machine's disk.
+//! Objects as a job sees them: immutable, of one tenant, named by SHA-256.
 //!
-//! Every byte that is read here has been checked against its digest. A write is durable when it returns, and it may be repeated.
+//! An executor holds no key of the store and opens no connection. It asks its worker over a channel, whose other end is
+//! [`broker`](crate::broker), and content comes as an open file. Every byte that is read here has been checked against its digest: the
+//! worker checks what it keeps in its cache, and the reader what is read once. A write is durable when it returns, and it may be repeated.
+//!
 //! The calls block, for jobs and their threads; never call them from asynchronous code. If the store does not answer, they wait for it, so
 //! that a task keeps what it has done.
 
-mod cache;
+pub(crate) mod channel;
+mod connection;
 mod error;
 mod patience;
+pub(crate) mod sealed;
 
-use std::{fs::File, path::PathBuf, sync::Arc};
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+};
 
 use bytes::Bytes;
-use futures::StreamExt as _;
-use object_store::{ObjectStore, ObjectStoreExt as _, path::Path};
-use sortinghat_objects::{Environment, Opened};
 use sortinghat_proto::{
-    Digest, ObjectRef, Tenant, limits,
+    Backbone, Digest, ObjectRef,
+    executor::v1::{PutObject, object_answer::Answer, object_failure::Kind, object_request::Request},
+    limits,
     manifest::{self, Document},
 };
-use tokio::runtime::Handle;
-use url::Url;
 
-use cache::Cache;
+use connection::{Answered, Connection};
 pub use error::{ObjectError, Stopped};
-pub(crate) use patience::Waiting;
-
-/// The object store and the cache of one process.
-#[derive(Debug)]
-pub struct Objects {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    store: Arc<dyn ObjectStore>,
-    prefix: Path,
-    cache: Cache,
-    /// A multi-threaded runtime: the calls block on it from threads that are not its own.
-    runtime: Handle,
-}
+pub(crate) use patience::{Wait, Waiting};
 
 /// One tenant's objects. Cheap to clone, shared freely between threads.
 #[derive(Debug, Clone)]
 pub struct TenantObjects {
-    inner: Arc<Inner>,
-    tenant: Tenant,
+    connection: Arc<Connection>,
     waiting: Waiting,
 }
 
-impl Objects {
-    /// Opens the store at `url` (`file:///FOLDER` or `s3://BUCKET/PREFIX`) and the cache in `cache_dir`, which is kept below
-    /// `cache_bytes`. `runtime` must be multi-threaded.
-    ///
-    /// # Errors
-    /// [`ObjectError::Unopenable`] or [`ObjectError::Cache`].
-    pub fn open(url: &Url, cache_dir: PathBuf, cache_bytes: u64, runtime: Handle) -> Result<Self, ObjectError> {
-        let opened = sortinghat_objects::open(url, patience::REQUESTS, &Environment::of_process());
-        let opened = opened.map_err(|source| ObjectError::Unopenable { url: url.to_string(), source });
-        let Opened { store, prefix, .. } = opened?;
-        let cache = Cache::new(cache_dir, cache_bytes)?;
-        Ok(Self { inner: Arc::new(Inner { store, prefix, cache, runtime }) })
-    }
-
-    /// The objects of one tenant.
-    pub fn of_tenant(&self, tenant: Tenant) -> TenantObjects {
-        TenantObjects { inner: self.inner.clone(), tenant, waiting: Waiting::default() }
-    }
+/// Pretrained weights, by where they come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishedWeights<'a> {
+    /// Those of a backbone: installed where the worker runs, or else published.
+    Backbone(Backbone),
+    /// Those in a repository `owner/name` of the hub, which the task's spec must name.
+    Hub(&'a str),
 }
 
 impl TenantObjects {
+    /// The objects that the worker at the other end of this socket serves.
+    ///
+    /// # Errors
+    /// [`io::Error`] if the system gives no thread.
+    pub fn over(socket: OwnedFd) -> io::Result<Self> {
+        Ok(Self { connection: Arc::new(Connection::over(socket)?), waiting: Waiting::default() })
+    }
+
     /// The same objects, for calls that fail at once if the store does not answer.
     pub(crate) fn without_waiting(&self) -> Self {
-        Self { waiting: Waiting::default(), ..self.clone() }
+        self.for_task(Waiting::default())
     }
 
     /// The same objects for a task, which is asked by `waiting` whether to go on waiting while the store does not answer.
-    pub(crate) fn for_task(self, waiting: Waiting) -> Self {
-        Self { waiting, ..self }
+    pub(crate) fn for_task(&self, waiting: Waiting) -> Self {
+        Self { connection: self.connection.clone(), waiting }
     }
 
     /// The object's content. Not cached: for photos and documents, which are read once.
@@ -84,10 +72,9 @@ impl TenantObjects {
     /// # Errors
     /// [`ObjectError::Missing`], [`ObjectError::Corrupt`], or [`ObjectError::Unavailable`].
     pub fn read(&self, object: &ObjectRef) -> Result<Bytes, ObjectError> {
-        let bytes = self.persist(|| {
-            let fetched = self.block_on(async { self.inner.store.get(&self.key(&object.digest)).await?.bytes().await });
-            fetched.map_err(|error| ObjectError::from_store("read", &object.digest, error))
-        })?;
+        let action = format!("read object {}", object.digest);
+        let (_, file) = self.persist(|| self.content(&action, &object.digest, Request::Read(object.clone().into())))?;
+        let bytes = whole(file, object.size_bytes).map_err(ObjectError::machine(action))?;
         let found = Digest::of(&bytes);
         if found != object.digest || bytes.len() as u64 != object.size_bytes {
             let reason = format!("the store's copy has {} bytes and digest {found}", bytes.len());
@@ -96,29 +83,15 @@ impl TenantObjects {
         Ok(bytes)
     }
 
-    /// The object as an open file of the cache, fetched if it is not there: for shards and weights. It stays readable for as
+    /// The object as an open file of the worker's cache, fetched if it is not there: for shards and weights. It stays readable for as
     /// long as it is open.
     ///
     /// # Errors
-    /// As [`Self::read`], or [`ObjectError::Cache`] (a full disk).
+    /// As [`Self::read`], or [`ObjectError::Machine`] (a full disk).
     pub fn open(&self, object: &ObjectRef) -> Result<File, ObjectError> {
-        if let Some(file) = self.inner.cache.open(&self.tenant, object)? {
-            return Ok(file);
-        }
-        self.persist(|| self.fetch(object))
-    }
-
-    fn fetch(&self, object: &ObjectRef) -> Result<File, ObjectError> {
-        let mut insertion = self.inner.cache.insert(&self.tenant, object)?;
-        let unavailable = |error| ObjectError::from_store("read", &object.digest, error);
-        self.block_on(async {
-            let mut pieces = self.inner.store.get(&self.key(&object.digest)).await.map_err(unavailable)?.into_stream();
-            while let Some(piece) = pieces.next().await {
-                insertion.write(&piece.map_err(unavailable)?)?;
-            }
-            Ok::<_, ObjectError>(())
-        })?;
-        insertion.finish()
+        let action = format!("read object {}", object.digest);
+        let content = self.persist(|| self.content(&action, &object.digest, Request::Open(object.clone().into())));
+        content.map(|(_, file)| file)
     }
 
     /// The document stored in this object.
@@ -142,11 +115,9 @@ impl TenantObjects {
     /// # Errors
     /// [`ObjectError::Missing`] or [`ObjectError::Unavailable`].
     pub fn find(&self, digest: &Digest) -> Result<ObjectRef, ObjectError> {
-        let size_bytes = self.persist(|| {
-            let found = self.block_on(self.inner.store.head(&self.key(digest)));
-            Ok(found.map_err(|error| ObjectError::from_store("find", digest, error))?.size)
-        })?;
-        Ok(ObjectRef { digest: digest.clone(), size_bytes })
+        let action = format!("find object {digest}");
+        let request = || Request::Find(digest.to_string());
+        self.persist(|| named(&action, Some(digest), self.connection.ask(&action, request(), None, &self.waiting)?))
     }
 
     /// Stores `content`; durable when it returns. The same content again is the same object.
@@ -155,12 +126,13 @@ impl TenantObjects {
     /// [`ObjectError::Unavailable`].
     pub fn put(&self, content: impl Into<Bytes>) -> Result<ObjectRef, ObjectError> {
         let content: Bytes = content.into();
-        let object = ObjectRef::of(&content);
+        let action = format!("store an object of {} bytes", content.len());
+        let file = sealed::sealed(&content).map_err(ObjectError::machine(&*action))?;
+        let request = || Request::Put(PutObject {});
         self.persist(|| {
-            let stored = self.block_on(self.inner.store.put(&self.key(&object.digest), content.clone().into()));
-            stored.map_err(|error| ObjectError::from_store("write", &object.digest, error))
-        })?;
-        Ok(object)
+            let answered = self.connection.ask(&action, request(), Some(file.as_fd()), &self.waiting)?;
+            named(&action, None, answered)
+        })
     }
 
     /// Stores a document.
@@ -171,18 +143,65 @@ impl TenantObjects {
         self.put(manifest::encode(document))
     }
 
-    fn key(&self, digest: &Digest) -> Path {
-        let mut key = self.inner.prefix.clone();
-        for part in digest.object_key(&self.tenant).split('/') {
-            key = key.join(part);
+    /// Pretrained weights as an open file, whose content nobody has checked, and where they were found.
+    ///
+    /// # Errors
+    /// [`ObjectError::NoWeights`] with every place that was looked at.
+    pub fn weights(&self, weights: PublishedWeights<'_>) -> Result<(String, File), ObjectError> {
+        let (what, request) = match weights {
+            PublishedWeights::Backbone(backbone) => (backbone.as_str(), Request::Backbone(backbone.to_string())),
+            PublishedWeights::Hub(repository) => (repository, Request::HubRepository(repository.to_owned())),
+        };
+        match self.connection.ask("fetch weights", request, None, &self.waiting)? {
+            (Answer::Failure(failure), _) if failure.kind() == Kind::NoWeights => {
+                Err(ObjectError::NoWeights { what: what.to_owned(), looked_at: failure.reasons })
+            }
+            answered => file_of("fetch weights", None, answered),
         }
-        key
     }
 
-    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
-        self.inner.runtime.block_on(future)
+    /// The file that answers this request.
+    fn content(&self, action: &str, digest: &Digest, request: Request) -> Result<(String, File), ObjectError> {
+        file_of(action, Some(digest), self.connection.ask(action, request, None, &self.waiting)?)
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// All bytes of a file that should have so many; one more if it has more.
+pub(crate) fn whole(file: File, bytes: u64) -> io::Result<Bytes> {
+    let length = file.metadata()?.len().min(bytes);
+    let mut content = Vec::with_capacity(usize::try_from(length).unwrap_or_default().saturating_add(1));
+    file.take(bytes.saturating_add(1)).read_to_end(&mut content)?;
+    Ok(content.into())
+}
+
+fn file_of(action: &str, digest: Option<&Digest>, answered: Answered) -> Result<(String, File), ObjectError> {
+    match answered {
+        (Answer::Content(content), Some(file)) => Ok((content.origin, file.into())),
+        (answer, _) => Err(failed(action, digest, answer)),
+    }
+}
+
+fn named(action: &str, digest: Option<&Digest>, answered: Answered) -> Result<ObjectRef, ObjectError> {
+    match answered.0 {
+        Answer::Object(object) => ObjectRef::try_from(object)
+            .map_err(|refusal| ObjectError::Refused { action: action.to_owned(), reason: refusal.to_string() }),
+        answer => Err(failed(action, digest, answer)),
+    }
+}
+
+/// The error that this answer means.
+fn failed(action: &str, digest: Option<&Digest>, answer: Answer) -> ObjectError {
+    let action = action.to_owned();
+    let Answer::Failure(failure) = answer else {
+        return ObjectError::Refused { action, reason: "its answer is to another question".to_owned() };
+    };
+    let (kind, reason) = (failure.kind(), failure.reasons.join("; "));
+    match (kind, digest.cloned()) {
+        (Kind::Missing, Some(digest)) => ObjectError::Missing { digest },
+        (Kind::Corrupt, Some(digest)) => ObjectError::Corrupt { digest, reason },
+        (Kind::Unavailable, _) => ObjectError::Unavailable { action, reason, is_transient: true },
+        (Kind::Unusable, _) => ObjectError::Unavailable { action, reason, is_transient: false },
+        (Kind::Machine, _) => ObjectError::Machine { action, reason },
+        _ => ObjectError::Refused { action, reason },
+    }
+}

@@ -1,6 +1,6 @@
 //! Whether this worker can work. Until it has proved that, and whenever it cannot, it asks for no tasks.
 
-use sortinghat_proto::{limits::MAX_TEXT_BYTES, v1};
+use sortinghat_proto::{executor::v1::Ready, limits::MAX_TEXT_BYTES, v1};
 
 /// What keeps a worker from working.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,13 +36,21 @@ pub(super) struct Health {
     storage: Storage,
     /// The id of the coordinator's queue; `None` before its first answer, empty if it does not tell.
     queue: Option<String>,
+    /// What operators should know of a worker that can work: its executors are not confined. Empty if they are.
+    warning: String,
     /// The detail of the trouble at the last change, which was logged; empty if there was none.
     logged: String,
 }
 
 impl Health {
     pub(super) fn new(slots: usize) -> Self {
-        Self { executors: vec![None; slots], storage: Storage::Unproven, queue: None, logged: String::new() }
+        Self {
+            executors: vec![None; slots],
+            storage: Storage::Unproven,
+            queue: None,
+            warning: String::new(),
+            logged: String::new(),
+        }
     }
 
     /// Notes why no executor starts in a slot, or that one has started. Returns whether that is new.
@@ -50,6 +58,14 @@ impl Health {
         let before = std::mem::replace(&mut self.executors[slot], failure);
         self.log_new_trouble();
         before != self.executors[slot]
+    }
+
+    /// Notes how a new executor is confined.
+    pub(super) fn confined(&mut self, ready: &Ready) {
+        self.warning = match ready.is_fully_confined {
+            true => String::new(),
+            false => format!("its sandbox is {}", ready.sandbox),
+        };
     }
 
     /// Notes what a proof has shown. Returns whether that is new.
@@ -109,7 +125,7 @@ impl Health {
             text
         };
         match self.trouble() {
-            None => v1::WorkerHealth { is_able: true, ..v1::WorkerHealth::default() },
+            None => v1::WorkerHealth { is_able: true, reason: String::new(), detail: bounded(self.warning.clone()) },
             Some(Trouble { reason, detail }) => {
                 v1::WorkerHealth { is_able: false, reason: bounded(reason), detail: bounded(detail) }
             }
@@ -209,6 +225,16 @@ mod tests {
         assert_eq!(lines(&|health| _ = health.executor(0, Some("no libtorch".into()))), 1);
         assert_eq!(lines(&|health| _ = health.executor(1, Some("no libtorch".into()))), 0, "one is told");
         assert_eq!(lines(&|health| health.doubt()), 0);
+    }
+
+    #[test]
+    fn operators_are_told_that_photos_are_decoded_without_a_sandbox() {
+        let mut health = with("ours", proof(Some("ours")));
+        health.confined(&Ready { sandbox: "off".into(), ..Ready::default() });
+        let report = health.report();
+        assert!(report.is_able && report.reason.is_empty() && report.detail == "its sandbox is off", "{report:?}");
+        health.confined(&Ready { sandbox: "on".into(), is_fully_confined: true, ..Ready::default() });
+        assert_eq!(health.report().detail, "");
     }
 
     #[test]

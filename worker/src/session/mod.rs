@@ -13,7 +13,7 @@ mod pace;
 mod prover;
 mod state;
 
-use std::{env, fmt, fs, mem, path::PathBuf, pin::pin, time::Duration};
+use std::{env, fmt, fs, mem, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use sortinghat_objects::OpenError;
 use sortinghat_proto::{executor::v1::Ready, limits::SESSION_SECRET_BYTES, v1};
@@ -26,8 +26,10 @@ use tonic::Status;
 use url::Url;
 
 use crate::{
+    broker::{Broker, BrokerError, BrokerOptions},
     config::RunArgs,
-    executor::{ExecutorProgram, SlotCommand, SlotReport, Supervisor},
+    device::make_devices,
+    executor::{ExecutorProgram, SlotCommand, SlotReport, Supervisor, remove_abandoned},
     memory,
 };
 use cached::Cached;
@@ -64,6 +66,9 @@ pub enum SessionError {
         /// Why.
         source: OpenError,
     },
+    /// The store, the cache or the threads that use them are not to be had.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
     /// The first executor did not start, so none will.
     #[error("{0}")]
     NoExecutor(String),
@@ -74,16 +79,28 @@ pub enum SessionError {
 /// # Errors
 /// [`SessionError`] if the worker cannot start. A coordinator that does not answer is no error: the worker tries again for ever.
 pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), SessionError> {
+    let storage = &args.storage;
+    let url = storage.object_store();
+    let broker = Broker::open(&BrokerOptions {
+        object_store: url.clone(),
+        cache_dir: storage.cache_dir(),
+        cache_bytes: storage.cache_bytes.0,
+        weights_dir: storage.weights_dir(),
+        shows_hub_token: storage.share_hub_token,
+    })?;
+    make_devices(args.executor.compute.device);
+    remove_abandoned(&storage.temporary_dir());
     let program = ExecutorProgram {
         // This very binary, even if the file was replaced by an update meanwhile.
-        path: PathBuf::from("/proc/self/exe"),
+        path: args.executor_program.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe")),
         arguments: args.executor.to_command_line(args.slots),
-        temporary_dir: args.executor.temporary_dir(),
+        temporary_dir: storage.temporary_dir(),
+        scratch_bytes: storage.scratch_bytes.0,
+        broker: Arc::new(broker),
     };
     let token = env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
     let link = Link::new(args, token)?;
-    let url = args.executor.object_store();
-    let prover = Prover::start(&url, args.executor.temporary_dir());
+    let prover = Prover::start(&url, storage.temporary_dir());
     let prover = prover.map_err(|source| SessionError::Objects { url, source })?;
     let (report_sender, reports) = mpsc::channel(256);
     let slots = (0..args.slots.get()).map(|slot| {
@@ -147,6 +164,7 @@ impl Identity {
         self.description.device_reason.clone_from(&ready.device_reason);
         self.description.threads = ready.threads;
         self.description.device_memory_bytes = ready.device_memory_bytes;
+        self.description.sandbox.clone_from(&ready.sandbox);
     }
 
     fn sign(&mut self, request: v1::SynchronizeRequest) -> v1::SynchronizeRequest {
@@ -283,6 +301,10 @@ impl Session {
     fn hear(&mut self, slot: usize, report: SlotReport) -> Urgency {
         match &report {
             SlotReport::Ready(ready) => self.identity.learn(ready),
+            SlotReport::Switched(took) => {
+                tracing::info!(slot, ?took, "the executor was replaced, since the task is another tenant's");
+                self.identity.description.tenant_switch_ms = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
+            }
             SlotReport::Ended { outcome, .. } => {
                 self.cached.ended(slot, outcome);
                 if is_fault_of_storage(outcome) {

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     device::Compute,
-    objects::{Objects, Stopped, TenantObjects, Waiting},
+    objects::{Stopped, TenantObjects, Wait, Waiting},
 };
 
 /// The shortest time between two progress reports of the same phase.
@@ -39,12 +39,8 @@ const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Machine {
     /// The device, its precision for predictions, and the threads.
     pub compute: Compute,
-    /// The object store and the cache.
-    pub objects: Objects,
-    /// Where installed pretrained weights lie: `<backbone>.safetensors`.
-    pub weights_dir: PathBuf,
-    /// Where files from the hub are kept.
-    pub hub_dir: PathBuf,
+    /// The objects of the tenant whose task runs, as the worker serves them.
+    pub objects: TenantObjects,
     /// Where temporary files are kept.
     pub temporary_dir: PathBuf,
     /// The time between two checkpoints of a training; each epoch ends with one as well.
@@ -74,7 +70,7 @@ impl JobContext {
     /// executor ends then anyway.
     pub fn new(task: Task, machine: Arc<Machine>, reports: Sender<ExecutorReport>, stop: Arc<StopSignal>) -> Self {
         let pulse = Pulse { stop, reports, last: Arc::default() };
-        let objects = machine.objects.of_tenant(task.tenant.clone()).for_task(pulse.clone().while_waiting());
+        let objects = machine.objects.for_task(pulse.clone().while_waiting());
         Self { task, machine, objects, pulse }
     }
 
@@ -180,13 +176,19 @@ impl Pulse {
     /// What a task does while the object store does not answer. The history says once that the task waits.
     fn while_waiting(self) -> Waiting {
         let is_told = AtomicBool::new(false);
-        Waiting::looking(move || {
-            if !is_told.swap(true, Ordering::Relaxed) {
-                let message =
-                    "the object store does not answer as it should: the job waits for it and keeps what is done";
-                self.notice(v1::NoticeLevel::Warning, message.to_owned());
-            }
-            self.beat().map_err(|stopped| match stopped {
+        Waiting::looking(move |wait| {
+            let goes_on = match wait {
+                // That no answer comes shows nothing: a worker that hangs must not keep the task alive.
+                Wait::Answer => self.stop.check(),
+                Wait::Store => {
+                    if !is_told.swap(true, Ordering::Relaxed) {
+                        let message = "the object store does not answer as it should: the job waits for it and keeps what is done";
+                        self.notice(v1::NoticeLevel::Warning, message.to_owned());
+                    }
+                    self.beat()
+                }
+            };
+            goes_on.map_err(|stopped| match stopped {
                 JobError::HandedBack => Stopped::HandedBack,
                 _ => Stopped::Cancelled,
             })

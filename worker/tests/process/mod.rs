@@ -40,8 +40,13 @@ impl Worker {
     /// Starts a worker for the coordinator at `url`, with further flags; its files lie in `folder`.
     pub(crate) fn start(folder: &Path, url: &str, flags: &[&str]) -> Self {
         let mut command = worker_command(folder);
-        let process = command.args(["--device", "cpu", "--coordinator", url]).args(flags).spawn().unwrap();
-        Self { process }
+        command.args(["--device", "cpu", "--coordinator", url]).args(flags);
+        Self::run(command)
+    }
+
+    /// Starts a worker by this command.
+    pub(crate) fn run(mut command: Command) -> Self {
+        Self { process: command.spawn().unwrap() }
     }
 
     /// Its executor: its only child.

@@ -16,13 +16,13 @@ use sortinghat_proto::{
     v1::{self, attempt_event::Event},
 };
 use sortinghat_worker::{
+    broker::{Broker, BrokerOptions, Connection, Grant},
     device::{self, DeviceRequest},
     jobs::{self, WarmModel},
-    objects::{Objects, TenantObjects},
+    objects::TenantObjects,
     task::{Artifact, Done, JobContext, JobError, JobOutput, Machine, Part, StopSignal, Task},
 };
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
 use url::Url;
 
 /// When every job was submitted: 2026-11-30 08:00 UTC.
@@ -34,7 +34,8 @@ const HEIGHT: u32 = 64;
 /// A machine with an object store of its own.
 pub(crate) struct Bench {
     machine: Arc<Machine>,
-    _runtime: Runtime,
+    _connection: Connection,
+    _broker: Broker,
     _folder: TempDir,
 }
 
@@ -96,19 +97,23 @@ impl Bench {
 
     pub(crate) fn with_checkpoints_every(checkpoint_interval: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let runtime = Runtime::new().unwrap();
         let store = folder.path().join("store");
         std::fs::create_dir(&store).unwrap();
         let url = Url::from_directory_path(&store).unwrap();
-        let objects = Objects::open(&url, folder.path().join("cache"), 1 << 30, runtime.handle().clone()).unwrap();
+        let [cache_dir, weights_dir, temporary_dir] = ["cache", "weights", "tmp"].map(|name| folder.path().join(name));
+        let options =
+            BrokerOptions { object_store: url, cache_dir, cache_bytes: 1 << 30, weights_dir, shows_hub_token: false };
+        let broker = Broker::open(&options).unwrap();
+        let (connection, socket) = broker.connect().unwrap();
+        connection.grant(Some(Grant::of_tenant(Tenant::local())));
+        let objects = TenantObjects::over(socket).unwrap();
         let compute = device::choose(DeviceRequest::Cpu, Some(2)).unwrap();
-        let [weights_dir, hub_dir, temporary_dir] = ["weights", "hub", "tmp"].map(|name| folder.path().join(name));
-        let machine = Arc::new(Machine { compute, objects, weights_dir, hub_dir, temporary_dir, checkpoint_interval });
-        Self { machine, _runtime: runtime, _folder: folder }
+        let machine = Arc::new(Machine { compute, objects, temporary_dir, checkpoint_interval });
+        Self { machine, _connection: connection, _broker: broker, _folder: folder }
     }
 
     pub(crate) fn objects(&self) -> TenantObjects {
-        self.machine.objects.of_tenant(Tenant::local())
+        self.machine.objects.clone()
     }
 
     /// Runs a job to its end.

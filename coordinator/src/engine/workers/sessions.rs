@@ -322,6 +322,7 @@ fn bounded_description(description: v1::WorkerDescription) -> v1::WorkerDescript
         version: bounded(description.version),
         device: bounded(description.device),
         device_reason: bounded(description.device_reason),
+        sandbox: bounded(description.sandbox),
         ..description
     }
 }

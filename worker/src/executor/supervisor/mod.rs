@@ -1,9 +1,9 @@
 //! Keeps one executor running, gives it tasks, and ends it when it hangs, does not stop, or overstays its lease.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use sortinghat_proto::{
-    JobKind, Refusal,
+    JobKind, Refusal, Tenant,
     executor::v1::{CancelTask, HandBackTask, Ready, executor_command::Command, executor_report::Report},
     v1,
 };
@@ -17,7 +17,7 @@ use super::{
     child::{End, Executor, ExecutorProgram, Output},
     log::Tail,
 };
-use crate::out_of_memory;
+use crate::{broker::Grant, out_of_memory};
 
 /// How long an executor may take to start; it takes long to load CUDA from a slow disk.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -60,6 +60,8 @@ pub(crate) enum SlotReport {
     CannotStart(String),
     /// An idle executor has ended; the supervisor starts another one.
     Lost,
+    /// An executor was started anew because the one before had served another tenant; this took so long.
+    Switched(Duration),
     /// The task is getting on.
     Progress(v1::Progress),
     /// A durable event, not numbered yet.
@@ -83,6 +85,16 @@ pub(crate) struct Supervisor {
     /// Replaces the stall bound of the task's kind.
     stall_bound: Option<Duration>,
     tail: Tail,
+    /// A task for the next executor, since the last one had served another tenant.
+    waiting: Option<Waiting>,
+}
+
+/// A task that waits for an executor of its own tenant.
+#[derive(Debug)]
+struct Waiting {
+    assignment: Box<v1::Assignment>,
+    lease_end: Instant,
+    since: Instant,
 }
 
 /// When a running task is ended from outside, and why.
@@ -121,6 +133,8 @@ impl Bounds {
 enum TaskEnd {
     Finished(Outcome),
     Overrun(Overrun),
+    /// It took more of this machine than it may.
+    Excess(String),
     Died(Option<String>),
     /// The session is gone.
     Abandoned,
@@ -134,7 +148,7 @@ impl Supervisor {
         commands: mpsc::UnboundedReceiver<SlotCommand>,
         reports: mpsc::Sender<(usize, SlotReport)>,
     ) -> Self {
-        Self { slot, program, commands, reports, stall_bound: None, tail: Tail::default() }
+        Self { slot, program, commands, reports, stall_bound: None, tail: Tail::default(), waiting: None }
     }
 
     /// The same supervisor with this bound on how long a task may show no progress, if there is one, instead of that of its kind.
@@ -164,11 +178,13 @@ impl Supervisor {
 
     /// Gives back the tasks that were sent to an executor that had just died, because no other executor can run them now.
     async fn refuse_waiting_tasks(&mut self, reason: &str) {
+        let mut tasks = usize::from(self.waiting.take().is_some());
         while let Ok(command) = self.commands.try_recv() {
-            if let SlotCommand::Start { .. } = command {
-                let outcome = Outcome::Returned(reason.to_owned());
-                self.report(SlotReport::Ended { outcome, executor_kept: false }).await;
-            }
+            tasks += usize::from(matches!(command, SlotCommand::Start { .. }));
+        }
+        for _ in 0..tasks {
+            let outcome = Outcome::Returned(reason.to_owned());
+            self.report(SlotReport::Ended { outcome, executor_kept: false }).await;
         }
     }
 
@@ -189,7 +205,11 @@ impl Supervisor {
         });
         let reason = match ready.await {
             Ok(Ok(ready)) if ready.version == env!("CARGO_PKG_VERSION") => {
-                tracing::info!(slot = self.slot, device = ready.device, reason = ready.device_reason, "executor ready");
+                let Ready { device, device_reason: reason, sandbox, is_fully_confined, .. } = &ready;
+                tracing::info!(slot = self.slot, device, reason, sandbox, "executor ready");
+                if !is_fully_confined {
+                    tracing::warn!(slot = self.slot, sandbox, "the executor is not fully confined");
+                }
                 self.report(SlotReport::Ready(ready)).await;
                 return Ok(executor);
             }
@@ -212,10 +232,23 @@ impl Supervisor {
 
     /// Gives the executor tasks until it cannot take another.
     async fn serve(&mut self, mut executor: Executor) {
+        if let Some(Waiting { assignment, lease_end, since }) = self.waiting.take() {
+            self.report(SlotReport::Switched(since.elapsed())).await;
+            match self.run_task(executor, assignment, lease_end).await {
+                Some(kept) => executor = kept,
+                None => return,
+            }
+        }
         loop {
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(SlotCommand::Start { assignment, lease_end }) => {
+                        let tenant = assignment.tenant.parse::<Tenant>();
+                        if tenant.is_ok_and(|tenant| !executor.may_serve(&tenant)) {
+                            self.waiting = Some(Waiting { assignment, lease_end, since: Instant::now() });
+                            self.note_end(executor.kill().await);
+                            return;
+                        }
                         match self.run_task(executor, assignment, lease_end).await {
                             Some(kept) => executor = kept,
                             None => return,
@@ -255,12 +288,15 @@ impl Supervisor {
         let mut bounds =
             Bounds { lease_end, stall, last_sign_of_life: Instant::now(), cancelled_at: None, handed_back_at: None };
         let kernel_kills = out_of_memory::kernel_kills();
+        // An assignment that cannot be read is granted nothing. The executor says what is wrong with it.
+        executor.grant(Grant::of(&assignment).ok());
         let end = match executor.send(Command::Start(*assignment)).await {
             Ok(()) => self.watch(&mut executor, &mut bounds).await,
             Err(error) => TaskEnd::Died(Some(error.to_string())),
         };
         let (outcome, kept) = match end {
             TaskEnd::Finished(outcome) => {
+                executor.grant(None);
                 // The lines are recorded now, because the next task may begin at once and has a history of its own.
                 for line in executor.printed().await {
                     self.record_line(line).await;
@@ -275,6 +311,12 @@ impl Supervisor {
                 let end = executor.kill().await;
                 self.record_end(end).await;
                 (self.outcome_of_overrun(overrun, stall), None)
+            }
+            TaskEnd::Excess(excess) => {
+                let end = executor.kill().await;
+                self.record_end(end).await;
+                tracing::warn!(slot = self.slot, excess, "the executor is killed and replaced");
+                (Outcome::Crashed(self.tail.explain(&format!("the executor {excess}, and was killed"))), None)
             }
             TaskEnd::Died(reason) => {
                 let end = executor.end().await;
@@ -292,25 +334,21 @@ impl Supervisor {
 
     /// Follows a running task until it ends or has to be ended.
     async fn watch(&mut self, executor: &mut Executor, bounds: &mut Bounds) -> TaskEnd {
+        // The lease may have been renewed while an executor was started for the task.
+        while let Ok(command) = self.commands.try_recv() {
+            obey(command, executor, bounds).await;
+        }
+        let mut excess = pin!(executor.excess());
         loop {
             let (end, overrun) = bounds.next();
             tokio::select! {
                 biased;
                 () = sleep_until(end) => return TaskEnd::Overrun(overrun),
                 command = self.commands.recv() => match command {
-                    Some(SlotCommand::Renew { lease_end }) => bounds.lease_end = lease_end,
-                    Some(SlotCommand::Cancel) => {
-                        bounds.cancelled_at.get_or_insert_with(Instant::now);
-                        // If the command cannot be sent, the executor is dead, and the next read finds that out.
-                        let _ = executor.send(Command::Cancel(CancelTask {})).await;
-                    }
-                    Some(SlotCommand::HandBack) => {
-                        bounds.handed_back_at.get_or_insert_with(Instant::now);
-                        let _ = executor.send(Command::HandBack(HandBackTask {})).await;
-                    }
-                    Some(SlotCommand::Start { .. }) => unreachable!("the session starts tasks in free slots only"),
+                    Some(command) => obey(command, executor, bounds).await,
                     None => return TaskEnd::Abandoned,
                 },
+                excess = &mut excess => return TaskEnd::Excess(excess),
                 output = executor.next() => match output {
                     Output::Line(line) => self.record_line(line).await,
                     Output::Report(Report::Progress(progress)) => {
@@ -391,6 +429,23 @@ impl Supervisor {
     async fn report(&self, report: SlotReport) {
         // If the session is gone, the loop ends at its next command.
         let _ = self.reports.send((self.slot, report)).await;
+    }
+}
+
+/// Carries out what the session says about the running task.
+async fn obey(command: SlotCommand, executor: &mut Executor, bounds: &mut Bounds) {
+    match command {
+        SlotCommand::Renew { lease_end } => bounds.lease_end = lease_end,
+        SlotCommand::Cancel => {
+            bounds.cancelled_at.get_or_insert_with(Instant::now);
+            // If the command cannot be sent, the executor is dead, and the next read finds that out.
+            let _ = executor.send(Command::Cancel(CancelTask {})).await;
+        }
+        SlotCommand::HandBack => {
+            bounds.handed_back_at.get_or_insert_with(Instant::now);
+            let _ = executor.send(Command::HandBack(HandBackTask {})).await;
+        }
+        SlotCommand::Start { .. } => unreachable!("the session starts tasks in free slots only"),
     }
 }
 

@@ -1,10 +1,13 @@
 //! Tests with real processes: shell scripts that behave as an executor may at its worst. `tests/process_faults.rs` drives the real
 //! executor.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use super::*;
-use crate::executor::frames;
+use crate::{
+    broker::{Broker, BrokerOptions},
+    executor::frames,
+};
 use sortinghat_proto::executor::v1::ExecutorReport;
 use tokio::task::JoinHandle;
 
@@ -29,7 +32,15 @@ impl Slot {
         fs::write(folder.path().join("ready"), frame).unwrap();
         let arguments = vec!["-c".into(), script.into(), folder.path().into()];
         let temporary_dir = folder.path().join("tmp");
-        let program = ExecutorProgram { path: "/bin/sh".into(), arguments, temporary_dir };
+        let broker = Broker::open(&BrokerOptions {
+            object_store: url::Url::from_directory_path(folder.path().join("objects")).unwrap(),
+            cache_dir: folder.path().join("cache"),
+            cache_bytes: 1 << 20,
+            weights_dir: folder.path().join("weights"),
+            shows_hub_token: false,
+        });
+        let (broker, scratch_bytes) = (Arc::new(broker.unwrap()), 32 << 20);
+        let program = ExecutorProgram { path: "/bin/sh".into(), arguments, temporary_dir, scratch_bytes, broker };
         let (commands, receiver) = mpsc::unbounded_channel();
         let (sender, reports) = mpsc::channel(16);
         let supervisor = tokio::spawn(Supervisor::new(3, program, receiver, sender).run());
@@ -52,8 +63,13 @@ impl Slot {
     }
 
     fn start(&self, lease: Duration) {
+        self.start_for("", lease);
+    }
+
+    fn start_for(&self, tenant: &str, lease: Duration) {
         let lease_end = Instant::now() + lease;
-        let command = SlotCommand::Start { assignment: Box::default(), lease_end };
+        let assignment = v1::Assignment { tenant: tenant.to_owned(), ..v1::Assignment::default() };
+        let command = SlotCommand::Start { assignment: Box::new(assignment), lease_end };
         self.commands.as_ref().unwrap().send(command).unwrap();
     }
 
@@ -99,8 +115,74 @@ async fn an_executor_starts_with_the_settings_of_libtorchs_libraries() {
 async fn an_executor_starts_in_the_root_folder_with_temporary_files_in_the_data_folder() {
     let mut slot = Slot::with("echo \"works in $PWD with $TMPDIR\" >&2; exit 1");
     let reason = slot.cannot_start().await;
-    let expected = format!("works in / with {}", slot.folder.path().join("tmp").display());
+    let expected = format!("works in / with {}/executor-", slot.folder.path().join("tmp").display());
     assert!(reason.contains(&expected), "{reason}");
+    let left = fs::read_dir(slot.folder.path().join("tmp")).unwrap().count();
+    assert_eq!(left, 0, "its folder goes with it");
+}
+
+/// A script that is ready and then succeeds in every task: it has the outcome ready, as it says nothing but `Finished`.
+const SUCCEEDS: &str = "echo $$ >> $0/pids; cat $0/ready >&0; while head -c 4 > /dev/null; do \
+                        dd bs=4096 count=1 2> /dev/null > /dev/null; cat $0/finished >&0; done";
+
+#[tokio::test]
+async fn a_task_of_another_tenant_runs_in_a_new_process_and_one_of_the_same_in_the_warm_one() {
+    let mut slot = Slot::with(SUCCEEDS);
+    let succeeded = v1::TaskOutcome { outcome: Some(Outcome::Succeeded(v1::TaskSucceeded::default())) };
+    let mut frame = Vec::new();
+    frames::write(&mut frame, &ExecutorReport { report: Some(Report::Finished(succeeded)) }).unwrap();
+    fs::write(slot.folder.path().join("finished"), frame).unwrap();
+    slot.ready().await;
+    for (tenant, processes) in [("lab", 1), ("lab", 1), ("museum", 2), ("museum", 2), ("lab", 3)] {
+        let before = fs::read_to_string(slot.folder.path().join("pids")).unwrap().lines().count();
+        slot.start_for(tenant, HOUR);
+        if before < processes {
+            slot.ready().await;
+            let report = slot.next().await;
+            assert!(matches!(report, SlotReport::Switched(_)), "{report:?}");
+        }
+        let (outcome, kept) = slot.ended().await;
+        assert!(kept && matches!(outcome, Outcome::Succeeded(_)), "{outcome:?}");
+        let pids = fs::read_to_string(slot.folder.path().join("pids")).unwrap();
+        assert_eq!(pids.lines().count(), processes, "{tenant}");
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_was_renewed_while_the_process_was_replaced_lasts() {
+    let mut slot = Slot::with("mkdir $0/first || sleep 0.5; cat $0/ready >&0; head -c 4 > /dev/null; kill -9 $$");
+    slot.ready().await;
+    slot.start_for("lab", HOUR);
+    slot.ended().await;
+    slot.ready().await;
+    // The script dies in each task; a process that has served nobody yet is not replaced.
+    slot.start_for("museum", Duration::from_millis(200));
+    let renewal = SlotCommand::Renew { lease_end: Instant::now() + HOUR };
+    slot.commands.as_ref().unwrap().send(renewal).unwrap();
+    let (outcome, _) = slot.ended().await;
+    assert!(matches!(outcome, Outcome::Crashed(_)), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn an_executor_that_fills_the_disk_is_killed_within_seconds() {
+    let fill = "i=0; while head -c 1048576 /dev/zero > $TMPDIR/$i; do i=$((i+1)); sleep 0.02; done";
+    let mut slot = Slot::with(&format!("cat $0/ready >&0; head -c 4 > /dev/null; {fill}"));
+    slot.ready().await;
+    slot.start(HOUR);
+    let (outcome, kept) = slot.ended().await;
+    assert!(matches!(&outcome, Outcome::Crashed(cause) if cause.contains("may have 32MiB")), "{outcome:?}");
+    assert!(!kept);
+    slot.ready().await;
+}
+
+#[tokio::test]
+async fn no_key_or_token_of_the_worker_is_in_an_executors_environment() {
+    // The tests' own environment has some variable that is not allowed; a real worker's is looked at in `tests/hostile_executor.rs`.
+    let mut slot = Slot::with("env >&2; exit 1");
+    let reason = slot.cannot_start().await;
+    for forbidden in ["CARGO_MANIFEST_DIR", "HOME="] {
+        assert!(std::env::var_os(forbidden.trim_end_matches('=')).is_none() || !reason.contains(forbidden), "{reason}");
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@ mod learner;
 mod regression;
 mod set;
 
+use std::io::Read as _;
+
 use sortinghat_proto::{
     Digest, FinetuneSpec, ObjectRef, Recipe, Refusal, WeightsSource,
     manifest::{DatasetProvenance, EpochRecord, Interval, ModelManifest, RecipeRecord, WeightsProvenance},
@@ -18,6 +20,7 @@ use crate::{
     device::Precision,
     evaluation::interval,
     models::{self, Classifier, HeadConfig, ModelConfig, Square, StateDict},
+    objects::{ObjectError, PublishedWeights},
     randomness::Phase,
     task::{JobContext, JobError, JobOutput},
     training::progress::EpochMetrics,
@@ -67,24 +70,21 @@ struct Weights {
 impl Weights {
     /// Finds the weights that the spec asks for. They are random only if it asks for random ones.
     fn find(spec: &FinetuneSpec, context: &JobContext) -> Result<Self, JobError> {
-        let machine = context.machine();
-        let source = match &spec.weights {
-            WeightsSource::Random => models::WeightsSource::None,
-            WeightsSource::Pretrained => models::WeightsSource::default_for(spec.backbone, &machine.weights_dir),
-            WeightsSource::Hub(repository) => models::WeightsSource::Hub(repository.clone()),
-            WeightsSource::Object(digest) => models::WeightsSource::Bytes {
-                name: format!("object:{digest}"),
-                bytes: whole(context, &context.objects().find(digest)?)?.into(),
-            },
-        };
         context.progress("weights", 0, 0, "bytes");
-        let file = source.read(&machine.hub_dir).map_err(|error| unusable_weights(&error))?;
-        let provenance = WeightsProvenance {
-            source: file.as_ref().map_or_else(|| "none".to_owned(), |file| file.origin.clone()),
-            digest: file.as_ref().map(|file| Digest::of(&file.bytes)),
+        let (source, bytes) = match &spec.weights {
+            WeightsSource::Random => {
+                let provenance = WeightsProvenance { source: "none".to_owned(), digest: None };
+                return Ok(Self { state: None, provenance });
+            }
+            WeightsSource::Pretrained => published(context, PublishedWeights::Backbone(spec.backbone))?,
+            WeightsSource::Hub(repository) => published(context, PublishedWeights::Hub(repository))?,
+            WeightsSource::Object(digest) => {
+                (format!("object:{digest}"), whole(context, &context.objects().find(digest)?)?)
+            }
         };
-        let state = file.map(|file| StateDict::from_safetensors(&file.bytes)).transpose();
-        Ok(Self { state: state.map_err(|error| unusable_weights(&error))?, provenance })
+        let state = StateDict::from_safetensors(&bytes).map_err(|error| unusable_weights(&error))?;
+        let provenance = WeightsProvenance { source, digest: Some(Digest::of(&bytes)) };
+        Ok(Self { state: Some(state), provenance })
     }
 
     /// A network with these weights under a new head, which sees these squares of each photo.
@@ -106,6 +106,20 @@ impl Weights {
         }
         Ok(network)
     }
+}
+
+/// Where these weights were found, and the file.
+fn published(context: &JobContext, weights: PublishedWeights<'_>) -> Result<(String, Vec<u8>), JobError> {
+    let (origin, mut file) = context.objects().weights(weights).map_err(|error| match error {
+        error @ ObjectError::NoWeights { .. } => {
+            Refusal::new(error.code(), error.to_string()).at("finetune.weights").into()
+        }
+        error => JobError::from(error),
+    })?;
+    let mut bytes = Vec::new();
+    let read = file.read_to_end(&mut bytes);
+    read.map_err(|source| JobError::Machine { action: format!("read the weights {origin}"), source })?;
+    Ok((origin, bytes))
 }
 
 fn unusable_weights(error: &models::WeightsError) -> JobError {

@@ -367,10 +367,12 @@ impl State {
     pub(super) fn report(&mut self, slot: usize, report: SlotReport, now: Instant) -> Urgency {
         match report {
             // A task may have been sent to an executor that had just died: it waits for the next one.
-            SlotReport::Ready(_) => {
+            SlotReport::Ready(ready) => {
+                self.health.confined(&ready);
                 self.health.executor(slot, None);
                 self.replace(slot, Slot::Empty, Slot::Free)
             }
+            SlotReport::Switched(_) => Urgency::Later,
             SlotReport::Lost => self.replace(slot, Slot::Free, Slot::Empty),
             SlotReport::CannotStart(reason) => {
                 self.replace(slot, Slot::Free, Slot::Empty);

@@ -203,6 +203,8 @@ fn spawn_worker(data_dir: &DataDir, settings: &Settings, address: SocketAddr) ->
     command.arg("run").arg("--coordinator").arg(format!("http://{address}"));
     command.arg("--object-store").arg(object_store(data_dir).as_str());
     command.arg("--data-dir").arg(data_dir.worker()).arg("--device").arg(&settings.device);
+    // Whoever submits jobs here is who started this.
+    command.arg("--share-hub-token");
     if let Some(weights_dir) = &settings.weights_dir {
         command.arg("--weights-dir").arg(weights_dir);
     }

@@ -346,8 +346,17 @@ fn the_table_of_workers_tells_idle_busy_ahead_and_draining_apart() {
         Worker::default(),
         unable("the object store is full (PUT http://10.0.0.7/photos: 507): make room"),
         unable(""),
+        Worker {
+            description: Some(WorkerDescription {
+                host: "cellar".into(),
+                sandbox: "on, without landlock (this kernel has none, or it is turned off)".into(),
+                tenant_switch_ms: 1_200,
+                ..Default::default()
+            }),
+            ..worker(0, false)
+        },
     ];
-    insta::assert_json_snapshot!([json::worker(&workers[2]), json::worker(&workers[6])]);
+    insta::assert_json_snapshot!([json::worker(&workers[2]), json::worker(&workers[6]), json::worker(&workers[7])]);
     insta::assert_snapshot!(worker::table(workers, NOW, Paper::default()).join("\n"));
 }
 

@@ -8,9 +8,9 @@ use super::{
     table::{self, Cell, Fit},
 };
 
-/// A table with a row for each worker, and below it why some of them cannot work.
+/// A table with a row for each worker, and below it why some of them cannot work, and which decode photos without all of the sandbox.
 pub(crate) fn table(workers: Vec<Worker>, now_unix_ms: i64, paper: Paper) -> Vec<String> {
-    let troubles: Vec<String> = workers.iter().filter_map(trouble).collect();
+    let troubles: Vec<String> = workers.iter().filter_map(trouble).chain(workers.iter().filter_map(exposure)).collect();
     let rows: Vec<[Cell; 6]> = workers.into_iter().map(|worker| row(worker, now_unix_ms).map(Cell::from)).collect();
     let header = [
         ("worker", Fit::Middle),
@@ -32,6 +32,12 @@ pub(crate) fn trouble(worker: &Worker) -> Option<String> {
     let host = host.unwrap_or("a shared worker");
     let why = if health.detail.is_empty() { &health.reason } else { &health.detail };
     Some(format!("{host} cannot work: {why}"))
+}
+
+/// What is missing of a worker's sandbox; `None` if nothing is, or if the worker does not say.
+fn exposure(worker: &Worker) -> Option<String> {
+    let about = worker.description.as_ref().filter(|about| !matches!(about.sandbox.as_str(), "" | "on"))?;
+    Some(format!("{} has its sandbox {}", about.host, about.sandbox))
 }
 
 fn row(worker: Worker, now_unix_ms: i64) -> [String; 6] {

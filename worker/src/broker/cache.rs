@@ -1,4 +1,4 @@
-//! Objects on this machine's disk: bounded, verified, shared by all executors of the machine.
+//! Objects on this machine's disk: bounded, verified, shared by all workers of the machine.
 //!
 //! An entry is a file named by tenant and digest, written beside its place and renamed into it, so that there is never half
 //! an entry. The time of last use is the file's modification time, which every process can see; the entries used longest ago go first.
@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use sortinghat_proto::{Digest, ObjectRef, Tenant};
 
-use super::ObjectError;
+use super::failure::Failure;
 
 /// A file older than this that was never renamed into place was left behind by a process that died.
 const ABANDONED_AFTER_SECS: u64 = 3600;
@@ -44,7 +44,7 @@ pub(super) struct Insertion<'a> {
 }
 
 impl Cache {
-    pub(super) fn new(folder: PathBuf, limit_bytes: u64) -> Result<Self, ObjectError> {
+    pub(super) fn new(folder: PathBuf, limit_bytes: u64) -> Result<Self, Failure> {
         let cache =
             Self { folder, limit_bytes, checked: Mutex::new(HashSet::new()), next_temporary: AtomicU64::new(0) };
         fs::create_dir_all(cache.temporary_folder()).map_err(at(&cache.folder))?;
@@ -53,12 +53,12 @@ impl Cache {
 
     /// The entry, opened; it stays readable even if it is evicted meanwhile. `None` if there is none or it is damaged, and then
     /// it is gone.
-    pub(super) fn open(&self, tenant: &Tenant, object: &ObjectRef) -> Result<Option<File>, ObjectError> {
+    pub(super) fn open(&self, tenant: &Tenant, object: &ObjectRef) -> Result<Option<File>, Failure> {
         let place = self.place(tenant, &object.digest);
         let file = match File::open(&place) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(ObjectError::Cache { path: place, source }),
+            Err(source) => return Err(Failure::Cache { path: place, source }),
         };
         if self.is_intact(&place, &file, object).map_err(at(&place))? {
             // A failure is ignored, because only the order of eviction depends on the time.
@@ -70,13 +70,13 @@ impl Cache {
         if let Err(source) = removed
             && source.kind() != io::ErrorKind::NotFound
         {
-            return Err(ObjectError::Cache { path: place, source });
+            return Err(Failure::Cache { path: place, source });
         }
         Ok(None)
     }
 
     /// Begins an entry; write its content, then finish it.
-    pub(super) fn insert<'a>(&'a self, tenant: &Tenant, object: &'a ObjectRef) -> Result<Insertion<'a>, ObjectError> {
+    pub(super) fn insert<'a>(&'a self, tenant: &Tenant, object: &'a ObjectRef) -> Result<Insertion<'a>, Failure> {
         self.make_room(object.size_bytes).map_err(at(&self.folder))?;
         let place = self.place(tenant, &object.digest);
         let parent = place.parent().expect("an entry lies in a folder");
@@ -123,7 +123,7 @@ impl Cache {
             }
             match fs::remove_file(&entry.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                // If the file is gone, another executor of this machine has removed it.
+                // If the file is gone, another worker of this machine has removed it.
                 _ => total -= entry.bytes,
             }
         }
@@ -161,7 +161,7 @@ struct Entry {
 }
 
 impl Insertion<'_> {
-    pub(super) fn write(&mut self, piece: &[u8]) -> Result<(), ObjectError> {
+    pub(super) fn write(&mut self, piece: &[u8]) -> Result<(), Failure> {
         self.file.write_all(piece).map_err(at(&self.temporary))?;
         self.hasher.update(piece);
         self.written_bytes += piece.len() as u64;
@@ -169,11 +169,11 @@ impl Insertion<'_> {
     }
 
     /// Checks the content and puts it in its place; the file is open at its beginning.
-    pub(super) fn finish(mut self) -> Result<File, ObjectError> {
+    pub(super) fn finish(mut self) -> Result<File, Failure> {
         let found = Digest::from_hasher(std::mem::take(&mut self.hasher));
         if found != self.object.digest || self.written_bytes != self.object.size_bytes {
             let reason = format!("the store's copy has {} bytes and digest {found}", self.written_bytes);
-            return Err(ObjectError::Corrupt { digest: self.object.digest.clone(), reason });
+            return Err(Failure::Corrupt(reason));
         }
         fs::rename(&self.temporary, &self.place).map_err(at(&self.place))?;
         self.cache.checked.lock().insert(self.place.clone());
@@ -200,8 +200,8 @@ fn digest_of(mut file: File) -> io::Result<Digest> {
     }
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> ObjectError + '_ {
-    |source| ObjectError::Cache { path: path.to_owned(), source }
+fn at(path: &Path) -> impl FnOnce(io::Error) -> Failure + '_ {
+    |source| Failure::Cache { path: path.to_owned(), source }
 }
 
 /// The clock by which the file system dates files.

@@ -1,0 +1,68 @@
+//! Why a request of an executor fails, and what the executor is told.
+
+use std::{io, path::PathBuf};
+
+use sortinghat_objects::{Trouble, is_missing};
+use sortinghat_proto::{
+    executor::v1::{ObjectFailure, object_failure::Kind},
+    limits::MAX_TEXT_BYTES,
+};
+
+/// Why a request fails.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The store does not have the object.
+    #[error("it is not in the object store")]
+    Missing,
+    /// The store's copy is not the object.
+    #[error("{0}")]
+    Corrupt(String),
+    /// The store failed. The message is for tenants; what the store said, the worker finds out by itself and tells operators.
+    #[error("{}", Trouble::of(.0).in_words())]
+    Store(object_store::Error),
+    /// The cache's folder failed.
+    #[error("failed to use the cache at {path}: {source}", path = path.display())]
+    Cache {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// This machine failed.
+    #[error("{0}")]
+    Machine(#[from] io::Error),
+    /// There are no such weights; every place that was looked at.
+    #[error("{}", .0.join(", then "))]
+    NoWeights(Vec<String>),
+    /// The executor may not have this, or nobody waits for it any more.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Failure {
+    /// What the store's error means for an object.
+    pub(super) fn of_store(error: object_store::Error) -> Self {
+        if is_missing(&error) { Self::Missing } else { Self::Store(error) }
+    }
+
+    /// What the executor is told.
+    pub(super) fn into_message(self) -> ObjectFailure {
+        let kind = match &self {
+            Self::Missing => Kind::Missing,
+            Self::Corrupt(_) => Kind::Corrupt,
+            Self::Store(error) if Trouble::of(error) == Trouble::Unavailable => Kind::Unavailable,
+            Self::Store(_) => Kind::Unusable,
+            Self::Cache { .. } | Self::Machine(_) => Kind::Machine,
+            Self::NoWeights(_) => Kind::NoWeights,
+            Self::Refused(_) => Kind::Refused,
+        };
+        let mut reasons = match self {
+            Self::NoWeights(looked_at) => looked_at,
+            other => vec![other.to_string()],
+        };
+        for reason in &mut reasons {
+            reason.truncate(reason.floor_char_boundary(MAX_TEXT_BYTES));
+        }
+        ObjectFailure { kind: kind.into(), reasons }
+    }
+}
