@@ -150,7 +150,7 @@ impl Masks {
         masks.extend(jobs.iter().flat_map(short).map(|pattern| (pattern, 'x')));
         masks.push((regex(&regex::escape(&folder.display().to_string())), 'x'));
         masks.push((regex(&format!(r"\b{}\b", regex::escape(host.trim()))), 'x'));
-        masks.push((regex(r"\b[0-9a-f]{64}\b"), 'x'));
+        masks.push((regex(r"\b([0-9a-f]{64}|w[0-9a-f]{16})\b"), 'x'));
         for volatile in [
             r"127\.0\.0\.1:\d+",
             r"put \d+ photos? right and \d+ wrong",
