@@ -52,7 +52,7 @@ impl Gate {
                 };
                 if !known.is_same(&caller) {
                     let message = format!("what {} may do has changed: call again", caller.id);
-                    return Refusal::unauthenticated(message).into();
+                    return Refusal::unauthenticated(message);
                 }
                 let left_ms = known.expires.map(|expires| expires.ms_since(gate.clock.now()));
                 let expiry = async {

@@ -81,7 +81,9 @@ impl Drop for CallRecord {
 /// Whether to log that a call of this method ended with this code, so that a flood of calls does not flood the log: once in
 /// [`LOGGED_AGAIN`]. Returns how many such calls were not logged since the last one that was.
 fn seldom(method: &'static str, code: Code) -> Option<u64> {
-    static LOGGED: LazyLock<Mutex<HashMap<(&'static str, i32), (Instant, u64)>>> = LazyLock::new(Mutex::default);
+    /// When calls of a method last ended with a code in the log, and how many have ended so since.
+    type Logged = HashMap<(&'static str, i32), (Instant, u64)>;
+    static LOGGED: LazyLock<Mutex<Logged>> = LazyLock::new(Mutex::default);
     let mut logged = LOGGED.lock();
     match logged.entry((method, code as i32)) {
         Entry::Occupied(mut entry) if entry.get().0.elapsed() < LOGGED_AGAIN => {

@@ -56,7 +56,7 @@ impl Authenticator {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim())
             .ok_or_else(|| Refusal::unauthenticated("the authorization header is malformed: write `Bearer TOKEN`"))?;
-        Ok(credentials.caller(token, now).map_err(|rejected| Refusal::unauthenticated(rejected.to_string()))?)
+        credentials.caller(token, now).map_err(|rejected| Refusal::unauthenticated(rejected.to_string()))
     }
 }
 
