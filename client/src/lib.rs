@@ -14,6 +14,7 @@
 //! Every call is repeated for some seconds while the coordinator cannot be reached, so that a restart of the coordinator fails no call.
 //! All calls are safe to repeat. [`Client::watch`] tries for longer, and continues after the last event that it has seen.
 
+pub mod archive;
 mod artifacts;
 mod client;
 mod downloads;

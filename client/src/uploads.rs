@@ -1,7 +1,7 @@
 //! Uploads files: hashes them, asks which are missing, sends those, and uploads the list of all.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
@@ -20,7 +20,13 @@ use sortinghat_proto::{
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::{Client, ClientError, client::Artifacts, folder::Listing, jobs::object};
+use crate::{
+    Client, ClientError,
+    archive::{Batch, Wanted, unpack},
+    client::Artifacts,
+    folder::Listing,
+    jobs::object,
+};
 
 /// Uploads at a time. Each upload waits until it is durable, so several at a time use that waiting.
 const UPLOADS_AT_A_TIME: usize = 8;
@@ -33,11 +39,16 @@ pub struct SourceFile {
     /// The path by which results name it, with `/` between the parts. If it leads out of the upload, as `../x.png` does, the upload keeps
     /// it beside a path that does not.
     pub path: String,
-    /// Its path on this machine.
+    /// Its path on this machine, or that of the archive in which it is.
     pub location: PathBuf,
+    /// Its number among the entries of that archive; `None` for a file of its own.
+    pub packed: Option<u64>,
     /// Its length in bytes when the folder was listed.
     pub size_bytes: u64,
 }
+
+/// The reference to a file's content, or why there is none, with the file's number.
+type Stored = (usize, Result<ObjectRef, String>);
 
 /// How far an upload has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,15 +102,7 @@ impl Client {
         left_out: Vec<LeftOut>,
         progress: impl Fn(UploadProgress) + Sync,
     ) -> Result<ObjectRef, ClientError> {
-        let mut read = hash_all(files, &progress).await;
-        let mut unique = HashSet::new();
-        let digests: Vec<Digest> =
-            read.iter().flatten().map(|o| &o.digest).filter(|digest| unique.insert(*digest)).cloned().collect();
-        let missing = self.find_missing(&digests).await?;
-        for (digest, why) in self.send_missing(files, &read, &missing, &progress).await? {
-            let of_digest = |file: &&mut Result<ObjectRef, String>| file.as_ref().is_ok_and(|o| o.digest == digest);
-            read.iter_mut().filter(of_digest).for_each(|file| *file = Err(why.clone()));
-        }
+        let read = self.store_all(files, &progress).await?;
         if read.iter().any(Result::is_err) {
             self.upload_bytes(Bytes::new()).await?;
         }
@@ -107,10 +110,89 @@ impl Client {
         self.upload_bytes(bytes.into()).await
     }
 
+    /// Uploads the contents of files and of archives' entries. Returns the reference to each, or why there is none.
+    async fn store_all(
+        &self,
+        files: &[SourceFile],
+        progress: &(impl Fn(UploadProgress) + Sync),
+    ) -> Result<Vec<Result<ObjectRef, String>>, ClientError> {
+        let (mut plain, mut archives) = (Vec::new(), BTreeMap::<&Path, Wanted>::new());
+        for (place, file) in files.iter().enumerate() {
+            match file.packed {
+                None => plain.push((place, file.location.as_path())),
+                Some(number) => drop(archives.entry(&file.location).or_default().insert(number, place)),
+            }
+        }
+        let mut read = vec![Err(String::new()); files.len()];
+        let total = files.len() as u64;
+        let of_all = |step| match step {
+            UploadProgress::Hashed { done, .. } => progress(UploadProgress::Hashed { done, total }),
+            UploadProgress::Sent { .. } => progress(step),
+        };
+        for (place, object) in self.store(&plain, &of_all).await? {
+            read[place] = object;
+        }
+        let mut done = plain.len() as u64;
+        for (archive, wanted) in archives {
+            let (batches, mut received) = mpsc::channel(1);
+            let path = archive.to_owned();
+            // This thread ends when nobody receives any more.
+            let unpacking = tokio::task::spawn_blocking(move || unpack(&path, wanted, batches));
+            while let Some(batch) = received.recv().await {
+                let stored = self
+                    .store_batch(&batch, &|so_far| of_all(UploadProgress::Hashed { done: done + so_far, total }))
+                    .await?;
+                done += batch.files.len() as u64;
+                stored.into_iter().for_each(|(place, object)| read[place] = object);
+            }
+            unpacking.await.expect("unpacking does not panic").map_err(ClientError::reading(archive))?;
+        }
+        Ok(read)
+    }
+
+    /// Uploads the contents of unpacked files.
+    async fn store_batch(&self, batch: &Batch, progress: &(impl Fn(u64) + Sync)) -> Result<Vec<Stored>, ClientError> {
+        let mut lost = Vec::new();
+        let mut plain = Vec::new();
+        for (place, file) in &batch.files {
+            match file {
+                Ok(location) => plain.push((*place, location.as_path())),
+                Err(why) => lost.push((*place, Err(why.clone()))),
+            }
+        }
+        let show = |step| {
+            if let UploadProgress::Hashed { done, .. } = step {
+                progress(done);
+            }
+        };
+        let mut stored = self.store(&plain, &show).await?;
+        stored.extend(lost);
+        Ok(stored)
+    }
+
+    /// Uploads those of the files' contents that the server lacks. The number of each file comes back with it.
+    async fn store(
+        &self,
+        files: &[(usize, &Path)],
+        progress: &(impl Fn(UploadProgress) + Sync),
+    ) -> Result<Vec<Stored>, ClientError> {
+        let locations: Vec<&Path> = files.iter().map(|(_, location)| *location).collect();
+        let mut read = hash_all(&locations, progress).await;
+        let mut unique = HashSet::new();
+        let digests: Vec<Digest> =
+            read.iter().flatten().map(|o| &o.digest).filter(|digest| unique.insert(*digest)).cloned().collect();
+        let missing = self.find_missing(&digests).await?;
+        for (digest, why) in self.send_missing(&locations, &read, &missing, progress).await? {
+            let of_digest = |file: &&mut Result<ObjectRef, String>| file.as_ref().is_ok_and(|o| o.digest == digest);
+            read.iter_mut().filter(of_digest).for_each(|file| *file = Err(why.clone()));
+        }
+        Ok(files.iter().map(|(place, _)| *place).zip(read).collect())
+    }
+
     /// Sends the contents that the server lacks. Returns those that no file has any more, and why.
     async fn send_missing(
         &self,
-        files: &[SourceFile],
+        files: &[&Path],
         read: &[Result<ObjectRef, String>],
         missing: &[Digest],
         progress: &(impl Fn(UploadProgress) + Sync),
@@ -118,7 +200,7 @@ impl Client {
         let mut locations: HashMap<&Digest, Vec<(&ObjectRef, &Path)>> = HashMap::new();
         for (file, object) in files.iter().zip(read) {
             if let Ok(object) = object {
-                locations.entry(&object.digest).or_default().push((object, &file.location));
+                locations.entry(&object.digest).or_default().push((object, *file));
             }
         }
         let (total, sent) = (missing.len() as u64, AtomicU64::new(0));
@@ -285,11 +367,11 @@ fn unread(error: &io::Error) -> String {
 }
 
 /// The references to all files, in their order, or why a file cannot be uploaded.
-async fn hash_all(files: &[SourceFile], progress: &(impl Fn(UploadProgress) + Sync)) -> Vec<Result<ObjectRef, String>> {
+async fn hash_all(files: &[&Path], progress: &(impl Fn(UploadProgress) + Sync)) -> Vec<Result<ObjectRef, String>> {
     let at_a_time = thread::available_parallelism().map_or(2, usize::from);
     let (total, mut done) = (files.len() as u64, 0);
     let hashes = files.iter().map(|file| {
-        let location = file.location.clone();
+        let location = file.to_path_buf();
         let hashed = tokio::task::spawn_blocking(move || hash_photo(&location));
         async move { hashed.await.expect("hashing does not panic") }
     });
@@ -341,13 +423,14 @@ mod tests {
     async fn files_are_hashed_in_their_order_and_whole() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let contents: Vec<Vec<u8>> = (0..40_usize).map(|n| vec![n as u8; n * 7_000]).collect();
-        let files: Vec<SourceFile> = (0..40)
+        let files: Vec<PathBuf> = (0..40)
             .map(|n| {
                 let location = folder.path().join(n.to_string());
                 fs::write(&location, &contents[n]).expect("writable");
-                SourceFile { path: n.to_string(), location, size_bytes: contents[n].len() as u64 }
+                location
             })
             .collect();
+        let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
         let seen = AtomicU64::new(0);
         let progress = |_| {
             seen.fetch_add(1, Ordering::Relaxed);
@@ -360,11 +443,11 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_is_gone_or_too_large_costs_only_itself() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = |name: &str| SourceFile { path: name.into(), location: folder.path().join(name), size_bytes: 0 };
+        let files = ["gone.png", "a.png", "huge.tif"].map(|name| folder.path().join(name));
         fs::write(folder.path().join("a.png"), b"a").expect("writable");
         let huge = fs::File::create(folder.path().join("huge.tif")).expect("writable");
         huge.set_len(limits::MAX_PHOTO_BYTES + 1).expect("sparse files are supported");
-        let objects = hash_all(&["gone.png", "a.png", "huge.tif"].map(file), &|_| {}).await;
+        let objects = hash_all(&files.each_ref().map(PathBuf::as_path), &|_| {}).await;
         assert_eq!(objects[1], Ok(ObjectRef::of(b"a")));
         let why = |index: usize| objects[index].as_ref().expect_err("it cannot be uploaded").clone();
         assert!(why(0).contains("gone") && why(2).contains("256 MiB"), "{objects:?}");
@@ -373,7 +456,8 @@ mod tests {
     #[test]
     fn a_path_never_leads_out_of_the_upload_and_is_shown_as_it_was_given() {
         let paths = ["x.png", "../x.png", "/home/me/x.png", "./a/../x.png", "..", "a//b.png", "2/x.png"];
-        let files = paths.map(|path| SourceFile { path: path.into(), location: path.into(), size_bytes: 0 });
+        let files =
+            paths.map(|path| SourceFile { path: path.into(), location: path.into(), packed: None, size_bytes: 0 });
         let listed = listed(&files, vec![Ok(ObjectRef::of(b"x")); files.len()]);
         let stored: Vec<&str> = listed.iter().map(|file| file.path.as_str()).collect();
         assert_eq!(stored, ["x.png", "2/x.png", "home/me/x.png", "a/x.png", "photos", "a/b.png", "2/2/x.png"]);

@@ -98,7 +98,7 @@ pub fn list(root: &Path, links: Links) -> Result<Listing, ClientError> {
             return Err(ClientError::reading(root)(many));
         }
     }
-    Ok(walk.finish())
+    Ok(ordered(walk.found, walk.folders))
 }
 
 /// A folder that is still to be listed.
@@ -200,30 +200,47 @@ impl Walk {
 
     fn file(&mut self, path: String, location: PathBuf) {
         let size_bytes = location.metadata().map_or(0, |metadata| metadata.len());
-        self.found.files.push(SourceFile { path, location, size_bytes });
+        self.found.files.push(SourceFile { path, location, packed: None, size_bytes });
     }
+}
 
-    /// The listing, in order, with the folders that turned out empty.
-    fn finish(mut self) -> Listing {
-        let mut filled: HashSet<&str> = HashSet::new();
-        let missed = self.found.skipped.iter().filter(|skipped| skipped.reason.may_be_missed());
-        for path in self.found.files.iter().map(|file| &file.path).chain(missed.map(|skipped| &skipped.path)) {
-            // Where one folder is known to be filled, so are those above it.
-            let folders = path.rmatch_indices('/').map(|(end, _)| &path[..=end]);
-            folders.take_while(|folder| filled.insert(*folder)).for_each(drop);
-        }
-        let above = |folder: &str| folder.trim_end_matches('/').rfind('/').map_or("", |end| &folder[..=end]).to_owned();
-        let is_top = |folder: &&String| {
-            let above = above(folder);
-            !filled.contains(folder.as_str()) && (above.is_empty() || filled.contains(above.as_str()))
-        };
-        let empty: Vec<String> =
-            self.folders.iter().filter(|folder| !folder.is_empty()).filter(is_top).cloned().collect();
-        empty.into_iter().for_each(|folder| self.skip(folder, LeftOutReason::EmptyFolder));
-        self.found.files.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
-        self.found.skipped.sort();
-        self.found
+/// The listing, in order, with those of `folders` that turned out empty.
+pub(crate) fn ordered(mut found: Listing, folders: Vec<String>) -> Listing {
+    let mut filled: HashSet<&str> = HashSet::new();
+    let missed = found.skipped.iter().filter(|skipped| skipped.reason.may_be_missed());
+    for path in found.files.iter().map(|file| &file.path).chain(missed.map(|skipped| &skipped.path)) {
+        // Where one folder is known to be filled, so are those above it.
+        let folders = path.rmatch_indices('/').map(|(end, _)| &path[..=end]);
+        folders.take_while(|folder| filled.insert(*folder)).for_each(drop);
     }
+    let above = |folder: &str| folder.trim_end_matches('/').rfind('/').map_or("", |end| &folder[..=end]).to_owned();
+    let is_top = |folder: &String| {
+        let above = above(folder);
+        !filled.contains(folder.as_str()) && (above.is_empty() || filled.contains(above.as_str()))
+    };
+    let empty: Vec<String> = folders.into_iter().filter(|folder| !folder.is_empty()).filter(is_top).collect();
+    let skip = |path| Skipped { path, reason: LeftOutReason::EmptyFolder };
+    found.skipped.extend(empty.into_iter().map(skip));
+    found.files.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
+    found.skipped.sort();
+    found
+}
+
+/// The part of a path in an archive that is left out whatever it is, and why: a folder with all that is in it, or the file.
+pub(crate) fn unwanted_path(path: &str) -> Option<(&str, LeftOutReason)> {
+    let ends = path.trim_end_matches('/').match_indices('/').map(|(end, _)| end + 1).chain([path.len()]);
+    let mut start = 0;
+    for end in ends {
+        let name = path[start..end].trim_end_matches('/');
+        // A path that leads upwards is not hidden.
+        if name != ".."
+            && let Some(reason) = unwanted(name.as_ref(), &path[..end])
+        {
+            return Some((&path[..end], reason));
+        }
+        start = end;
+    }
+    None
 }
 
 /// Why an entry is left out whatever it is.

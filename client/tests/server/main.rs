@@ -11,5 +11,6 @@ mod names;
 mod results;
 mod sdk;
 mod sorting;
+mod sources;
 mod terminal;
 mod worker;

@@ -62,7 +62,7 @@ fn report(session: &Session, named: Option<PathBuf>, model: &str, force: bool) -
 enum On {
     /// Nothing: the photos that training held out.
     HeldOut,
-    /// A folder, which is uploaded.
+    /// A folder, an archive or a list of paths, which is uploaded.
     Folder(PathBuf),
     /// The held-out photos of a dataset.
     Dataset(DatasetRef),
@@ -71,7 +71,7 @@ enum On {
 impl On {
     fn parse(named: Option<&str>) -> Result<Self, Failure> {
         let Some(named) = named else { return Ok(Self::HeldOut) };
-        if Path::new(named).is_dir() {
+        if sources::is_source(Path::new(named)) {
             return Ok(Self::Folder(named.into()));
         }
         if named.starts_with(['.', '/', '~']) {

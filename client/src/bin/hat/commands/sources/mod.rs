@@ -1,4 +1,6 @@
-//! Photos and folders on the command line become an upload.
+//! Photos, folders, archives and lists of paths become an upload.
+
+mod listed;
 
 use std::{
     collections::HashSet,
@@ -7,6 +9,7 @@ use std::{
 
 use sortinghat_client::{
     Client, SourceFile, UploadProgress,
+    archive::{self, Archive},
     folder::{self, Links, Listing, Skipped},
 };
 use sortinghat_proto::{
@@ -22,14 +25,29 @@ use crate::{
     sorting::Folders,
 };
 
-/// Lists the files of a folder that holds a folder per class, and says what was left out. Refuses a folder without class folders, of
-/// which the worker could use nothing.
+/// The argument that stands for a list of paths on standard input.
+const STDIN: &str = "-";
+
+/// Whether photos can be taken from what `named` names without a server: a folder, an archive or standard input.
+pub(super) fn is_source(named: &Path) -> bool {
+    named == Path::new(STDIN) || named.is_dir() || is_archive(named)
+}
+
+fn is_archive(path: &Path) -> bool {
+    Archive::of_path(path).is_some() && path.is_file()
+}
+
+/// Lists the files of a folder, an archive or a list of paths in which there is a folder per class, and says what was left out. Refuses one
+/// without class folders, of which the worker could use nothing.
 pub(super) fn list_labelled(session: &Session, folder: &Path, links: Links) -> Result<Listing, Failure> {
     let shown = folder.display();
-    if !folder.exists() {
+    if !is_source(folder) && !folder.exists() {
         return Err(Failure::usage(format!("there is no folder {shown}: check the path")));
     }
-    let listing = list_folder(session, folder, links)?;
+    let listing = list_source(session, folder, links)?;
+    if folder == Path::new(STDIN) {
+        listed::refuse_outer(&listing)?;
+    }
     if listing.files.is_empty() {
         return Err(Failure::usage(format!(
             "there are no files in {shown}: put photos into it, in a folder for each class"
@@ -51,9 +69,9 @@ pub(super) fn list_labelled(session: &Session, folder: &Path, links: Links) -> R
     )))
 }
 
-/// Lists the files of a folder whose photos need no labels, and says what was left out.
+/// Lists the files of a folder, an archive or a list of paths whose photos need no labels, and says what was left out.
 fn list_photos(session: &Session, folder: &Path, links: Links) -> Result<Listing, Failure> {
-    let listing = list_folder(session, folder, links)?;
+    let listing = list_source(session, folder, links)?;
     if listing.files.is_empty() {
         return Err(Failure::usage(format!(
             "there are no photos in {}: name a folder that has some",
@@ -63,13 +81,32 @@ fn list_photos(session: &Session, folder: &Path, links: Links) -> Result<Listing
     Ok(listing)
 }
 
-fn list_folder(session: &Session, folder: &Path, links: Links) -> Result<Listing, Failure> {
-    let shown = folder.display();
-    if !folder.is_dir() {
-        return Err(Failure::usage(format!("{shown} is not a folder: name the folder that holds the photos")));
-    }
-    let listing = folder::list(folder, links)?;
+fn list_source(session: &Session, named: &Path, links: Links) -> Result<Listing, Failure> {
+    let listing = if named == Path::new(STDIN) {
+        listed::from_stdin(session)?
+    } else if is_archive(named) {
+        list_archive(session, named)?
+    } else if named.is_dir() {
+        folder::list(named, links)?
+    } else {
+        let shown = named.display();
+        return Err(Failure::usage(format!(
+            "{shown} is not a folder: name the folder that holds the photos, or an archive of it (.zip, .tar, .tar.zst, .tar.gz)"
+        )));
+    };
     say_left_out(session, &listing);
+    Ok(listing)
+}
+
+fn list_archive(session: &Session, archive: &Path) -> Result<Listing, Failure> {
+    let (listing, replaced) = archive::list(archive)?;
+    if replaced > 0 {
+        let entries = counted(replaced, "entry has", "entries have");
+        session.warn(&format!(
+            "{entries} the path of a later one in {}: the last one counts, as it does when the archive is unpacked",
+            archive.display()
+        ));
+    }
     Ok(listing)
 }
 
@@ -102,11 +139,11 @@ pub(super) fn list_unsorted(
 /// Lists the files that several arguments name. If the only argument is a folder, the paths in the upload are relative to that folder;
 /// otherwise they begin as the arguments do, so that each file is found by the path that its result names.
 pub(super) fn list_arguments(session: &Session, arguments: &[PathBuf], links: Links) -> Result<Listing, Failure> {
-    if let Some(missing) = arguments.iter().find(|argument| !argument.exists()) {
+    if let Some(missing) = arguments.iter().find(|argument| !is_source(argument) && !argument.exists()) {
         return Err(Failure::usage(format!("there is no photo or folder {}: check the path", missing.display())));
     }
     if let [only] = arguments
-        && !only.is_file()
+        && (is_source(only) || !only.is_file())
     {
         return list_photos(session, only, links);
     }
@@ -115,7 +152,13 @@ pub(super) fn list_arguments(session: &Session, arguments: &[PathBuf], links: Li
         let name = argument
             .to_str()
             .ok_or_else(|| Failure::usage(format!("the name of {} is not UTF-8: rename it", argument.display())))?;
-        if argument.is_file() {
+        if name == STDIN {
+            let Listing { files, skipped } = list_photos(session, argument, links)?;
+            all.files.extend(files);
+            all.skipped.extend(skipped);
+            continue;
+        }
+        if !is_source(argument) && argument.is_file() {
             all.files.push(single_file(name, argument));
             continue;
         }
@@ -125,10 +168,15 @@ pub(super) fn list_arguments(session: &Session, arguments: &[PathBuf], links: Li
         all.skipped.extend(below.skipped.into_iter().map(|one| Skipped { path: within(one.path), ..one }));
     }
     let all = bounded(session, all)?;
+    refuse_repeated(&all)?;
+    Ok(all)
+}
+
+fn refuse_repeated(all: &Listing) -> Result<(), Failure> {
     let mut seen = HashSet::new();
     match all.files.iter().find(|file| !seen.insert(file.path.as_str())) {
         Some(twice) => Err(Failure::usage(format!("{} is named twice: name each photo once", twice.path))),
-        None => Ok(all),
+        None => Ok(()),
     }
 }
 
@@ -175,7 +223,7 @@ pub(super) async fn upload(session: &Session, client: &Client, listing: &Listing
 fn single_file(name: &str, location: &Path) -> SourceFile {
     // Whether the file can be read is found when it is uploaded.
     let size_bytes = location.metadata().map_or(0, |metadata| metadata.len());
-    SourceFile { path: name.to_owned(), location: location.to_owned(), size_bytes }
+    SourceFile { path: name.to_owned(), location: location.to_owned(), packed: None, size_bytes }
 }
 
 /// Says what was left out of a folder. Photos that a person may miss are a warning, which `--quiet` does not silence.
@@ -198,7 +246,7 @@ mod tests {
 
     #[test]
     fn paths_that_an_argument_makes_too_long_are_left_out_and_too_many_files_are_refused() {
-        let file = |path: &str| SourceFile { path: path.into(), location: path.into(), size_bytes: 0 };
+        let file = |path: &str| SourceFile { path: path.into(), location: path.into(), packed: None, size_bytes: 0 };
         let (longest, long) = ("a".repeat(limits::MAX_PATH_BYTES), "b".repeat(limits::MAX_PATH_BYTES + 1));
         let mut all = Listing { files: vec![file(&long), file(&longest)], skipped: vec![] };
         assert_eq!(too_long(&mut all), [Skipped { path: long, reason: LeftOutReason::PathTooLong }]);
