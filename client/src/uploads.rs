@@ -36,7 +36,7 @@ const PIECES_AHEAD: usize = 2;
 /// A file to upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
-    /// The path by which results name it, with `/` between the parts. If it leads out of the upload, as `../x.png` does, the upload keeps
+    /// The path in the upload, with `/` between the parts, by which results name it. If it leads out of the upload, as `../x.png` does, the upload keeps
     /// it beside a path that does not.
     pub path: String,
     /// Its path on this machine, or that of the archive in which it is.
@@ -45,6 +45,8 @@ pub struct SourceFile {
     pub packed: Option<u64>,
     /// Its length in bytes when the folder was listed.
     pub size_bytes: u64,
+    /// The path by which results name it, if that is not `path`: a table names a photo by its own path, and `path` has its label.
+    pub shown: Option<String>,
 }
 
 /// The reference to a file's content, or why there is none, with the file's number.
@@ -322,7 +324,8 @@ fn listed(files: &[SourceFile], read: Vec<Result<ObjectRef, String>>) -> Vec<Upl
     let mut taken = HashSet::new();
     let entry = |(file, read): (&SourceFile, Result<ObjectRef, String>)| {
         let path = free_path(&file.path, &mut taken);
-        let shown_as = (path != file.path).then(|| file.path.clone());
+        let shown = file.shown.as_ref().unwrap_or(&file.path);
+        let shown_as = (path != *shown).then(|| shown.clone());
         let (object, unread) = match read {
             Ok(object) => (object, None),
             Err(why) => (ObjectRef::of(b""), Some(why)),
@@ -456,8 +459,13 @@ mod tests {
     #[test]
     fn a_path_never_leads_out_of_the_upload_and_is_shown_as_it_was_given() {
         let paths = ["x.png", "../x.png", "/home/me/x.png", "./a/../x.png", "..", "a//b.png", "2/x.png"];
-        let files =
-            paths.map(|path| SourceFile { path: path.into(), location: path.into(), packed: None, size_bytes: 0 });
+        let files = paths.map(|path| SourceFile {
+            path: path.into(),
+            location: path.into(),
+            packed: None,
+            size_bytes: 0,
+            shown: None,
+        });
         let listed = listed(&files, vec![Ok(ObjectRef::of(b"x")); files.len()]);
         let stored: Vec<&str> = listed.iter().map(|file| file.path.as_str()).collect();
         assert_eq!(stored, ["x.png", "2/x.png", "home/me/x.png", "a/x.png", "photos", "a/b.png", "2/2/x.png"]);

@@ -21,7 +21,7 @@ pub fn write_classes(folder: &Path, per_class: u32, side: u32) -> Vec<SourceFile
             let location = folder.join(&path);
             write_png(&location, side, &shape(class, number, side));
             let size_bytes = location.metadata().expect("it was written").len();
-            files.push(SourceFile { path, location, packed: None, size_bytes });
+            files.push(SourceFile { path, location, packed: None, size_bytes, shown: None });
         }
     }
     files

@@ -187,6 +187,7 @@ impl List<'_> {
             location: self.archive.to_owned(),
             packed: Some(entry.number),
             size_bytes: entry.size_bytes,
+            shown: None,
         };
         match self.places.get(&file.path) {
             Some(place) => {

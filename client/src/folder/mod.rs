@@ -200,7 +200,7 @@ impl Walk {
 
     fn file(&mut self, path: String, location: PathBuf) {
         let size_bytes = location.metadata().map_or(0, |metadata| metadata.len());
-        self.found.files.push(SourceFile { path, location, packed: None, size_bytes });
+        self.found.files.push(SourceFile { path, location, packed: None, size_bytes, shown: None });
     }
 }
 

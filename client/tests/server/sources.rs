@@ -111,3 +111,62 @@ fn an_archive_that_cannot_be_read_is_refused_and_nothing_is_submitted() {
     assert_eq!(hat.newest_job(), newest, "nothing was submitted");
     hat.assert_snapshot("archives", &transcript);
 }
+
+#[test]
+fn a_table_gives_paths_labels_and_splits_and_results_name_photos_by_its_paths() {
+    let (coordinator, hat) = deployment();
+    hat.write("all/1.png", b"one");
+    hat.write("all/2.png", b"two");
+    hat.write(
+        "all/photos.csv",
+        b"\xef\xbb\xbfPath,Label,note\r\n1.png,red,=1+1\r\n./2.png,green,\r\n../photos/red/1.png,red,\r\n",
+    );
+    let upload = newest_upload_of(&coordinator, &hat, "ingest stamps all/photos.csv");
+    let files: Vec<(&str, &str)> = upload.files.iter().map(|file| (file.path.as_str(), file.shown())).collect();
+    let expected =
+        [("red/1.png", "1.png"), ("green/2.png", "./2.png"), ("red/photos/red/1.png", "../photos/red/1.png")];
+    assert_eq!(files, expected);
+    assert_eq!(upload.files[1].object, ObjectRef::of(b"two"));
+
+    hat.write("all/splits.tsv", b"image\tclass\tset\n1.png\tred\ttrain\n2.png\tred\tval\n");
+    let upload = newest_upload_of(&coordinator, &hat, "ingest stamps all/splits.tsv");
+    let paths: Vec<&str> = upload.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(paths, ["train/red/1.png", "val/red/2.png"]);
+    let shown: serde_json::Value = serde_json::from_slice(&hat.run("jobs show --json --quiet").stdout).expect("a job");
+    assert!(shown["spec"].to_string().to_lowercase().contains("splits"), "{shown}");
+
+    let rows = text(&hat.run("classify stamps/1 all/photos.csv").stdout);
+    assert!(rows.contains("./2.png\tred\t0.750"), "{rows}");
+    assert!(hat.run("evaluate stamps/1 --on all/photos.csv --report r.html").status.success());
+}
+
+#[test]
+fn a_table_that_cannot_be_used_is_refused_with_its_line() {
+    let (_coordinator, hat) = deployment();
+    let newest = hat.newest_job();
+    for (name, content) in [
+        ("columns.csv", "a,b\n1.png,red\n"),
+        ("labels.csv", "path\n1.png\n"),
+        ("slash.csv", "path,label\n1.png,a/b\n"),
+        ("empty.csv", "path,label\n"),
+        ("split.csv", "path,label,split\n1.png,red,7\n"),
+        ("twice.csv", "path,label\n1.png,red\n1.png,red\n"),
+        ("short.csv", "path,label\n1.png\n"),
+        ("good.csv", "path,label,group\n1.png,red,me\n"),
+    ] {
+        hat.write(name, content.as_bytes());
+    }
+    let transcript = hat.transcript(&[
+        "ingest stamps columns.csv",
+        "ingest stamps labels.csv",
+        "ingest stamps slash.csv",
+        "ingest stamps empty.csv",
+        "ingest stamps split.csv",
+        "ingest stamps twice.csv",
+        "ingest stamps short.csv",
+        "ingest stamps good.csv --layout classes",
+        "evaluate stamps/1 --on labels.csv",
+    ]);
+    assert_eq!(hat.newest_job(), newest, "nothing was submitted");
+    hat.assert_snapshot("tables", &transcript);
+}

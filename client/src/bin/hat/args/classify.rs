@@ -9,7 +9,7 @@ pub(crate) struct Classify {
     /// The model: stamps/1, or stamps for the newest version
     #[arg(add = Named::Model)]
     pub(crate) model: String,
-    /// Photos, folders of photos, archives (.zip, .tar, .tar.zst, .tar.gz), or - for a list of paths on standard input
+    /// Photos, folders of photos, archives (.zip, .tar, .tar.zst, .tar.gz), tables (.csv, .tsv), or - for a list of paths on standard input
     #[arg(required = true, value_name = "PHOTO|DIR")]
     pub(crate) photos: Vec<PathBuf>,
     #[command(flatten)]

@@ -11,7 +11,7 @@ pub(crate) struct Evaluate {
     pub(crate) model: String,
     #[command(flatten)]
     pub(crate) augmentation: Augmentation,
-    /// Measure on this folder (one folder per class), an archive of one, a list of paths (-), or on the held-out photos of this dataset
+    /// Measure on this folder (one folder per class), an archive of one, a table (.csv), a list of paths (-), or on the held-out photos of this dataset
     /// [default: the photos that training held out]
     #[arg(long, value_name = "DIR|DATASET", add = Named::DatasetOrFolder)]
     pub(crate) on: Option<String>,

@@ -10,7 +10,8 @@ pub(crate) struct Ingest {
     /// The dataset's name, of a-z, 0-9, '-' and '_'; its versions are counted from 1
     pub(crate) name: String,
     /// A folder that holds a folder per class, or train/ and valid/ with a folder per class each; an archive of such a folder (.zip,
-    /// .tar, .tar.zst, .tar.gz); or - for a list of paths on standard input, such as CLASS/1.jpg
+    /// .tar, .tar.zst, .tar.gz); a table with the columns path, label and perhaps split (.csv, .tsv); or - for a list of paths on
+    /// standard input, such as CLASS/1.jpg
     pub(crate) dir: PathBuf,
     /// How to read the folder, if it can be read in two ways
     #[arg(long, value_enum, value_name = "LAYOUT")]

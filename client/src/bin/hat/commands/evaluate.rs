@@ -6,7 +6,10 @@ use sortinghat_proto::{
     manifest::{self, Decisions},
 };
 
-use super::{models, sources};
+use super::{
+    models,
+    sources::{self, Labelled},
+};
 use crate::{
     args::Evaluate,
     exit::Exit,
@@ -86,7 +89,7 @@ impl On {
             Self::HeldOut => EvaluateOn::HeldOut,
             Self::Dataset(dataset) => EvaluateOn::Dataset(dataset),
             Self::Folder(folder) => {
-                let listing = sources::list_labelled(session, &folder, links)?;
+                let Labelled { listing, .. } = sources::list_labelled(session, &folder, links)?;
                 EvaluateOn::Source(sources::upload(session, client, &listing).await?)
             }
         })

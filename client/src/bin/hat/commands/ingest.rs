@@ -1,7 +1,10 @@
 use sortinghat_client::folder::Listing;
-use sortinghat_proto::{IngestSpec, JobSpec, Lane, Name, Split, layout::Layout};
+use sortinghat_proto::{
+    IngestSpec, JobSpec, Lane, Name, Split,
+    layout::{Layout, LayoutChoice},
+};
 
-use super::sources;
+use super::sources::{self, Labelled};
 use crate::{
     args::Ingest, exit::Exit, failure::Failure, follow, output::Aim, session::Session, tell, unsubmitted::Unsubmitted,
 };
@@ -14,8 +17,12 @@ pub(super) async fn run(session: &Session, args: Ingest) -> Result<Exit, Failure
     // An impossible name and a missing folder are refused before anything is uploaded.
     let dataset_name: Name = args.name.parse()?;
     let unsubmitted = Unsubmitted::begin(session);
-    let listing = sources::list_labelled(session, &args.dir, args.links.links())?;
-    check_layout(&args, &listing)?;
+    let Labelled { listing, layout } = sources::list_labelled(session, &args.dir, args.links.links())?;
+    if layout.is_some() && args.layout.is_some() {
+        return Err(Failure::usage("--layout has no effect on a table, whose columns say what is what: leave it out"));
+    }
+    let layout = layout.unwrap_or(args.layout());
+    check_layout(&args, &listing, layout)?;
     let client = session.connect().await?;
     let split = match args.folds {
         Some(folds) => Split::Folds(folds),
@@ -28,7 +35,7 @@ pub(super) async fn run(session: &Session, args: Ingest) -> Result<Exit, Failure
         seed: args.seed,
         allow_failures: args.allow_failures,
         derivative_short_side_px: args.short_side.unwrap_or(DEFAULT_SHORT_SIDE_PX),
-        layout: args.layout(),
+        layout,
     };
     let job = submission(JobSpec::Ingest(spec), Lane::Bulk);
     let followed = follow::submit(session, &client, job, unsubmitted, Aim::Tell).await?;
@@ -36,9 +43,9 @@ pub(super) async fn run(session: &Session, args: Ingest) -> Result<Exit, Failure
 }
 
 /// Refuses a folder that can be read in two ways, and options that splits would ignore, before anything is uploaded.
-fn check_layout(args: &Ingest, listing: &Listing) -> Result<(), Failure> {
+fn check_layout(args: &Ingest, listing: &Listing, layout: LayoutChoice) -> Result<(), Failure> {
     let paths = listing.files.iter().map(|file| file.path.as_str());
-    let layout = Layout::of(paths, args.layout()).map_err(|error| {
+    let layout = Layout::of(paths, layout).map_err(|error| {
         Failure::usage(format!("{error}; say which is meant with --layout classes or --layout splits"))
     })?;
     let ignored = args.folds.map(|_| "--folds").or(args.valid_percent.map(|_| "--valid-percent"));

@@ -1,6 +1,7 @@
 //! Photos, folders, archives and lists of paths become an upload.
 
 mod listed;
+mod table;
 
 use std::{
     collections::HashSet,
@@ -13,7 +14,9 @@ use sortinghat_client::{
     folder::{self, Links, Listing, Skipped},
 };
 use sortinghat_proto::{
-    ObjectRef, limits,
+    ObjectRef,
+    layout::LayoutChoice,
+    limits,
     manifest::{LeftOut, LeftOutReason, Remark},
 };
 
@@ -28,18 +31,33 @@ use crate::{
 /// The argument that stands for a list of paths on standard input.
 const STDIN: &str = "-";
 
-/// Whether photos can be taken from what `named` names without a server: a folder, an archive or standard input.
+/// Whether photos can be taken from what `named` names without a server: a folder, an archive, a table or standard input.
 pub(super) fn is_source(named: &Path) -> bool {
-    named == Path::new(STDIN) || named.is_dir() || is_archive(named)
+    named == Path::new(STDIN) || named.is_dir() || is_archive(named) || table::is_table(named)
+}
+
+/// Photos with labels.
+pub(super) struct Labelled {
+    pub(super) listing: Listing,
+    /// How their paths are read, if that is certain.
+    pub(super) layout: Option<LayoutChoice>,
 }
 
 fn is_archive(path: &Path) -> bool {
     Archive::of_path(path).is_some() && path.is_file()
 }
 
-/// Lists the files of a folder, an archive or a list of paths in which there is a folder per class, and says what was left out. Refuses one
-/// without class folders, of which the worker could use nothing.
-pub(super) fn list_labelled(session: &Session, folder: &Path, links: Links) -> Result<Listing, Failure> {
+/// Lists the files of a folder, an archive or a list of paths in which there is a folder per class, or of a table with labels, and says what
+/// was left out. Refuses one without class folders, of which the worker could use nothing.
+pub(super) fn list_labelled(session: &Session, folder: &Path, links: Links) -> Result<Labelled, Failure> {
+    if table::is_table(folder) {
+        return table::labelled(session, folder);
+    }
+    let listing = list_class_folders(session, folder, links)?;
+    Ok(Labelled { listing, layout: None })
+}
+
+fn list_class_folders(session: &Session, folder: &Path, links: Links) -> Result<Listing, Failure> {
     let shown = folder.display();
     if !is_source(folder) && !folder.exists() {
         return Err(Failure::usage(format!("there is no folder {shown}: check the path")));
@@ -86,12 +104,15 @@ fn list_source(session: &Session, named: &Path, links: Links) -> Result<Listing,
         listed::from_stdin(session)?
     } else if is_archive(named) {
         list_archive(session, named)?
+    } else if table::is_table(named) {
+        table::photos(session, named)?
     } else if named.is_dir() {
         folder::list(named, links)?
     } else {
         let shown = named.display();
         return Err(Failure::usage(format!(
-            "{shown} is not a folder: name the folder that holds the photos, or an archive of it (.zip, .tar, .tar.zst, .tar.gz)"
+            "{shown} is not a folder: name the folder that holds the photos, an archive of it (.zip, .tar, \
+             .tar.zst, .tar.gz), or a table of their paths (.csv, .tsv)"
         )));
     };
     say_left_out(session, &listing);
@@ -164,7 +185,11 @@ pub(super) fn list_arguments(session: &Session, arguments: &[PathBuf], links: Li
         }
         let (prefix, below) = (name.trim_end_matches('/'), list_photos(session, argument, links)?);
         let within = |path: String| format!("{prefix}/{path}");
-        all.files.extend(below.files.into_iter().map(|file| SourceFile { path: within(file.path), ..file }));
+        all.files.extend(below.files.into_iter().map(|file| SourceFile {
+            path: within(file.path),
+            shown: file.shown.map(within),
+            ..file
+        }));
         all.skipped.extend(below.skipped.into_iter().map(|one| Skipped { path: within(one.path), ..one }));
     }
     let all = bounded(session, all)?;
@@ -223,7 +248,7 @@ pub(super) async fn upload(session: &Session, client: &Client, listing: &Listing
 fn single_file(name: &str, location: &Path) -> SourceFile {
     // Whether the file can be read is found when it is uploaded.
     let size_bytes = location.metadata().map_or(0, |metadata| metadata.len());
-    SourceFile { path: name.to_owned(), location: location.to_owned(), packed: None, size_bytes }
+    SourceFile { path: name.to_owned(), location: location.to_owned(), packed: None, size_bytes, shown: None }
 }
 
 /// Says what was left out of a folder. Photos that a person may miss are a warning, which `--quiet` does not silence.
@@ -246,7 +271,13 @@ mod tests {
 
     #[test]
     fn paths_that_an_argument_makes_too_long_are_left_out_and_too_many_files_are_refused() {
-        let file = |path: &str| SourceFile { path: path.into(), location: path.into(), packed: None, size_bytes: 0 };
+        let file = |path: &str| SourceFile {
+            path: path.into(),
+            location: path.into(),
+            packed: None,
+            size_bytes: 0,
+            shown: None,
+        };
         let (longest, long) = ("a".repeat(limits::MAX_PATH_BYTES), "b".repeat(limits::MAX_PATH_BYTES + 1));
         let mut all = Listing { files: vec![file(&long), file(&longest)], skipped: vec![] };
         assert_eq!(too_long(&mut all), [Skipped { path: long, reason: LeftOutReason::PathTooLong }]);
