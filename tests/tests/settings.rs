@@ -26,7 +26,7 @@ Durations have units (`500ms`, `30s`, `2m`, `1day`), and so have sizes (`500MiB`
 
 Where a token file is not at hand, `SORTINGHAT_TOKEN` holds the token itself (`hat` and worker). Region, endpoint and
 credentials of an S3 bucket come from the usual `AWS_*` variables and from `~/.aws` (coordinator and worker). `RUST_LOG` says which log lines the
-worker writes; `HF_ENDPOINT` and `HF_TOKEN` say where and as whom it fetches weights. `NO_COLOR` turns off `hat`'s colours.
+worker writes; `HF_ENDPOINT` and `HF_TOKEN` say where and as whom it fetches weights, those that a job names only with `--share-hub-token`. `NO_COLOR` turns off `hat`'s colours.
 ";
 
 /// The programs whose settings the page lists: a title, the program, and the command whose help is read.

@@ -6,7 +6,7 @@ use sortinghat_proto::{limits, manifest::UploadedFile};
 use super::gallery::{StoredPhotos, Unreadable};
 use crate::{
     dataset::{Dataset, intake::PHOTO_LIMITS},
-    objects::TenantObjects,
+    objects::{ReadAhead, TenantObjects},
     task::{JobError, Pulse},
 };
 
@@ -50,14 +50,22 @@ impl StoredPhotos for Selection {
 /// upload as from a dataset.
 #[derive(Debug)]
 pub struct UploadedPhotos {
-    /// Where the files are.
-    pub objects: TenantObjects,
+    /// Where the files are, and in which order they are read.
+    objects: ReadAhead,
     /// Shows at every photo that the job is alive: a batch of large photos takes long to fetch and to decode.
-    pub pulse: Pulse,
-    /// The files.
-    pub files: Vec<UploadedFile>,
+    pulse: Pulse,
+    files: Vec<UploadedFile>,
     /// Short side of the dataset's derivatives in pixels.
-    pub short_side_px: u32,
+    short_side_px: u32,
+}
+
+impl UploadedPhotos {
+    /// These files, which are read in this order or nearly so.
+    pub fn new(objects: &TenantObjects, pulse: Pulse, files: Vec<UploadedFile>, short_side_px: u32) -> Self {
+        let readable = files.iter().filter(|file| file.unread.is_none()).map(|file| &file.object);
+        let objects = objects.ahead(readable.filter(|object| object.size_bytes <= limits::MAX_PHOTO_BYTES));
+        Self { objects, pulse, files, short_side_px }
+    }
 }
 
 impl StoredPhotos for UploadedPhotos {

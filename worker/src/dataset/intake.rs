@@ -17,7 +17,7 @@ use sortinghat_photos::{
     phash::Fingerprint,
 };
 use sortinghat_proto::{
-    Digest,
+    Digest, ObjectRef,
     layout::{Label, Layout, LayoutChoice, LayoutError, Unlabelled},
     limits,
     manifest::{IngestCounts, Rejection, RejectionReason, UploadedFile},
@@ -154,6 +154,12 @@ impl<'a> Contents<'a> {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.copies.len()
+    }
+
+    /// The objects that some of them are read from, in order. What is too long to be a photo is not read.
+    pub fn objects(&self, range: Range<usize>) -> impl Iterator<Item = &ObjectRef> {
+        let objects = self.copies[range].iter().map(|files| &files[0].object);
+        objects.filter(|object| object.size_bytes <= limits::MAX_PHOTO_BYTES)
     }
 
     /// Whether there is none.

@@ -6,13 +6,13 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     sync::{
         Arc,
-        mpsc::{RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
 };
 
 use nix::sys::socket::{Shutdown, shutdown};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use sortinghat_proto::executor::v1::{ObjectAnswer, ObjectRequest, object_answer::Answer, object_request::Request};
 
 use super::{
@@ -57,43 +57,51 @@ impl Connection {
 
     /// Asks, and waits for the answer. `what` is what is asked, as in "read object sha256:...".
     pub(super) fn ask(
-        &self,
+        self: &Arc<Self>,
         what: &str,
         request: Request,
         file: Option<BorrowedFd<'_>>,
         waiting: &Waiting,
     ) -> Result<Answered, ObjectError> {
-        let gone = || ObjectError::Refused { action: what.to_owned(), reason: "it has closed the connection".into() };
-        let (sender, answer) = sync_channel(1);
-        let id = self.enter(sender, waiting)?.ok_or_else(gone)?;
-        let sent = channel::send(&self.socket, &ObjectRequest { id, request: Some(request) }, file);
-        if let Err(error) = sent {
-            self.shared.leave(id);
-            return Err(ObjectError::Refused { action: what.to_owned(), reason: error.to_string() });
-        }
-        loop {
-            match answer.recv_timeout(LOOK_INTERVAL) {
-                Ok(answered) => return Ok(answered),
-                Err(RecvTimeoutError::Disconnected) => return Err(gone()),
-                Err(RecvTimeoutError::Timeout) => waiting.look(Wait::Answer).inspect_err(|_| self.withdraw(id))?,
-            }
-        }
-    }
-
-    /// Takes a number for a request, once there is a place for it; `None` if there is nobody to ask any more.
-    fn enter(&self, sender: SyncSender<Answered>, waiting: &Waiting) -> Result<Option<u64>, ObjectError> {
         let mut pending = self.shared.pending.lock();
         while !pending.is_closed && pending.waiting.len() >= channel::MAX_REQUESTS {
             self.shared.ended.wait_for(&mut pending, LOOK_INTERVAL);
             waiting.look(Wait::Answer)?;
         }
-        if pending.is_closed {
-            return Ok(None);
+        match self.send(pending, request, file) {
+            Some(asked) => asked.wait(what, waiting),
+            None => Err(gone(what)),
         }
+    }
+
+    /// Asks without waiting for a place or an answer; `None` if there is no place at once, or nobody to ask.
+    pub(super) fn begin(self: &Arc<Self>, request: Request) -> Option<Asked> {
+        let pending = self.shared.pending.lock();
+        if pending.waiting.len() >= channel::MAX_REQUESTS { None } else { self.send(pending, request, None) }
+    }
+
+    /// Takes a place and sends a request; `None` if there is nobody to ask any more.
+    fn send(
+        self: &Arc<Self>,
+        mut pending: MutexGuard<'_, Pending>,
+        request: Request,
+        file: Option<BorrowedFd<'_>>,
+    ) -> Option<Asked> {
+        if pending.is_closed {
+            return None;
+        }
+        let (sender, answer) = sync_channel(1);
         pending.last_id += 1;
         let id = pending.last_id;
         pending.waiting.insert(id, sender);
-        Ok(Some(id))
+        drop(pending);
+        let sent = channel::send(&self.socket, &ObjectRequest { id, request: Some(request) }, file);
+        if let Err(error) = sent {
+            tracing::error!(%error, "a request could not be sent to the worker");
+            self.shared.leave(id);
+            return None;
+        }
+        Some(Asked { connection: self.clone(), id, answer, is_answered: false })
     }
 
     /// Tells the worker that nobody waits for an answer any more. The place is free once the worker has answered all the same.
@@ -101,6 +109,43 @@ impl Connection {
         // If the worker is gone, it need not be told.
         let _ = channel::send(&self.socket, &ObjectRequest { id: 0, request: Some(Request::Withdraw(id)) }, None);
     }
+}
+
+/// A request that is under way; it is withdrawn when this is dropped.
+#[derive(Debug)]
+pub(super) struct Asked {
+    connection: Arc<Connection>,
+    id: u64,
+    answer: Receiver<Answered>,
+    is_answered: bool,
+}
+
+impl Asked {
+    /// Waits for the answer.
+    pub(super) fn wait(mut self, what: &str, waiting: &Waiting) -> Result<Answered, ObjectError> {
+        loop {
+            match self.answer.recv_timeout(LOOK_INTERVAL) {
+                Ok(answered) => {
+                    self.is_answered = true;
+                    return Ok(answered);
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(gone(what)),
+                Err(RecvTimeoutError::Timeout) => waiting.look(Wait::Answer)?,
+            }
+        }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.connection.withdraw(self.id);
+        }
+    }
+}
+
+fn gone(what: &str) -> ObjectError {
+    ObjectError::Refused { action: what.to_owned(), reason: "it has closed the connection".to_owned() }
 }
 
 impl Drop for Connection {

@@ -7,6 +7,7 @@
 //! The calls block, for jobs and their threads; never call them from asynchronous code. If the store does not answer, they wait for it, so
 //! that a task keeps what it has done.
 
+mod ahead;
 pub(crate) mod channel;
 mod connection;
 mod error;
@@ -28,6 +29,7 @@ use sortinghat_proto::{
     manifest::{self, Document},
 };
 
+pub use ahead::ReadAhead;
 use connection::{Answered, Connection};
 pub use error::{ObjectError, Stopped};
 pub(crate) use patience::{Wait, Waiting};
@@ -72,15 +74,11 @@ impl TenantObjects {
     /// # Errors
     /// [`ObjectError::Missing`], [`ObjectError::Corrupt`], or [`ObjectError::Unavailable`].
     pub fn read(&self, object: &ObjectRef) -> Result<Bytes, ObjectError> {
-        let action = format!("read object {}", object.digest);
-        let (_, file) = self.persist(|| self.content(&action, &object.digest, Request::Read(object.clone().into())))?;
-        let bytes = whole(file, object.size_bytes).map_err(ObjectError::machine(action))?;
-        let found = Digest::of(&bytes);
-        if found != object.digest || bytes.len() as u64 != object.size_bytes {
-            let reason = format!("the store's copy has {} bytes and digest {found}", bytes.len());
-            return Err(ObjectError::Corrupt { digest: object.digest.clone(), reason });
-        }
-        Ok(bytes)
+        let action = reading(object);
+        self.persist(|| {
+            let request = Request::Read(object.clone().into());
+            content_of(object, self.connection.ask(&action, request, None, &self.waiting))
+        })
     }
 
     /// The object as an open file of the worker's cache, fetched if it is not there: for shards and weights. It stays readable for as
@@ -89,7 +87,7 @@ impl TenantObjects {
     /// # Errors
     /// As [`Self::read`], or [`ObjectError::Machine`] (a full disk).
     pub fn open(&self, object: &ObjectRef) -> Result<File, ObjectError> {
-        let action = format!("read object {}", object.digest);
+        let action = reading(object);
         let content = self.persist(|| self.content(&action, &object.digest, Request::Open(object.clone().into())));
         content.map(|(_, file)| file)
     }
@@ -166,8 +164,26 @@ impl TenantObjects {
     }
 }
 
+/// What reading an object is called in messages.
+fn reading(object: &ObjectRef) -> String {
+    format!("read object {}", object.digest)
+}
+
+/// The content of an object that a worker has answered with, checked against its digest.
+fn content_of(object: &ObjectRef, answered: Result<Answered, ObjectError>) -> Result<Bytes, ObjectError> {
+    let action = reading(object);
+    let (_, file) = file_of(&action, Some(&object.digest), answered?)?;
+    let bytes = whole(file, object.size_bytes).map_err(ObjectError::machine(action))?;
+    let found = Digest::of(&bytes);
+    if found != object.digest || bytes.len() as u64 != object.size_bytes {
+        let reason = format!("the store's copy has {} bytes and digest {found}", bytes.len());
+        return Err(ObjectError::Corrupt { digest: object.digest.clone(), reason });
+    }
+    Ok(bytes)
+}
+
 /// All bytes of a file that should have so many; one more if it has more.
-pub(crate) fn whole(file: File, bytes: u64) -> io::Result<Bytes> {
+fn whole(file: File, bytes: u64) -> io::Result<Bytes> {
     let length = file.metadata()?.len().min(bytes);
     let mut content = Vec::with_capacity(usize::try_from(length).unwrap_or_default().saturating_add(1));
     file.take(bytes.saturating_add(1)).read_to_end(&mut content)?;

@@ -35,7 +35,7 @@ use crate::{
 use cached::Cached;
 pub use link::LinkError;
 use link::{Link, TOKEN_VARIABLE};
-use prover::Prover;
+use prover::{Folder, Prover};
 use state::{Action, Exchange, State, Urgency};
 use v1::{ErrorCode, task_outcome::Outcome};
 
@@ -100,7 +100,11 @@ pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), Sess
     };
     let token = env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
     let link = Link::new(args, token)?;
-    let prover = Prover::start(&url, storage.temporary_dir());
+    let folders = vec![
+        Folder { what: "data folder", path: storage.temporary_dir() },
+        Folder { what: "cache", path: storage.cache_dir() },
+    ];
+    let prover = Prover::start(&url, folders);
     let prover = prover.map_err(|source| SessionError::Objects { url, source })?;
     let (report_sender, reports) = mpsc::channel(256);
     let slots = (0..args.slots.get()).map(|slot| {

@@ -1,7 +1,7 @@
 //! Proves again and again, with the worker's own credentials, that the object store and the data folder can be used.
 //!
-//! A proof reads the id of the queue in the store. At the start and after every doubt it also writes: into the store and into the data
-//! folder.
+//! A proof reads the id of the queue in the store. At the start and after every doubt it also writes: into the store, the data folder and
+//! the cache.
 
 use std::{
     fs::{self, File},
@@ -32,6 +32,15 @@ const PROBE_BYTES: usize = 1 << 20;
 /// What a proof has shown, and how many doubts there were when it was begun.
 pub(super) type Counted = (u64, Result<Proof, Trouble>);
 
+/// A folder into which the worker writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Folder {
+    /// "data folder".
+    pub(super) what: &'static str,
+    /// Where it is.
+    pub(super) path: PathBuf,
+}
+
 /// What the session wants to have proved.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Demand {
@@ -49,12 +58,12 @@ pub(super) struct Prover {
 }
 
 impl Prover {
-    /// Starts to prove that the store at this URL and this data folder can be used.
-    pub(super) fn start(url: &Url, temporary_dir: PathBuf) -> Result<Self, OpenError> {
+    /// Starts to prove that the store at this URL and these folders can be used.
+    pub(super) fn start(url: &Url, folders: Vec<Folder>) -> Result<Self, OpenError> {
         let store = sortinghat_objects::open(url, PATIENCE, &Environment::of_process())?;
         let (demand, demanded) = watch::channel(Demand::default());
         let (sender, proofs) = mpsc::channel(1);
-        tokio::spawn(run(store, temporary_dir, demanded, sender));
+        tokio::spawn(run(store, folders, demanded, sender));
         Ok(Self { demand, proofs })
     }
 
@@ -100,17 +109,12 @@ impl Prover {
     }
 }
 
-async fn run(
-    store: Opened,
-    temporary_dir: PathBuf,
-    mut demand: watch::Receiver<Demand>,
-    proofs: mpsc::Sender<Counted>,
-) {
+async fn run(store: Opened, folders: Vec<Folder>, mut demand: watch::Receiver<Demand>, proofs: mpsc::Sender<Counted>) {
     let mut disproved = None;
     loop {
         let now = *demand.borrow_and_update();
         let writes = disproved != Some(now.doubts);
-        let mut work = tokio::spawn(prove(store.clone(), temporary_dir.clone(), writes));
+        let mut work = tokio::spawn(prove(store.clone(), folders.clone(), writes));
         // Work that hangs is waited for, since more of it would hang, too.
         let proof = loop {
             match timeout(BOUND + Duration::from_secs(1), &mut work).await {
@@ -132,7 +136,7 @@ async fn run(
     }
 }
 
-async fn prove(store: Opened, temporary_dir: PathBuf, writes: bool) -> Result<Proof, Trouble> {
+async fn prove(store: Opened, folders: Vec<Folder>, writes: bool) -> Result<Proof, Trouble> {
     let failed = |error: object_store::Error| Trouble {
         reason: StoreTrouble::of(&error).in_words().to_owned(),
         detail: StoreTrouble::in_detail(&error),
@@ -140,12 +144,14 @@ async fn prove(store: Opened, temporary_dir: PathBuf, writes: bool) -> Result<Pr
     let queue = store.queue_id().await.map_err(failed)?;
     if writes {
         store.write_probe().await.map_err(failed)?;
-        let folder = temporary_dir.clone();
-        let written = tokio::task::spawn_blocking(move || write_probe(&folder)).await;
-        written.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| Trouble {
-            reason: "it cannot write into its data folder".to_owned(),
-            detail: format!("it cannot write into its data folder ({}: {error}): make room", temporary_dir.display()),
-        })?;
+        for Folder { what, path } in folders {
+            let folder = path.clone();
+            let written = tokio::task::spawn_blocking(move || write_probe(&folder)).await;
+            written.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| Trouble {
+                reason: format!("it cannot write into its {what}"),
+                detail: format!("it cannot write into its {what} ({}: {error}): make room", path.display()),
+            })?;
+        }
     }
     Ok(Proof { address: store.address, queue })
 }
@@ -169,8 +175,12 @@ fn unanswered(store: &Opened) -> Trouble {
 mod tests {
     use super::*;
 
+    fn data(path: PathBuf) -> Vec<Folder> {
+        vec![Folder { what: "data folder", path }]
+    }
+
     async fn first_proof(url: &Url, temporary_dir: PathBuf) -> Result<Proof, Trouble> {
-        Prover::start(url, temporary_dir).expect("a folder opens").next().await
+        Prover::start(url, data(temporary_dir)).expect("a folder opens").next().await
     }
 
     #[tokio::test]
@@ -201,7 +211,7 @@ mod tests {
     async fn a_doubt_is_answered_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let url = Url::from_directory_path(folder.path().join("objects")).unwrap();
-        let mut prover = Prover::start(&url, folder.path().join("tmp")).unwrap();
+        let mut prover = Prover::start(&url, data(folder.path().join("tmp"))).unwrap();
         prover.next().await.unwrap();
         prover.doubt();
         let next = timeout(LONG_PAUSE / 2, prover.next()).await.expect("not only after the pause of an idle worker");

@@ -70,8 +70,7 @@ fn classify(
 ) -> Result<(Vec<ObjectRef>, PredictionCounts), JobError> {
     let short_side_px = derivative_short_side(context, model)?;
     let network = warm.get(&context.model()?.manifest.digest, || network::load(context, model))?;
-    let objects = context.objects().clone();
-    let photos = UploadedPhotos { objects, pulse: context.pulse(), files: files.to_vec(), short_side_px };
+    let photos = UploadedPhotos::new(context.objects(), context.pulse(), files.to_vec(), short_side_px);
     let question = Question {
         network,
         photos: Gallery::new(Box::new(photos), 0),

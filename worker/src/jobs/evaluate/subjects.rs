@@ -148,8 +148,7 @@ impl Subjects {
             return Err(unknown_folders(&unknown, &model.classes).into());
         }
         let short_side_px = derivative_short_side(context, model)?;
-        let stored =
-            UploadedPhotos { objects: context.objects().clone(), pulse: context.pulse(), files, short_side_px };
+        let stored = UploadedPhotos::new(context.objects(), context.pulse(), files, short_side_px);
         let gallery = Gallery::new(Box::new(stored), 0);
         let (what, collection) = ("photos of the uploaded folder".to_owned(), source.digest.to_string());
         let remarks: Vec<Remark> = remarks::left_out(&upload.left_out).into_iter().collect();

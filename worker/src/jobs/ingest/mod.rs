@@ -67,9 +67,10 @@ fn inspect<P>(
     keep: impl FnMut(Vec<u8>) -> Result<P, JobError>,
 ) -> Result<Vec<Finding<P>>, JobError> {
     let options = IntakeOptions { limits: PHOTO_LIMITS, short_side_px: spec.derivative_short_side_px };
+    let objects = context.objects().ahead(contents.objects(range.clone()));
     let read = |file: &UploadedFile| {
         context.check_cancelled()?;
-        Ok(context.objects().read(&file.object)?)
+        Ok(objects.read(&file.object)?)
     };
     let progress = |done, total| context.progress("decode", done as u64, total as u64, "photos");
     contents.inspect(range, options, read, keep, progress)
