@@ -5,7 +5,6 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
-    time::Instant,
 };
 
 use futures::{StreamExt as _, future::join_all, stream};
@@ -18,7 +17,7 @@ use sortinghat_proto::{
     },
 };
 use sortinghat_tests::{Process, start_coordinator};
-use tokio::{net::TcpSocket, task::JoinSet};
+use tokio::{net::TcpSocket, task::JoinSet, time::Instant};
 use tonic::{
     Code, Request, Status,
     metadata::{Ascii, MetadataValue},

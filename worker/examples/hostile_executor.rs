@@ -117,23 +117,8 @@ fn attempt(
         }
         "fork" => fork(),
         "call" => call(target),
-        "threads" => loop {
-            // Until somebody ends this process.
-            let _ = thread::Builder::new().stack_size(16 << 10).spawn(|| {
-                loop {
-                    thread::park()
-                }
-            });
-        },
-        "fill" => {
-            for number in 0.. {
-                let mut file = File::create(env::temp_dir().join(format!("{number}"))).map_err(said)?;
-                file.write_all(&vec![1; 1 << 20]).map_err(said)?;
-                // The worker looks once a second; a disk is filled faster than that, but a test need not.
-                thread::park_timeout(std::time::Duration::from_millis(2));
-            }
-            Ok("filled the disk".to_owned())
-        }
+        "threads" => start_threads(),
+        "fill" => fill_disk().map_err(said),
         "spin" => loop {
             std::hint::spin_loop();
         },
@@ -159,6 +144,27 @@ fn attempt(
         }
         unknown => Err(format!("no attack {unknown:?}")),
     }
+}
+
+/// Starts threads until somebody ends this process.
+fn start_threads() -> ! {
+    loop {
+        let _ = thread::Builder::new().stack_size(16 << 10).spawn(|| {
+            loop {
+                thread::park()
+            }
+        });
+    }
+}
+
+fn fill_disk() -> io::Result<String> {
+    for number in 0.. {
+        let mut file = File::create(env::temp_dir().join(format!("{number}")))?;
+        file.write_all(&vec![1; 1 << 20])?;
+        // The worker looks once a second; a disk is filled faster than that, but a test need not.
+        thread::park_timeout(std::time::Duration::from_millis(2));
+    }
+    Ok("filled the disk".to_owned())
 }
 
 fn first_mapping(process: i32) -> Result<u64, String> {

@@ -22,7 +22,8 @@ async fn a_success_is_taken_only_if_its_manifest_is_what_the_task_makes_of_what_
     let of_other = client.upload(of_other.as_bytes()).await;
     let photo = client.upload(b"photo").await;
     let none = |_: ObjectRef| None;
-    let cases: [(&dyn Fn(ObjectRef) -> Option<ObjectRef>, &str); 4] = [
+    type Forgery<'a> = &'a dyn Fn(ObjectRef) -> Option<ObjectRef>;
+    let cases: [(Forgery, &str); 4] = [
         (&|source| Some(source), "it is sortinghat.upload/1, and not a sortinghat.dataset/1 document"),
         (&|_| Some(of_other.clone()), "it does not name object"),
         (&|_| Some(photo.clone()), "it is no document"),

@@ -299,8 +299,8 @@ async fn manifests(client: &Client, source: &ObjectRef) -> Result<HashMap<JobKin
     let upload = async |kind, inputs: &[ObjectRef]| {
         client.upload_bytes(output(kind, inputs).to_string().into_bytes().into()).await
     };
-    let dataset = upload(JobKind::Ingest, &[source.clone()]).await?;
-    let model = upload(JobKind::Finetune, &[dataset.clone()]).await?;
+    let dataset = upload(JobKind::Ingest, std::slice::from_ref(source)).await?;
+    let model = upload(JobKind::Finetune, std::slice::from_ref(&dataset)).await?;
     let predictions = upload(JobKind::Classify, &[model.clone(), source.clone()]).await?;
     Ok([(JobKind::Ingest, dataset), (JobKind::Finetune, model), (JobKind::Classify, predictions)].into())
 }

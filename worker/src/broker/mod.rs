@@ -60,7 +60,7 @@ pub enum BrokerError {
         /// As it was given.
         url: Url,
         /// Why.
-        source: OpenError,
+        source: Box<OpenError>,
     },
     /// The cache cannot be used.
     #[error("failed to use the cache at {path}: {source}", path = path.display())]
@@ -110,7 +110,8 @@ impl Broker {
             other => BrokerError::Cache { path: cache_dir.clone(), source: io::Error::other(other) },
         })?;
         let store = Store::open(object_store, cache);
-        let store = store.map_err(|source| BrokerError::Store { url: object_store.clone(), source })?;
+        let store =
+            store.map_err(|source| BrokerError::Store { url: object_store.clone(), source: Box::new(source) })?;
         let weights = Weights::new(weights_dir.clone(), hub_folder(cache_dir), *shows_hub_token);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)

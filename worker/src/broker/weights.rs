@@ -42,7 +42,7 @@ impl Weights {
             return Err(Failure::NoWeights(looked_at));
         };
         // The repository is ours to name, not a tenant's.
-        self.from_hub(repository, Showing::Token).map_err(|reason| {
+        self.of_hub(repository, Showing::Token).map_err(|reason| {
             looked_at.push(reason);
             Failure::NoWeights(looked_at)
         })
@@ -51,10 +51,10 @@ impl Weights {
     /// The weights in a repository of the hub that a tenant names.
     pub(super) fn of_repository(&self, repository: &str) -> Result<(String, File), Failure> {
         let showing = if self.shows_token { Showing::Token } else { Showing::Nothing };
-        self.from_hub(repository, showing).map_err(|reason| Failure::NoWeights(vec![reason]))
+        self.of_hub(repository, showing).map_err(|reason| Failure::NoWeights(vec![reason]))
     }
 
-    fn from_hub(&self, repository: &str, showing: Showing) -> Result<(String, File), String> {
+    fn of_hub(&self, repository: &str, showing: Showing) -> Result<(String, File), String> {
         let file = self.hub.fetch(repository, HUB_FILE, showing)?;
         Ok((format!("hub:{repository}/{HUB_FILE}"), file))
     }

@@ -39,7 +39,7 @@ impl Scratch {
 pub(crate) fn remove_abandoned(temporary_dir: &Path) {
     let entries = fs::read_dir(temporary_dir).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
-    for folder in folders.map(|entry| entry.path()).filter(|folder| is_abandoned(folder)) {
+    for folder in folders.map(|entry| entry.path()).filter(is_abandoned) {
         if let Err(error) = fs::remove_dir_all(&folder) {
             tracing::warn!(path = %folder.display(), %error, "an abandoned folder cannot be removed");
         }
