@@ -174,7 +174,7 @@ impl Credentials {
     /// Parses the text of a tokens file.
     ///
     /// # Errors
-    /// As for [`Credentials::load`].
+    /// [`CredentialsError`], which never shows a token, since the file holds none.
     pub fn parse(text: &str) -> Result<Self, CredentialsError> {
         let Lines { tokens, tenants } = toml::from_str(text)?;
         if tokens.is_empty() {

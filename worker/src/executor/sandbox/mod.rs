@@ -4,8 +4,8 @@
 //!
 //! 1. The process keeps no descriptor but those it was given, gains no privilege by a program that it runs, and leaves no core.
 //! 2. It is alone in a network namespace, where the kernel lets it make one.
-//! 3. Landlock ([`files`]): it reads system libraries and libtorch, and writes into its scratch folder; other processes are out of reach.
-//! 4. Seccomp ([`calls`]): of the system calls, it has those that computing needs. Anything else is refused, not deadly.
+//! 3. Landlock (`files`): it reads system libraries and libtorch, and writes into its scratch folder; other processes are out of reach.
+//! 4. Seccomp (`calls`): of the system calls, it has those that computing needs. Anything else is refused, not deadly.
 //!
 //! [`confine`] comes before the first thread, because landlock counts for threads that are started later only.
 
