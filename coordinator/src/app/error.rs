@@ -42,8 +42,11 @@ pub enum AppError {
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
     /// The certificate or its key cannot be used.
-    #[error("failed to use the TLS certificate and key: {0}")]
-    Tls(tonic::transport::Error),
+    #[error("failed to use the TLS certificate and key: {reason}")]
+    Tls {
+        /// Which part cannot be used, and why.
+        reason: String,
+    },
     /// The queue's store cannot be opened.
     #[error("failed to open the queue's store: {0}")]
     Store(#[from] StoreError),

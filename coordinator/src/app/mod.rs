@@ -7,6 +7,7 @@ pub mod logs;
 mod open;
 mod reload;
 pub mod signals;
+mod tls;
 mod vitals;
 
 use std::{
@@ -18,10 +19,12 @@ use std::{
 };
 
 use futures::Stream;
+use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     runtime::Handle,
+    signal::unix::Signal,
     sync::watch,
     task::JoinHandle,
 };
@@ -43,6 +46,7 @@ use crate::{
 use background::{Background, Threads};
 use data_dir::DataDir;
 use reload::Reloader;
+use tls::IdentityFiles;
 use vitals::Vitals;
 
 pub use error::AppError;
@@ -55,7 +59,8 @@ pub struct App {
     objects: Objects,
     authenticator: Authenticator,
     tokens_file: Option<TokensFile>,
-    server: Server,
+    identity: Option<(Arc<ServerConfig>, IdentityFiles)>,
+    hangups: Signal,
     listener: TcpListener,
     metrics_listener: Option<TcpListener>,
 }
@@ -76,15 +81,19 @@ impl App {
     /// # Errors
     /// [`AppError`], which names the part that cannot be opened.
     pub async fn build(config: Config, listener: Option<TcpListener>) -> Result<Self, AppError> {
+        let hangups = signals::hangups();
         let data_dir = DataDir::lock(&config.data_dir)?;
         let tokens_file = config.credentials.as_deref().map(TokensFile::read).transpose()?;
         let authenticator = match &tokens_file {
             Some(file) => Authenticator::from(Credentials::try_from(file)?),
             None => Authenticator::Open,
         };
-        let server = match &config.tls {
-            Some(files) => Server::builder().tls_config(open::tls(files)?).map_err(AppError::Tls)?,
-            None => Server::builder(),
+        let identity = match &config.tls {
+            Some(paths) => {
+                let files = IdentityFiles::read(paths)?;
+                Some((files.to_server()?, files))
+            }
+            None => None,
         };
         let objects = open::objects(&config).await?;
         let settings = Settings {
@@ -113,8 +122,18 @@ impl App {
             }
             None => None,
         };
-        let app =
-            Self { config, data_dir, engine, objects, authenticator, tokens_file, server, listener, metrics_listener };
+        let app = Self {
+            config,
+            data_dir,
+            engine,
+            objects,
+            authenticator,
+            tokens_file,
+            identity,
+            hangups,
+            listener,
+            metrics_listener,
+        };
         app.data_dir.publish_address(app.address()?);
         Ok(app)
     }
@@ -151,13 +170,15 @@ impl App {
         let threads = Threads::start("bulk");
         let for_lone_calls = matches!(self.config.store, StoreUrl::Redis(_));
         let bulk = BulkThreads { threads: threads.handle(), for_lone_calls };
-        let (tokens, newest) = watch::channel(self.authenticator);
-        let (path, seen) = (self.config.credentials.clone(), self.tokens_file);
-        let reloader = Reloader { path, seen, tokens, engine: self.engine.clone() };
+        let credentials = self.config.credentials.clone().zip(self.tokens_file);
+        let (reloaded_tokens, tokens) = reload::Tokens::watch(self.authenticator, credentials, &self.engine);
+        let (reloaded_identity, identity) = reload::Identity::watch(self.identity, self.config.tls.clone()).unzip();
+        let reloader = Reloader { tokens: reloaded_tokens, identity: reloaded_identity, hangups: self.hangups };
         let reloads = tokio::spawn(reloader.run(looks.clone()));
-        let router = api::router(self.server, newest, &self.engine, self.objects, &health, bulk);
+        let router = api::router(Server::builder(), tokens, &self.engine, self.objects, &health, bulk);
         let visitors = Visitors::new(self.config.max_unknown_connections_per_address.get());
         let incoming = visitors.welcome(TcpIncoming::from(self.listener).with_nodelay(Some(true)));
+        let incoming = tls::lines(incoming, identity);
         let closing = CancellationToken::new();
         let served = router.serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned());
         let mut served = tokio::spawn(served);

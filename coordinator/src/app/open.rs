@@ -2,13 +2,11 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
-use sortinghat_proto::limits;
 use tokio::net::TcpListener;
-use tonic::transport::{Identity, ServerTlsConfig};
 
 use super::AppError;
 use crate::{
-    config::{Config, StoreUrl, TlsFiles},
+    config::{Config, StoreUrl},
     objects::{CreateIfAbsent, Objects},
     store::{EmbeddedStore, MemoryStore, RedisOptions, RedisStore, Store, SystemClock},
 };
@@ -16,14 +14,6 @@ use crate::{
 /// Listens on an address.
 pub(super) async fn listener(address: SocketAddr) -> Result<TcpListener, AppError> {
     TcpListener::bind(address).await.map_err(|source| AppError::Listen { address, source })
-}
-
-/// Reads the server's TLS identity.
-pub(super) fn tls(files: &TlsFiles) -> Result<ServerTlsConfig, AppError> {
-    let read =
-        |path: &Path| std::fs::read(path).map_err(|source| AppError::Unreadable { path: path.to_owned(), source });
-    let server = ServerTlsConfig::new().timeout(limits::MAX_TIME_TO_FIRST_CALL);
-    Ok(server.identity(Identity::from_pem(read(&files.cert)?, read(&files.key)?)))
 }
 
 fn read_password(path: &Path) -> Result<String, AppError> {

@@ -1,8 +1,13 @@
-//! Requests to stop the process.
+//! Signals: requests to stop the process, and to look at its files again.
 
 use std::io;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The SIGHUPs that the process gets from now on. They no longer end it.
+pub(super) fn hangups() -> Signal {
+    signal(SignalKind::hangup()).expect("the system accepts signal handlers")
+}
 
 /// Returns a future that ends at SIGTERM or SIGINT (Ctrl-C). The handlers are in place when this returns.
 ///

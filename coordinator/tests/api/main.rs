@@ -3,6 +3,7 @@
 mod access;
 mod access_table;
 mod artifacts;
+mod certificates;
 mod full_disk;
 mod harness;
 mod jobs;

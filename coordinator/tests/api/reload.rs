@@ -139,13 +139,13 @@ async fn a_bad_file_keeps_the_tokens_of_the_last_good_one_and_raises_a_metric() 
     for bad in ["nonsense", "tokens = []"] {
         tokens.replace(bad);
         let begun = Instant::now();
-        while !page(pages, "/metrics").await.contains("sortinghat_tokens_file_stale 1") {
+        while !page(pages, "/metrics").await.contains(r#"sortinghat_stale_files{files="tokens"} 1"#) {
             call(&mut alice).await.expect("the last good file is in use");
             assert!(begun.elapsed() < NOTICED, "the metric is never raised");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         tokens.replace(&user("alice"));
-        while !page(pages, "/metrics").await.contains("sortinghat_tokens_file_stale 0") {
+        while !page(pages, "/metrics").await.contains(r#"sortinghat_stale_files{files="tokens"} 0"#) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
