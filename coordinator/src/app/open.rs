@@ -16,11 +16,10 @@ pub(super) async fn listener(address: SocketAddr) -> Result<TcpListener, AppErro
     TcpListener::bind(address).await.map_err(|source| AppError::Listen { address, source })
 }
 
-fn read_password(path: &Path) -> Result<String, AppError> {
-    let text = std::fs::read_to_string(path);
-    let text = text.map_err(|source| AppError::Unreadable { path: path.to_owned(), source })?;
-    // Editors end a file with a line break, which is not part of the password.
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+/// Refuses a file that cannot be read now, so that this is reported at the start and not as an unreachable store.
+fn check_readable(path: &Path) -> Result<(), AppError> {
+    let read = std::fs::read(path).map(drop);
+    read.map_err(|source| AppError::Unreadable { path: path.to_owned(), source })
 }
 
 /// Opens the queue's store.
@@ -30,9 +29,10 @@ pub(super) async fn store(config: &Config) -> Result<Arc<dyn Store>, AppError> {
         StoreUrl::Memory => Ok(Arc::new(MemoryStore::new(clock))),
         StoreUrl::Redis(url) => {
             let redis = config.redis.clone().expect("a configuration with a Redis has the settings of the Redis");
+            redis.password_file.as_deref().map(check_readable).transpose()?;
             let options = RedisOptions {
                 url,
-                password: redis.password_file.as_deref().map(read_password).transpose()?,
+                password_file: redis.password_file,
                 deployment: redis.deployment,
                 allow_data_loss: redis.allow_data_loss,
             };

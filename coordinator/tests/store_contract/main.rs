@@ -26,7 +26,7 @@ fn embedded(path: &Path) -> EmbeddedStore {
 fn options(url: &str) -> RedisOptions {
     RedisOptions {
         url: url.parse().expect("a Redis"),
-        password: None,
+        password_file: None,
         deployment: "sortinghat".parse().expect("a name"),
         allow_data_loss: false,
     }

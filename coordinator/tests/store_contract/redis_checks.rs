@@ -36,16 +36,28 @@ async fn settings_that_lose_jobs_are_refused_with_the_name_and_the_right_value()
 }
 
 #[tokio::test]
-async fn a_redis_that_requires_a_password_accepts_the_configured_one() {
+async fn a_redis_that_requires_a_password_accepts_the_configured_one_and_later_the_new_one() {
     let folder = tempfile::tempdir().expect("a folder");
+    let password = folder.path().join("password");
     // The password is set after the start, as `RedisServer` sends its PING without one.
     let server = RedisServer::start(folder.path());
     server.command(&["CONFIG", "SET", "requirepass", "hunter2"]).expect("it answers");
     let mut with_password = options(&server.url());
-    with_password.password = Some("hunter2".to_owned());
+    std::fs::write(&password, "hunter2\n").expect("writable");
+    with_password.password_file = Some(password.clone());
     assert!(!format!("{with_password:?}").contains("hunter2"));
     let store = RedisStore::open(with_password).await.expect("the password is right");
     store.apply(vec![create("a")]).await.expect("applied");
+
+    std::fs::write(&password, "hunter3\n").expect("writable");
+    // One connection sends both commands.
+    server.command(&["AUTH", "hunter2\r\nCONFIG", "SET", "requirepass", "hunter3"]).expect("it answers");
+    server.command(&["AUTH", "hunter3\r\nCLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).expect("it answers");
+    let begun = Instant::now();
+    while store.apply(vec![create("b")]).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the new password is never used");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]
