@@ -12,6 +12,7 @@ mod jobs;
 mod meters;
 mod recovery;
 mod redis;
+mod rogue;
 mod run;
 mod settings;
 mod strike;

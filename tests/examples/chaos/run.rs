@@ -19,6 +19,7 @@ use crate::{
     cluster::{Cluster, LEASE, REAL_WORKERS},
     faults::{Abilities, Fault},
     jobs::{Jobs, Probe, Sort, list_all},
+    rogue::Rogue,
     settings::{Progress, Round, Settings, StoreKind},
     strike::{AFTER_DEATH, Death, Strike},
     watching::Vigil,
@@ -40,6 +41,7 @@ pub(crate) struct Run {
     folder: PathBuf,
     cluster: Cluster,
     workforce: Workforce,
+    rogue: Rogue,
     jobs: Jobs,
     dice: Dice,
     /// The deaths of workers in this round.
@@ -51,6 +53,7 @@ impl Run {
         let cluster = Cluster::start(folder, settings.store, able.clock(folder)?).await?;
         let started = unix_ms().unsigned_abs();
         let workforce = Workforce::start(cluster.roads.simulated.address(), cluster.objects(), started);
+        let rogue = Rogue::start(cluster.roads.simulated.address());
         let jobs = Jobs::prepare(cluster.roads.clients.address(), folder, settings.seed).await?;
         let mut run = Self {
             seed: settings.seed,
@@ -59,6 +62,7 @@ impl Run {
             folder: folder.to_owned(),
             cluster,
             workforce,
+            rogue,
             jobs,
             dice: Dice::new(settings.seed),
             deaths: Vec::new(),
@@ -91,6 +95,7 @@ impl Run {
         if violations > 0 {
             return Err(format!("the coordinators counted {violations} violations of invariants").into());
         }
+        println!("{} forged messages of a rogue worker were refused so far, and none was taken", self.rogue.refused()?);
         self.remove_checkpoints()?;
         self.account(&findings, round, progress);
         progress.stale_completions += self.cluster.total("sortinghat_stale_completions_total") - stale_before;
@@ -227,6 +232,9 @@ impl Run {
     /// Checks that the coordinators know exactly the acknowledged jobs of all rounds.
     pub(crate) async fn finish(&mut self) -> Result<(), Failure> {
         let known: HashSet<String> = fs::read_to_string(self.folder.join("ids"))?.lines().map(str::to_owned).collect();
+        if self.rogue.refused()? == 0 {
+            return Err("the rogue worker has forged nothing, so this run shows nothing about it".into());
+        }
         let (strangers, missing) = check::strangers(&self.jobs.client, &known).await?;
         if !missing.is_empty() {
             return Err(format!("{} acknowledged jobs are lost: {missing:?}", missing.len()).into());
