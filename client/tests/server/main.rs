@@ -2,6 +2,7 @@
 
 mod coordinator;
 mod failures;
+mod gallery;
 mod hat;
 mod help;
 mod interrupt;

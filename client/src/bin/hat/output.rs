@@ -84,6 +84,41 @@ impl Output {
         Self::named(option, path, content, force)
     }
 
+    /// The page of photos that `--gallery` names. See [`named`](Self::named).
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] if the name does not end as that of a page, or what [`named`](Self::named) returns.
+    pub(crate) fn gallery(path: PathBuf, force: bool) -> Result<Self, Failure> {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+        match ending.as_str() {
+            "html" | "htm" => Self::named("--gallery", path, Content::Report, force),
+            _ => Err(Failure::usage(format!("--gallery {}: this is a page: end its name in .html", path.display()))),
+        }
+    }
+
+    /// Writes a text that is in memory, all at once. Returns the whole path.
+    ///
+    /// # Errors
+    /// [`Failure::File`] if it cannot be written.
+    pub(crate) fn write(&self, text: impl FnOnce(&Path) -> String) -> Result<PathBuf, Failure> {
+        let path = std::path::absolute(self.path()).map_err(Failure::file("find", &self.path))?;
+        let folder = folder_of(&path);
+        let written = tempfile::Builder::new()
+            .prefix(".hat-")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+            .tempfile_in(folder)
+            .and_then(|mut file| {
+                std::io::Write::write_all(&mut file, text(folder).as_bytes())?;
+                let named = match self.existing {
+                    Existing::Keep => file.persist_noclobber(&path),
+                    Existing::Replace => file.persist(&path),
+                };
+                named.map(drop).map_err(|error| error.error)
+            });
+        written.map_err(Failure::file("write", &path))?;
+        Ok(path)
+    }
+
     /// The file that `option` names. It exists already only if `force` is set, and can be written.
     ///
     /// # Errors

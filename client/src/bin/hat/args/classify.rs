@@ -1,10 +1,11 @@
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::{finetune::PrecisionArg, links::FollowLinks, named::Named, tta::Augmentation, waiting::Waiting};
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("file").args(["out", "gallery"]).multiple(true)))]
 pub(crate) struct Classify {
     /// The model: stamps/1, or stamps for the newest version
     #[arg(add = Named::Model)]
@@ -17,8 +18,11 @@ pub(crate) struct Classify {
     /// Write a row or an error for each photo to this .csv, .jsonl or .parquet file
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
-    /// Overwrite the file of --out if it exists
-    #[arg(long, requires = "out")]
+    /// Write a page that shows the photos by class to this .html file; it refers to the photos by their paths
+    #[arg(long, value_name = "FILE")]
+    pub(crate) gallery: Option<PathBuf>,
+    /// Overwrite the files of --out and --gallery if they exist
+    #[arg(long, requires = "file")]
     pub(crate) force: bool,
     /// How many of the most probable classes to give for each photo
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]

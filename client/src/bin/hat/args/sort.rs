@@ -6,12 +6,13 @@ use super::{finetune::PrecisionArg, links::FollowLinks, named::Named, tta::Augme
 use crate::{failure::Failure, sorting::Mode};
 
 /// The options that undoing would ignore.
-const OF_SORTING: [&str; 10] = [
+const OF_SORTING: [&str; 11] = [
     "model",
     "into",
     "mode",
     "min_probability",
     "dry_run",
+    "gallery",
     "job",
     "FollowLinks",
     "Augmentation",
@@ -42,6 +43,12 @@ pub(crate) struct Sort {
     /// Classify the photos and print what would be done with each, but change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Also write a page that shows the photos by class to this .html file; it refers to the photos by their paths
+    #[arg(long, value_name = "FILE")]
+    gallery: Option<PathBuf>,
+    /// Overwrite the file of --gallery if it exists
+    #[arg(long, requires = "gallery")]
+    force: bool,
     /// Sort by the predictions of this job, which has classified DIR, instead of classifying it now
     #[arg(long, value_name = "ID", add = Named::Job, conflicts_with_all = ["FollowLinks", "Augmentation", "precision", "Waiting"])]
     job: Option<String>,
@@ -75,6 +82,8 @@ pub(crate) struct SortInto {
     pub(crate) mode: Mode,
     pub(crate) min_probability: f32,
     pub(crate) dry_run: bool,
+    pub(crate) gallery: Option<PathBuf>,
+    pub(crate) force: bool,
     pub(crate) links: FollowLinks,
     pub(crate) augmentation: Augmentation,
     pub(crate) precision: PrecisionArg,
@@ -117,6 +126,8 @@ impl Sort {
             mode: self.mode,
             min_probability: self.min_probability,
             dry_run: self.dry_run,
+            gallery: self.gallery,
+            force: self.force,
             links: self.links,
             augmentation: self.augmentation,
             precision: self.precision,

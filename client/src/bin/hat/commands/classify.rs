@@ -1,8 +1,14 @@
 use sortinghat_proto::{ClassifySpec, JobKind, JobSpec, Lane, ModelRef};
 
-use super::{models, sources};
+use super::{gallery, models, sources};
 use crate::{
-    args::Classify, exit::Exit, failure::Failure, follow, output::Output, session::Session, tell,
+    args::Classify,
+    exit::Exit,
+    failure::Failure,
+    follow::{self, Followed},
+    output::Output,
+    session::Session,
+    tell,
     unsubmitted::Unsubmitted,
 };
 
@@ -10,10 +16,12 @@ pub(super) async fn run(session: &Session, args: Classify) -> Result<Exit, Failu
     let submission = args.waiting.resolve()?;
     let model = ModelRef::parse(&args.model, "classify.model")?;
     let out = args.out.map(|path| Output::of_job(JobKind::Classify, "--out", path, args.force)).transpose()?;
+    let gallery = gallery::output(session, args.gallery, args.force)?;
     let unsubmitted = Unsubmitted::begin(session);
     let photos = sources::list_arguments(session, &args.photos, args.links.links())?;
     // Somebody waits for the answer about a single photo.
     let lane = if photos.files.len() == 1 { Lane::Interactive } else { Lane::Bulk };
+    let locations = gallery.is_some().then(|| gallery::locations(&photos)).unwrap_or_default();
     let client = session.connect().await?;
     models::check_exists(&client, &model).await?;
     let spec = ClassifySpec {
@@ -26,5 +34,13 @@ pub(super) async fn run(session: &Session, args: Classify) -> Result<Exit, Failu
     };
     let job = submission(JobSpec::Classify(spec), lane);
     let followed = follow::submit(session, &client, job, unsubmitted, out.as_ref().into()).await?;
-    tell::finish(session, &client, followed, out.as_ref()).await
+    let made = match &followed {
+        Followed::Ended { job, .. } => tell::manifest_of(job).ok(),
+        Followed::Left(_) => None,
+    };
+    let exit = tell::finish(session, &client, followed, out.as_ref()).await?;
+    if let (Exit::Ok, Some(out), Some(made)) = (exit, gallery, made) {
+        gallery::write_predictions(session, &client, &client.read_document(&made).await?, locations, &out).await?;
+    }
+    Ok(exit)
 }

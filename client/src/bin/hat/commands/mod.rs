@@ -7,6 +7,7 @@ mod doctor;
 mod down;
 mod evaluate;
 mod finetune;
+mod gallery;
 mod ingest;
 mod jobs;
 mod models;

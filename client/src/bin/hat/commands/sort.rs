@@ -1,6 +1,6 @@
 use std::{
     collections::HashMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,12 +14,13 @@ use sortinghat_proto::{
     v1::Job,
 };
 
-use super::{models, sources};
+use super::{gallery, models, sources};
 use crate::{
     args::{Sort, SortBy, SortInto, SortTask},
     exit::Exit,
     failure::Failure,
     follow::{self, FilesBar, Followed},
+    gallery::{Card, Gallery},
     output::Aim,
     session::Session,
     shell,
@@ -29,7 +30,7 @@ use crate::{
         line::{print_json, print_lines},
         sorting::{Taken, Tally, left_json, step_json},
     },
-    sorting::{self, Folders, Goal, Mode, Photo, Plan, Told, Verdict},
+    sorting::{self, Folders, Goal, Mode, Photo, Plan, Step, Told, Verdict},
     tell,
     unsubmitted::Unsubmitted,
 };
@@ -50,7 +51,8 @@ pub(super) async fn run(session: &Session, args: Sort) -> Result<Exit, Failure> 
     }
 }
 
-async fn sort(session: &Session, task: SortInto) -> Result<Exit, Failure> {
+async fn sort(session: &Session, mut task: SortInto) -> Result<Exit, Failure> {
+    let gallery = gallery::output(session, task.gallery.take(), task.force)?;
     let folders = Folders::check(&task.dir, &task.into, task.dry_run)?;
     let options = options(&task);
     let aim = Aim::Sort(&options);
@@ -72,7 +74,12 @@ async fn sort(session: &Session, task: SortInto) -> Result<Exit, Failure> {
         Followed::Ended { job, .. } => tell::succeeded(session, job)?,
     };
     let next = session.way_back(&ended.id, aim);
-    let sorted = put_into_folders(session, &client, &task, &folders, &ended, listed).await;
+    let mut shown = Gallery::default();
+    let sorted = put_into_folders(session, &client, &task, &folders, &ended, listed, &mut shown).await;
+    let sorted = match gallery.filter(|_| sorted.is_ok()) {
+        Some(out) => gallery::write(session, &shown, &out).and(sorted),
+        None => sorted,
+    };
     sorted.map_err(|failure| failure.of_result(format!("`{next}` goes on with its result")))
 }
 
@@ -146,6 +153,7 @@ async fn put_into_folders(
     folders: &Folders,
     job: &Job,
     listed: Listed,
+    shown: &mut Gallery,
 ) -> Result<Exit, Failure> {
     let found: PredictionsManifest = client.read_document(&tell::manifest_of(job)?).await?;
     let photos = photos(client, &found, listed.modified_ns).await?;
@@ -156,12 +164,15 @@ async fn put_into_folders(
         mode: task.mode,
         min_probability: task.min_probability,
     };
+    shown.model.clone_from(&goal.model);
     let mut plan = sorting::plan(folders, photos, &goal);
     plan.sorted_before += listed.sorted_before;
     let mut tally = Tally::of(&plan);
     if plan.steps.is_empty() || task.dry_run {
         plan.steps.iter().for_each(|step| tally.add(step));
         plan.left.iter().for_each(|(path, why)| tell_left(session, &mut tally, path, why));
+        shown.photos.extend(plan.steps.iter().map(|step| card(step, folders.origin(step))));
+        shown.errors.clone_from(&plan.left);
         if let Some(message) = tally.nothing_usable() {
             return Err(Failure::usage(message));
         }
@@ -175,11 +186,15 @@ async fn put_into_folders(
         match told {
             Told::Placed(step) => {
                 tally.add(step);
+                shown.photos.push(card(step, folders.target(step)));
                 if session.json() {
                     print_json(&step_json("sorted", step, task.mode));
                 }
             }
-            Told::Left { path, why } => tell_left(session, &mut tally, path, why),
+            Told::Left { path, why } => {
+                shown.errors.push((path.to_owned(), why.to_owned()));
+                tell_left(session, &mut tally, path, why);
+            }
         }
         bar.show("sorting", tally.photos() + tally.left(), total);
     };
@@ -195,6 +210,11 @@ async fn put_into_folders(
     let next = session.way_back(&job.id, Aim::Sort(&options(task)));
     session.hint(&format!("interrupted: `{next}` goes on, `{undo}` takes back what was done"));
     Ok(Exit::Detached)
+}
+
+fn card(step: &Step, location: PathBuf) -> Card {
+    let probability = step.verdict.probability;
+    Card { path: step.path.clone(), location: Some(location), group: step.folder.clone(), probability }
 }
 
 /// The photos of the upload with what the model says of them, in their order.

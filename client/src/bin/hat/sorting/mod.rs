@@ -124,6 +124,16 @@ impl Folders {
         Some(format!("{}/", inner.to_str()?))
     }
 
+    /// Where a photo is before it is sorted.
+    pub(crate) fn origin(&self, step: &Step) -> PathBuf {
+        self.source.join(&step.path)
+    }
+
+    /// Where a photo is once it is sorted.
+    pub(crate) fn target(&self, step: &Step) -> PathBuf {
+        self.place.join(step.to())
+    }
+
     /// Whether the photo at this relative path has been sorted already and has not changed since.
     pub(crate) fn was_sorted(&self, path: &str) -> bool {
         let from = self.source.join(path);
