@@ -154,14 +154,14 @@ impl Client {
 
     /// Uploads the contents of unpacked files.
     async fn store_batch(&self, batch: &Batch, progress: &(impl Fn(u64) + Sync)) -> Result<Vec<Stored>, ClientError> {
-        let mut lost = Vec::new();
-        let mut plain = Vec::new();
+        let (mut lost, mut paths) = (Vec::new(), Vec::new());
         for (place, file) in &batch.files {
             match file {
-                Ok(location) => plain.push((*place, location.as_path())),
+                Ok(file) => paths.push((*place, file.path())),
                 Err(why) => lost.push((*place, Err(why.clone()))),
             }
         }
+        let plain: Vec<(usize, &Path)> = paths.iter().map(|(place, path)| (*place, path.as_path())).collect();
         let show = |step| {
             if let UploadProgress::Hashed { done, .. } = step {
                 progress(done);

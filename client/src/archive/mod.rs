@@ -1,7 +1,7 @@
 //! Archives of photos: zip, and tar as it is or compressed with zstd or gzip.
 //!
 //! An archive is read from its beginning to its end, twice: to list it, and to upload what the server lacks. No name inside it is ever used as
-//! a path of this machine: some files at a time are unpacked into a temporary folder, under numbers.
+//! a path of this machine: some files at a time are unpacked, into files without a name.
 
 mod tarred;
 mod unpack;

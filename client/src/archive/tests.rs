@@ -43,7 +43,8 @@ fn unpacked(path: &Path) -> Result<(Unpacked, Listing, u64), String> {
         let unpacking = threads.spawn(move || unpack(path, wanted, sender));
         while let Some(batch) = receiver.blocking_recv() {
             for (slot, file) in &batch.files {
-                contents[*slot].1 = file.clone().map(|location| fs::read(location).expect("it was unpacked"));
+                contents[*slot].1 =
+                    file.as_ref().map(|file| fs::read(file.path()).expect("it was unpacked")).map_err(Clone::clone);
             }
         }
         unpacking.join().expect("no panic").map_err(|error| error.to_string())

@@ -1,36 +1,40 @@
-//! Unpacks some files at a time into a temporary folder.
+//! Unpacks some files at a time, into files without a name. They are gone with this process, however it ends.
 
 use std::{
     collections::HashMap,
     fs::File,
     io,
+    os::fd::AsRawFd as _,
     path::{Path, PathBuf},
 };
 
-use sortinghat_proto::limits;
-use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::{Entry, Visitor, refusal, visit};
 
-/// Bytes of the files that lie in one temporary folder, before the last of them. At most three folders are there at a time.
+/// Bytes of the files of one batch, before the last of them. At most three batches are there at a time.
 const BATCH_BYTES: u64 = 64 << 20;
+/// Files of one batch. Each is open, and a process may have some thousand open files.
+const BATCH_FILES: usize = 128;
 
 /// Which entries are wanted, by their numbers, and where each belongs among the files of an upload.
 pub(crate) type Wanted = HashMap<u64, usize>;
 
 /// Unpacked files. They go when this is dropped.
+#[derive(Default)]
 pub(crate) struct Batch {
-    /// Where each file belongs, and where it lies or why it could not be unpacked.
-    pub(crate) files: Vec<(usize, Result<PathBuf, String>)>,
-    folder: TempDir,
+    /// Where each file belongs among the files of an upload, and the file or why it could not be unpacked.
+    pub(crate) files: Vec<(usize, Result<Unnamed, String>)>,
     bytes: u64,
 }
 
-impl Batch {
-    fn new() -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("hat-unpacked-").tempdir()?;
-        Ok(Self { files: Vec::new(), folder, bytes: 0 })
+/// A file without a name, in the folder for temporary files.
+pub(crate) struct Unnamed(File);
+
+impl Unnamed {
+    /// The path by which this process opens the file, as long as this is not dropped.
+    pub(crate) fn path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
     }
 }
 
@@ -39,7 +43,7 @@ impl Batch {
 /// # Errors
 /// What the system says if the archive cannot be read or a file cannot be written, and whether an entry has gone.
 pub(crate) fn unpack(archive: &Path, wanted: Wanted, batches: mpsc::Sender<Batch>) -> io::Result<()> {
-    let mut unpacking = Unpacking { wanted, batches, batch: Batch::new()? };
+    let mut unpacking = Unpacking { wanted, batches, batch: Batch::default() };
     visit(archive, &mut unpacking)?;
     unpacking.send()?;
     match unpacking.wanted.is_empty() {
@@ -56,7 +60,7 @@ struct Unpacking {
 
 impl Unpacking {
     fn send(&mut self) -> io::Result<()> {
-        let full = std::mem::replace(&mut self.batch, Batch::new()?);
+        let full = std::mem::take(&mut self.batch);
         self.batches.blocking_send(full).map_err(|_| io::Error::from(io::ErrorKind::Interrupted))
     }
 }
@@ -64,18 +68,16 @@ impl Unpacking {
 impl Visitor for Unpacking {
     fn begin(&mut self, entry: &Entry) -> io::Result<Option<File>> {
         let Some(slot) = self.wanted.remove(&entry.number) else { return Ok(None) };
-        if self.batch.bytes >= BATCH_BYTES || self.batch.files.len() >= limits::MAX_DIGESTS_PER_CALL {
+        if self.batch.bytes >= BATCH_BYTES || self.batch.files.len() >= BATCH_FILES {
             self.send()?;
         }
         if let Some(why) = refusal(entry) {
             self.batch.files.push((slot, Err(why)));
             return Ok(None);
         }
-        // The name is a number, whatever the archive says.
-        let path = self.batch.folder.path().join(self.batch.files.len().to_string());
-        let file = File::create_new(&path)?;
+        let file = tempfile::tempfile()?;
         self.batch.bytes += entry.size_bytes;
-        self.batch.files.push((slot, Ok(path)));
+        self.batch.files.push((slot, Ok(Unnamed(file.try_clone()?))));
         Ok(Some(file))
     }
 

@@ -129,7 +129,11 @@ pub(super) fn move_across(from: &Path, to: &Path, content: &Digest) -> Result<Co
     let copied = copy_new(from, to, content)?;
     if copied == Copied::Whole {
         sync_folder_of(to).map_err(Failed::Target)?;
-        remove_file(from).map_err(Failed::Source)?;
+        if let Err(error) = remove_file(from) {
+            // It stays where it is, and is not to be in two places.
+            remove_file(to).map_err(Failed::Target)?;
+            return Err(Failed::Source(error));
+        }
     }
     Ok(copied)
 }
@@ -168,6 +172,12 @@ pub(super) fn modified_ns(metadata: &fs::Metadata) -> i64 {
 /// Whether two names are one file.
 pub(super) fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// Whether two paths lead to the same entry of one folder, by links. Such a file has one name only, which must not be removed.
+pub(super) fn is_same_place(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    real(one).is_some_and(|one| Some(one) == real(other))
 }
 
 /// The regular file at `path`, if one is there.

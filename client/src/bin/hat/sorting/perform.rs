@@ -91,7 +91,8 @@ pub(super) fn settle(journal: &mut Journal, into: &Path) -> Result<(), Failure> 
         let to = into.join(&place.to);
         disk::remove_part(&disk::part_beside(&to)).map_err(Failure::file("remove a part of", &to))?;
         let is_there = disk::holds(&to, &place.content);
-        if is_there && place.mode == Mode::Move && disk::holds(&place.from, &place.content) {
+        let is_left_behind = || disk::holds(&place.from, &place.content) && !disk::is_same_place(&place.from, &to);
+        if is_there && place.mode == Mode::Move && is_left_behind() {
             disk::remove_file(&place.from).map_err(Failure::file("move", &place.from))?;
         }
         journal.note(vec![if is_there { Record::Placed { photo } } else { Record::Dropped { photo } }])?;
@@ -187,13 +188,13 @@ impl Work<'_> {
     fn carry(&self, place: &Place) -> Result<Carried, Failure> {
         let to = self.into.join(&place.to);
         match place.mode {
-            Mode::Copy => copied(disk::copy_new(&place.from, &to, &place.content.digest), &to),
+            Mode::Copy => copied(disk::copy_new(&place.from, &to, &place.content.digest), place, &to),
             Mode::Link => {
                 let linked = place.from.canonicalize().and_then(|from| disk::hard_link(&from, &to));
                 match linked {
                     Ok(()) => Ok(Carried::Placed),
                     Err(error) if disk::refuses_links(&error) => {
-                        copied(disk::copy_new(&place.from, &to, &place.content.digest), &to)
+                        copied(disk::copy_new(&place.from, &to, &place.content.digest), place, &to)
                     }
                     Err(error) => refused(error, place, &to),
                 }
@@ -201,7 +202,7 @@ impl Work<'_> {
             Mode::Move => match disk::rename_new(&place.from, &to) {
                 Ok(()) => Ok(Carried::Placed),
                 Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                    copied(disk::move_across(&place.from, &to, &place.content.digest), &to)
+                    copied(disk::move_across(&place.from, &to, &place.content.digest), place, &to)
                 }
                 Err(error) => refused(error, place, &to),
             },
@@ -209,11 +210,12 @@ impl Work<'_> {
     }
 }
 
-fn copied(copied: Result<Copied, Failed>, to: &Path) -> Result<Carried, Failure> {
+fn copied(copied: Result<Copied, Failed>, place: &Place, to: &Path) -> Result<Carried, Failure> {
     match copied {
         Ok(Copied::Whole) => Ok(Carried::Placed),
         Ok(Copied::OtherContent) => Ok(Carried::Left(CHANGED.to_owned())),
-        Err(Failed::Source(error)) => Ok(Carried::Left(unreadable(&error))),
+        Err(Failed::Source(error)) if error.kind() == io::ErrorKind::NotFound => Ok(Carried::Left(unreadable(&error))),
+        Err(Failed::Source(error)) => Ok(Carried::Left(format!("it cannot be {}: {error}", place.mode.done()))),
         Err(Failed::Target(error)) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Carried::Taken),
         Err(Failed::Target(error)) => Err(Failure::file("write", to)(error)),
     }

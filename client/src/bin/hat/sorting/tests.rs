@@ -332,6 +332,20 @@ fn the_last_copy_of_a_photo_is_never_removed_and_no_other_file_is_in_the_way() {
 }
 
 #[test]
+fn a_photo_whose_original_has_become_a_link_to_it_is_not_removed() {
+    for mode in [Mode::Copy, Mode::Link] {
+        let case = Case::new(&env::temp_dir());
+        case.sort(mode);
+        let (original, sorted) = (case.source.join("1.jpg"), case.out().join("cats/1.jpg"));
+        fs::remove_file(&original).expect("it is there");
+        symlink(&sorted, &original).expect("links are supported");
+        let kept = case.undo();
+        assert!(kept.len() == 1 && kept[0].starts_with("cats/1.jpg: Kept"), "{kept:?}");
+        assert_eq!(fs::read(&original).expect("it leads to the photo"), b"the photo 1.jpg");
+    }
+}
+
+#[test]
 fn a_grown_folder_is_sorted_on_and_files_that_are_there_are_known() {
     for (mode, target) in cases() {
         let case = Case::new(&target);

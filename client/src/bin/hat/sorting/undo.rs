@@ -84,6 +84,9 @@ fn take_back(place: &Place, to: &Path, was_placed: bool) -> Back {
             false => Back::Restored,
         };
     };
+    if disk::is_same_place(&place.from, to) {
+        return Back::Kept(format!("{} leads to it, and there is no other", place.from.display()));
+    }
     let is_one_file = before.as_ref().is_some_and(|before| disk::is_same_file(before, &there));
     let is_as_left = there.len() == place.content.size_bytes
         && (disk::modified_ns(&there) == place.modified_ns && (place.mode == Mode::Move && before.is_none())
