@@ -12,6 +12,8 @@ use crate::out_of_memory;
 
 /// How many lines the report of a death quotes.
 const TAIL_LINES: usize = 12;
+/// Lines of one task that go into the worker's own log, which is not bounded otherwise.
+const MAX_LOGGED_LINES: usize = 10_000;
 
 /// Forwards each line of `stream`, cut to the longest text that is kept, until the stream ends.
 pub(super) async fn forward_lines(mut stream: impl AsyncRead + Unpin, lines: mpsc::Sender<String>) {
@@ -46,31 +48,47 @@ fn text_of(line: &mut Vec<u8>) -> String {
 
 /// The last lines that an executor printed.
 #[derive(Debug, Default)]
-pub(super) struct Tail(VecDeque<String>);
+pub(super) struct Tail {
+    last: VecDeque<String>,
+    /// All lines so far.
+    lines: usize,
+}
 
 impl Tail {
-    pub(super) fn push(&mut self, line: String) {
-        if self.0.len() == TAIL_LINES {
-            self.0.pop_front();
+    /// Keeps a line; logs it, unless there were too many.
+    pub(super) fn push(&mut self, slot: usize, line: String) {
+        self.lines += 1;
+        match self.lines {
+            ..=MAX_LOGGED_LINES => tracing::info!(target: "executor", slot, "{line}"),
+            line if line == MAX_LOGGED_LINES + 1 => {
+                tracing::warn!(
+                    slot,
+                    "the executor prints more than {MAX_LOGGED_LINES} lines; the others are not logged"
+                );
+            }
+            _ => {}
         }
-        self.0.push_back(line);
+        if self.last.len() == TAIL_LINES {
+            self.last.pop_front();
+        }
+        self.last.push_back(line);
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 
     /// Whether one of the lines says that an allocation failed.
     pub(super) fn says_that_memory_ran_out(&self) -> bool {
-        self.0.iter().any(|line| out_of_memory::is_last_word(line))
+        self.last.iter().any(|line| out_of_memory::is_last_word(line))
     }
 
     /// `cause`, followed by the last lines.
     pub(super) fn explain(&self, cause: &str) -> String {
-        if self.0.is_empty() {
+        if self.last.is_empty() {
             return cause.to_owned();
         }
-        let lines: Vec<_> = self.0.iter().map(String::as_str).collect();
+        let lines: Vec<_> = self.last.iter().map(String::as_str).collect();
         let mut text = format!("{cause}; it printed last:\n{}", lines.join("\n"));
         text.truncate(text.floor_char_boundary(limits::MAX_TEXT_BYTES));
         text
@@ -79,6 +97,8 @@ impl Tail {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Seek as _};
+
     use super::*;
 
     async fn lines_of(content: &[u8]) -> Vec<String> {
@@ -112,8 +132,23 @@ mod tests {
     fn a_death_is_explained_with_the_last_lines_only() {
         let mut tail = Tail::default();
         assert_eq!(tail.explain("killed"), "killed");
-        (0..50).for_each(|number| tail.push(format!("line {number}")));
+        (0..50).for_each(|number| tail.push(0, format!("line {number}")));
         let text = tail.explain("killed");
         assert!(text.ends_with("line 49") && !text.contains("line 37\n"), "{text}");
+    }
+
+    #[test]
+    fn a_process_that_prints_without_end_does_not_fill_the_workers_log() {
+        let mut file = tempfile::tempfile().unwrap();
+        let log = tracing_subscriber::fmt().with_writer(file.try_clone().unwrap()).with_ansi(false).finish();
+        tracing::subscriber::with_default(log, || {
+            let mut tail = Tail::default();
+            (0..MAX_LOGGED_LINES + 50).for_each(|number| tail.push(0, format!("line {number}")));
+            assert!(tail.explain("killed").ends_with(&format!("line {}", MAX_LOGGED_LINES + 49)), "the last are kept");
+        });
+        file.rewind().unwrap();
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text.lines().count(), MAX_LOGGED_LINES + 1, "and it is said that there are more");
     }
 }

@@ -402,8 +402,7 @@ impl Supervisor {
     }
 
     fn note_line(&mut self, line: String) {
-        tracing::info!(target: "executor", slot = self.slot, "{line}");
-        self.tail.push(line);
+        self.tail.push(self.slot, line);
     }
 
     /// Keeps the last lines of a process that is gone; returns how it ended.
