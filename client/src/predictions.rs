@@ -36,6 +36,12 @@ pub struct Prediction {
     pub top: Vec<ClassProbability>,
     /// Why there is no prediction; `None` if there is one.
     pub error: Option<String>,
+    /// Whether the photo resembles none of the classes; `None` for an error, and if the model cannot tell.
+    #[serde(default)]
+    pub unlike: Option<bool>,
+    /// How unlike the photos of all classes it is: above 0 if it resembles none. `None` as `unlike`.
+    #[serde(default)]
+    pub unlike_score: Option<f32>,
 }
 
 /// A class and how probable it is.
@@ -180,11 +186,14 @@ fn rows(batch: &RecordBatch) -> Result<Vec<Prediction>, ParquetError> {
     let text = |name: &'static str| {
         batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>()).ok_or_else(|| missing(name))
     };
-    let [path, digest, predicted, probability, top, error] = PREDICTION_COLUMNS;
+    let [path, digest, predicted, probability, top, error, unlike, unlike_score] = PREDICTION_COLUMNS;
     let (path, digest, predicted, error) = (text(path)?, text(digest)?, text(predicted)?, text(error)?);
     let probability = batch.column_by_name(probability).and_then(|column| column.as_primitive_opt::<Float32Type>());
     let probability = probability.ok_or_else(|| missing("probability"))?;
     let top = batch.column_by_name(top).and_then(|column| column.as_list_opt::<i32>()).ok_or_else(|| missing("top"))?;
+    // Predictions of older workers lack these two.
+    let unlike = batch.column_by_name(unlike).and_then(|column| column.as_boolean_opt());
+    let unlike_score = batch.column_by_name(unlike_score).and_then(|column| column.as_primitive_opt::<Float32Type>());
     (0..batch.num_rows())
         .map(|row| {
             let text = |column: &arrow_array::StringArray| column.is_valid(row).then(|| column.value(row).to_owned());
@@ -199,6 +208,8 @@ fn rows(batch: &RecordBatch) -> Result<Vec<Prediction>, ParquetError> {
                     vec![]
                 },
                 error: text(error),
+                unlike: unlike.filter(|column| column.is_valid(row)).map(|column| column.value(row)),
+                unlike_score: unlike_score.filter(|column| column.is_valid(row)).map(|column| column.value(row)),
             })
         })
         .collect()
@@ -271,7 +282,7 @@ impl Writer {
     }
 }
 
-fn csv_fields(row: &Prediction, cells: Cells) -> [String; 6] {
+fn csv_fields(row: &Prediction, cells: Cells) -> [String; PREDICTION_COLUMNS.len()] {
     let text = |text: &str| match cells {
         Cells::Harmless => plain::spreadsheet_cell(text).into_owned(),
         Cells::Raw => text.to_owned(),
@@ -289,6 +300,8 @@ fn csv_fields(row: &Prediction, cells: Cells) -> [String; 6] {
         row.probability.map(|p| p.to_string()).unwrap_or_default(),
         if row.top.is_empty() { String::new() } else { top },
         optional(&row.error),
+        row.unlike.map(|unlike| unlike.to_string()).unwrap_or_default(),
+        row.unlike_score.map(|score| score.to_string()).unwrap_or_default(),
     ]
 }
 
@@ -300,7 +313,7 @@ mod tests {
     use arrow_schema::{DataType, Field, Fields};
 
     use arrow_array::{
-        ArrayRef, Float32Array, StringArray,
+        ArrayRef, BooleanArray, Float32Array, StringArray,
         builder::{Float32Builder, ListBuilder, StringBuilder, StructBuilder},
     };
 
@@ -317,6 +330,8 @@ mod tests {
             probability: Some(0.846),
             top,
             error: None,
+            unlike: Some(true),
+            unlike_score: Some(0.25),
         };
         let error = Some("ends after 12 of 4,096 bytes".into());
         let wrong = Prediction {
@@ -326,6 +341,8 @@ mod tests {
             probability: None,
             top: vec![],
             error,
+            unlike: None,
+            unlike_score: None,
         };
         vec![right, wrong]
     }
@@ -348,13 +365,15 @@ mod tests {
         let text = |of: fn(&Prediction) -> Option<&str>| -> ArrayRef {
             Arc::new(rows.iter().map(of).collect::<StringArray>())
         };
-        let columns: [ArrayRef; 6] = [
+        let columns: [ArrayRef; 8] = [
             text(|row| Some(&row.path)),
             text(|row| Some(&row.digest)),
             text(|row| row.predicted.as_deref()),
             Arc::new(rows.iter().map(|row| row.probability).collect::<Float32Array>()),
             Arc::new(top.finish()),
             text(|row| row.error.as_deref()),
+            Arc::new(rows.iter().map(|row| row.unlike).collect::<BooleanArray>()),
+            Arc::new(rows.iter().map(|row| row.unlike_score).collect::<Float32Array>()),
         ];
         RecordBatch::try_from_iter_with_nullable(
             PREDICTION_COLUMNS.into_iter().zip(columns).map(|(name, column)| (name, column, true)),
@@ -401,7 +420,15 @@ mod tests {
         assert_eq!(&records[0][3], "0.846");
         let top: Vec<ClassProbability> = serde_json::from_str(&records[0][4]).expect("JSON");
         assert_eq!(top, expected()[0].top);
-        assert_eq!(records[1].iter().skip(2).collect::<Vec<_>>(), ["", "", "", "ends after 12 of 4,096 bytes"]);
+        assert_eq!((&records[0][6], &records[0][7]), ("true", "0.25"));
+        assert_eq!(records[1].iter().skip(2).collect::<Vec<_>>(), ["", "", "", "ends after 12 of 4,096 bytes", "", ""]);
+    }
+
+    #[test]
+    fn predictions_of_an_older_worker_are_read_and_say_nothing_of_unlike_photos() {
+        let old = batch(&expected()).project(&[0, 1, 2, 3, 4, 5]).expect("the first six columns");
+        let read = rows(&old).expect("our columns");
+        assert_eq!(read[0], Prediction { unlike: None, unlike_score: None, ..expected()[0].clone() });
     }
 
     /// A photo in a folder whose name is a formula, and of a class whose name turns the direction of writing.
@@ -414,6 +441,8 @@ mod tests {
             probability: Some(0.75),
             top,
             error: None,
+            unlike: None,
+            unlike_score: None,
         }
     }
 

@@ -5,7 +5,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::{
     Mixing, TrainingCrop, limits,
-    manifest::{FineTuneRecord, Framing, ModelManifest, RateSearch, RecipeRecord, RegressionRecord, View},
+    manifest::{
+        FineTuneRecord, Framing, Interval, ModelManifest, RateSearch, RecipeRecord, RegressionRecord, UnlikeRecord,
+        View,
+    },
     time::UnixMs,
     v1::JobState,
 };
@@ -126,6 +129,24 @@ pub fn recipe_options(made: &ModelManifest) -> String {
             }
         }
     }
+}
+
+/// Whether a model tells photos that resemble none of its classes; `None` for a network that was trained, which never does.
+pub fn unlike(made: &ModelManifest) -> Option<String> {
+    Some(match &made.recipe.regression()?.unlike {
+        Some(record) => format!("photos that resemble none of the classes are flagged: {}", false_alarms(record)),
+        None => "photos that resemble none of the classes are not flagged".to_owned(),
+    })
+}
+
+/// "3 of 142 held-out photos by mistake, 2.1% (95% interval 0.7-6.0%)".
+pub fn false_alarms(record: &UnlikeRecord) -> String {
+    let UnlikeRecord { held_out, false_alarms, .. } = *record;
+    let share = percent(false_alarms as f64 / held_out.max(1) as f64);
+    let Interval { low, high } = Interval::wilson(false_alarms, held_out);
+    let interval = format!("{:.1}-{:.1}%", low * 100.0, high * 100.0);
+    let photos = counted(held_out, "held-out photo", "held-out photos");
+    format!("{} of {photos} by mistake, {share} (95% interval {interval})", count(false_alarms))
 }
 
 fn training_options(made: &FineTuneRecord) -> String {

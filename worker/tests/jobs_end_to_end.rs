@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test binary: what fails, fails the test")]
 
 mod shapes;
+mod unlike;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -82,6 +83,7 @@ fn a_regression_is_evaluated_as_it_was_measured_and_averages_over_its_own_views(
         let Score { photos, correct, loss, .. } = evaluation.findings.plain;
         assert_eq!((photos, correct as f64 / photos as f64), (10, row.accuracy));
         assert!((loss - row.valid_loss).abs() < 1e-4, "{loss} and {}", row.valid_loss);
+        unlike::assert_photos_are_told(&bench, &output.manifest, made.unlike.as_ref().expect("30 photos are enough"));
         let tta = Some(Tta { recipe: TtaRecipe::Fastai2, passes: 4 });
         let refused = refusal(asked(EvaluateSpec { tta, ..evaluate() }).result);
         assert_eq!(refused.field, "evaluate.tta");

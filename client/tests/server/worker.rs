@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    ArrayRef, Float32Array, RecordBatch, StringArray,
+    ArrayRef, BooleanArray, Float32Array, RecordBatch, StringArray,
     builder::{Float32Builder, ListBuilder, StringBuilder, StructBuilder},
 };
 use arrow_schema::{DataType, Field, Fields};
@@ -283,13 +283,18 @@ fn part(paths: &[String]) -> Vec<u8> {
         Arc::new(paths.iter().map(|path| of(path)).collect::<StringArray>())
     };
     let probabilities = paths.iter().map(|path| (!is_unreadable(path)).then_some(0.75_f32));
-    let columns: [ArrayRef; 6] = [
+    let told = |path: &String| (!is_unreadable(path)).then(|| path.ends_with("stranger.jpg"));
+    let columns: [ArrayRef; 8] = [
         text(|path| Some(path)),
         text(|_| Some("0a")),
         text(|path| (!is_unreadable(path)).then_some("red")),
         Arc::new(probabilities.collect::<Float32Array>()),
         Arc::new(top.finish()),
         text(|path| is_unreadable(path).then_some("HEIC is not supported")),
+        Arc::new(paths.iter().map(told).collect::<BooleanArray>()),
+        Arc::new(
+            paths.iter().map(|path| told(path).map(|told| if told { 0.5_f32 } else { -1.5 })).collect::<Float32Array>(),
+        ),
     ];
     let named = PREDICTION_COLUMNS.into_iter().zip(columns).map(|(name, column)| (name, column, true));
     let batch = RecordBatch::try_from_iter_with_nullable(named).expect("columns of one length");

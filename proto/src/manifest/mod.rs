@@ -27,7 +27,7 @@ pub use evaluation::{
 pub use faults::Faults;
 pub use model::{
     DatasetProvenance, EpochRecord, FineTuneRecord, Framing, LambdaScore, ModelManifest, RateSearch, RecipeRecord,
-    RegressionRecord, View, WeightsProvenance,
+    RegressionRecord, Spread, UnlikeMethod, UnlikeRecord, UnlikeScale, View, WeightsProvenance,
 };
 pub use predictions::{PREDICTION_COLUMNS, PredictionCounts, PredictionsManifest};
 pub use references::{References, digests_in, references};

@@ -128,6 +128,68 @@ pub struct RegressionRecord {
     pub inner_folds: u32,
     /// Every `lambda` that was tried, in rising order.
     pub tried: Vec<LambdaScore>,
+    /// How the model tells photos that resemble none of its classes. `None` if there were too few photos to learn that, and in a document
+    /// that does not say.
+    #[serde(default)]
+    pub unlike: Option<UnlikeRecord>,
+}
+
+/// How a model tells photos that resemble none of its classes, and how often it is wrong about photos of its classes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct UnlikeRecord {
+    /// What is compared. The statistics of the photos that were learned from are in the file of the weights.
+    pub method: UnlikeMethod,
+    /// What it is compared with.
+    #[serde(flatten)]
+    pub scale: UnlikeScale,
+    /// Number of held-out photos. All of them are of the model's classes, and none has set the threshold.
+    pub held_out: u64,
+    /// How many of them resemble none of the classes all the same: false alarms.
+    pub false_alarms: u64,
+}
+
+/// What tells photos that resemble none of the classes. Another way of telling gets another name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum UnlikeMethod {
+    /// The energy of the mean logits of all views at temperature 1, and the least squared Mahalanobis distance to a class, with one
+    /// Ledoit-Wolf covariance for all classes.
+    EnergyAndDistance,
+}
+
+/// What the energy and the distance of a photo are compared with. A photo resembles no class if its standardised distance minus its
+/// standardised energy plus `threshold` is above 0.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct UnlikeScale {
+    /// Energies of photos of the classes that were not learned from.
+    pub energy: Spread,
+    /// Squared distances of the same photos.
+    pub distance: Spread,
+    /// What keeps 95% of these photos.
+    pub threshold: f64,
+}
+
+/// How values are spread.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Spread {
+    /// Their mean.
+    pub mean: f64,
+    /// Their standard deviation; 1 if all are equal.
+    pub deviation: f64,
+}
+
+impl Spread {
+    /// The spread of these values, of which there is at least one.
+    pub fn of(values: &[f64]) -> Self {
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
+        Self { mean, deviation: if deviation > 0.0 { deviation } else { 1.0 } }
+    }
 }
 
 /// How well a penalty did on photos that the regression had not learned from.

@@ -5,8 +5,10 @@ use crate::ObjectRef;
 
 /// Columns of a predictions Parquet file, in order. `path` utf8 (as uploaded), `digest` utf8, `predicted` utf8 (null on error),
 /// `probability` f32 (null on error), `top` list of struct{class utf8, probability f32} (most probable first, empty on
-/// error), `error` utf8 (null on success).
-pub const PREDICTION_COLUMNS: [&str; 6] = ["path", "digest", "predicted", "probability", "top", "error"];
+/// error), `error` utf8 (null on success), `unlike` bool (whether the photo resembles none of the classes), `unlike_score` f32 (by how
+/// much: above 0 if it resembles none). The last two are null on error and of a model that cannot tell, and older files lack them.
+pub const PREDICTION_COLUMNS: [&str; 8] =
+    ["path", "digest", "predicted", "probability", "top", "error", "unlike", "unlike_score"];
 
 /// The predicted classes of uploaded photos: one row or one error per file, in the order of the upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

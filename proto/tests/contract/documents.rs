@@ -10,8 +10,9 @@ use sortinghat_proto::{
         DatasetProvenance, Decision, Decisions, Document, DocumentError, EpochRecord, EvaluationManifest,
         EvaluationTarget, Findings, FineTuneRecord, Framing, IngestCounts, Interval, LabelDoubt, LambdaScore, LeftOut,
         LeftOutReason, Mistake, ModelManifest, PairedTest, PredictionCounts, PredictionsManifest, RateSearch,
-        RecipeRecord, RegressionRecord, Rejection, RejectionReason, Remark, Score, Shard, SplitKind, SplitPair,
-        UploadManifest, UploadedFile, Verdict, View, WeightsProvenance, decode, encode, references,
+        RecipeRecord, RegressionRecord, Rejection, RejectionReason, Remark, Score, Shard, SplitKind, SplitPair, Spread,
+        UnlikeMethod, UnlikeRecord, UnlikeScale, UploadManifest, UploadedFile, Verdict, View, WeightsProvenance,
+        decode, encode, references,
     },
 };
 
@@ -385,11 +386,24 @@ fn a_model_names_its_recipe_and_says_what_it_was_made_with() {
         temperature: 1.125,
         inner_folds: 5,
         tried: vec![LambdaScore { lambda: 0.001, nll: 0.5 }],
+        unlike: Some(UnlikeRecord {
+            method: UnlikeMethod::EnergyAndDistance,
+            scale: UnlikeScale { energy: Spread::of(&[1.0, 3.0]), distance: Spread::of(&[2.0, 2.0]), threshold: -1.5 },
+            held_out: 20,
+            false_alarms: 1,
+        }),
     };
     let best = ModelManifest { recipe: RecipeRecord::Best(record), ..model() };
     let stored: Value = serde_json::from_slice(&encode(&best)).expect("JSON");
     assert_eq!((&stored["recipe"], &stored["views"][1]["framing"]), (&json!("best"), &json!("pad")));
     assert_eq!(decode::<ModelManifest>(&encode(&best)).expect("what was stored"), best);
+    assert_eq!(
+        (&stored["unlike"]["method"], &stored["unlike"]["energy"]["mean"]),
+        (&json!("energy_and_distance"), &json!(2.0))
+    );
+    assert_eq!(stored["unlike"]["distance"]["deviation"], json!(1.0), "equal values are not divided by zero");
+    let old = decode::<ModelManifest>(&without(&best, &["unlike"])).expect("a model of before");
+    assert_eq!(old.recipe.regression().expect("a regression").unlike, None);
     let stored: Value = serde_json::from_slice(&encode(&model())).expect("JSON");
     assert_eq!((&stored["recipe"], &stored["epochs"]), (&json!("fastai2"), &json!(5)));
 }

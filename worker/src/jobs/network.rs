@@ -26,7 +26,10 @@ pub(super) fn load(context: &JobContext, manifest: &ModelManifest) -> Result<Cla
             (config.head, vec![square])
         }
         RecipeRecord::Fast(made) | RecipeRecord::Best(made) => {
-            let head = HeadConfig::Regression { temperature: made.temperature };
+            let head = HeadConfig::Regression {
+                temperature: made.temperature,
+                unlike: made.unlike.as_ref().map(|record| record.scale),
+            };
             (head, made.views.iter().copied().map(Square::from).collect())
         }
     };

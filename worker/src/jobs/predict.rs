@@ -10,7 +10,7 @@ use crate::{
     prediction::{
         batch::PixelBatch,
         precision::prediction_precision,
-        predict::{PredictError, Predictor},
+        predict::{PredictError, Predictor, Seen},
         probabilities::Probabilities,
         tta::combine,
     },
@@ -37,6 +37,8 @@ pub(super) struct Answers {
     pub(super) plain: Probabilities,
     /// The same with test-time augmentation, if it was asked for.
     pub(super) augmented: Option<Probabilities>,
+    /// How unlike each of them is: above 0 if it resembles none of the classes. `None` if the model cannot tell.
+    pub(super) unlike: Option<Vec<f32>>,
 }
 
 /// Asks about all photos in order and hands the answers to `each`, batch by batch. Memory is bounded by the batches.
@@ -75,21 +77,23 @@ fn answer(
     let Views { outcomes, digests, plain, augmented } = views;
     if digests.is_empty() {
         let augmented = tta.map(|_| Probabilities::default());
-        return Ok(Answers { outcomes, plain: Probabilities::default(), augmented });
+        return Ok(Answers { outcomes, plain: Probabilities::default(), augmented, unlike: None });
     }
     let mut squares = Vec::with_capacity(plain.len());
     for batch in &plain {
-        squares.push(halving(batch, &digests, &|batch, _| predictor.plain(batch))?);
+        squares.push(halving(batch, &digests, &|batch, _| predictor.seen(batch))?);
         after_pass()?;
     }
-    let plain = Probabilities::mean(&squares);
+    let unlike = predictor.unlike(&squares, digests.len());
+    let unlike = unlike.map_err(|error| JobError::torch("telling unlike photos", &error.source))?;
+    let plain = Probabilities::mean(&squares.into_iter().map(|square| square.probabilities).collect::<Vec<_>>());
     let mut passes = Vec::with_capacity(augmented.len());
     for (pass, batch) in (0..).zip(&augmented) {
         passes.push(halving(batch, &digests, &|batch, digests| predictor.augmented(batch, digests, pass))?);
         after_pass()?;
     }
     let augmented = tta.map(|tta| combine(tta.recipe, &plain, &passes));
-    Ok(Answers { outcomes, plain, augmented })
+    Ok(Answers { outcomes, plain, augmented, unlike })
 }
 
 type Ask<'a, R> = dyn Fn(&PixelBatch, &[Digest]) -> Result<R, PredictError> + 'a;
@@ -103,6 +107,15 @@ pub(super) trait Rows {
 impl Rows for Probabilities {
     fn add(&mut self, more: Self) {
         self.extend(&more);
+    }
+}
+
+impl Rows for Seen {
+    fn add(&mut self, more: Self) {
+        self.probabilities.extend(&more.probabilities);
+        if let Some((all, more)) = self.evidence.as_mut().zip(more.evidence) {
+            all.extend(more);
+        }
     }
 }
 

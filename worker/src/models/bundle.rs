@@ -1,6 +1,6 @@
 //! What is needed besides the weights to build a network.
 
-use sortinghat_proto::{Backbone, TrainingCrop};
+use sortinghat_proto::{Backbone, TrainingCrop, manifest::UnlikeScale};
 
 use super::{
     backbone::Architecture,
@@ -36,6 +36,8 @@ pub enum HeadConfig {
     Regression {
         /// What its logits are divided by.
         temperature: f64,
+        /// What tells photos that resemble none of the classes, if the model can tell them.
+        unlike: Option<UnlikeScale>,
     },
 }
 
@@ -100,7 +102,7 @@ impl ModelConfig {
             HeadConfig::Fastai { dropout } if !(0.0..1.0).contains(&dropout) => {
                 out_of_range("dropout", dropout.to_string())
             }
-            HeadConfig::Regression { temperature } if !(temperature.is_finite() && temperature > 0.0) => {
+            HeadConfig::Regression { temperature, .. } if !(temperature.is_finite() && temperature > 0.0) => {
                 out_of_range("temperature", temperature.to_string())
             }
             HeadConfig::Fastai { .. } | HeadConfig::Regression { .. } => Ok(()),
@@ -127,6 +129,8 @@ mod tests {
         assert!(wrong(|c| c.squares[0].size = 0).contains("image_size"));
         assert!(wrong(|c| c.squares.clear()).contains("squares"));
         assert!(wrong(|c| c.head = HeadConfig::Fastai { dropout: 1.0 }).contains("dropout"));
-        assert!(wrong(|c| c.head = HeadConfig::Regression { temperature: f64::NAN }).contains("temperature"));
+        assert!(
+            wrong(|c| c.head = HeadConfig::Regression { temperature: f64::NAN, unlike: None }).contains("temperature")
+        );
     }
 }

@@ -2,14 +2,15 @@
 
 use std::f64::consts::SQRT_2;
 
-use sortinghat_proto::Backbone;
+use sortinghat_proto::{Backbone, manifest::UnlikeScale};
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 use super::backbone::{Architecture, Body};
 use super::bundle::{BundleError, HeadConfig, ModelConfig};
 use super::features::pooled;
-use super::head::{FastaiHead, Head, RegressionHead};
+use super::head::{FastaiHead, Head, RegressionHead, Unlike};
 use super::layers::{Buffer, Builder, Mode, Parameter, Role, channels_last};
+use super::unlike::Distance;
 use super::weights::{StateDict, WeightsError};
 use crate::aten::{AtenError, Autocast};
 use crate::device::Precision;
@@ -82,8 +83,8 @@ impl Classifier {
         let features = backbone.features();
         let head = match config.head {
             HeadConfig::Fastai { dropout } => Head::Fastai(FastaiHead::new(&mut builder, features, classes, dropout)?),
-            HeadConfig::Regression { temperature } => {
-                Head::Regression(RegressionHead::new(&mut builder, features, classes, temperature)?)
+            HeadConfig::Regression { temperature, unlike } => {
+                Head::Regression(RegressionHead::new(&mut builder, features, classes, temperature, unlike)?)
             }
         };
         let (scale, shift) = normalisation(&config, Kind::Float, device)?;
@@ -228,6 +229,29 @@ impl Classifier {
         self.head.forward(&self.features(images, mode, precision)?, mode)
     }
 
+    /// Logits as [`Self::forward`] in evaluation, and what [`Self::unlike`] asks of each view: `[N, classes + features]` f32. `None`
+    /// if the model cannot tell which photos resemble none of its classes.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn forward_with_evidence(
+        &self,
+        images: &Tensor,
+        precision: Precision,
+    ) -> Result<(Tensor, Option<Tensor>), TchError> {
+        self.head.forward_with_evidence(&self.features(images, Mode::Eval, precision)?)
+    }
+
+    /// How unlike photos are, `[N]`, by the evidence of each of their views: above 0 if they resemble none of the classes. `None` if the model
+    /// cannot tell.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn unlike(&self, views: &[Tensor]) -> Result<Option<Tensor>, TchError> {
+        let Head::Regression(head) = &self.head else { return Ok(None) };
+        head.unlike(views)
+    }
+
     /// The body alone: normalised images -> feature maps `[N, features, H / 32, W / 32]`.
     ///
     /// # Errors
@@ -266,7 +290,29 @@ impl Classifier {
     ) -> Result<(), TchError> {
         let Head::Regression(head) = &mut self.head else { panic!("the network was built for a regression") };
         head.set(mean, weight, bias, temperature)?;
-        self.config.head = HeadConfig::Regression { temperature };
+        self.config.head = HeadConfig::Regression { temperature, unlike: None };
+        Ok(())
+    }
+
+    /// From here on, the model tells photos that resemble none of its classes, by what was fitted with its regression.
+    ///
+    /// # Errors
+    /// When a tensor has another shape, or memory runs out.
+    ///
+    /// # Panics
+    /// When the network was built with another head, or can tell already.
+    pub fn set_unlike(&mut self, fitted: &Distance, scale: UnlikeScale) -> Result<(), TchError> {
+        let (Head::Regression(head), HeadConfig::Regression { temperature, unlike: None }) =
+            (&mut self.head, self.config.head)
+        else {
+            panic!("the network was built for a regression without a way to tell unlike photos");
+        };
+        let (classes, features) = fitted.means.size2()?;
+        let mut builder = Builder::new(self.device);
+        builder.enter(HEAD, |_| 0);
+        head.set_unlike(Unlike::new(&mut builder, features, classes, scale)?, fitted)?;
+        self.buffers.extend(builder.buffers);
+        self.config.head = HeadConfig::Regression { temperature, unlike: Some(scale) };
         Ok(())
     }
 

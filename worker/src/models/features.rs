@@ -21,7 +21,8 @@ pub(crate) fn centred(directions: &Tensor, mean: &Tensor) -> Result<Tensor, TchE
     unit(&directions.f_sub(mean)?)
 }
 
-fn unit(rows: &Tensor) -> Result<Tensor, TchError> {
+/// The rows, each as a vector of length 1.
+pub(crate) fn unit(rows: &Tensor) -> Result<Tensor, TchError> {
     let lengths = rows.f_norm_scalaropt_dim(2.0, [1_i64].as_slice(), true)?.f_clamp_min(SHORTEST)?;
     rows.f_div(&lengths)
 }

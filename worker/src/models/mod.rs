@@ -14,6 +14,7 @@ mod head;
 mod layers;
 mod resnet;
 mod square;
+pub(crate) mod unlike;
 mod weights;
 
 pub(crate) use backbone::Architecture;
@@ -21,5 +22,6 @@ pub use bundle::{HeadConfig, ModelConfig};
 pub use classifier::{Classifier, ModelError};
 pub use layers::{Buffer, Mode, Parameter, Role};
 pub use square::{Framing, Square};
+pub use unlike::Distance;
 pub(crate) use weights::HostTensors;
 pub use weights::{StateDict, WeightsError};

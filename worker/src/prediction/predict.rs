@@ -20,6 +20,15 @@ pub struct PredictError {
     pub source: TchError,
 }
 
+/// What a model says of photos that it sees in one square.
+#[derive(Debug)]
+pub struct Seen {
+    /// Their probabilities.
+    pub probabilities: Probabilities,
+    /// What [`Predictor::unlike`] asks for, photo by photo; `None` if the model cannot tell.
+    pub evidence: Option<Vec<f32>>,
+}
+
 /// Predicts photos with a model.
 #[derive(Debug)]
 pub struct Predictor<'a> {
@@ -48,6 +57,41 @@ impl<'a> Predictor<'a> {
     /// When memory runs out.
     pub fn plain(&self, batch: &PixelBatch) -> Result<Probabilities, PredictError> {
         self.probabilities(batch, Ok)
+    }
+
+    /// Probabilities of photos without augmentation, all seen in one square, and what tells those that resemble no class.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn seen(&self, batch: &PixelBatch) -> Result<Seen, PredictError> {
+        let classes = self.classifier.config().classes.len();
+        let seen = no_grad(|| {
+            let images = self.classifier.normalise(&batch.to_tensor(self.classifier.device())?)?;
+            let (logits, evidence) = self.classifier.forward_with_evidence(&images, self.precision)?;
+            let probabilities = Probabilities::new(values(&probabilities(&logits)?)?, classes);
+            Ok(Seen { probabilities, evidence: evidence.as_ref().map(values).transpose()? })
+        });
+        seen.map_err(|source| PredictError { photos: batch.count, source })
+    }
+
+    /// How unlike each of `photos` photos is, by the evidence of each of their views: above 0 if they resemble none of the classes. `None` if
+    /// the model cannot tell.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn unlike(&self, views: &[Seen], photos: usize) -> Result<Option<Vec<f32>>, PredictError> {
+        let Some(views) = views.iter().map(|view| view.evidence.as_deref()).collect::<Option<Vec<_>>>() else {
+            return Ok(None);
+        };
+        let scores = no_grad(|| {
+            let view = |values: &&[f32]| {
+                let rows = Tensor::f_from_slice(values)?.f_view([photos as i64, -1])?;
+                rows.f_to_device(self.classifier.device())
+            };
+            let views = views.iter().map(view).collect::<Result<Vec<_>, _>>()?;
+            self.classifier.unlike(&views)?.as_ref().map(values).transpose()
+        });
+        scores.map_err(|source| PredictError { photos, source })
     }
 
     /// The pooled features of photos without augmentation, photo by photo.
@@ -85,12 +129,16 @@ impl<'a> Predictor<'a> {
             let images = transform(batch.to_tensor(self.classifier.device())?)?;
             let images = self.classifier.normalise(&images)?;
             let logits = self.classifier.forward(&images, Mode::Eval, self.precision)?;
-            let rows = probabilities(&logits)?.f_to_kind(Kind::Float)?.f_flatten(0, -1)?;
-            Vec::<f32>::try_from(rows)
+            values(&probabilities(&logits)?)
         });
         let rows = rows.map_err(|source| PredictError { photos: batch.count, source })?;
         Ok(Probabilities::new(rows, classes))
     }
+}
+
+/// All values of a tensor, row by row.
+fn values(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
+    Vec::try_from(tensor.f_to_kind(Kind::Float)?.f_flatten(0, -1)?)
 }
 
 /// Logits `[N, C]` -> probabilities `[N, C]` f32.

@@ -53,6 +53,18 @@ impl Logits {
         self.photos().filter(|(photo, label)| predicted(photo) == **label).count()
     }
 
+    /// The energy of every photo: the logarithm of the sum of `exp(logit)` over the classes, of the mean logits of its views.
+    pub(super) fn energies(&self) -> Vec<f64> {
+        let energy = |(photo, _): (&[f32], &usize)| {
+            let mean =
+                |class| photo.iter().skip(class).step_by(self.classes).map(|logit| f64::from(*logit)).sum::<f64>();
+            let mean: Vec<f64> = (0..self.classes).map(|class| mean(class) / self.views as f64).collect();
+            let highest = mean.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            highest + mean.iter().map(|logit| (logit - highest).exp()).sum::<f64>().ln()
+        };
+        self.photos().map(energy).collect()
+    }
+
     /// The logits of every photo, and its class.
     fn photos(&self) -> impl Iterator<Item = (&[f32], &usize)> {
         self.values.chunks_exact(self.views * self.classes).zip(&self.labels)

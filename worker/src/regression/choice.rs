@@ -13,6 +13,7 @@ use super::{
     calibration::Logits,
     features::Examples,
     fit::{FitError, Problem, Regression},
+    unlike::Unlike,
 };
 use crate::dataset::split::{Item, deal_folds};
 
@@ -53,6 +54,8 @@ pub struct Choice {
     pub folds: usize,
     /// Every penalty that was tried with the mean negative log likelihood in nats that it gave, in rising order.
     pub tried: Vec<(f64, f64)>,
+    /// Tells which photos resemble none of the classes; `None` if there were too few photos to learn that.
+    pub unlike: Option<Unlike>,
     /// The classes that were left out of the choice, because all of their photos are near-duplicates.
     pub unscored_classes: Vec<usize>,
 }
@@ -65,6 +68,18 @@ impl Choice {
     pub fn measure(&self, examples: &Examples, photos: &[usize]) -> Result<Measure, FitError> {
         let logits = logits(examples, &self.regression, photos)?;
         Ok(Measure { photos: photos.len(), right: logits.right(self.temperature), nll: logits.nll(self.temperature) })
+    }
+
+    /// How many of these photos resemble none of the classes; `None` if the model cannot tell.
+    ///
+    /// # Errors
+    /// A [`FitError`].
+    pub fn count_unlike(&self, examples: &Examples, photos: &[usize]) -> Result<Option<usize>, FitError> {
+        let count = |unlike: &Unlike| {
+            let scores = unlike.scores(examples, &self.regression, photos)?;
+            Ok(scores.into_iter().filter(|score| *score > 0.0).count())
+        };
+        self.unlike.as_ref().map(count).transpose()
     }
 }
 
@@ -91,13 +106,14 @@ pub fn choose<E: From<FitError>>(
     mut progress: impl FnMut(u64, u64) -> Result<(), E>,
 ) -> Result<Choice, E> {
     let folds = InnerFolds::deal(examples, train, policy.seed);
-    let (lambda, temperature, tried) = match &folds {
-        None => (PENALTY_OF_FEW, 1.0, Vec::new()),
+    let (lambda, temperature, tried, unlike) = match &folds {
+        None => (PENALTY_OF_FEW, 1.0, Vec::new(), None),
         Some(folds) => {
             let Chosen { path, best } = search(examples, folds, policy.threads, &mut progress)?;
             let tried = path.iter().map(|(half_decades, logits)| (penalty(*half_decades), logits.nll(1.0))).collect();
             let (half_decades, logits) = &path[best];
-            (penalty(*half_decades), logits.temperature(), tried)
+            let unlike = Unlike::fit(examples, train, folds, logits, policy.threads)?;
+            (penalty(*half_decades), logits.temperature(), tried, Some(unlike))
         }
     };
     let regression = on_one_thread(policy.threads, || {
@@ -110,6 +126,7 @@ pub fn choose<E: From<FitError>>(
         temperature,
         folds: folds.as_ref().map_or(0, |folds| folds.held_out.len()),
         tried,
+        unlike,
         unscored_classes: folds.map(|folds| folds.unscored_classes).unwrap_or_default(),
     })
 }
@@ -160,10 +177,10 @@ fn best_of(nll: &[f64]) -> usize {
 }
 
 /// Which photos each inner fold holds out, and which it learns from.
-struct InnerFolds {
-    held_out: Vec<Vec<usize>>,
-    train: Vec<Vec<usize>>,
-    unscored_classes: Vec<usize>,
+pub(super) struct InnerFolds {
+    pub(super) held_out: Vec<Vec<usize>>,
+    pub(super) train: Vec<Vec<usize>>,
+    pub(super) unscored_classes: Vec<usize>,
 }
 
 impl InnerFolds {
@@ -305,7 +322,7 @@ fn path(
 }
 
 /// What a regression says of these photos.
-fn logits(examples: &Examples, regression: &Regression, photos: &[usize]) -> Result<Logits, FitError> {
+pub(super) fn logits(examples: &Examples, regression: &Regression, photos: &[usize]) -> Result<Logits, FitError> {
     let labels: Vec<usize> = photos.iter().map(|&photo| examples.labels[photo]).collect();
     let views = (0..examples.features.views())
         .map(|view| {
@@ -390,7 +407,7 @@ mod tests {
         for per_class in [[2, 2, 9].as_slice(), &[1, 48], &[2, 48]] {
             let choice = chosen(&examples(per_class, 0.5, 1), 1);
             assert_eq!((choice.folds, choice.lambda, choice.temperature), (0, PENALTY_OF_FEW, 1.0), "{per_class:?}");
-            assert!(choice.tried.is_empty());
+            assert!(choice.tried.is_empty() && choice.unlike.is_none());
         }
     }
 

@@ -8,7 +8,9 @@ mod choice;
 mod descent;
 mod features;
 mod fit;
+mod unlike;
 
 pub use choice::{Choice, Measure, Policy, choose};
 pub use features::{Examples, Features};
 pub use fit::{FitError, Regression};
+pub use unlike::Unlike;

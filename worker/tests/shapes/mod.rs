@@ -275,6 +275,11 @@ pub(crate) fn shape(is_disc: bool, index: u32) -> Vec<u8> {
     encode_png(WIDTH, HEIGHT, &pixels)
 }
 
+/// A photo of nothing.
+pub(crate) fn white() -> Vec<u8> {
+    encode_png(WIDTH, HEIGHT, &[255; (WIDTH * HEIGHT * 3) as usize])
+}
+
 struct Noise(u64);
 
 impl Noise {

@@ -125,8 +125,10 @@ impl<'a> Writer<'a> {
         let mut next_row = 0;
         for outcome in &answers.outcomes {
             let file = files.next().ok_or_else(|| JobError::Internal("more answers than files".into()))?;
+            let mut unlike = None;
             let top = match outcome {
                 Ok(()) => {
+                    unlike = answers.unlike.as_ref().map(|scores| scores[next_row]);
                     next_row += 1;
                     self.counts.results += 1;
                     Ok(top(rows, next_row - 1, self.top_k))
@@ -138,7 +140,7 @@ impl<'a> Writer<'a> {
             };
             self.counts.inputs += 1;
             let digest = file.object.digest.as_str();
-            self.table.push(Row { path: file.shown(), digest, top, classes: self.classes });
+            self.table.push(Row { path: file.shown(), digest, top, unlike, classes: self.classes });
             if self.table.rows() == part_rows(self.top_k) {
                 self.store_part()?;
             }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arrow_array::{
     ArrayRef, RecordBatch,
-    builder::{Float32Builder, ListBuilder, StringBuilder, StructBuilder},
+    builder::{BooleanBuilder, Float32Builder, ListBuilder, StringBuilder, StructBuilder},
+    new_null_array,
 };
 use arrow_schema::{DataType, Field, Fields, Schema};
 use bytes::Bytes;
@@ -22,6 +23,8 @@ pub(super) struct Row<'a> {
     pub(super) digest: &'a str,
     /// The most probable classes, or why the photo has none.
     pub(super) top: Result<Vec<(usize, f32)>, &'a str>,
+    /// How unlike the photos of all classes it is, above 0 if it resembles none; `None` if the model cannot tell.
+    pub(super) unlike: Option<f32>,
     /// Names of the classes.
     pub(super) classes: &'a [String],
 }
@@ -35,6 +38,8 @@ pub(super) struct Table {
     probability: Float32Builder,
     top: ListBuilder<StructBuilder>,
     error: StringBuilder,
+    unlike: BooleanBuilder,
+    unlike_score: Float32Builder,
     rows: usize,
 }
 
@@ -47,7 +52,7 @@ fn top_item() -> Field {
 }
 
 fn schema() -> Schema {
-    let [path, digest, predicted, probability, top, error] = PREDICTION_COLUMNS;
+    let [path, digest, predicted, probability, top, error, unlike, unlike_score] = PREDICTION_COLUMNS;
     Schema::new(vec![
         Field::new(path, DataType::Utf8, false),
         Field::new(digest, DataType::Utf8, false),
@@ -55,6 +60,8 @@ fn schema() -> Schema {
         Field::new(probability, DataType::Float32, true),
         Field::new(top, DataType::List(Arc::new(top_item())), false),
         Field::new(error, DataType::Utf8, true),
+        Field::new(unlike, DataType::Boolean, true),
+        Field::new(unlike_score, DataType::Float32, true),
     ])
 }
 
@@ -69,6 +76,8 @@ impl Default for Table {
             probability: Float32Builder::new(),
             top: ListBuilder::new(items).with_field(top_item()),
             error: StringBuilder::new(),
+            unlike: BooleanBuilder::new(),
+            unlike_score: Float32Builder::new(),
             rows: 0,
         }
     }
@@ -91,6 +100,8 @@ impl Table {
         self.predicted.append_option(top.first().map(|(class, _)| &row.classes[*class]));
         self.probability.append_option(top.first().map(|(_, probability)| *probability));
         self.error.append_option(error);
+        self.unlike.append_option(row.unlike.map(|score| score > 0.0));
+        self.unlike_score.append_option(row.unlike);
         for (class, probability) in top {
             self.push_top(&row.classes[class], probability);
         }
@@ -113,6 +124,8 @@ impl Table {
             Arc::new(self.probability.finish()),
             Arc::new(self.top.finish()),
             Arc::new(self.error.finish()),
+            Arc::new(self.unlike.finish()),
+            Arc::new(self.unlike_score.finish()),
         ];
         to_parquet(&RecordBatch::try_new(Arc::new(schema()), columns)?)
     }
@@ -132,5 +145,12 @@ pub(super) fn from_parquet(
 ) -> Result<impl Iterator<Item = Result<RecordBatch, ParquetError>>, ParquetError> {
     let schema = Arc::new(schema());
     let batches = ParquetRecordBatchReaderBuilder::try_new(file)?.build()?;
-    Ok(batches.map(move |rows| Ok(RecordBatch::try_new(schema.clone(), rows?.columns().to_vec())?)))
+    Ok(batches.map(move |rows| {
+        let rows = rows?;
+        // An older worker has made fewer columns.
+        let missing = schema.fields().iter().skip(rows.num_columns());
+        let missing = missing.map(|field| new_null_array(field.data_type(), rows.num_rows()));
+        let columns = rows.columns().iter().cloned().chain(missing).collect();
+        Ok(RecordBatch::try_new(schema.clone(), columns)?)
+    }))
 }

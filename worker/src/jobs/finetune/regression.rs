@@ -2,8 +2,8 @@
 
 use sortinghat_proto::{
     FinetuneSpec, Recipe,
-    manifest::{Framing, LambdaScore, RecipeRecord, RegressionRecord, View},
-    words::count,
+    manifest::{Framing, LambdaScore, RecipeRecord, RegressionRecord, UnlikeMethod, UnlikeRecord, View},
+    words::{count, false_alarms},
 };
 use tokio::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::{
     models::{Classifier, HeadConfig, Square},
     prediction::{precision::prediction_precision, predict::Predictor},
     randomness::Phase,
-    regression::{Choice, Examples, Features, FitError, Policy, choose},
+    regression::{Choice, Examples, Features, FitError, Policy, Unlike, choose},
     task::{JobContext, JobError},
     training::{progress::EpochMetrics, trainer::check_split},
 };
@@ -30,7 +30,7 @@ pub(super) fn fit(
     check_split(&set.classes, &set.examples(&set.train), &set.examples(&set.valid)).map_err(|error| failure(&error))?;
     let views = views_of(spec);
     let squares: Vec<Square> = views.iter().copied().map(Square::from).collect();
-    let head = HeadConfig::Regression { temperature: 1.0 };
+    let head = HeadConfig::Regression { temperature: 1.0, unlike: None };
     let mut network = weights.network(spec, context, &set.classes, head, squares)?;
     let compute = &context.machine().compute;
     let precision = prediction_precision(compute, spec.precision, spec.backbone);
@@ -49,11 +49,17 @@ pub(super) fn fit(
     say_what_was_chosen(context, set, &choice);
     let row = row(&examples, set, &choice, started)?;
     context.epoch_finished(told(&row));
-    let Choice { regression, lambda, temperature, folds, tried, .. } = choice;
+    let unlike_record = unlike_record(context, &examples, set, &choice)?;
+    let Choice { regression, lambda, temperature, folds, tried, unlike, .. } = choice;
     let fitted = (&regression.mean, &regression.weight, &regression.bias);
     network.set_regression(fitted, temperature).map_err(|error| JobError::torch("storing the regression", &error))?;
+    if let Some(Unlike { distance, scale }) = &unlike {
+        let kept = network.set_unlike(distance, *scale);
+        kept.map_err(|error| JobError::torch("storing what tells unlike photos", &error))?;
+    }
     let tried = tried.into_iter().map(|(lambda, nll)| LambdaScore { lambda, nll }).collect();
-    let record = RegressionRecord { views, lambda, temperature, inner_folds: folds as u32, tried };
+    let unlike = unlike_record;
+    let record = RegressionRecord { views, lambda, temperature, inner_folds: folds as u32, tried, unlike };
     let recipe = match spec.recipe {
         Recipe::Fast => RecipeRecord::Fast(record),
         Recipe::Best => RecipeRecord::Best(record),
@@ -114,6 +120,30 @@ fn row(examples: &Examples, set: &TrainingSet, choice: &Choice, started: Instant
         total: held_out.photos,
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+/// How the model tells photos that resemble none of its classes, and how often it is wrong about the held-out photos.
+fn unlike_record(
+    context: &JobContext,
+    examples: &Examples,
+    set: &TrainingSet,
+    choice: &Choice,
+) -> Result<Option<UnlikeRecord>, JobError> {
+    let counted = choice.unlike.as_ref().zip(choice.count_unlike(examples, &set.valid)?);
+    let record = counted.map(|(unlike, flagged)| UnlikeRecord {
+        method: UnlikeMethod::EnergyAndDistance,
+        scale: unlike.scale,
+        held_out: set.valid.len() as u64,
+        false_alarms: flagged as u64,
+    });
+    match &record {
+        Some(record) => {
+            context.inform(format!("photos that resemble none of the classes are flagged: {}", false_alarms(record)))
+        }
+        None => context
+            .warn("too few photos to learn which photos resemble none of the classes: none will be flagged".to_owned()),
+    }
+    Ok(record)
 }
 
 fn say_what_was_chosen(context: &JobContext, set: &TrainingSet, choice: &Choice) {

@@ -6,7 +6,7 @@ mod regression;
 use tch::{TchError, Tensor};
 
 pub(super) use fastai::FastaiHead;
-pub(super) use regression::RegressionHead;
+pub(super) use regression::{RegressionHead, Unlike};
 
 use super::layers::Mode;
 
@@ -25,6 +25,14 @@ impl Head {
         match self {
             Self::Fastai(head) => head.forward(features, mode),
             Self::Regression(head) => head.forward(features),
+        }
+    }
+
+    /// The same in evaluation, and what [`RegressionHead::unlike`] asks of a view, if the head can tell.
+    pub(super) fn forward_with_evidence(&self, features: &Tensor) -> Result<(Tensor, Option<Tensor>), TchError> {
+        match self {
+            Self::Fastai(head) => Ok((head.forward(features, Mode::Eval)?, None)),
+            Self::Regression(head) => head.forward_with_evidence(features),
         }
     }
 }

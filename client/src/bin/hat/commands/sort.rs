@@ -233,7 +233,9 @@ async fn photos(
             return;
         };
         let verdict = match (prediction.predicted, prediction.probability) {
-            (Some(class), Some(probability)) => Ok(Verdict { class, probability }),
+            (Some(class), Some(probability)) => {
+                Ok(Verdict { class, probability, unlike: prediction.unlike == Some(true) })
+            }
             _ => Err(prediction.error.unwrap_or_else(|| "there is no prediction for it".to_owned())),
         };
         let path = prediction.path;

@@ -22,6 +22,7 @@ pub(crate) fn table(models: &[Model], paper: Paper) -> Vec<String> {
 pub(crate) fn lines(model: &Model, made: &ModelManifest, paper: Paper) -> Vec<String> {
     let fold = made.dataset.fold.map(|fold| format!(", fold {fold} held out")).unwrap_or_default();
     let (when, job) = (time(model.created_unix_ms), &model.job_id);
+    let unlike = words::unlike(made).map(|told| ("unlike", told));
     let fields = [
         ("model", format!("{}: {}", model.name, model.summary)),
         ("classes", made.classes.join(", ")),
@@ -32,7 +33,8 @@ pub(crate) fn lines(model: &Model, made: &ModelManifest, paper: Paper) -> Vec<St
         ("made", format!("{when} by job {job}, on {}, {} threads", made.device, made.threads)),
         ("weights", format!("{}, {}", bytes(made.weights.size_bytes), made.weights.digest)),
     ];
-    let mut lines = table::fields(&fields.map(|(label, value)| (label, value.into())), paper);
+    let fields: Vec<_> = fields.into_iter().chain(unlike).map(|(label, value)| (label, value.into())).collect();
+    let mut lines = table::fields(&fields, paper);
     lines.push(table::EPOCH_HEADER.to_owned());
     lines.extend(made.history.iter().map(|record| table::epoch_row(&metrics(record))));
     lines
@@ -48,8 +50,8 @@ mod tests {
     use sortinghat_proto::{
         Backbone, Digest, Mixing, ObjectRef, Precision, TrainingCrop,
         manifest::{
-            DatasetProvenance, FineTuneRecord, Framing, LambdaScore, RateSearch, RecipeRecord, RegressionRecord, View,
-            WeightsProvenance,
+            DatasetProvenance, FineTuneRecord, Framing, LambdaScore, RateSearch, RecipeRecord, RegressionRecord,
+            Spread, UnlikeMethod, UnlikeRecord, UnlikeScale, View, WeightsProvenance,
         },
     };
 
@@ -66,6 +68,16 @@ mod tests {
             temperature: 1.125,
             inner_folds: 5,
             tried: vec![LambdaScore { lambda: 10_f64.powf(-3.5), nll: 0.41 }],
+            unlike: Some(UnlikeRecord {
+                method: UnlikeMethod::EnergyAndDistance,
+                scale: UnlikeScale {
+                    energy: Spread { mean: 4.5, deviation: 0.75 },
+                    distance: Spread { mean: 1_100.0, deviation: 90.0 },
+                    threshold: -2.25,
+                },
+                held_out: 142,
+                false_alarms: 3,
+            }),
         };
         let unchosen = RegressionRecord {
             views: vec![View { framing: Framing::Pad, size_px: 224 }],
@@ -73,6 +85,7 @@ mod tests {
             temperature: 1.0,
             inner_folds: 0,
             tried: vec![],
+            unlike: None,
         };
         [RecipeRecord::Best(regression), RecipeRecord::Fast(unchosen)]
             .map(|recipe| ModelManifest { recipe, ..plain.clone() })

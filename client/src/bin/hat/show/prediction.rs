@@ -16,17 +16,26 @@ pub(crate) fn sentence(prediction: &Prediction, model: &str) -> Vec<String> {
     let rows: Vec<[String; 2]> =
         prediction.top.iter().map(|top| [format!("{:.3}", top.probability), top.class.clone()]).collect();
     let others = rows.iter().map(|[probability, class]| format!("  {probability}  {class}"));
-    std::iter::once(format!("The most resembling class is {class} with probability {probability:.3} (model {model})"))
-        .chain(others)
-        .collect()
+    let sentence = if prediction.unlike == Some(true) {
+        format!(
+            "It resembles none of the classes that {model} knows; the nearest is {class} with probability {probability:.3}"
+        )
+    } else {
+        format!("The most resembling class is {class} with probability {probability:.3} (model {model})")
+    };
+    std::iter::once(sentence).chain(others).collect()
 }
 
-/// One photo of several: its path, its class or "error", and the probability or the error.
-pub(crate) fn row(prediction: &Prediction) -> [String; 3] {
+/// One photo of several: its path, its class or "error", and the probability or the error. A fourth cell, "unlike", is there only if the
+/// photo resembles none of the classes.
+pub(crate) fn row(prediction: &Prediction) -> Vec<String> {
     let path = prediction.path.clone();
     match (&prediction.predicted, prediction.probability) {
-        (Some(class), Some(probability)) => [path, class.clone(), format!("{probability:.3}")],
-        _ => [path, "error".to_owned(), prediction.error.clone().unwrap_or_default()],
+        (Some(class), Some(probability)) => {
+            let unlike = (prediction.unlike == Some(true)).then(|| "unlike".to_owned());
+            [path, class.clone(), format!("{probability:.3}")].into_iter().chain(unlike).collect()
+        }
+        _ => vec![path, "error".to_owned(), prediction.error.clone().unwrap_or_default()],
     }
 }
 
@@ -34,6 +43,8 @@ pub(crate) fn row(prediction: &Prediction) -> [String; 3] {
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
     classes: BTreeMap<String, u64>,
+    /// Photos that resemble none of the classes; they are counted in `classes` as well.
+    unlike: u64,
     errors: Vec<String>,
     error_count: u64,
 }
@@ -46,6 +57,7 @@ impl Summary {
     pub(crate) fn add(&mut self, prediction: &Prediction) {
         if let Some(class) = &prediction.predicted {
             *self.classes.entry(class.clone()).or_default() += 1;
+            self.unlike += u64::from(prediction.unlike == Some(true));
             return;
         }
         self.error_count += 1;
@@ -72,6 +84,11 @@ impl Summary {
         classes.sort_by_key(|(class, number)| (std::cmp::Reverse(**number), *class));
         let rows: Vec<[String; 2]> = classes.into_iter().map(|(class, n)| [class.clone(), count(*n)]).collect();
         lines.extend(table::columns(["class", "photos"], &rows));
+        if self.unlike > 0 {
+            let resembles = if self.unlike == 1 { "resembles" } else { "resemble" };
+            let photos = counted(self.unlike, "photo", "photos");
+            lines.push(format!("{photos} of these {resembles} none of the classes, and may be of something else"));
+        }
         let unused = counted(self.error_count, "file", "files");
         if self.error_count > 0 && out.is_none() {
             lines.push(format!("{unused} could not be used"));
@@ -99,7 +116,26 @@ mod tests {
             probability: Some(0.8461),
             top: vec![ClassProbability { class: class.into(), probability: 0.8461 }],
             error: None,
+            unlike: Some(false),
+            unlike_score: Some(-1.5),
         }
+    }
+
+    #[test]
+    fn a_photo_that_resembles_no_class_is_said_to_and_is_counted() {
+        let stranger = Prediction { unlike: Some(true), unlike_score: Some(0.5), ..predicted("cat.jpg", "animals") };
+        let first =
+            "It resembles none of the classes that stamps/2 knows; the nearest is animals with probability 0.846";
+        assert_eq!(sentence(&stranger, "stamps/2"), [first, "  0.846  animals"]);
+        assert_eq!(row(&stranger), ["cat.jpg", "animals", "0.846", "unlike"]);
+        assert_eq!(row(&predicted("dog.jpg", "animals")), ["dog.jpg", "animals", "0.846"]);
+        let mut summary = Summary::default();
+        [&stranger, &predicted("dog.jpg", "animals")].into_iter().for_each(|photo| summary.add(photo));
+        let lines = summary.lines("stamps/2", None);
+        assert_eq!(
+            lines.last().unwrap(),
+            "1 photo of these resembles none of the classes, and may be of something else"
+        );
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(crate) struct Verdict {
     pub(crate) class: String,
     /// 0 to 1.
     pub(crate) probability: f32,
+    /// Whether the photo resembles none of the classes.
+    pub(crate) unlike: bool,
 }
 
 /// What photos are sorted by.
@@ -144,8 +146,8 @@ impl Planning<'_> {
         let Some(class) = self.names.of_class(&verdict.class) else {
             return Found::Left(format!("{} is no class of the model", verdict.class));
         };
-        let folder =
-            if verdict.probability < self.goal.min_probability { &self.names.unsure } else { class }.to_owned();
+        let is_unsure = verdict.unlike || verdict.probability < self.goal.min_probability;
+        let folder = if is_unsure { &self.names.unsure } else { class }.to_owned();
         if from.parent() == Some(&self.folders.place.join(&folder)) {
             return Found::Present;
         }

@@ -27,13 +27,16 @@ pub(super) fn before_a_change() {
     }
 }
 
+/// A photo that resembles none of the classes.
+const STRANGER: &str = "b/stranger.jpg";
 /// The files of the folder of photos, each with its class and how probable that is; `None` for a file that is no photo.
-const PHOTOS: [(&str, Option<(&str, f32)>); 6] = [
+const PHOTOS: [(&str, Option<(&str, f32)>); 7] = [
     ("1.jpg", Some(("cats", 0.9))),
     ("a/1.jpg", Some(("cats", 0.9))),
     ("a/2.jpg", Some(("../dogs", 0.9))),
     ("b/deep/1.JPG", Some(("cats", 0.9))),
     ("b/dark.jpg", Some(("cats", 0.3))),
+    (STRANGER, Some(("cats", 0.9))),
     ("notes.txt", None),
 ];
 
@@ -79,7 +82,7 @@ impl Case {
             content: ObjectRef::of(format!("the photo {path}").as_bytes()),
             modified_ns: modified_ns(&self.source.join(path)),
             verdict: verdict
-                .map(|(class, probability)| Verdict { class: class.to_owned(), probability })
+                .map(|(class, probability)| Verdict { class: class.to_owned(), probability, unlike: path == STRANGER })
                 .ok_or_else(|| "it is no photo".to_owned()),
         };
         PHOTOS.map(photo).to_vec()
@@ -199,6 +202,7 @@ fn photos_go_into_safe_folders_and_names_that_collide_get_a_number() {
                 "a/2.jpg -> _._dogs/2.jpg",
                 "b/deep/1.JPG -> cats/1 (3).JPG",
                 "b/dark.jpg -> unsure/dark.jpg",
+                "b/stranger.jpg -> unsure/stranger.jpg",
             ]
         );
         let after = case.tree();
