@@ -12,7 +12,7 @@ WITHOUT_LIBTORCH := sortinghat-proto sortinghat-objects sortinghat-coordinator s
 
 .NOTPARALLEL:
 .PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering unit stores power-cuts simulate \
-	chaos bench bench-queue compare compare-recipes compare-decoding clean
+	chaos bench bench-queue bench-sandbox compare compare-recipes compare-decoding clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -102,6 +102,9 @@ bench-queue: test-deps ## Jobs a second through the queue, beside BullMQ and Cel
 	@deploy/install.sh queue-peers
 	cargo build --release --package sortinghat-coordinator --package sortinghat-worker --bins
 	cargo run --release --package sortinghat-tests --example bench_queue -- $(RUN)
+
+bench-sandbox: release ## The same jobs with and without the sandbox of executors, in turns
+	$(CACHE)/python/bin/python tests/python/bench_sandbox.py $${CARGO_TARGET_DIR:-target}/release $(CACHE)/photos/stamps $(CACHE)/weights
 
 compare: test-deps build ## Accuracy beside fastai on the same folds; about two hours, see docs/parity.md
 	tests/python/compare.sh
