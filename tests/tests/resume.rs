@@ -5,6 +5,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::Read as _,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -119,7 +120,7 @@ fn stop_past_a_step(deployment: &Deployment, job: &str) {
         deployment.signal_executor(Signal::SIGSTOP);
         let mut kept =
             large_objects(&deployment.folder().join("objects")).into_iter().filter(|file| !before.contains(file));
-        if kept.all(|file| !batches_done(&file).is_multiple_of(EPOCH)) {
+        if kept.all(|(file, _)| !batches_done(&file).is_multiple_of(EPOCH)) {
             return;
         }
         deployment.signal_executor(Signal::SIGCONT);
@@ -127,12 +128,12 @@ fn stop_past_a_step(deployment: &Deployment, job: &str) {
 }
 
 /// Waits until the running attempt has stored a checkpoint and reported a step after it. Returns the large objects that existed before.
-fn wait_for_checkpoint(deployment: &Deployment, job: &str) -> BTreeSet<PathBuf> {
+fn wait_for_checkpoint(deployment: &Deployment, job: &str) -> BTreeSet<Stored> {
     let objects = deployment.folder().join("objects");
     let in_training = |job: &Value| job["progress"]["phase"] == "train" && progress(job) > 0;
     wait_until("training to begin", || in_training(&show(deployment, job)).then_some(()));
     let before = large_objects(&objects);
-    wait_until("a checkpoint", || (large_objects(&objects).len() > before.len()).then_some(()));
+    wait_until("a checkpoint", || (!large_objects(&objects).is_subset(&before)).then_some(()));
     let step = progress(&show(deployment, job));
     wait_until("a step after it", || {
         let job = show(deployment, job);
@@ -193,13 +194,16 @@ fn learned(deployment: &Deployment, job: &Value) -> Vec<String> {
     losses.chain([digest]).collect()
 }
 
+/// A stored object: its file, and which file that is. A checkpoint that an earlier attempt has stored, too, is stored again, as another file.
+type Stored = (PathBuf, u64);
+
 /// The checkpoints and models below a folder. A file that vanishes in the meantime was still being written.
-fn large_objects(folder: &Path) -> BTreeSet<PathBuf> {
+fn large_objects(folder: &Path) -> BTreeSet<Stored> {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let large = |entry: fs::DirEntry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => large_objects(&entry.path()),
         Ok(metadata) if metadata.len() >= LARGE_BYTES && !entry.file_name().to_string_lossy().contains('#') => {
-            BTreeSet::from([entry.path()])
+            BTreeSet::from([(entry.path(), metadata.ino())])
         }
         _ => BTreeSet::new(),
     };

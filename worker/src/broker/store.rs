@@ -72,7 +72,7 @@ impl Store {
         if left > 0 {
             return Err(Failure::Corrupt(format!("the store's copy lacks {left} bytes")));
         }
-        Ok(sealed::seal(file)?.into())
+        blocking(move || Ok(sealed::seal(file)?.into())).await
     }
 
     /// An object as a file of the cache, which is fetched and checked if it is not there.

@@ -4,9 +4,12 @@ use std::{
     fs::File,
     io::{self, Seek as _, Write as _},
     os::fd::{AsFd, OwnedFd},
+    thread,
+    time::Duration,
 };
 
 use nix::{
+    errno::Errno,
     fcntl::{FcntlArg, SealFlag, fcntl},
     sys::memfd::{MFdFlags, memfd_create},
 };
@@ -14,16 +17,31 @@ use nix::{
 /// What keeps the content from changing.
 const SEALS: SealFlag = SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_WRITE);
 
+/// How often a file that is busy is tried to be sealed again, and the pause before that.
+const MOST_TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// An empty memory file, to be written and then sealed.
 pub(crate) fn memory_file() -> io::Result<File> {
     Ok(memfd_create(c"sortinghat", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?.into())
 }
 
 /// Seals a memory file. Whoever gets it reads it from the beginning.
+#[expect(clippy::disallowed_methods, reason = "a thread of a job or of the disk waits, on which no async task runs")]
 pub(crate) fn seal(mut file: File) -> io::Result<OwnedFd> {
     file.rewind()?;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(SEALS | SealFlag::F_SEAL_SEAL))?;
-    Ok(file.into())
+    let mut tries = 0;
+    loop {
+        match fcntl(&file, FcntlArg::F_ADD_SEALS(SEALS | SealFlag::F_SEAL_SEAL)) {
+            // Somebody, such as the kernel while it looks for memory that is not used, holds a page for a moment.
+            Err(Errno::EBUSY) if tries < MOST_TRIES => tries += 1,
+            sealed => {
+                sealed?;
+                return Ok(file.into());
+            }
+        }
+        thread::sleep(PAUSE);
+    }
 }
 
 /// This content, sealed.

@@ -21,7 +21,7 @@ pub(super) async fn run(session: &Session, args: Classify) -> Result<Exit, Failu
     let photos = sources::list_arguments(session, &args.photos, args.links.links())?;
     // Somebody waits for the answer about a single photo.
     let lane = if photos.files.len() == 1 { Lane::Interactive } else { Lane::Bulk };
-    let locations = gallery.is_some().then(|| gallery::locations(&photos)).unwrap_or_default();
+    let locations = if gallery.is_some() { gallery::locations(&photos) } else { Default::default() };
     let client = session.connect().await?;
     models::check_exists(&client, &model).await?;
     let spec = ClassifySpec {
