@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output},
 };
 
@@ -46,11 +46,6 @@ impl Background {
         let worker = record["children"][1]["pid"].as_u64()?;
         let children = fs::read_to_string(format!("/proc/{worker}/task/{worker}/children")).ok()?;
         children.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
-    }
-
-    /// The folder of all that they keep.
-    pub fn data_dir(&self) -> &Path {
-        &self.data_dir
     }
 }
 

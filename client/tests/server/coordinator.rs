@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::worker::work;
+use crate::{hat::Hat, worker::work};
 
 /// A coordinator with its queue in memory. It ends when it is dropped.
 pub(crate) struct Coordinator {
@@ -41,6 +41,18 @@ impl Coordinator {
         let stop = CancellationToken::new();
         runtime.spawn(app.serve(stop.clone().cancelled_owned()));
         Self { url, runtime, stop, _folder: folder }
+    }
+
+    /// With a worker and the model stamps/1, and a `hat` whose folder has the photos that the model was made from in `photos`.
+    pub(crate) fn with_model() -> (Self, Hat) {
+        let coordinator = Self::start();
+        coordinator.start_worker();
+        let hat = Hat::at(&coordinator.url);
+        hat.write_photos();
+        for line in ["ingest stamps photos", "finetune stamps"] {
+            assert!(hat.run(line).status.success(), "{line}");
+        }
+        (coordinator, hat)
     }
 
     /// Starts a worker. It works until the coordinator ends.

@@ -13,13 +13,7 @@ const HOSTILE: &str = "\"><img src=x onerror=alert(1)>.jpg";
 
 /// A server with the model stamps/1, and the folder `holiday`.
 fn deployment() -> (Coordinator, Hat) {
-    let coordinator = Coordinator::start();
-    coordinator.start_worker();
-    let hat = Hat::at(&coordinator.url);
-    hat.write_photos();
-    for line in ["ingest stamps photos", "finetune stamps"] {
-        assert!(hat.run(line).status.success(), "{line}");
-    }
+    let (coordinator, hat) = Coordinator::with_model();
     for path in [HOSTILE, "beach/1.jpg", "2.heic"] {
         hat.write(&format!("holiday/{path}"), path.as_bytes());
     }

@@ -14,13 +14,7 @@ use crate::{coordinator::Coordinator, hat::Hat};
 
 /// A server with the model stamps/1, and photos in the folder `holiday`, of which two have the same name and one cannot be read.
 fn deployment() -> (Coordinator, Hat) {
-    let coordinator = Coordinator::start();
-    coordinator.start_worker();
-    let hat = Hat::at(&coordinator.url);
-    hat.write_photos();
-    for line in ["ingest stamps photos", "finetune stamps"] {
-        assert!(hat.run(line).status.success(), "{line}");
-    }
+    let (coordinator, hat) = Coordinator::with_model();
     for path in ["1.jpg", "2.jpg", "beach/1.jpg", "beach/3.heic"] {
         hat.write(&format!("holiday/{path}"), format!("the photo {path}").as_bytes());
     }

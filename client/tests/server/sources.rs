@@ -12,13 +12,7 @@ use crate::{coordinator::Coordinator, hat::Hat};
 
 /// A server with the model stamps/1, and the folder `photos` also as the tar `photos.tar`.
 fn deployment() -> (Coordinator, Hat) {
-    let coordinator = Coordinator::start();
-    coordinator.start_worker();
-    let hat = Hat::at(&coordinator.url);
-    hat.write_photos();
-    for line in ["ingest stamps photos", "finetune stamps"] {
-        assert!(hat.run(line).status.success(), "{line}");
-    }
+    let (coordinator, hat) = Coordinator::with_model();
     let mut archive = tar::Builder::new(File::create(hat.path().join("photos.tar")).expect("writable"));
     archive.append_dir_all(".", hat.path().join("photos")).and_then(|()| archive.finish()).expect("writable");
     (coordinator, hat)

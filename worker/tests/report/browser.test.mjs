@@ -1,32 +1,20 @@
-// How the report works in Chromium. The Rust test beside this file writes the pages into $PAGES; `make test-deps` installs $BROWSER.
+// How the report works in Chromium. The Rust test beside this file writes the pages into $PAGES.
 
 import assert from "node:assert/strict";
 import fs from "node:fs";
-import { createRequire } from "node:module";
 import path from "node:path";
 import test, { after, before } from "node:test";
 import { pathToFileURL } from "node:url";
 
-const { BROWSER, PAGES } = process.env;
-const installed = createRequire(path.join(BROWSER, "package.json"));
-const puppeteer = installed("puppeteer-core");
-const axe = fs.readFileSync(installed.resolve("axe-core/axe.min.js"), "utf8");
+import { axe, launch } from "../../../tests/browser/chromium.mjs";
+
+const { PAGES } = process.env;
 
 const DESKTOP = { width: 1280, height: 900 };
 const PHONE = { width: 390, height: 844, isMobile: true, hasTouch: true };
 
 let chromium;
-before(async () => {
-  const folder = path.join(BROWSER, "chromium");
-  chromium = await puppeteer.launch({
-    executablePath: path.join(folder, "chromium"),
-    headless: "shell",
-    pipe: true,
-    userDataDir: path.join(PAGES, "profile"),
-    args: ["--no-sandbox", "--no-zygote", "--disable-gpu", "--disable-dev-shm-usage"],
-    env: { HOME: PAGES, LD_LIBRARY_PATH: folder, FONTCONFIG_PATH: folder },
-  });
-});
+before(async () => { chromium = await launch(); });
 after(() => chromium.close());
 
 /** A browser that has seen no report yet; closed when the test ends. */

@@ -12,7 +12,7 @@ use sortinghat_proto::{
 };
 
 use super::{Labelled, refuse_many, refuse_repeated, single_file};
-use crate::{failure::Failure, session::Session};
+use crate::{failure::Failure, session::Session, show::numbers::counted};
 
 /// What columns are called, in lower case.
 const PATH: [&str; 6] = ["path", "file", "filename", "file_name", "image", "photo"];
@@ -63,6 +63,18 @@ pub(super) fn photos(session: &Session, path: &Path) -> Result<Listing, Failure>
     Table::open(session, path)?.read(|_| Ok(String::new()))
 }
 
+/// Says why the rows of a table cannot be read.
+fn unreadable(shown: &str, error: &csv::Error) -> Failure {
+    Failure::usage(match error.kind() {
+        csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
+            let line = pos.as_ref().map_or(0, csv::Position::line);
+            let (has, wanted) = (counted(*len, "cell", "cells"), counted(*expected_len, "column", "columns"));
+            format!("{shown}, line {line}: it has {has}, but the table has {wanted}")
+        }
+        _ => format!("{shown}: {error}"),
+    })
+}
+
 /// The label, if it can be the name of a folder.
 fn folder_of(label: &str) -> Result<&str, String> {
     match label.trim() {
@@ -95,7 +107,7 @@ impl<'a> Table<'a> {
         let file = std::fs::File::open(path).map_err(Failure::file("read", path))?;
         let mut table =
             Self { path, rows: builder.from_reader(file), columns: Columns { path: 0, label: None, split: None } };
-        let header = table.rows.headers().map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        let header = table.rows.headers().map_err(|error| unreadable(&path.display().to_string(), &error))?;
         let names: Vec<String> =
             header.iter().map(|name| name.trim_start_matches('\u{feff}').trim().to_lowercase()).collect();
         let find = |known: &[&str]| names.iter().position(|name| known.contains(&name.as_str()));
@@ -123,7 +135,7 @@ impl<'a> Table<'a> {
         let shown = self.path.display();
         let mut listing = Listing::default();
         for row in self.rows.records() {
-            let row = row.map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
+            let row = row.map_err(|error| unreadable(&shown.to_string(), &error))?;
             let refuse = |why: String| {
                 let line = row.position().map_or(0, csv::Position::line);
                 Failure::usage(format!("{shown}, line {line}: {why}"))
