@@ -11,9 +11,9 @@ use tonic::{Status, Streaming};
 use crate::{Client, ClientError, error::is_transient, retry::Backoff};
 
 /// The server sends something at least every 15 seconds. After three times that, the connection is dead.
-const SILENCE: Duration = Duration::from_secs(45);
+pub(crate) const SILENCE: Duration = Duration::from_secs(45);
 /// How long a watch tries to reach a server that does not answer.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One update of a watch.
 #[derive(Debug, Clone, PartialEq)]

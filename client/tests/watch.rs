@@ -53,6 +53,12 @@ impl JobService for Script {
         }))
     }
 
+    type WatchPredictionsStream = Pin<Box<dyn Stream<Item = Result<v1::WatchPredictionsResponse, Status>> + Send>>;
+
+    async fn watch_predictions(&self, _: Request<v1::WatchPredictionsRequest>) -> Answer<Self::WatchPredictionsStream> {
+        Err(Status::unimplemented("not watched"))
+    }
+
     async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Answer<v1::GetJobResponse> {
         let id = request.into_inner().job_id;
         if id != "job" {

@@ -39,6 +39,8 @@ pub const MAX_PHOTO_PIXELS: u64 = 200_000_000;
 pub const MAX_PHOTO_SIDE_PX: u32 = 65_535;
 /// Classes of a dataset.
 pub const MAX_CLASSES: usize = 10_000;
+/// Most probable classes that a classify gives for each photo.
+pub const MAX_TOP_K: u32 = 1000;
 /// Bytes of a class name.
 pub const MAX_CLASS_NAME_BYTES: usize = 255;
 /// Durable events that one attempt may record. A quarter of them may be lines of the log; further lines are dropped and counted.

@@ -78,6 +78,7 @@ def make_all(client, photos):
     table = client.table(predictions["parts"])
     expect_columns("Predictions", table.schema)
     rows = table.to_pylist()
+    expect(list(client.predictions(jobs[3].id)) == rows, "a watch of the predictions has the same rows")
     expect([row["path"] for row in rows] == list(files), "there is a row for each file, in the order of the upload")
     expect(all(len(row["top"]) == 2 and row["top"][0]["class"] == row["predicted"] for row in rows), "the top two are there")
     return source, rows

@@ -219,6 +219,24 @@ class Client:
             except grpc.RpcError as error:
                 pause = self._pause_or_raise(error, end, pause)
 
+    def predictions(self, job_id):
+        """Every row of a classify, in the order of the upload, as soon as its part of the job is done, until the job has ended."""
+        next_row, end, pause = 0, time.monotonic() + PATIENCE_S, 0.1
+        while True:
+            message = self.pb["jobs_service"].WatchPredictionsRequest
+            request = message(job_id=job_id, first_row=next_row, in_order=True)
+            try:
+                for response in self.jobs.WatchPredictions(request, metadata=self.metadata):
+                    end, pause = time.monotonic() + PATIENCE_S, 0.1
+                    if response.WhichOneof("update") == "ended":
+                        return
+                    if response.WhichOneof("update") == "part":
+                        rows = self.table(self.document(response.part.predictions)["parts"]).to_pylist()
+                        yield from rows[max(0, next_row - response.part.first_row) :]
+                        next_row = response.part.first_row + len(rows)
+            except grpc.RpcError as error:
+                pause = self._pause_or_raise(error, end, pause)
+
     def follow(self, job_id):
         """Waits until a job has ended, and returns it; raises if it did not succeed."""
         for _ in self.events(job_id):

@@ -251,6 +251,8 @@ async fn predictions(
     PredictionsManifest {
         model,
         model_manifest,
+        dataset: Some("stamps@1".to_owned()),
+        software: Some("1.2.3".to_owned()),
         source,
         classes: vec!["green".to_owned(), "red".to_owned()],
         parts: vec![upload(client, &part(&paths)).await],

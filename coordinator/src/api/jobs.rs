@@ -8,7 +8,8 @@ use sortinghat_proto::{
         ExplainJobResponse, GetJobRequest, GetJobResponse, GetQueueRequest, GetQueueResponse, ListJobsRequest,
         ListJobsResponse, PauseQueueRequest, PauseQueueResponse, ResumeQueueRequest, ResumeQueueResponse,
         RetryJobRequest, RetryJobResponse, SubmitJobRequest, SubmitJobResponse, SubmitJobsRequest, SubmitJobsResponse,
-        WatchJobRequest, WatchJobResponse, job_service_server::JobService,
+        WatchJobRequest, WatchJobResponse, WatchPredictionsRequest, WatchPredictionsResponse,
+        job_service_server::JobService,
     },
 };
 use tonic::{Request, Response, Status};
@@ -34,6 +35,7 @@ fn job_id(text: &str) -> Result<JobId, Status> {
 #[tonic::async_trait]
 impl JobService for Jobs {
     type WatchJobStream = BoxStream<'static, Result<WatchJobResponse, Status>>;
+    type WatchPredictionsStream = BoxStream<'static, Result<WatchPredictionsResponse, Status>>;
 
     async fn submit_job(&self, request: Request<SubmitJobRequest>) -> Result<Response<SubmitJobResponse>, Status> {
         let tenant = tenant(&request);
@@ -68,6 +70,16 @@ impl JobService for Jobs {
         let tenant = tenant(&request);
         let WatchJobRequest { job_id: job, after_sequence } = request.into_inner();
         let updates = self.engine.watch(&tenant, &job_id(&job)?, after_sequence).await?;
+        Ok(Response::new(updates.map(|update| update.map_err(Status::from)).boxed()))
+    }
+
+    async fn watch_predictions(
+        &self,
+        request: Request<WatchPredictionsRequest>,
+    ) -> Result<Response<Self::WatchPredictionsStream>, Status> {
+        let tenant = tenant(&request);
+        job_id(&request.get_ref().job_id)?;
+        let updates = self.engine.watch_predictions(&tenant, request.into_inner()).await?;
         Ok(Response::new(updates.map(|update| update.map_err(Status::from)).boxed()))
     }
 

@@ -94,12 +94,13 @@ pub(super) fn find(path: &str) -> Option<&'static Method> {
     METHODS.iter().find(|method| method.path == path)
 }
 
-static METHODS: [Method; 28] = [
+static METHODS: [Method; 29] = [
     submit("/sortinghat.v1.JobService/SubmitJob", Class::Submit),
     submit("/sortinghat.v1.JobService/SubmitJobs", Class::BulkSubmit),
     brief("/sortinghat.v1.JobService/GetJob", Access::Users),
     brief("/sortinghat.v1.JobService/ListJobs", Access::Users),
     Method { path: "/sortinghat.v1.JobService/WatchJob", access: Access::Users, class: Class::Watch },
+    Method { path: "/sortinghat.v1.JobService/WatchPredictions", access: Access::Users, class: Class::Watch },
     brief("/sortinghat.v1.JobService/CancelJob", Access::Users),
     brief("/sortinghat.v1.JobService/ExplainJob", Access::Users),
     brief("/sortinghat.v1.JobService/CancelJobs", Access::Users),

@@ -63,7 +63,7 @@ use workers::Workers;
 pub use collection::{Collected, ObjectInventory, ObjectPresence, StoredObject};
 pub use error::EngineError;
 pub use intake::Submission;
-pub use jobs::WatchStream;
+pub use jobs::{PredictionsStream, WatchStream};
 pub use settings::Settings;
 pub use upkeep::Swept;
 
@@ -228,6 +228,16 @@ impl Engine {
     /// then calls again with the last sequence that it has seen.
     pub async fn watch(&self, tenant: &Tenant, job: &JobId, after_sequence: u64) -> Result<WatchStream, EngineError> {
         self.jobs.watch(tenant, job, after_sequence).await
+    }
+
+    /// Follows the predictions of a classify: each part as soon as it is committed, and the end of the job. The stream ends with an error
+    /// if the store fails a read. Refuses a job of another kind.
+    pub async fn watch_predictions(
+        &self,
+        tenant: &Tenant,
+        request: v1::WatchPredictionsRequest,
+    ) -> Result<PredictionsStream, EngineError> {
+        self.jobs.watch_predictions(tenant, &request).await
     }
 
     /// Says why a job waits, where it runs or how it ended, as far as the caller may see the workers and the other tenants. A job of another

@@ -12,6 +12,7 @@ mod jobs;
 mod keeper;
 mod leases;
 mod many;
+mod predictions;
 mod preemption;
 mod preference;
 mod prefetch;

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     DatasetRef, Digest, ModelRef, Name, ObjectRef, Refusal,
     kinds::{Spec, WireSpec},
+    limits::MAX_TOP_K,
     v1,
 };
 
@@ -17,7 +18,7 @@ pub struct ClassifySpec {
     pub model: ModelRef,
     /// The upload manifest that lists the photos.
     pub source: ObjectRef,
-    /// How many of the most probable classes are returned for each photo, 1 to 1000.
+    /// How many of the most probable classes are returned for each photo, 1 to [`MAX_TOP_K`].
     pub top_k: u32,
     /// Test-time augmentation.
     pub tta: Option<Tta>,
@@ -34,7 +35,7 @@ impl TryFrom<v1::ClassifySpec> for ClassifySpec {
         Ok(Self {
             model: ModelRef::parse(&wire.model, "classify.model")?,
             source: required_object(wire.source, "classify.source")?,
-            top_k: in_range(or_default(wire.top_k, 5), 1..=1000, "classify.top_k")?,
+            top_k: in_range(or_default(wire.top_k, 5), 1..=MAX_TOP_K, "classify.top_k")?,
             tta: Tta::from_wire(wire.tta, wire.tta_passes, "classify.tta")?,
             seed: wire.seed,
             precision: Precision::from_wire(wire.precision, "classify.precision")?,

@@ -128,10 +128,13 @@ fn dataset() -> impl Strategy<Value = DatasetManifest> {
 
 fn predictions() -> impl Strategy<Value = PredictionsManifest> {
     let counts = any::<[u64; 3]>().prop_map(|[inputs, results, errors]| PredictionCounts { inputs, results, errors });
-    (".{0,20}", object(), object(), classes(), vec(object(), 0..4), counts).prop_map(
-        |(model, model_manifest, source, classes, parts, counts)| PredictionsManifest {
+    let made_by = (option::of("[a-z]{1,9}@[1-9]"), option::of("[0-9.]{1,9}"));
+    (".{0,20}", object(), made_by, object(), classes(), vec(object(), 0..4), counts).prop_map(
+        |(model, model_manifest, (dataset, software), source, classes, parts, counts)| PredictionsManifest {
             model,
             model_manifest,
+            dataset,
+            software,
             source,
             classes,
             parts,

@@ -14,4 +14,4 @@ pub use gallery::{Gallery, StoredPhotos, Unreadable};
 pub use stored::{DatasetPhotos, Selection, UploadedPhotos};
 pub use training::TrainingPhotos;
 pub(crate) use training::undecodable;
-pub use views::{ViewPlan, Views, views};
+pub use views::{Unseen, ViewPlan, Views, views};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sortinghat_photos::DecodeError;
 use sortinghat_proto::Digest;
 
 use super::{
@@ -29,11 +30,27 @@ pub struct ViewPlan {
     pub passes: Vec<Crop>,
 }
 
+/// Why a photo is not seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unseen {
+    /// The reason, for people.
+    pub why: String,
+    /// The file has more bytes or pixels than are allowed.
+    pub is_over_limit: bool,
+}
+
+impl From<DecodeError> for Unseen {
+    fn from(error: DecodeError) -> Self {
+        let is_over_limit = matches!(error, DecodeError::TooManyBytes { .. } | DecodeError::TooManyPixels { .. });
+        Self { why: error.to_string(), is_over_limit }
+    }
+}
+
 /// Some consecutive photos, each seen in every square and by every augmented pass.
 #[derive(Debug)]
 pub struct Views {
     /// For each photo, in order: that it is in the batches below, or why it is not.
-    pub outcomes: Vec<Result<(), String>>,
+    pub outcomes: Vec<Result<(), Unseen>>,
     /// Digests of the photos that could be decoded, in order.
     pub digests: Vec<Digest>,
     /// These photos, seen in each square.
@@ -87,8 +104,8 @@ fn batch(gallery: &Gallery, digests: &[Digest], numbers: &[usize], plan: &ViewPl
                 decoded.push(digests[number].clone());
                 outcomes.push(Ok(()));
             }
-            Err(Unreadable::Undecodable(error)) => outcomes.push(Err(error.to_string())),
-            Err(Unreadable::Unread(why)) => outcomes.push(Err(why)),
+            Err(Unreadable::Undecodable(error)) => outcomes.push(Err(error.into())),
+            Err(Unreadable::Unread(why)) => outcomes.push(Err(Unseen { why, is_over_limit: false })),
             Err(Unreadable::Failed(error)) => return Err(error),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sortinghat_proto::{Digest, Precision, Tta};
 
 use crate::{
-    batches::{Gallery, ViewPlan, Views, views},
+    batches::{Gallery, Unseen, ViewPlan, Views, views},
     models::Classifier,
     prediction::{
         batch::PixelBatch,
@@ -32,7 +32,7 @@ pub(super) struct Question<'a> {
 /// What the network says of some consecutive photos.
 pub(super) struct Answers {
     /// For each photo, in order: that it has a row below, or why it has none.
-    pub(super) outcomes: Vec<Result<(), String>>,
+    pub(super) outcomes: Vec<Result<(), Unseen>>,
     /// Rows of the photos that could be decoded, in order.
     pub(super) plain: Probabilities,
     /// The same with test-time augmentation, if it was asked for.

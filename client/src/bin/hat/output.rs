@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sortinghat_client::{Existing, predictions::Format};
+use sortinghat_client::{
+    Existing,
+    predictions::{Cells, Format, Style},
+};
 use sortinghat_proto::JobKind;
 
 use crate::{failure::Failure, shell};
@@ -70,6 +73,8 @@ pub(crate) struct Output {
     path: PathBuf,
     content: Content,
     existing: Existing,
+    /// Whether CSV has a column for each class.
+    class_columns: bool,
     /// Whether `hat` chose the path itself. Such a file never stands in the way of another one.
     is_default: bool,
 }
@@ -172,13 +177,33 @@ impl Output {
         let folder = folder_of(&path);
         tempfile::Builder::new().prefix(".hat-").tempfile_in(folder).map_err(Failure::file("write to", folder))?;
         let existing = if force { Existing::Replace } else { Existing::Keep };
-        Ok(Self { path, content, existing, is_default: false })
+        Ok(Self { path, content, existing, class_columns: false, is_default: false })
     }
 
     /// The options that name this file for `hat jobs watch`.
     pub(crate) fn options(&self) -> String {
         let force = if self.existing == Existing::Replace { " --force" } else { "" };
-        format!("--out {}{force}", shell::word(self.path()))
+        let class_columns = if self.class_columns { " --class-columns" } else { "" };
+        format!("--out {}{class_columns}{force}", shell::word(self.path()))
+    }
+
+    /// The same file, with a column for each class if `class_columns` is set.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] if they are wanted in a file that is no CSV of predictions.
+    pub(crate) fn with_class_columns(self, class_columns: bool) -> Result<Self, Failure> {
+        if class_columns && self.content != Content::Predictions(Format::Csv) {
+            let path = self.path.display();
+            return Err(Failure::usage(format!(
+                "--class-columns: only the predictions of a classify in a .csv file have a column for each class, and {path} is none"
+            )));
+        }
+        Ok(Self { class_columns, ..self })
+    }
+
+    /// How predictions are written to the file.
+    pub(crate) fn style(&self, format: Format, cells: Cells) -> Style {
+        Style { format, cells, class_columns: self.class_columns }
     }
 
     pub(crate) fn content(&self) -> Content {
@@ -285,7 +310,13 @@ mod tests {
     fn a_report_without_a_name_takes_one_that_is_free() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("stamps-1-report.html");
-        let output = |existing| Output { path: path.clone(), content: Content::Report, existing, is_default: true };
+        let output = |existing| Output {
+            path: path.clone(),
+            content: Content::Report,
+            existing,
+            class_columns: false,
+            is_default: true,
+        };
         assert_eq!(output(Existing::Keep).path(), path);
         fs::write(&path, b"an earlier report").expect("writable");
         assert_eq!(output(Existing::Keep).path(), folder.path().join("stamps-1-report-2.html"));

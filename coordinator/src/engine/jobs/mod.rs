@@ -4,6 +4,7 @@
 
 mod bulk_cancel;
 mod explain;
+mod predictions;
 mod stop;
 mod view;
 mod watch;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use super::{changes::Changes, context::Context, queues::Queues, records::Records, workers::Workers};
 
+pub use predictions::PredictionsStream;
 pub(crate) use stop::StopCause;
 pub use watch::WatchStream;
 

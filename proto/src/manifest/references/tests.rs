@@ -132,6 +132,8 @@ fn every_digest_of_predictions_is_found() {
     let predictions = PredictionsManifest {
         model: "stamps/1".into(),
         model_manifest: digests.object(),
+        dataset: Some("stamps@1".into()),
+        software: None,
         source: digests.object(),
         classes: vec!["cats".into()],
         parts: vec![digests.object(), digests.object()],

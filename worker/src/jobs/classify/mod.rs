@@ -51,6 +51,8 @@ pub(crate) fn run(spec: &ClassifySpec, context: &JobContext, warm: &mut WarmMode
     let manifest = context.objects().put_document(&PredictionsManifest {
         model: artifact.name.clone(),
         model_manifest: artifact.manifest.clone(),
+        dataset: Some(model.dataset.name),
+        software: Some(env!("CARGO_PKG_VERSION").to_owned()),
         source: spec.source.clone(),
         classes: model.classes,
         parts,
@@ -135,7 +137,7 @@ impl<'a> Writer<'a> {
                 }
                 Err(reason) => {
                     self.counts.errors += 1;
-                    Err(reason.as_str())
+                    Err(reason)
                 }
             };
             self.counts.inputs += 1;

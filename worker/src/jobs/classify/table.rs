@@ -17,12 +17,14 @@ use parquet::{
 };
 use sortinghat_proto::manifest::PREDICTION_COLUMNS;
 
+use crate::batches::Unseen;
+
 /// One file of the upload.
 pub(super) struct Row<'a> {
     pub(super) path: &'a str,
     pub(super) digest: &'a str,
     /// The most probable classes, or why the photo has none.
-    pub(super) top: Result<Vec<(usize, f32)>, &'a str>,
+    pub(super) top: Result<Vec<(usize, f32)>, &'a Unseen>,
     /// How unlike the photos of all classes it is, above 0 if it resembles none; `None` if the model cannot tell.
     pub(super) unlike: Option<f32>,
     /// Names of the classes.
@@ -40,6 +42,7 @@ pub(super) struct Table {
     error: StringBuilder,
     unlike: BooleanBuilder,
     unlike_score: Float32Builder,
+    status: StringBuilder,
     rows: usize,
 }
 
@@ -52,7 +55,7 @@ fn top_item() -> Field {
 }
 
 fn schema() -> Schema {
-    let [path, digest, predicted, probability, top, error, unlike, unlike_score] = PREDICTION_COLUMNS;
+    let [path, digest, predicted, probability, top, error, unlike, unlike_score, status] = PREDICTION_COLUMNS;
     Schema::new(vec![
         Field::new(path, DataType::Utf8, false),
         Field::new(digest, DataType::Utf8, false),
@@ -62,6 +65,7 @@ fn schema() -> Schema {
         Field::new(error, DataType::Utf8, true),
         Field::new(unlike, DataType::Boolean, true),
         Field::new(unlike_score, DataType::Float32, true),
+        Field::new(status, DataType::Utf8, true),
     ])
 }
 
@@ -78,6 +82,7 @@ impl Default for Table {
             error: StringBuilder::new(),
             unlike: BooleanBuilder::new(),
             unlike_score: Float32Builder::new(),
+            status: StringBuilder::new(),
             rows: 0,
         }
     }
@@ -93,9 +98,10 @@ impl Table {
         self.rows += 1;
         self.path.append_value(row.path);
         self.digest.append_value(row.digest);
+        self.status.append_value(status(&row));
         let (top, error) = match row.top {
             Ok(top) => (top, None),
-            Err(error) => (Vec::new(), Some(error)),
+            Err(unseen) => (Vec::new(), Some(&unseen.why)),
         };
         self.predicted.append_option(top.first().map(|(class, _)| &row.classes[*class]));
         self.probability.append_option(top.first().map(|(_, probability)| *probability));
@@ -126,8 +132,19 @@ impl Table {
             Arc::new(self.error.finish()),
             Arc::new(self.unlike.finish()),
             Arc::new(self.unlike_score.finish()),
+            Arc::new(self.status.finish()),
         ];
         to_parquet(&RecordBatch::try_new(Arc::new(schema()), columns)?)
+    }
+}
+
+/// What became of the photo, in one word.
+fn status(row: &Row<'_>) -> &'static str {
+    match (&row.top, row.unlike) {
+        (Err(unseen), _) if unseen.is_over_limit => "over-limit",
+        (Err(_), _) => "undecodable",
+        (Ok(_), Some(score)) if score > 0.0 => "unsure",
+        (Ok(_), _) => "ok",
     }
 }
 

@@ -94,7 +94,7 @@ fn features(
         let failed =
             views.outcomes.iter().enumerate().find_map(|(place, outcome)| Some((place, outcome.as_ref().err()?)));
         if let Some((place, reason)) = failed {
-            return Err(undecodable(&set.digests[done as usize + place], reason));
+            return Err(undecodable(&set.digests[done as usize + place], &reason.why));
         }
         for (rows, batch) in rows.iter_mut().zip(&views.plain) {
             rows.extend(halving::<Vec<f32>>(batch, &views.digests, &|batch, _| predictor.features(batch))?);

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
+use sortinghat_proto::limits::MAX_TOP_K;
 
 use super::{finetune::PrecisionArg, links::FollowLinks, named::Named, tta::Augmentation, waiting::Waiting};
 
@@ -18,6 +19,9 @@ pub(crate) struct Classify {
     /// Write a row or an error for each photo to this .csv, .jsonl or .parquet file
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+    /// Give a .csv file a column p_CLASS for each class, with its probability; --top then is the number of classes
+    #[arg(long, requires = "out", conflicts_with = "top")]
+    pub(crate) class_columns: bool,
     /// Write a page that shows the photos by class to this .html file; it refers to the photos by their paths
     #[arg(long, value_name = "FILE")]
     pub(crate) gallery: Option<PathBuf>,
@@ -25,7 +29,7 @@ pub(crate) struct Classify {
     #[arg(long, requires = "file")]
     pub(crate) force: bool,
     /// How many of the most probable classes to give for each photo
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_TOP_K)))]
     pub(crate) top: u32,
     #[command(flatten)]
     pub(crate) augmentation: Augmentation,

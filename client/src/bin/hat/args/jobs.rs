@@ -44,10 +44,15 @@ pub(crate) enum JobsCommand {
         /// (.csv) of an evaluate
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Give the .csv file of a classify a column p_CLASS for each class
+        #[arg(long, requires = "out")]
+        class_columns: bool,
         /// Overwrite the file of --out if it exists
         #[arg(long, requires = "out")]
         force: bool,
     },
+    /// Print what a classify has predicted so far, also while it runs and after it was cancelled or has failed
+    Predictions(JobsPredictions),
     /// Print a job's history, with the log lines of its executors
     Logs {
         /// The job's id, or the beginning or end of it [default: the newest job]
@@ -65,6 +70,32 @@ pub(crate) enum JobsCommand {
         #[arg(add = Named::Job)]
         id: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobsPredictions {
+    /// The job's id, or the beginning or end of it [default: the newest job]
+    #[arg(add = Named::Job)]
+    pub(crate) id: Option<String>,
+    /// Go on with the photos of each part of the job as it is finished, until the job ends
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Print the photos in the order of the upload, although a part may then wait for others
+    #[arg(long)]
+    pub(crate) in_order: bool,
+    /// Print CSV with a header, or a JSON object a line
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) format: Option<RowFormat>,
+    /// Give CSV a column p_CLASS for each class
+    #[arg(long, requires = "format")]
+    pub(crate) class_columns: bool,
+}
+
+/// The formats in which rows are printed for other programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RowFormat {
+    Csv,
+    Jsonl,
 }
 
 #[derive(Debug, Args)]

@@ -25,7 +25,7 @@ pub(crate) use classify::Classify;
 pub(crate) use evaluate::Evaluate;
 pub(crate) use finetune::{CropArg, FineTuneArgs, Finetune, RecipeArg};
 pub(crate) use ingest::Ingest;
-pub(crate) use jobs::{Jobs, JobsCancel, JobsCommand, JobsList};
+pub(crate) use jobs::{Jobs, JobsCancel, JobsCommand, JobsList, JobsPredictions, RowFormat};
 pub(crate) use machine::{Doctor, Up};
 pub(crate) use named::{Named, TypedName};
 pub(crate) use queue::{Queue, QueueCommand};

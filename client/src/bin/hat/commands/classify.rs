@@ -1,4 +1,4 @@
-use sortinghat_proto::{ClassifySpec, JobKind, JobSpec, Lane, ModelRef};
+use sortinghat_proto::{ClassifySpec, JobKind, JobSpec, Lane, ModelRef, limits::MAX_TOP_K};
 
 use super::{gallery, models, sources};
 use crate::{
@@ -15,7 +15,10 @@ use crate::{
 pub(super) async fn run(session: &Session, args: Classify) -> Result<Exit, Failure> {
     let submission = args.waiting.resolve()?;
     let model = ModelRef::parse(&args.model, "classify.model")?;
-    let out = args.out.map(|path| Output::of_job(JobKind::Classify, "--out", path, args.force)).transpose()?;
+    let out = args.out.map(|path| {
+        Output::of_job(JobKind::Classify, "--out", path, args.force)?.with_class_columns(args.class_columns)
+    });
+    let out = out.transpose()?;
     let gallery = gallery::output(session, args.gallery, args.force)?;
     let unsubmitted = Unsubmitted::begin(session);
     let photos = sources::list_arguments(session, &args.photos, args.links.links())?;
@@ -27,7 +30,7 @@ pub(super) async fn run(session: &Session, args: Classify) -> Result<Exit, Failu
     let spec = ClassifySpec {
         model,
         source: sources::upload(session, &client, &photos).await?,
-        top_k: args.top,
+        top_k: if args.class_columns { MAX_TOP_K } else { args.top },
         tta: args.augmentation.tta(),
         seed: args.augmentation.seed,
         precision: args.precision.into(),

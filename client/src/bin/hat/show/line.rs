@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Display,
-    io::{ErrorKind, IsTerminal as _, Write as _, stderr, stdout},
+    io::{self, ErrorKind, IsTerminal as _, Write as _, stderr, stdout},
 };
 
 use serde_json::Value;
@@ -81,8 +81,13 @@ pub(crate) fn print_table(lines: &[String]) {
 /// Prints a line that is safe for a terminal already and may have colours. Ends the process if the line cannot be written; this is a success
 /// if nobody reads any more, as in `hat jobs | head`.
 pub(crate) fn print_styled(line: &str) {
-    match writeln!(stdout(), "{line}") {
-        Ok(()) => {}
+    printed(writeln!(stdout(), "{line}"));
+}
+
+/// What came of writing to standard output. Ends the process if that has failed, as [`print_styled`] says.
+pub(crate) fn printed<T>(result: io::Result<T>) -> T {
+    match result {
+        Ok(written) => written,
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(Exit::Ok as i32),
         Err(error) => {
             say(format_args!("error: failed to write to standard output: {error}"));

@@ -104,7 +104,7 @@ impl Summary {
 
 #[cfg(test)]
 mod tests {
-    use sortinghat_client::predictions::ClassProbability;
+    use sortinghat_client::predictions::{ClassProbability, Status};
 
     use super::*;
 
@@ -112,6 +112,7 @@ mod tests {
         Prediction {
             path: path.into(),
             digest: String::new(),
+            status: Status::Ok,
             predicted: Some(class.into()),
             probability: Some(0.8461),
             top: vec![ClassProbability { class: class.into(), probability: 0.8461 }],

@@ -68,6 +68,6 @@ async fn save(
 ) -> Result<Option<PathBuf>, Failure> {
     let Some((out, Content::Predictions(format))) = out.map(|out| (out, out.content())) else { return Ok(None) };
     let path = out.path();
-    client.save_predictions(found, format, session.cells(), &path, out.existing()).await?;
+    client.save_predictions(found, out.style(format, session.cells()), &path, out.existing()).await?;
     Ok(Some(path))
 }

@@ -1,10 +1,11 @@
 mod cancel;
+mod predictions;
 
 use std::path::PathBuf;
 
 use sortinghat_client::{Client, ClientError, Update, idempotency_key};
 use sortinghat_proto::{
-    Refusal, limits,
+    JobKind, Refusal, limits,
     v1::{ErrorCode, Job},
 };
 
@@ -29,7 +30,11 @@ pub(super) async fn run(session: &Session, args: Jobs) -> Result<Exit, Failure> 
         JobsCommand::List(args) => list(session, &args).await,
         JobsCommand::Show { id } => show(session, id.as_deref()).await,
         JobsCommand::Why { id } => why(session, id.as_deref()).await,
-        JobsCommand::Watch { id, out, force } => watch(session, id.as_deref(), out, force).await,
+        JobsCommand::Watch { id, out, class_columns, force } => {
+            let save = |kind, path| Output::of_job(kind, "--out", path, force)?.with_class_columns(class_columns);
+            watch(session, id.as_deref(), out, save).await
+        }
+        JobsCommand::Predictions(args) => predictions::run(session, &args).await,
         JobsCommand::Logs { id, follow } => logs(session, id.as_deref(), follow).await,
         JobsCommand::Cancel(args) if args.all => cancel::matching(session, &args).await,
         JobsCommand::Cancel(args) => cancel::named(session, &args.ids).await,
@@ -111,13 +116,17 @@ async fn why(session: &Session, id: Option<&str>) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-async fn watch(session: &Session, id: Option<&str>, out: Option<PathBuf>, force: bool) -> Result<Exit, Failure> {
+async fn watch(
+    session: &Session,
+    id: Option<&str>,
+    out: Option<PathBuf>,
+    save: impl FnOnce(JobKind, PathBuf) -> Result<Output, Failure>,
+) -> Result<Exit, Failure> {
     let client = session.connect().await?;
     // The job is named when it is followed.
     let found = named_or_newest(session, &client, id).await?;
     let unknown = || Failure::usage("--out: this version of hat does not know the kind of this job");
-    let save = |path| Output::of_job(job::kind(&found).ok_or_else(unknown)?, "--out", path, force);
-    let out = out.map(save).transpose()?;
+    let out = out.map(|path| save(job::kind(&found).ok_or_else(unknown)?, path)).transpose()?;
     let followed = follow::follow(session, &client, found, out.as_ref().into()).await?;
     tell::finish(session, &client, followed, out.as_ref()).await
 }
