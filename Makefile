@@ -11,7 +11,7 @@ export PATH := $(CACHE)/tools/bin:$(PATH)
 WITHOUT_LIBTORCH := sortinghat-proto sortinghat-objects sortinghat-coordinator sortinghat-client sortinghat-photos
 
 .NOTPARALLEL:
-.PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering unit stores power-cuts simulate \
+.PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering python python-unit unit stores power-cuts simulate \
 	chaos bench bench-queue bench-sandbox compare compare-recipes compare-decoding images clean
 
 help: ## List the targets
@@ -59,8 +59,13 @@ layering: ## Only the worker knows a tensor
 	  if grep -E '^(tch|torch-sys) ' <<<"$$tree"; then echo "$$package depends on libtorch" >&2; exit 1; fi; \
 	done; echo "layering: $(WITHOUT_LIBTORCH) do not depend on libtorch"
 
-python-unit:
+python: ## Generate the Python client's stubs and its synchronous half, and check its types
+	$(CACHE)/python/bin/python client/python/generate.py
+	cd client/python && $(CACHE)/python/bin/python -m mypy
+
+python-unit: python
 	$(CACHE)/python/bin/python -m unittest discover --quiet --start-directory tests/python
+	$(CACHE)/python/bin/python client/python/tests/test_offline.py --quiet
 
 # It builds the binaries, too.
 unit:

@@ -1,8 +1,17 @@
-//! Python: a client that was written from the page of the API, and libraries that read datasets directly.
+//! Python: our client, a client that was written from the page of the API, and libraries that read datasets directly.
 
 use std::{path::Path, process::Command};
 
-use sortinghat_tests::{Deployment, Options, cache, photos};
+use sortinghat_tests::{Deployment, Options, binary, cache, photos};
+
+#[test]
+fn the_client_for_python_does_what_its_page_says() {
+    let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("../client/python");
+    succeed(interpreter().arg(client.join("generate.py")));
+    let hat = binary("hat");
+    let programs = hat.parent().expect("programs lie in a folder");
+    succeed(interpreter().arg(client.join("tests/test_client.py")).env("SORTINGHAT_BIN", programs));
+}
 
 #[test]
 fn the_page_of_the_api_is_enough_for_a_client_in_python() {
@@ -25,11 +34,21 @@ fn duckdb_and_hugging_face_datasets_read_a_dataset_as_it_is() {
     python("read_dataset.py", &[shard.to_str().expect("temporary folders are UTF-8")]);
 }
 
-/// Runs a script of `tests/python` with the Python that `make test-deps` installs; it must succeed.
+/// Runs a script of `tests/python`; it must succeed.
 fn python(script: &str, arguments: &[&str]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(script);
-    let interpreter = cache("python").join("bin/python");
-    let output = Command::new(interpreter).arg(script).args(arguments).output().expect("Python starts");
+    succeed(interpreter().arg(script).args(arguments));
+}
+
+/// The Python that `make test-deps` installs.
+fn interpreter() -> Command {
+    Command::new(cache("python").join("bin/python"))
+}
+
+/// # Panics
+/// If the command does not succeed, with what it said.
+fn succeed(command: &mut Command) {
+    let output = command.output().expect("Python starts");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stdout}\n{stderr}");
 }

@@ -1,0 +1,1 @@
+"""The client and its calls. generate.py makes the synchronous ones from these."""

@@ -1,0 +1,137 @@
+"""A real coordinator and a real worker on loopback, in a temporary folder, for the tests of this folder.
+
+SORTINGHAT_BIN names the folder of the programs; without it, that is target/debug of the checkout.
+"""
+
+import ctypes
+import hashlib
+import ipaddress
+import os
+import pathlib
+import random
+import signal
+import struct
+import subprocess
+import tempfile
+import time
+import zlib
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+CHECKOUT = pathlib.Path(__file__).resolve().parents[3]
+PROGRAMS = pathlib.Path(os.environ.get("SORTINGHAT_BIN", CHECKOUT / "target" / "debug"))
+PATIENCE_S = 120
+TINTS = {"blue": 2, "green": 1, "red": 0}
+
+
+class Server:
+    """A coordinator and a worker. `arguments` are for the coordinator, `worker` for the worker."""
+
+    def __init__(self, arguments=(), worker=(), scheme="http", has_worker=True):
+        self._folder = tempfile.TemporaryDirectory(prefix="sortinghat-test-")
+        self.folder = pathlib.Path(self._folder.name)
+        self._arguments, self._worker_arguments, self._scheme = arguments, worker, scheme
+        self._processes = {}
+        self.start_coordinator()
+        if has_worker:
+            self.start_worker()
+
+    @property
+    def url(self):
+        return f"{self._scheme}://{self.address}"
+
+    def start_coordinator(self):
+        data, listen = self.folder / "coordinator", getattr(self, "address", "127.0.0.1:0")
+        (data / "coordinator.addr").unlink(missing_ok=True)
+        objects = f"file://{self.folder / 'objects'}"
+        arguments = ["--listen", listen, "--data-dir", data, "--object-store", objects, "--lease-ttl", "5s", *self._arguments]
+        self._start("coordinator", "sortinghat-coordinator", *arguments)
+        self.address = self._wait_for(data / "coordinator.addr")
+
+    def start_worker(self):
+        objects = f"file://{self.folder / 'objects'}"
+        arguments = ["run", "--coordinator", self.url, "--object-store", objects, "--data-dir", self.folder / "worker"]
+        device = ["--device", "cpu", "--threads", "2"]
+        self._start("worker", "sortinghat-worker", *arguments, *device, *self._worker_arguments)
+
+    def kill_coordinator(self):
+        process = self._processes.pop("coordinator")
+        process.kill()
+        process.wait()
+
+    def _start(self, name, program, *arguments):
+        (self.folder / "objects").mkdir(exist_ok=True)
+        with open(self.folder / f"{name}.log", "ab") as log:
+            command = [PROGRAMS / program, *arguments]
+            # Nothing stays behind when the tests are killed.
+            self._processes[name] = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_end_with_parent)
+
+    def _wait_for(self, path):
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            if path.exists() and (text := path.read_text().strip()):
+                return text
+            if self._processes["coordinator"].poll() is not None:
+                break
+            time.sleep(0.02)
+        raise AssertionError(f"the coordinator does not listen: {(self.folder / 'coordinator.log').read_text()[-2000:]}")
+
+    def stop(self):
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            process.wait(PATIENCE_S)
+        self._folder.cleanup()
+
+
+def _end_with_parent():
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def write_photos(folder, per_class, side=64):
+    """Writes photos whose class is the colour of their tint: random blocks, so that no two are near-duplicates."""
+    for tint, channel in TINTS.items():
+        (folder / tint).mkdir(parents=True, exist_ok=True)
+        for number in range(per_class):
+            (folder / tint / f"{number:03}.png").write_bytes(png(f"{tint}/{number}", channel, side))
+    return folder
+
+
+def png(seed, channel, side):
+    """A PNG of random blocks in which one channel is bright."""
+    dice, block = random.Random(seed), side // 4
+    cells = [[[dice.randrange(120) + 135 * (each == channel) for each in range(3)] for _ in range(4)] for _ in range(4)]
+    row = lambda y: b"\0" + bytes(value for x in range(side) for value in cells[y // block][x // block])
+    pixels = zlib.compress(b"".join(row(y) for y in range(side)))
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def certificate(folder):
+    """Writes cert.pem and key.pem for 127.0.0.1, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")]), datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=2))
+    addresses = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    signed = made.add_extension(addresses, critical=False).sign(key, hashes.SHA256())
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    (folder / "cert.pem").write_bytes(signed.public_bytes(pem))
+    (folder / "key.pem").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    (folder / "key.pem").chmod(0o600)
+
+
+def tokens_file(path, token):
+    """A tokens file with one user and one worker, whose token is the user's with "-worker" at its end."""
+    digest = lambda text: hashlib.sha256(text.encode()).hexdigest()
+    path.write_text(
+        f'[[tokens]]\nid = "ann"\nsha256 = "{digest(token)}"\nrole = "user"\ntenant = "lab"\n'
+        f'[[tokens]]\nid = "mill"\nsha256 = "{digest(token + "-worker")}"\nrole = "worker"\ntenants = ["lab"]\n'
+    )
+    path.chmod(0o600)
