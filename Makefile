@@ -12,7 +12,7 @@ WITHOUT_LIBTORCH := sortinghat-proto sortinghat-objects sortinghat-coordinator s
 
 .NOTPARALLEL:
 .PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering python python-unit unit stores power-cuts simulate \
-	chaos bench bench-queue bench-sandbox compare compare-recipes compare-decoding images test-charts clean
+	chaos bench bench-queue bench-sandbox compare compare-recipes compare-decoding images test-charts try-images clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -132,6 +132,11 @@ images: $(if $(BIN),,release) ## Container images without a registry or a daemon
 test-charts: ## The Helm chart and the kustomize base; with UPDATE_DOCS=1, write the golden files and the base anew
 	@deploy/install.sh charts
 	$(CACHE)/charts/bin/python -m unittest discover --quiet --start-directory tests/charts
+
+try-images: ## Photos through the images of `make images`, run as the chart's pods are, in a containerd of our own; as root
+	@deploy/install.sh charts redis photos
+	$(CACHE)/charts/bin/python tests/charts/try_images.py $${CARGO_TARGET_DIR:-target}/images $(CACHE)/photos/stamps \
+	  $(CACHE)/redis/bin/valkey-server
 
 clean: ## Remove build outputs; the cache stays
 	cargo clean

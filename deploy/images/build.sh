@@ -157,7 +157,8 @@ bill() {
     cp -r "$OUT/base/root/var/lib/dpkg" "$scanned/base/var/lib/"
     python3 "$HERE/sbom.py" lock "$package" "$CHECKOUT" "$scanned/program/Cargo.lock"
     [[ ! -d "$context/libtorch" ]] || cp -r "$context/libtorch"/*.dist-info "$scanned/program/"
-    "$CACHE/syft/bin/syft" scan --quiet "dir:$scanned" --output "spdx-json=$file"
+    # Where this checkout lies must not stand in it.
+    (cd "$scanned" && "$CACHE/syft/bin/syft" scan --quiet dir:. --source-name "sortinghat-$image" --output "spdx-json=$file")
     python3 "$HERE/sbom.py" normalise "$file" "$(commit_time)" "sortinghat-$image"
 }
 
