@@ -114,7 +114,7 @@ bench-sandbox: release ## The same jobs with and without the sandbox of executor
 compare: test-deps build ## Accuracy beside fastai on the same folds; about two hours, see docs/parity.md
 	tests/python/compare.sh
 
-compare-recipes: release ## Accuracy and time of the recipes fast and best beside fastai's kept predictions; minutes
+compare-recipes: release ## Accuracy and time of the recipes fast, best and auto beside fastai's kept predictions; minutes
 	tests/python/compare_recipes.sh
 
 compare-decoding: ## Decode every file in DIR here and in Pillow, and count: same, differs, only we, only they

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Predicts every photo once by a model of each recipe that trains no network, on the folds of docs/parity, and compares the predictions
+# Predicts every photo once by a model of each recipe that fits a regression, on the folds of docs/parity, and compares the predictions
 # with fastai's that are kept there. It prints how long each model took, from the submission to the stored model.
 #
 #   tests/python/compare_recipes.sh [OUT]      default: target/compare-recipes
@@ -12,6 +12,7 @@ readonly PHOTOS="$CACHE/photos/stamps"
 readonly OUT="${1:-$CHECKOUT/target/compare-recipes}"
 readonly PYTHON="$CHECKOUT/tests/python"
 readonly PROFILE=release
+readonly RECIPES=(fast best auto)
 readonly PARITY="$CHECKOUT/docs/parity"
 # shellcheck source=tests/python/folds.sh
 source "$PYTHON/folds.sh"
@@ -39,13 +40,13 @@ rm -f "$OUT"/*-seconds
 hat up --background
 trap 'hat down' EXIT
 ingest_folds
-for recipe in fast best; do
+for recipe in "${RECIPES[@]}"; do
     for ((fold = 0; fold < FOLDS; fold++)); do
         predict_fold "$recipe" "$fold"
     done
     python3 "$PYTHON/fold_predictions.py" collect "$OUT/folds.csv" 0 "$OUT/$recipe"-[0-9].csv >"$OUT/$recipe.csv"
 done
-for recipe in fast best; do
+for recipe in "${RECIPES[@]}"; do
     echo "The recipe $recipe; seconds for each model: $(paste -sd' ' "$OUT/$recipe-seconds")"
     echo "Beside fastai:"
     difference "$PARITY/fastai.csv" "$OUT/$recipe.csv"

@@ -228,10 +228,12 @@ fn weights_that_cannot_be_had(hat: &Hat, folder: &Path) {
     refused(hat, &["finetune", "shapes@1", "--weights", "mine.safetensors"], JOB_FAILED, "safetensors");
 }
 
-/// Weights that are NaN give a loss that is NaN. The job fails at once and names the step.
+/// Weights that are NaN give features and a loss that are NaN. The job fails at once, and names the weights or the step.
 fn a_loss_that_diverges(hat: &Hat, folder: &Path) {
     odd::write(&folder.join("nan.safetensors"), &odd::resnet18_of_nan());
     let arguments = ["finetune", "shapes@1", "--backbone", "resnet18", "--size", "32", "--weights", "nan.safetensors"];
+    refused(hat, &arguments, JOB_FAILED, "use other weights");
+    let arguments = [arguments.as_slice(), &["--recipe", "fastai2"]].concat();
     let answer = refused(hat, &arguments, JOB_FAILED, "loss became NaN in the");
     assert!(answer.stderr.contains("step 0") && answer.stderr.contains("lower learning rate"), "{}", answer.stderr);
 }

@@ -13,7 +13,8 @@ fn a_divided_ingest_and_classify_survive_the_death_of_a_worker_and_of_the_coordi
     let ingest = ["ingest", "shapes", "photos"];
     let classify = ["classify", "shapes/1", "photos", "--tta", "--passes", "16"];
     let whole_dataset = result(&deployment, &submit(&deployment, &ingest));
-    deployment.hat().ok(["finetune", "shapes@1", "--backbone", "resnet18", "--weights", "none", "--size", "64"]);
+    let network = ["--backbone", "resnet18", "--weights", "none", "--size", "64", "--recipe", "fastai2"];
+    deployment.hat().ok(["finetune", "shapes@1"].iter().chain(&network));
     let whole_predictions = result(&deployment, &submit(&deployment, &classify));
 
     deployment.divide_above(SHARD_ITEMS);

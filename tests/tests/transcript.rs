@@ -20,9 +20,9 @@ const WIDTHS: [u16; 3] = [60, 80, 120];
 /// The commands that submit a job and follow it. In a terminal, `hat jobs watch` then shows what the job has recorded.
 const JOBS: [&str; 6] = [
     "ingest shapes photos",
+    "finetune shapes@1",
     "finetune shapes@1 --epochs 6 --size 96 --batch-size 4",
-    "finetune shapes@1 --recipe best",
-    "evaluate shapes/1 --tta --report report.html",
+    "evaluate shapes/2 --tta --report report.html",
     "classify shapes/1 holiday/0.png",
     "classify shapes/1 holiday --out predictions.csv",
 ];
@@ -217,5 +217,9 @@ fn words(text: &str) -> Vec<String> {
     let regex = |pattern: &str| Regex::new(pattern).expect("a valid pattern");
     let text = regex(r"N+(\.N+)? (s|ms|min|h)( N+ (s|min))?").replace_all(text, "[duration]");
     let text = regex(r"this\s+(may\s+well\s+be|is\s+hardly)\s+chance").replace_all(&text, "[verdict]");
+    let behind = regex(r"N+\.N+\s+behind\s+the\s+best\s+\(standard\s+error\s+N+\.N+\)|the\s+best\n");
+    let text = behind.replace_all(&text, "[verdict] ");
+    let why = regex(r"taken:\s+it\s+(is\s+the\s+best|costs\s+less[\s\S]*?standard\s+error)");
+    let text = why.replace_all(&text, "[verdict]");
     text.split_whitespace().map(shorten).collect()
 }

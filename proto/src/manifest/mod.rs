@@ -26,8 +26,9 @@ pub use evaluation::{
 };
 pub use faults::Faults;
 pub use model::{
-    DatasetProvenance, EpochRecord, FineTuneRecord, Framing, LambdaScore, ModelManifest, RateSearch, RecipeRecord,
-    RegressionRecord, Spread, UnlikeMethod, UnlikeRecord, UnlikeScale, View, WeightsProvenance,
+    AutoRecord, CandidateRecord, DatasetProvenance, EpochRecord, FineTuneRecord, Framing, LabelWeights, LambdaScore,
+    ModelManifest, RateSearch, RecipeRecord, RegressionRecord, Spread, UnlikeMethod, UnlikeRecord, UnlikeScale, View,
+    WeightedLabel, WeightsProvenance,
 };
 pub use predictions::{PREDICTION_COLUMNS, PredictionCounts, PredictionsManifest};
 pub use references::{References, digests_in, references};

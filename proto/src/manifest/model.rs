@@ -55,6 +55,8 @@ pub enum RecipeRecord {
     Fast(RegressionRecord),
     /// A regression on the features of two views.
     Best(RegressionRecord),
+    /// Whichever of the two did better on inner folds of the photos to learn from.
+    Auto(AutoRecord),
 }
 
 impl RecipeRecord {
@@ -64,6 +66,7 @@ impl RecipeRecord {
             Self::Fastai2(_) => "fastai2",
             Self::Fast(_) => "fast",
             Self::Best(_) => "best",
+            Self::Auto(_) => "auto",
         }
     }
 
@@ -72,6 +75,7 @@ impl RecipeRecord {
         match self {
             Self::Fastai2(_) => None,
             Self::Fast(record) | Self::Best(record) => Some(record),
+            Self::Auto(record) => Some(&record.regression),
         }
     }
 
@@ -79,9 +83,76 @@ impl RecipeRecord {
     pub fn fine_tune(&self) -> Option<&FineTuneRecord> {
         match self {
             Self::Fastai2(record) => Some(record),
-            Self::Fast(_) | Self::Best(_) => None,
+            Self::Fast(_) | Self::Best(_) | Self::Auto(_) => None,
         }
     }
+
+    /// How a recipe chose among others; `None` for a recipe that chooses nothing.
+    pub fn auto(&self) -> Option<&AutoRecord> {
+        match self {
+            Self::Auto(record) => Some(record),
+            Self::Fastai2(_) | Self::Fast(_) | Self::Best(_) => None,
+        }
+    }
+}
+
+/// What a recipe chose among others, and what it did about labels that are probably wrong.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct AutoRecord {
+    /// The recipe that was chosen.
+    pub chosen: String,
+    /// The recipes that were compared, the one that costs least first. Empty if there were too few photos to compare them on.
+    pub candidates: Vec<CandidateRecord>,
+    /// Labels that are probably wrong and therefore count less; `None` if all labels count the same.
+    #[serde(default)]
+    pub label_weights: Option<LabelWeights>,
+    /// What was made by the chosen recipe.
+    #[serde(flatten)]
+    pub regression: RegressionRecord,
+}
+
+/// How a recipe did on photos that its regression had not learned from: those that inner folds of the photos to learn from held out. The
+/// photos that the model is measured on are none of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct CandidateRecord {
+    /// The recipe.
+    pub recipe: String,
+    /// Mean negative log likelihood of the true classes, in nats.
+    pub nll: f64,
+    /// How much higher that is than the lowest of all candidates.
+    pub behind: f64,
+    /// The standard error of `behind`, with near-duplicates as one observation.
+    pub standard_error: f64,
+}
+
+/// Labels that are probably wrong and therefore count less where a regression learns from them. Nothing is removed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct LabelWeights {
+    /// The share of labels that are wrong, as estimated by confident learning.
+    pub wrong_share: f64,
+    /// How many labels count less than half.
+    pub below_half: u64,
+    /// These labels, those that count least first, up to a limit.
+    pub listed: Vec<WeightedLabel>,
+}
+
+/// A label that is probably wrong.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct WeightedLabel {
+    /// The digest of the photo as it was uploaded.
+    pub digest: Digest,
+    /// The photo's path in the upload.
+    pub path: String,
+    /// The label.
+    pub label: String,
+    /// The class that the photo resembles most.
+    pub suggested: String,
+    /// How much the label counts: the probability that it is right, 0 to 1.
+    pub weight: f64,
 }
 
 /// What a network was trained with.

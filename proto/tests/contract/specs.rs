@@ -88,13 +88,17 @@ fn an_ingest_that_says_little_holds_out_a_fifth() {
 }
 
 #[test]
-fn a_finetune_that_says_nothing_gets_fastais_defaults() {
-    let JobSpec::Finetune(mut spec) = finetune_of(|_| ()).expect("valid") else { panic!("not a finetune") };
-    let Recipe::Fastai2(options) = &spec.recipe else { panic!("fastai2 is the default") };
+fn a_finetune_that_says_nothing_chooses_its_recipe_and_one_that_says_how_to_train_gets_fastais_defaults() {
+    let JobSpec::Finetune(spec) = finetune_of(|spec| spec.freeze_epochs = Some(1)).expect("valid") else {
+        panic!("not a finetune")
+    };
+    let Recipe::Fastai2(options) = &spec.recipe else { panic!("an option of fastai2 means fastai2") };
     assert_eq!((options.epochs, options.freeze_epochs, options.batch_size), (5, 1, 64));
     assert_eq!((options.base_lr, options.mixing, options.label_smoothing), (BaseRate::Given(2e-3), None, 0.0));
-    assert_eq!((options.crop, spec.precision), (TrainingCrop::Resize, Precision::Auto));
-    assert_eq!((spec.backbone, spec.image_size_px), (Backbone::EfficientnetLite0, 224));
+    assert_eq!((options.crop, spec.image_size_px), (TrainingCrop::Resize, 224));
+    let JobSpec::Finetune(mut spec) = finetune_of(|_| ()).expect("valid") else { panic!("not a finetune") };
+    assert_eq!((&spec.recipe, spec.precision), (&Recipe::Auto, Precision::Auto));
+    assert_eq!((spec.backbone, spec.image_size_px), (Backbone::EfficientnetLite0, 288));
     assert_eq!((spec.weights.clone(), spec.fold), (WeightsSource::Pretrained, None));
     let named: Name = "mine".parse().expect("a name");
     spec.model_name = Some(named.clone());
@@ -235,7 +239,7 @@ fn a_recipe_that_trains_no_network_refuses_every_option_of_training_one() {
         ("finetune.min_scale", |spec| spec.min_scale = 0.5),
         ("finetune.find_lr", |spec| spec.find_lr = true),
     ];
-    for recipe in ["fast", "best"] {
+    for recipe in ["auto", "fast", "best"] {
         let JobSpec::Finetune(spec) = finetune_of(|spec| spec.recipe = recipe.into()).expect("valid") else {
             panic!("not a finetune")
         };

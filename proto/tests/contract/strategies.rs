@@ -116,7 +116,8 @@ fn finetune() -> impl Strategy<Value = FinetuneSpec> {
             crop,
         },
     );
-    let recipe = prop_oneof![options.prop_map(Recipe::Fastai2), Just(Recipe::Fast), Just(Recipe::Best)];
+    let recipe =
+        prop_oneof![options.prop_map(Recipe::Fastai2), Just(Recipe::Auto), Just(Recipe::Fast), Just(Recipe::Best)];
     (data, recipe, 32..=1024_u32, any::<u64>(), precision()).prop_map(
         |((dataset, model_name, backbone, weights, fold), recipe, image_size_px, seed, precision)| FinetuneSpec {
             dataset,

@@ -5,6 +5,7 @@ mod confidence;
 pub mod confident;
 mod decisions;
 mod findings;
+pub mod posterior;
 mod words;
 
 pub use decisions::{UnusableDecisions, apply as apply_decisions};

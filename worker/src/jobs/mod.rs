@@ -7,10 +7,13 @@
 mod classify;
 mod dataset;
 mod evaluate;
+mod features;
 mod finetune;
 mod ingest;
 mod network;
 mod predict;
+mod pretrained;
+mod repeats;
 mod warm;
 
 pub use warm::WarmModel;

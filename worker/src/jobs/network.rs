@@ -5,7 +5,7 @@ use std::io::Read as _;
 use sortinghat_photos::derivative::DEFAULT_SHORT_SIDE;
 use sortinghat_proto::{
     ObjectRef, Refusal, Tta,
-    manifest::{DatasetManifest, ModelManifest, RecipeRecord},
+    manifest::{AutoRecord, DatasetManifest, ModelManifest, RecipeRecord},
     v1::ErrorCode,
 };
 
@@ -25,7 +25,9 @@ pub(super) fn load(context: &JobContext, manifest: &ModelManifest) -> Result<Cla
             let square = Square { size: manifest.image_size_px as usize, framing: Framing::Crop(made.crop) };
             (config.head, vec![square])
         }
-        RecipeRecord::Fast(made) | RecipeRecord::Best(made) => {
+        RecipeRecord::Fast(made)
+        | RecipeRecord::Best(made)
+        | RecipeRecord::Auto(AutoRecord { regression: made, .. }) => {
             let head = HeadConfig::Regression {
                 temperature: made.temperature,
                 unlike: made.unlike.as_ref().map(|record| record.scale),

@@ -10,6 +10,7 @@ use super::bundle::{BundleError, HeadConfig, ModelConfig};
 use super::features::pooled;
 use super::head::{FastaiHead, Head, RegressionHead, Unlike};
 use super::layers::{Buffer, Builder, Mode, Parameter, Role, channels_last};
+use super::square::Square;
 use super::unlike::Distance;
 use super::weights::{StateDict, WeightsError};
 use crate::aten::{AtenError, Autocast};
@@ -292,6 +293,11 @@ impl Classifier {
         head.set(mean, weight, bias, temperature)?;
         self.config.head = HeadConfig::Regression { temperature, unlike: None };
         Ok(())
+    }
+
+    /// From here on, sees these squares of each photo.
+    pub fn set_squares(&mut self, squares: Vec<Square>) {
+        self.config.squares = squares;
     }
 
     /// From here on, the model tells photos that resemble none of its classes, by what was fitted with its regression.

@@ -2,7 +2,7 @@
 
 /// Logits of photos, for each of their views.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Logits {
+pub struct Logits {
     /// For each photo, view by view, one value for each class.
     values: Vec<f32>,
     /// The index of each photo's class.
@@ -34,17 +34,31 @@ impl Logits {
 
     /// The mean negative log likelihood of the true classes in nats, if a prediction is the mean over the views of
     /// `softmax(logits / temperature)`.
-    pub(super) fn nll(&self, temperature: f64) -> f64 {
+    #[must_use]
+    pub fn nll(&self, temperature: f64) -> f64 {
+        self.losses(temperature).sum::<f64>() / self.labels.len() as f64
+    }
+
+    /// The negative log likelihood of each photo's true class in nats.
+    pub fn losses(&self, temperature: f64) -> impl Iterator<Item = f64> {
         // A probability that is no number above 0 any more would make the mean infinite, and every temperature equally bad.
-        let loss = |(photo, &label): (&[f32], &usize)| {
+        let loss = move |(photo, &label): (&[f32], &usize)| {
             // The logarithm of the inverse, as the negative logarithm of 1 is -0.
             self.probabilities(photo, temperature)[label].max(f64::MIN_POSITIVE).recip().ln()
         };
-        self.photos().map(loss).sum::<f64>() / self.labels.len() as f64
+        self.photos().map(loss)
+    }
+
+    /// The probabilities of every photo, photo by photo, if a prediction is the mean over the views of `softmax(logits)`.
+    #[must_use]
+    pub fn uncalibrated(&self) -> Vec<f32> {
+        let row = |(photo, _): (&[f32], &usize)| self.probabilities(photo, 1.0);
+        self.photos().flat_map(row).map(|probability| probability as f32).collect()
     }
 
     /// How many photos have their own class as the most probable one. Of equally probable classes the first one counts.
-    pub(super) fn right(&self, temperature: f64) -> usize {
+    #[must_use]
+    pub fn right(&self, temperature: f64) -> usize {
         let predicted = |photo: &[f32]| {
             let probabilities = self.probabilities(photo, temperature);
             (1..self.classes)
@@ -83,7 +97,8 @@ impl Logits {
     }
 
     /// The temperature between 0.2 and 5 with the lowest negative log likelihood, by a golden-section search.
-    pub(super) fn temperature(&self) -> f64 {
+    #[must_use]
+    pub fn temperature(&self) -> f64 {
         const GOLDEN: f64 = 0.618_033_988_749_894_9;
         let nll = |logarithm: f64| self.nll(logarithm.exp());
         let (mut low, mut high) = (0.2_f64.ln(), 5.0_f64.ln());

@@ -1,36 +1,13 @@
 //! Chooses the penalty and the temperature on inner folds of the photos to learn from, and fits the regression on all of them.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc::{Sender, channel},
-    },
-    thread,
-};
-
 use super::{
     calibration::Logits,
     features::Examples,
     fit::{FitError, Problem, Regression},
+    folds::InnerFolds,
+    penalties::{Penalty, logits, search},
     unlike::Unlike,
 };
-use crate::dataset::split::{Item, deal_folds};
-
-/// The penalties that are tried first, in half-decades: from 10^-6 to 10^-1.
-const HALF_DECADES: std::ops::RangeInclusive<i32> = -12..=-2;
-/// How far beyond these the search goes on while the best penalty is the last one.
-const FARTHEST: std::ops::RangeInclusive<i32> = -18..=4;
-/// Penalties whose mean negative log likelihoods differ by less, in nats, are equally good, and the largest of them is taken. Where classes
-/// are far apart, every smaller penalty is a little better, without end.
-const AS_GOOD: f64 = 1e-4;
-/// By how many half-decades the search is extended.
-const STEP: i32 = 2;
-/// The penalty where there are too few photos to choose one.
-const PENALTY_OF_FEW: f64 = 1e-3;
-/// With fewer groups of near-duplicates in the median class (the lower one of two), nothing is chosen.
-const FEW_GROUPS: usize = 3;
-const MAX_FOLDS: usize = 5;
 
 /// How the choice is made.
 #[derive(Debug, Clone, Copy)]
@@ -105,234 +82,58 @@ pub fn choose<E: From<FitError>>(
     policy: Policy,
     mut progress: impl FnMut(u64, u64) -> Result<(), E>,
 ) -> Result<Choice, E> {
-    let folds = InnerFolds::deal(examples, train, policy.seed);
-    let (lambda, temperature, tried, unlike) = match &folds {
-        None => (PENALTY_OF_FEW, 1.0, Vec::new(), None),
-        Some(folds) => {
-            let Chosen { path, best } = search(examples, folds, policy.threads, &mut progress)?;
-            let tried = path.iter().map(|(half_decades, logits)| (penalty(*half_decades), logits.nll(1.0))).collect();
-            let (half_decades, logits) = &path[best];
-            let unlike = Unlike::fit(examples, train, folds, logits, policy.threads)?;
-            (penalty(*half_decades), logits.temperature(), tried, Some(unlike))
-        }
+    let Some(folds) = InnerFolds::deal(examples, train, policy.seed) else {
+        return Ok(fit_without_choice(examples, train, policy.threads)?);
     };
-    let regression = on_one_thread(policy.threads, || {
+    // One more fit, on all photos, follows.
+    let found = search(examples, &folds, policy.threads, &mut |done, all| progress(done, all + 1))?;
+    Ok(Choice { tried: found.tried, ..fit(examples, train, &folds, (found.penalty, &found.held_out), policy.threads)? })
+}
+
+/// Fits the regression on the photos `train` with a penalty that was chosen on `folds`. The temperature, and what tells photos that
+/// resemble none of the classes, come from what the folds hold out.
+///
+/// # Errors
+/// A [`FitError`].
+pub fn fit(
+    examples: &Examples,
+    train: &[usize],
+    folds: &InnerFolds,
+    (penalty, held_out): (Penalty, &Logits),
+    threads: usize,
+) -> Result<Choice, FitError> {
+    Ok(Choice {
+        temperature: held_out.temperature(),
+        folds: folds.count(),
+        unlike: Some(Unlike::fit(examples, train, folds, held_out, threads)?),
+        unscored_classes: folds.unscored_classes.clone(),
+        ..fit_with(examples, train, penalty, threads)?
+    })
+}
+
+/// Fits the regression on the photos `train`, which are too few to choose anything by.
+///
+/// # Errors
+/// A [`FitError`].
+pub fn fit_without_choice(examples: &Examples, train: &[usize], threads: usize) -> Result<Choice, FitError> {
+    fit_with(examples, train, Penalty::OF_FEW, threads)
+}
+
+fn fit_with(examples: &Examples, train: &[usize], penalty: Penalty, threads: usize) -> Result<Choice, FitError> {
+    let lambda = penalty.lambda();
+    let regression = on_one_thread(threads, || {
         let problem = Problem::new(examples, train)?;
         problem.regression(&problem.solve(lambda, None)?)
     })?;
     Ok(Choice {
         regression,
         lambda,
-        temperature,
-        folds: folds.as_ref().map_or(0, |folds| folds.held_out.len()),
-        tried,
-        unlike,
-        unscored_classes: folds.map(|folds| folds.unscored_classes).unwrap_or_default(),
+        temperature: 1.0,
+        folds: 0,
+        tried: Vec::new(),
+        unlike: None,
+        unscored_classes: Vec::new(),
     })
-}
-
-fn penalty(half_decades: i32) -> f64 {
-    10_f64.powf(f64::from(half_decades) / 2.0)
-}
-
-/// The out-of-fold logits of every penalty, in rising order.
-struct Chosen {
-    path: Vec<(i32, Logits)>,
-    /// The place of the best.
-    best: usize,
-}
-
-/// Tries all penalties, and more of them while the best one is the last at its end.
-fn search<E: From<FitError>>(
-    examples: &Examples,
-    folds: &InnerFolds,
-    threads: usize,
-    progress: &mut impl FnMut(u64, u64) -> Result<(), E>,
-) -> Result<Chosen, E> {
-    let mut path: Vec<(i32, Logits)> = Vec::new();
-    let mut wanted: Vec<i32> = HALF_DECADES.collect();
-    loop {
-        // One more fit, on all photos, follows.
-        let before = (path.len() * folds.held_out.len()) as u64;
-        let all = before + (wanted.len() * folds.held_out.len()) as u64 + 1;
-        path.extend(out_of_fold(examples, folds, &wanted, threads, &mut |done| progress(before + done, all))?);
-        path.sort_by_key(|(half_decades, _)| *half_decades);
-        let nll: Vec<f64> = path.iter().map(|(_, logits)| logits.nll(1.0)).collect();
-        let best = best_of(&nll);
-        let (first, last) = (path[0].0, path[path.len() - 1].0);
-        wanted = if best == 0 && first > *FARTHEST.start() {
-            (first - STEP..first).collect()
-        } else if best + 1 == path.len() && last < *FARTHEST.end() {
-            (last + 1..=last + STEP).collect()
-        } else {
-            return Ok(Chosen { path, best });
-        };
-    }
-}
-
-/// The place of the largest penalty that is as good as the best.
-fn best_of(nll: &[f64]) -> usize {
-    let lowest = nll.iter().copied().fold(f64::INFINITY, f64::min);
-    nll.iter().rposition(|nll| *nll <= lowest + AS_GOOD).expect("penalties were tried")
-}
-
-/// Which photos each inner fold holds out, and which it learns from.
-pub(super) struct InnerFolds {
-    pub(super) held_out: Vec<Vec<usize>>,
-    pub(super) train: Vec<Vec<usize>>,
-    pub(super) unscored_classes: Vec<usize>,
-}
-
-impl InnerFolds {
-    /// Deals `train` into stratified folds that keep near-duplicates together. Classes of a single group are in every fit and are held
-    /// out nowhere. `None` if there are too few groups to choose anything by.
-    fn deal(examples: &Examples, train: &[usize], seed: u64) -> Option<Self> {
-        let mut groups = vec![BTreeSet::new(); examples.classes];
-        for &photo in train {
-            groups[examples.labels[photo]].insert(examples.groups[photo]);
-        }
-        let mut sizes: Vec<usize> = groups.iter().map(BTreeSet::len).collect();
-        let scored: Vec<usize> = (0..examples.classes).filter(|class| sizes[*class] >= 2).collect();
-        let folds = scored.iter().map(|class| sizes[*class]).min()?.min(MAX_FOLDS);
-        sizes.sort_unstable();
-        // On photos of a single class, the surest model would seem the best.
-        if scored.len() < 2 || sizes[(sizes.len() - 1) / 2] < FEW_GROUPS {
-            return None;
-        }
-        let item = |&photo: &usize| {
-            let class = scored.binary_search(&examples.labels[photo]).ok()?;
-            let item = Item { digest: examples.digests[photo].clone(), class, group: examples.groups[photo] };
-            Some((photo, item))
-        };
-        let (photos, items): (Vec<usize>, Vec<Item>) = train.iter().filter_map(item).unzip();
-        let places = deal_folds(&items, scored.len(), folds, seed).expect("each class has two photos").places;
-        let mut held_out: Vec<Vec<usize>> = (0..folds)
-            .map(|fold| photos.iter().zip(&places).filter(|(_, place)| **place == fold).map(|(p, _)| *p).collect())
-            .collect();
-        let rest = |held_out: &Vec<usize>| {
-            let held_out: BTreeSet<usize> = held_out.iter().copied().collect();
-            train.iter().copied().filter(|photo| !held_out.contains(photo)).collect()
-        };
-        let unscored_classes = (0..examples.classes).filter(|class| groups[*class].len() == 1).collect();
-        let train: Vec<Vec<usize>> = held_out.iter().map(rest).collect();
-        // Near-duplicates of other classes may have drawn a whole class into one fold. A regression that has learned nothing of a class says
-        // nothing of a penalty by how it predicts that class.
-        for (held_out, train) in held_out.iter_mut().zip(&train) {
-            let learned: BTreeSet<usize> = train.iter().map(|&photo| examples.labels[photo]).collect();
-            held_out.retain(|&photo| learned.contains(&examples.labels[photo]));
-        }
-        Some(Self { held_out, train, unscored_classes })
-    }
-}
-
-/// What a thread tells while it fits.
-enum Told {
-    /// One more penalty of some fold.
-    Fit,
-    /// The logits of all penalties on one fold.
-    Fold(usize, Result<Vec<Logits>, FitError>),
-}
-
-/// The logits of all photos that are held out in some fold, for each of these penalties. `progress` is called with the number of fits that
-/// are done.
-fn out_of_fold<E: From<FitError>>(
-    examples: &Examples,
-    folds: &InnerFolds,
-    wanted: &[i32],
-    threads: usize,
-    progress: &mut impl FnMut(u64) -> Result<(), E>,
-) -> Result<Vec<(i32, Logits)>, E> {
-    let (count, next, stop) = (folds.held_out.len(), AtomicUsize::new(0), AtomicBool::new(false));
-    let (tell, told) = channel();
-    let mut of_folds: Vec<Option<Vec<Logits>>> = vec![None; count];
-    let result = thread::scope(|scope| {
-        for _ in 0..threads.min(count) {
-            let (tell, next, stop) = (tell.clone(), &next, &stop);
-            scope.spawn(move || {
-                tch::set_num_threads(1);
-                loop {
-                    let fold = next.fetch_add(1, Ordering::Relaxed);
-                    if fold >= count || stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let logits = path(examples, folds, fold, wanted, stop, &tell);
-                    let _ = tell.send(Told::Fold(fold, logits));
-                }
-            });
-        }
-        drop(tell);
-        let mut done = 0;
-        let mut result = Ok(());
-        for told in told {
-            if result.is_err() {
-                // The other threads are ending.
-                continue;
-            }
-            result = match told {
-                Told::Fit => {
-                    done += 1;
-                    progress(done)
-                }
-                Told::Fold(fold, Ok(logits)) => {
-                    of_folds[fold] = Some(logits);
-                    Ok(())
-                }
-                Told::Fold(_, Err(error)) => Err(error.into()),
-            };
-            if result.is_err() {
-                stop.store(true, Ordering::Relaxed);
-            }
-        }
-        result
-    });
-    // The threads have set the number for themselves and, in part, for the process.
-    tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
-    result?;
-    let mut joined = vec![Logits::new(examples.features.views(), examples.classes); wanted.len()];
-    for logits in of_folds.into_iter().flatten() {
-        joined.iter_mut().zip(&logits).for_each(|(all, more)| all.append(more));
-    }
-    Ok(wanted.iter().copied().zip(joined).collect())
-}
-
-/// The logits of the photos that `fold` holds out, for each of the penalties `wanted`. The strongest penalty is solved first, and each
-/// solution is where the next one starts.
-fn path(
-    examples: &Examples,
-    folds: &InnerFolds,
-    fold: usize,
-    wanted: &[i32],
-    stop: &AtomicBool,
-    tell: &Sender<Told>,
-) -> Result<Vec<Logits>, FitError> {
-    let problem = Problem::new(examples, &folds.train[fold])?;
-    let held_out = &folds.held_out[fold];
-    let (mut all, mut solution) = (Vec::with_capacity(wanted.len()), None);
-    for &half_decades in wanted.iter().rev() {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let solved = problem.solve(penalty(half_decades), solution.as_ref())?;
-        all.push(logits(examples, &problem.regression(&solved)?, held_out)?);
-        solution = Some(solved);
-        let _ = tell.send(Told::Fit);
-    }
-    all.reverse();
-    Ok(all)
-}
-
-/// What a regression says of these photos.
-pub(super) fn logits(examples: &Examples, regression: &Regression, photos: &[usize]) -> Result<Logits, FitError> {
-    let labels: Vec<usize> = photos.iter().map(|&photo| examples.labels[photo]).collect();
-    let views = (0..examples.features.views())
-        .map(|view| {
-            let logits = regression.logits(&examples.features.view(view, photos)?)?;
-            Vec::<f64>::try_from(logits.f_flatten(0, -1)?)
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut logits = Logits::new(views.len(), examples.classes);
-    logits.extend(&labels, &views);
-    Ok(logits)
 }
 
 /// Calls `fit` while libtorch computes on one thread.
@@ -349,7 +150,10 @@ mod tests {
     use tch::{Device, Kind, Tensor};
 
     use super::*;
-    use crate::regression::features::Features;
+    use crate::regression::{
+        features::Features,
+        penalties::{FARTHEST, best_of},
+    };
 
     /// `per_class` photos of each of three classes, around a point of their own, with `noise`.
     fn examples(per_class: &[usize], noise: f64, views: usize) -> Examples {
@@ -364,7 +168,8 @@ mod tests {
         };
         let features = Features::new((0..views).map(|_| view()).collect(), WIDTH as usize);
         let digests = (0..labels.len()).map(|photo| Digest::of(&photo.to_le_bytes())).collect();
-        Examples { features, classes: per_class.len(), groups: (0..labels.len()).collect(), digests, labels }
+        let groups = (0..labels.len()).collect();
+        Examples { features, classes: per_class.len(), groups, digests, labels, weights: None }
     }
 
     fn chosen(examples: &Examples, threads: usize) -> Choice {
@@ -386,7 +191,7 @@ mod tests {
             let place = best_of(&choice.tried.iter().map(|(_, nll)| *nll).collect::<Vec<_>>());
             assert_eq!(choice.tried[place].0, choice.lambda);
             assert!(choice.tried.is_sorted_by(|a, b| a.0 < b.0) && choice.folds == 5);
-            let (least, most) = (penalty(*FARTHEST.start()), penalty(*FARTHEST.end()));
+            let (least, most) = (Penalty(*FARTHEST.start()).lambda(), Penalty(*FARTHEST.end()).lambda());
             assert!((0 < place && place + 1 < choice.tried.len()) || [least, most].contains(&choice.lambda));
             choice.lambda
         });
@@ -406,7 +211,7 @@ mod tests {
     fn with_too_few_photos_or_a_single_class_to_score_nothing_is_chosen() {
         for per_class in [[2, 2, 9].as_slice(), &[1, 48], &[2, 48]] {
             let choice = chosen(&examples(per_class, 0.5, 1), 1);
-            assert_eq!((choice.folds, choice.lambda, choice.temperature), (0, PENALTY_OF_FEW, 1.0), "{per_class:?}");
+            assert_eq!((choice.folds, choice.lambda, choice.temperature), (0, 1e-3, 1.0), "{per_class:?}");
             assert!(choice.tried.is_empty() && choice.unlike.is_none());
         }
     }

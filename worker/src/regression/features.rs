@@ -1,13 +1,15 @@
 //! The features of photos, as a pretrained network gives them.
 
+use std::sync::Arc;
+
 use sortinghat_proto::Digest;
 use tch::{Kind, TchError, Tensor};
 
-/// Pooled features of photos, for each of their views.
-#[derive(Debug)]
+/// Pooled features of photos, for each of their views. Copies share the values.
+#[derive(Debug, Clone)]
 pub struct Features {
     /// For each view: the features of every photo, photo by photo.
-    views: Vec<Vec<f32>>,
+    views: Vec<Arc<Vec<f32>>>,
     /// How many features a photo has.
     width: usize,
 }
@@ -20,7 +22,22 @@ impl Features {
     #[must_use]
     pub fn new(views: Vec<Vec<f32>>, width: usize) -> Self {
         assert!(views.iter().all(|view| view.len().is_multiple_of(width)), "each photo has all features");
-        Self { views, width }
+        Self { views: views.into_iter().map(Arc::new).collect(), width }
+    }
+
+    /// No view yet of any photo.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { views: Vec::new(), width: 1 }
+    }
+
+    /// Some of the views.
+    ///
+    /// # Panics
+    /// When there is no view of such a number.
+    #[must_use]
+    pub fn select(&self, views: &[usize]) -> Self {
+        Self { views: views.iter().map(|&view| self.views[view].clone()).collect(), width: self.width }
     }
 
     /// How many views there are.
@@ -48,7 +65,7 @@ impl Features {
 }
 
 /// Photos with what is known of them. All lists are in the order of the features.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Examples {
     /// What the network gave.
     pub features: Features,
@@ -60,12 +77,29 @@ pub struct Examples {
     pub groups: Vec<usize>,
     /// The digest of each photo.
     pub digests: Vec<Digest>,
+    /// How much each photo counts where something is learned from it; `None` if all count the same.
+    pub weights: Option<Vec<f64>>,
 }
 
 impl Examples {
+    /// The same photos with some of their views.
+    #[must_use]
+    pub fn of_views(&self, views: &[usize]) -> Self {
+        Self { features: self.features.select(views), ..self.clone() }
+    }
+
     /// The classes of these photos, once for each view, in the order of [`Features::rows`].
     pub(super) fn labels_of_rows(&self, photos: &[usize]) -> Vec<usize> {
         let once = photos.iter().map(|&photo| self.labels[photo]).collect::<Vec<_>>();
         once.repeat(self.features.views())
+    }
+
+    /// The share that each row of [`Features::rows`] has in the mean over these photos, `[rows, 1]` f64; `None` if all have the same.
+    pub(super) fn shares_of_rows(&self, photos: &[usize]) -> Result<Option<Tensor>, TchError> {
+        let Some(weights) = &self.weights else { return Ok(None) };
+        let once: Vec<f64> = photos.iter().map(|&photo| weights[photo]).collect();
+        let all = once.iter().sum::<f64>() * self.features.views() as f64;
+        let shares = once.repeat(self.features.views());
+        Tensor::f_from_slice(&shares)?.f_div_scalar(all)?.f_view([-1, 1]).map(Some)
     }
 }

@@ -63,6 +63,8 @@ pub(super) struct Problem {
     spread: Tensor,
     /// `[rows]`.
     labels: Tensor,
+    /// `[rows, 1]`: the share of each row in the mean cross entropy; `None` if all have the same.
+    shares: Option<Tensor>,
     classes: i64,
 }
 
@@ -87,6 +89,7 @@ impl Problem {
             basis,
             spread,
             labels: Tensor::f_from_slice(&labels)?,
+            shares: examples.shares_of_rows(photos)?,
             classes: to_i64(examples.classes),
         })
     }
@@ -192,7 +195,7 @@ impl<'a> Scaled<'a> {
     fn gradient(&self, point: &[f64]) -> Result<Vec<f64>, FitError> {
         let (weight, bias) = self.parts(point)?;
         let logits = self.rows.f_matmul(&weight)?.f_add(&bias.f_mul_scalar(self.bias_scale)?)?;
-        let errors = errors(&logits, &self.problem.labels)?;
+        let errors = errors(&logits, &self.problem.labels, self.problem.shares.as_ref())?;
         let penalty = weight.f_mul(&self.scale.f_square()?)?.f_mul_scalar(self.lambda)?;
         let weight = self.rows.f_tr()?.f_matmul(&errors)?.f_add(&penalty)?.f_flatten(0, -1)?;
         let bias = errors.f_sum_dim_intlist(0_i64, false, Kind::Double)?.f_mul_scalar(self.bias_scale)?;
@@ -208,11 +211,15 @@ impl<'a> Scaled<'a> {
 }
 
 /// How the mean cross entropy changes with each logit: `[rows, classes]`.
-fn errors(logits: &Tensor, labels: &Tensor) -> Result<Tensor, TchError> {
+fn errors(logits: &Tensor, labels: &Tensor, shares: Option<&Tensor>) -> Result<Tensor, TchError> {
     let (rows, _) = logits.size2()?;
     let labels = labels.f_view([-1, 1])?;
     let one = Tensor::f_full([rows, 1], -1.0, (Kind::Double, logits.device()))?;
-    logits.f_softmax(-1, Kind::Double)?.f_scatter_add(1, &labels, &one)?.f_div_scalar(rows as f64)
+    let errors = logits.f_softmax(-1, Kind::Double)?.f_scatter_add(1, &labels, &one)?;
+    match shares {
+        None => errors.f_div_scalar(rows as f64),
+        Some(shares) => errors.f_mul(shares),
+    }
 }
 
 fn to_i64(number: usize) -> i64 {
@@ -240,6 +247,7 @@ mod tests {
             classes: 3,
             groups: (0..photos).collect(),
             digests: (0..photos).map(|photo| Digest::of(&photo.to_le_bytes())).collect(),
+            weights: None,
         }
     }
 
@@ -262,6 +270,9 @@ mod tests {
                 classes: number("classes"),
                 groups: (0..photos).collect(),
                 digests: (0..photos).map(|photo| Digest::of(&photo.to_le_bytes())).collect(),
+                weights: case["weighted"]
+                    .as_bool()
+                    .map(|_| Vec::try_from(uniform("weights", &[photos as i64]).abs()).expect("a vector")),
             };
             let problem = Problem::new(&examples, &(0..photos).collect::<Vec<_>>()).expect("small");
             let solution = problem.solve(case["lambda"].as_f64().expect("a number"), None).expect("a minimum");

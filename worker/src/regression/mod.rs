@@ -5,12 +5,19 @@
 
 mod calibration;
 mod choice;
+mod comparison;
 mod descent;
 mod features;
 mod fit;
+mod folds;
+mod penalties;
 mod unlike;
 
-pub use choice::{Choice, Measure, Policy, choose};
+pub use calibration::Logits;
+pub use choice::{Choice, Measure, Policy, choose, fit, fit_without_choice};
+pub use comparison::{Compared, compare};
 pub use features::{Examples, Features};
 pub use fit::{FitError, Regression};
+pub use folds::InnerFolds;
+pub use penalties::{Penalty, Searched, fits, predict_held_out, search};
 pub use unlike::Unlike;

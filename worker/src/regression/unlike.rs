@@ -10,9 +10,10 @@ use tch::{Kind, TchError, Tensor};
 
 use super::{
     calibration::Logits,
-    choice::{InnerFolds, logits},
     features::Examples,
     fit::{FitError, Regression},
+    folds::InnerFolds,
+    penalties::logits,
 };
 use crate::models::{
     Distance,
@@ -175,6 +176,7 @@ mod tests {
             classes,
             groups: (0..every).collect(),
             digests: (0..every).map(|photo| Digest::of(&photo.to_le_bytes())).collect(),
+            weights: None,
         }
     }
 

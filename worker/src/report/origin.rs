@@ -1,11 +1,14 @@
 //! Where the numbers come from: what was noticed about the photos, how the model was trained, and when and by which version it was
 //! measured.
 
-use sortinghat_proto::manifest::{ModelManifest, Remark};
+use sortinghat_proto::manifest::{ModelManifest, Remark, WeightedLabel};
 use sortinghat_proto::time::UnixMs;
 use sortinghat_proto::words;
 
 use super::page::Report;
+
+/// The most labels that count less which a page lists.
+const MAX_WEIGHTED_LABELS: usize = 50;
 
 /// A line of the list.
 pub(super) struct Fact {
@@ -78,6 +81,25 @@ pub(super) fn noticed(all: &[Noticed]) -> Vec<NoticedView<'_>> {
     };
     let views = all.iter().map(|noticed| NoticedView { photos: &noticed.photos, remarks: lines(noticed) });
     views.filter(|view| !view.remarks.is_empty()).collect()
+}
+
+/// The labels that counted less while the model learned, as sentences. Nothing if all labels counted the same.
+pub(super) fn weighted_labels(made: &ModelManifest) -> Option<NoticedView<'_>> {
+    let weights = made.recipe.auto()?.label_weights.as_ref()?;
+    let line = |sentence: String| RemarkLine { is_warning: false, sentence: as_sentence(&sentence) };
+    let told = |label: &WeightedLabel| RemarkLine {
+        is_warning: false,
+        sentence: format!(
+            "{}: labelled {}, and looks like {}; its label counts {:.2}.",
+            label.path, label.label, label.suggested, label.weight
+        ),
+    };
+    let shown = weights.listed.iter().take(MAX_WEIGHTED_LABELS).map(told);
+    let hidden = weights.below_half.saturating_sub(shown.len() as u64);
+    let rest =
+        (hidden > 0).then(|| line(format!("and {} more, which `hat models show --json` lists", words::count(hidden))));
+    let remarks = std::iter::once(line(words::label_weights(weights))).chain(shown).chain(rest).collect();
+    Some(NoticedView { photos: &made.dataset.name, remarks })
 }
 
 /// A message as a sentence of a page.

@@ -112,7 +112,7 @@ impl<'a> Page<'a> {
             confidence: Confidence::new(findings),
             classes: Classes::new(findings, &Shown::new(findings)),
             photos: Photos::new(report),
-            noticed: origin::noticed(report.noticed),
+            noticed: origin::noticed(report.noticed).into_iter().chain(origin::weighted_labels(report.made)).collect(),
             facts: origin::facts(report),
             data: json_for_script(&Data::new(report)),
             style: STYLE,

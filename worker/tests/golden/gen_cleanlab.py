@@ -63,5 +63,6 @@ def two_pass():
     return labels, rows
 
 
-out = {"cleanlab": cleanlab.__version__, "noisy": measured(*noisy()), "two_pass": measured(*two_pass())}
-json.dump(out, open("cleanlab.json", "w"), indent=None, separators=(",", ":"))
+if __name__ == "__main__":
+    out = {"cleanlab": cleanlab.__version__, "noisy": measured(*noisy()), "two_pass": measured(*two_pass())}
+    json.dump(out, open("cleanlab.json", "w"), indent=None, separators=(",", ":"))

@@ -14,6 +14,7 @@ CASES = [
     {"photos": 30, "features": 6, "views": 2, "classes": 3, "lambda": 1e-3},
     {"photos": 30, "features": 6, "views": 1, "classes": 3, "lambda": 1e-5},
     {"photos": 5, "features": 14, "views": 2, "classes": 2, "lambda": 1e-4},
+    {"photos": 30, "features": 6, "views": 2, "classes": 3, "lambda": 1e-3, "weighted": True},
 ]
 
 
@@ -26,21 +27,22 @@ def softmax(logits):
     return exp / exp.sum(axis=1, keepdims=True)
 
 
-def solve(rows, labels, classes, penalty):
+def solve(rows, labels, classes, penalty, weights=None):
     """Weight [classes, features] and bias [classes] at the minimum, to the last digit."""
     count, features = rows.shape
+    shares = np.full(count, 1 / count) if weights is None else weights / weights.sum()
     inputs = np.hstack([rows, np.ones((count, 1))])
     targets = np.eye(classes)[labels]
     point = np.zeros((classes, features + 1))
     shrink = np.append(np.full(features, penalty), 0.0)
     for _ in range(200):
         probabilities = softmax(inputs @ point.T)
-        gradient = (probabilities - targets).T @ inputs / count + shrink * point
-        hessian = np.einsum("nc,cd,ni,nj->cidj", probabilities, np.eye(classes), inputs, inputs)
-        hessian -= np.einsum("nc,nd,ni,nj->cidj", probabilities, probabilities, inputs, inputs)
-        hessian = hessian.reshape(point.size, point.size) / count + np.diag(np.tile(shrink, classes))
+        gradient = ((probabilities - targets) * shares[:, None]).T @ inputs + shrink * point
+        hessian = np.einsum("n,nc,cd,ni,nj->cidj", shares, probabilities, np.eye(classes), inputs, inputs)
+        hessian -= np.einsum("n,nc,nd,ni,nj->cidj", shares, probabilities, probabilities, inputs, inputs)
+        hessian = hessian.reshape(point.size, point.size) + np.diag(np.tile(shrink, classes))
         step = np.linalg.lstsq(hessian, -gradient.ravel(), rcond=1e-12)[0].reshape(point.shape)
-        loss = lambda at: -np.log(softmax(inputs @ at.T)[np.arange(count), labels]).mean() + (shrink * at * at).sum() / 2
+        loss = lambda at: -(shares * np.log(softmax(inputs @ at.T)[np.arange(count), labels])).sum() + (shrink * at * at).sum() / 2
         length = 1.0
         while loss(point + length * step) > loss(point) and length > 1e-6:
             length /= 2
@@ -58,7 +60,9 @@ def solved(case):
     labels = [int((photo + (chance[photo] > 0.4)) % classes) for photo in range(photos)]
     directions = unit(np.sqrt(pooled))
     mean = directions.mean(axis=0)
-    weight, bias = solve(unit(directions - mean), np.tile(labels, views), classes, case["lambda"])
+    weights = np.abs(uniform("weights", photos)) if case.get("weighted") else None
+    of_rows = None if weights is None else np.tile(weights, views)
+    weight, bias = solve(unit(directions - mean), np.tile(labels, views), classes, case["lambda"], of_rows)
     return {**case, "labels": labels, "mean": mean.tolist(), "weight": weight.tolist(), "bias": bias.tolist()}
 
 

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use sortinghat_worker::evaluation::confident::{Counts, Evidence};
+use sortinghat_worker::evaluation::posterior::{always_doubted, weights, wrong_share};
 use sortinghat_worker::prediction::probabilities::Probabilities;
 
 use crate::formula::{assert_near, flat, golden};
@@ -58,4 +59,19 @@ fn two_hundred_and_forty_noisy_labels_are_judged_as_cleanlab_does() {
 #[test]
 fn photos_that_pass_two_thresholds_at_once_are_counted_as_cleanlab_does() {
     follows_cleanlab("two_pass");
+}
+
+#[test]
+fn labels_that_every_repeat_doubts_and_the_weights_of_all_labels_are_those_of_cleanlab_and_bayes_rule() {
+    let golden = golden("posterior.json");
+    let (labels, classes) = (indices(&golden["labels"]), golden["clean"][0].as_array().unwrap().len());
+    let rows = |value: &Value| {
+        Probabilities::new(flat(value).into_iter().map(|probability| probability as f32).collect(), classes)
+    };
+    let repeats: Vec<Probabilities> = golden["repeats"].as_array().unwrap().iter().map(rows).collect();
+    assert_eq!(always_doubted(&labels, &repeats, classes).into_iter().collect::<Vec<_>>(), indices(&golden["always"]));
+    let wrong = wrong_share(&labels, &Probabilities::mean(&repeats), classes);
+    assert_near("share of wrong labels", &[wrong], &flat(&golden["wrong_share"]), 0.0, 1e-9);
+    let found = weights(&labels, &rows(&golden["clean"]), wrong, classes);
+    assert_near("weights", &found, &flat(&golden["weights"]), 0.0, 1e-5);
 }

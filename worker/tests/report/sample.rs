@@ -4,7 +4,8 @@ use sortinghat_photos::{ImageFormat, Photo};
 use sortinghat_proto::{
     Backbone, Digest, JobId, ObjectRef, Precision, TrainingCrop, Tta, TtaRecipe,
     manifest::{
-        DatasetProvenance, Decisions, Findings, FineTuneRecord, ModelManifest, RecipeRecord, Remark, WeightsProvenance,
+        AutoRecord, DatasetProvenance, Decisions, Findings, FineTuneRecord, Framing, LabelWeights, ModelManifest,
+        RecipeRecord, RegressionRecord, Remark, View, WeightedLabel, WeightsProvenance,
     },
     time::UnixMs,
 };
@@ -31,6 +32,8 @@ pub(crate) struct Sample {
     pub(crate) skipped: u64,
     pub(crate) decisions: Option<Decisions>,
     pub(crate) remarks: Vec<Remark>,
+    /// Whether labels counted less while the model learned.
+    pub(crate) weighs_labels: bool,
 }
 
 impl Default for Sample {
@@ -45,6 +48,7 @@ impl Default for Sample {
             skipped: 0,
             decisions: None,
             remarks: vec![],
+            weighs_labels: false,
         }
     }
 }
@@ -96,6 +100,11 @@ impl Sample {
         findings
     }
 
+    fn made(&self) -> ModelManifest {
+        let made = made(&self.classes);
+        if self.weighs_labels { ModelManifest { recipe: weighing(&self.classes), ..made } } else { made }
+    }
+
     pub(crate) fn html(&self) -> String {
         let findings = self.findings();
         let mut pictures = Pictures::new(findings.mistakes.len());
@@ -105,7 +114,7 @@ impl Sample {
         let target = format!("the {} held-out photos of stamps@1", self.subjects().len());
         let report = Report {
             model: self.model,
-            made: &made(&self.classes),
+            made: &self.made(),
             target: &target,
             job: &JobId::new(1, 1),
             submitted: Some(SUBMITTED),
@@ -125,6 +134,32 @@ fn picture(shade: u8) -> Photo {
     let (width, height) = (120, 90);
     let pixels = [shade, 90, 200 - shade / 2].repeat((width * height) as usize);
     Photo { width, height, pixels, format: ImageFormat::Png, notes: Vec::new() }
+}
+
+/// A recipe by which the labels of 60 photos of the first class counted less.
+fn weighing(classes: &[String]) -> RecipeRecord {
+    let label = |number: u32| WeightedLabel {
+        digest: digest(0, number as usize),
+        path: format!("{}/{number:03}.png", classes[0]),
+        label: classes[0].clone(),
+        suggested: classes[1].clone(),
+        weight: f64::from(number) / 200.0,
+    };
+    let regression = RegressionRecord {
+        views: vec![View { framing: Framing::Pad, size_px: 224 }],
+        lambda: 1e-3,
+        temperature: 1.25,
+        inner_folds: 5,
+        tried: vec![],
+        unlike: None,
+    };
+    let label_weights = LabelWeights { wrong_share: 0.125, below_half: 60, listed: (0..60).map(label).collect() };
+    RecipeRecord::Auto(AutoRecord {
+        chosen: "fast".into(),
+        candidates: vec![],
+        label_weights: Some(label_weights),
+        regression,
+    })
 }
 
 fn made(classes: &[String]) -> ModelManifest {

@@ -21,6 +21,7 @@ fn hostile() -> Sample {
         decisions: Some(Decisions { decisions }),
         tta: TTA,
         remarks: vec![absent(HOSTILE)],
+        weighs_labels: true,
         ..Sample::default()
     }
 }
@@ -204,4 +205,19 @@ fn confidence_is_told_with_counts() {
     assert_says(&page, &["Accuracy against threshold", "Confidence beside accuracy", "On average the model is "]);
     // The row of the lowest threshold has every photo.
     assert_says(&page, &["<td>36 of 36</td><td>100.0%</td><td>27 of 36</td><td>75.0%</td>"]);
+}
+
+#[test]
+fn labels_that_counted_less_are_listed_up_to_a_limit_and_the_rest_is_counted() {
+    let page = Sample { weighs_labels: true, ..Sample::default() }.html();
+    assert_says(
+        &page,
+        &[
+            "About 12.5% of the labels seem wrong: 60 labels count less than half, and none was removed.",
+            "animals/010.png: labelled animals, and looks like food; its label counts 0.05.",
+            "And 10 more, which `hat models show --json` lists.",
+        ],
+    );
+    assert!(!page.contains("animals/050.png: labelled"));
+    assert!(!Sample::default().html().contains("its label counts"));
 }

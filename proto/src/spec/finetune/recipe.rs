@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 /// How a model is made from the photos.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Recipe {
+    /// Whichever of `Fast` and `Best` does better on inner folds of the photos to learn from. Labels that are probably wrong count less.
+    Auto,
     /// fastai 2's `fine_tune`: the head alone learns first, then the whole network.
     Fastai2(FineTune),
     /// A logistic regression on the features of the pretrained network, which itself does not learn. Each photo is seen once, as a
@@ -59,11 +61,12 @@ impl Default for FineTune {
 
 impl Recipe {
     /// The names of all recipes, the default first.
-    pub const NAMES: [&str; 3] = ["fastai2", "fast", "best"];
+    pub const NAMES: [&str; 4] = ["auto", "fast", "best", "fastai2"];
 
     /// The name of the recipe.
     pub fn as_str(&self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::Fastai2(_) => "fastai2",
             Self::Fast => "fast",
             Self::Best => "best",
@@ -74,7 +77,15 @@ impl Recipe {
     pub fn default_image_size_px(&self) -> u32 {
         match self {
             Self::Fastai2(_) | Self::Fast => 224,
-            Self::Best => 288,
+            Self::Auto | Self::Best => 288,
+        }
+    }
+
+    /// Whether a model of the recipe is a regression, whose predictions average over views of its own.
+    pub fn is_regression(&self) -> bool {
+        match self {
+            Self::Fastai2(_) => false,
+            Self::Auto | Self::Fast | Self::Best => true,
         }
     }
 }

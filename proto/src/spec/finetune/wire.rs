@@ -36,7 +36,9 @@ impl TryFrom<v1::FinetuneSpec> for FinetuneSpec {
 
 fn recipe(wire: &v1::FinetuneSpec) -> Result<Recipe, Refusal> {
     match wire.recipe.as_str() {
-        "" | "fastai2" => fine_tune(wire).map(Recipe::Fastai2),
+        "" if given_option(wire).is_some() => fine_tune(wire).map(Recipe::Fastai2),
+        "fastai2" => fine_tune(wire).map(Recipe::Fastai2),
+        "" | "auto" => refuse_fine_tune_options(wire).map(|()| Recipe::Auto),
         "fast" => refuse_fine_tune_options(wire).map(|()| Recipe::Fast),
         "best" => refuse_fine_tune_options(wire).map(|()| Recipe::Best),
         other => {
@@ -63,8 +65,8 @@ fn fine_tune(wire: &v1::FinetuneSpec) -> Result<FineTune, Refusal> {
     })
 }
 
-/// Refuses the options of a recipe that trains the network where no network is trained.
-fn refuse_fine_tune_options(wire: &v1::FinetuneSpec) -> Result<(), Refusal> {
+/// The first option that only a recipe has that trains the network, if one is given.
+fn given_option(wire: &v1::FinetuneSpec) -> Option<&'static str> {
     let options = [
         ("epochs", wire.epochs != 0),
         ("freeze_epochs", wire.freeze_epochs.is_some()),
@@ -77,7 +79,12 @@ fn refuse_fine_tune_options(wire: &v1::FinetuneSpec) -> Result<(), Refusal> {
         ("min_scale", wire.min_scale != 0.0),
         ("find_lr", wire.find_lr),
     ];
-    let Some((option, _)) = options.into_iter().find(|(_, given)| *given) else { return Ok(()) };
+    options.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
+}
+
+/// Refuses the options of a recipe that trains the network where no network is trained.
+fn refuse_fine_tune_options(wire: &v1::FinetuneSpec) -> Result<(), Refusal> {
+    let Some(option) = given_option(wire) else { return Ok(()) };
     let recipe = &wire.recipe;
     Err(Refusal::invalid(
         format!("finetune.{option}"),
@@ -191,7 +198,7 @@ impl From<FinetuneSpec> for v1::FinetuneSpec {
         };
         match spec.recipe {
             Recipe::Fastai2(options) => with_options(wire, options),
-            Recipe::Fast | Recipe::Best => wire,
+            Recipe::Auto | Recipe::Fast | Recipe::Best => wire,
         }
     }
 }

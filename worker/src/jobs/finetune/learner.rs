@@ -8,10 +8,13 @@ use sortinghat_proto::{
     v1::ErrorCode,
 };
 
-use super::{Made, Weights, keeper::Keeper, set::TrainingSet, told, unusable};
+use super::{Made, keeper::Keeper, network, set::TrainingSet, told, unusable};
 use crate::{
     batches::TrainingPhotos,
-    jobs::network::{is_lost, whole},
+    jobs::{
+        network::{is_lost, whole},
+        pretrained::Pretrained,
+    },
     models::{Framing, HeadConfig, Square, WeightsError},
     prediction::precision::prediction_precision,
     randomness::Phase,
@@ -34,7 +37,7 @@ pub(super) struct Learner<'a> {
     options: &'a FineTune,
     context: &'a JobContext,
     set: &'a TrainingSet,
-    weights: &'a Weights,
+    weights: &'a Pretrained,
     recipe: Recipe,
 }
 
@@ -44,7 +47,7 @@ impl<'a> Learner<'a> {
         options: &'a FineTune,
         context: &'a JobContext,
         set: &'a TrainingSet,
-        weights: &'a Weights,
+        weights: &'a Pretrained,
     ) -> Self {
         let compute = &context.machine().compute;
         let recipe = Recipe {
@@ -159,7 +162,7 @@ impl<'a> Learner<'a> {
     fn fresh_trainer(&self) -> Result<Trainer, JobError> {
         let head = HeadConfig::Fastai { dropout: DROPOUT };
         let squares = vec![self.square()];
-        let network = self.weights.network(self.spec, self.context, &self.set.classes, head, squares)?;
+        let network = network(self.spec, self.context, self.weights, &self.set.classes, (head, squares))?;
         let (train, valid) = (self.set.examples(&self.set.train), self.set.examples(&self.set.valid));
         let trainer = Trainer::new(network, self.recipe.clone(), train, valid);
         let mut trainer = trainer.map_err(|error| failure(&error))?;

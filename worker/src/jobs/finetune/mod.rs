@@ -1,26 +1,28 @@
 //! Finetune: makes a model from a dataset and a backbone, by fastai's `fine_tune` or by a regression on the backbone's features.
 
+mod auto;
 mod keeper;
+mod labels;
 mod learner;
 mod regression;
 mod set;
 
-use std::io::Read as _;
-
 use sortinghat_proto::{
-    Digest, FinetuneSpec, ObjectRef, Recipe, Refusal, WeightsSource,
+    FinetuneSpec, ObjectRef, Recipe, Refusal,
     manifest::{DatasetProvenance, EpochRecord, Interval, ModelManifest, RecipeRecord, WeightsProvenance},
     v1::{self, ErrorCode},
     words::percent,
 };
 
-use super::network::{model_error, weights_error, whole};
+use super::{
+    network::weights_error,
+    pretrained::{Pretrained, Wanted},
+};
 use crate::{
     dataset::remarks::FEW_PHOTOS,
     device::Precision,
     evaluation::interval,
-    models::{self, Classifier, HeadConfig, ModelConfig, Square, StateDict},
-    objects::{ObjectError, PublishedWeights},
+    models::{Classifier, HeadConfig, ModelConfig, Square},
     randomness::Phase,
     task::{JobContext, JobError, JobOutput},
     training::progress::EpochMetrics,
@@ -31,12 +33,29 @@ use set::TrainingSet;
 pub(crate) fn run(spec: &FinetuneSpec, context: &JobContext) -> Result<JobOutput, JobError> {
     let set = TrainingSet::open(spec, context)?;
     warn_of_small_classes(context, &set);
-    let weights = Weights::find(spec, context)?;
+    let weights = find_weights(spec, context)?;
     let made = match &spec.recipe {
         Recipe::Fastai2(options) => Learner::new(spec, options, context, &set, &weights).train()?,
         Recipe::Fast | Recipe::Best => regression::fit(spec, context, &set, &weights)?,
+        Recipe::Auto => auto::fit(spec, context, &set, &weights)?,
     };
     publish(spec, context, &set, weights.provenance, made)
+}
+
+fn find_weights(spec: &FinetuneSpec, context: &JobContext) -> Result<Pretrained, JobError> {
+    Pretrained::find(Wanted { backbone: spec.backbone, source: &spec.weights, kind: "finetune" }, context)
+}
+
+/// A network with the spec's weights under a new head, which sees these squares of each photo.
+fn network(
+    spec: &FinetuneSpec,
+    context: &JobContext,
+    weights: &Pretrained,
+    classes: &[String],
+    (head, squares): (HeadConfig, Vec<Square>),
+) -> Result<Classifier, JobError> {
+    let config = ModelConfig::new(spec.backbone, classes.to_vec(), spec.image_size_px);
+    weights.network(ModelConfig { head, squares, ..config }, spec.seed, context)
 }
 
 /// A network that was made from the photos, and how.
@@ -58,72 +77,6 @@ fn warn_of_small_classes(context: &JobContext, set: &TrainingSet) {
         context
             .warn(format!("fewer than {FEW_PHOTOS} photos to learn from in {names}: expect little of these classes"));
     }
-}
-
-/// Pretrained weights, found and read.
-struct Weights {
-    /// `None` for random ones.
-    state: Option<StateDict>,
-    provenance: WeightsProvenance,
-}
-
-impl Weights {
-    /// Finds the weights that the spec asks for. They are random only if it asks for random ones.
-    fn find(spec: &FinetuneSpec, context: &JobContext) -> Result<Self, JobError> {
-        context.progress("weights", 0, 0, "bytes");
-        let (source, bytes) = match &spec.weights {
-            WeightsSource::Random => {
-                let provenance = WeightsProvenance { source: "none".to_owned(), digest: None };
-                return Ok(Self { state: None, provenance });
-            }
-            WeightsSource::Pretrained => published(context, PublishedWeights::Backbone(spec.backbone))?,
-            WeightsSource::Hub(repository) => published(context, PublishedWeights::Hub(repository))?,
-            WeightsSource::Object(digest) => {
-                (format!("object:{digest}"), whole(context, &context.objects().find(digest)?)?)
-            }
-        };
-        let state = StateDict::from_safetensors(&bytes).map_err(|error| unusable_weights(&error))?;
-        let provenance = WeightsProvenance { source, digest: Some(Digest::of(&bytes)) };
-        Ok(Self { state: Some(state), provenance })
-    }
-
-    /// A network with these weights under a new head, which sees these squares of each photo.
-    fn network(
-        &self,
-        spec: &FinetuneSpec,
-        context: &JobContext,
-        classes: &[String],
-        head: HeadConfig,
-        squares: Vec<Square>,
-    ) -> Result<Classifier, JobError> {
-        let config = ModelConfig::new(spec.backbone, classes.to_vec(), spec.image_size_px);
-        let config = ModelConfig { head, squares, ..config };
-        let mut network = Classifier::new(config, context.machine().compute.device, spec.seed).map_err(|error| {
-            model_error("building the network", &error, "finetune.dataset", ErrorCode::InvalidArgument)
-        })?;
-        if let Some(state) = &self.state {
-            network.load_backbone(state).map_err(|error| unusable_weights(&error))?;
-        }
-        Ok(network)
-    }
-}
-
-/// Where these weights were found, and the file.
-fn published(context: &JobContext, weights: PublishedWeights<'_>) -> Result<(String, Vec<u8>), JobError> {
-    let (origin, mut file) = context.objects().weights(weights).map_err(|error| match error {
-        error @ ObjectError::NoWeights { .. } => {
-            Refusal::new(error.code(), error.to_string()).at("finetune.weights").into()
-        }
-        error => JobError::from(error),
-    })?;
-    let mut bytes = Vec::new();
-    let read = file.read_to_end(&mut bytes);
-    read.map_err(|source| JobError::Machine { action: format!("read the weights {origin}"), source })?;
-    Ok((origin, bytes))
-}
-
-fn unusable_weights(error: &models::WeightsError) -> JobError {
-    weights_error("loading weights", error, "finetune.weights", ErrorCode::WeightsUnavailable)
 }
 
 fn publish(
@@ -156,7 +109,7 @@ fn manifest(
         classes: config.classes.clone(),
         backbone: spec.backbone,
         weights,
-        image_size_px: spec.image_size_px,
+        image_size_px: config.squares.iter().map(|square| square.size as u32).max().unwrap_or(spec.image_size_px),
         mean: config.mean,
         std: config.std,
         recipe: made.recipe,
@@ -199,7 +152,7 @@ fn told(metrics: &EpochMetrics) -> v1::EpochMetrics {
 fn summary(spec: &FinetuneSpec, set: &TrainingSet, history: &[EpochMetrics]) -> String {
     let recipe = match spec.recipe {
         Recipe::Fastai2(_) => String::new(),
-        Recipe::Fast | Recipe::Best => format!(", recipe {},", spec.recipe),
+        Recipe::Auto | Recipe::Fast | Recipe::Best => format!(", recipe {},", spec.recipe),
     };
     let learned = format!("{}{recipe} on {} photos", spec.backbone, set.train.len());
     let Some(last) = history.last() else { return learned };

@@ -1,4 +1,4 @@
-//! Fits a regression on the features of the pretrained network: the recipes `fast` and `best`.
+//! Fits a regression on the features of the pretrained network: the recipes `fast` and `best`, and what `auto` shares with them.
 
 use sortinghat_proto::{
     FinetuneSpec, Recipe,
@@ -7,105 +7,123 @@ use sortinghat_proto::{
 };
 use tokio::time::Instant;
 
-use super::{Made, Weights, learner::failure, set::TrainingSet, told};
+use super::{Made, learner::failure, network, set::TrainingSet, told};
 use crate::{
-    batches::{ViewPlan, undecodable, views},
-    jobs::predict::halving,
+    device::Precision,
+    jobs::{features::features, pretrained::Pretrained},
     models::{Classifier, HeadConfig, Square},
     prediction::{precision::prediction_precision, predict::Predictor},
     randomness::Phase,
-    regression::{Choice, Examples, Features, FitError, Policy, Unlike, choose},
+    regression::{Choice, Examples, FitError, Policy, Unlike, choose},
     task::{JobContext, JobError},
     training::{progress::EpochMetrics, trainer::check_split},
 };
 
-/// Makes a model by the spec's recipe, which is one that trains no network.
+/// Makes a model by the spec's recipe, which is one that fits a single regression.
 pub(super) fn fit(
     spec: &FinetuneSpec,
     context: &JobContext,
     set: &TrainingSet,
-    weights: &Weights,
+    weights: &Pretrained,
 ) -> Result<Made, JobError> {
-    let started = Instant::now();
-    check_split(&set.classes, &set.examples(&set.train), &set.examples(&set.valid)).map_err(|error| failure(&error))?;
-    let views = views_of(spec);
-    let squares: Vec<Square> = views.iter().copied().map(Square::from).collect();
-    let head = HeadConfig::Regression { temperature: 1.0, unlike: None };
-    let mut network = weights.network(spec, context, &set.classes, head, squares)?;
-    let compute = &context.machine().compute;
-    let precision = prediction_precision(compute, spec.precision, spec.backbone);
-    let examples = Examples {
-        features: features(context, &Predictor::new(&network, precision, spec.seed), &network, set)?,
-        labels: set.labels.clone(),
-        classes: set.classes.len(),
-        groups: set.groups.clone(),
-        digests: set.digests.clone(),
-    };
-    let policy = Policy { threads: compute.threads, seed: spec.seed };
-    let choice = choose(&examples, &set.train, policy, |done, all| {
+    let views = views_of(&spec.recipe, spec.image_size_px);
+    let mut fitting = Fitting::new(spec, context, set, (weights, &views))?;
+    fitting.compute_features()?;
+    let choice = choose(&fitting.examples, &set.train, fitting.policy(), |done, all| {
         context.progress("regression", done, all, "fits");
         context.check_cancelled()
     })?;
-    say_what_was_chosen(context, set, &choice);
-    let row = row(&examples, set, &choice, started)?;
-    context.epoch_finished(told(&row));
-    let unlike_record = unlike_record(context, &examples, set, &choice)?;
-    let Choice { regression, lambda, temperature, folds, tried, unlike, .. } = choice;
-    let fitted = (&regression.mean, &regression.weight, &regression.bias);
-    network.set_regression(fitted, temperature).map_err(|error| JobError::torch("storing the regression", &error))?;
-    if let Some(Unlike { distance, scale }) = &unlike {
-        let kept = network.set_unlike(distance, *scale);
-        kept.map_err(|error| JobError::torch("storing what tells unlike photos", &error))?;
-    }
-    let tried = tried.into_iter().map(|(lambda, nll)| LambdaScore { lambda, nll }).collect();
-    let unlike = unlike_record;
-    let record = RegressionRecord { views, lambda, temperature, inner_folds: folds as u32, tried, unlike };
-    let recipe = match spec.recipe {
+    let examples = fitting.examples.clone();
+    fitting.conclude(&examples, choice, views, |record| match spec.recipe {
         Recipe::Fast => RecipeRecord::Fast(record),
         Recipe::Best => RecipeRecord::Best(record),
-        Recipe::Fastai2(_) => unreachable!("fastai2 trains the network"),
-    };
-    Ok(Made { network, recipe, history: vec![row], precision })
+        Recipe::Auto | Recipe::Fastai2(_) => unreachable!("these recipes have ways of their own"),
+    })
 }
 
-/// The views of the spec's recipe.
-fn views_of(spec: &FinetuneSpec) -> Vec<View> {
-    let view = |framing| View { framing, size_px: spec.image_size_px };
-    match spec.recipe {
+/// The views that a recipe has of each photo, the largest with sides of `size_px`.
+pub(super) fn views_of(recipe: &Recipe, size_px: u32) -> Vec<View> {
+    let view = |framing| View { framing, size_px };
+    match recipe {
         Recipe::Fast => vec![view(Framing::Pad)],
         Recipe::Best => vec![view(Framing::Crop), view(Framing::Pad)],
-        Recipe::Fastai2(_) => unreachable!("fastai2 trains the network"),
+        Recipe::Auto | Recipe::Fastai2(_) => unreachable!("these recipes have no views of their own"),
     }
 }
 
-/// The features of all photos of the set. Memory is bounded by the batches and by the features themselves.
-fn features(
-    context: &JobContext,
-    predictor: &Predictor<'_>,
-    network: &Classifier,
-    set: &TrainingSet,
-) -> Result<Features, JobError> {
-    let squares = network.config().squares.clone();
-    let (mut rows, total) = (vec![Vec::new(); squares.len()], set.digests.len() as u64);
-    let mut done = 0;
-    context.progress("features", done, total, "photos");
-    for views in views(set.gallery.clone(), set.digests.clone(), ViewPlan { squares, passes: Vec::new() }) {
-        let views = views?;
-        let failed =
-            views.outcomes.iter().enumerate().find_map(|(place, outcome)| Some((place, outcome.as_ref().err()?)));
-        if let Some((place, reason)) = failed {
-            return Err(undecodable(&set.digests[done as usize + place], &reason.why));
-        }
-        for (rows, batch) in rows.iter_mut().zip(&views.plain) {
-            rows.extend(halving::<Vec<f32>>(batch, &views.digests, &|batch, _| predictor.features(batch))?);
-            context.progress("features", done, total, "photos");
-            context.check_cancelled()?;
-        }
-        done += views.outcomes.len() as u64;
-        context.progress("features", done, total, "photos");
+/// A model that is made by a regression on features: what all such recipes share.
+pub(super) struct Fitting<'a> {
+    spec: &'a FinetuneSpec,
+    context: &'a JobContext,
+    set: &'a TrainingSet,
+    started: Instant,
+    pub(super) network: Classifier,
+    pub(super) precision: Precision,
+    /// All photos of the set. They have no features until [`Self::compute_features`] has been called.
+    pub(super) examples: Examples,
+}
+
+impl<'a> Fitting<'a> {
+    /// A network that sees these views of each photo.
+    pub(super) fn new(
+        spec: &'a FinetuneSpec,
+        context: &'a JobContext,
+        set: &'a TrainingSet,
+        (weights, views): (&Pretrained, &[View]),
+    ) -> Result<Self, JobError> {
+        let started = Instant::now();
+        let split = check_split(&set.classes, &set.examples(&set.train), &set.examples(&set.valid));
+        split.map_err(|error| failure(&error))?;
+        let head = HeadConfig::Regression { temperature: 1.0, unlike: None };
+        let squares = views.iter().copied().map(Square::from).collect();
+        let network = network(spec, context, weights, &set.classes, (head, squares))?;
+        let precision = prediction_precision(&context.machine().compute, spec.precision, spec.backbone);
+        Ok(Self { spec, context, set, started, network, precision, examples: set.bare_examples() })
     }
-    let width = rows[0].len() / set.digests.len();
-    Ok(Features::new(rows, width))
+
+    pub(super) fn predictor(&self) -> Predictor<'_> {
+        Predictor::new(&self.network, self.precision, self.spec.seed)
+    }
+
+    /// The features of all photos of the set, held-out ones as well.
+    pub(super) fn compute_features(&mut self) -> Result<(), JobError> {
+        let (gallery, digests) = (&self.set.gallery, &self.set.digests);
+        let network = (&self.predictor(), &self.network);
+        self.examples.features = features(self.context, network, gallery, digests, "finetune.weights")?;
+        Ok(())
+    }
+
+    pub(super) fn policy(&self) -> Policy {
+        Policy { threads: self.context.machine().compute.threads, seed: self.spec.seed }
+    }
+
+    /// Makes the model of a regression that was fitted on `examples`, which have these views, and measures it on the held-out photos.
+    pub(super) fn conclude(
+        self,
+        examples: &Examples,
+        choice: Choice,
+        views: Vec<View>,
+        recipe: impl FnOnce(RegressionRecord) -> RecipeRecord,
+    ) -> Result<Made, JobError> {
+        let Self { context, set, started, mut network, precision, .. } = self;
+        say_what_was_chosen(context, set, &choice);
+        let row = row(examples, set, &choice, started)?;
+        context.epoch_finished(told(&row));
+        let unlike_record = unlike_record(context, examples, set, &choice)?;
+        let Choice { regression, lambda, temperature, folds, tried, unlike, .. } = choice;
+        let fitted = (&regression.mean, &regression.weight, &regression.bias);
+        let stored = network.set_regression(fitted, temperature);
+        stored.map_err(|error| JobError::torch("storing the regression", &error))?;
+        if let Some(Unlike { distance, scale }) = &unlike {
+            let kept = network.set_unlike(distance, *scale);
+            kept.map_err(|error| JobError::torch("storing what tells unlike photos", &error))?;
+        }
+        network.set_squares(views.iter().copied().map(Square::from).collect());
+        let tried = tried.into_iter().map(|(lambda, nll)| LambdaScore { lambda, nll }).collect();
+        let unlike = unlike_record;
+        let record = RegressionRecord { views, lambda, temperature, inner_folds: folds as u32, tried, unlike };
+        Ok(Made { network, recipe: recipe(record), history: vec![row], precision })
+    }
 }
 
 /// How the regression does on the photos that it learned from and on those that were held out, as a row of the training table.

@@ -10,6 +10,7 @@ use sortinghat_proto::{
 use crate::{
     batches::{DatasetPhotos, Gallery},
     jobs::dataset::open_dataset,
+    regression::{Examples, Features},
     task::{JobContext, JobError},
     training::source::Example,
 };
@@ -22,6 +23,8 @@ pub(super) struct TrainingSet {
     pub(super) classes: Vec<String>,
     pub(super) fold: Option<u32>,
     pub(super) gallery: Arc<Gallery>,
+    /// The path of every photo of the gallery in the upload.
+    pub(super) paths: Vec<String>,
     /// The digest of every photo of the gallery.
     pub(super) digests: Vec<Digest>,
     /// The class of every photo of the gallery.
@@ -43,11 +46,12 @@ impl TrainingSet {
         let keep_bytes = match spec.recipe {
             Recipe::Fastai2(_) => KEEP_BYTES,
             // Each photo is seen once.
-            Recipe::Fast | Recipe::Best => 0,
+            Recipe::Auto | Recipe::Fast | Recipe::Best => 0,
         };
         let (valid, train) = (0..records.len()).partition(|&index| records[index].place.is_held_out(spec.fold));
         Ok(Self {
             fold: spec.fold,
+            paths: records.iter().map(|record| record.path.clone()).collect(),
             digests: records.iter().map(|record| record.digest.clone()).collect(),
             labels: records.iter().map(|record| record.label).collect(),
             groups: records.iter().map(|record| record.group as usize).collect(),
@@ -62,6 +66,18 @@ impl TrainingSet {
     pub(super) fn examples(&self, numbers: &[usize]) -> Vec<Example> {
         let example = |&number: &usize| Example { digest: self.digests[number].clone(), label: self.labels[number] };
         numbers.iter().map(example).collect()
+    }
+
+    /// The photos for a regression, without features as yet.
+    pub(super) fn bare_examples(&self) -> Examples {
+        Examples {
+            features: Features::none(),
+            labels: self.labels.clone(),
+            classes: self.classes.len(),
+            groups: self.groups.clone(),
+            digests: self.digests.clone(),
+            weights: None,
+        }
     }
 
     /// Photos to learn from of each class.

@@ -11,10 +11,10 @@ pub(crate) struct Finetune {
     /// The network
     #[arg(long, default_value = "efficientnet_lite0", value_parser = backbones())]
     pub(crate) backbone: String,
-    /// How the model is made
-    #[arg(long, value_enum, default_value_t = RecipeArg::Fastai2)]
-    pub(crate) recipe: RecipeArg,
-    /// Side of the square that the network sees, in pixels [default: 224, with the recipe best 288]
+    /// How the model is made [default: auto, or fastai2 if one of its options is given]
+    #[arg(long, value_enum)]
+    pub(crate) recipe: Option<RecipeArg>,
+    /// Side of the square that the network sees, in pixels [default: 224, with the recipes auto and best 288]
     #[arg(long, hide_short_help = true, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(32..=1024))]
     pub(crate) size: Option<u32>,
     /// Seed of all that is random
@@ -93,12 +93,14 @@ impl FineTuneArgs {
     }
 }
 
-/// A recipe. The first two fit a regression on the features of the pretrained network, which is not trained.
+/// A recipe. All but fastai2 fit a regression on the features of the pretrained network, which is not trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RecipeArg {
+    /// fast or best, whichever does better on folds of the photos to learn from; labels that are probably wrong count less
+    Auto,
     /// A regression on the features of the whole photo: seconds instead of minutes
     Fast,
-    /// The same on two larger views of each photo: the most accurate of the three where we measured
+    /// The same on two larger views of each photo
     Best,
     /// fastai's fine_tune: first the head learns, then the whole network
     Fastai2,

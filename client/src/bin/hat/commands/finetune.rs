@@ -20,7 +20,9 @@ pub(super) async fn run(session: &Session, args: Finetune) -> Result<Exit, Failu
     let submission = args.waiting.resolve()?;
     let dataset = DatasetRef::parse(&args.dataset, "finetune.dataset")?;
     let model_name = args.name.as_deref().map(str::parse).transpose()?;
-    let recipe = recipe(args.recipe, &args.fine_tune)?;
+    let asked =
+        args.recipe.unwrap_or(if args.fine_tune.given().is_some() { RecipeArg::Fastai2 } else { RecipeArg::Auto });
+    let recipe = recipe(asked, &args.fine_tune)?;
     let unsubmitted = Unsubmitted::begin(session);
     let client = session.connect().await?;
     let spec = FinetuneSpec {
@@ -46,6 +48,7 @@ pub(super) async fn run(session: &Session, args: Finetune) -> Result<Exit, Failu
 fn recipe(recipe: RecipeArg, options: &FineTuneArgs) -> Result<Recipe, Failure> {
     let made = match recipe {
         RecipeArg::Fastai2 => return fine_tune(options).map(Recipe::Fastai2),
+        RecipeArg::Auto => Recipe::Auto,
         RecipeArg::Fast => Recipe::Fast,
         RecipeArg::Best => Recipe::Best,
     };

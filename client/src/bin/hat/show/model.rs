@@ -22,7 +22,10 @@ pub(crate) fn table(models: &[Model], paper: Paper) -> Vec<String> {
 pub(crate) fn lines(model: &Model, made: &ModelManifest, paper: Paper) -> Vec<String> {
     let fold = made.dataset.fold.map(|fold| format!(", fold {fold} held out")).unwrap_or_default();
     let (when, job) = (time(model.created_unix_ms), &model.job_id);
-    let unlike = words::unlike(made).map(|told| ("unlike", told));
+    let compared = made.recipe.auto().into_iter().flat_map(|auto| &auto.candidates).map(words::candidate);
+    let weighed = made.recipe.auto().and_then(|auto| auto.label_weights.as_ref()).map(words::label_weights);
+    let told = compared.map(|told| ("compared", told)).chain(weighed.map(|told| ("labels", told)));
+    let told = told.chain(words::unlike(made).map(|told| ("unlike", told)));
     let fields = [
         ("model", format!("{}: {}", model.name, model.summary)),
         ("classes", made.classes.join(", ")),
@@ -33,7 +36,7 @@ pub(crate) fn lines(model: &Model, made: &ModelManifest, paper: Paper) -> Vec<St
         ("made", format!("{when} by job {job}, on {}, {} threads", made.device, made.threads)),
         ("weights", format!("{}, {}", bytes(made.weights.size_bytes), made.weights.digest)),
     ];
-    let fields: Vec<_> = fields.into_iter().chain(unlike).map(|(label, value)| (label, value.into())).collect();
+    let fields: Vec<_> = fields.into_iter().chain(told).map(|(label, value)| (label, value.into())).collect();
     let mut lines = table::fields(&fields, paper);
     lines.push(table::EPOCH_HEADER.to_owned());
     lines.extend(made.history.iter().map(|record| table::epoch_row(&metrics(record))));
@@ -50,8 +53,9 @@ mod tests {
     use sortinghat_proto::{
         Backbone, Digest, Mixing, ObjectRef, Precision, TrainingCrop,
         manifest::{
-            DatasetProvenance, FineTuneRecord, Framing, LambdaScore, RateSearch, RecipeRecord, RegressionRecord,
-            Spread, UnlikeMethod, UnlikeRecord, UnlikeScale, View, WeightsProvenance,
+            AutoRecord, CandidateRecord, DatasetProvenance, FineTuneRecord, Framing, LabelWeights, LambdaScore,
+            RateSearch, RecipeRecord, RegressionRecord, Spread, UnlikeMethod, UnlikeRecord, UnlikeScale, View,
+            WeightsProvenance,
         },
     };
 
@@ -60,8 +64,9 @@ mod tests {
     /// The time at which the model was made: 2026-11-30 08:00:00Z.
     const MADE: i64 = 1_796_025_600_000;
 
-    /// Models like `plain` that were not trained but fitted: one whose penalty was chosen, and one with too few photos for that.
-    fn fitted(plain: &ModelManifest) -> [ModelManifest; 2] {
+    /// Models like `plain` that were not trained but fitted: one whose penalty was chosen, one with too few photos for that, and one whose
+    /// recipe was chosen too.
+    fn fitted(plain: &ModelManifest) -> [ModelManifest; 3] {
         let regression = RegressionRecord {
             views: [Framing::Crop, Framing::Pad].map(|framing| View { framing, size_px: 288 }).into(),
             lambda: 10_f64.powf(-3.5),
@@ -87,7 +92,19 @@ mod tests {
             tried: vec![],
             unlike: None,
         };
-        [RecipeRecord::Best(regression), RecipeRecord::Fast(unchosen)]
+        let candidate = |recipe: &str, nll: f64, behind: f64| CandidateRecord {
+            recipe: recipe.into(),
+            nll,
+            behind,
+            standard_error: behind / 3.0,
+        };
+        let auto = AutoRecord {
+            chosen: "best".into(),
+            candidates: vec![candidate("fast", 0.449, 0.03), candidate("best", 0.419, 0.0)],
+            label_weights: Some(LabelWeights { wrong_share: 0.125, below_half: 61, listed: vec![] }),
+            regression: regression.clone(),
+        };
+        [RecipeRecord::Best(regression), RecipeRecord::Fast(unchosen), RecipeRecord::Auto(auto)]
             .map(|recipe| ModelManifest { recipe, ..plain.clone() })
     }
 
@@ -151,7 +168,7 @@ mod tests {
         };
         let mixed_up = FineTuneRecord { mixing: Some(Mixing::MixUp { alpha: 0.4 }), ..made };
         let mixed_up = ModelManifest { recipe: RecipeRecord::Fastai2(mixed_up), ..plain.clone() };
-        let [best, fast] = fitted(&plain);
+        let [best, fast, auto] = fitted(&plain);
         let named = Model {
             name: "stamps/1".into(),
             job_id: "01".into(),
@@ -159,7 +176,7 @@ mod tests {
             summary: "85.2% of 142".into(),
             manifest: Some(ObjectRef::of(b"m").into()),
         };
-        let all = [plain, special, mixed_up, best, fast];
+        let all = [plain, special, mixed_up, best, fast, auto];
         let shown = all.map(|made| lines(&named, &made, Paper::default()).join("\n"));
         insta::assert_snapshot!(shown.join("\n\n"));
         insta::assert_json_snapshot!(json::model(&named));

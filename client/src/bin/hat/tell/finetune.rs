@@ -23,6 +23,6 @@ pub(super) fn tell(session: &Session, job: &Job, last_epoch: Option<EpochMetrics
 /// Whether the model is a regression, which averages over views of its own and knows no test-time augmentation.
 fn is_fitted(job: &Job) -> bool {
     let kind = job.spec.as_ref().and_then(|spec| spec.kind.as_ref());
-    let names = [Recipe::Fast, Recipe::Best].map(|recipe| recipe.as_str());
+    let names = [Recipe::Auto, Recipe::Fast, Recipe::Best].map(|recipe| recipe.as_str());
     matches!(kind, Some(Kind::Finetune(spec)) if names.contains(&spec.recipe.as_str()))
 }
