@@ -12,7 +12,7 @@ WITHOUT_LIBTORCH := sortinghat-proto sortinghat-objects sortinghat-coordinator s
 
 .NOTPARALLEL:
 .PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering python python-unit unit stores power-cuts simulate \
-	chaos bench bench-queue bench-sandbox compare compare-recipes compare-decoding images test-charts try-images clean
+	chaos bench bench-queue bench-sandbox compare compare-recipes compare-decoding images test-charts try-images restore-drill clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -98,6 +98,11 @@ chaos: deps ## Faults against real processes, then a check of every job: FAULTS=
 	cargo build --workspace --bins --example chaos
 	$${CARGO_TARGET_DIR:-target}/debug/examples/chaos --faults $(FAULTS) --jobs $(JOBS) --seed $(SEED) --store $(STORE) \
 	  --backlog $(BACKLOG)
+
+restore-drill: $(if $(BIN),,build) ## Lose the queue in the middle of work and restore it from an older copy, over a file and over Redis: BIN=folder
+	@deploy/install.sh demo redis
+	python3 tests/python/restore_drill.py $(or $(BIN),$${CARGO_TARGET_DIR:-target}/debug) $(CACHE)/photos/stamps $(CACHE)/weights \
+	  $(CACHE)/redis/bin/valkey-server
 
 bench: deps ## Photos a second on this machine, beside plain PyTorch settings
 	cargo run --release --package sortinghat-worker --example throughput -- $(CACHE)/photos
