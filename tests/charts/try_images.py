@@ -15,6 +15,7 @@ import urllib.request
 import yaml
 
 import helm
+import monitor
 import pods
 
 CLASSES, EACH = ("animals", "food", "vehicles"), 24
@@ -97,6 +98,8 @@ class Trial:
         self.node = pods.Node(folder)
         self.images = {name: self.node.take_image(images / f"sortinghat-{name}.oci.tar") for name in ("coordinator", "worker", "hat")}
         self.photos = copy_photos(pathlib.Path(sys.argv[2]), folder / "photos")
+        self.folder = folder
+        self.monitor = None
 
     def start(self, name: str) -> None:
         self.node.run(name, self.pods[name], self.images[name], self.objects, self.hosts)
@@ -115,6 +118,8 @@ class Trial:
     def go(self) -> None:
         self.start_coordinator()
         say("coordinator, ready", "yes")
+        if monitor.is_installed():
+            self.monitor = monitor.Monitor(self.folder, "127.0.0.1:9464")
         self.start("worker")
         say("hat whoami, as helm test runs it", one_line(self.hat("whoami")))
         pods.wait_until("the worker joins", lambda: "cpu" in self.hat("workers").lower())
@@ -124,6 +129,8 @@ class Trial:
         say("finetune", last_line(self.hat("finetune", "things@1", "--recipe", "fast")))
         say("evaluate", first_line(self.hat("evaluate", "things/1", "--report", "/var/lib/sortinghat/report.html")))
         say("classify", last_line(self.hat("classify", "things/1", "/photos/food")))
+        if self.monitor:
+            say("alerts and dashboard, asked of a Prometheus", self.monitor.evaluate())
         self.replace()
 
     def replace(self) -> None:
@@ -136,6 +143,11 @@ class Trial:
             say(f"{name}, from SIGTERM to its end", f"{took:.1f} s of {grace} s, exit code {code}")
             if code or took > grace:
                 raise pods.Failed(f"{name} did not end as it should: {self.node.log_of(name)[-2000:]}")
+
+    def stop(self) -> None:
+        if self.monitor:
+            self.monitor.stop()
+        self.node.stop()
 
 
 def answers(url: str) -> bool:
@@ -176,7 +188,7 @@ def main() -> None:
             print(f"--- {name}\n{trial.node.log_of(name)[-3000:]}", file=sys.stderr)
         sys.exit(f"try_images.py: {failed}")
     finally:
-        trial.node.stop()
+        trial.stop()
         redis.terminate()
         redis.wait()
         shutil.rmtree(folder, ignore_errors=True)
