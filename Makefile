@@ -11,8 +11,9 @@ export PATH := $(CACHE)/tools/bin:$(PATH)
 WITHOUT_LIBTORCH := sortinghat-proto sortinghat-objects sortinghat-coordinator sortinghat-client sortinghat-photos
 
 .NOTPARALLEL:
-.PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering python python-unit unit stores power-cuts simulate \
-	chaos bench bench-queue bench-sandbox compare compare-recipes compare-decoding images test-charts try-images restore-drill clean
+.PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering python python-unit unit \
+	stores power-cuts simulate chaos bench bench-queue bench-sandbox compare compare-recipes compare-decoding images test-charts \
+	try-images restore-drill dist test-dist clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -142,6 +143,13 @@ try-images: ## Photos through the images of `make images`, run as the chart's po
 	@deploy/install.sh charts redis photos
 	$(CACHE)/charts/bin/python tests/charts/try_images.py $${CARGO_TARGET_DIR:-target}/images $(CACHE)/photos/stamps \
 	  $(CACHE)/redis/bin/valkey-server
+
+dist: $(if $(BIN),,release) ## A wheel, a Debian package and a tarball, into target/dist: BIN=folder
+	@deploy/install.sh python
+	@deploy/dist/build.sh $(or $(BIN),$${CARGO_TARGET_DIR:-target}/release)
+
+test-dist: ## Install each of them where nothing else is, and go from photos to predictions; minutes: PACKAGES="wheel deb tarball"
+	@deploy/dist/test.sh $(PACKAGES)
 
 clean: ## Remove build outputs; the cache stays
 	cargo clean

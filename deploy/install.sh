@@ -8,6 +8,17 @@ readonly PINS="$CHECKOUT/deploy/pins"
 readonly CACHE="${SORTINGHAT_CACHE:-$HOME/.cache/sortinghat}"
 
 readonly LIBTORCH_VERSION=2.11.0
+# In a checkout, libtorch is linked where cargo looks for it. In a package, which has no source, it is linked where the worker does.
+if [[ -f "$CHECKOUT/Cargo.toml" ]]; then
+    readonly PROGRAM=install.sh PACKAGED='' LINK="$CHECKOUT/.deps/libtorch"
+else
+    readonly PROGRAM=sortinghat-setup PACKAGED=yes LINK="$CHECKOUT/libtorch"
+fi
+# What a package of the system installs is for all users, and what a person has unpacked is the person's.
+case "$CHECKOUT" in
+/usr/*) readonly LIBTORCH="/var/lib/sortinghat/libtorch-$LIBTORCH_VERSION" ;;
+*) readonly LIBTORCH="$CACHE/libtorch-$LIBTORCH_VERSION" ;;
+esac
 readonly WEIGHTS_SHA256=0c845157760e88bacbe6c7f94b23c146eeedc08b514da85a2d1222a6439c4917
 readonly STAMPS_PACKAGE=tuxpaint-stamps-default
 readonly STAMPS_VERSION=2022.06.04-1
@@ -16,6 +27,10 @@ readonly STAMPS_SHA256=6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6
 readonly STAMPS_CATEGORIES=(animals food household plants seasonal symbols town vehicles)
 
 usage() {
+    if [[ -n "$PACKAGED" ]]; then
+        usage_of_package
+        return
+    fi
     cat <<'HELP'
 Usage: deploy/install.sh [WHAT...]
 
@@ -44,10 +59,29 @@ the photos (by apt's signature; another version is noted) and fastai.
 HELP
 }
 
+usage_of_package() {
+    cat <<HELP
+Usage: sortinghat-setup [WHAT...]
+
+Fetches what the worker needs and the package does not hold. What is already there is left alone; an interrupted run is
+simply started again. Every download is checked against a pinned digest. It needs Python with pip, whose settings
+(index, proxy, certificates) it heeds.
+
+  setup          libtorch and weights (default)
+
+  libtorch       libtorch $LIBTORCH_VERSION for a CPU, 544 MB to download, 1.2 GB on disk, in
+                 $LIBTORCH.
+                 If torch $LIBTORCH_VERSION is installed for the Python beside this program, that is used instead
+  cuda           the CUDA 13 libraries that libtorch needs on a machine with an NVIDIA GPU, 2 GB
+  weights        ImageNet weights of EfficientNet-Lite0, 17 MB, for the user who runs this, in
+                 $CACHE/weights
+HELP
+}
+
 say() { printf '%-14s %s\n' "$1" "$2"; }
 
 fail() {
-    printf 'install.sh: %s\n' "$*" >&2
+    printf '%s: %s\n' "$PROGRAM" "$*" >&2
     exit 1
 }
 
@@ -62,9 +96,11 @@ check_system() {
     [[ "$(uname -s)-$(uname -m)" == Linux-x86_64 ]] ||
         fail "the pinned libtorch is for Linux on x86-64; this is $(uname -s) on $(uname -m)"
     need python3 python3
-    need g++ g++
-    need make make
     need flock util-linux
+    if [[ -z "$PACKAGED" ]]; then
+        need g++ g++
+        need make make
+    fi
     if [[ " $* " =~ " test "|" browser "|" queue-peers " ]]; then
         need node nodejs
         need npm npm
@@ -76,6 +112,9 @@ check_system() {
         need newuidmap uidmap
     fi
     if command -v python3 >/dev/null 2>&1; then
+        if [[ -n "$PACKAGED" && -f "$CHECKOUT/../../pyvenv.cfg" ]] && ! python3 -m pip --version >/dev/null 2>&1; then
+            fail "the virtual environment has no pip: run \`python3 -m ensurepip\` in it, and then this again"
+        fi
         python3 -m pip --version >/dev/null 2>&1 || missing_packages+=(python3-pip)
         if [[ " $* " =~ " test "|" python "|" fastai "|" charts "|" queue-peers " ]]; then
             python3 -c 'import ensurepip' >/dev/null 2>&1 || missing_packages+=(python3-venv)
@@ -86,7 +125,7 @@ check_system() {
   sudo apt-get install -y ${missing_packages[*]}
 and run this again"
     fi
-    command -v cargo >/dev/null 2>&1 ||
+    [[ -n "$PACKAGED" ]] || command -v cargo >/dev/null 2>&1 ||
         fail "Rust is missing: install it as https://rustup.rs says (version 1.95 or newer), then run this again"
 }
 
@@ -171,17 +210,47 @@ build_libtorch() {
     rm -rf "$downloads"
 }
 
+# The folder in which torch of the right version lies beside this package's Python, if it does.
+installed_torch() {
+    python3 - "$LIBTORCH_VERSION" <<'PYTHON'
+import importlib.metadata, sys
+try:
+    torch = importlib.metadata.distribution("torch")
+except importlib.metadata.PackageNotFoundError:
+    sys.exit(1)
+if torch.version.split("+")[0] != sys.argv[1]:
+    sys.exit(1)
+print(torch.locate_file(""))
+PYTHON
+}
+
 install_libtorch() {
-    local final="$CACHE/libtorch-$LIBTORCH_VERSION"
-    install_directory libtorch "$final" "$(sha256_of "$PINS/libtorch.txt")" build_libtorch
-    mkdir -p "$CHECKOUT/.deps"
-    ln -sfn "$final" "$CHECKOUT/.deps/libtorch"
+    local torch
+    if [[ -n "$PACKAGED" ]]; then
+        if grep -qs "'$LIBTORCH_VERSION" "$LINK/torch/version.py"; then
+            say libtorch "already installed in $(readlink -f "$LINK")"
+            return
+        fi
+        [[ -w "$CHECKOUT" ]] || fail "libtorch is for all users of this machine: run \`sudo sortinghat-setup libtorch\` once"
+        if torch="$(installed_torch)"; then
+            ln -sfn "$torch" "$LINK"
+            say libtorch "torch $LIBTORCH_VERSION is in $torch"
+            return
+        fi
+    fi
+    mkdir -p "$(dirname "$LIBTORCH")" "$(dirname "$LINK")"
+    install_directory libtorch "$LIBTORCH" "$(sha256_of "$PINS/libtorch.txt")" build_libtorch
+    ln -sfn "$LIBTORCH" "$LINK"
 }
 
 # The GPU's libraries go where libtorch_cuda looks for them, into libtorch's own tree.
 install_cuda() {
-    local final="$CACHE/libtorch-$LIBTORCH_VERSION" work="$CACHE/downloads/cuda" receipt="$CACHE/receipts/cuda" pin
+    local final="$LIBTORCH" work="$CACHE/downloads/cuda" receipt="$CACHE/receipts/cuda" pin
     install_libtorch
+    if [[ "$(readlink -f "$LINK")" != "$(readlink -f "$LIBTORCH")" ]]; then
+        say cuda "torch in $(readlink -f "$LINK") has libraries of its own"
+        return
+    fi
     pin="$(cat "$PINS/libtorch.txt" "$PINS/cuda.txt" | sha256sum | cut -d' ' -f1)"
     if [[ -f "$receipt" && "$(<"$receipt")" == "$pin" && "$receipt" -nt "$(receipt_of "$final")" ]]; then
         say cuda "already installed in $final/nvidia"
@@ -368,6 +437,7 @@ build_grpcurl() {
 
 install_one() {
     case "$1" in
+    setup) for part in libtorch weights; do install_one "$part"; done ;;
     demo) for part in libtorch weights photos; do install_one "$part"; done ;;
     test) for part in demo tools python grpcurl pillow-images browser redis charts; do install_one "$part"; done ;;
     libtorch | cuda | weights | photos) "install_$1" ;;
@@ -389,7 +459,7 @@ install_one() {
     pillow-images)
         install_directory pillow-images "$CACHE/pillow-images" "$(sha256_of "$PINS/pillow-source.txt")" build_pillow_images
         ;;
-    *) fail "unknown part '$1'; see deploy/install.sh --help" ;;
+    *) fail "unknown part '$1'; see --help" ;;
     esac
 }
 
@@ -406,7 +476,9 @@ main() {
     exec 9>"$CACHE/.lock"
     flock 9
     local part
-    for part in "${@:-demo}"; do
+    local usual=demo
+    [[ -z "$PACKAGED" ]] || usual=setup
+    for part in "${@:-$usual}"; do
         install_one "$part"
     done
 }

@@ -104,13 +104,8 @@ build_base() {
 # stage_program PROGRAM DIRECTORY: a program without the path of the folder that it was built in, and the licences.
 stage_program() {
     local program=$1 root=$2
-    [[ -x "$BIN/$program" ]] || fail "there is no $program in $BIN: run \`make release\`, or name the folder with BIN=FOLDER"
-    mkdir -p "$root/usr/bin" "$root/usr/share/doc/sortinghat"
-    strip --strip-debug -o "$root/usr/bin/$program" "$BIN/$program"
-    if [[ "$program" == sortinghat-worker ]]; then
-        # shellcheck disable=SC2016
-        patchelf --set-rpath '$ORIGIN/../lib/sortinghat/libtorch/torch/lib' "$root/usr/bin/$program"
-    fi
+    "$CHECKOUT/deploy/stage_program.sh" "$program" "$BIN" "$root/usr/bin"
+    mkdir -p "$root/usr/share/doc/sortinghat"
     cp "$CHECKOUT"/LICENSE-* "$root/usr/share/doc/sortinghat/"
 }
 

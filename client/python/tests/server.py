@@ -8,13 +8,10 @@ import hashlib
 import ipaddress
 import os
 import pathlib
-import random
 import signal
-import struct
 import subprocess
 import tempfile
 import time
-import zlib
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -24,7 +21,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 CHECKOUT = pathlib.Path(__file__).resolve().parents[3]
 PROGRAMS = pathlib.Path(os.environ.get("SORTINGHAT_BIN", CHECKOUT / "target" / "debug"))
 PATIENCE_S = 120
-TINTS = {"blue": 2, "green": 1, "red": 0}
 
 
 class Server:
@@ -89,29 +85,6 @@ class Server:
 
 def _end_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-def write_photos(folder, per_class, side=64):
-    """Writes photos whose class is the colour of their tint: random blocks, so that no two are near-duplicates."""
-    for tint, channel in TINTS.items():
-        (folder / tint).mkdir(parents=True, exist_ok=True)
-        for number in range(per_class):
-            (folder / tint / f"{number:03}.png").write_bytes(png(f"{tint}/{number}", channel, side))
-    return folder
-
-
-def png(seed, channel, side):
-    """A PNG of random blocks in which one channel is bright."""
-    dice, block = random.Random(seed), side // 4
-    cells = [[[dice.randrange(120) + 135 * (each == channel) for each in range(3)] for _ in range(4)] for _ in range(4)]
-    row = lambda y: b"\0" + bytes(value for x in range(side) for value in cells[y // block][x // block])
-    pixels = zlib.compress(b"".join(row(y) for y in range(side)))
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
-
-
-def _chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def certificate(folder):

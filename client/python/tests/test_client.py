@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parents[1] / "src")]
 
 import sortinghat_photos as sortinghat
-from server import CHECKOUT, Server, certificate, tokens_file, write_photos
+from photos import write_photos
+from server import CHECKOUT, Server, certificate, tokens_file
 from sortinghat_photos import AsyncClient, ClassifySpec, Client, EvaluateSpec, FinetuneSpec, IngestSpec, describe, made_by
 
 TRAINING = {"weights": "none", "epochs": 1, "batch_size": 4, "image_size_px": 32}

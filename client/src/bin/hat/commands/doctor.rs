@@ -28,6 +28,8 @@ const LITTLE_SPACE_BYTES: u64 = 5 << 30;
 /// With less space than this, the first job fails in its middle.
 const NO_SPACE_BYTES: u64 = 500 << 20;
 const PATIENCE: Duration = Duration::from_secs(3);
+/// What gives a worker its libtorch: the first in a package, the second in a checkout.
+const LIBTORCH_CURE: &str = "`sortinghat-setup` installs libtorch, and `make deps` in a checkout";
 
 /// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,9 +110,9 @@ fn libtorch() -> Check {
         Ok(output) if output.status.success() => Check::ok(WHAT, String::from_utf8_lossy(&output.stdout).trim()),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr);
-            Check::fail(WHAT, format!("{}; `make deps` installs libtorch", said.trim()))
+            Check::fail(WHAT, format!("{}; {LIBTORCH_CURE}", said.trim()))
         }
-        Err(error) => Check::fail(WHAT, format!("the worker does not start: {error}; `make deps` installs libtorch")),
+        Err(error) => Check::fail(WHAT, format!("the worker does not start: {error}; {LIBTORCH_CURE}")),
     }
 }
 
@@ -128,7 +130,7 @@ fn weights(folder: &Path) -> Check {
         true => Check::warn(
             WHAT,
             format!(
-                "there are none in {place}: `make deps` installs some; without them, jobs fetch weights from the hub, or --weights names a file"
+                "there are none in {place}: `sortinghat-setup` installs some, and `make deps` in a checkout; without them, jobs fetch weights from the hub, or --weights names a file"
             ),
         ),
     }
