@@ -4,6 +4,7 @@
 //! - `train` or `training` beside `val`, `valid` or `validation`, in any case, are splits if at least one class folder is in both, whatever
 //!   else lies beside them. A `test` is held out where there is no other; where there is one, `test` is left out.
 //! - If both kinds of folders are there and no class folder is in both, the folder can be read in two ways, and the person has to say which.
+//!   The same if only one kind is there, beside other folders, and it has class folders and nothing else in it.
 //!
 //! Names are compared in Unicode's form NFC, because systems write the same name in different forms.
 
@@ -84,6 +85,13 @@ pub enum LayoutError {
         /// The classes if each folder is a class.
         classes: Vec<String>,
     },
+    /// One of them is a side of a split or a class.
+    LoneSide {
+        /// The folder that is called like a side, with the class folders in it.
+        side: Inside,
+        /// The classes if each folder is a class.
+        classes: Vec<String>,
+    },
     /// Splits are asked for, and there are none.
     NoSplits {
         /// The folders that are there.
@@ -100,6 +108,13 @@ pub struct Inside {
     pub classes: BTreeSet<String>,
     /// Files that lie in the folder itself.
     pub loose_files: u64,
+}
+
+impl Inside {
+    /// Whether it looks like a folder of classes: several folders, and no photo beside them.
+    fn has_only_classes(&self) -> bool {
+        self.classes.len() > 1 && self.loose_files == 0
+    }
 }
 
 /// The text in Unicode's form NFC, in which equal names are equal.
@@ -138,8 +153,8 @@ impl Layout {
     /// How the folders of these paths are read.
     ///
     /// # Errors
-    /// [`LayoutError::Ambiguous`] if nobody says which of two readings is meant, [`LayoutError::NoSplits`] if splits are asked for and there
-    /// are none.
+    /// [`LayoutError::Ambiguous`] or [`LayoutError::LoneSide`] if nobody says which of two readings is meant, [`LayoutError::NoSplits`] if
+    /// splits are asked for and there are none.
     pub fn of<'a>(paths: impl Iterator<Item = &'a str>, choice: LayoutChoice) -> Result<Self, LayoutError> {
         if choice == LayoutChoice::Classes {
             return Ok(Self::Classes);
@@ -152,10 +167,10 @@ impl Layout {
         };
         let is_asked_for = choice == LayoutChoice::Splits;
         if train.is_empty() || held_out.is_empty() {
-            return if is_asked_for {
-                Err(LayoutError::NoSplits { folders: folders.names() })
-            } else {
-                Ok(Self::Classes)
+            return match train.into_iter().chain(held_out).find(Inside::has_only_classes) {
+                _ if is_asked_for => Err(LayoutError::NoSplits { folders: folders.names() }),
+                Some(side) if folders.0.len() > 1 => Err(LayoutError::LoneSide { side, classes: folders.names() }),
+                _ => Ok(Self::Classes),
             };
         }
         if is_asked_for || share_a_class(&train, &held_out) {
@@ -285,6 +300,13 @@ impl fmt::Display for LayoutError {
                     listed(classes.iter())
                 )
             }
+            Self::LoneSide { side, classes } => write!(
+                f,
+                "the folder can be read in two ways: {side}, as one side of a split whose other side is missing; or it is one \
+                 of {} classes: {}",
+                classes.len(),
+                listed(classes.iter())
+            ),
             Self::NoSplits { folders } => write!(
                 f,
                 "the folder has no splits: it needs train/ (or training/) and val/, valid/, validation/ or test/, and has {}",
@@ -344,6 +366,19 @@ mod tests {
         let read = layout(&["train/a.png", "plane/b.png"]).expect("one reading");
         assert_eq!(read.label("train/a.png"), label("train", None));
         assert_eq!(layout(&["test/a.png", "valid/b.png"]), Ok(Layout::Classes), "nothing to learn from");
+        let read = layout(&["train/steam/a.png", "train/diesel/b.png", "train/c.png", "plane/d.png"]);
+        assert_eq!(read, Ok(Layout::Classes), "a class whose photos lie in folders as well");
+    }
+
+    #[test]
+    fn one_side_with_class_folders_beside_other_folders_is_refused_with_both_readings() {
+        let paths = ["Train/cats/a.png", "Train/dogs/b.png", "extra/c.png"];
+        let error = layout(&paths).expect_err("two readings").to_string();
+        for part in ["Train/ has cats, dogs, as one side of a split", "2 classes: Train, extra"] {
+            assert!(error.contains(part), "{part:?} is not in {error}");
+        }
+        assert_eq!(Layout::of(paths.into_iter(), LayoutChoice::Classes), Ok(Layout::Classes));
+        assert_eq!(layout(&paths[..2]), Ok(Layout::Classes), "alone, it is told that there is one class");
     }
 
     #[test]

@@ -23,8 +23,13 @@ impl ObjectPresence for Objects {
         Ok(self.contains(tenant, object).await?)
     }
 
-    async fn exists(&self, tenant: &Tenant, digest: &Digest) -> Result<bool, Refusal> {
-        Ok(self.size(tenant, digest).await?.is_some())
+    async fn is_sound(&self, tenant: &Tenant, digest: &Digest) -> Result<bool, Refusal> {
+        let read = async { self.read(tenant, digest.clone()).await?.try_for_each(async |_| Ok(())).await };
+        match read.await {
+            Ok(()) => Ok(true),
+            Err(ObjectError::NotFound { .. } | ObjectError::Corrupt { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn document(&self, tenant: &Tenant, digest: &Digest) -> Result<Option<Bytes>, Refusal> {

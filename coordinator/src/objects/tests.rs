@@ -150,6 +150,10 @@ async fn a_corrupt_document_is_an_error_since_its_references_are_unknown() {
     let refused =
         store.objects.document(&Tenant::local(), &object.digest).await.expect_err("its digest does not match");
     assert_eq!(refused.code, ErrorCode::CorruptObject);
+    let sound = store.objects.put(&Tenant::local(), Bytes::from_static(b"intact")).await.expect("stored");
+    for (digest, is_sound) in [(&sound.digest, true), (&object.digest, false), (&Digest::of(b"never stored"), false)] {
+        assert_eq!(store.objects.is_sound(&Tenant::local(), digest).await, Ok(is_sound));
+    }
 }
 
 #[tokio::test]

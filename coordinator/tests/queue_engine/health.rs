@@ -58,7 +58,7 @@ async fn a_running_job_says_that_its_worker_cannot_work_now() {
     assert!(sentence.contains(TROUBLE), "{sentence}");
 }
 
-/// A worker does not find an object.
+/// A worker does not find an object, or finds it damaged.
 fn not_found() -> Outcome {
     Outcome::Failed(v1::Failure {
         failure_class: FailureClass::User.into(),
@@ -69,7 +69,7 @@ fn not_found() -> Outcome {
 }
 
 #[tokio::test]
-async fn what_one_worker_does_not_find_is_tried_again_if_the_coordinator_finds_it() {
+async fn what_one_worker_does_not_find_is_tried_again_if_the_coordinator_can_read_it() {
     let world = World::new().await;
     let id = world.submit(ingest()).await;
     let mut worker = Worker::new("w1", 1);
@@ -82,11 +82,11 @@ async fn what_one_worker_does_not_find_is_tried_again_if_the_coordinator_finds_i
         (job.attempts[0].outcome(), failure.failure_class()),
         (AttemptOutcome::Failed, FailureClass::Infrastructure)
     );
-    assert!(failure.message.contains("the coordinator finds"), "{}", failure.message);
+    assert!(failure.message.contains("the coordinator can read"), "{}", failure.message);
 }
 
 #[tokio::test]
-async fn what_the_coordinator_does_not_find_either_fails_the_job() {
+async fn what_the_coordinator_cannot_read_either_fails_the_job() {
     let world = World::new().await;
     let id = world.submit(ingest()).await;
     let mut worker = Worker::new("w1", 1);

@@ -134,7 +134,7 @@ impl ObjectPresence for Shelf {
         Ok(self.has(object))
     }
 
-    async fn exists(&self, tenant: &Tenant, digest: &Digest) -> Result<bool, Refusal> {
+    async fn is_sound(&self, tenant: &Tenant, digest: &Digest) -> Result<bool, Refusal> {
         self.happen(Moment::Holds).await;
         Ok(self.contents(|contents| contents.objects.contains_key(&(tenant.clone(), digest.clone()))))
     }

@@ -47,7 +47,7 @@ impl ObjectPresence for Objects {
         Ok(!self.lost.load(Ordering::SeqCst))
     }
 
-    async fn exists(&self, tenant: &Tenant, digest: &Digest) -> Result<bool, Refusal> {
+    async fn is_sound(&self, tenant: &Tenant, digest: &Digest) -> Result<bool, Refusal> {
         self.holds(tenant, &ObjectRef { digest: digest.clone(), size_bytes: 0 }).await
     }
 

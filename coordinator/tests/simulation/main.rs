@@ -55,8 +55,8 @@ impl ObjectPresence for Present {
         self.0.holds(tenant, object).await
     }
 
-    async fn exists(&self, tenant: &Tenant, digest: &Digest) -> Result<bool, Refusal> {
-        self.0.exists(tenant, digest).await
+    async fn is_sound(&self, tenant: &Tenant, digest: &Digest) -> Result<bool, Refusal> {
+        self.0.is_sound(tenant, digest).await
     }
 
     async fn document(&self, tenant: &Tenant, digest: &Digest) -> Result<Option<Bytes>, Refusal> {

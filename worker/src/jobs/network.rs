@@ -98,5 +98,5 @@ pub(super) fn derivative_short_side(context: &JobContext, model: &ModelManifest)
 
 /// Whether the object is missing or damaged, which a second try would not change.
 pub(super) fn is_lost(error: &ObjectError) -> bool {
-    matches!(error, ObjectError::Missing { .. } | ObjectError::Corrupt { .. })
+    error.lost().is_some()
 }

@@ -102,10 +102,10 @@ impl ObjectError {
         }
     }
 
-    /// The object that the store does not have, if that is the error.
-    pub fn missing(&self) -> Option<&Digest> {
+    /// The object that is missing or damaged, if that is the error.
+    pub fn lost(&self) -> Option<&Digest> {
         match self {
-            Self::Missing { digest } => Some(digest),
+            Self::Missing { digest } | Self::Corrupt { digest, .. } => Some(digest),
             _ => None,
         }
     }

@@ -78,9 +78,9 @@ impl JobError {
         let message = self.to_string();
         let code = match self {
             Self::Refused(refusal) => return refusal,
-            // The coordinator looks for a missing object, too, before it blames the user.
+            // The coordinator looks for a missing or damaged object, too, before it blames the user.
             Self::Object(error) => {
-                let field = error.missing().map(ToString::to_string).unwrap_or_default();
+                let field = error.lost().map(ToString::to_string).unwrap_or_default();
                 return Refusal::new(error.code(), message).at(field);
             }
             Self::Cancelled | Self::HandedBack => ErrorCode::Cancelled,

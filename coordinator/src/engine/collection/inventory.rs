@@ -12,8 +12,8 @@ pub trait ObjectPresence: Send + Sync + 'static {
     /// Whether the tenant has this object with this size.
     async fn holds(&self, tenant: &Tenant, object: &ObjectRef) -> Result<bool, Refusal>;
 
-    /// Whether the tenant has an object with this digest, of whatever size.
-    async fn exists(&self, tenant: &Tenant, digest: &Digest) -> Result<bool, Refusal>;
+    /// Whether the tenant has an object with this digest, and all of its content can be read and matches the digest.
+    async fn is_sound(&self, tenant: &Tenant, digest: &Digest) -> Result<bool, Refusal>;
 
     /// The content of an object that may be a JSON document, checked against its digest. `None` if the object is missing, is no such
     /// document, or is too long for one.

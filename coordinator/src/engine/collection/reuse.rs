@@ -138,19 +138,19 @@ impl Collection {
         Ok(Some(collection.fence(tenant)))
     }
 
-    /// The failure of an attempt that did not find an object. Only if the coordinator does not find the object either, the user has to do
-    /// something. Otherwise the worker has lost sight of the store, and the task is tried again.
-    pub(crate) async fn blame_for_missing(
+    /// The failure of an attempt that found an object missing or damaged. Only if it is so for the coordinator as well, the user has to do
+    /// something. Otherwise the worker has lost sight of the store, or its memory or network is at fault, and the task is tried again.
+    pub(crate) async fn blame_for_lost(
         &self,
         tenant: &Tenant,
         failure: &v1::Failure,
     ) -> Result<v1::Failure, EngineError> {
-        // A damaged object is not named by its digest.
-        let Ok(missing) = failure.field.parse::<Digest>() else { return Ok(failure.clone()) };
-        if !self.objects.exists(tenant, &missing).await? {
+        // An object that is intact but not what was expected is not named by its digest.
+        let Ok(lost) = failure.field.parse::<Digest>() else { return Ok(failure.clone()) };
+        if !self.objects.is_sound(tenant, &lost).await? {
             return Ok(failure.clone());
         }
-        let message = format!("{}, as its worker says, but the coordinator finds the object there", failure.message);
+        let message = format!("{}, as its worker says, but the coordinator can read the object", failure.message);
         Ok(v1::Failure {
             failure_class: FailureClass::Infrastructure.into(),
             code: ErrorCode::StorageUnavailable.into(),

@@ -188,7 +188,7 @@ impl Conversation {
         if let (Some(_), Some(Outcome::Failed(failure))) = (held, &report.outcome)
             && failure.code() == ErrorCode::CorruptObject
         {
-            let failure = self.collection.blame_for_missing(&loaded.job.value.tenant, failure).await?;
+            let failure = self.collection.blame_for_lost(&loaded.job.value.tenant, failure).await?;
             return Ok(Some(Outcome::Failed(failure)));
         }
         let (Some(lease), Some(Outcome::Succeeded(output))) = (held, report.outcome.as_ref()) else {
