@@ -21,12 +21,13 @@ usage() {
 Usage: deploy/images/build.sh BIN [IMAGE...]
 
 Builds the images `coordinator`, `worker` and `hat`, or those that are named, with the programs of the folder BIN, such as
-target/release. There is also `worker-cuda`, which needs `deploy/install.sh cuda` and 6 GB of disk while it is built.
+target/release. There is also `worker-cuda`, which needs `deploy/install.sh cuda`.
 
 Each image goes to target/images/sortinghat-IMAGE.oci.tar, with its bill of materials (SPDX) beside it and in it. The
 same programs, packages and commit make the same bytes again.
 
   SUITE=bookworm   the Debian release whose C library the images get
+  STORAGE_DRIVER=  how buildah stores layers: vfs works everywhere; overlay takes a third of the room, where it works
   MIRROR=URL       where its packages come from, such as a snapshot, to build an old image again
 HELP
 }
@@ -39,7 +40,7 @@ fail() {
 }
 
 buildah() {
-    command buildah --root "$OUT/storage" --runroot "$OUT/run" --storage-driver vfs "$@"
+    command buildah --root "$OUT/storage" --runroot "$OUT/run" --storage-driver "${STORAGE_DRIVER:-vfs}" "$@"
 }
 
 # Everything in the images has the time of the commit.
