@@ -53,6 +53,11 @@ class Server:
         device = ["--device", "cpu", "--threads", "2"]
         self._start("worker", "sortinghat-worker", *arguments, *device, *self._worker_arguments)
 
+    def stop_worker(self):
+        process = self._processes.pop("worker")
+        process.terminate()
+        process.wait(PATIENCE_S)
+
     def kill_coordinator(self):
         process = self._processes.pop("coordinator")
         process.kill()

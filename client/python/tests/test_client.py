@@ -175,6 +175,32 @@ class Tour(unittest.TestCase):
         self.assertIn("INVALID_ARGUMENT finetune.epochs", outputs[2])
 
 
+class Parts(unittest.TestCase):
+    """A job that is divided."""
+
+    def test_predictions_come_in_order_while_the_job_runs(self):
+        server = Server(["--shard-items", "4"])
+        self.addCleanup(server.stop)
+        with Client(server.url) as client:
+            source = client.upload(write_photos(server.folder / "photos", 6))
+            ingest = client.submit(IngestSpec(dataset_name="shapes", source=source))
+            finetune = client.submit(FinetuneSpec(dataset=made_by(ingest), **TRAINING))
+            classify = client.submit(ClassifySpec(model=made_by(finetune), source=source))
+            tables = list(client.watch_predictions(classify))
+            self.assertEqual(
+                [row for table in tables for row in table.to_pylist()], client.predictions(client.wait(classify)).to_pylist()
+            )
+            self.assertGreater(len(tables), 1)
+            # Now there is one part with everything.
+            (rest,) = client.watch_predictions(classify, first_row=7)
+            self.assertEqual(rest.num_rows, 11)
+            server.stop_worker()
+            waiting = client.submit(ClassifySpec(model="shapes", source=source))
+            client.cancel(waiting)
+            with self.assertRaises(sortinghat.JobFailed):
+                list(client.watch_predictions(waiting))
+
+
 class Interruptions(unittest.TestCase):
     def test_a_coordinator_that_is_killed_and_replaced_fails_nothing(self):
         server = Server()

@@ -44,8 +44,8 @@ class UnreadablePhotos(SortinghatError):
 class FailureError(SortinghatError):
     """A failure with a code for programs and a sentence for people, of a call or of a job.
 
-    `code` is a name of the table in docs/api.md, such as "NOT_FOUND". `field` is the field of the spec, the path of the photo or the
-    digest at fault, and empty if none is. `may_retry` says whether the same thing may succeed later without any change.
+    `code` is a name of the table in docs/api.md, such as "NOT_FOUND". `field` is the field of the spec, the path of the photo or
+    the digest at fault, and empty if none is. `may_retry` says whether the same thing may succeed later without any change.
     """
 
     def __init__(self, failure: Failure, may_retry: bool, text: str) -> None:
@@ -69,8 +69,8 @@ class Violation:
 class Refused(FailureError):
     """The server refused a call, which has had no effect.
 
-    `violations` has up to eight fields that are at fault. `retry_after_s` says after how many seconds to try again; it is None unless a
-    limit is reached. The client has tried again by itself for as long as its patience lasted.
+    `violations` has up to eight fields that are at fault. `retry_after_s` says when to try again, in seconds; it is None unless
+    a limit is reached. The client has tried again by itself for as long as its patience lasted.
     """
 
     def __init__(self, failure: Failure, violations: tuple[Violation, ...], retry_after_s: float | None) -> None:
@@ -130,7 +130,8 @@ def error_of(error: grpc.RpcError, url: str) -> SortinghatError:
     reason = error.details() or error.code().name
     if is_broken(error):
         return Unreachable(
-            f"no server answers at {url}: {reason}. `hat up` starts one on this machine; SORTINGHAT_SERVER or the first argument names another"
+            f"no server answers at {url}: {reason}. `hat up` starts one on this machine; SORTINGHAT_SERVER or the first argument "
+            "names another"
         )
     # A proxy, or a bound of the transport: without details, the code is all there is.
     return SortinghatError(f"the call to {url} ended with {error.code().name}: {reason}")

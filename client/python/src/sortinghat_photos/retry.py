@@ -14,7 +14,7 @@ _LONGEST_PAUSE_S = 2.0
 
 
 class Backoff:
-    """Exponential pauses with chance in them. The budget counts from the first failure, so time in which all went well costs nothing."""
+    """Exponential pauses with chance in them. The budget counts from the first failure: time without one costs nothing."""
 
     def __init__(self, budget_s: float, url: str) -> None:
         self._budget_s, self._url = budget_s, url

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pathlib
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -17,7 +18,7 @@ from ..retry import Backoff
 from ..v1 import artifacts_service_pb2_grpc, identity_service_pb2_grpc, jobs_service_pb2_grpc, workers_service_pb2_grpc
 from ..v1.artifacts_service_pb2 import ReadObjectRequest
 from ..v1.common_pb2 import ObjectRef
-from ..v1.jobs_service_pb2 import GetJobRequest, WatchJobRequest
+from ..v1.jobs_service_pb2 import GetJobRequest, WatchJobRequest, WatchPredictionsRequest
 from ..waiting import async_pause
 
 _DEADLINE_S = 60.0
@@ -86,6 +87,41 @@ class AsyncCalls:
                 return
             except grpc.RpcError as error:
                 pause_s = backoff.after(error)
+            await async_pause(pause_s)
+
+    async def read_all(self, digest: str) -> bytes:
+        """The content of an object."""
+        pieces: list[bytes] = []
+
+        def begin() -> Callable[[bytes], object]:
+            pieces.clear()
+            return pieces.append
+
+        await self.read(digest, begin)
+        return b"".join(pieces)
+
+    async def predictions(self, job_id: str, first_row: int) -> AsyncGenerator[tuple[int, dict[str, Any]], None]:
+        """The parts of a classify job's predictions in the order of the upload: the number of the first photo, and the document."""
+        backoff = Backoff(_WATCH_PATIENCE_S, self.endpoint.url)
+        while True:
+            request = WatchPredictionsRequest(job_id=job_id, first_row=first_row, in_order=True)
+            stream = self.jobs.WatchPredictions(request, metadata=self._metadata, timeout=_WATCH_S)
+            try:
+                async for message in stream:
+                    backoff.reset()
+                    kind = message.WhichOneof("update")
+                    if kind == "ended":
+                        return
+                    if kind == "part":
+                        document = json.loads(await self.read_all(message.part.predictions.digest))
+                        first_row = message.part.first_row + document["counts"]["inputs"]
+                        yield message.part.first_row, document
+                # A stream that ends without saying that the job has ended was broken by a coordinator that is replaced.
+                pause_s = _BETWEEN_STREAMS_S
+            except grpc.RpcError as error:
+                pause_s = backoff.after(error)
+            finally:
+                stream.cancel()
             await async_pause(pause_s)
 
     async def watch(self, job_id: str, after_sequence: int) -> AsyncGenerator[Update, None]:

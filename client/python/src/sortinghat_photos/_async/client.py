@@ -145,14 +145,7 @@ class AsyncClient:
 
     async def read(self, item: ObjectLike) -> bytes:
         """The content of an object: of a reference, of a part that a document names, or of the document of what a job made."""
-        parts: list[bytes] = []
-
-        def begin() -> Any:
-            parts.clear()
-            return parts.append
-
-        await self._calls.read(digest_of(item), begin)
-        return b"".join(parts)
+        return await self._calls.read_all(digest_of(item))
 
     async def download(self, item: ObjectLike, path: PathLike) -> None:
         """Writes the content of an object to a file, which appears once it is complete. An existing file is replaced."""
@@ -221,10 +214,7 @@ class AsyncClient:
         """
         async for _ in self.watch(job):
             pass
-        ended = await self.get(job)
-        if ended.state != JobState.JOB_STATE_SUCCEEDED:
-            raise JobFailed(ended)
-        return ended
+        return _succeeded(await self.get(job))
 
     async def cancel(self, job: JobLike) -> Job:
         """Asks for the cancellation of a job. One that runs ends a little later, and one that has ended stays as it is."""
@@ -298,12 +288,28 @@ class AsyncClient:
     # Results as tables
 
     async def predictions(self, job: ObjectLike) -> pyarrow.Table:
-        """The predictions of a classify job: a row for each file, in the order of the upload. `to_pandas()` makes a frame of them."""
-        document = await self.document(await self._ended(job))
+        """The predictions of a classify job: a row for each file, in the order of the upload. `to_pandas()` makes a frame of it."""
+        return await self._predicted(await self.document(await self._ended(job)))
+
+    async def watch_predictions(self, job: JobLike, first_row: int = 0) -> AsyncGenerator[pyarrow.Table, None]:
+        """The predictions of a classify job while it runs: a table for each part that is done, in the order of the upload.
+
+        Photos are counted from 0, and `first_row` leaves out those before it. A large job has many parts, and a small one has one.
+        Once everything that was predicted has come, it raises `JobFailed` if the job has failed or was cancelled.
+        """
+        async for start, document in self._calls.predictions(id_of(job), first_row):
+            table = await self._predicted(document)
+            known = max(first_row - start, 0)
+            first_row = max(first_row, start + table.num_rows)
+            if known < table.num_rows:
+                yield table.slice(known)
+        _succeeded(await self.get(job))
+
+    async def _predicted(self, document: Mapping[str, Any]) -> pyarrow.Table:
         return parquet_table([await self.read(part) for part in document["parts"]], None)
 
     async def photos(self, dataset: ObjectLike | Dataset, columns: list[str] | None = None) -> pyarrow.Table:
-        """The photos of a dataset, a row for each. Name `columns`, such as ["label", "digest"], unless you want the pictures, too."""
+        """The photos of a dataset, a row for each. Name `columns`, such as ["label", "digest"], unless you want the pictures."""
         item = dataset.manifest if isinstance(dataset, Dataset) else await self._ended(dataset)
         document = await self.document(item)
         return parquet_table([await self.read(part) for part in document["shards"]], columns)
@@ -330,3 +336,10 @@ class AsyncClient:
         """The workers that the server has heard of within the last lease."""
         answer = await self._calls.call(self._calls.workers.ListWorkers, ListWorkersRequest())
         return list(answer.workers)
+
+
+def _succeeded(job: Job) -> Job:
+    """The job, if it has succeeded."""
+    if job.state != JobState.JOB_STATE_SUCCEEDED:
+        raise JobFailed(job)
+    return job
