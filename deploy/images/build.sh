@@ -182,6 +182,7 @@ build_image() {
     program="$context"
     [[ ! -d "$context/program" ]] || program="$context/program"
     install -D -m 0644 "$OUT/$name.spdx.json" "$program/usr/share/sbom/$name.spdx.json"
+    python3 "$CHECKOUT/deploy/dist/licences.py" "$OUT/scanned/$image/program/Cargo.lock" "$program/usr/share/doc/sortinghat/crates.txt"
     chmod -R u=rwX,go=rX "$context"
     mapfile -t options < <(labels "$image" "$version")
     buildah build --quiet --pull-never --isolation chroot --layers --identity-label=false --timestamp "$(commit_time)" \
