@@ -83,7 +83,7 @@ build_deb() {
     sed -e "s/@VERSION@/$VERSION/" -e "s/@SIZE@/$(du -sk "$root/usr" | cut -f1)/" "$HERE/control" >"$root/DEBIAN/control"
     install -m 0755 "$HERE/postrm" "$root/DEBIAN/postrm"
     chmod -R u=rwX,go=rX "$root"
-    dpkg-deb --root-owner-group --build "$root" "$OUT/sortinghat_${VERSION}_amd64.deb" >/dev/null
+    dpkg-deb --root-owner-group -Zzstd -z12 --build "$root" "$OUT/sortinghat_${VERSION}_amd64.deb" >/dev/null
 }
 
 main() {

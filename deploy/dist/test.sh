@@ -15,7 +15,7 @@ Usage: deploy/dist/test.sh [wheel] [deb] [tarball]
 Installs packages of target/dist, by default all, and runs the way from photos to predictions with each:
 
   wheel     in a fresh virtual environment, followed by the example of docs/python.md
-  deb       in a fresh Debian (SUITE=bookworm, by mmdebstrap), as root
+  deb       in a fresh Debian (SUITE=bookworm, by mmdebstrap), by root for a user without any right
   tarball   in the same Debian, for a user without any right
 
 deb and tarball need root and Debian's mmdebstrap. Each fetches libtorch anew, 0.5 GB.
@@ -81,13 +81,19 @@ in_root() {
 
 test_deb() {
     make_root
-    local started=$SECONDS quiet=(-qq --yes -o Dpkg::Use-Pty=0)
-    say "The Debian package"
+    local started=$SECONDS home=/home/bob quiet=(-qq --yes -o Dpkg::Use-Pty=0)
+    say "The Debian package, installed by root and used by somebody else"
+    make_photos "$WORK/root$home"
+    chown -R 1000:1000 "$WORK/root$home"
     cp "$DIST"/*.deb "$WORK/root/tmp/sortinghat.deb"
     in_root root:root /root apt-get "${quiet[@]}" install /tmp/sortinghat.deb
-    make_photos "$WORK/root/root"
-    in_root root:root /root sortinghat-setup
-    in_root root:root /root /tmp/tour.sh /root
+    if in_root 1000:1000 "$home" sortinghat-setup; then
+        echo "a user without any right has installed libtorch for all users" >&2
+        exit 1
+    fi
+    in_root root:root /root sortinghat-setup libtorch
+    in_root 1000:1000 "$home" sortinghat-setup
+    in_root 1000:1000 "$home" /tmp/tour.sh "$home"
     in_root root:root /root apt-get "${quiet[@]}" purge sortinghat
     if [[ -e "$WORK/root/usr/lib/sortinghat" || -e "$WORK/root/var/lib/sortinghat" ]]; then
         echo "the package leaves something behind when it is purged" >&2
