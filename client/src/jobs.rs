@@ -1,11 +1,11 @@
 //! Submits, finds and cancels jobs.
 
 use sortinghat_proto::{
-    JobKind, JobSpec, Lane, Refusal, Requirements,
+    JobKind, JobSpec, Labels, Lane, Refusal, Requirements, Retention,
     time::UnixMs,
     v1::{
-        self, CancelJobRequest, ExplainJobRequest, ExplainJobResponse, GetJobRequest, Job, JobState, ListJobsRequest,
-        ListJobsResponse, RetryJobRequest, SubmitJobRequest,
+        self, CancelJobRequest, DeleteJobRequest, DeleteJobResponse, ExplainJobRequest, ExplainJobResponse,
+        GetJobRequest, Job, JobState, ListJobsRequest, ListJobsResponse, RetryJobRequest, SubmitJobRequest,
     },
 };
 
@@ -30,6 +30,10 @@ pub struct Submission {
     pub not_before: Option<UnixMs>,
     /// The job fails if it has not ended by this time.
     pub deadline: Option<UnixMs>,
+    /// For the submitter's own use.
+    pub labels: Labels,
+    /// How long the job is kept after its end.
+    pub retention: Retention,
 }
 
 impl Submission {
@@ -44,6 +48,8 @@ impl Submission {
             requirements: Requirements::default(),
             not_before: None,
             deadline: None,
+            labels: Labels::default(),
+            retention: Retention::Usual,
         }
     }
 }
@@ -62,6 +68,14 @@ pub struct JobFilter {
     pub kind: Option<JobKind>,
     /// Only jobs whose id begins or ends with this text; empty for all.
     pub id_part: String,
+    /// Only jobs that have all of these labels.
+    pub labels: Labels,
+    /// Only jobs that were accepted at this time or later.
+    pub from: Option<UnixMs>,
+    /// Only jobs that were accepted before this time.
+    pub before: Option<UnixMs>,
+    /// Only the job that was submitted with this key; empty for all.
+    pub idempotency_key: String,
 }
 
 impl Client {
@@ -70,6 +84,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] with the field at fault; [`ClientError::Lost`] if no answer came, and then the job may exist.
     pub async fn submit(&self, submission: &Submission) -> Result<Job, ClientError> {
+        let (keep_for_ms, keep) = submission.retention.to_wire();
         let request = SubmitJobRequest {
             idempotency_key: submission.idempotency_key.clone(),
             spec: Some(submission.spec.clone().into()),
@@ -79,6 +94,9 @@ impl Client {
             requirements: submission.requirements.clone().into_wire(),
             not_before_unix_ms: submission.not_before.map_or(0, UnixMs::to_wire),
             deadline_unix_ms: submission.deadline.map_or(0, UnixMs::to_wire),
+            labels: submission.labels.clone().into(),
+            keep_for_ms,
+            keep,
         };
         let call = |mut jobs: Jobs, request| async move { jobs.submit_job(request).await };
         let answer = self.call(self.jobs(), request, call).await?;
@@ -123,6 +141,10 @@ impl Client {
             states: filter.states.iter().map(|state| i32::from(*state)).collect(),
             kind: filter.kind.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
             id_part: filter.id_part.clone(),
+            labels: filter.labels.clone().into(),
+            created_from_unix_ms: filter.from.map_or(0, UnixMs::to_wire),
+            created_before_unix_ms: filter.before.map_or(0, UnixMs::to_wire),
+            idempotency_key: filter.idempotency_key.clone(),
         };
         let call = |mut jobs: Jobs, request| async move { jobs.list_jobs(request).await };
         let answer = self.call(self.jobs(), request, call).await?;
@@ -149,6 +171,16 @@ impl Client {
         let call = |mut jobs: Jobs, request| async move { jobs.cancel_job(request).await };
         let answer = self.call(self.jobs(), request, call).await?;
         present(answer.job, "job")
+    }
+
+    /// Removes a job that has ended, with its history and its results. What has a name stays: datasets and models.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if there is no such job, or if it has not ended.
+    pub async fn delete_job(&self, id: &str) -> Result<DeleteJobResponse, ClientError> {
+        let request = DeleteJobRequest { job_id: id.to_owned() };
+        let call = |mut jobs: Jobs, request| async move { jobs.delete_job(request).await };
+        self.call(self.jobs(), request, call).await
     }
 }
 

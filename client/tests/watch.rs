@@ -92,6 +92,10 @@ impl JobService for Script {
         Err(Status::unimplemented("not watched"))
     }
 
+    async fn delete_job(&self, _: Request<v1::DeleteJobRequest>) -> Answer<v1::DeleteJobResponse> {
+        Err(Status::unimplemented("not watched"))
+    }
+
     async fn retry_job(&self, _: Request<v1::RetryJobRequest>) -> Answer<v1::RetryJobResponse> {
         Err(Status::unimplemented("not watched"))
     }

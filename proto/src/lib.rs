@@ -7,6 +7,7 @@ mod byte_count;
 mod error;
 mod ids;
 pub mod json;
+mod keeping;
 mod kinds;
 pub mod layout;
 pub mod limits;
@@ -36,6 +37,7 @@ pub mod executor {
 pub use byte_count::ByteCount;
 pub use error::{Refusal, Violation, failure_of_status, retry_after};
 pub use ids::{Digest, JobId, TaskId, Tenant, WorkerId};
+pub use keeping::{Labels, Retention};
 pub use kinds::{JobKind, JobSpec};
 pub use names::{ArtifactKind, DatasetRef, ModelRef, Name, VersionedName};
 pub use scheduling::{DeviceKind, Label, Lane, Requirements};

@@ -111,6 +111,10 @@ pub const MAX_PRIORITY: i32 = 10;
 pub const MIN_RUN_BEFORE_PREEMPTION_MS: u64 = 60_000;
 /// Labels that one job may require.
 pub const MAX_REQUIRED_LABELS: usize = 8;
+/// Labels that one job may have.
+pub const MAX_JOB_LABELS: usize = 16;
+/// How long a job may be kept after its end, unless it is kept until it is deleted.
+pub const MAX_KEEP_FOR: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// Labels that one worker may have.
 pub const MAX_WORKER_LABELS: usize = 32;
 /// Bytes of a label's name, and of its value.

@@ -91,3 +91,36 @@ fn jobs_are_cancelled_by_id_or_all_at_once_and_can_be_retried() {
     ];
     hat.assert_snapshot("cancelled_jobs", &hat.transcript(&lines.each_ref().map(String::as_str)));
 }
+
+#[test]
+fn jobs_are_found_by_their_labels_and_removed_with_what_they_have_made() {
+    let (_coordinator, hat) = Coordinator::with_model();
+    hat.write("me.jpg", b"me");
+    let classify = "classify stamps/1 me.jpg --label user=42 --label app=shop --keep-for 7days";
+    assert!(hat.run(classify).status.success());
+    assert!(hat.run("classify stamps/1 me.jpg --label user=43 --keep").status.success());
+    let kept = hat.newest_job();
+    assert!(hat.run("ingest stamps photos --detach --not-before 1day").status.success());
+    let waiting = hat.newest_job();
+    let found = hat.run("jobs --label user=42 --json");
+    let found: serde_json::Value = serde_json::from_slice(&found.stdout).expect("one job");
+    let id = found["id"].as_str().expect("a job has an id");
+    let lines = [
+        "jobs --label user=42 --label app=shop".to_owned(),
+        "jobs --label user=42 --label app=other".to_owned(),
+        "jobs --label user".to_owned(),
+        "jobs --label user=42 --before 1day".to_owned(),
+        format!("jobs show {id}"),
+        format!("jobs show {kept}"),
+        format!("jobs predictions {id}"),
+        format!("jobs predictions {id} --format csv --class-columns"),
+        format!("jobs predictions {waiting}"),
+        format!("jobs rm {id} {waiting}"),
+        format!("jobs rm {id} --erase"),
+        format!("jobs rm {id}"),
+        format!("jobs rm {kept} --json --quiet"),
+        "jobs --label user=42".to_owned(),
+        "models show stamps/1".to_owned(),
+    ];
+    hat.assert_snapshot("labelled_jobs", &hat.transcript(&lines.each_ref().map(String::as_str)));
+}

@@ -7,11 +7,11 @@ use futures::{StreamExt as _, stream::BoxStream};
 use sortinghat_proto::{
     Digest, ObjectRef, Refusal, limits,
     v1::{
-        DeleteDatasetRequest, DeleteDatasetResponse, DeleteModelRequest, DeleteModelResponse,
-        FindMissingObjectsRequest, FindMissingObjectsResponse, GetDatasetRequest, GetDatasetResponse, GetModelRequest,
-        GetModelResponse, ListDatasetsRequest, ListDatasetsResponse, ListModelsRequest, ListModelsResponse,
-        ReadObjectRequest, ReadObjectResponse, UploadObjectRequest, UploadObjectResponse,
-        artifact_service_server::ArtifactService, upload_object_request::Part,
+        DeleteDatasetRequest, DeleteDatasetResponse, DeleteModelRequest, DeleteModelResponse, DeleteObjectsRequest,
+        DeleteObjectsResponse, FindMissingObjectsRequest, FindMissingObjectsResponse, GetDatasetRequest,
+        GetDatasetResponse, GetModelRequest, GetModelResponse, ListDatasetsRequest, ListDatasetsResponse,
+        ListModelsRequest, ListModelsResponse, ReadObjectRequest, ReadObjectResponse, UploadObjectRequest,
+        UploadObjectResponse, artifact_service_server::ArtifactService, upload_object_request::Part,
     },
 };
 use tonic::{Request, Response, Status, Streaming};
@@ -72,6 +72,16 @@ fn piece(part: Part) -> Result<Bytes, Refusal> {
     }
 }
 
+/// The digests of a request, if they are not too many.
+fn parse_digests(digests: &[String]) -> Result<Vec<Digest>, Refusal> {
+    let max = limits::MAX_DIGESTS_PER_CALL;
+    if digests.len() > max {
+        let message = format!("at most {max} digests in one call, not {}: send several calls", digests.len());
+        return Err(Refusal::invalid("digests", message));
+    }
+    digests.iter().map(|digest| digest.parse()).collect()
+}
+
 /// Writes every piece to the upload.
 async fn receive(parts: &mut Streaming<UploadObjectRequest>, upload: &mut Upload) -> Result<(), Status> {
     while let Some(part) = next_part(parts).await? {
@@ -89,13 +99,7 @@ impl ArtifactService for Artifacts {
         request: Request<FindMissingObjectsRequest>,
     ) -> Result<Response<FindMissingObjectsResponse>, Status> {
         let tenant = tenant(&request);
-        let digests = request.into_inner().digests;
-        let max = limits::MAX_DIGESTS_PER_CALL;
-        if digests.len() > max {
-            let message = format!("at most {max} digests in one call, not {}: send several calls", digests.len());
-            return Err(Refusal::invalid("digests", message).into());
-        }
-        let digests = digests.iter().map(|digest| digest.parse()).collect::<Result<Vec<Digest>, _>>()?;
+        let digests = parse_digests(&request.get_ref().digests)?;
         // A caller that is told that an object exists relies on it from now on, so the collection of objects must spare it.
         let leaving = self.engine.reuse(&tenant, &digests).await?;
         let gone = self.objects.missing(&tenant, digests.clone()).await.map_err(status)?;
@@ -174,5 +178,14 @@ impl ArtifactService for Artifacts {
     ) -> Result<Response<DeleteModelResponse>, Status> {
         self.engine.delete_model(&tenant(&request), &request.get_ref().name).await?;
         Ok(Response::new(DeleteModelResponse {}))
+    }
+
+    async fn delete_objects(
+        &self,
+        request: Request<DeleteObjectsRequest>,
+    ) -> Result<Response<DeleteObjectsResponse>, Status> {
+        let digests = parse_digests(&request.get_ref().digests)?;
+        let objects_gone_within_ms = self.engine.erase(&tenant(&request), &digests).await?;
+        Ok(Response::new(DeleteObjectsResponse { objects_gone_within_ms }))
     }
 }

@@ -4,11 +4,11 @@ use futures::{StreamExt as _, stream::BoxStream};
 use sortinghat_proto::{
     JobId,
     v1::{
-        CancelJobRequest, CancelJobResponse, CancelJobsRequest, CancelJobsResponse, ExplainJobRequest,
-        ExplainJobResponse, GetJobRequest, GetJobResponse, GetQueueRequest, GetQueueResponse, ListJobsRequest,
-        ListJobsResponse, PauseQueueRequest, PauseQueueResponse, ResumeQueueRequest, ResumeQueueResponse,
-        RetryJobRequest, RetryJobResponse, SubmitJobRequest, SubmitJobResponse, SubmitJobsRequest, SubmitJobsResponse,
-        WatchJobRequest, WatchJobResponse, WatchPredictionsRequest, WatchPredictionsResponse,
+        CancelJobRequest, CancelJobResponse, CancelJobsRequest, CancelJobsResponse, DeleteJobRequest,
+        DeleteJobResponse, ExplainJobRequest, ExplainJobResponse, GetJobRequest, GetJobResponse, GetQueueRequest,
+        GetQueueResponse, ListJobsRequest, ListJobsResponse, PauseQueueRequest, PauseQueueResponse, ResumeQueueRequest,
+        ResumeQueueResponse, RetryJobRequest, RetryJobResponse, SubmitJobRequest, SubmitJobResponse, SubmitJobsRequest,
+        SubmitJobsResponse, WatchJobRequest, WatchJobResponse, WatchPredictionsRequest, WatchPredictionsResponse,
         job_service_server::JobService,
     },
 };
@@ -98,6 +98,13 @@ impl JobService for Jobs {
     async fn cancel_jobs(&self, request: Request<CancelJobsRequest>) -> Result<Response<CancelJobsResponse>, Status> {
         let tenant = tenant(&request);
         Ok(Response::new(self.engine.cancel_many(&tenant, request.into_inner()).await?))
+    }
+
+    async fn delete_job(&self, request: Request<DeleteJobRequest>) -> Result<Response<DeleteJobResponse>, Status> {
+        let tenant = tenant(&request);
+        let deleted = self.engine.delete_job(&tenant, &job_id(&request.get_ref().job_id)?).await?;
+        tracing::info!("job deleted");
+        Ok(Response::new(deleted))
     }
 
     async fn retry_job(&self, request: Request<RetryJobRequest>) -> Result<Response<RetryJobResponse>, Status> {

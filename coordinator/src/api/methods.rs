@@ -94,7 +94,7 @@ pub(super) fn find(path: &str) -> Option<&'static Method> {
     METHODS.iter().find(|method| method.path == path)
 }
 
-static METHODS: [Method; 29] = [
+static METHODS: [Method; 31] = [
     submit("/sortinghat.v1.JobService/SubmitJob", Class::Submit),
     submit("/sortinghat.v1.JobService/SubmitJobs", Class::BulkSubmit),
     brief("/sortinghat.v1.JobService/GetJob", Access::Users),
@@ -104,6 +104,7 @@ static METHODS: [Method; 29] = [
     brief("/sortinghat.v1.JobService/CancelJob", Access::Users),
     brief("/sortinghat.v1.JobService/ExplainJob", Access::Users),
     brief("/sortinghat.v1.JobService/CancelJobs", Access::Users),
+    brief("/sortinghat.v1.JobService/DeleteJob", Access::Users),
     submit("/sortinghat.v1.JobService/RetryJob", Class::Submit),
     brief("/sortinghat.v1.JobService/GetQueue", Access::UsersAndOperators),
     brief("/sortinghat.v1.JobService/PauseQueue", Access::UsersAndOperators),
@@ -117,6 +118,7 @@ static METHODS: [Method; 29] = [
     brief("/sortinghat.v1.ArtifactService/ListModels", Access::Users),
     brief("/sortinghat.v1.ArtifactService/GetModel", Access::Users),
     brief("/sortinghat.v1.ArtifactService/DeleteModel", Access::Users),
+    brief("/sortinghat.v1.ArtifactService/DeleteObjects", Access::Users),
     Method { path: "/sortinghat.v1.WorkerService/Synchronize", access: Access::Workers, class: Class::Worker },
     brief("/sortinghat.v1.WorkerService/ListWorkers", Access::UsersAndOperators),
     brief("/sortinghat.v1.IdentityService/WhoAmI", Access::Anyone),

@@ -139,6 +139,7 @@ impl Engine {
             jobs: jobs.clone(),
             expiry: Default::default(),
             next_look: Default::default(),
+            next_expiry: Default::default(),
         });
         Self { context, records, queues, artifacts, collection, jobs, intake, conversation, upkeep }
     }
@@ -267,6 +268,12 @@ impl Engine {
         self.jobs.cancel_many(tenant, request).await
     }
 
+    /// Removes a job that has ended, with its history and its idempotency key, before its retention is over. What it has made stays if it
+    /// has a name. Refuses a job that has not ended; a job of another tenant counts as missing.
+    pub async fn delete_job(&self, tenant: &Tenant, job: &JobId) -> Result<v1::DeleteJobResponse, EngineError> {
+        self.upkeep.delete_job(tenant, job).await
+    }
+
     /// Returns the state of a tenant's queue.
     pub async fn queue(&self, tenant: &Tenant) -> Result<v1::Queue, EngineError> {
         self.queues.view(tenant).await
@@ -333,6 +340,12 @@ impl Engine {
     /// Protects one object that is about to be uploaded. Fails if the object is being removed at this moment.
     pub async fn reuse_one(&self, tenant: &Tenant, digest: &Digest) -> Result<(), EngineError> {
         self.collection.reuse_one(tenant, digest).await
+    }
+
+    /// Asks for objects to be removed soon, unless something refers to them. Returns after which time they are gone as a rule, in
+    /// milliseconds.
+    pub async fn erase(&self, tenant: &Tenant, digests: &[Digest]) -> Result<u64, EngineError> {
+        self.collection.erase(tenant, digests).await
     }
 
     /// How long an upload may take: half a grace period. After that an object is kept only if something refers to it.

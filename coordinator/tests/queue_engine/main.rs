@@ -4,12 +4,14 @@
 mod collection;
 mod collection_races;
 mod collection_random;
+mod erasure;
 mod explain;
 mod health;
 mod identities;
 mod interrupted;
 mod jobs;
 mod keeper;
+mod keeping;
 mod leases;
 mod many;
 mod predictions;

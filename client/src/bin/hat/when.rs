@@ -15,6 +15,18 @@ pub(crate) struct Moment(pub(crate) UnixMs);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Past(pub(crate) UnixMs);
 
+/// A duration of at least a millisecond, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span(pub(crate) u64);
+
+impl FromStr for Span {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let ms = humantime::parse_duration(text).ok().and_then(|span| u64::try_from(span.as_millis()).ok());
+        ms.filter(|ms| *ms > 0).map(Self).ok_or_else(|| "write a duration: 12h, 7days".to_owned())
+    }
+}
+
 impl FromStr for Moment {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
@@ -61,5 +73,7 @@ mod tests {
             assert!(later(nonsense).is_err_and(|message| message.contains("2h")), "{nonsense}");
         }
         assert!(earlier("13h").is_err(), "before 1970");
+        assert_eq!("7d".parse(), Ok(Span(7 * 24 * 3_600_000)));
+        assert!("0s".parse::<Span>().is_err() && "7".parse::<Span>().is_err());
     }
 }

@@ -26,12 +26,14 @@
 //! - **A coordinator that dies** leaves its pass to another coordinator. That one waits until every removal that the dead coordinator has
 //!   requested is done or can no longer happen. The objects that were to be removed are suspects as before.
 //!
-//! Superfluous checkpoints are removed at once, without a pass; see `discards`.
+//! Superfluous checkpoints are removed at once, without a pass; see `discards`. Objects whose tenant asks for it are removed without the grace;
+//! see `erasure`. A pass decides only about wishes from before its beginning, so that what the tenant has removed before is not marked.
 //!
 //! Memory is bounded, because the live objects are kept in a Bloom filter. The filter may take an object for live that is not, but never
 //! the reverse.
 
 mod discards;
+mod erasure;
 mod inventory;
 mod outputs;
 mod owner;
@@ -211,8 +213,7 @@ impl Collection {
 
     /// Collects objects whenever a pass is due, until `stop` is cancelled.
     pub(crate) async fn run_collection(&self, inventory: Arc<dyn ObjectInventory>, stop: CancellationToken) {
-        let pause_ms = self.half_grace_ms() / LOOKS_PER_HALF_GRACE;
-        let pause = Duration::from_millis(pause_ms.clamp(SHORTEST_PAUSE_MS, LONGEST_PAUSE_MS));
+        let pause = Duration::from_millis(self.pause_ms());
         let rounds = async {
             loop {
                 tokio::time::sleep(pause).await;
@@ -267,6 +268,17 @@ impl Collection {
             tracing::debug!(%tenant, suspected, "no object had to be removed");
         }
         Ok(collected)
+    }
+
+    /// How long to wait before looking again whether a pass is due.
+    fn pause_ms(&self) -> u64 {
+        (self.half_grace_ms() / LOOKS_PER_HALF_GRACE).clamp(SHORTEST_PAUSE_MS, LONGEST_PAUSE_MS)
+    }
+
+    /// After this time an object is gone to which nothing refers any more, unless a pass was held up: it becomes a suspect in the next pass,
+    /// half a grace period later at most, and is removed in the pass after that one. The last part is for the passes themselves.
+    pub(crate) fn longest_life_ms(&self) -> u64 {
+        3 * self.half_grace_ms()
     }
 
     fn half_grace_ms(&self) -> u64 {

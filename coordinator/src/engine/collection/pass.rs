@@ -3,7 +3,7 @@
 use rand::RngExt as _;
 use sortinghat_proto::{Digest, Tenant, time::UnixMs, v1::ErrorCode};
 
-use super::{Collected, Collection, CollectionRecord, Stage, inventory::ObjectInventory};
+use super::{Collected, Collection, CollectionRecord, Stage, erasure::ErasureRecord, inventory::ObjectInventory};
 use crate::{
     engine::{
         error::EngineError,
@@ -41,6 +41,10 @@ pub(super) struct Pass<'a> {
     until: UnixMs,
     last_removal: UnixMs,
     expectation: Expectation,
+    /// The wish for which the pass began, if there was one.
+    wish: Option<Versioned<ErasureRecord>>,
+    /// A later pass has to go on with wishes.
+    pub(super) has_wishes: bool,
 }
 
 impl<'a> Pass<'a> {
@@ -51,6 +55,8 @@ impl<'a> Pass<'a> {
         tenant: &'a Tenant,
     ) -> Result<Option<Self>, EngineError> {
         let read = collection.records.read::<CollectionRecord>(keys::collection(tenant)).await?;
+        // A wish that comes after this read is from after the beginning of the pass.
+        let wish = collection.records.read::<ErasureRecord>(keys::erasure(tenant)).await?;
         let started = collection.records.store.now().await?;
         let number = collection.context.dice().random();
         let mut pass = Self {
@@ -62,6 +68,8 @@ impl<'a> Pass<'a> {
             until: started,
             last_removal: UnixMs::default(),
             expectation: Expectation::Absent,
+            wish,
+            has_wishes: false,
         };
         let Some(Versioned { version, value }) = read else {
             // A coordinator of an older version, which clears no suspects, may still be answering callers beside this one. So the first
@@ -73,7 +81,7 @@ impl<'a> Pass<'a> {
         pass.expectation = Expectation::Version(version);
         pass.last_removal = value.last_removal;
         match &value.stage {
-            Stage::Idle { due } if *due > started => return Ok(None),
+            Stage::Idle { due } if *due > started && pass.wish.is_none() => return Ok(None),
             Stage::Busy { until, .. } if *until > started => return Ok(None),
             // The coordinator that condemned these objects died before it could record which of them it has removed.
             Stage::Busy { condemned, .. } if !condemned.is_empty() => pass.last_removal = started,
@@ -90,6 +98,7 @@ impl<'a> Pass<'a> {
         let marked = self.mark().await?;
         let (mut collected, left) = self.remove_suspects(&marked).await?;
         collected.suspected = self.suspect(&marked, left).await?;
+        self.grant_wish().await?;
         let abandoned = UnixMs(self.started.0.saturating_sub(self.collection.context.settings.object_grace_ms));
         collected.unfinished = self.inventory.remove_unfinished(self.tenant, abandoned).await?;
         // The next pass is due when the suspects of this pass have been suspects for half a grace period.
@@ -98,6 +107,16 @@ impl<'a> Pass<'a> {
             Written::Applied => Ok(collected),
             Written::Refused | Written::Lost => Err(self.lost()),
         }
+    }
+
+    /// Removes the wish for which the pass began, if it was decided about all of its objects and nobody has asked again.
+    async fn grant_wish(&mut self) -> Result<(), EngineError> {
+        let Some(wish) = self.wish.take().filter(|wish| !self.has_wishes && wish.value.asked < self.started) else {
+            return Ok(());
+        };
+        let key = keys::erasure(self.tenant);
+        let batch = Batch { checks: vec![(key.clone(), wish.expectation())], deletes: vec![key], ..Batch::default() };
+        self.collection.records.apply_one(batch).await.map(drop)
     }
 
     /// Renews the pass before its time is over. Refuses if the time is over already.

@@ -185,7 +185,7 @@ impl Collection {
 }
 
 impl Seen {
-    fn fence(&self, tenant: &Tenant) -> Fence {
+    pub(super) fn fence(&self, tenant: &Tenant) -> Fence {
         (keys::collection(tenant), self.expectation)
     }
 }

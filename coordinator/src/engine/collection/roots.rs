@@ -40,6 +40,8 @@ pub(super) struct Marked {
     /// Objects that were written after this time, by the clock of the object store, are left alone, since they may belong to an attempt
     /// that has not ended.
     pub(crate) written_before: UnixMs,
+    /// The same for objects whose tenant wants them to be removed, which may be young.
+    pub(crate) leased_before: UnixMs,
 }
 
 /// The marking so far.
@@ -77,7 +79,8 @@ impl Pass<'_> {
         self.renew().await?;
         let young = self.started.0.saturating_sub(self.collection.half_grace_ms());
         let lease = marking.oldest_lease.map_or(u64::MAX, |lease| lease.0.saturating_sub(self.longest_skew_ms()));
-        Ok(Marked { live: marking.live, written_before: UnixMs(young.min(lease)) })
+        let (written_before, leased_before) = (UnixMs(young.min(lease)), UnixMs(lease));
+        Ok(Marked { live: marking.live, written_before, leased_before })
     }
 
     async fn mark_jobs(&mut self, marking: &mut Marking, ids: &[String]) -> Result<(), EngineError> {

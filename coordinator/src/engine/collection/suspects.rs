@@ -18,6 +18,7 @@ use crate::{
         error::EngineError,
         records::{self, Versioned, keys},
     },
+    queue::wire,
     store::{Batch, Expectation},
 };
 
@@ -36,7 +37,11 @@ const REMOVAL_WINDOW: Duration = Duration::from_millis(HOLD_MS / 2);
 /// An object to which no reference was found. The record is deleted when somebody relies on the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SuspectRecord {
-    since: UnixMs,
+    /// Since when it is a suspect.
+    pub(super) since: UnixMs,
+    /// Its tenant wants it to be removed, so that it has no grace.
+    #[serde(default, skip_serializing_if = "wire::is_default")]
+    pub(super) asked: bool,
 }
 
 impl SuspectRecord {
@@ -64,6 +69,8 @@ enum Fate {
     Removed(u64),
     /// It was written again meanwhile, or did not exist any more.
     Spared,
+    /// Its tenant wants it to be removed, but an attempt that runs may have written it. A later pass removes it.
+    Postponed,
 }
 
 impl Pass<'_> {
@@ -72,18 +79,30 @@ impl Pass<'_> {
         let (mut collected, mut left, mut from) = (Collected::default(), 0, Some(String::new()));
         while let Some(entries) = self.page(&keys::suspects(self.tenant), &mut from).await? {
             let digests: Vec<Digest> = entries.iter().filter_map(|entry| keys::suspect_of_entry(entry)).collect();
-            let (cleared, suspects) =
-                self.read_suspects(&digests).await?.into_iter().partition(|(digest, _)| marked.live.contains(digest));
+            let suspects = self.read_suspects(&digests).await?.into_iter();
+            let is_cleared =
+                |(digest, suspect): &Suspect| marked.live.contains(digest) && !self.is_new_wish(&suspect.value);
+            let (cleared, suspects): (Vec<Suspect>, Vec<Suspect>) = suspects.partition(is_cleared);
             self.clear(cleared).await?;
-            let is_due =
-                |(_, suspect): &Suspect| self.started.ms_since(suspect.value.since) >= self.collection.half_grace_ms();
-            let (due, early): (Vec<Suspect>, Vec<Suspect>) = Vec::into_iter(suspects).partition(is_due);
+            let (due, early): (Vec<Suspect>, Vec<Suspect>) =
+                suspects.into_iter().partition(|(_, suspect)| self.is_due(&suspect.value));
             left += early.len();
+            self.has_wishes |= early.iter().any(|(_, suspect)| suspect.value.asked);
             if !due.is_empty() && self.condemn(&due).await? {
-                collected += self.remove_condemned(due, marked.written_before).await?;
+                collected += self.remove_condemned(due, marked).await?;
             }
         }
         Ok((collected, left))
+    }
+
+    /// Whether somebody has asked for the removal since the pass began, which is then the business of the next pass.
+    fn is_new_wish(&self, suspect: &SuspectRecord) -> bool {
+        suspect.asked && suspect.since >= self.started
+    }
+
+    fn is_due(&self, suspect: &SuspectRecord) -> bool {
+        let has_waited = self.started.ms_since(suspect.since) >= self.collection.half_grace_ms();
+        has_waited || suspect.asked && suspect.since < self.started
     }
 
     async fn read_suspects(&self, digests: &[Digest]) -> Result<Vec<Suspect>, EngineError> {
@@ -118,29 +137,37 @@ impl Pass<'_> {
 
     /// Removes condemned objects, unless they were written again. After a failure it is not known whether a removal is still under way, so
     /// the objects stay condemned until none can be.
-    async fn remove_condemned(&mut self, suspects: Vec<Suspect>, before: UnixMs) -> Result<Collected, EngineError> {
+    async fn remove_condemned(&mut self, suspects: Vec<Suspect>, marked: &Marked) -> Result<Collected, EngineError> {
         let begun = Instant::now();
         let (inventory, tenant) = (self.inventory, self.tenant);
-        let digests: Vec<Digest> = suspects.iter().map(|(digest, _)| digest.clone()).collect();
-        let removals = digests.into_iter().map(|digest| async move {
-            let found = inventory.find(tenant, &digest).await?;
-            let Some(object) = found.filter(|object| object.written < before) else { return Ok(Fate::Spared) };
+        let named = suspects.iter().map(|(digest, suspect)| (digest.clone(), suspect.value.asked));
+        let named: Vec<(Digest, bool)> = named.collect();
+        let (written_before, leased_before) = (marked.written_before, marked.leased_before);
+        let removals = named.into_iter().map(|(digest, is_asked)| async move {
+            let Some(object) = inventory.find(tenant, &digest).await? else { return Ok(Fate::Spared) };
+            if object.written >= if is_asked { leased_before } else { written_before } {
+                return Ok(if is_asked { Fate::Postponed } else { Fate::Spared });
+            }
             if begun.elapsed() > REMOVAL_WINDOW {
                 return Err(EngineError::Busy("removing objects takes too long".to_owned()));
             }
             inventory.remove(tenant, &digest).await?;
             Ok(Fate::Removed(object.size_bytes))
         });
-        let fates: Vec<Fate> = stream::iter(removals).buffer_unordered(REMOVALS_AT_A_TIME).try_collect().await?;
-        let mut collected = Collected::default();
-        for fate in fates {
-            if let Fate::Removed(bytes) = fate {
-                collected.removed += 1;
-                collected.removed_bytes += bytes;
+        let fates: Vec<Fate> = stream::iter(removals).buffered(REMOVALS_AT_A_TIME).try_collect().await?;
+        let (mut collected, mut batch) = (Collected::default(), Batch::default());
+        for ((digest, suspect), fate) in suspects.iter().zip(fates) {
+            match fate {
+                Fate::Removed(bytes) => {
+                    collected.removed += 1;
+                    collected.removed_bytes += bytes;
+                }
+                Fate::Spared => {}
+                Fate::Postponed => {
+                    self.has_wishes = true;
+                    continue;
+                }
             }
-        }
-        let mut batch = Batch::default();
-        for (digest, suspect) in &suspects {
             suspect.value.remove(&mut batch, tenant, digest, Expectation::Version(suspect.version));
         }
         self.note_removal().await?;
@@ -174,7 +201,7 @@ impl Pass<'_> {
             self.read_suspects(&digests).await?.into_iter().map(|(digest, _)| digest).collect();
         let mut batch = Batch::default();
         for digest in digests.iter().filter(|digest| !known.contains(digest)) {
-            SuspectRecord { since }.insert(&mut batch, self.tenant, digest);
+            SuspectRecord { since, asked: false }.insert(&mut batch, self.tenant, digest);
         }
         let count = batch.writes.len();
         Ok(if count > 0 && self.collection.records.apply_one(batch).await? { count } else { 0 })

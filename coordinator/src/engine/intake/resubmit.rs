@@ -148,6 +148,8 @@ fn like(old: &JobRecord) -> Result<NewJob, Refusal> {
         requirements: old.request.requirements.clone(),
         not_before: None,
         deadline: None,
+        labels: old.request.labels.clone(),
+        retention: old.request.retention,
         retry_of: Some(old.id.clone()),
         checkpoint: None,
     })

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use prost::Message as _;
 use sortinghat_proto::{
-    Digest, JobId, JobSpec, Lane, Refusal, Requirements, Tenant,
+    Digest, JobId, JobSpec, Labels, Lane, Refusal, Requirements, Retention, Tenant,
     limits::{MAX_IDEMPOTENCY_KEY_BYTES, MAX_PARENTS, MAX_PRIORITY},
     time::UnixMs,
     v1,
@@ -31,6 +31,10 @@ pub struct Submission {
     pub not_before: Option<UnixMs>,
     /// The job fails if it has not ended by this time, which is later than `not_before`.
     pub deadline: Option<UnixMs>,
+    /// For the submitter's own use.
+    pub labels: Labels,
+    /// How long the job is kept after its end.
+    pub retention: Retention,
 }
 
 /// The idempotency key of a submission, and the content that must be the same under the same key.
@@ -85,6 +89,8 @@ impl TryFrom<v1::SubmitJobRequest> for Submission {
             requirements: wire.requirements.unwrap_or_default().try_into()?,
             not_before,
             deadline,
+            labels: wire.labels.try_into()?,
+            retention: Retention::from_wire(wire.keep_for_ms, wire.keep)?,
         })
     }
 }
@@ -98,6 +104,7 @@ impl Submission {
     /// The key, and the digest of everything else as it was sent. Names are not resolved before, so a request for the newest version stays
     /// the same request when there is a newer version.
     pub(super) fn acceptance(&self) -> Acceptance {
+        let (keep_for_ms, keep) = self.retention.to_wire();
         let request = v1::SubmitJobRequest {
             idempotency_key: String::new(),
             spec: Some(self.spec.clone().into()),
@@ -107,6 +114,9 @@ impl Submission {
             requirements: self.requirements.clone().into_wire(),
             not_before_unix_ms: self.not_before.map_or(0, UnixMs::to_wire),
             deadline_unix_ms: self.deadline.map_or(0, UnixMs::to_wire),
+            labels: self.labels.clone().into(),
+            keep_for_ms,
+            keep,
         };
         Acceptance { key: self.idempotency_key.clone(), digest: Digest::of(&request.encode_to_vec()) }
     }
@@ -135,6 +145,8 @@ mod tests {
             ("parents", v1::SubmitJobRequest { parents: vec![String::new(); 65], ..good.clone() }),
             ("not_before_unix_ms", v1::SubmitJobRequest { not_before_unix_ms: -1, ..good.clone() }),
             ("deadline_unix_ms", v1::SubmitJobRequest { not_before_unix_ms: 7, deadline_unix_ms: 7, ..good.clone() }),
+            ("labels", v1::SubmitJobRequest { labels: [("us er".into(), "42".into())].into(), ..good.clone() }),
+            ("keep_for_ms", v1::SubmitJobRequest { keep_for_ms: u64::MAX, ..good.clone() }),
             ("spec", v1::SubmitJobRequest { spec: None, ..good }),
         ];
         for (field, request) in cases {

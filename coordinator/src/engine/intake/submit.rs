@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures::{StreamExt as _, stream};
 use sortinghat_proto::{
-    JobId, JobSpec, Lane, ObjectRef, Refusal, Requirements, TaskId, Tenant,
+    JobId, JobSpec, Labels, Lane, ObjectRef, Refusal, Requirements, Retention, TaskId, Tenant,
     limits::{MAX_JOBS_PER_CALL, MAX_PARENTS},
     time::UnixMs,
     v1::{self, ErrorCode, JobState, job_event, submit_verdict::Verdict},
@@ -223,6 +223,8 @@ impl Intake {
             requirements: submission.requirements.clone(),
             not_before: submission.not_before,
             deadline: submission.deadline,
+            labels: submission.labels.clone(),
+            retention: submission.retention,
             retry_of: None,
             checkpoint: None,
         };
@@ -283,6 +285,8 @@ pub(super) struct NewJob {
     pub(crate) requirements: Requirements,
     pub(crate) not_before: Option<UnixMs>,
     pub(crate) deadline: Option<UnixMs>,
+    pub(crate) labels: Labels,
+    pub(crate) retention: Retention,
     pub(crate) retry_of: Option<JobId>,
     /// The checkpoint from which the first attempt goes on.
     pub(crate) checkpoint: Option<ObjectRef>,
@@ -328,6 +332,8 @@ impl NewJob {
                 idempotency_key: acceptance.key.clone(),
                 not_before: self.not_before,
                 deadline: self.deadline,
+                labels: self.labels,
+                retention: self.retention,
             },
             progress: JobProgress {
                 started: None,
@@ -341,6 +347,7 @@ impl NewJob {
                 recent_events: vec![EventRecord(accepted)],
                 cancel_requested: false,
                 shards: None,
+                deleted: false,
             },
             links: JobLinks {
                 parents: self.parents.into_iter().map(|parent| parent.value.id).collect(),
@@ -364,6 +371,7 @@ fn create(batch: &mut Batch, job: &JobRecord, acceptance: &Acceptance) {
         write(keys::idempotency(&job.tenant, &acceptance.key), records::encode(&record));
     }
     batch.insertions.push((keys::jobs(&job.tenant), job.id.to_string()));
+    batch.insertions.extend(keys::label_entries(job));
     batch.insertions.extend(keys::job_entries(job));
     let (task, rank) = (&job.progress.task.task, job.rank());
     batch.insertions.extend(keys::placement(task, &rank));

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use sortinghat_proto::{
-    JobId, Tenant,
+    JobId, Refusal, Tenant,
     time::UnixMs,
     v1::{self, AttemptOutcome, JobState},
 };
@@ -13,7 +13,7 @@ use crate::{
     engine::{
         context::MAX_TRIES,
         error::EngineError,
-        records::{self, JobFilter, JobRecord, StoredAttempt, bad_token, keys, page_size},
+        records::{self, AcceptedRecord, JobFilter, JobRecord, StoredAttempt, bad_token, keys, page_size},
     },
     store::Range,
 };
@@ -39,8 +39,12 @@ impl Jobs {
         tenant: &Tenant,
         request: v1::ListJobsRequest,
     ) -> Result<v1::ListJobsResponse, EngineError> {
+        if !request.idempotency_key.is_empty() {
+            return self.list_keyed(tenant, &request).await;
+        }
         let page_size = page_size(request.page_size, 50);
-        let filter = JobFilter::parse(&request.states, &request.kind)?;
+        let filter = parse(&request)?;
+        let index = index_of(tenant, &filter);
         let mut before = match request.page_token.as_str() {
             "" => None,
             token => {
@@ -54,7 +58,7 @@ impl Jobs {
         let mut page = v1::ListJobsResponse::default();
         let mut scanned = 0;
         while scanned < MAX_SCANNED_JOBS {
-            let mut range = Range::first(keys::jobs(tenant), step).descending();
+            let mut range = Range::first(&index, step).descending();
             range.until = before.clone();
             let ids = self.records.store.range(range).await?;
             scanned += ids.len();
@@ -64,11 +68,9 @@ impl Jobs {
             let keys: Vec<String> = named.iter().map(keys::job).collect();
             for (id, record) in named.iter().zip(self.records.store.read(&keys).await?) {
                 match record.map(|record| records::decode::<JobRecord>(id.as_str(), &record.value)) {
-                    Some(Ok(job)) if filter.admits(&job) => {
-                        page.jobs.push(v1::Job { attempts: Vec::new(), ..self.view(&job) });
-                    }
+                    Some(Ok(job)) if !job.progress.deleted && filter.admits(&job) => page.jobs.push(self.listed(&job)),
                     Some(Err(_)) => page.unreadable_job_ids.push(id.to_string()),
-                    // The filter does not admit the job, or the job was just forgotten.
+                    // The filter does not admit the job, or the job was just deleted or forgotten.
                     Some(Ok(_)) | None => {}
                 }
                 if page.jobs.len() == page_size {
@@ -82,6 +84,25 @@ impl Jobs {
         }
         page.next_page_token = before.unwrap_or_default();
         Ok(page)
+    }
+
+    /// The job that was submitted with a key, if it matches. There is one at most.
+    async fn list_keyed(
+        &self,
+        tenant: &Tenant,
+        request: &v1::ListJobsRequest,
+    ) -> Result<v1::ListJobsResponse, EngineError> {
+        let filter = parse(request)?;
+        let key = keys::idempotency(tenant, &request.idempotency_key);
+        let Some(accepted) = self.records.read::<AcceptedRecord>(key).await? else { return Ok(Default::default()) };
+        let job = self.records.jobs([accepted.value.job].into_iter()).await?.pop();
+        let job = job.filter(|job| !job.value.progress.deleted && filter.admits(&job.value));
+        Ok(v1::ListJobsResponse { jobs: job.iter().map(|job| self.listed(&job.value)).collect(), ..Default::default() })
+    }
+
+    /// A job as lists show it.
+    fn listed(&self, job: &JobRecord) -> v1::Job {
+        v1::Job { attempts: Vec::new(), ..self.view(job) }
     }
 
     /// Asks for a job to be cancelled, and returns the job after that. A waiting job ends at once. A running job ends when its worker has
@@ -101,6 +122,7 @@ impl Jobs {
     /// A job as the contract shows it.
     pub(crate) fn view(&self, job: &JobRecord) -> v1::Job {
         let state = job.state();
+        let (keep_for_ms, keep) = job.request.retention.to_wire();
         v1::Job {
             id: job.id.to_string(),
             spec: Some(job.request.spec.clone()),
@@ -128,9 +150,28 @@ impl Jobs {
             not_before_unix_ms: job.request.not_before.map_or(0, UnixMs::to_wire),
             deadline_unix_ms: job.request.deadline.map_or(0, UnixMs::to_wire),
             retry_of: job.links.retry_of.as_ref().map(ToString::to_string).unwrap_or_default(),
+            labels: job.request.labels.clone().into(),
+            keep_for_ms,
+            keep,
             last_failed_attempt: if is_final(state) { None } else { last_failed_attempt(&job.progress.attempts) },
         }
     }
+}
+
+/// The filter of a request for a page of jobs.
+fn parse(request: &v1::ListJobsRequest) -> Result<JobFilter, Refusal> {
+    Ok(JobFilter {
+        before: UnixMs::from_wire(request.created_before_unix_ms, "created_before_unix_ms")?,
+        from: UnixMs::from_wire(request.created_from_unix_ms, "created_from_unix_ms")?,
+        labels: request.labels.clone().try_into()?,
+        ..JobFilter::parse(&request.states, &request.kind)?
+    })
+}
+
+/// The index that has every job which may match. Of a label, there are fewer jobs than of the tenant.
+fn index_of(tenant: &Tenant, filter: &JobFilter) -> String {
+    let label = filter.labels.iter().next();
+    label.map_or_else(|| keys::jobs(tenant), |(name, value)| keys::labelled(tenant, name, value))
 }
 
 fn is_final(state: JobState) -> bool {

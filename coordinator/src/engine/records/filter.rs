@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use sortinghat_proto::{JobKind, Refusal, time::UnixMs, v1::JobState};
+use sortinghat_proto::{JobKind, Labels, Refusal, time::UnixMs, v1::JobState};
 
 use super::stored::JobRecord;
+use crate::queue::wire;
 
 /// A job matches if it matches every part that is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,12 @@ pub(crate) struct JobFilter {
     pub(crate) kind: Option<JobKind>,
     /// Only jobs that were accepted before this time.
     pub(crate) before: Option<UnixMs>,
+    /// Only jobs that were accepted at this time or later.
+    #[serde(default, skip_serializing_if = "wire::is_default")]
+    pub(crate) from: Option<UnixMs>,
+    /// Only jobs that have all of these labels.
+    #[serde(default, skip_serializing_if = "wire::is_default")]
+    pub(crate) labels: Labels,
 }
 
 impl JobFilter {
@@ -28,7 +35,7 @@ impl JobFilter {
         };
         let states = states.iter().map(known).collect::<Result<_, Refusal>>()?;
         let kind = if kind.is_empty() { None } else { Some(kind.parse()?) };
-        Ok(Self { states, kind, before: None })
+        Ok(Self { states, kind, ..Self::default() })
     }
 
     /// The states that the filter names; empty for all states.
@@ -38,7 +45,7 @@ impl JobFilter {
 
     /// Whether the filter restricts nothing but the state.
     pub(crate) fn is_by_state_only(&self) -> bool {
-        self.kind.is_none() && self.before.is_none()
+        Self { states: self.states.clone(), ..Self::default() } == *self
     }
 
     /// Whether a job in this state can match.
@@ -51,5 +58,7 @@ impl JobFilter {
         self.admits_state(job.state())
             && self.kind.is_none_or(|kind| kind == job.kind)
             && self.before.is_none_or(|before| job.created < before)
+            && self.from.is_none_or(|from| job.created >= from)
+            && job.request.labels.include(&self.labels)
     }
 }

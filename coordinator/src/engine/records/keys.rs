@@ -5,7 +5,8 @@
 use std::fmt;
 
 use sortinghat_proto::{
-    ArtifactKind, Digest, JobId, Lane, Name, TaskId, Tenant, VersionedName, WorkerId, time::UnixMs, v1::JobState,
+    ArtifactKind, Digest, JobId, Label, Lane, Name, Retention, TaskId, Tenant, VersionedName, WorkerId, time::UnixMs,
+    v1::JobState,
 };
 
 use super::{rank::Rank, stored::JobRecord};
@@ -32,6 +33,8 @@ pub(crate) const UNSETTLED: &str = "unsettled";
 pub(crate) const DEADLINES: &str = "deadlines";
 /// Index of jobs that have ended, by the time of their end. Retention reads it.
 pub(crate) const ENDED_JOBS: &str = "ended-jobs";
+/// Index of jobs that have ended and name the time of their retention themselves, by the time at which they are forgotten.
+pub(crate) const EXPIRING_JOBS: &str = "expiring-jobs";
 /// Index of forgotten jobs that have left records behind; see [`remains`].
 pub(crate) const REMAINS: &str = "remains";
 /// Index of tenants with bulk cancellations under way.
@@ -166,6 +169,17 @@ pub(crate) fn jobs(tenant: &Tenant) -> String {
     format!("jobs:{tenant}")
 }
 
+/// Index of a tenant's jobs with a label, by id.
+pub(crate) fn labelled(tenant: &Tenant, name: &Label, value: &Label) -> String {
+    format!("labelled:{tenant}:{name}={value}")
+}
+
+/// The entries of a job in the indexes of its labels.
+pub(crate) fn label_entries(job: &JobRecord) -> impl Iterator<Item = (String, String)> {
+    let labels = job.request.labels.iter();
+    labels.map(|(name, value)| (labelled(&job.tenant, name, value), job.id.to_string()))
+}
+
 /// Index of a tenant's open jobs, which are those that have not ended, by id, and so by the time of their submission.
 pub(crate) fn open_jobs(tenant: &Tenant) -> String {
     format!("open:{tenant}")
@@ -179,6 +193,11 @@ pub(crate) fn jobs_in(tenant: &Tenant, state: JobState) -> String {
 /// Record that says whether a tenant's objects are being collected, and which objects are being removed.
 pub(crate) fn collection(tenant: &Tenant) -> String {
     format!("collection:{tenant}")
+}
+
+/// Record of a wish that a tenant's objects are removed soon: a pass is due whatever its time is.
+pub(crate) fn erasure(tenant: &Tenant) -> String {
+    format!("erasure:{tenant}")
 }
 
 /// Record of a suspect: an object to which no reference was found.
@@ -290,22 +309,29 @@ fn at_time(time: UnixMs, id: impl fmt::Display) -> String {
     format!("{:020}:{id}", time.0)
 }
 
-/// The index entries of a job in its state, except its entry in [`jobs`].
+/// The index entries of a job in its state, except its entries in [`jobs`] and [`labelled`].
 pub(crate) fn job_entries(job: &JobRecord) -> Vec<(String, String)> {
     if job.has_ended() {
-        return vec![(ENDED_JOBS.to_owned(), at_time(job.progress.finished.unwrap_or_default(), &job.id))];
+        let finished = job.progress.finished.unwrap_or_default();
+        let entry = match job.request.retention {
+            _ if job.progress.deleted => Some((EXPIRING_JOBS, UnixMs::default())),
+            Retention::Usual => Some((ENDED_JOBS, finished)),
+            Retention::ForMs(ms) => Some((EXPIRING_JOBS, finished.plus_ms(ms))),
+            Retention::UntilDeleted => None,
+        };
+        return entry.map(|(index, time)| (index.to_owned(), at_time(time, &job.id))).into_iter().collect();
     }
     let deadline = job.request.deadline.filter(|_| !job.progress.cancel_requested);
     let deadline = deadline.map(|deadline| (DEADLINES.to_owned(), at_time(deadline, &job.id)));
     [(open_jobs(&job.tenant), job.id.to_string())].into_iter().chain(deadline).collect()
 }
 
-/// The job that an entry of [`DEADLINES`] or [`ENDED_JOBS`] stands for.
+/// The job that an entry of [`DEADLINES`], [`ENDED_JOBS`] or [`EXPIRING_JOBS`] stands for.
 pub(crate) fn job_of_entry(entry: &str) -> Option<JobId> {
     entry.rsplit(':').next()?.parse().ok()
 }
 
-/// The end of the entries of [`DEADLINES`], [`ENDED_JOBS`], [`DELAYED`] or [`LEASES`] up to and including a time.
+/// The end of the entries of [`DEADLINES`], [`ENDED_JOBS`], [`EXPIRING_JOBS`], [`DELAYED`] or [`LEASES`] up to and including a time.
 pub(crate) fn after_time(time: UnixMs) -> String {
     format!("{:020}", time.0.saturating_add(1))
 }

@@ -67,12 +67,13 @@ impl Records {
         decode_readable(keys, self.store.read(keys).await?, failures)
     }
 
-    /// Reads a job of this tenant. Another tenant's job counts as missing.
+    /// Reads a job of this tenant. Another tenant's job counts as missing, and so does one that was deleted.
     pub(crate) async fn job(&self, tenant: &Tenant, id: &JobId) -> Result<Versioned<JobRecord>, EngineError> {
         let job = self.read::<JobRecord>(keys::job(id)).await?;
         let missing =
             || Refusal::not_found(format!("there is no job {id}: list the jobs to see which there are")).at("job_id");
-        Ok(job.filter(|job| job.value.tenant == *tenant).ok_or_else(missing)?)
+        let is_shown = |job: &Versioned<JobRecord>| job.value.tenant == *tenant && !job.value.progress.deleted;
+        Ok(job.filter(is_shown).ok_or_else(missing)?)
     }
 
     /// Reads jobs of any tenant. Jobs that do not exist are left out.

@@ -12,7 +12,7 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 use sortinghat_proto::{
-    Digest, JobId, JobKind, Lane, Name, ObjectRef, Requirements, TaskId, Tenant, VersionedName,
+    Digest, JobId, JobKind, Labels, Lane, Name, ObjectRef, Requirements, Retention, TaskId, Tenant, VersionedName,
     time::UnixMs,
     v1::{self, ErrorCode},
 };
@@ -59,8 +59,7 @@ pub(crate) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, 
 
 /// A job together with its task, since nearly all jobs consist of one task. The record changes with every event of the job's history.
 ///
-/// A new field goes into the group that it belongs to and has a default: labels and retention are part of the request, a trace context is
-/// part of the links. An old reader ignores such a field, and a new reader finds its default in an old record.
+/// A new field goes into the group that it belongs to and has a default: a trace context is part of the links. An old reader ignores such a field, and a new reader finds its default in an old record.
 #[serde_with::apply(_ => #[serde(default, skip_serializing_if = "wire::is_default")])]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct JobRecord {
@@ -101,6 +100,10 @@ pub(crate) struct JobRequest {
     pub(crate) not_before: Option<UnixMs>,
     /// The job fails if it has not ended by this time.
     pub(crate) deadline: Option<UnixMs>,
+    /// For the submitter's own use.
+    pub(crate) labels: Labels,
+    /// How long the job is kept after its end.
+    pub(crate) retention: Retention,
 }
 
 /// How far the job has come.
@@ -132,6 +135,8 @@ pub(crate) struct JobProgress {
     pub(crate) cancel_requested: bool,
     /// The job's shards, if the job was too large for one task.
     pub(crate) shards: Option<ShardStage>,
+    /// The job has ended, and its user has deleted it. Nobody is shown it any more, and it is forgotten as soon as that is possible.
+    pub(crate) deleted: bool,
 }
 
 /// The jobs that this job is related to.

@@ -7,6 +7,7 @@
 //! `sweep`.
 
 mod deadlines;
+mod deletion;
 mod dependents;
 mod retention;
 mod sessions;
@@ -36,4 +37,5 @@ pub(crate) struct Upkeep {
     pub(super) jobs: Arc<Jobs>,
     pub(super) expiry: ExpiryGrace,
     pub(super) next_look: NextLook,
+    pub(super) next_expiry: NextLook,
 }

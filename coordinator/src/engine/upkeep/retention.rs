@@ -1,4 +1,4 @@
-//! Retention: jobs that ended long ago are forgotten. One batch removes the job itself. Its remaining records, which may be many, are
+//! Retention: jobs that ended long ago, or that were deleted, are forgotten. One batch removes the job itself. Its remaining records, which may be many, are
 //! removed after that, some at a time.
 
 use futures::{StreamExt as _, stream};
@@ -21,7 +21,7 @@ const REMAINS_PER_ROUND: usize = 16;
 /// How many records one batch removes.
 const RECORDS_PER_BATCH: usize = 500;
 
-/// Where the next round reads on in the index of ended jobs. Jobs that must still be kept would otherwise hide those behind them.
+/// Where the next round reads on in an index of ended jobs. Jobs that must still be kept would otherwise hide those behind them.
 #[derive(Debug, Default)]
 pub(crate) struct NextLook(Mutex<String>);
 
@@ -36,20 +36,37 @@ impl NextLook {
 }
 
 impl Upkeep {
-    /// Forgets jobs that ended longer ago than they are kept, and returns how many were forgotten. A job is kept until all of its children
-    /// were told of its end. Each round reads on where the round before has stopped, and after the last job begins again with the oldest.
+    /// Forgets jobs whose retention is over, and returns how many were forgotten. A job is kept until all of its children were told of its
+    /// end. Each round reads on where the round before has stopped, and after the last job begins again with the oldest.
     pub(super) async fn forget_jobs(&self, now: UnixMs) -> Result<usize, EngineError> {
-        let Some(before) = now.0.checked_sub(self.context.settings.retention_ms) else { return Ok(0) };
-        let due = Range::first(keys::ENDED_JOBS, JOBS_PER_ROUND).from(self.next_look.get());
-        let due = self.records.store.range(due.until(keys::after_time(UnixMs(before)))).await?;
-        let is_last = due.len() < JOBS_PER_ROUND;
-        self.next_look.set(due.last().filter(|_| !is_last).map(|last| keys::after_entry(last)).unwrap_or_default());
+        let usual = UnixMs(now.0.saturating_sub(self.context.settings.retention_ms));
+        let mut due = self.next_due(keys::ENDED_JOBS, usual, &self.next_look).await?;
+        due.extend(self.next_due(keys::EXPIRING_JOBS, now, &self.next_expiry).await?);
         if due.is_empty() {
             return Ok(0);
         }
         let mut failures = Failures::default();
-        let due = due.iter().filter_map(|entry| keys::job_of_entry(entry));
-        let jobs = self.records.readable_jobs(due, &mut failures).await?;
+        let jobs = self.records.readable_jobs(due.into_iter(), &mut failures).await?;
+        let forgotten = self.forget_these(&jobs, now, &mut failures).await?;
+        failures.or(forgotten)
+    }
+
+    /// The next jobs of an index whose time is not after `before`.
+    async fn next_due(&self, index: &str, before: UnixMs, next: &NextLook) -> Result<Vec<JobId>, EngineError> {
+        let due = Range::first(index, JOBS_PER_ROUND).from(next.get());
+        let due = self.records.store.range(due.until(keys::after_time(before))).await?;
+        let is_last = due.len() < JOBS_PER_ROUND;
+        next.set(due.last().filter(|_| !is_last).map(|last| keys::after_entry(last)).unwrap_or_default());
+        Ok(due.iter().filter_map(|entry| keys::job_of_entry(entry)).collect())
+    }
+
+    /// Forgets those of these jobs that are needed no longer, and returns how many were forgotten.
+    pub(super) async fn forget_these(
+        &self,
+        jobs: &[Versioned<JobRecord>],
+        now: UnixMs,
+        failures: &mut Failures,
+    ) -> Result<usize, EngineError> {
         let batches: Vec<_> = jobs.iter().map(|job| self.forget_batch(job, now)).collect();
         let batches: Vec<_> = stream::iter(batches).buffered(JOBS_PER_ROUND).collect().await;
         let batches = batches.into_iter().map(|batch| failures.pass(batch)).collect::<Result<Vec<_>, EngineError>>()?;
@@ -59,7 +76,7 @@ impl Upkeep {
         }
         let forgotten = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Applied(_))).count();
         metrics::counter!("sortinghat_jobs_forgotten_total").increment(forgotten as u64);
-        failures.or(forgotten)
+        Ok(forgotten)
     }
 
     /// The batch that forgets a job, its idempotency key and its shards record, and notes the remaining records. `None` while the job is
@@ -81,6 +98,7 @@ impl Upkeep {
             ..Batch::default()
         };
         batch.removals.push((keys::jobs(&job.tenant), job.id.to_string()));
+        batch.removals.extend(keys::label_entries(job));
         batch.removals.push((keys::ENDED_PARENTS.to_owned(), job.id.to_string()));
         // A job that ended before its parents is still in their lists. After this batch it cannot be told anything any more.
         batch.removals.extend(job.links.parents.iter().map(|parent| (keys::children(parent), job.id.to_string())));
@@ -96,7 +114,7 @@ impl Upkeep {
         Ok(Some(batch))
     }
 
-    async fn forget_key(&self, job: &JobRecord, batch: &mut Batch) -> Result<(), EngineError> {
+    pub(super) async fn forget_key(&self, job: &JobRecord, batch: &mut Batch) -> Result<(), EngineError> {
         if job.request.idempotency_key.is_empty() {
             return Ok(());
         }

@@ -5,10 +5,10 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use sortinghat_client::JobFilter;
-use sortinghat_proto::{JobKind, v1::JobState};
+use sortinghat_proto::{JobKind, Labels, v1::JobState};
 
-use super::named::Named;
-use crate::when::Past;
+use super::{keeping, named::Named};
+use crate::{failure::Failure, when::Past};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -64,6 +64,15 @@ pub(crate) enum JobsCommand {
     },
     /// Cancel the jobs that are named, or all that match
     Cancel(JobsCancel),
+    /// Remove jobs that have ended, with their history and results; datasets and models stay
+    Rm {
+        /// The jobs' ids, or the beginnings or ends of them
+        #[arg(value_name = "ID", required = true, add = Named::Job)]
+        ids: Vec<String>,
+        /// Also have the server remove the uploaded photos and the results within minutes, except those to which something else refers
+        #[arg(long)]
+        erase: bool,
+    },
     /// Submit a failed or cancelled job again, as a new job, and follow it
     Retry {
         /// The job's id, or the beginning or end of it
@@ -134,14 +143,32 @@ pub(crate) struct JobsList {
     /// Only jobs of this kind
     #[arg(long, value_parser = kinds())]
     kind: Option<JobKind>,
+    /// Only jobs with this label; may be repeated
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    labels: Vec<Labels>,
+    /// Only jobs that were submitted at this time or later, or at most so long ago: 2026-11-30T08:00:00Z, 2h
+    #[arg(long, value_name = "TIME")]
+    since: Option<Past>,
+    /// Only jobs that were submitted before this time, or longer ago than this
+    #[arg(long, value_name = "TIME")]
+    before: Option<Past>,
+    /// Only the job that was submitted with this idempotency key
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
     /// At most this many
     #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: u32,
 }
 
 impl JobsList {
-    pub(crate) fn filter(&self) -> JobFilter {
-        filter(&self.state, self.kind)
+    pub(crate) fn filter(&self) -> Result<JobFilter, Failure> {
+        Ok(JobFilter {
+            labels: keeping::all(&self.labels)?,
+            from: self.since.map(|past| past.0),
+            before: self.before.map(|past| past.0),
+            idempotency_key: self.key.clone().unwrap_or_default(),
+            ..filter(&self.state, self.kind)
+        })
     }
 }
 

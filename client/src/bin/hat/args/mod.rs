@@ -6,6 +6,7 @@ mod evaluate;
 mod finetune;
 mod ingest;
 mod jobs;
+mod keeping;
 mod links;
 mod machine;
 mod named;
@@ -337,6 +338,11 @@ mod tests {
             ("jobs cancel", "ID"),
             ("jobs cancel 01 --all", "--all"),
             ("jobs cancel 01 --kind ingest", "--kind"),
+            ("jobs rm", "ID"),
+            ("jobs --label user", "NAME=VALUE"),
+            ("ingest a b --label user=", "not a label"),
+            ("classify a/1 b --keep-for soon", "--keep-for"),
+            ("classify a/1 b --keep-for 7days --keep", "--keep"),
         ] {
             let error = parse(line).expect_err(line);
             assert!(error.to_string().contains(says), "hat {line}: {error}");

@@ -4,6 +4,7 @@ use clap::Args;
 use sortinghat_client::Submission;
 use sortinghat_proto::{JobSpec, Lane, Requirements, limits::MAX_PRIORITY};
 
+use super::keeping::Keeping;
 use crate::{failure::Failure, when::Moment};
 
 #[derive(Debug, Clone, Default, Args)]
@@ -24,6 +25,8 @@ pub(crate) struct Waiting {
     /// Stop the job and let it fail if it has not ended by this time
     #[arg(long, hide_short_help = true, value_name = "TIME")]
     pub(crate) deadline: Option<Moment>,
+    #[command(flatten)]
+    pub(crate) keeping: Keeping,
 }
 
 fn priority() -> clap::builder::RangedI64ValueParser<i32> {
@@ -37,6 +40,7 @@ impl Waiting {
         let items: Vec<String> = self.requirements.iter().map(ToString::to_string).collect();
         let requirements = items.join(",").parse()?;
         let (lane, priority) = (self.lane, self.priority);
+        let (labels, retention) = (self.keeping.labels()?, self.keeping.retention()?);
         let time = |moment: Option<Moment>| moment.map(|moment| moment.0);
         let (not_before, deadline) = (time(self.not_before), time(self.deadline));
         Ok(move |spec, default| Submission {
@@ -45,6 +49,8 @@ impl Waiting {
             requirements,
             not_before,
             deadline,
+            labels,
+            retention,
             ..Submission::new(spec)
         })
     }

@@ -1,5 +1,7 @@
 //! Jobs in lines.
 
+use std::time::Duration;
+
 use sortinghat_client::{is_final, short_id, short_id_characters};
 use sortinghat_proto::{
     JobKind,
@@ -156,6 +158,16 @@ pub(crate) fn lines(job: &Job, paper: Paper) -> Vec<String> {
         if at != 0 {
             fields.push((label, time(at).into()));
         }
+    }
+    if !job.labels.is_empty() {
+        let labels: Vec<String> = job.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        fields.push(("labels", labels.join(" ").into()));
+    }
+    if job.keep {
+        fields.push(("kept", "until it is removed".into()));
+    } else if job.keep_for_ms > 0 {
+        let kept = humantime::format_duration(Duration::from_millis(job.keep_for_ms));
+        fields.push(("kept", format!("for {kept} after its end").into()));
     }
     fields.push(("took", took(job).into()));
     fields.extend(job.attempts.iter().map(|attempt| ("attempt", attempt_line(attempt).into())));

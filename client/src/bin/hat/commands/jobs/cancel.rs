@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Calls that are made at the same time.
-const CALLS_AT_A_TIME: usize = 16;
+pub(super) const CALLS_AT_A_TIME: usize = 16;
 
 /// Cancels jobs by their ids.
 pub(super) async fn named(session: &Session, ids: &[String]) -> Result<Exit, Failure> {

@@ -1,5 +1,6 @@
 mod cancel;
 mod predictions;
+mod remove;
 
 use std::path::PathBuf;
 
@@ -38,13 +39,14 @@ pub(super) async fn run(session: &Session, args: Jobs) -> Result<Exit, Failure> 
         JobsCommand::Logs { id, follow } => logs(session, id.as_deref(), follow).await,
         JobsCommand::Cancel(args) if args.all => cancel::matching(session, &args).await,
         JobsCommand::Cancel(args) => cancel::named(session, &args.ids).await,
+        JobsCommand::Rm { ids, erase } => remove::run(session, &ids, erase).await,
         JobsCommand::Retry { id } => retry(session, &id).await,
     }
 }
 
 async fn list(session: &Session, args: &JobsList) -> Result<Exit, Failure> {
     let client = session.connect().await?;
-    let filter = args.filter();
+    let filter = args.filter()?;
     let (mut jobs, mut unreadable, mut token) = (Vec::new(), Vec::new(), String::new());
     let limit = args.limit as usize;
     while jobs.len() < limit {
