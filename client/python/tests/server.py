@@ -3,14 +3,18 @@
 SORTINGHAT_BIN names the folder of the programs; without it, that is target/debug of the checkout.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import ipaddress
 import os
 import pathlib
 import signal
+import socket
+import ssl
 import subprocess
 import tempfile
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -90,6 +94,42 @@ class Server:
 
 def _end_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+class Gate:
+    """A proxy that admits only callers with the certificate `cert.pem` of a folder, with which it shows itself, too."""
+
+    def __init__(self, folder, address):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+        context.load_verify_locations(folder / "cert.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.set_alpn_protocols(["h2"])
+        host, port = address.split(":")
+        self._context, self._target = context, (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._serve, args=(self._listener.accept()[0],), daemon=True).start()
+
+    def _serve(self, plain):
+        with contextlib.suppress(OSError), self._context.wrap_socket(plain, server_side=True) as caller:
+            with socket.create_connection(self._target) as server:
+                threading.Thread(target=self._copy, args=(server, caller), daemon=True).start()
+                self._copy(caller, server)
+
+    def _copy(self, source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        self._listener.close()
 
 
 def certificate(folder):

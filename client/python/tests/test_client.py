@@ -16,7 +16,7 @@ sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).p
 
 import sortinghat_photos as sortinghat
 from photos import write_photos
-from server import CHECKOUT, Server, certificate, tokens_file
+from server import CHECKOUT, Gate, Server, certificate, tokens_file
 from sortinghat_photos import AsyncClient, ClassifySpec, Client, EvaluateSpec, FinetuneSpec, IngestSpec, describe, made_by
 
 TRAINING = {"weights": "none", "epochs": 1, "batch_size": 4, "image_size_px": 32}
@@ -257,6 +257,17 @@ class Access(unittest.TestCase):
         }
         with unittest.mock.patch.dict(os.environ, variables), Client() as client:
             self.assertEqual(client.who_am_i().id, "ann")
+
+    def test_a_certificate_of_the_caller_is_shown(self):
+        plain = Server(has_worker=False)
+        self.addCleanup(plain.stop)
+        gate = Gate(self.folder, plain.address)
+        self.addCleanup(gate.close)
+        ca, certificate_file, key_file = self.folder / "cert.pem", self.folder / "cert.pem", self.folder / "key.pem"
+        with Client(gate.url, ca_file=ca, certificate_file=certificate_file, key_file=key_file) as client:
+            self.assertEqual(client.who_am_i().role, "everyone")
+        with Client(gate.url, ca_file=ca, patience_s=0.2) as client, self.assertRaises(sortinghat.Unreachable):
+            client.who_am_i()
 
     def test_a_wrong_token_is_refused_and_not_tried_again(self):
         with Client(self.server.url, token="wrong", ca_file=self.folder / "cert.pem") as client:
