@@ -101,7 +101,7 @@ class Tour(unittest.TestCase):
             self.client.read(failed.job)
 
     def test_jobs_are_listed_explained_and_cancelled(self):
-        later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+        later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
         job = self.client.submit(IngestSpec(dataset_name="later", source=self.source), key="once", not_before=later, priority=3)
         self.assertEqual(
             self.client.submit(IngestSpec(dataset_name="later", source=self.source), key="once", not_before=later, priority=3).id,
@@ -115,6 +115,20 @@ class Tour(unittest.TestCase):
         self.assertEqual(caught.exception.code, "CANCELLED")
         with self.assertRaises(ValueError):
             self.client.submit(IngestSpec(dataset_name="later", source=self.source), not_before=datetime.datetime(2030, 1, 1))
+
+    def test_the_jobs_of_one_user_are_found_by_their_label_and_deleted(self):
+        source = self.client.upload({"mine.png": self.photos / "red" / "000.png"})
+        labels, begun = {"user": "42"}, datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=1)
+        spec = ClassifySpec(model="shapes", source=source)
+        job = self.client.wait(self.client.submit(spec, labels=labels, keep_for=datetime.timedelta(days=1), key="of-42"))
+        self.assertEqual((dict(job.labels), job.keep_for_ms), (labels, 86_400_000))
+        found = [each.id for each in self.client.jobs(labels=labels, key="of-42", created_from=begun)]
+        self.assertEqual((found, list(self.client.jobs(labels={"user": "43"}))), ([job.id], []))
+        self.assertEqual(list(self.client.jobs(labels=labels, created_before=begun)), [])
+        self.assertGreater(self.client.delete_job(job), datetime.timedelta())
+        self.assertGreater(self.client.delete_objects([source, job]), datetime.timedelta())
+        with self.assertRaises(sortinghat.Refused):
+            self.client.get(job)
 
     def test_names_are_listed_and_removed(self):
         copy = self.client.wait(self.client.submit(IngestSpec(dataset_name="copy", source=self.source)))

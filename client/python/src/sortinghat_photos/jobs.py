@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from .v1.common_pb2 import Progress
 from .v1.jobs_pb2 import Job, JobEvent, JobState, Requirements
@@ -44,6 +44,9 @@ def submission(
     requirements: Requirements | Mapping[str, object] | None,
     not_before: datetime | None,
     deadline: datetime | None,
+    labels: Mapping[str, str] | None = None,
+    keep_for: timedelta | None = None,
+    keep: bool = False,
 ) -> SubmitJobRequest:
     """The request that submits a job."""
     if type(spec) not in _KINDS:
@@ -54,8 +57,11 @@ def submission(
         parents=[id_of(parent) for parent in parents],
         priority=priority,
         lane="LANE_INTERACTIVE" if interactive else "LANE_BULK",
-        not_before_unix_ms=_unix_ms(not_before),
-        deadline_unix_ms=_unix_ms(deadline),
+        not_before_unix_ms=unix_ms(not_before),
+        deadline_unix_ms=unix_ms(deadline),
+        labels=labels or {},
+        keep_for_ms=keep_for // timedelta(milliseconds=1) if keep_for else 0,
+        keep=keep,
     )
     if requirements:
         given = requirements if isinstance(requirements, Requirements) else Requirements(**requirements)  # type: ignore[arg-type]
@@ -63,7 +69,8 @@ def submission(
     return request
 
 
-def _unix_ms(time: datetime | None) -> int:
+def unix_ms(time: datetime | None) -> int:
+    """A time as the protocol states it; 0 for none."""
     if time is None:
         return 0
     if time.tzinfo is None:

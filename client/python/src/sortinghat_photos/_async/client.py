@@ -7,20 +7,21 @@ import os
 import pathlib
 import tempfile
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..endpoint import Endpoint, PathLike
 from ..errors import JobFailed
 from ..folder import in_batches, listing
-from ..jobs import FINAL, JobLike, Spec, Update, id_of, new_key, submission
+from ..jobs import FINAL, JobLike, Spec, Update, id_of, new_key, submission, unix_ms
 from ..objects import CHANGED, ObjectLike, digest_of, manifest, photo, places_of, reference_of
 from ..tables import csv_table, parquet_table
 from ..v1.artifacts_pb2 import Dataset, Model
 from ..v1.artifacts_service_pb2 import (
     DeleteDatasetRequest,
     DeleteModelRequest,
+    DeleteObjectsRequest,
     FindMissingObjectsRequest,
     GetDatasetRequest,
     GetModelRequest,
@@ -32,6 +33,7 @@ from ..v1.identity_service_pb2 import WhoAmIRequest, WhoAmIResponse
 from ..v1.jobs_pb2 import Job, JobState, Requirements
 from ..v1.jobs_service_pb2 import (
     CancelJobRequest,
+    DeleteJobRequest,
     ExplainJobRequest,
     ExplainJobResponse,
     GetJobRequest,
@@ -147,6 +149,14 @@ class AsyncClient:
         """The content of an object: of a reference, of a part that a document names, or of the document of what a job made."""
         return await self._calls.read_all(digest_of(item))
 
+    async def delete_objects(self, items: Iterable[ObjectLike]) -> timedelta:
+        """Asks for objects to be removed soon to which no job, dataset or model refers. Returns after which time they are gone."""
+        digests, longest = [digest_of(item) for item in items], timedelta()
+        for some in in_batches(digests, _DIGESTS_PER_CALL):
+            answer = await self._calls.call(self._calls.artifacts.DeleteObjects, DeleteObjectsRequest(digests=some))
+            longest = max(longest, timedelta(milliseconds=answer.objects_gone_within_ms))
+        return longest
+
     async def download(self, item: ObjectLike, path: PathLike) -> None:
         """Writes the content of an object to a file, which appears once it is complete. An existing file is replaced."""
         target = pathlib.Path(path)
@@ -184,13 +194,19 @@ class AsyncClient:
         requirements: Requirements | Mapping[str, object] | None = None,
         not_before: datetime | None = None,
         deadline: datetime | None = None,
+        labels: Mapping[str, str] | None = None,
+        keep_for: timedelta | None = None,
+        keep: bool = False,
     ) -> Job:
         """Submits a job and returns it. It is durable then.
 
-        The same `key` with the same spec is the same job, also for another program or another day. Without a key, each call of this
-        method is a job of its own, however often it has to be repeated.
+        `labels` are for your own use, and `jobs` finds by them. A job is kept after its end for `keep_for`, or with `keep` until
+        `delete_job`, or else for as long as the operator has set. The same `key` with the same spec is the same job, also for
+        another program or another day. Without a key, each call of this method is a job of its own, however often it has to be
+        repeated.
         """
-        request = submission(spec, key, parents, priority, interactive, requirements, not_before, deadline)
+        when = (not_before, deadline)
+        request = submission(spec, key, parents, priority, interactive, requirements, *when, labels, keep_for, keep)
         job: Job = (await self._calls.call(self._calls.jobs.SubmitJob, request)).job
         return job
 
@@ -232,9 +248,34 @@ class AsyncClient:
         why: ExplainJobResponse = await self._calls.call(self._calls.jobs.ExplainJob, ExplainJobRequest(job_id=id_of(job)))
         return why
 
-    async def jobs(self, *, states: Iterable[JobState] = (), kind: str = "") -> AsyncGenerator[Job, None]:
-        """All jobs, or those in some states or of one kind, such as "ingest". The newest comes first."""
-        request = ListJobsRequest(states=list(states), kind=kind, page_size=1000)
+    async def delete_job(self, job: JobLike) -> timedelta:
+        """Removes a job that has ended, with its history and its results. A dataset or a model that it has made stays.
+
+        Returns after which time the objects are gone to which nothing else refers; `delete_objects` is faster.
+        """
+        answer = await self._calls.call(self._calls.jobs.DeleteJob, DeleteJobRequest(job_id=id_of(job)))
+        return timedelta(milliseconds=answer.objects_gone_within_ms)
+
+    async def jobs(
+        self,
+        *,
+        states: Iterable[JobState] = (),
+        kind: str = "",
+        labels: Mapping[str, str] | None = None,
+        key: str = "",
+        created_from: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> AsyncGenerator[Job, None]:
+        """All jobs, or those that match all of what is given, such as the kind "ingest". The newest comes first."""
+        request = ListJobsRequest(
+            states=list(states),
+            kind=kind,
+            labels=labels or {},
+            idempotency_key=key,
+            created_from_unix_ms=unix_ms(created_from),
+            created_before_unix_ms=unix_ms(created_before),
+            page_size=1000,
+        )
         while True:
             page = await self._calls.call(self._calls.jobs.ListJobs, request)
             for job in page.jobs:
