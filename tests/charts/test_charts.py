@@ -233,6 +233,11 @@ class Honest(unittest.TestCase):
             used = set(re.findall(r"\bsortinghat_[a-z_]+", (helm.CHART / "files" / file).read_text()))
             self.assertEqual(used - known, set(), file)
 
+    def test_the_chart_has_the_version_of_the_programs(self):
+        chart = yaml.safe_load((helm.CHART / "Chart.yaml").read_text())
+        version = tomllib.loads((helm.CHECKOUT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
+        self.assertEqual((chart["version"], chart["appVersion"]), (version, version))
+
     def test_each_alert_has_its_place_in_the_documentation(self):
         page = (helm.CHECKOUT / "docs/operations/alerts.md").read_text()
         alerts = [rule["alert"] for rule in yaml.safe_load((helm.CHART / "files/alerts.yaml").read_text())]
