@@ -1,7 +1,8 @@
 //! The connection. Everything that the SDK does is a method of it.
 
-use std::{future::Future, time::Duration};
+use std::{error::Error, future::Future, io, iter, time::Duration};
 
+use sortinghat_link::{Bearer, Connection, Endpoint, Link, LinkError, Pace, root_cause};
 use sortinghat_proto::v1::{
     ListWorkersRequest, WhoAmIRequest, WhoAmIResponse, Worker, artifact_service_client::ArtifactServiceClient,
     identity_service_client::IdentityServiceClient, job_service_client::JobServiceClient,
@@ -10,8 +11,7 @@ use sortinghat_proto::v1::{
 use tonic::{Response, Status, service::interceptor::InterceptedService, transport::Channel};
 
 use crate::{
-    ClientError, Endpoint,
-    endpoint::Bearer,
+    ClientError,
     retry::{Backoff, with_retries},
 };
 
@@ -22,6 +22,12 @@ pub(crate) type Jobs = JobServiceClient<Authenticated>;
 /// Calls about objects, datasets and models.
 pub(crate) type Artifacts = ArtifactServiceClient<Authenticated>;
 
+/// How long to wait for a connection, and how soon to notice that it is lost.
+const PACE: Pace = Pace {
+    connect_timeout: Duration::from_secs(5),
+    keepalive_interval: Duration::from_secs(20),
+    keepalive_timeout: Duration::from_secs(10),
+};
 /// How long a call is repeated while the server cannot be reached, unless [`Client::with_patience`] says otherwise.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long to wait for a server that refuses connections. A restart takes a moment, and the pause of its supervisor a second.
@@ -30,8 +36,7 @@ pub const RESTART_PATIENCE: Duration = Duration::from_secs(5);
 /// A connection to a coordinator. It is cheap to clone, and reconnects by itself.
 #[derive(Clone)]
 pub struct Client {
-    channel: Channel,
-    bearer: Bearer,
+    link: Link,
     patience: Duration,
     /// The tenant that calls about a queue name; empty for the caller's own.
     pub(crate) tenant: String,
@@ -51,8 +56,18 @@ impl Client {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn connect_within(endpoint: Endpoint, patience: Duration) -> Result<Self, ClientError> {
-        let (channel, bearer) = endpoint.open(patience).await?;
-        Ok(Self { channel, bearer, patience: PATIENCE, tenant: String::new() })
+        let prepared = endpoint.prepare(PACE).map_err(|error| unusable(&endpoint, error))?;
+        let mut backoff = Backoff::within(patience);
+        let channel = loop {
+            match prepared.connect().await {
+                Ok(channel) => break channel,
+                Err(error) if may_be_restarting(&error) && backoff.pause().await => {}
+                Err(error) => {
+                    return Err(ClientError::Unreachable { url: endpoint.url, reason: root_cause(&error) });
+                }
+            }
+        };
+        Ok(Self { link: prepared.link(channel), patience: PATIENCE, tenant: String::new() })
     }
 
     /// The same connection, on which calls are repeated for `patience` while the server cannot be reached.
@@ -73,7 +88,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`] if the server refuses or is lost.
     pub async fn who_am_i(&self) -> Result<WhoAmIResponse, ClientError> {
-        let identities = IdentityServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone());
+        let Connection { channel, bearer } = self.link.newest();
+        let identities = IdentityServiceClient::with_interceptor(channel, bearer);
         let call =
             |mut identities: IdentityServiceClient<_>, request| async move { identities.who_am_i(request).await };
         self.call(identities, WhoAmIRequest {}, call).await
@@ -84,17 +100,20 @@ impl Client {
     /// # Errors
     /// [`ClientError`] if the server refuses or is lost.
     pub async fn list_workers(&self) -> Result<Vec<Worker>, ClientError> {
-        let workers = WorkerServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone());
+        let Connection { channel, bearer } = self.link.newest();
+        let workers = WorkerServiceClient::with_interceptor(channel, bearer);
         let call = |mut workers: WorkerServiceClient<_>, request| async move { workers.list_workers(request).await };
         Ok(self.call(workers, ListWorkersRequest {}, call).await?.workers)
     }
 
     pub(crate) fn jobs(&self) -> Jobs {
-        JobServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+        let Connection { channel, bearer } = self.link.newest();
+        JobServiceClient::with_interceptor(channel, bearer)
     }
 
     pub(crate) fn artifacts(&self) -> Artifacts {
-        ArtifactServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+        let Connection { channel, bearer } = self.link.newest();
+        ArtifactServiceClient::with_interceptor(channel, bearer)
     }
 
     /// The pauses between tries, for an operation that consists of several calls.
@@ -123,5 +142,34 @@ impl Client {
         F: Future<Output = Result<T, Status>>,
     {
         with_retries(self.patience, call).await
+    }
+}
+
+fn unusable(endpoint: &Endpoint, error: LinkError) -> ClientError {
+    match error {
+        LinkError::File { path, source } => ClientError::File { action: "read", path, source },
+        error => ClientError::BadEndpoint { url: endpoint.url.clone(), reason: error.to_string() },
+    }
+}
+
+/// Whether nobody listens on the machine, or the listener has just gone. An unknown name or an untrusted certificate, in contrast, does
+/// not change by waiting.
+fn may_be_restarting(error: &dyn Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
+    let gone = [ConnectionRefused, ConnectionReset, ConnectionAborted, BrokenPipe, UnexpectedEof];
+    let causes = iter::successors(error.source(), |cause| (**cause).source());
+    causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|cause| gone.contains(&cause.kind()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn text_that_is_no_address_is_refused_as_such_and_not_as_unreachable() {
+        for url in ["", "nonsense", "ftp://a", "127.0.0.1:7878"] {
+            let error = Client::connect_within(Endpoint::local(url), Duration::ZERO).await.err().expect(url);
+            assert!(matches!(error, ClientError::BadEndpoint { .. }), "{url}: {error}");
+        }
     }
 }

@@ -18,7 +18,6 @@ pub mod archive;
 mod artifacts;
 mod client;
 mod downloads;
-mod endpoint;
 mod error;
 pub mod folder;
 mod job_ids;
@@ -31,9 +30,9 @@ mod watch;
 
 pub use client::{Client, RESTART_PATIENCE};
 pub use downloads::Existing;
-pub use endpoint::Endpoint;
 pub use error::ClientError;
 pub use job_ids::{SHORT_ID_CHARACTERS, short_id, short_id_characters};
 pub use jobs::{JobFilter, Submission, idempotency_key};
+pub use sortinghat_link::{CertificateFiles, Endpoint, Source};
 pub use uploads::{SourceFile, UploadProgress, hash_file};
 pub use watch::{Update, Watch, is_final};

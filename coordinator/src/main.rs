@@ -10,7 +10,10 @@ use std::{
 
 use clap::Parser;
 use mimalloc::MiMalloc;
-use nix::sys::stat::{Mode, umask};
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    stat::{Mode, umask},
+};
 use sortinghat_coordinator::{
     app::{App, AppError, logs, signals},
     config::{Config, Settings},
@@ -75,6 +78,9 @@ fn main() -> ExitCode {
     let _ = env::set_current_dir("/");
     // The queue, the objects and all other files that are written are for this user alone.
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    // Each of many callers may have a thousand connections, and most systems allow 1,024 descriptors until a process asks for more. An error
+    // means that it has to do with those.
+    let _ = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the system starts threads");
     match runtime.block_on(run(config)) {
         Ok(()) => Exit::Stopped.into(),

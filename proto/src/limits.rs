@@ -99,6 +99,9 @@ pub const MAX_OPEN_CALLS_IN_FLIGHT: usize = 512;
 pub const MAX_UNKNOWN_CONNECTIONS: usize = 1024;
 /// How many of them come from one address, unless the operator allows another number.
 pub const DEFAULT_MAX_UNKNOWN_CONNECTIONS_PER_ADDRESS: usize = 64;
+/// Connections that one identity may have open, calls that it may have under way, and workers that it may have, unless the operator allows
+/// another number.
+pub const DEFAULT_MAX_OPEN_PER_IDENTITY: usize = 1000;
 /// How long a new connection may take for its handshake and its first call.
 pub const MAX_TIME_TO_FIRST_CALL: Duration = Duration::from_secs(10);
 /// Watches in flight.

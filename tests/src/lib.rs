@@ -3,6 +3,7 @@
 //! No test sleeps for a guessed time. Every wait polls a fact (an address is written, a job runs) until a deadline.
 
 mod background;
+pub mod certificates;
 mod deployment;
 mod dice;
 mod hat;

@@ -10,7 +10,7 @@ use std::{
 use futures::{StreamExt as _, future::join_all, stream};
 use hyper_util::rt::TokioIo;
 use sortinghat_proto::{
-    Digest, ObjectRef,
+    Digest, ObjectRef, limits,
     v1::{
         GetJobRequest, GetQueueRequest, UploadObjectRequest, artifact_service_client::ArtifactServiceClient,
         job_service_client::JobServiceClient, upload_object_request::Part,
@@ -82,6 +82,10 @@ async fn no_flood_keeps_an_honest_tenant_from_being_served_or_fills_the_memory()
     let long_ids = calls(address, "hostile", "x".repeat(4_000_000), Code::InvalidArgument);
     Honest::connect(address).await.p99("calls with ids of 4 MB").await;
     drop(long_ids);
+
+    let known = known_connections(address).await;
+    Honest::connect(address).await.p99("1,500 connections of one identity").await;
+    drop(known);
 
     let parked = parked_uploads(address);
     Honest::connect(address).await.p99("150 parked uploads of 8 MiB").await;
@@ -183,6 +187,28 @@ fn calls(to: SocketAddr, token: &'static str, job_id: String, code: Code) -> Joi
         });
     }
     calls
+}
+
+/// Connections on each of which the hostile tenant has called: as many as it may have. It tries to open many more, which are refused.
+async fn known_connections(to: SocketAddr) -> Vec<Jobs> {
+    let connect = async |_| {
+        let mut jobs = JobServiceClient::with_interceptor(channel_from_elsewhere(to).await, Bearer::new("hostile"));
+        let called = jobs.get_queue(GetQueueRequest::default()).await;
+        called.map(|_| jobs)
+    };
+    let tried: Vec<_> = stream::iter(0..1500).map(connect).buffer_unordered(64).collect().await;
+    let (mut open, mut refused) = (Vec::new(), Vec::new());
+    for tried in tried {
+        match tried {
+            Ok(jobs) => open.push(jobs),
+            Err(status) => refused.push(status),
+        }
+    }
+    assert_eq!(open.len(), limits::DEFAULT_MAX_OPEN_PER_IDENTITY);
+    for refused in refused {
+        assert!(refused.message().contains("max_open_per_identity"), "{refused}");
+    }
+    open
 }
 
 /// Uploads that lack their last byte and never end.

@@ -41,12 +41,18 @@ pub struct RunArgs {
     /// A label that jobs can require of a worker, such as zone=eu; may be repeated
     #[arg(long = "label", env = "SORTINGHAT_LABELS", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = label)]
     pub labels: Vec<(Label, Label)>,
-    /// A file that holds the token to show to the coordinator; read again at every connection
+    /// A file that holds the token to show to the coordinator; a new one is used within seconds
     #[arg(long, env = "SORTINGHAT_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
     /// Certificates (PEM) to trust for https, instead of the system's
     #[arg(long, env = "SORTINGHAT_CA_FILE")]
     pub ca_file: Option<PathBuf>,
+    /// Certificate to show to the coordinator (PEM), instead of a token; requires --client-key
+    #[arg(long, env = "SORTINGHAT_CLIENT_CERT", requires = "client_key")]
+    pub client_cert: Option<PathBuf>,
+    /// Private key of this certificate (PEM)
+    #[arg(long, env = "SORTINGHAT_CLIENT_KEY", requires = "client_cert")]
+    pub client_key: Option<PathBuf>,
     /// For tests: how long any task may show no progress [default: minutes, by its kind]
     #[arg(long, env = "SORTINGHAT_TEST_STALL_BOUND", hide = true)]
     pub stall_bound: Option<humantime::Duration>,
@@ -162,7 +168,10 @@ impl RunArgs {
 
     /// Makes relative paths absolute, so that nothing is looked for in the working folder later.
     pub fn make_paths_absolute(&mut self) {
-        [&mut self.token_file, &mut self.ca_file].into_iter().flatten().for_each(|path| *path = absolute(path.clone()));
+        [&mut self.token_file, &mut self.ca_file, &mut self.client_cert, &mut self.client_key]
+            .into_iter()
+            .flatten()
+            .for_each(|path| *path = absolute(path.clone()));
         self.storage.make_paths_absolute();
     }
 }

@@ -13,6 +13,9 @@ use process::{
     photos::{dataset, long_finetune, long_ingest, manifest, short_ingest},
     run_to_end, wait_until, worker_command,
 };
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
 use sortinghat_proto::v1::{Assignment, SynchronizeRequest, attempt_event::Event, task_outcome::Outcome};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -247,6 +250,42 @@ fn a_device_that_cannot_be_used_ends_the_worker_with_the_reason() {
     let output = run_to_end(command);
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && message.contains("no cuda:99"), "{message}");
+}
+
+/// Starts a process where the kernel lets nobody filter system calls, as in a container whose profile forbids that: what a thread may not
+/// do, a process that it starts may not do either.
+fn where_filters_are_denied<T: Send + 'static>(start: impl FnOnce() -> T + Send + 'static) -> T {
+    let forbidden = || {
+        let filters = u64::from(libc::PR_SET_SECCOMP.unsigned_abs());
+        let sets_filter = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, filters).unwrap();
+        let by_prctl = SeccompRule::new(vec![sets_filter]).unwrap();
+        let rules = [(libc::SYS_seccomp, vec![]), (libc::SYS_prctl, vec![by_prctl])].into();
+        let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+        let architecture = std::env::consts::ARCH.try_into().unwrap();
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, architecture).unwrap();
+        seccompiler::apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
+        start()
+    };
+    std::thread::spawn(forbidden).join().unwrap()
+}
+
+#[tokio::test]
+async fn a_worker_without_the_least_of_its_sandbox_does_not_start_unless_it_is_told_to_do_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::start(LEASE).await;
+    let mut command = worker_command(folder.path());
+    command.args(["--device", "cpu", "--coordinator", &coordinator.url]);
+    let output = where_filters_are_denied(|| run_to_end(command));
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("the sandbox cannot be set up: failed to filter system calls"), "{message}");
+    assert!(message.contains("--sandbox off"), "{message}");
+
+    let mut command = worker_command(folder.path());
+    command.args(["--device", "cpu", "--sandbox", "off", "--coordinator", &coordinator.url]);
+    let _worker = where_filters_are_denied(|| Worker::run(command));
+    let request = coordinator.hear_free_slot().await;
+    assert!(request.description.unwrap().sandbox.starts_with("off"), "it says so");
 }
 
 #[tokio::test]

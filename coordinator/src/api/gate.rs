@@ -1,4 +1,5 @@
-//! The gate: who a caller is by the tokens that are valid now, and since when not any more. Tokens may be replaced at any time.
+//! The gate: who a caller is by the tokens and certificates that are valid now, and since when not any more. They may be replaced at any
+//! time.
 
 use std::{future::pending, sync::Arc};
 
@@ -11,6 +12,7 @@ use tokio::{
 };
 use tonic::Status;
 
+use super::visitors::Visit;
 use crate::{
     auth::{Authenticator, Caller},
     store::{Clock as _, SystemClock},
@@ -19,7 +21,7 @@ use crate::{
 /// Ends with the refusal of a call that has begun, when its caller may not go on with it.
 pub(super) type Expulsion = BoxFuture<'static, Status>;
 
-/// The tokens that are valid now. It is cheap to clone.
+/// The tokens and certificates that are valid now. It is cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Gate {
     tokens: watch::Receiver<Authenticator>,
@@ -31,22 +33,22 @@ impl Gate {
         Self { tokens, clock: Arc::default() }
     }
 
-    /// The caller whose token is in `headers`.
-    pub(super) fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Status> {
-        self.tokens.borrow().authenticate(headers, self.clock.now())
+    /// The caller whose token is in `headers`, or else whose certificate was shown on the connection.
+    pub(super) fn authenticate(&self, headers: &HeaderMap, visit: Option<&Visit>) -> Result<Caller, Status> {
+        self.tokens.borrow().authenticate(headers, visit.and_then(Visit::certificate), self.clock.now())
     }
 
-    /// Ends when the token in `headers`, which is this caller's now, is valid no longer or lets its holder do something else. `None` on a
-    /// coordinator without a tokens file, where that cannot happen.
-    pub(super) fn expulsion(&self, headers: &HeaderMap, caller: &Caller) -> Option<Expulsion> {
+    /// Ends when the token in `headers` or the certificate, which is this caller's now, is valid no longer or lets its holder do something
+    /// else. `None` on a coordinator without a tokens file, where that cannot happen.
+    pub(super) fn expulsion(&self, headers: &HeaderMap, visit: Option<&Visit>, caller: &Caller) -> Option<Expulsion> {
         if matches!(*self.tokens.borrow(), Authenticator::Open) {
             return None;
         }
-        let (mut gate, headers, caller) = (self.clone(), headers.clone(), caller.clone());
+        let (mut gate, headers, visit, caller) = (self.clone(), headers.clone(), visit.cloned(), caller.clone());
         Some(Box::pin(async move {
             loop {
                 gate.tokens.borrow_and_update();
-                let known = match gate.authenticate(&headers) {
+                let known = match gate.authenticate(&headers, visit.as_ref()) {
                     Ok(known) => known,
                     Err(refused) => return refused,
                 };

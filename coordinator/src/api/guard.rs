@@ -17,7 +17,7 @@ use tower::{Layer, Service};
 use tracing::{Instrument as _, Span};
 
 use super::{
-    admission::{Admission, Holder, Place},
+    admission::{Admission, Holder, Identities, Open, Place, Seat},
     arrival::TimelyBody,
     gate::{Expulsion, Gate},
     methods::{self, Class, Method},
@@ -36,6 +36,7 @@ pub(crate) struct GuardLayer {
 struct Guard {
     gate: Gate,
     admission: Admission,
+    identities: Arc<Identities>,
     /// Where calls that bring many jobs run.
     bulk: BulkThreads,
 }
@@ -57,9 +58,11 @@ impl BulkThreads {
 }
 
 impl GuardLayer {
-    /// A guard that identifies callers by the newest of `tokens` and runs calls that bring many jobs on `bulk`.
-    pub(super) fn new(tokens: watch::Receiver<Authenticator>, bulk: BulkThreads) -> Self {
-        Self { guard: Arc::new(Guard { gate: Gate::new(tokens), admission: Admission::default(), bulk }) }
+    /// A guard that identifies callers by the newest of `tokens`, of which one identity may have `most_open` connections and calls, and runs
+    /// calls that bring many jobs on `bulk`.
+    pub(super) fn new(tokens: watch::Receiver<Authenticator>, most_open: usize, bulk: BulkThreads) -> Self {
+        let (gate, admission, identities) = (Gate::new(tokens), Admission::default(), Identities::new(most_open));
+        Self { guard: Arc::new(Guard { gate, admission, identities, bulk }) }
     }
 }
 
@@ -71,18 +74,23 @@ impl Layer<Routes> for GuardLayer {
 }
 
 impl Guard {
-    /// The caller if the call is allowed, and none if the method needs none; otherwise the refusal.
-    fn admit(&self, method: &Method, request: &http::Request<Body>) -> Result<Option<Caller>, Status> {
+    /// The caller with a seat for the call if the call is allowed, and none if the method needs none; otherwise the refusal.
+    fn admit(&self, method: &Method, request: &http::Request<Body>) -> Result<Option<(Caller, Option<Seat>)>, Status> {
         if method.is_open() {
             return Ok(None);
         }
-        let caller = self.gate.authenticate(request.headers())?;
+        let visit = request.extensions().get::<Visit>();
+        let caller = self.gate.authenticate(request.headers(), visit)?;
         if !method.allows(caller.role) {
             let message =
                 format!("{} has the role {} and may not call {}", caller.id, caller.role, method.short_name());
             return Err(Refusal::new(ErrorCode::PermissionDenied, message).into());
         }
-        Ok(Some(caller))
+        if let Some(visit) = visit {
+            visit.is_of(&caller, &self.identities)?;
+        }
+        let seat = self.identities.take(&caller, Open::Call)?;
+        Ok(Some((caller, seat)))
     }
 }
 
@@ -133,8 +141,8 @@ impl Service<http::Request<Body>> for Guarded {
             return Box::pin(async move { Ok(status.into_http()) });
         };
         let mut record = CallRecord::start(method.short_name());
-        let caller = match self.guard.admit(method, &request) {
-            Ok(caller) => caller,
+        let (caller, seat) = match self.guard.admit(method, &request) {
+            Ok(admitted) => admitted.unzip(),
             Err(status) => {
                 record.ended(status.code());
                 return Box::pin(async move { Ok(status.into_http()) });
@@ -145,12 +153,11 @@ impl Service<http::Request<Body>> for Guarded {
         // A call that lasts ends when its caller's token is valid no longer.
         let mut expulsion = match (method.class, &caller) {
             (Class::Watch | Class::Transfer | Class::Worker, Some(caller)) => {
-                self.guard.gate.expulsion(request.headers(), caller)
+                self.guard.gate.expulsion(request.headers(), visit.as_ref(), caller)
             }
             _ => None,
         };
         if let Some(caller) = caller {
-            visit.iter().for_each(Visit::is_known);
             request.extensions_mut().insert(caller);
         }
         let (guard, mut inner) = (self.guard.clone(), self.inner.clone());
@@ -176,7 +183,7 @@ impl Service<http::Request<Body>> for Guarded {
                 };
                 // A panic ends only the call that it happened in; the panic hook has logged it.
                 let response = response.unwrap_or_else(|| Status::from(defect()).into_http());
-                Ok(RecordedBody::wrap(response, record, place, expulsion))
+                Ok(RecordedBody::wrap(response, record, (place, seat.flatten()), expulsion))
             }
             .instrument(span),
         )
@@ -222,7 +229,7 @@ mod tests {
     {
         let routes = Routes::from(Router::new().route(PATH, post(handler)).route(BULK_PATH, post(handler)));
         let bulk = BulkThreads { threads: Handle::current(), for_lone_calls: true };
-        GuardLayer::new(watch::channel(authenticator).1, bulk).layer(routes)
+        GuardLayer::new(watch::channel(authenticator).1, usize::MAX, bulk).layer(routes)
     }
 
     async fn call(service: &mut Guarded, path: &str, token: &str) -> Code {

@@ -41,7 +41,7 @@ use crate::{
 use admission::{JobAdmission, UploadMemory};
 pub(crate) use guard::BulkThreads;
 use guard::GuardLayer;
-pub(crate) use visitors::Visitors;
+pub(crate) use visitors::{Connection, Visitors};
 
 /// How many calls may be under way on one connection.
 const MAX_STREAMS_PER_CONNECTION: u32 = 1000;
@@ -74,10 +74,18 @@ pub(crate) type GuardedRouter = Router<Stack<GuardLayer, Identity>>;
 /// A server that still lacks its services.
 pub(crate) type PlainServer = Server;
 
-/// All services behind the newest of `tokens`, on a server that may have TLS configured. Calls that bring many jobs run on `bulk`.
+/// Who may call, and how much at a time.
+pub(crate) struct Callers {
+    /// The tokens and certificates that are valid now.
+    pub(crate) tokens: watch::Receiver<Authenticator>,
+    /// How many connections one of them may have open, and how many calls under way.
+    pub(crate) most_open: usize,
+}
+
+/// All services for these callers, on a server that may have TLS configured. Calls that bring many jobs run on `bulk`.
 pub(crate) fn router(
     server: PlainServer,
-    tokens: watch::Receiver<Authenticator>,
+    callers: Callers,
     engine: &Engine,
     objects: Objects,
     health: &HealthReporter,
@@ -110,7 +118,7 @@ pub(crate) fn router(
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(GuardLayer::new(tokens, bulk))
+        .layer(GuardLayer::new(callers.tokens, callers.most_open, bulk))
         .add_routes(routes)
 }
 

@@ -16,7 +16,10 @@ use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tracing::Span;
 
-use super::{admission::Place, gate::Expulsion};
+use super::{
+    admission::{Place, Seat},
+    gate::Expulsion,
+};
 
 /// After how long a failed or refused call is logged again, for each method and code.
 const LOGGED_AGAIN: Duration = Duration::from_secs(10);
@@ -118,12 +121,12 @@ fn code_name(code: Code) -> &'static str {
     }
 }
 
-/// The body of an answer, which keeps the call's place and record until the body ends. It ends early if its caller may not go on.
+/// The body of an answer, which keeps the call's places and record until the body ends. It ends early if its caller may not go on.
 pub(super) struct RecordedBody {
     body: Body,
     record: CallRecord,
     expulsion: Option<Expulsion>,
-    _place: Place,
+    _places: (Place, Option<Seat>),
 }
 
 impl RecordedBody {
@@ -131,12 +134,12 @@ impl RecordedBody {
     pub(super) fn wrap(
         response: http::Response<Body>,
         mut record: CallRecord,
-        place: Place,
+        places: (Place, Option<Seat>),
         expulsion: Option<Expulsion>,
     ) -> http::Response<Body> {
         record.span = Span::current();
         record.read_status(response.headers());
-        response.map(|body| Body::new(Self { body, record, expulsion, _place: place }))
+        response.map(|body| Body::new(Self { body, record, expulsion, _places: places }))
     }
 
     /// Ends the body with this refusal as the status of the call.

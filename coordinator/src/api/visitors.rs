@@ -1,14 +1,14 @@
 //! Connections of callers that nobody knows yet. Each must make its first call within a time, and only so many are read from: in all, and
 //! from one address. Further ones wait for a place, so that many workers can come back together. Once a call on a connection has been
-//! authenticated, the connection counts no more.
+//! authenticated, the connection counts as one of its caller's.
 
 use std::{
     collections::HashMap,
-    io,
+    io, mem,
     net::{IpAddr, Ipv4Addr},
     pin::Pin,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
@@ -23,7 +23,13 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Sleep, sleep, timeout},
 };
-use tonic::transport::server::{Connected, TcpIncoming};
+use tonic::{
+    Status,
+    transport::server::{Connected, TcpIncoming},
+};
+
+use super::admission::{Identities, Open, Seat};
+use crate::auth::{Caller, ShownCertificate};
 
 /// How many connections wait for a place.
 const MOST_WAITING: usize = 4096;
@@ -45,7 +51,7 @@ struct Address {
     waiting: Semaphore,
 }
 
-/// A connection's place among the visitors. Each call finds its connection's visit in the request's extensions.
+/// What is known of a connection. Each call finds its connection's visit in the request's extensions.
 #[derive(Debug, Clone)]
 pub(crate) struct Visit(Arc<Inner>);
 
@@ -54,8 +60,18 @@ struct Inner {
     ip: IpAddr,
     /// Whether any call was made.
     has_called: AtomicBool,
-    /// `None` once a caller was authenticated.
-    place: Mutex<Option<Place>>,
+    /// What the other end has shown during the handshake.
+    certificate: OnceLock<ShownCertificate>,
+    counts: Mutex<Counts>,
+}
+
+/// As what a connection is counted.
+#[derive(Debug)]
+enum Counts {
+    /// As that of somebody whom nobody knows yet.
+    Visitor { _place: Place },
+    /// As one of the first caller who was authenticated on it; `None` where callers are not bounded.
+    Caller { _seat: Option<Seat> },
 }
 
 #[derive(Debug)]
@@ -94,7 +110,8 @@ impl Visitors {
             metrics::counter!("sortinghat_connections_refused_total").increment(1);
             return None;
         };
-        let inner = Inner { ip, has_called: AtomicBool::new(false), place: Mutex::new(Some(place)) };
+        let counts = Mutex::new(Counts::Visitor { _place: place });
+        let inner = Inner { ip, has_called: AtomicBool::new(false), certificate: OnceLock::new(), counts };
         Some(Connection::new(stream, Visit(Arc::new(inner))))
     }
 
@@ -133,10 +150,29 @@ impl Visit {
         self.0.has_called.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that a caller was authenticated, so the connection counts no more.
-    pub(super) fn is_known(&self) {
+    /// Notes the certificate that the other end has shown during the handshake.
+    pub(crate) fn shows(&self, certificate: ShownCertificate) {
+        // There is one handshake.
+        let _ = self.0.certificate.set(certificate);
+    }
+
+    /// The certificate that the other end has shown.
+    pub(super) fn certificate(&self) -> Option<&ShownCertificate> {
+        self.0.certificate.get()
+    }
+
+    /// Notes that this caller was authenticated, so the connection is no visitor's any more.
+    ///
+    /// # Errors
+    /// The refusal if the caller has as many connections as it may. It is then counted as a visitor's still.
+    pub(super) fn is_of(&self, caller: &Caller, identities: &Arc<Identities>) -> Result<(), Status> {
         self.called();
-        drop(self.0.place.lock().take());
+        let mut counts = self.0.counts.lock();
+        if matches!(*counts, Counts::Visitor { .. }) {
+            let seat = identities.take(caller, Open::Connection)?;
+            drop(mem::replace(&mut *counts, Counts::Caller { _seat: seat }));
+        }
+        Ok(())
     }
 }
 
@@ -243,7 +279,8 @@ mod tests {
         let _third = connect(&listener).await;
         assert!(welcomed.next().now_or_never().is_none(), "it waits for a place");
 
-        first.connect_info().is_known();
+        let identities = Identities::new(1);
+        first.connect_info().is_of(&Caller::everyone(), &identities).expect("everyone is not bounded");
         welcomed.next().await.expect("open").expect("the third has the place of the first");
         drop((first, second));
         assert_eq!(visitors.all.available_permits(), limits::MAX_UNKNOWN_CONNECTIONS);

@@ -41,8 +41,8 @@ pub enum AppError {
     /// The tokens file cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    /// The certificate or its key cannot be used.
-    #[error("failed to use the TLS certificate and key: {reason}")]
+    /// The certificate, its key, or the authorities of callers cannot be used.
+    #[error("failed to use the files for TLS: {reason}")]
     Tls {
         /// Which part cannot be used, and why.
         reason: String,

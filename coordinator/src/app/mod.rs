@@ -19,7 +19,6 @@ use std::{
 };
 
 use futures::Stream;
-use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -36,7 +35,7 @@ use tonic::transport::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    api::{self, BulkThreads, Visitors},
+    api::{self, BulkThreads, Callers, Visitors},
     auth::{Authenticator, Credentials, TokensFile},
     config::{Config, StoreUrl},
     engine::{Engine, Settings},
@@ -46,7 +45,7 @@ use crate::{
 use background::{Background, Threads};
 use data_dir::DataDir;
 use reload::Reloader;
-use tls::IdentityFiles;
+use tls::{Tls, TlsContent};
 use vitals::Vitals;
 
 pub use error::AppError;
@@ -59,7 +58,7 @@ pub struct App {
     objects: Objects,
     authenticator: Authenticator,
     tokens_file: Option<TokensFile>,
-    identity: Option<(Arc<ServerConfig>, IdentityFiles)>,
+    tls: Option<(Tls, TlsContent)>,
     hangups: Signal,
     listener: TcpListener,
     metrics_listener: Option<TcpListener>,
@@ -88,10 +87,10 @@ impl App {
             Some(file) => Authenticator::from(Credentials::try_from(file)?),
             None => Authenticator::Open,
         };
-        let identity = match &config.tls {
+        let tls = match &config.tls {
             Some(paths) => {
-                let files = IdentityFiles::read(paths)?;
-                Some((files.to_server()?, files))
+                let content = TlsContent::read(paths)?;
+                Some((content.to_tls(paths)?, content))
             }
             None => None,
         };
@@ -104,6 +103,7 @@ impl App {
             object_grace_ms: config.object_grace.as_ms(),
             max_waiting_jobs_per_tenant: config.max_waiting_jobs_per_tenant.get(),
             max_waiting_tasks: config.max_waiting_tasks.get(),
+            max_workers_per_identity: config.max_open_per_identity.get(),
             reads_ahead: matches!(config.store, StoreUrl::Redis(_)),
             ..Settings::default()
         };
@@ -129,7 +129,7 @@ impl App {
             objects,
             authenticator,
             tokens_file,
-            identity,
+            tls,
             hangups,
             listener,
             metrics_listener,
@@ -170,15 +170,22 @@ impl App {
         let threads = Threads::start("bulk");
         let for_lone_calls = matches!(self.config.store, StoreUrl::Redis(_));
         let bulk = BulkThreads { threads: threads.handle(), for_lone_calls };
-        let credentials = self.config.credentials.clone().zip(self.tokens_file);
-        let (reloaded_tokens, tokens) = reload::Tokens::watch(self.authenticator, credentials, &self.engine);
-        let (reloaded_identity, identity) = reload::Identity::watch(self.identity, self.config.tls.clone()).unzip();
-        let reloader = Reloader { tokens: reloaded_tokens, identity: reloaded_identity, hangups: self.hangups };
+        let (newest_callers, tokens) = watch::channel(self.authenticator);
+        let followed = self.config.credentials.clone().zip(self.tokens_file);
+        let followed =
+            followed.map(|(path, file)| reload::Tokens::new(path, file, newest_callers.clone(), &self.engine));
+        let (certificates, tls) = self
+            .tls
+            .zip(self.config.tls.clone())
+            .map(|((tls, content), paths)| reload::Certificates::watch(tls, content, paths, newest_callers))
+            .unzip();
+        let reloader = Reloader { tokens: followed, certificates, hangups: self.hangups };
         let reloads = tokio::spawn(reloader.run(looks.clone()));
-        let router = api::router(Server::builder(), tokens, &self.engine, self.objects, &health, bulk);
+        let callers = Callers { tokens, most_open: self.config.max_open_per_identity.get() };
+        let router = api::router(Server::builder(), callers, &self.engine, self.objects, &health, bulk);
         let visitors = Visitors::new(self.config.max_unknown_connections_per_address.get());
         let incoming = visitors.welcome(TcpIncoming::from(self.listener).with_nodelay(Some(true)));
-        let incoming = tls::lines(incoming, identity);
+        let incoming = tls::lines(incoming, tls);
         let closing = CancellationToken::new();
         let served = router.serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned());
         let mut served = tokio::spawn(served);
@@ -240,7 +247,8 @@ where
     api::report_health(&health, ServingStatus::Serving).await;
     // A simulation has one thread, whose time is virtual.
     let bulk = BulkThreads { threads: Handle::current(), for_lone_calls: true };
-    let router = api::router(Server::builder(), watch::channel(Authenticator::Open).1, engine, objects, &health, bulk);
+    let callers = Callers { tokens: watch::channel(Authenticator::Open).1, most_open: usize::MAX };
+    let router = api::router(Server::builder(), callers, engine, objects, &health, bulk);
     router.serve_with_incoming(connections).await
 }
 

@@ -1,4 +1,4 @@
-//! The tokens file, which holds hashes of tokens and never the tokens themselves.
+//! The tokens file. It holds hashes of tokens, names of certificates, and no secret.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -10,25 +10,29 @@ use std::{
 };
 
 use serde::Deserialize;
-use sortinghat_proto::{Digest, Name, Tenant, limits::MAX_TENANT_WEIGHT, time::UnixMs};
+use sortinghat_proto::{Digest, Name, Tenant, limits::MAX_TENANT_WEIGHT, time::UnixMs, words};
 
 use super::{
-    identity::{Caller, Served},
-    token::{Token, TokenLine},
+    certificate::ShownCertificate,
+    identity::{Caller, Proof, Served},
+    token::{CertificateLine, Grant, ListedCertificate, Token, TokenLine},
 };
 
 /// The permissions with which others could let themselves in.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 /// The permission with which everybody on the machine could read the hashes.
 const READABLE_BY_ALL: u32 = 0o004;
+/// How many names of a certificate that is not known a message repeats.
+const MOST_NAMES_TOLD: usize = 3;
 
-/// The callers, by the SHA-256 of their tokens.
+/// The callers, by the SHA-256 of their tokens and by the names of their certificates.
 ///
 /// A plain hash is enough, since tokens are random and not chosen by people: `openssl rand -hex 32` makes a token, and
 /// `printf %s TOKEN | sha256sum` its hash.
 #[derive(Debug)]
 pub struct Credentials {
     tokens: Vec<Token>,
+    certificates: Vec<ListedCertificate>,
     weights: HashMap<Tenant, u32>,
     /// Whether users of more than one tenant may call.
     is_shared: bool,
@@ -52,23 +56,44 @@ pub struct TokensFile {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Lines {
+    #[serde(default)]
     tokens: Vec<TokenLine>,
+    #[serde(default)]
+    certificates: Vec<CertificateLine>,
     #[serde(default)]
     tenants: Vec<TenantLine>,
 }
 
-/// Why a token that was shown is not accepted.
+/// Why a token or a certificate that was shown is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Rejected {
     /// The file does not list it.
     #[error("the token is not known here: ask for a new one")]
     Unknown,
+    /// The file lists none of the names of the certificate.
+    #[error("the certificate is not known here: the tokens file has no [[certificates]] with san = {0}")]
+    UnknownCertificate(String),
+    /// The names of the certificate are those of several identities.
+    #[error(
+        "the certificate has names of both {0} and {1}, so nobody knows who calls: give each worker a certificate of its own"
+    )]
+    TwoCallers(Name, Name),
+    /// Those who have made the certificate are not trusted any more.
+    #[error("the certificate of {0} was made by an authority that is not trusted here any more: ask for a new one")]
+    Distrusted(Name),
     /// The file says that it is revoked.
-    #[error("the token of {0} was revoked: ask for a new one")]
-    Revoked(Name),
+    #[error("the {what} of {id} was revoked: ask for a new one")]
+    Revoked {
+        /// "token" or "certificate".
+        what: &'static str,
+        /// The identity.
+        id: Name,
+    },
     /// Its time is over.
-    #[error("the token of {id} expired at {at}: ask for a new one")]
+    #[error("the {what} of {id} expired at {at}: ask for a new one")]
     Expired {
+        /// "token" or "certificate".
+        what: &'static str,
         /// The identity.
         id: Name,
         /// When, as RFC 3339.
@@ -96,26 +121,29 @@ pub enum CredentialsError {
         /// The file.
         path: PathBuf,
     },
-    /// A token has rights that contradict each other.
-    #[error("the token {id} of the tokens file cannot be used: {advice}")]
+    /// A token or a certificate has rights that contradict each other.
+    #[error("the entry {id} of the tokens file cannot be used: {advice}")]
     BadToken {
-        /// The token's identity.
+        /// Its identity.
         id: Name,
         /// What is wrong, and what to write.
         advice: String,
     },
-    /// Two tokens with one id differ in what they let their holders do.
+    /// Two entries with one id differ in what they let their holders do.
     #[error(
-        "the tokens file has two tokens with the id {0} that differ in role, tenant or tenants: tokens with one id are the same \
-         caller's, so give one of them another id"
+        "the tokens file has two entries with the id {0} that differ in role, tenant or tenants: tokens and certificates with one id are \
+         the same caller's, so give one of them another id"
     )]
     TwoIdentities(Name),
-    /// The file lists no token, so nobody could call.
-    #[error("the tokens file has no [[tokens]], so nobody could call: add one")]
+    /// The file lists nobody, so nobody could call.
+    #[error("the tokens file has no [[tokens]] and no [[certificates]], so nobody could call: add one")]
     Empty,
     /// The file lists one token for two callers.
     #[error("the tokens file has sha256 {0} twice: remove one of them")]
     Duplicate(Digest),
+    /// The file lists one certificate for two callers.
+    #[error("the tokens file has the san {0} twice: remove one of them")]
+    DuplicateSan(String),
     /// The file has a weight for a tenant without a token, which would have no effect.
     #[error("the tokens file has a weight for tenant {0}, which has no token")]
     UnknownTenant(Tenant),
@@ -162,8 +190,8 @@ impl TryFrom<&TokensFile> for Credentials {
         }
         for id in credentials.workers_for_all() {
             tracing::warn!(
-                %id, "this worker's token serves every tenant (tenants = [\"*\"]): whoever holds it can run, fail and complete the \
-                 tasks of all tenants"
+                %id, "this worker serves every tenant (tenants = [\"*\"]): whoever holds its token or its key can run, fail and \
+                 complete the tasks of all tenants"
             );
         }
         Ok(credentials)
@@ -176,21 +204,26 @@ impl Credentials {
     /// # Errors
     /// [`CredentialsError`], which never shows a token, since the file holds none.
     pub fn parse(text: &str) -> Result<Self, CredentialsError> {
-        let Lines { tokens, tenants } = toml::from_str(text)?;
-        if tokens.is_empty() {
+        let Lines { tokens, certificates, tenants } = toml::from_str(text)?;
+        if tokens.is_empty() && certificates.is_empty() {
             return Err(CredentialsError::Empty);
         }
         let tokens = tokens.into_iter().map(Token::try_from).collect::<Result<Vec<Token>, CredentialsError>>()?;
-        for (index, token) in tokens.iter().enumerate() {
-            let earlier = &tokens[..index];
-            if earlier.iter().any(|earlier| earlier.sha256 == token.sha256) {
-                return Err(CredentialsError::Duplicate(token.sha256.clone()));
-            }
-            if earlier.iter().any(|earlier| earlier.id == token.id && earlier.rights != token.rights) {
-                return Err(CredentialsError::TwoIdentities(token.id.clone()));
+        let certificates = certificates.into_iter().map(ListedCertificate::try_from);
+        let certificates = certificates.collect::<Result<Vec<ListedCertificate>, CredentialsError>>()?;
+        if let Some(twice) = repeated(tokens.iter().map(|token| &token.sha256)) {
+            return Err(CredentialsError::Duplicate(twice.clone()));
+        }
+        if let Some(twice) = repeated(certificates.iter().map(|certificate| &certificate.san)) {
+            return Err(CredentialsError::DuplicateSan(twice.as_str().to_owned()));
+        }
+        let mut rights = HashMap::new();
+        for Grant { id, rights: own, .. } in grants(&tokens, &certificates) {
+            if rights.insert(id, own).is_some_and(|earlier| earlier != own) {
+                return Err(CredentialsError::TwoIdentities(id.clone()));
             }
         }
-        let users: BTreeSet<&Tenant> = tokens.iter().filter_map(|token| token.rights.tenant.as_ref()).collect();
+        let users: BTreeSet<&Tenant> = tokens.iter().filter_map(|token| token.grant.rights.tenant.as_ref()).collect();
         let is_shared = users.len() > 1;
         let mut weights = HashMap::with_capacity(tenants.len());
         for TenantLine { name, weight } in tenants {
@@ -204,7 +237,7 @@ impl Credentials {
                 return Err(CredentialsError::TwoWeights(name));
             }
         }
-        Ok(Self { tokens, weights, is_shared })
+        Ok(Self { tokens, certificates, weights, is_shared })
     }
 
     /// The weights of tenants in the fair share of workers. A tenant that is not listed has the weight 1.
@@ -222,12 +255,47 @@ impl Credentials {
                 found = Some(known);
             }
         }
-        let Token { id, rights, expires, revoked, .. } = found.ok_or(Rejected::Unknown)?.clone();
+        self.admit(found.ok_or(Rejected::Unknown)?.grant.clone(), Proof::Token, now)
+    }
+
+    /// The caller who has shown this certificate, at the time `now`. Exactly one identity must have one of its names. `is_accepted` is
+    /// whether those who have made it are still trusted.
+    pub(super) fn caller_with(
+        &self,
+        certificate: &ShownCertificate,
+        is_accepted: bool,
+        now: UnixMs,
+    ) -> Result<Caller, Rejected> {
+        let has = |listed: &&ListedCertificate| certificate.names.iter().any(|name| name == listed.san.as_str());
+        let mut known = self.certificates.iter().filter(has);
+        let Some(ListedCertificate { san, grant }) = known.next() else {
+            let names = certificate.names.iter().take(MOST_NAMES_TOLD).map(|name| words::quoted(name).to_string());
+            let names = names.collect::<Vec<String>>().join(" or ");
+            return Err(Rejected::UnknownCertificate(if names.is_empty() {
+                "its name, as it has none".to_owned()
+            } else {
+                names
+            }));
+        };
+        if let Some(other) = known.find(|other| other.grant.id != grant.id) {
+            return Err(Rejected::TwoCallers(grant.id.clone(), other.grant.id.clone()));
+        }
+        if !is_accepted && certificate.expires > now {
+            return Err(Rejected::Distrusted(grant.id.clone()));
+        }
+        let grant = Grant { expires: Some(certificate.expires), ..grant.clone() };
+        self.admit(grant, Proof::Certificate(san.as_str().to_owned()), now)
+    }
+
+    fn admit(&self, grant: Grant, proof: Proof, now: UnixMs) -> Result<Caller, Rejected> {
+        let Grant { id, rights, expires, revoked } = grant;
+        let what = if proof == Proof::Token { "token" } else { "certificate" };
         match expires.filter(|expires| *expires <= now) {
-            _ if revoked => Err(Rejected::Revoked(id)),
-            Some(at) => Err(Rejected::Expired { id, at: date(at) }),
+            _ if revoked => Err(Rejected::Revoked { what, id }),
+            Some(at) => Err(Rejected::Expired { what, id, at: date(at) }),
             None => Ok(Caller {
                 id,
+                proof,
                 role: rights.role,
                 tenant: rights.tenant,
                 serves: rights.serves,
@@ -237,11 +305,26 @@ impl Credentials {
         }
     }
 
+    /// Whether the file lists a certificate.
+    pub fn lists_certificates(&self) -> bool {
+        !self.certificates.is_empty()
+    }
+
     /// The workers that serve every tenant.
     fn workers_for_all(&self) -> BTreeSet<&Name> {
-        let for_all = self.tokens.iter().filter(|token| !token.revoked && token.rights.serves == Served::All);
-        for_all.map(|token| &token.id).collect()
+        let all = grants(&self.tokens, &self.certificates);
+        all.filter(|grant| !grant.revoked && grant.rights.serves == Served::All).map(|grant| &grant.id).collect()
     }
+}
+
+fn grants<'a>(tokens: &'a [Token], certificates: &'a [ListedCertificate]) -> impl Iterator<Item = &'a Grant> {
+    tokens.iter().map(|token| &token.grant).chain(certificates.iter().map(|certificate| &certificate.grant))
+}
+
+/// The first of these that was there before.
+fn repeated<T: Ord + Copy>(all: impl IntoIterator<Item = T>) -> Option<T> {
+    let mut seen = BTreeSet::new();
+    all.into_iter().find(|one| !seen.insert(*one))
 }
 
 /// A time as RFC 3339, in whole seconds.

@@ -98,18 +98,31 @@ pub enum Sight {
     OwnTenant,
 }
 
+/// By what a caller is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing was asked for.
+    None,
+    /// A token.
+    Token,
+    /// A certificate with this name.
+    Certificate(String),
+}
+
 /// An authenticated caller. Handlers find it in the request's extensions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The name of the identity: the `id` of the caller's token.
+    /// The name of the identity: the `id` of the caller's token or certificate in the tokens file.
     pub id: Name,
+    /// By what the caller is known.
+    pub proof: Proof,
     /// What the caller may do.
     pub role: Role,
     /// The tenant whose jobs and objects the caller sees; `None` for workers and operators, who see none.
     pub tenant: Option<Tenant>,
     /// The tenants whose tasks the caller may run.
     pub serves: Served,
-    /// When the token stops being valid.
+    /// When the token or the certificate stops being valid.
     pub expires: Option<UnixMs>,
     /// Whether the coordinator has users of one tenant only, so that nothing has to be hidden from them.
     pub is_alone: bool,
@@ -120,6 +133,7 @@ impl Caller {
     pub fn everyone() -> Self {
         Self {
             id: "everyone".parse().expect("it is a name"),
+            proof: Proof::None,
             role: Role::Everyone,
             tenant: Some(Tenant::local()),
             serves: Served::All,
@@ -128,7 +142,7 @@ impl Caller {
         }
     }
 
-    /// Whether this is the same identity with the same rights. When its token expires does not matter.
+    /// Whether this is the same identity with the same rights. By what it is known, and until when, does not matter.
     pub fn is_same(&self, other: &Self) -> bool {
         let rights = |caller: &Self| (caller.id.clone(), caller.role, caller.tenant.clone(), caller.serves.clone());
         rights(self) == rights(other)

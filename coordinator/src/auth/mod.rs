@@ -1,5 +1,6 @@
 //! Authentication: who calls, and what the caller may do.
 
+mod certificate;
 mod credentials;
 mod identity;
 mod token;
@@ -10,21 +11,27 @@ use http::{HeaderMap, header::AUTHORIZATION};
 use sortinghat_proto::{Refusal, Tenant, time::UnixMs};
 use tonic::Status;
 
+pub use certificate::{Authorities, ShownCertificate};
 pub use credentials::{Credentials, CredentialsError, TokensFile};
-pub use identity::{Caller, Role, Served, Sight};
+pub use identity::{Caller, Proof, Role, Served, Sight};
 
 /// Identifies callers. It is cheap to clone.
 #[derive(Debug, Clone)]
 pub enum Authenticator {
     /// Every caller is [`Caller::everyone`]. For loopback only.
     Open,
-    /// Callers send `authorization: Bearer TOKEN`.
-    Tokens(Arc<Credentials>),
+    /// Callers send `authorization: Bearer TOKEN`, or show a certificate when they connect.
+    Known {
+        /// The content of the tokens file.
+        credentials: Arc<Credentials>,
+        /// Those whose certificates are accepted; `None` if no certificate is.
+        authorities: Option<Authorities>,
+    },
 }
 
 impl From<Credentials> for Authenticator {
     fn from(credentials: Credentials) -> Self {
-        Self::Tokens(Arc::new(credentials))
+        Self::Known { credentials: Arc::new(credentials), authorities: None }
     }
 }
 
@@ -33,22 +40,52 @@ impl Authenticator {
     pub fn weights(&self) -> HashMap<Tenant, u32> {
         match self {
             Self::Open => HashMap::new(),
-            Self::Tokens(credentials) => credentials.weights().clone(),
+            Self::Known { credentials, .. } => credentials.weights().clone(),
         }
     }
 
-    /// The caller whose token is in `headers`, at the time `now`.
+    /// Knows the callers of a newer tokens file from now on.
+    pub fn set_credentials(&mut self, newer: Credentials) {
+        if let Self::Known { credentials, .. } = self {
+            *credentials = Arc::new(newer);
+        }
+    }
+
+    /// Accepts the certificates of these authorities from now on, and no others.
+    pub fn set_authorities(&mut self, newer: Option<Authorities>) {
+        if let Self::Known { authorities, .. } = self {
+            *authorities = newer;
+        }
+    }
+
+    /// The caller whose token is in `headers`, or else who has shown this certificate, at the time `now`.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED`, with a message that says whether the token is missing, malformed, unknown, expired or revoked.
-    pub fn authenticate(&self, headers: &HeaderMap, now: UnixMs) -> Result<Caller, Status> {
-        let credentials = match self {
+    /// `UNAUTHENTICATED`, with a message that says whether the token or certificate is missing, malformed, unknown, expired or revoked.
+    pub fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        certificate: Option<&ShownCertificate>,
+        now: UnixMs,
+    ) -> Result<Caller, Status> {
+        let (credentials, authorities) = match self {
             Self::Open => return Ok(Caller::everyone()),
-            Self::Tokens(credentials) => credentials,
+            Self::Known { credentials, authorities } => (credentials, authorities),
         };
-        let header = headers.get(AUTHORIZATION).ok_or_else(|| {
-            Refusal::unauthenticated("a token is required: send the metadata `authorization: Bearer TOKEN`")
-        })?;
+        let refused = |rejected: credentials::Rejected| Refusal::unauthenticated(rejected.to_string());
+        let header = match (headers.get(AUTHORIZATION), certificate) {
+            (Some(header), _) => header,
+            (None, Some(certificate)) => {
+                let accepted = authorities.as_ref().is_some_and(|authorities| certificate.is_accepted_by(authorities));
+                return credentials.caller_with(certificate, accepted, now).map_err(refused);
+            }
+            (None, None) => {
+                let or =
+                    if authorities.is_some() { ", or, as a worker, show a certificate when you connect" } else { "" };
+                let message = format!("a token is required: send the metadata `authorization: Bearer TOKEN`{or}");
+                return Err(Refusal::unauthenticated(message));
+            }
+        };
         let token = header
             .to_str()
             .ok()
@@ -56,7 +93,7 @@ impl Authenticator {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim())
             .ok_or_else(|| Refusal::unauthenticated("the authorization header is malformed: write `Bearer TOKEN`"))?;
-        credentials.caller(token, now).map_err(|rejected| Refusal::unauthenticated(rejected.to_string()))
+        credentials.caller(token, now).map_err(refused)
     }
 }
 
@@ -86,7 +123,7 @@ mod tests {
         if let Some(value) = header {
             headers.insert(AUTHORIZATION, value.parse().expect("a header value"));
         }
-        Authenticator::from(Credentials::parse(TOKENS).expect("valid")).authenticate(&headers, UnixMs(now))
+        Authenticator::from(Credentials::parse(TOKENS).expect("valid")).authenticate(&headers, None, UnixMs(now))
     }
 
     #[test]
@@ -115,7 +152,7 @@ mod tests {
 
     #[test]
     fn without_credentials_every_caller_is_user_worker_and_operator() {
-        let caller = Authenticator::Open.authenticate(&HeaderMap::new(), UnixMs(0)).expect("open");
+        let caller = Authenticator::Open.authenticate(&HeaderMap::new(), None, UnixMs(0)).expect("open");
         assert_eq!(caller, Caller::everyone());
         assert!(caller.serves.has(&Tenant::local()) && caller.tenant == Some(Tenant::local()));
     }

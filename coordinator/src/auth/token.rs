@@ -1,9 +1,9 @@
-//! One token of the tokens file, checked.
+//! What the tokens file lists, checked: one token or one certificate, and what it lets its holder do.
 
 use std::{collections::BTreeSet, sync::Arc, time::UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
-use sortinghat_proto::{Digest, Name, Tenant, time::UnixMs};
+use sortinghat_proto::{Digest, Name, Tenant, time::UnixMs, words};
 use subtle::ConstantTimeEq as _;
 
 use super::{
@@ -23,6 +23,49 @@ pub(super) struct TokenLine {
     expires: Option<Expiry>,
     #[serde(default)]
     revoked: bool,
+}
+
+/// A certificate as the file writes it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CertificateLine {
+    id: Option<Name>,
+    san: San,
+    role: Role,
+    tenant: Option<Tenant>,
+    tenants: Option<Vec<String>>,
+    #[serde(default)]
+    revoked: bool,
+}
+
+/// A subject alternative name: a URI, or a name of DNS in small letters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct San(String);
+
+impl TryFrom<String> for San {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let is_uri = text.split_once("://").is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
+        if is_uri && text.chars().all(|character| character.is_ascii_graphic()) {
+            return Ok(Self(text));
+        }
+        let in_dns = |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
+        if !text.is_empty() && text.chars().all(in_dns) {
+            return Ok(Self(text.to_ascii_lowercase()));
+        }
+        Err(format!(
+            "san is a URI, such as \"spiffe://lab/gpu-1\", or a name of DNS without wildcards, such as \"gpu-1.lab.example\", and not {}",
+            words::quoted(&text)
+        ))
+    }
+}
+
+impl San {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// A date, as text or in TOML's own form.
@@ -47,7 +90,8 @@ impl<'de> Deserialize<'de> for Expiry {
     }
 }
 
-/// What a token lets its holder do. Tokens with the same id have the same rights, so that one can be replaced while both are valid.
+/// What a token or a certificate lets its holder do. Those with the same id have the same rights, so that one can be replaced while both are
+/// valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rights {
     pub(super) role: Role,
@@ -55,14 +99,27 @@ pub(super) struct Rights {
     pub(super) serves: Served,
 }
 
-/// A token, checked.
+/// To whom a token or a certificate belongs.
 #[derive(Debug, Clone)]
-pub(super) struct Token {
+pub(super) struct Grant {
     pub(super) id: Name,
-    pub(super) sha256: Digest,
     pub(super) rights: Rights,
     pub(super) expires: Option<UnixMs>,
     pub(super) revoked: bool,
+}
+
+/// A token, checked.
+#[derive(Debug, Clone)]
+pub(super) struct Token {
+    pub(super) sha256: Digest,
+    pub(super) grant: Grant,
+}
+
+/// A certificate, checked.
+#[derive(Debug, Clone)]
+pub(super) struct ListedCertificate {
+    pub(super) san: San,
+    pub(super) grant: Grant,
 }
 
 impl Token {
@@ -77,11 +134,30 @@ impl TryFrom<TokenLine> for Token {
 
     fn try_from(line: TokenLine) -> Result<Self, CredentialsError> {
         let TokenLine { id, sha256, role, tenant, tenants, expires, revoked } = line;
-        let derived = || format!("token-{}", &sha256.as_str()[..8]).parse().expect("hexadecimal digits make a name");
-        let id = id.unwrap_or_else(derived);
+        let id = id.unwrap_or_else(|| derived("token", &sha256));
         let rights = rights(&id, role, tenant, tenants)?;
-        Ok(Self { id, sha256, rights, expires: expires.map(|expiry| expiry.0), revoked })
+        Ok(Self { sha256, grant: Grant { id, rights, expires: expires.map(|expiry| expiry.0), revoked } })
     }
+}
+
+impl TryFrom<CertificateLine> for ListedCertificate {
+    type Error = CredentialsError;
+
+    fn try_from(line: CertificateLine) -> Result<Self, CredentialsError> {
+        let CertificateLine { id, san, role, tenant, tenants, revoked } = line;
+        let id = id.unwrap_or_else(|| derived("certificate", &Digest::of(san.as_str().as_bytes())));
+        if role != Role::Worker {
+            let advice = "it is a certificate, and certificates are for workers: write role = \"worker\", or give the caller a token";
+            return Err(CredentialsError::BadToken { id, advice: advice.to_owned() });
+        }
+        let rights = rights(&id, role, tenant, tenants)?;
+        Ok(Self { san, grant: Grant { id, rights, expires: None, revoked } })
+    }
+}
+
+/// The id of a token or a certificate to which the file gives none.
+fn derived(what: &str, hash: &Digest) -> Name {
+    format!("{what}-{}", &hash.as_str()[..8]).parse().expect("hexadecimal digits make a name")
 }
 
 fn rights(

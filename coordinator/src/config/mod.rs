@@ -45,6 +45,8 @@ pub struct Config {
     pub max_waiting_tasks: NonZeroU64,
     /// How many connections from one address may be open on which nobody has shown a token yet.
     pub max_unknown_connections_per_address: NonZeroUsize,
+    /// How many connections one identity may have open, how many calls under way, and how many workers.
+    pub max_open_per_identity: NonZeroUsize,
     /// How long the calls in flight may take to end when the coordinator stops.
     pub drain_grace: Span,
     /// The address that `/metrics` and `/healthz` are served on over HTTP; `None` if they are not served.
@@ -70,13 +72,15 @@ pub struct RedisConfig {
     pub allow_data_loss: bool,
 }
 
-/// The PEM files of the server's identity.
+/// The PEM files of TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate chain.
+    /// The server's certificate chain.
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+    /// The certificates of those whose certificates identify callers; `None` if no certificate does.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Why settings cannot be used.
@@ -127,6 +131,15 @@ pub enum ConfigError {
         /// The flag that is not set.
         missing: &'static str,
     },
+    /// Certificates of callers would never be asked for, or could not be told apart.
+    #[error(
+        "--client-ca is for workers that connect with TLS and are listed in the tokens file, so it also needs --tls-cert, --tls-key and \
+         --credentials: {missing} is not set"
+    )]
+    LoneClientCa {
+        /// The flag that is not set.
+        missing: &'static str,
+    },
     /// Other machines could reach the coordinator without TLS or without credentials.
     #[error(
         "refusing to listen on {address}, which other machines can reach, without {missing}: set --tls-cert, --tls-key \
@@ -154,6 +167,8 @@ const DEFAULT_MAX_WAITING_JOBS_PER_TENANT: NonZeroU64 =
 const DEFAULT_MAX_WAITING_TASKS: NonZeroU64 = NonZeroU64::new(limits::DEFAULT_MAX_WAITING_TASKS).expect("not 0");
 const DEFAULT_MAX_UNKNOWN_CONNECTIONS_PER_ADDRESS: NonZeroUsize =
     NonZeroUsize::new(limits::DEFAULT_MAX_UNKNOWN_CONNECTIONS_PER_ADDRESS).expect("not 0");
+const DEFAULT_MAX_OPEN_PER_IDENTITY: NonZeroUsize =
+    NonZeroUsize::new(limits::DEFAULT_MAX_OPEN_PER_IDENTITY).expect("not 0");
 const DEFAULT_DRAIN_GRACE: Duration = Duration::from_secs(10);
 
 impl Config {
@@ -205,9 +220,10 @@ impl Config {
             max_unknown_connections_per_address: settings
                 .max_unknown_connections_per_address
                 .unwrap_or(DEFAULT_MAX_UNKNOWN_CONNECTIONS_PER_ADDRESS),
+            max_open_per_identity: settings.max_open_per_identity.unwrap_or(DEFAULT_MAX_OPEN_PER_IDENTITY),
             drain_grace: settings.drain_grace.unwrap_or(Span::new(DEFAULT_DRAIN_GRACE)),
             metrics_listen: settings.metrics_listen,
-            tls: tls(settings.tls_cert, settings.tls_key)?,
+            tls: tls(settings.tls_cert, settings.tls_key, settings.client_ca, settings.credentials.is_some())?,
             credentials: settings.credentials.map(absolute).transpose()?,
             log_format: settings.log_format.unwrap_or_default(),
             log_filter: settings.log_filter.unwrap_or_default(),
@@ -273,9 +289,19 @@ fn redis(
     }
 }
 
-fn tls(cert: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<TlsFiles>, ConfigError> {
+fn tls(
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    client_ca: Option<PathBuf>,
+    has_credentials: bool,
+) -> Result<Option<TlsFiles>, ConfigError> {
+    let client_ca = client_ca.map(absolute).transpose()?;
+    let lacks = [("--tls-cert", cert.is_some()), ("--tls-key", key.is_some()), ("--credentials", has_credentials)];
+    if let (Some(_), Some((missing, _))) = (&client_ca, lacks.into_iter().find(|(_, is_set)| !is_set)) {
+        return Err(ConfigError::LoneClientCa { missing });
+    }
     match (cert, key) {
-        (Some(cert), Some(key)) => Ok(Some(TlsFiles { cert: absolute(cert)?, key: absolute(key)? })),
+        (Some(cert), Some(key)) => Ok(Some(TlsFiles { cert: absolute(cert)?, key: absolute(key)?, client_ca })),
         (None, None) => Ok(None),
         (Some(_), None) => Err(ConfigError::HalfTls { missing: "--tls-key" }),
         (None, Some(_)) => Err(ConfigError::HalfTls { missing: "--tls-cert" }),

@@ -71,6 +71,10 @@ pub struct Settings {
     /// Number of connections from one address on which nobody has shown a token yet. Further ones wait for a place [default: 64]
     #[arg(long, env = "SORTINGHAT_MAX_UNKNOWN_CONNECTIONS_PER_ADDRESS", value_name = "COUNT")]
     pub max_unknown_connections_per_address: Option<NonZeroUsize>,
+    /// Number of connections that one identity of the tokens file may have open; it may have as many calls under way, and as many workers
+    /// [default: 1000]
+    #[arg(long, env = "SORTINGHAT_MAX_OPEN_PER_IDENTITY", value_name = "COUNT")]
+    pub max_open_per_identity: Option<NonZeroUsize>,
     /// How long the calls in flight may take to end after the coordinator was told to stop. A duration, such as 10s [default:
     /// 10s]
     #[arg(long, env = "SORTINGHAT_DRAIN_GRACE", value_name = "DURATION")]
@@ -85,9 +89,14 @@ pub struct Settings {
     /// Private key of the certificate (PEM). Requires --tls-cert [default: none, plain text]
     #[arg(long, env = "SORTINGHAT_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
+    /// Certificates (PEM) of those whose certificates workers may show instead of a token. The tokens file lists the workers'
+    /// `[[certificates]]`. Requires --tls-cert, --tls-key and --credentials [default: none, tokens only]
+    #[arg(long, env = "SORTINGHAT_CLIENT_CA", value_name = "FILE")]
+    pub client_ca: Option<PathBuf>,
     /// Tokens file (TOML) that lists the callers: one `[[tokens]]` for each token, with id, sha256, role = "user", "admin",
     /// "worker" or "operator", the tenant of a user or an admin, the tenants of a worker, and perhaps expires (RFC 3339) or
-    /// revoked = true. `[[tenants]]` with name and weight gives a tenant a larger share of the workers than 1 [default: none,
+    /// revoked = true; one `[[certificates]]` for each certificate, with id, san (a URI or a name of DNS), role = "worker" and
+    /// tenants. `[[tenants]]` with name and weight gives a tenant a larger share of the workers than 1 [default: none,
     /// everyone may call]
     #[arg(long, env = "SORTINGHAT_CREDENTIALS", value_name = "FILE")]
     pub credentials: Option<PathBuf>,
@@ -132,10 +141,12 @@ impl Settings {
             max_unknown_connections_per_address: self
                 .max_unknown_connections_per_address
                 .or(lower.max_unknown_connections_per_address),
+            max_open_per_identity: self.max_open_per_identity.or(lower.max_open_per_identity),
             drain_grace: self.drain_grace.or(lower.drain_grace),
             metrics_listen: self.metrics_listen.or(lower.metrics_listen),
             tls_cert: self.tls_cert.or(lower.tls_cert),
             tls_key: self.tls_key.or(lower.tls_key),
+            client_ca: self.client_ca.or(lower.client_ca),
             credentials: self.credentials.or(lower.credentials),
             log_format: self.log_format.or(lower.log_format),
             log_filter: self.log_filter.or(lower.log_filter),
@@ -146,6 +157,7 @@ impl Settings {
 impl From<Config> for Settings {
     fn from(config: Config) -> Self {
         let redis = config.redis;
+        let client_ca = config.tls.as_ref().and_then(|tls| tls.client_ca.clone());
         let (tls_cert, tls_key) = config.tls.map(|tls| (tls.cert, tls.key)).unzip();
         Self {
             listen: Some(config.listen),
@@ -163,10 +175,12 @@ impl From<Config> for Settings {
             max_waiting_jobs_per_tenant: Some(config.max_waiting_jobs_per_tenant),
             max_waiting_tasks: Some(config.max_waiting_tasks),
             max_unknown_connections_per_address: Some(config.max_unknown_connections_per_address),
+            max_open_per_identity: Some(config.max_open_per_identity),
             drain_grace: Some(config.drain_grace),
             metrics_listen: config.metrics_listen,
             tls_cert,
             tls_key,
+            client_ca,
             credentials: config.credentials,
             log_format: Some(config.log_format),
             log_filter: Some(config.log_filter),

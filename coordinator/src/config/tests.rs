@@ -42,6 +42,7 @@ fn a_dumped_configuration_can_be_read_back_unchanged() {
     let settings = Settings {
         tls_cert: Some("/cert.pem".into()),
         tls_key: Some("/key.pem".into()),
+        client_ca: Some("/ca.pem".into()),
         credentials: Some("/tokens.toml".into()),
         metrics_listen: "127.0.0.1:9000".parse().ok(),
         shard_items: "7".parse().ok(),
@@ -78,6 +79,14 @@ fn metrics_on_an_address_that_other_machines_can_reach_need_both_as_well() {
 fn a_certificate_without_its_key_is_refused() {
     let settings = Settings { tls_cert: Some("c".into()), ..at("/data") };
     assert!(refusal(settings).contains("--tls-key is not set"));
+}
+
+#[test]
+fn authorities_of_callers_without_tls_or_without_a_tokens_file_are_refused() {
+    let lone = Settings { client_ca: Some("ca".into()), ..at("/data") };
+    assert!(refusal(lone.clone()).contains("--tls-cert is not set"));
+    let with_tls = Settings { tls_cert: Some("c".into()), tls_key: Some("k".into()), ..lone };
+    assert!(refusal(with_tls).contains("--credentials is not set"));
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub struct Settings {
     pub max_waiting_jobs_per_tenant: u64,
     /// How many tasks of all tenants together may wait.
     pub max_waiting_tasks: u64,
+    /// How many workers one identity may have.
+    pub max_workers_per_identity: usize,
     /// Whether to prefetch the records that a worker's next message will need. A prefetch saves a round trip to a store in another process.
     /// A store in this process has no round trip to save.
     pub reads_ahead: bool,
@@ -61,6 +63,7 @@ impl Default for Settings {
             object_grace_ms: 24 * 3_600_000,
             max_waiting_jobs_per_tenant: limits::DEFAULT_MAX_WAITING_JOBS_PER_TENANT,
             max_waiting_tasks: limits::DEFAULT_MAX_WAITING_TASKS,
+            max_workers_per_identity: limits::DEFAULT_MAX_OPEN_PER_IDENTITY,
             reads_ahead: false,
         }
     }

@@ -13,31 +13,45 @@ use tonic::{
     transport::Channel,
 };
 
-use crate::harness::{ByHand, Coordinator, token};
+use crate::{
+    harness::{ByHand, token},
+    secured::{Secured, certificate},
+};
 
 /// The name of the dataset of the tenant `a`, which no other tenant may see.
 const DATASET: &str = "stamps-of-a";
 const INTRODUCTION: &str = "# Who may call what
 
-This page was made by calling every method of the contract with every sort of token. `UPDATE_DOCS=1 cargo nextest run --workspace -E
+This page was made by calling every method of the contract with every sort of token and certificate. `UPDATE_DOCS=1 cargo nextest run --workspace -E
 'test(access_table)'` makes it again, and the test fails when it is out of date. What the roles are for is in
 [guide-team.md](guide-team.md); what they protect from is in [SECURITY.md](../SECURITY.md).
 
 A call without a token, or with one that is malformed, unknown, expired or revoked, is refused with UNAUTHENTICATED, whatever it asks for.
-The columns are about what belongs to one tenant, such as its jobs: `yes` is allowed, `no` is refused with PERMISSION_DENIED, `not found`
+So is one with a certificate of which the tokens file lists no name (`refused`); a certificate that has expired, or that nobody named by
+`--client-ca` has made, does not even open a connection. The columns are about what belongs to one tenant, such as its jobs: `yes` is allowed, `no` is refused with PERMISSION_DENIED, `not found`
 means that the caller is told the same as of something that does not exist, and `its own` means that the call is allowed and shows or does
 nothing but what belongs to the caller's own tenant. Health and reflection are open to everybody. On a coordinator without a tokens file,
 which serves on loopback only, everybody may call everything.
 ";
 
-/// The callers about whom the page has a column, each with its token and the role that it shows.
-const CALLERS: [(&str, &str, Option<Role>); 6] = [
-    ("a worker of other tenants", "worker-b", None),
-    ("a user of another tenant", "bob", None),
-    ("operator", "root", Some(Role::Operator)),
-    ("worker", "worker-a", Some(Role::Worker)),
-    ("admin", "chief", Some(Role::Admin)),
-    ("user", "alice", Some(Role::User)),
+/// What a caller shows.
+#[derive(Clone, Copy)]
+enum Shown {
+    Token(&'static str),
+    /// A certificate with this name.
+    Certificate(&'static str),
+}
+
+/// The callers about whom the page has a column, each with what it shows and the role that the column stands for.
+const CALLERS: [(&str, Shown, Option<Role>); 8] = [
+    ("certificate with an unknown SAN", Shown::Certificate("spiffe://lab/unknown"), None),
+    ("a worker of other tenants", Shown::Token("worker-b"), None),
+    ("a user of another tenant", Shown::Token("bob"), None),
+    ("operator", Shown::Token("root"), Some(Role::Operator)),
+    ("certificate of a known worker", Shown::Certificate("spiffe://lab/gpu-1"), Some(Role::Worker)),
+    ("worker", Shown::Token("worker-a"), Some(Role::Worker)),
+    ("admin", Shown::Token("chief"), Some(Role::Admin)),
+    ("user", Shown::Token("alice"), Some(Role::User)),
 ];
 /// The headers with which no call is allowed.
 const INVALID: [(&str, Option<&str>); 5] = [
@@ -174,7 +188,7 @@ fn mentions(answer: &[u8], text: &str) -> bool {
 fn cell(answer: Result<Vec<u8>, Code>, belongings: &Belongings, is_insider: bool, call: &Call) -> &'static str {
     match answer {
         Err(Code::PermissionDenied) => "no",
-        Err(Code::Unauthenticated) => panic!("{} refuses a valid token", call.method),
+        Err(Code::Unauthenticated) => "refused",
         _ if is_insider => "yes",
         Err(Code::NotFound) => "not found",
         Err(_) => "its own",
@@ -187,7 +201,7 @@ fn cell(answer: Result<Vec<u8>, Code>, belongings: &Belongings, is_insider: bool
 }
 
 /// A coordinator on which the tenant `a` has a dataset, a photo and a job that waits.
-async fn coordinator() -> (Coordinator, Belongings) {
+async fn coordinator() -> (Secured, Belongings) {
     let tokens = [
         token("alice", "role = 'user'\ntenant = 'a'"),
         token("chief", "role = 'admin'\ntenant = 'a'"),
@@ -197,22 +211,23 @@ async fn coordinator() -> (Coordinator, Belongings) {
         token("root", "role = 'operator'"),
         token("old", "role = 'user'\ntenant = 'a'\nexpires = '2026-01-01T00:00:00Z'"),
         token("stolen", "role = 'admin'\ntenant = 'a'\nrevoked = true"),
+        certificate("gpu-1", "spiffe://lab/gpu-1"),
     ];
-    let coordinator = Coordinator::start_with_tokens(&tokens.concat()).await;
-    let mut alice = coordinator.client_with("alice").await;
+    let secured = Secured::start(&tokens.concat()).await;
+    let mut alice = secured.client(None, Some("alice"));
     alice.submit_ingest(DATASET).await;
-    let mut worker = ByHand::new(coordinator.client_with("chief").await);
+    let mut worker = ByHand::new(secured.client(None, Some("chief")));
     let lease = worker.take().await;
     worker.finish_dataset(&lease).await;
     let job = alice.submit_ingest(DATASET).await;
     let photo = alice.upload(b"photo").await.digest.to_string();
-    (coordinator, Belongings { job, photo })
+    (secured, Belongings { job, photo })
 }
 
 #[tokio::test]
 async fn the_access_table_of_the_documentation_is_what_a_server_does() {
-    let (coordinator, belongings) = coordinator().await;
-    let channel = coordinator.channel().await;
+    let (secured, belongings) = coordinator().await;
+    let channel = secured.endpoint(None).connect_lazy();
     let calls = calls(&belongings);
     for call in &calls {
         for (name, authorization) in INVALID {
@@ -223,21 +238,27 @@ async fn the_access_table_of_the_documentation_is_what_a_server_does() {
     for role in Role::OF_TOKENS {
         assert!(CALLERS.iter().any(|(_, _, shown)| *shown == Some(role)), "no column shows the role {role}");
     }
-    let mut columns = Vec::new();
-    for (_, token, role) in CALLERS {
-        let is_insider = role.is_some();
+    let (mut columns, mut is_taken) = (Vec::new(), false);
+    for (name, shown, role) in CALLERS {
+        let (channel, authorization, worker) = match shown {
+            Shown::Token(token) => (channel.clone(), Some(format!("Bearer {token}")), token),
+            Shown::Certificate(san) => {
+                let certificate = secured.authority.worker(&[san]);
+                (secured.endpoint(Some(&certificate)).connect_lazy(), None, "certified")
+            }
+        };
         let mut column = Vec::new();
         for call in &calls {
-            let answer = make(&channel, call, Some(&format!("Bearer {token}")), token).await;
-            if role == Some(Role::Worker) && call.method == "Synchronize" {
+            let answer = make(&channel, call, authorization.as_deref(), worker).await;
+            let takes = role == Some(Role::Worker) && call.method == "Synchronize";
+            if takes && !std::mem::replace(&mut is_taken, true) {
                 let answer = answer.as_ref().expect("a worker may call");
-                assert!(
-                    mentions(answer, &belongings.job),
-                    "the worker of the tenant gets its job, which others did not"
-                );
+                assert!(mentions(answer, &belongings.job), "the tenant's worker gets its job, which others did not");
             }
-            column.push(cell(answer, &belongings, is_insider, call));
+            column.push(cell(answer, &belongings, role.is_some(), call));
         }
+        let is_unknown = name == "certificate with an unknown SAN";
+        assert!(column.iter().all(|cell| (*cell == "refused") == is_unknown), "{name}: {column:?}");
         columns.push(column);
     }
     // The page shows the callers of the tenant first. They must call last, since they change what is there.

@@ -151,7 +151,12 @@ pub(crate) async fn channel(address: SocketAddr) -> Channel {
 
 /// Clients of the coordinator at `address`.
 pub(crate) async fn client(address: SocketAddr, token: Option<String>) -> Client {
-    let (channel, bearer) = (channel(address).await, Bearer(token));
+    client_over(channel(address).await, token)
+}
+
+/// Clients over this connection.
+pub(crate) fn client_over(channel: Channel, token: Option<String>) -> Client {
+    let bearer = Bearer(token);
     Client {
         jobs: JobServiceClient::with_interceptor(channel.clone(), bearer.clone()),
         artifacts: ArtifactServiceClient::with_interceptor(channel.clone(), bearer.clone()),

@@ -3,13 +3,16 @@
 mod access;
 mod access_table;
 mod artifacts;
+mod bounds;
 mod certificates;
 mod full_disk;
 mod harness;
 mod jobs;
+mod mutual_tls;
 mod overload;
 mod process;
 mod reload;
+mod secured;
 mod serving;
 mod successes;
 mod two_coordinators;

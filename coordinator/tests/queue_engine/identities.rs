@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use sortinghat_coordinator::{
-    auth::{Caller, Role, Served},
+    auth::{Caller, Proof, Role, Served},
     engine::EngineError,
 };
 use sortinghat_proto::{
@@ -26,6 +26,7 @@ fn serving(id: &str, tenants: &[&str]) -> Caller {
     let served: BTreeSet<Tenant> = tenants.iter().map(|name| tenant(name)).collect();
     Caller {
         id: id.parse().expect("a name"),
+        proof: Proof::Token,
         role: Role::Worker,
         tenant: None,
         serves: Served::These(Arc::new(served)),

@@ -13,8 +13,9 @@ mod pace;
 mod prover;
 mod state;
 
-use std::{env, fmt, fs, mem, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{env, error::Error as _, fmt, fs, mem, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
+use sortinghat_link::{LinkError, root_cause};
 use sortinghat_objects::OpenError;
 use sortinghat_proto::{executor::v1::Ready, limits::SESSION_SECRET_BYTES, v1};
 use tokio::{
@@ -33,7 +34,6 @@ use crate::{
     memory,
 };
 use cached::Cached;
-pub use link::LinkError;
 use link::{Link, TOKEN_VARIABLE};
 use prover::{Folder, Prover};
 use state::{Action, Exchange, State, Urgency};
@@ -53,8 +53,13 @@ const FAREWELL_BOUND: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// A connection to the coordinator cannot even be tried.
-    #[error(transparent)]
-    Link(#[from] LinkError),
+    #[error("coordinator {url}: {source}")]
+    Link {
+        /// Its address.
+        url: Url,
+        /// Why.
+        source: LinkError,
+    },
     /// The labels cannot be used.
     #[error("{0}")]
     Labels(String),
@@ -99,7 +104,8 @@ pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), Sess
         broker: Arc::new(broker),
     };
     let token = env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
-    let link = Link::new(args, token)?;
+    let link = Link::new(args, token);
+    let link = link.map_err(|source| SessionError::Link { url: args.coordinator.clone(), source })?;
     let folders = vec![
         Folder { what: "data folder", path: storage.temporary_dir() },
         Folder { what: "cache", path: storage.cache_dir() },
@@ -222,7 +228,7 @@ impl Session {
                 // The farewell has failed, but nobody waits for a worker that holds no lease.
                 Some(Err(_)) if self.state.is_leaving() => break,
                 Some(Err(status)) => {
-                    let message = status.message();
+                    let message = said(&status);
                     tracing::warn!(code = ?status.code(), message, "the coordinator does not answer; trying again");
                     self.wait(sleep(jittered(pause)), Wake::Never).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -261,7 +267,7 @@ impl Session {
             false => patience + spare.clamp(Duration::from_secs(1), Duration::from_secs(10)),
         };
         let sent_at = Instant::now();
-        let mut link = self.link.clone();
+        let link = self.link.clone();
         let answer = self.wait(async move { link.synchronize(request, bound).await }, wake).await?;
         match answer {
             Ok(response) => {
@@ -288,6 +294,8 @@ impl Session {
                     self.has_news |= self.hear(slot, report) == Urgency::Now;
                 }
                 proof = self.prover.next() => self.has_news |= self.state.prove(proof) == Urgency::Now,
+                // A message that is held was sent as somebody whom the coordinator may not know for long.
+                () = self.link.changed() => self.has_news = true,
                 () = self.shutdown.cancelled(), if give_up_at.is_none() => {
                     self.drain();
                     return None;
@@ -386,6 +394,14 @@ fn is_fault_of_storage(outcome: &Outcome) -> bool {
 }
 
 /// Between half of `pause` and all of it, so that many workers do not come back at the same moment.
+/// Why there is no answer: what the coordinator says, or else what broke the connection.
+fn said(status: &Status) -> String {
+    match status.source() {
+        Some(_) => root_cause(status),
+        None => status.message().to_owned(),
+    }
+}
+
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(0.5..1.0))
 }

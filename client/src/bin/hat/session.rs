@@ -3,16 +3,15 @@
 use std::{
     env,
     ffi::OsStr,
-    fs,
     io::{IsTerminal as _, stderr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::pin,
     time::Duration,
 };
 
 use owo_colors::OwoColorize as _;
 use serde_json::{Value, json};
-use sortinghat_client::{Client, Endpoint, predictions::Cells};
+use sortinghat_client::{CertificateFiles, Client, Endpoint, Source, predictions::Cells};
 use sortinghat_proto::v1::{ExplainJobResponse, explain_job_response::Reason};
 
 use crate::{
@@ -122,7 +121,7 @@ impl Session {
 
     /// The command line that does `what` on the server that was typed for this command, and as the same caller: "hat jobs --data-dir B".
     pub(crate) fn command(&self, what: &str) -> String {
-        let Global { server, data_dir, token_file, ca_file, typed, .. } = &self.global;
+        let Global { server, data_dir, token_file, ca_file, client_cert, client_key, typed, .. } = &self.global;
         let option = |is_typed: bool, name: &str, value: Option<&OsStr>| {
             value.filter(|_| is_typed).map(|value| format!(" --{name} {}", shell::word(value))).unwrap_or_default()
         };
@@ -132,6 +131,8 @@ impl Session {
             option(typed.data_dir && !typed.server, "data-dir", data_dir.as_ref().map(AsRef::as_ref)),
             option(typed.token_file, "token-file", token_file.as_ref().map(AsRef::as_ref)),
             option(typed.ca_file, "ca-file", ca_file.as_ref().map(AsRef::as_ref)),
+            option(typed.client_cert, "client-cert", client_cert.as_ref().map(AsRef::as_ref)),
+            option(typed.client_key, "client-key", client_key.as_ref().map(AsRef::as_ref)),
         ]
         .concat()
     }
@@ -197,7 +198,7 @@ impl Session {
 
     async fn connect_to(&self, server: &Server) -> Result<Client, Failure> {
         let url = &server.url;
-        let mut connecting = pin!(Client::connect_within(self.endpoint(url.clone())?, server.patience));
+        let mut connecting = pin!(Client::connect_within(self.endpoint(url.clone()), server.patience));
         tokio::select! {
             connected = &mut connecting => return Ok(connected?),
             () = tokio::time::sleep(SILENCE) => self.hint(&format!("waiting for the server at {url} ...")),
@@ -206,13 +207,20 @@ impl Session {
     }
 
     /// The server at `url`, with the token and the certificates that the options name.
-    pub(crate) fn endpoint(&self, url: String) -> Result<Endpoint, Failure> {
-        let token = match &self.global.token_file {
-            Some(path) => Some(fs::read_to_string(path).map_err(Failure::file("read", path))?.trim().to_owned()),
-            None => env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()),
+    pub(crate) fn endpoint(&self, url: String) -> Endpoint {
+        let Global { token_file, ca_file, client_cert, client_key, .. } = &self.global;
+        let token = match token_file {
+            Some(path) => Some(Source::File(path.clone())),
+            None => env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()).map(Source::Text),
         };
-        let read = |path: &PathBuf| fs::read(path).map_err(Failure::file("read", path));
-        Ok(Endpoint { url, token, ca: self.global.ca_file.as_ref().map(read).transpose()? })
+        let certificate = client_cert.clone().zip(client_key.clone());
+        let certificate = certificate.map(|(cert, key)| CertificateFiles { cert, key });
+        Endpoint { url, token, ca: ca_file.clone().map(Source::File), certificate }
+    }
+
+    /// The files of certificates that the options name: the one to show, and those to trust.
+    pub(crate) fn certificate_files(&self) -> impl Iterator<Item = &Path> {
+        [&self.global.client_cert, &self.global.ca_file].into_iter().flatten().map(PathBuf::as_path)
     }
 
     /// Prints an answer in the form that was asked for: one JSON object, or lines for people.

@@ -3,6 +3,7 @@
 //! tenant that sends slowly keeps its places for long; and no address gets all places of the calls that need no token.
 
 mod calls;
+mod identities;
 mod jobs;
 mod uploads;
 
@@ -14,6 +15,7 @@ use tonic::Status;
 use super::methods::Class;
 use calls::ClassPlaces;
 pub(super) use calls::{Holder, Place};
+pub(super) use identities::{Identities, Open, Seat};
 pub(super) use jobs::JobAdmission;
 pub(super) use uploads::UploadMemory;
 

@@ -5,11 +5,11 @@
 //! The binding is a record, since several coordinators must agree on it, and a coordinator must know it after a restart. Each process
 //! remembers what it has seen, so only the first message of a worker to a process costs a read.
 
-use sortinghat_proto::{Digest, Refusal, WorkerId, limits::SESSION_SECRET_BYTES, v1::ErrorCode};
+use sortinghat_proto::{Digest, Refusal, WorkerId, limits::SESSION_SECRET_BYTES, v1::ErrorCode, words::count};
 
 use super::Conversation;
 use crate::{
-    auth::Caller,
+    auth::{Caller, Role},
     engine::{
         context::MAX_TRIES,
         error::EngineError,
@@ -36,9 +36,28 @@ impl Conversation {
         let shown = Binding { identity: caller.id.clone(), secret: Digest::of(secret) };
         let bound = match self.workers.bindings.of(worker) {
             Some(bound) => bound,
-            None => self.bind(worker, &shown).await?,
+            None => {
+                self.check_number(caller, worker)?;
+                self.bind(worker, &shown).await?
+            }
         };
         if bound == shown { Ok(()) } else { Err(not_the_owner(worker)) }
+    }
+
+    /// Refuses a worker that this process does not know if its identity has as many as it may. Each one takes a record and memory, also for
+    /// some time after it has ended.
+    fn check_number(&self, caller: &Caller, worker: &WorkerId) -> Result<(), EngineError> {
+        let most = self.context.settings.max_workers_per_identity;
+        if caller.role == Role::Everyone || self.workers.bindings.others_of(&caller.id, worker) < most {
+            return Ok(());
+        }
+        let message = format!(
+            "{} has {} workers, and one identity may have no more (the server's setting max_open_per_identity): those that have ended are \
+             forgotten after ten lengths of a lease",
+            caller.id,
+            count(most as u64)
+        );
+        Err(EngineError::refused(ErrorCode::ResourceExhausted, message))
     }
 
     /// What a worker is bound to, which is `shown` if it was not bound before. A session that is in use is written again before it ends.

@@ -28,6 +28,12 @@ impl Bindings {
         known.get(worker).filter(|(_, since)| since.elapsed() < TRUSTED).map(|(binding, _)| binding.clone())
     }
 
+    /// How many other workers an identity has.
+    pub(crate) fn others_of(&self, identity: &Name, worker: &WorkerId) -> usize {
+        let known = self.0.lock();
+        known.iter().filter(|(other, (binding, _))| *other != worker && binding.identity == *identity).count()
+    }
+
     /// Notes what the store says.
     pub(crate) fn note(&self, worker: &WorkerId, binding: Binding) {
         self.0.lock().insert(worker.clone(), (binding, Instant::now()));

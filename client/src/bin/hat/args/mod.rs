@@ -50,6 +50,8 @@ pub(crate) struct Typed {
     pub(crate) data_dir: bool,
     pub(crate) token_file: bool,
     pub(crate) ca_file: bool,
+    pub(crate) client_cert: bool,
+    pub(crate) client_key: bool,
 }
 
 impl Typed {
@@ -60,6 +62,8 @@ impl Typed {
             data_dir: is_typed("data_dir"),
             token_file: is_typed("token_file"),
             ca_file: is_typed("ca_file"),
+            client_cert: is_typed("client_cert"),
+            client_key: is_typed("client_key"),
         }
     }
 }
@@ -152,6 +156,26 @@ pub(crate) struct Global {
     /// Certificates (PEM) to trust for https, instead of the system's
     #[arg(long, global = true, env = "SORTINGHAT_CA_FILE", hide_env_values = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// Certificate to show (PEM), by which a server knows a worker; requires --client-key. `hat whoami` then says what the server makes of it
+    #[arg(
+        long,
+        global = true,
+        env = "SORTINGHAT_CLIENT_CERT",
+        hide_env_values = true,
+        value_name = "FILE",
+        requires = "client_key"
+    )]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// Private key of this certificate (PEM)
+    #[arg(
+        long,
+        global = true,
+        env = "SORTINGHAT_CLIENT_KEY",
+        hide_env_values = true,
+        value_name = "FILE",
+        requires = "client_cert"
+    )]
+    pub(crate) client_key: Option<PathBuf>,
     /// The folder in which `hat up` keeps everything; other commands then use the server that runs there [default:
     /// ~/.local/share/sortinghat]
     #[arg(long, global = true, env = "SORTINGHAT_DATA_DIR", hide_env_values = true, value_name = "DIR")]

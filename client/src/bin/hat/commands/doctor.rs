@@ -1,7 +1,13 @@
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, SystemTime},
+};
 
 use serde_json::json;
 use sortinghat_client::Client;
+use sortinghat_link::{expiry_warning, first_expiry};
 use sortinghat_proto::v1::Worker;
 
 use crate::{
@@ -67,6 +73,7 @@ pub(super) async fn run(session: &Session, args: Doctor) -> Result<Exit, Failure
     let mut checks = vec![binary("coordinator", COORDINATOR), binary("worker", WORKER), libtorch()];
     checks.push(weights(&args.weights_dir.unwrap_or_else(weights::usual_folder)));
     checks.push(space(&data_dir));
+    checks.extend(session.certificate_files().map(certificate));
     checks.extend(server(session).await?);
     checks.iter().for_each(|check| print(session, check));
     let failed = checks.iter().any(|check| check.verdict == Verdict::Fail);
@@ -153,6 +160,23 @@ fn space(data_dir: &DataDir) -> Check {
     }
 }
 
+/// A file of certificates that the connection to the server needs: the one to show, or those to trust.
+#[expect(clippy::disallowed_methods, reason = "certificates expire by the wall clock")]
+fn certificate(path: &Path) -> Check {
+    const WHAT: &str = "certificate";
+    let (place, now) = (path.display(), SystemTime::now());
+    let expires = match fs::read(path).map(|pem| first_expiry(&pem)) {
+        Ok(Ok(expires)) => expires,
+        Ok(Err(error)) => return Check::fail(WHAT, format!("{place}: {error}")),
+        Err(error) => return Check::fail(WHAT, format!("{place} cannot be read: {error}")),
+    };
+    match expiry_warning(&format!("the certificate in {place}"), expires, now) {
+        Some(expired) if expires <= now => Check::fail(WHAT, expired),
+        Some(soon) => Check::warn(WHAT, soon),
+        None => Check::ok(WHAT, format!("{place} is valid until {}", humantime::format_rfc3339_seconds(expires))),
+    }
+}
+
 /// Checks the server, its workers, and whether an object can be stored and read back.
 async fn server(session: &Session) -> Result<Vec<Check>, Failure> {
     let Server { url, patience, .. } = match session.server() {
@@ -160,7 +184,7 @@ async fn server(session: &Session) -> Result<Vec<Check>, Failure> {
         Err(failure @ Failure::NothingRuns { .. }) => return Ok(vec![Check::warn("server", failure.to_string())]),
         Err(failure) => return Err(failure),
     };
-    let client = match Client::connect_within(session.endpoint(url.clone())?, patience).await {
+    let client = match Client::connect_within(session.endpoint(url.clone()), patience).await {
         Ok(client) => client.with_patience(PATIENCE),
         Err(error) => return Ok(vec![Check::warn("server", format!("{error}: `hat up` starts one on this machine"))]),
     };

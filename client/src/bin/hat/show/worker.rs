@@ -8,9 +8,11 @@ use super::{
     table::{self, Cell, Fit},
 };
 
-/// A table with a row for each worker, and below it why some of them cannot work, and which decode photos without all of the sandbox.
+/// A table with a row for each worker, and below it why some of them cannot work, which decode photos without all of the sandbox, and what
+/// it costs to serve one tenant after the other.
 pub(crate) fn table(workers: Vec<Worker>, now_unix_ms: i64, paper: Paper) -> Vec<String> {
-    let troubles: Vec<String> = workers.iter().filter_map(trouble).chain(workers.iter().filter_map(exposure)).collect();
+    let about: [fn(&Worker) -> Option<String>; 3] = [trouble, exposure, switch];
+    let notes: Vec<String> = about.iter().flat_map(|about| workers.iter().filter_map(about)).collect();
     let rows: Vec<[Cell; 6]> = workers.into_iter().map(|worker| row(worker, now_unix_ms).map(Cell::from)).collect();
     let header = [
         ("worker", Fit::Middle),
@@ -21,15 +23,14 @@ pub(crate) fn table(workers: Vec<Worker>, now_unix_ms: i64, paper: Paper) -> Vec
         ("why this device", Fit::Prose),
     ];
     let mut lines = table::fitted(header, &rows, paper);
-    lines.extend(troubles.iter().flat_map(|trouble| table::prose(trouble, paper)));
+    lines.extend(notes.iter().flat_map(|note| table::prose(note, paper)));
     lines
 }
 
 /// Why a worker cannot work, with as much detail as the server tells this caller; `None` if it can.
 pub(crate) fn trouble(worker: &Worker) -> Option<String> {
     let health = worker.health.as_ref().filter(|health| !health.is_able)?;
-    let host = worker.description.as_ref().map(|about| about.host.as_str()).filter(|host| !host.is_empty());
-    let host = host.unwrap_or("a shared worker");
+    let host = host(worker);
     let why = if health.detail.is_empty() { &health.reason } else { &health.detail };
     Some(format!("{host} cannot work: {why}"))
 }
@@ -37,7 +38,19 @@ pub(crate) fn trouble(worker: &Worker) -> Option<String> {
 /// What is missing of a worker's sandbox; `None` if nothing is, or if the worker does not say.
 fn exposure(worker: &Worker) -> Option<String> {
     let about = worker.description.as_ref().filter(|about| !matches!(about.sandbox.as_str(), "" | "on"))?;
-    Some(format!("{} has its sandbox {}", about.host, about.sandbox))
+    Some(format!("{} has its sandbox {}", host(worker), about.sandbox))
+}
+
+/// How long the worker takes to begin for another tenant, with a process of its own; `None` if it has not done that yet.
+fn switch(worker: &Worker) -> Option<String> {
+    let took_ms = worker.description.as_ref().map(|about| about.tenant_switch_ms).filter(|took_ms| *took_ms > 0)?;
+    Some(format!("{} takes {:.1} s to begin for another tenant", host(worker), f64::from(took_ms) / 1000.0))
+}
+
+/// The machine, as a message names it. A user is not told the name of a worker that serves other tenants as well.
+fn host(worker: &Worker) -> &str {
+    let host = worker.description.as_ref().map(|about| about.host.as_str()).filter(|host| !host.is_empty());
+    host.unwrap_or("a shared worker")
 }
 
 fn row(worker: Worker, now_unix_ms: i64) -> [String; 6] {
