@@ -5,6 +5,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import typing
 import unittest
 import unittest.mock
 
@@ -12,11 +13,13 @@ sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).p
 
 import inspect
 
+import sortinghat_photos
 from sortinghat_photos import AsyncClient, BadEndpoint, Client, IngestSpec, UnreadablePhotos
 from sortinghat_photos.endpoint import Endpoint
 from sortinghat_photos.folder import listing
-from sortinghat_photos.jobs import submission
+from sortinghat_photos.jobs import Spec, submission
 from sortinghat_photos.objects import manifest, photo
+from sortinghat_photos.v1.specs_pb2 import JobSpec
 
 
 class Folders(unittest.TestCase):
@@ -113,6 +116,16 @@ class Interface(unittest.TestCase):
                 )
                 self.assertFalse(inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method), name)
                 self.assertTrue(method.__doc__, name)
+
+    def test_every_kind_of_job_has_its_spec_here(self):
+        kinds = JobSpec.DESCRIPTOR.oneofs_by_name["kind"].fields
+        self.assertEqual([spec.DESCRIPTOR for spec in typing.get_args(Spec)], [field.message_type for field in kinds])
+        for spec in typing.get_args(Spec):
+            self.assertIs(getattr(sortinghat_photos, spec.__name__), spec)
+            self.assertEqual(
+                submission(spec(), None, (), 0, False, None, None, None).spec.WhichOneof("kind"),
+                spec.__name__.removesuffix("Spec").lower(),
+            )
 
     def test_a_submission_without_a_key_gets_one_of_its_own(self):
         request = lambda key=None: submission(

@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
+from google.protobuf.message import Message
+
 from .v1.common_pb2 import Progress
 from .v1.jobs_pb2 import Job, JobEvent, JobState, Requirements
 from .v1.jobs_service_pb2 import SubmitJobRequest
@@ -17,7 +19,9 @@ JobLike = Job | str
 Update = JobEvent | Progress
 
 FINAL = (JobState.JOB_STATE_SUCCEEDED, JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED)
-_KINDS = {IngestSpec: "ingest", FinetuneSpec: "finetune", EvaluateSpec: "evaluate", ClassifySpec: "classify"}
+# The kind of a job by the message of its spec.
+_FIELDS = JobSpec.DESCRIPTOR.oneofs_by_name["kind"].fields
+_KINDS = {field.message_type.full_name: field.name for field in _FIELDS if field.message_type}
 
 
 def id_of(job: JobLike) -> str:
@@ -49,11 +53,12 @@ def submission(
     keep: bool = False,
 ) -> SubmitJobRequest:
     """The request that submits a job."""
-    if type(spec) not in _KINDS:
+    kind = _KINDS.get(spec.DESCRIPTOR.full_name) if isinstance(spec, Message) else None
+    if kind is None:
         raise TypeError(f"a spec is an IngestSpec, a FinetuneSpec, an EvaluateSpec or a ClassifySpec, not {type(spec).__name__}")
     request = SubmitJobRequest(
         idempotency_key=key or new_key(),
-        spec=JobSpec(**{_KINDS[type(spec)]: spec}),  # type: ignore[arg-type]
+        spec=JobSpec(**{kind: spec}),  # type: ignore[arg-type]
         parents=[id_of(parent) for parent in parents],
         priority=priority,
         lane="LANE_INTERACTIVE" if interactive else "LANE_BULK",
