@@ -122,10 +122,8 @@ class Interface(unittest.TestCase):
         self.assertEqual([spec.DESCRIPTOR for spec in typing.get_args(Spec)], [field.message_type for field in kinds])
         for spec in typing.get_args(Spec):
             self.assertIs(getattr(sortinghat_photos, spec.__name__), spec)
-            self.assertEqual(
-                submission(spec(), None, (), 0, False, None, None, None).spec.WhichOneof("kind"),
-                spec.__name__.removesuffix("Spec").lower(),
-            )
+            submitted = submission(spec(), None, (), 0, False, None, None, None).spec
+            self.assertEqual(submitted.WhichOneof("kind"), spec.__name__.removesuffix("Spec").lower())
 
     def test_a_submission_without_a_key_gets_one_of_its_own(self):
         request = lambda key=None: submission(
