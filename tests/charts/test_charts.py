@@ -143,11 +143,15 @@ class Safe(unittest.TestCase):
 
     def test_workers_get_no_key_of_the_coordinator_and_no_tokens_file(self):
         for _, rendering in renderings():
-            for pod in helm.pods(helm.objects(rendering)):
-                if pod["metadata"]["labels"]["app.kubernetes.io/component"] == "worker":
-                    keys = [item["key"] for volume in pod["spec"]["volumes"] for item in volume.get("secret", {}).get("items", [])]
-                    self.assertNotIn("tls.key", keys)
-                    self.assertNotIn("credentials", [volume["name"] for volume in pod["spec"]["volumes"]])
+            pods = helm.pods(helm.objects(rendering))
+            secrets = {component: set() for component in ("coordinator", "worker", "test", "valkey")}
+            for pod in pods:
+                for volume in pod["spec"]["volumes"]:
+                    for item in volume.get("secret", {}).get("items", []):
+                        component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
+                        secrets[component].add((volume["secret"]["secretName"], item["key"]))
+            authorities = {entry for entry in secrets["worker"] if entry[1] in ("ca.crt", "authority.pem")}
+            self.assertFalse(secrets["worker"] & secrets["coordinator"] - authorities)
 
     def test_one_pod_alone_has_no_disruption_budget(self):
         for name, rendering in renderings():
@@ -308,7 +312,8 @@ class Values(unittest.TestCase):
             ({"store": {"redis": {"passwordSecretName": ""}}}, "store.redis.passwordSecretName"),
             ({"store": {"redis": {"url": "redis://:hunter2@queue"}}}, "/store/redis/url"),
             ({"store": {"type": "memory"}}, "/store/type"),
-            ({"workerDefaults": {"tokenSecretName": ""}}, "workers.cpu needs a token"),
+            ({"workerDefaults": {"tokenSecretName": ""}}, "workers.cpu needs a token or a certificate"),
+            ({"workerDefaults": {"certificateSecretName": "worker"}}, "tls.clientCaSecretName"),
             ({"workerDefaults": {"terminationGracePeriodSeconds": 10}}, "terminationGracePeriodSeconds"),
             ({"workers": {"cpu": {"settings": {"slots": 2}}}}, "workers.cpu.settings.slots is given by the chart"),
             ({"coordinator": {"settings": {"store": "memory:"}}}, "coordinator.settings.store is written by the chart"),

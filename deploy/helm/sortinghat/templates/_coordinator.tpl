@@ -21,6 +21,9 @@ object_store = {{ include "sortinghat.objectsUrl" . | quote }}
 tls_cert = "/etc/sortinghat/tls/tls.crt"
 tls_key = "/etc/sortinghat/tls/tls.key"
 credentials = {{ printf "/etc/sortinghat/credentials/%s" .Values.credentials.key | quote }}
+{{- if .Values.tls.clientCaSecretName }}
+client_ca = {{ printf "/etc/sortinghat/client-ca/%s" .Values.tls.clientCaKey | quote }}
+{{- end }}
 drain_grace = "{{ .Values.coordinator.drainGraceSeconds }}s"
 store = {{ include "sortinghat.storeUrl" . | quote }}
 {{- if eq .Values.store.type "redis" }}
@@ -108,6 +111,9 @@ spec:
         - {name: configuration, mountPath: /etc/sortinghat/configuration, readOnly: true}
         - {name: tls, mountPath: /etc/sortinghat/tls, readOnly: true}
         - {name: credentials, mountPath: /etc/sortinghat/credentials, readOnly: true}
+        {{- if .Values.tls.clientCaSecretName }}
+        - {name: client-ca, mountPath: /etc/sortinghat/client-ca, readOnly: true}
+        {{- end }}
         {{- if and (eq .Values.store.type "redis") .Values.store.redis.passwordSecretName }}
         - {name: store, mountPath: /etc/sortinghat/store, readOnly: true}
         {{- end }}
@@ -135,6 +141,12 @@ spec:
         secretName: {{ .Values.credentials.secretName }}
         defaultMode: 0440
         items: [{key: {{ .Values.credentials.key }}, path: {{ .Values.credentials.key }}}]
+    {{- with .Values.tls.clientCaSecretName }}
+    - name: client-ca
+      secret:
+        secretName: {{ . }}
+        items: [{key: {{ $.Values.tls.clientCaKey }}, path: {{ $.Values.tls.clientCaKey }}}]
+    {{- end }}
     {{- if and (eq .Values.store.type "redis") .Values.store.redis.passwordSecretName }}
     - name: store
       secret:

@@ -20,7 +20,12 @@ sortinghat/class: {{ .class }}
 {{/* Takes root, class and worker (the values of the class). */}}
 {{- define "sortinghat.workerEnv" -}}
 - {name: SORTINGHAT_COORDINATOR, value: {{ include "sortinghat.url" .root | quote }}}
+{{- if .worker.certificateSecretName }}
+- {name: SORTINGHAT_CLIENT_CERT, value: /etc/sortinghat/certificate/tls.crt}
+- {name: SORTINGHAT_CLIENT_KEY, value: /etc/sortinghat/certificate/tls.key}
+{{- else }}
 - {name: SORTINGHAT_TOKEN_FILE, value: {{ printf "/etc/sortinghat/token/%s" .worker.tokenKey | quote }}}
+{{- end }}
 {{- if .root.Values.tls.caKey }}
 - {name: SORTINGHAT_CA_FILE, value: {{ printf "/etc/sortinghat/ca/%s" .root.Values.tls.caKey | quote }}}
 {{- end }}
@@ -97,7 +102,11 @@ spec:
         {{- include "sortinghat.workerResources" $worker | nindent 8 }}
       volumeMounts:
         - {name: data, mountPath: /var/lib/sortinghat}
+        {{- if $worker.certificateSecretName }}
+        - {name: certificate, mountPath: /etc/sortinghat/certificate, readOnly: true}
+        {{- else }}
         - {name: token, mountPath: /etc/sortinghat/token, readOnly: true}
+        {{- end }}
         {{- if $root.Values.tls.caKey }}
         - {name: ca, mountPath: /etc/sortinghat/ca, readOnly: true}
         {{- end }}
@@ -119,11 +128,19 @@ spec:
       {{- else }}
       emptyDir: {sizeLimit: {{ include "sortinghat.volumeGiB" $worker }}Gi}
       {{- end }}
+    {{- if $worker.certificateSecretName }}
+    - name: certificate
+      secret:
+        secretName: {{ $worker.certificateSecretName }}
+        defaultMode: 0440
+        items: [{key: tls.crt, path: tls.crt}, {key: tls.key, path: tls.key}]
+    {{- else }}
     - name: token
       secret:
         secretName: {{ $worker.tokenSecretName }}
         defaultMode: 0440
         items: [{key: {{ $worker.tokenKey }}, path: {{ $worker.tokenKey }}}]
+    {{- end }}
     {{- with $root.Values.tls.caKey }}
     # The authorities only, and not the coordinator's key.
     - name: ca
