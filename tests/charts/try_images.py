@@ -20,12 +20,15 @@ import pods
 
 CLASSES, EACH = ("animals", "food", "vehicles"), 24
 TOKENS = {"user": ("user", 'tenant = "lab"'), "worker": ("worker", 'tenants = ["lab"]'), "operator": ("operator", "")}
+# The name in the certificate of the workers that show one.
+CERTIFIED = "certified.workers"
 VALUES = {
-    "tls": {"secretName": "tls"},
+    "tls": {"secretName": "tls", "clientCaSecretName": "tls"},
     "credentials": {"secretName": "tokens"},
     "store": {"redis": {"url": "redis://127.0.0.1:6379", "passwordSecretName": "valkey"}},
     "objects": {"claimName": "photos"},
     "workerDefaults": {"tokenSecretName": "worker", "cacheGiB": 1, "scratchGiB": 2},
+    "workers": {"certified": {"certificateSecretName": "certified"}},
     "tests": {"tokenSecretName": "user"},
 }
 
@@ -34,12 +37,17 @@ def say(what: str, outcome: str) -> None:
     print(f"{what:<44} {outcome}", flush=True)
 
 
-def make_certificate(folder: pathlib.Path, host: str) -> dict[str, str]:
-    """A certificate for a host, and the authority that vouches for it."""
-    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    openssl("req", "-x509", *new, "-days", "2", "-subj", "/CN=authority", "-keyout", str(folder / "ca.key"), "-out", str(folder / "ca.crt"))
-    openssl("req", *new, "-subj", "/CN=sortinghat", "-keyout", str(folder / "tls.key"), "-out", str(folder / "request"))
-    (folder / "names").write_text(f"subjectAltName=DNS:{host}\nbasicConstraints=CA:FALSE\n")
+NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+
+
+def make_authority(folder: pathlib.Path) -> None:
+    openssl("req", "-x509", *NEW_KEY, "-days", "2", "-subj", "/CN=authority", "-keyout", str(folder / "ca.key"), "-out", str(folder / "ca.crt"))
+
+
+def make_certificate(folder: pathlib.Path, host: str, usage: str) -> dict[str, str]:
+    """A certificate for a name, of the authority in the folder."""
+    openssl("req", *NEW_KEY, "-subj", "/CN=sortinghat", "-keyout", str(folder / "tls.key"), "-out", str(folder / "request"))
+    (folder / "names").write_text(f"subjectAltName=DNS:{host}\nbasicConstraints=CA:FALSE\nextendedKeyUsage={usage}\n")
     openssl("x509", "-req", "-days", "2", "-in", str(folder / "request"), "-extfile", str(folder / "names"), "-CAcreateserial",
             "-CA", str(folder / "ca.crt"), "-CAkey", str(folder / "ca.key"), "-out", str(folder / "tls.crt"))
     return {name: (folder / name).read_text() for name in ("tls.crt", "tls.key", "ca.crt")}
@@ -54,9 +62,12 @@ def make_secrets(folder: pathlib.Path, host: str) -> dict:
     rows = [f'[[tokens]]\nid = "{name}"\nsha256 = "{hashlib.sha256(token.encode()).hexdigest()}"\nrole = "{TOKENS[name][0]}"\n{TOKENS[name][1]}\n'
             for name, token in tokens.items()]
     secrets = {("Secret", name): {"token": token} for name, token in tokens.items()}
+    rows.append(f'[[certificates]]\nid = "certified"\nsan = "{CERTIFIED}"\nrole = "worker"\ntenants = ["lab"]\n')
     secrets["Secret", "tokens"] = {"tokens.toml": "\n".join(rows)}
     secrets["Secret", "valkey"] = {"password": os.urandom(16).hex()}
-    secrets["Secret", "tls"] = make_certificate(folder, host)
+    make_authority(folder)
+    secrets["Secret", "tls"] = make_certificate(folder, host, "serverAuth")
+    secrets["Secret", "certified"] = make_certificate(folder, CERTIFIED, "clientAuth")
     return secrets
 
 
@@ -88,8 +99,8 @@ def copy_photos(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
 class Trial:
     def __init__(self, folder: pathlib.Path, images: pathlib.Path):
         documents = helm.objects(helm.render(VALUES))
-        self.pods = {pod["spec"]["containers"][0]["name"]: pod for pod in helm.pods(documents)}
-        address = next(entry["value"] for entry in self.pods["worker"]["spec"]["containers"][0]["env"] if entry["name"] == "SORTINGHAT_COORDINATOR")
+        self.pods = {name_of(pod): pod for pod in helm.pods(documents)}
+        address = next(entry["value"] for entry in self.pods["cpu"]["spec"]["containers"][0]["env"] if entry["name"] == "SORTINGHAT_COORDINATOR")
         self.host = address.removeprefix("https://").split(":")[0]
         self.objects = make_secrets(folder, self.host)
         self.objects |= {("ConfigMap", document["metadata"]["name"]): document["data"] for document in documents if document["kind"] == "ConfigMap"}
@@ -102,7 +113,8 @@ class Trial:
         self.monitor = None
 
     def start(self, name: str) -> None:
-        self.node.run(name, self.pods[name], self.images[name], self.objects, self.hosts)
+        image = self.images[self.pods[name]["spec"]["containers"][0]["name"]]
+        self.node.run(name, self.pods[name], image, self.objects, self.hosts)
 
     def start_coordinator(self) -> None:
         self.start("coordinator")
@@ -120,7 +132,7 @@ class Trial:
         say("coordinator, ready", "yes")
         if monitor.is_installed():
             self.monitor = monitor.Monitor(self.folder, "127.0.0.1:9464")
-        self.start("worker")
+        self.start("cpu")
         say("hat whoami, as helm test runs it", one_line(self.hat("whoami")))
         pods.wait_until("the worker joins", lambda: "cpu" in self.hat("workers").lower())
         workers = yaml.safe_load(self.hat("workers", "--json", token="operator").splitlines()[0])
@@ -134,20 +146,31 @@ class Trial:
         self.replace()
 
     def replace(self) -> None:
-        code, took = self.node.end("coordinator", "SIGKILL")
+        self.node.end("coordinator", "SIGKILL")
         self.start_coordinator()
         say("classify after kill -9 of the coordinator", last_line(self.hat("classify", "things/1", "/photos/animals")))
-        for name in ("worker", "coordinator"):
-            grace = self.pods[name]["spec"]["terminationGracePeriodSeconds"]
-            code, took = self.node.end(name, "SIGTERM")
-            say(f"{name}, from SIGTERM to its end", f"{took:.1f} s of {grace} s, exit code {code}")
-            if code or took > grace:
-                raise pods.Failed(f"{name} did not end as it should: {self.node.log_of(name)[-2000:]}")
+        self.stop_pod("cpu")
+        self.start("certified")
+        say("classify by a worker with a certificate", last_line(self.hat("classify", "things/1", "/photos/vehicles")))
+        self.stop_pod("certified")
+        self.stop_pod("coordinator")
+
+    def stop_pod(self, name: str) -> None:
+        grace = self.pods[name]["spec"]["terminationGracePeriodSeconds"]
+        code, took = self.node.end(name, "SIGTERM")
+        say(f"{name}, from SIGTERM to its end", f"{took:.1f} s of {grace} s, exit code {code}")
+        if code or took > grace:
+            raise pods.Failed(f"{name} did not end as it should: {self.node.log_of(name)[-2000:]}")
 
     def stop(self) -> None:
         if self.monitor:
             self.monitor.stop()
         self.node.stop()
+
+
+def name_of(pod: dict) -> str:
+    """The class of a worker; of anything else, the name of its container."""
+    return pod["metadata"]["labels"].get("sortinghat/class", pod["spec"]["containers"][0]["name"])
 
 
 def answers(url: str) -> bool:
@@ -184,7 +207,7 @@ def main() -> None:
     try:
         trial.go()
     except pods.Failed as failed:
-        for name in ("coordinator", "worker"):
+        for name in ("coordinator", "cpu", "certified"):
             print(f"--- {name}\n{trial.node.log_of(name)[-3000:]}", file=sys.stderr)
         sys.exit(f"try_images.py: {failed}")
     finally:
