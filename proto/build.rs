@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     config.type_name_domain(["."], "type.googleapis.com");
     tonic_prost_build::configure()
         .bytes(".sortinghat.v1.UploadObjectRequest.data")
+        .bytes(".sortinghat.v1.UploadObjectsRequest.data")
         .bytes(".sortinghat.v1.ReadObjectResponse.data")
         // Maps are ordered, so that the same message is always encoded as the same bytes.
         .btree_map(".")

@@ -1,6 +1,6 @@
 //! The connection. Everything that the SDK does is a method of it.
 
-use std::{error::Error, future::Future, io, iter, time::Duration};
+use std::{error::Error, future::Future, io, iter, path::PathBuf, time::Duration};
 
 use sortinghat_link::{Bearer, Connection, Endpoint, Link, LinkError, Pace, root_cause};
 use sortinghat_proto::v1::{
@@ -13,6 +13,7 @@ use tonic::{Response, Status, service::interceptor::InterceptedService, transpor
 use crate::{
     ClientError,
     retry::{Backoff, with_retries},
+    uploads::HashCache,
 };
 
 /// The connection, with the token in every call.
@@ -38,6 +39,7 @@ pub const RESTART_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Client {
     link: Link,
     patience: Duration,
+    hash_cache: Option<HashCache>,
     /// The tenant that calls about a queue name; empty for the caller's own.
     pub(crate) tenant: String,
 }
@@ -67,13 +69,24 @@ impl Client {
                 }
             }
         };
-        Ok(Self { link: prepared.link(channel), patience: PATIENCE, tenant: String::new() })
+        Ok(Self { link: prepared.link(channel), patience: PATIENCE, hash_cache: None, tenant: String::new() })
     }
 
     /// The same connection, on which calls are repeated for `patience` while the server cannot be reached.
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// The same connection, on which the digests of uploaded files are remembered in this file, so that the next upload of the same files does
+    /// not read them again. Several programs may use the file.
+    #[must_use]
+    pub fn with_hash_cache(self, file: impl Into<PathBuf>) -> Self {
+        Self { hash_cache: Some(HashCache::at(file.into())), ..self }
+    }
+
+    pub(crate) fn hash_cache(&self) -> Option<&HashCache> {
+        self.hash_cache.as_ref()
     }
 
     /// The same connection, on which calls about a queue are about the queue of this tenant. Only an operator may name another tenant than

@@ -34,5 +34,5 @@ pub use error::ClientError;
 pub use job_ids::{SHORT_ID_CHARACTERS, short_id, short_id_characters};
 pub use jobs::{JobFilter, Submission, idempotency_key};
 pub use sortinghat_link::{CertificateFiles, Endpoint, Source};
-pub use uploads::{SourceFile, UploadProgress, hash_file};
+pub use uploads::{Amount, SourceFile, UploadProgress, hash_file};
 pub use watch::{Update, Watch, is_final};

@@ -18,6 +18,12 @@ pub const MAX_DIGESTS_PER_CALL: usize = 1000;
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 /// Bytes of one piece of an upload or a download.
 pub const MAX_PIECE_BYTES: usize = 1 << 20;
+/// Objects in one `UploadObjects` call.
+pub const MAX_PACKED_OBJECTS: usize = 1000;
+/// Bytes of all objects in one `UploadObjects` call. The coordinator may hold all of them in memory.
+pub const MAX_PACK_BYTES: u64 = 8 << 20;
+/// Parts in one `JoinObjects` call.
+pub const MAX_PARTS: usize = 1000;
 /// Bytes of one object that a client uploads: a photo, a weights file or an upload manifest.
 pub const MAX_OBJECT_BYTES: u64 = 2 << 30;
 /// Bytes of a manifest. It is bounded so that a reader can hold it in memory.

@@ -27,6 +27,9 @@ from grpc_tools import protoc
 PROTO = pathlib.Path(__file__).resolve().parents[2] / "proto"
 PIECE_BYTES = 1 << 20
 DIGESTS_PER_CALL = 1000
+PACKED_OBJECTS, PACKED_BYTES = 1000, 8 << 20
+# A larger object is uploaded in parts.
+PART_BYTES = 16 << 20
 DEADLINE_S = 60
 PATIENCE_S = 60
 # A connection that breaks shows as one of these codes, without details.
@@ -149,6 +152,39 @@ class Client:
         self.call(self.artifacts.UploadObject, parts)
         return reference
 
+    def upload_pack(self, contents):
+        """Stores many small objects by one call."""
+        message, index = self.pb["artifacts_service"].UploadObjectsRequest, self.pb["artifacts_service"].PackIndex
+
+        def parts():
+            yield message(index=index(objects=[self.reference(content) for content in contents]))
+            stream = b"".join(contents)
+            for start in range(0, len(stream), PIECE_BYTES):
+                yield message(data=stream[start : start + PIECE_BYTES])
+
+        self.call(self.artifacts.UploadObjects, parts)
+
+    def upload_in_parts(self, content):
+        """Stores one large object, of which those parts are sent that the server lacks."""
+        parts = [content[start : start + PART_BYTES] for start in range(0, len(content), PART_BYTES)]
+        missing = self.missing(parts)
+        for part in parts:
+            if self.reference(part).digest in missing:
+                self.upload_object(part)
+        request = self.pb["artifacts_service"].JoinObjectsRequest(
+            object=self.reference(content), parts=[self.reference(part) for part in parts]
+        )
+        self.call(self.artifacts.JoinObjects, request)
+        return self.reference(content)
+
+    def missing(self, contents):
+        """The digests of those contents that the server lacks."""
+        digests = [self.reference(content).digest for content in contents]
+        request = self.pb["artifacts_service"].FindMissingObjectsRequest
+        starts = range(0, len(digests), DIGESTS_PER_CALL)
+        asked = [request(digests=digests[start : start + DIGESTS_PER_CALL]) for start in starts]
+        return {digest for some in asked for digest in self.call(self.artifacts.FindMissingObjects, some).missing}
+
     def upload(self, files):
         """Uploads those files that the server lacks, and then the manifest that lists all of them, whose reference it returns.
 
@@ -157,11 +193,20 @@ class Client:
         contents = {path: location.read_bytes() for path, location in files.items()}
         references = {path: self.reference(content) for path, content in contents.items()}
         by_digest = {references[path].digest: content for path, content in contents.items()}
-        digests, request = list(by_digest), self.pb["artifacts_service"].FindMissingObjectsRequest
-        for start in range(0, len(digests), DIGESTS_PER_CALL):
-            asked = request(digests=digests[start : start + DIGESTS_PER_CALL])
-            for digest in self.call(self.artifacts.FindMissingObjects, asked).missing:
-                self.upload_object(by_digest[digest])
+        pack = []
+        for digest in self.missing(by_digest.values()):
+            content = by_digest[digest]
+            if len(content) > PART_BYTES:
+                self.upload_in_parts(content)
+            elif len(content) > PIECE_BYTES:
+                self.upload_object(content)
+            else:
+                if len(pack) == PACKED_OBJECTS or sum(map(len, pack)) + len(content) > PACKED_BYTES:
+                    self.upload_pack(pack)
+                    pack = []
+                pack.append(content)
+        if pack:
+            self.upload_pack(pack)
         return self.upload_manifest(references)
 
     def upload_manifest(self, references):

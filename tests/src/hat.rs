@@ -46,6 +46,8 @@ impl Hat {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(binary("hat"));
         command.args(["--server", &self.server]).current_dir(&self.folder);
+        // What it remembers of files goes with the folder.
+        command.env("XDG_CACHE_HOME", self.folder.join("cache"));
         command
     }
 

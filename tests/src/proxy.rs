@@ -1,6 +1,14 @@
 //! A TCP proxy on loopback that can delay and stop bytes, and reset connections.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -8,20 +16,25 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::watch,
+    sync::{mpsc, watch},
     task::AbortHandle,
+    time::{Instant, sleep_until},
 };
 
 /// The most bytes in one piece.
 const PIECE_BYTES: usize = 16 << 10;
+/// Pieces that are on the way over a long line: as many as 160 MB/s bring in 25 ms.
+const PIECES_ON_THE_WAY: usize = 256;
 
 /// What happens to the bytes that the proxy carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weather {
     /// All bytes pass.
     Clear,
-    /// Each piece is delayed for this long.
+    /// Each piece is delayed for this long, and the next one leaves after it: a narrow line.
     Slow(Duration),
+    /// Each piece arrives this long after it has left, and others are on the way meanwhile: a long line. A round trip takes twice as long.
+    Far(Duration),
     /// No byte passes in either direction, and no connection is closed. The bytes arrive after the end of the partition.
     Partition,
     /// Bytes pass to the server, but not to the client.
@@ -46,7 +59,8 @@ enum Toll {
 impl Weather {
     fn toll(self, way: Way) -> Toll {
         match (self, way) {
-            (Self::Clear, _) | (Self::HalfOpen, Way::ToServer) => Toll::Pass,
+            // How far the line is counts when a piece leaves.
+            (Self::Clear | Self::Far(_), _) | (Self::HalfOpen, Way::ToServer) => Toll::Pass,
             (Self::Slow(by), _) => Toll::Wait(by),
             (Self::Partition, _) | (Self::HalfOpen, Way::ToClient) => Toll::Hold,
         }
@@ -60,6 +74,8 @@ pub struct Proxy {
     weather: watch::Sender<Weather>,
     /// Counts resets. A connection that is older than the newest reset ends.
     resets: Arc<watch::Sender<u64>>,
+    /// Bytes that clients have sent.
+    carried: Arc<AtomicU64>,
     accepting: AbortHandle,
 }
 
@@ -70,9 +86,10 @@ impl Proxy {
         let address = listener.local_addr()?;
         let weather = watch::Sender::new(Weather::Clear);
         let resets = Arc::new(watch::Sender::new(0));
-        let road = Road { weather: weather.clone(), resets: resets.clone() };
+        let road = Road { weather: weather.clone(), resets: resets.clone(), carried: Arc::default() };
+        let carried = road.carried.clone();
         let accepting = tokio::spawn(accept(listener, upstreams, road)).abort_handle();
-        Ok(Self { address, weather, resets, accepting })
+        Ok(Self { address, weather, resets, carried, accepting })
     }
 
     /// The address that the proxy listens on.
@@ -83,6 +100,11 @@ impl Proxy {
     /// Changes the weather for all connections, including open ones.
     pub fn set(&self, weather: Weather) {
         self.weather.send_replace(weather);
+    }
+
+    /// How many bytes clients have sent so far.
+    pub fn carried_bytes(&self) -> u64 {
+        self.carried.load(Ordering::Relaxed)
     }
 
     /// Ends every open connection with a reset. New connections are accepted.
@@ -103,6 +125,7 @@ impl Drop for Proxy {
 struct Road {
     weather: watch::Sender<Weather>,
     resets: Arc<watch::Sender<u64>>,
+    carried: Arc<AtomicU64>,
 }
 
 async fn accept(listener: TcpListener, upstreams: Vec<SocketAddr>, road: Road) {
@@ -143,27 +166,59 @@ async fn carry(client: TcpStream, server: TcpStream, road: &Road) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        _ = pump(from_client, to_server, Way::ToServer, road.weather.subscribe()) => {}
-        _ = pump(from_server, to_client, Way::ToClient, road.weather.subscribe()) => {}
+        _ = pump(from_client, to_server, Way::ToServer, road) => {}
+        _ = pump(from_server, to_client, Way::ToClient, road) => {}
     }
 }
 
-async fn pump(
+async fn pump(from: OwnedReadHalf, to: OwnedWriteHalf, way: Way, road: &Road) -> io::Result<()> {
+    let (leaving, arriving) = mpsc::channel(PIECES_ON_THE_WAY);
+    tokio::try_join!(send_off(from, leaving, way, road), deliver(arriving, to, way, road))?;
+    Ok(())
+}
+
+/// Reads pieces, each with the time at which it is at the other end of the line. The last one is empty.
+async fn send_off(
     mut from: OwnedReadHalf,
+    leaving: mpsc::Sender<(Instant, Vec<u8>)>,
+    way: Way,
+    road: &Road,
+) -> io::Result<()> {
+    loop {
+        let mut piece = Vec::with_capacity(PIECE_BYTES);
+        from.read_buf(&mut piece).await?;
+        if way == Way::ToServer {
+            road.carried.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        }
+        let is_last = piece.is_empty();
+        let distance = match *road.weather.borrow() {
+            Weather::Far(distance) => distance,
+            Weather::Clear | Weather::Slow(_) | Weather::Partition | Weather::HalfOpen => Duration::ZERO,
+        };
+        // The other end of the channel goes when the connection ends.
+        if leaving.send((Instant::now() + distance, piece)).await.is_err() || is_last {
+            return Ok(());
+        }
+    }
+}
+
+async fn deliver(
+    mut arriving: mpsc::Receiver<(Instant, Vec<u8>)>,
     mut to: OwnedWriteHalf,
     way: Way,
-    mut weather: watch::Receiver<Weather>,
+    road: &Road,
 ) -> io::Result<()> {
-    let mut piece = vec![0; PIECE_BYTES];
-    loop {
-        let length = from.read(&mut piece).await?;
+    let mut weather = road.weather.subscribe();
+    while let Some((due, piece)) = arriving.recv().await {
+        sleep_until(due).await;
         // The end of a stream waits for the weather like bytes do.
         pay(way, &mut weather).await;
-        if length == 0 {
+        if piece.is_empty() {
             return to.shutdown().await;
         }
-        to.write_all(&piece[..length]).await?;
+        to.write_all(&piece).await?;
     }
+    Ok(())
 }
 
 async fn pay(way: Way, weather: &mut watch::Receiver<Weather>) {
@@ -180,8 +235,6 @@ async fn pay(way: Way, weather: &mut watch::Receiver<Weather>) {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
 
     /// A server that returns every byte, behind a proxy.
@@ -214,6 +267,25 @@ mod tests {
             proxy.set(Weather::Clear);
             assert_eq!(stream.read_u8().await.expect("it comes late"), b'x');
         }
+    }
+
+    #[tokio::test]
+    async fn over_a_long_line_bytes_are_late_but_do_not_wait_for_each_other() {
+        let proxy = echo().await;
+        let distance = Duration::from_millis(100);
+        proxy.set(Weather::Far(distance));
+        let (mut from, mut to) = TcpStream::connect(proxy.address()).await.expect("it listens").into_split();
+        let (start, length) = (Instant::now(), 64 * PIECE_BYTES);
+        let sending = tokio::spawn(async move {
+            to.write_all(&vec![7; length]).await.expect("the line takes them");
+            to
+        });
+        let mut echoed = vec![0; length];
+        from.read_exact(&mut echoed).await.expect("they come back");
+        let took = start.elapsed();
+        assert!(took >= 2 * distance && took < 32 * distance, "{took:?}");
+        assert_eq!(proxy.carried_bytes(), length as u64);
+        drop(sending.await.expect("sent"));
     }
 
     #[tokio::test]

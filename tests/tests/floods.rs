@@ -12,8 +12,9 @@ use hyper_util::rt::TokioIo;
 use sortinghat_proto::{
     Digest, ObjectRef, limits,
     v1::{
-        GetJobRequest, GetQueueRequest, UploadObjectRequest, artifact_service_client::ArtifactServiceClient,
-        job_service_client::JobServiceClient, upload_object_request::Part,
+        GetJobRequest, GetQueueRequest, PackIndex, UploadObjectRequest, UploadObjectsRequest,
+        artifact_service_client::ArtifactServiceClient, job_service_client::JobServiceClient,
+        upload_object_request::Part, upload_objects_request as pack,
     },
 };
 use sortinghat_tests::{Process, start_coordinator};
@@ -89,6 +90,11 @@ async fn no_flood_keeps_an_honest_tenant_from_being_served_or_fills_the_memory()
 
     let parked = parked_uploads(address);
     Honest::connect(address).await.p99("150 parked uploads of 8 MiB").await;
+    Honest::connect(address).await.upload().await;
+    drop(parked);
+
+    let parked = parked_packs(address);
+    Honest::connect(address).await.p99("150 parked packs of 8 MiB").await;
     Honest::connect(address).await.upload().await;
     drop(parked);
 
@@ -226,6 +232,28 @@ fn parked_uploads(to: SocketAddr) -> JoinSet<()> {
         });
     }
     uploads
+}
+
+/// Packs whose last object lacks its last byte, and which never end.
+fn parked_packs(to: SocketAddr) -> JoinSet<()> {
+    let mut packs = JoinSet::new();
+    for number in 0..150_u8 {
+        packs.spawn(async move {
+            let object = vec![number; 8 << 10];
+            let objects = vec![ObjectRef::of(&object).into(); 999];
+            let last = ObjectRef { size_bytes: 100 << 10, ..ObjectRef::of(b"never sent") };
+            let index = PackIndex { objects: [objects, vec![last.into()]].concat() };
+            let contents = vec![number; 999 * object.len() + (100 << 10) - 1];
+            let pieces = contents.chunks(1 << 20).map(|piece| pack::Part::Data(piece.to_vec().into()));
+            let parts: Vec<_> = std::iter::once(pack::Part::Index(index)).chain(pieces).collect();
+            let messages = parts.into_iter().map(|part| UploadObjectsRequest { part: Some(part) });
+            let channel = channel_from_elsewhere(to).await;
+            let mut artifacts = ArtifactServiceClient::with_interceptor(channel, Bearer::new("hostile"));
+            // It is refused, or it never ends.
+            let _ = artifacts.upload_objects(stream::iter(messages).chain(stream::pending())).await;
+        });
+    }
+    packs
 }
 
 fn most_memory_mib(process: &Process) -> u64 {

@@ -38,8 +38,8 @@ fn files(folder: &Path) -> Vec<SourceFile> {
 async fn sent(client: &Client, files: &[SourceFile]) -> (ObjectRef, u64) {
     let missing = AtomicU64::new(u64::MAX);
     let keep = |progress| {
-        if let UploadProgress::Sent { total, .. } = progress {
-            missing.store(total, Ordering::Relaxed);
+        if let UploadProgress::Sent(amount) = progress {
+            missing.store(amount.of_files, Ordering::Relaxed);
         }
     };
     let manifest = client.upload(files, keep).await.expect("accepted");
@@ -80,6 +80,40 @@ fn an_upload_sends_each_content_once_and_lists_every_file() {
         assert_eq!(paths, ["red/1.png", "red/2.png", "red/3.png"]);
         let large = client.read_object(&listed.files[2].object).await.expect("it is there");
         assert_eq!(large, fs::read(&files[2].location).expect("readable"));
+    });
+}
+
+#[test]
+fn a_large_file_is_sent_in_parts_and_a_changed_one_costs_only_itself() {
+    let coordinator = Coordinator::start();
+    let (client, folder) = (coordinator.client(), photos());
+    let large: Vec<u8> = (0..(17_usize << 20) + 7).map(|n| (n % 251) as u8).collect();
+    fs::write(folder.path().join("red/4.tif"), &large).expect("writable");
+    coordinator.wait_for(async {
+        let files = files(folder.path());
+        let (manifest, sent) = sent(&client, &files).await;
+        assert_eq!(sent, 3);
+        let listed: UploadManifest = client.read_document(&manifest).await.expect("it is there");
+        assert_eq!(client.read_object(&listed.files[3].object).await.expect("joined"), large);
+        let part = ObjectRef::of(&large[8 << 20..16 << 20]);
+        client.read_object(&part).await.expect("its parts are objects");
+
+        // Only its end changes, after it was hashed.
+        let other: Vec<u8> = large.iter().map(|byte| byte ^ 1).collect();
+        fs::write(&files[3].location, &other).expect("writable");
+        let meddle = |progress| {
+            if matches!(progress, UploadProgress::Hashed(amount) if amount.files == 4) {
+                fs::write(&files[3].location, [&other[..17 << 20], b"another"].concat()).expect("writable");
+            }
+        };
+        let manifest = client.upload(&files, meddle).await.expect("the others are there");
+        let listed: UploadManifest = client.read_document(&manifest).await.expect("it is there");
+        let why = listed.files[3].unread.as_ref();
+        assert!(why.is_some_and(|why| why.contains("changed")), "{why:?}");
+
+        let content = other.into();
+        let object = client.upload_bytes(content).await.expect("accepted");
+        assert_eq!(client.read_object(&object).await.expect("joined").len(), large.len());
     });
 }
 
@@ -125,7 +159,7 @@ fn a_file_that_changes_or_goes_while_others_are_uploaded_costs_only_itself() {
         let files = files(folder.path());
         // Once all are hashed and none is sent, the first of two copies and the fifth file go, and the fourth changes.
         let meddle = |progress| {
-            if progress == (UploadProgress::Hashed { done: 5, total: 5 }) {
+            if matches!(progress, UploadProgress::Hashed(amount) if amount.files == 5) {
                 fs::remove_file(&files[0].location).expect("it is there");
                 fs::remove_file(&files[4].location).expect("it is there");
                 fs::write(&files[3].location, b"another").expect("writable");

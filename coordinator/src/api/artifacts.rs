@@ -1,17 +1,17 @@
 //! `ArtifactService`.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
-use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
 use sortinghat_proto::{
-    Digest, ObjectRef, Refusal, limits,
+    Digest, Refusal, limits,
     v1::{
         DeleteDatasetRequest, DeleteDatasetResponse, DeleteModelRequest, DeleteModelResponse, DeleteObjectsRequest,
         DeleteObjectsResponse, FindMissingObjectsRequest, FindMissingObjectsResponse, GetDatasetRequest,
-        GetDatasetResponse, GetModelRequest, GetModelResponse, ListDatasetsRequest, ListDatasetsResponse,
-        ListModelsRequest, ListModelsResponse, ReadObjectRequest, ReadObjectResponse, UploadObjectRequest,
-        UploadObjectResponse, artifact_service_server::ArtifactService, upload_object_request::Part,
+        GetDatasetResponse, GetModelRequest, GetModelResponse, JoinObjectsRequest, JoinObjectsResponse,
+        ListDatasetsRequest, ListDatasetsResponse, ListModelsRequest, ListModelsResponse, ReadObjectRequest,
+        ReadObjectResponse, UploadObjectRequest, UploadObjectResponse, UploadObjectsRequest, UploadObjectsResponse,
+        artifact_service_server::ArtifactService,
     },
 };
 use tonic::{Request, Response, Status, Streaming};
@@ -19,11 +19,8 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{admission::UploadMemory, tenant};
 use crate::{
     engine::Engine,
-    objects::{ObjectError, Objects, Upload},
+    objects::{ObjectError, Objects},
 };
-
-/// How long an upload may pause before it is ended and its place is free for other calls.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// The service.
 #[derive(Clone)]
@@ -34,42 +31,8 @@ pub(super) struct Artifacts {
 }
 
 /// The status that reports an error of the object store.
-fn status(error: ObjectError) -> Status {
+pub(super) fn status(error: ObjectError) -> Status {
     Refusal::from(error).into()
-}
-
-/// The next part of an upload, or `None` at the end of the upload.
-async fn next_part(parts: &mut Streaming<UploadObjectRequest>) -> Result<Option<Part>, Status> {
-    let message = tokio::time::timeout(MAX_PAUSE, parts.message())
-        .await
-        .map_err(|_| Status::deadline_exceeded("the upload paused for more than a minute: start it again"))??;
-    match message {
-        None => Ok(None),
-        Some(UploadObjectRequest { part: Some(part) }) => Ok(Some(part)),
-        Some(UploadObjectRequest { part: None }) => {
-            Err(Refusal::invalid("part", "each message of an upload holds the header or data").into())
-        }
-    }
-}
-
-/// The header, which announces the object and is the first message.
-async fn header(parts: &mut Streaming<UploadObjectRequest>) -> Result<ObjectRef, Status> {
-    match next_part(parts).await? {
-        Some(Part::Header(header)) => Ok(header.try_into()?),
-        Some(Part::Data(_)) | None => Err(Refusal::invalid("header", "an upload begins with its header").into()),
-    }
-}
-
-/// The bytes of a part, if it holds data of an allowed size.
-fn piece(part: Part) -> Result<Bytes, Refusal> {
-    match part {
-        Part::Data(data) if data.len() <= limits::MAX_PIECE_BYTES => Ok(data),
-        Part::Data(data) => {
-            let message = format!("a piece has at most {} bytes, not {}", limits::MAX_PIECE_BYTES, data.len());
-            Err(Refusal::invalid("data", message))
-        }
-        Part::Header(_) => Err(Refusal::invalid("header", "an upload has one header, the first message")),
-    }
 }
 
 /// The digests of a request, if they are not too many.
@@ -80,14 +43,6 @@ fn parse_digests(digests: &[String]) -> Result<Vec<Digest>, Refusal> {
         return Err(Refusal::invalid("digests", message));
     }
     digests.iter().map(|digest| digest.parse()).collect()
-}
-
-/// Writes every piece to the upload.
-async fn receive(parts: &mut Streaming<UploadObjectRequest>, upload: &mut Upload) -> Result<(), Status> {
-    while let Some(part) = next_part(parts).await? {
-        upload.write(piece(part)?).await.map_err(status)?;
-    }
-    Ok(())
 }
 
 #[tonic::async_trait]
@@ -113,22 +68,26 @@ impl ArtifactService for Artifacts {
         request: Request<Streaming<UploadObjectRequest>>,
     ) -> Result<Response<UploadObjectResponse>, Status> {
         let tenant = tenant(&request);
-        let mut parts = request.into_inner();
-        let announced = header(&mut parts).await?;
-        self.engine.admit_work()?;
-        let _held = self.memory.take(&tenant, Upload::memory_bytes(announced.size_bytes)).await?;
-        // The object may exist already; then the collection of objects must spare it.
-        self.engine.reuse_one(&tenant, &announced.digest).await?;
-        let mut upload = self.objects.upload(&tenant, announced).await.map_err(status)?;
-        let received = tokio::time::timeout(self.engine.longest_upload(), receive(&mut parts, &mut upload)).await;
-        let received =
-            received.unwrap_or_else(|_| Err(Status::deadline_exceeded("the upload of one object took too long")));
-        if let Err(refused) = received {
-            upload.abort().await;
-            return Err(refused);
-        }
-        let object = upload.finish().await.map_err(status)?;
+        let object = self.receive_object(&tenant, request.into_inner()).await?;
         Ok(Response::new(UploadObjectResponse { object: Some(object.into()) }))
+    }
+
+    async fn upload_objects(
+        &self,
+        request: Request<Streaming<UploadObjectsRequest>>,
+    ) -> Result<Response<UploadObjectsResponse>, Status> {
+        let tenant = tenant(&request);
+        self.receive_pack(&tenant, request.into_inner()).await?;
+        Ok(Response::new(UploadObjectsResponse {}))
+    }
+
+    async fn join_objects(
+        &self,
+        request: Request<JoinObjectsRequest>,
+    ) -> Result<Response<JoinObjectsResponse>, Status> {
+        let tenant = tenant(&request);
+        self.join(&tenant, request.into_inner()).await?;
+        Ok(Response::new(JoinObjectsResponse {}))
     }
 
     async fn read_object(

@@ -94,7 +94,7 @@ pub(super) fn find(path: &str) -> Option<&'static Method> {
     METHODS.iter().find(|method| method.path == path)
 }
 
-static METHODS: [Method; 31] = [
+static METHODS: [Method; 33] = [
     submit("/sortinghat.v1.JobService/SubmitJob", Class::Submit),
     submit("/sortinghat.v1.JobService/SubmitJobs", Class::BulkSubmit),
     brief("/sortinghat.v1.JobService/GetJob", Access::Users),
@@ -111,6 +111,8 @@ static METHODS: [Method; 31] = [
     brief("/sortinghat.v1.JobService/ResumeQueue", Access::UsersAndOperators),
     brief("/sortinghat.v1.ArtifactService/FindMissingObjects", Access::Users),
     transfer("/sortinghat.v1.ArtifactService/UploadObject", Access::Users),
+    transfer("/sortinghat.v1.ArtifactService/UploadObjects", Access::Users),
+    transfer("/sortinghat.v1.ArtifactService/JoinObjects", Access::Users),
     transfer("/sortinghat.v1.ArtifactService/ReadObject", Access::Users),
     brief("/sortinghat.v1.ArtifactService/ListDatasets", Access::Users),
     brief("/sortinghat.v1.ArtifactService/GetDataset", Access::Users),

@@ -9,6 +9,7 @@ mod identity;
 mod jobs;
 mod methods;
 mod record;
+mod uploads;
 mod visitors;
 mod workers;
 

@@ -339,7 +339,12 @@ impl Engine {
 
     /// Protects one object that is about to be uploaded. Fails if the object is being removed at this moment.
     pub async fn reuse_one(&self, tenant: &Tenant, digest: &Digest) -> Result<(), EngineError> {
-        self.collection.reuse_one(tenant, digest).await
+        self.reuse_all(tenant, std::slice::from_ref(digest)).await
+    }
+
+    /// Protects objects that are about to be uploaded or read. Fails if one of them is being removed at this moment.
+    pub async fn reuse_all(&self, tenant: &Tenant, digests: &[Digest]) -> Result<(), EngineError> {
+        self.collection.reuse_all(tenant, digests).await
     }
 
     /// Asks for objects to be removed soon, unless something refers to them. Returns after which time they are gone as a rule, in

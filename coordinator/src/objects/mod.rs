@@ -5,23 +5,28 @@
 
 mod download;
 mod inventory;
+mod pack;
 mod upload;
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, memory::InMemory, path::Path};
 use sortinghat_objects::{Environment, OpenError, Opened, Patience, Trouble, is_missing};
 use sortinghat_proto::{Digest, ObjectRef, Refusal, Tenant, v1::ErrorCode};
+use tokio::sync::Semaphore;
 
 use crate::config::ObjectStoreUrl;
 
+pub use pack::Pack;
 pub use upload::Upload;
 
 /// One request may take this long, as an upload may go over a slow line.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a request is tried again. By default, retries would go on for minutes, after a caller has given up.
 const RETRIES: usize = 5;
+/// How many objects of all packs are stored at a time. Each waits until it is durable, so many at a time use that waiting.
+const PACKED_AT_A_TIME: usize = 64;
 /// How many existence checks of one call may be in flight.
 const CONCURRENT_CHECKS: usize = 32;
 
@@ -32,6 +37,8 @@ pub struct Objects {
     prefix: Path,
     /// The store's folder, if the store is a local folder.
     local: Option<PathBuf>,
+    /// One permit for each object of a pack that is being stored.
+    packed: Arc<Semaphore>,
 }
 
 /// Why an object cannot be stored or read.
@@ -140,12 +147,16 @@ impl Objects {
         let opened = sortinghat_objects::open(url.url(), patience, &Environment::of_process());
         let opened = opened.map_err(|source| ObjectError::Unopenable { url: url.clone(), source: source.into() });
         let Opened { store, prefix, .. } = opened?;
-        Ok(Self { store, prefix, local: url.url().to_file_path().ok().filter(|_| url.url().scheme() == "file") })
+        Ok(Self::of(store, prefix, url.url().to_file_path().ok().filter(|_| url.url().scheme() == "file")))
     }
 
     /// A store in memory, which is lost with the process. For simulations.
     pub fn in_memory() -> Self {
-        Self { store: Arc::new(InMemory::new()), prefix: Path::default(), local: None }
+        Self::of(Arc::new(InMemory::new()), Path::default(), None)
+    }
+
+    fn of(store: Arc<dyn ObjectStore>, prefix: Path, local: Option<PathBuf>) -> Self {
+        Self { store, prefix, local, packed: Arc::new(Semaphore::new(PACKED_AT_A_TIME)) }
     }
 
     /// Writes and removes one small object, to find out at start whether the store can be written to and whether it honours
@@ -175,11 +186,12 @@ impl Objects {
     pub async fn size(&self, tenant: &Tenant, digest: &Digest) -> Result<Option<u64>, ObjectError> {
         let path = self.path(tenant, digest);
         // Every job and every result asks for a size. One look into a folder takes less time than a change of thread.
-        if let Some(folder) = &self.local
-            && let Ok(found) = fs::metadata(folder.join(path.as_ref()))
-            && found.is_file()
-        {
-            return Ok(Some(found.len()));
+        if let Some(folder) = &self.local {
+            match fs::metadata(folder.join(path.as_ref())) {
+                Ok(found) if found.is_file() => return Ok(Some(found.len())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Ok(_) | Err(_) => {}
+            }
         }
         match self.store.head(&path).await {
             Ok(meta) => Ok(Some(meta.size)),

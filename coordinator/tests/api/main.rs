@@ -16,4 +16,5 @@ mod secured;
 mod serving;
 mod successes;
 mod two_coordinators;
+mod uploads;
 mod visitors;

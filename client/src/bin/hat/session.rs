@@ -17,7 +17,7 @@ use sortinghat_proto::v1::{ExplainJobResponse, explain_job_response::Reason};
 use crate::{
     args::Global,
     failure::Failure,
-    local::{data_dir::DataDir, server::Server},
+    local::{cache, data_dir::DataDir, server::Server},
     output::Aim,
     shell,
     show::{
@@ -197,6 +197,14 @@ impl Session {
     }
 
     async fn connect_to(&self, server: &Server) -> Result<Client, Failure> {
+        let client = self.reach(server).await?;
+        Ok(match cache::folder() {
+            Some(folder) => client.with_hash_cache(folder.join("hashes")),
+            None => client,
+        })
+    }
+
+    async fn reach(&self, server: &Server) -> Result<Client, Failure> {
         let url = &server.url;
         let mut connecting = pin!(Client::connect_within(self.endpoint(url.clone()), server.patience));
         tokio::select! {

@@ -63,13 +63,8 @@ impl Collection {
         Err(EngineError::contended("the set of suspected objects"))
     }
 
-    /// Protects one object that is about to be uploaded. Fails if the object is being removed at this moment.
-    pub(crate) async fn reuse_one(&self, tenant: &Tenant, digest: &Digest) -> Result<(), EngineError> {
-        self.reuse_all(tenant, std::slice::from_ref(digest)).await
-    }
-
-    /// Protects several objects. Fails if one of them is being removed at this moment.
-    async fn reuse_all(&self, tenant: &Tenant, digests: &[Digest]) -> Result<(), EngineError> {
+    /// Protects objects that are about to be uploaded or read. Fails if one of them is being removed at this moment.
+    pub(crate) async fn reuse_all(&self, tenant: &Tenant, digests: &[Digest]) -> Result<(), EngineError> {
         for some in digests.chunks(MAX_DIGESTS_PER_CALL) {
             if let Some(digest) = self.reuse(tenant, some).await?.iter().next() {
                 return Err(being_removed(digest));

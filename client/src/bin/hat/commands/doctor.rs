@@ -16,9 +16,9 @@ use crate::{
     failure::Failure,
     local::{
         binaries::{self, COORDINATOR, WORKER},
+        cache,
         data_dir::DataDir,
         server::Server,
-        weights,
     },
     session::Session,
     show::{
@@ -71,7 +71,7 @@ impl Check {
 pub(super) async fn run(session: &Session, args: Doctor) -> Result<Exit, Failure> {
     let data_dir = session.data_dir()?;
     let mut checks = vec![binary("coordinator", COORDINATOR), binary("worker", WORKER), libtorch()];
-    checks.push(weights(&args.weights_dir.unwrap_or_else(weights::usual_folder)));
+    checks.push(weights(&args.weights_dir.unwrap_or_else(cache::weights)));
     checks.push(space(&data_dir));
     checks.extend(session.certificate_files().map(certificate));
     checks.extend(server(session).await?);

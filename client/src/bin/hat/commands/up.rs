@@ -11,10 +11,10 @@ use crate::{
     exit::Exit,
     failure::Failure,
     local::{
+        cache,
         data_dir::DataDir,
         record::Record,
         supervisor::{Settings, Supervisor},
-        weights,
     },
     session::Session,
     shell,
@@ -159,6 +159,6 @@ fn unmet(args: &Up, record: &Record) -> Option<String> {
     }
     // The record of an older version says neither the device nor the folder.
     let asked = args.weights_dir.as_ref().filter(|_| record.device.is_some())?;
-    let has = record.weights_dir.clone().unwrap_or_else(weights::usual_folder);
+    let has = record.weights_dir.clone().unwrap_or_else(cache::weights);
     (has != *asked).then(|| format!("with --weights-dir {} and not with {}", has.display(), asked.display()))
 }

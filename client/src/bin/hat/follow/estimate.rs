@@ -9,7 +9,7 @@ use crate::show::numbers::duration;
 const TRAINING_SHARE: f64 = 0.92;
 /// An estimate needs at least this much of the work and of the time.
 const LEAST_SHARE: f64 = 0.02;
-const LEAST_MS: u64 = 1_000;
+pub(super) const LEAST_MS: u64 = 1_000;
 
 /// A share of some work that is done, with the first share and time that were seen of it.
 #[derive(Debug, Clone, Copy)]

@@ -2,6 +2,7 @@
 
 mod estimate;
 mod screen;
+mod transfer;
 
 use std::{pin::pin, time::Duration};
 

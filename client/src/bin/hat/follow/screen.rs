@@ -3,6 +3,7 @@
 use std::{fmt, mem::Discriminant, time::Duration};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use sortinghat_client::Amount;
 use sortinghat_proto::{
     v1::{
         Attempt, AttemptOutcome, EpochMetrics, ExplainJobResponse, FailureClass, Job, JobEvent, JobState, NoticeLevel,
@@ -12,7 +13,10 @@ use sortinghat_proto::{
 };
 use tokio::time::Instant;
 
-use super::estimate::{Step, Training};
+use super::{
+    estimate::{Step, Training},
+    transfer::Transfer,
+};
 use crate::{
     session::Session,
     show::{
@@ -29,9 +33,11 @@ const STEPS: u64 = 1_000;
 
 /// A progress bar of work on files, on standard error. It goes when it is dropped.
 pub(crate) struct FilesBar {
+    session: Session,
     bar: ProgressBar,
     began: Instant,
     step: parking_lot::Mutex<Step>,
+    transfer: parking_lot::Mutex<Transfer>,
 }
 
 /// What a person sees while a job runs.
@@ -170,7 +176,26 @@ impl<'a> Screen<'a> {
 
 impl FilesBar {
     pub(crate) fn new(session: &Session) -> Self {
-        Self { bar: new_bar(session), began: Instant::now(), step: parking_lot::Mutex::default() }
+        Self {
+            session: session.clone(),
+            bar: new_bar(session),
+            began: Instant::now(),
+            step: parking_lot::Mutex::default(),
+            transfer: parking_lot::Mutex::new(Transfer::new()),
+        }
+    }
+
+    /// Shows how many files of an upload are done, how fast that goes, and how long it still takes: on a terminal as a bar, and otherwise as a
+    /// line now and then.
+    pub(crate) fn show_amount(&self, phase: &'static str, amount: Amount) {
+        let now_ms = elapsed_ms(self.began);
+        let mut transfer = self.transfer.lock();
+        transfer.progress(phase, amount, now_ms);
+        if !self.bar.is_hidden() {
+            set_bar(&self.bar, &transfer.words(now_ms), transfer.share(), &transfer.left(now_ms).unwrap_or_default());
+        } else if let Some(line) = transfer.line(now_ms) {
+            self.session.hint(&line);
+        }
     }
 
     /// Shows how many files are done: "reading 12 of 100 files".

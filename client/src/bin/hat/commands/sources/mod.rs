@@ -239,8 +239,8 @@ fn refuse_many(files: usize) -> Result<(), Failure> {
 pub(super) async fn upload(session: &Session, client: &Client, listing: &Listing) -> Result<ObjectRef, Failure> {
     let bar = FilesBar::new(session);
     let show = |progress| match progress {
-        UploadProgress::Hashed { done, total } => bar.show("reading", done, total),
-        UploadProgress::Sent { done, total } => bar.show("uploading", done, total),
+        UploadProgress::Hashed(amount) => bar.show_amount("reading", amount),
+        UploadProgress::Sent(amount) => bar.show_amount("uploading", amount),
     };
     Ok(client.upload_listing(listing, show).await?)
 }
