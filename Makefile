@@ -12,8 +12,8 @@ WITHOUT_LIBTORCH := sortinghat-proto sortinghat-link sortinghat-objects sortingh
 
 .NOTPARALLEL:
 .PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering python python-unit unit \
-	stores power-cuts simulate chaos bench bench-queue bench-sandbox compare compare-recipes compare-decoding images test-charts \
-	try-images restore-drill dist test-dist clean
+	stores power-cuts simulate chaos bench bench-queue bench-upload bench-sandbox compare compare-recipes compare-decoding images \
+	test-charts try-images restore-drill dist test-dist clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -113,6 +113,12 @@ bench-queue: test-deps ## Jobs a second through the queue, beside BullMQ and Cel
 	@deploy/install.sh queue-peers
 	cargo build --release --package sortinghat-coordinator --package sortinghat-worker --bins
 	cargo run --release --package sortinghat-tests --example bench_queue -- $(RUN)
+
+# RUN takes options: --small 100000, --large 1000, --rounds, --round-trip-ms, --folder.
+bench-upload: ## Files a second of uploads, for the first time and again, beside rclone: RUN="--small 100000 --large 1000"
+	-@deploy/install.sh rclone
+	cargo build --release --package sortinghat-coordinator --package sortinghat-client --bins
+	cargo run --release --package sortinghat-tests --example bench_upload -- --rclone $(CACHE)/rclone/bin/rclone $(RUN)
 
 bench-sandbox: release ## The same jobs with and without the sandbox of executors, in turns
 	$(CACHE)/python/bin/python tests/python/bench_sandbox.py $${CARGO_TARGET_DIR:-target}/release $(CACHE)/photos/stamps $(CACHE)/weights

@@ -55,6 +55,7 @@ the photos (by apt's signature; another version is noted) and fastai.
   fastai         fastai 2.8.12 in a Python environment of its own, for make compare only, 5.5 GB
   images         syft 1.18, for make images, which also needs Debian's buildah, mmdebstrap and patchelf; 45 MB on disk
   charts         helm, kubectl and the schemas of Kubernetes 1.25 to 1.37 for the chart's tests, 270 MB on disk
+  rclone         rclone of Debian, for make bench-upload only, 56 MB on disk
   queue-peers    BullMQ 6.7 (needs Node.js and npm) and Celery 5.7, for make bench-queue only, 60 MB on disk
 HELP
 }
@@ -283,13 +284,14 @@ install_weights() {
     say weights "installed, $(size_of "$final")"
 }
 
-# download_deb PACKAGE DIRECTORY: apt checks the package against the archive's signature. Where this machine has no
-# package lists (a fresh container), they are fetched into DIRECTORY; neither way needs root.
+# download_deb PACKAGE DIRECTORY OTHERWISE: apt checks the package against the archive's signature. Where this machine has no
+# package lists (a fresh container), they are fetched into DIRECTORY; neither way needs root. OTHERWISE says what to do
+# where there is no apt.
 download_deb() {
-    local package=$1 directory=$2
+    local package=$1 directory=$2 otherwise=$3
     local apt=(apt-get -qq -o APT::Sandbox::User="")
     command -v apt-get >/dev/null 2>&1 ||
-        fail "the demo's photos come from a Debian package and apt-get is missing: use photos of your own, hat ingest NAME DIR"
+        fail "$package is a package of Debian and apt-get is missing: $otherwise"
     if ! apt-cache show "$package" >/dev/null 2>&1; then
         mkdir -p "$directory/lists/partial" "$directory/archives/partial"
         apt+=(-o Dir::State::Lists="$directory/lists" -o Dir::Cache="$directory" -o Debug::NoLocking=true)
@@ -302,7 +304,7 @@ build_stamps() {
     local downloads="$CACHE/downloads/stamps" deb category
     rm -rf "$downloads"
     mkdir -p "$downloads"
-    download_deb "$STAMPS_PACKAGE" "$downloads"
+    download_deb "$STAMPS_PACKAGE" "$downloads" "the demo's photos are in it, so use photos of your own, hat ingest NAME DIR"
     deb="$(echo "$downloads/$STAMPS_PACKAGE"_*.deb)"
     [[ "$(sha256_of "$deb")" == "$STAMPS_SHA256" ]] ||
         say stamps "note: this is $(basename "$deb"), not the version $STAMPS_VERSION that the documentation's numbers are from"
@@ -435,6 +437,17 @@ build_grpcurl() {
     rm -rf "$downloads"
 }
 
+build_rclone() {
+    local downloads="$CACHE/downloads/rclone"
+    rm -rf "$downloads"
+    mkdir -p "$downloads" "$1/bin"
+    download_deb rclone "$downloads" "make bench-upload leaves rclone out"
+    dpkg-deb --fsys-tarfile "$downloads"/rclone_*.deb | tar -x -O ./usr/bin/rclone >"$1/bin/rclone"
+    chmod +x "$1/bin/rclone"
+    "$1/bin/rclone" version >/dev/null || fail "rclone does not run on this machine"
+    rm -rf "$downloads"
+}
+
 install_one() {
     case "$1" in
     setup) for part in libtorch weights; do install_one "$part"; done ;;
@@ -451,6 +464,7 @@ install_one() {
         ;;
     images) install_directory syft "$CACHE/syft" "$(sha256_of "$PINS/syft.txt")" build_syft ;;
     redis) install_directory redis "$CACHE/redis" "$(sha256_of "$PINS/redis.txt")" build_redis ;;
+    rclone) install_directory rclone "$CACHE/rclone" debian build_rclone ;;
     fastai) install_directory fastai "$CACHE/fastai" "$(sha256_of "$PINS/fastai.txt")" build_fastai ;;
     queue-peers)
         install_directory bullmq "$CACHE/bullmq" "$(sha256_of "$PINS/bullmq/package-lock.json")" build_bullmq
