@@ -144,6 +144,14 @@ def refuse_all(client, source):
         expect_refusal(submit(ingest("bad", manifest)), code, reason, fields, what)
 
 
+def expect_parts(client):
+    """A large object is made of its parts, and the second time no part is missing."""
+    content = bytes(range(256)) * (1 << 16) + b"and the rest"
+    reference = client.upload_in_parts(content)
+    expect(client.read(reference) == content, "the parts of an object become the object")
+    expect(client.upload_in_parts(content) == reference and not client.missing([content]), "it may be joined again")
+
+
 def expect_pages(client):
     ids = [job.id for job in client.list_jobs()]
     expect(ids == sorted(ids, reverse=True) and len(ids) >= 5, "jobs are listed newest first")
@@ -162,6 +170,7 @@ def main():
         source, rows = make_all(client, options.photos)
         expect_rejections(client, options.photos)
         refuse_all(client, source)
+        expect_parts(client)
         expect_pages(client)
     except Mismatch as mismatch:
         sys.exit(f"api_tour.py: expected that {mismatch}")

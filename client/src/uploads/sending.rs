@@ -204,8 +204,7 @@ impl Client {
                 (start, ObjectRef { digest: digest.clone(), size_bytes: PART_BYTES.min(size_bytes - start) })
             })
             .collect();
-        let missing: HashSet<Digest> = self.find_missing(&hashed.parts).await?.into_iter().collect();
-        let mut unsent = missing;
+        let mut unsent: HashSet<Digest> = self.find_missing(&hashed.parts).await?.into_iter().collect();
         let sending = parts.iter().map(|(start, part)| {
             // Parts may have the same content.
             let sending = unsent.remove(&part.digest).then(|| send(*start, part));
