@@ -68,6 +68,23 @@ fn the_photos_of_each_part_can_be_read_once_it_is_done_and_stay_after_a_cancel()
     let followed = hat.run(["jobs", "predictions", &job, "--follow"]);
     assert_eq!((followed.code, followed.stdout.lines().count()), (5, late.len()), "{}", followed.stderr);
     assert!(late.iter().all(|row| row["status"] == "ok" || row["status"] == "unsure"), "{:?}", late[0]);
+
+    // The retry computes the other photos only.
+    let again = hat.json(["--detach", "jobs", "retry", &job]);
+    let again = again[0]["id"].as_str().expect("a submitted job has an id");
+    hat.ok(["jobs", "watch", again]);
+    let ended = show(&hat, again);
+    let computed =
+        ended["attempts"].as_array().expect("attempts").iter().filter(|attempt| attempt["outcome"] == "succeeded");
+    let finished = late.len().div_ceil(PART);
+    assert_eq!(
+        computed.count(),
+        1 + (PHOTOS.div_ceil(PART) - finished) + 1,
+        "the count, the other parts, the end: {ended}"
+    );
+    let whole = rows(&hat, again, &["--in-order"]);
+    assert_eq!(whole.len(), PHOTOS);
+    assert!(late.iter().all(|row| whole.contains(row)), "what was predicted before is a part of it");
 }
 
 #[test]
@@ -104,6 +121,7 @@ fn a_watcher_gets_every_photo_once_and_the_first_ones_as_soon_as_the_first_part_
     assert_eq!(csv.lines().count(), PHOTOS + 1);
 }
 
+#[expect(clippy::disallowed_methods, reason = "the coordinator's times are of the machine's clock as well")]
 fn unix_ms() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     i64::try_from(now.as_millis()).expect("soon enough")

@@ -200,7 +200,7 @@ impl Engine {
     }
 
     /// Resubmits a job that failed or was cancelled, as a new job with the same spec and inputs. The new job starts from the old job's
-    /// checkpoint if there is one. A parent that did not succeed is replaced by its newest retry.
+    /// checkpoint if there is one, and takes over the shards that had succeeded. A parent that did not succeed is replaced by its newest retry.
     ///
     /// Refuses a job that has not ended or that succeeded, and a job with a parent whose newest retry did not succeed either.
     pub async fn retry(

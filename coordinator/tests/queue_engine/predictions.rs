@@ -5,11 +5,12 @@ use sortinghat_coordinator::engine::{EngineError, PredictionsStream};
 use sortinghat_proto::{
     JobId, ObjectRef, Refusal, Tenant,
     limits::DEFAULT_SHARD_ITEMS,
-    v1::{self, ErrorCode, JobState, job_spec::Kind, watch_predictions_response::Update},
+    v1::{self, ErrorCode, FailureClass, JobState, job_spec::Kind, part::Part, watch_predictions_response::Update},
 };
 
 use crate::{
-    shards::count,
+    retries::failed,
+    shards::{count, part, tasks},
     world::{Worker, World, finetune, ingest, success},
 };
 
@@ -123,4 +124,79 @@ async fn a_job_that_predicts_nothing_is_refused_and_that_of_another_tenant_is_no
     assert_eq!(code(own), ErrorCode::InvalidArgument);
     let stranger: Tenant = "stranger".parse().expect("a tenant");
     assert_eq!(code(world.engine.watch_predictions(&stranger, request).await), ErrorCode::NotFound);
+}
+
+/// Counts the photos of a retry, as its first task does.
+async fn retry(world: &World, id: &JobId) -> JobId {
+    let again = v1::RetryJobRequest { job_id: id.to_string(), ..Default::default() };
+    let retried = world.engine.retry(&world.tenant, again).await.expect("it did not succeed").job.expect("a job");
+    count(world, &mut Worker::new(&format!("counts-{}", retried.id), 1), 3).await;
+    retried.id.parse().expect("a job id")
+}
+
+/// The objects that the finish of a job joins.
+fn joined(assignment: &v1::Assignment) -> Vec<v1::ObjectRef> {
+    match part(assignment) {
+        Part::Finish(finish) => finish.shards.clone(),
+        other => panic!("{other:?} is not the finish"),
+    }
+}
+
+#[tokio::test]
+async fn a_retry_computes_only_the_parts_that_its_job_had_not_finished() {
+    let world = World::new().await;
+    let (old, mut workers) = divided(&world).await;
+    end(&world, &mut workers[0]).await;
+    end(&world, &mut workers[2]).await;
+    world.engine.cancel(&world.tenant, &old).await.expect("it exists");
+    workers[1].end(&world.engine, v1::task_outcome::Outcome::Cancelled(v1::TaskCancelled {})).await;
+    world.sweep().await;
+
+    let new = retry(&world, &old).await;
+    assert_eq!(tasks(&world.job(&new).await).succeeded, 2, "they are there from the beginning");
+    assert_eq!(told(&mut watch(&world, &new, 0, true).await).await, (vec![0], None), "and so are their predictions");
+    let mut worker = Worker::new("new", 3);
+    worker.poll(&world.engine).await;
+    let shards: Vec<&v1::Assignment> = worker.request.leases.iter().map(|lease| worker.assignment(lease)).collect();
+    assert!(matches!(shards[..], [one] if one.task_id == format!("{new}.2")), "only one is computed: {shards:?}");
+    end(&world, &mut worker).await;
+    let made = |task: String| v1::ObjectRef::from(ObjectRef::of(task.as_bytes()));
+    let all = [format!("{old}.1"), format!("{new}.2"), format!("{old}.3")].map(made);
+    let mut finish = Worker::new("finish", 1);
+    assert_eq!(joined(&finish.start(&world.engine).await), all, "in their order");
+
+    // The last task fails, so that the next retry has nothing to compute but that.
+    finish.end(&world.engine, failed()).await;
+    let newest = retry(&world, &new).await;
+    assert_eq!(joined(&finish.start(&world.engine).await), all);
+    finish.end(&world.engine, success(b"joined")).await;
+    let job = world.job(&newest).await;
+    assert_eq!((job.state(), tasks(&job).succeeded, job.attempts.len()), (JobState::Succeeded, 3, 2));
+    let history = world.history(&newest).await;
+    let notices = history.iter().filter(|event| matches!(event.event, Some(v1::job_event::Event::Notice(_)))).count();
+    assert_eq!(notices, 1, "the user is told");
+}
+
+#[tokio::test]
+async fn a_retry_takes_nothing_over_from_a_job_that_lost_an_object_or_was_deleted() {
+    for is_deleted in [true, false] {
+        let world = World::new().await;
+        let (old, mut workers) = divided(&world).await;
+        end(&world, &mut workers[0]).await;
+        let lost = v1::Failure {
+            failure_class: FailureClass::User.into(),
+            code: if is_deleted { ErrorCode::UnusableData } else { ErrorCode::CorruptObject }.into(),
+            ..Default::default()
+        };
+        workers[1].end(&world.engine, v1::task_outcome::Outcome::Failed(lost)).await;
+        workers[2].end(&world.engine, v1::task_outcome::Outcome::Cancelled(v1::TaskCancelled {})).await;
+        world.sweep().await;
+        let again = v1::RetryJobRequest { job_id: old.to_string(), ..Default::default() };
+        let new = world.engine.retry(&world.tenant, again).await.expect("it has failed").job.expect("a job").id;
+        if is_deleted {
+            world.engine.delete_job(&world.tenant, &old).await.expect("it has ended");
+        }
+        count(&world, &mut Worker::new("counter", 1), 3).await;
+        assert_eq!(tasks(&world.job(&new.parse().expect("an id")).await).succeeded, 0, "deleted: {is_deleted}");
+    }
 }

@@ -6,6 +6,7 @@
 //!
 //! The room owns one table, the decoded jobs. It is a cache, and only [`TaskStore`] knows of it.
 
+mod adoption;
 mod change;
 mod commit;
 mod decoded;

@@ -4,7 +4,7 @@
 //! Any coordinator may settle any job at any time. Settling takes small steps. Each step is one batch, which applies only if no other step
 //! came between. A step that its cause did not take at once is taken by a sweep.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use sortinghat_proto::{
     JobId, TaskId,
@@ -13,7 +13,7 @@ use sortinghat_proto::{
     v1,
 };
 
-use super::{change::Change, ledger::Ledger, loaded::TaskStore, place::open_queue, shards};
+use super::{adoption::Adopted, change::Change, ledger::Ledger, loaded::TaskStore, place::open_queue, shards};
 use crate::{
     engine::{
         context::Context,
@@ -24,7 +24,7 @@ use crate::{
         },
     },
     queue::{Event, Phase, Task},
-    store::{Batch, Expectation, Listener, MAX_BATCH_BYTES, Range},
+    store::{self, Batch, Expectation, Listener, MAX_BATCH_BYTES},
 };
 
 /// How many jobs one round settles.
@@ -65,7 +65,7 @@ impl Settling {
     pub(crate) async fn settle_all(&self) -> Result<usize, EngineError> {
         let (mut steps, mut from, mut failures) = (0, String::new(), Failures::default());
         for _ in 0..JOBS_PER_ROUND {
-            let next = self.records.store.range(Range::first(keys::UNSETTLED, 1).from(from)).await?;
+            let next = self.records.store.range(store::Range::first(keys::UNSETTLED, 1).from(from)).await?;
             let Some(job) = next.first().and_then(|entry| keys::job_of_unsettled(entry)) else { break };
             steps += failures.pass(self.settle(&job).await)?;
             from = keys::after_unsettled(&job);
@@ -138,7 +138,7 @@ impl Settling {
         }
         // The counters must be read before the events: then the event of every counted shard is among the events.
         let tally = self.tally(id).await?;
-        let entries = Range::first(keys::UNSETTLED, EVENTS_PER_STEP + 1);
+        let entries = store::Range::first(keys::UNSETTLED, EVENTS_PER_STEP + 1);
         let entries = entries.from(keys::unsettled(id)).until(keys::after_unsettled(id));
         let mut entries = self.records.store.range(entries).await?;
         let is_marked = entries.first().is_some_and(|first| *first == keys::unsettled(id));
@@ -174,7 +174,12 @@ impl Settling {
         unsettled.enter_events(&mut ledger, &mut batch);
         let was = ledger.job.state();
         let told = self.tell_next(unsettled, now).await?;
-        unsettled.advance(&mut ledger.job, &mut batch, told);
+        let adopted = self.adoptable(&unsettled.job.value, unsettled.next_shards()).await?;
+        if let Some(adopted) = &adopted {
+            batch.checks.push(adopted.check.clone());
+            ledger.record(adopted.notice());
+        }
+        unsettled.advance(&mut ledger.job, &mut batch, told, &adopted);
         ledger.enter_state(was);
         if ledger.is_unchanged() {
             return Ok(false);
@@ -214,6 +219,12 @@ impl Unsettled {
         self.job.value.open_shards()
     }
 
+    /// The shards that this step creates, by their number.
+    fn next_shards(&self) -> Range<u32> {
+        let Some(stage) = self.stage().filter(|_| self.shards_record.value.stop.is_none()) else { return 0..0 };
+        stage.created..stage.division.shards().min(stage.created + SHARDS_PER_STEP)
+    }
+
     fn task(&self, index: u32) -> TaskId {
         TaskId::new(self.job.value.id.clone(), index)
     }
@@ -233,7 +244,7 @@ impl Unsettled {
     }
 
     /// Does what follows from the counts: it creates more shards, or the finish, or ends the job.
-    fn advance(&self, job: &mut JobRecord, batch: &mut Batch, told: u32) {
+    fn advance(&self, job: &mut JobRecord, batch: &mut Batch, told: u32, adopted: &Option<Adopted>) {
         let id = job.id.clone();
         let Some(stage) = &mut job.progress.shards else { return };
         stage.tally = self.tally;
@@ -241,13 +252,18 @@ impl Unsettled {
         let shards = stage.division.shards();
         let is_stopping = self.shards_record.value.stop.is_some();
         let has_ended = self.are_all && self.tally.ended() >= stage.created;
-        if !is_stopping && stage.created < shards {
-            let next = stage.created..shards.min(stage.created + SHARDS_PER_STEP);
+        let (next, mut ended) = (self.next_shards(), self.tally.ended());
+        if !next.is_empty() {
             stage.created = next.end;
-            let indexes = next.map(|shard| stage.division.shard_index(shard));
-            let shards: Vec<Task> = indexes.map(|index| Task::new(self.task(index), false)).collect();
-            make_ready(batch, job, &shards);
-            for shard in shards {
+            let task = |shard| Adopted::task(adopted, shard, self.task(stage.division.shard_index(shard)));
+            let tasks: Vec<Task> = next.map(task).collect();
+            let (done, ready): (Vec<Task>, Vec<Task>) = tasks.into_iter().partition(|task| task.state.is_terminal());
+            ended += done.len() as u32;
+            shards::count_adopted(batch, job, &done);
+            if !ready.is_empty() {
+                make_ready(batch, job, &ready);
+            }
+            for shard in done.into_iter().chain(ready) {
                 let key = keys::shard(&shard.id);
                 batch.checks.push((key.clone(), Expectation::Absent));
                 batch.writes.push((key, records::encode(&TaskRecord::new(shard))));
@@ -267,8 +283,9 @@ impl Unsettled {
                 }
             }
         }
-        let is_done =
-            job.progress.shards.as_ref().is_none_or(|stage| stage.over || !is_stopping && stage.created == shards);
+        // If every shard was taken over, no end of a shard will settle the job.
+        let is_waiting = |stage: &ShardStage| !is_stopping && stage.created == shards && ended < shards;
+        let is_done = job.progress.shards.as_ref().is_none_or(|stage| stage.over || is_waiting(stage));
         if self.is_marked && is_done {
             batch.removals.push((keys::UNSETTLED.to_owned(), keys::unsettled(&id)));
         }

@@ -73,6 +73,23 @@ pub(super) fn move_shard(batch: &mut Batch, job: &JobRecord, before: &LoadedShar
     Some(LastShard { job: job.id.clone(), increment: batch.increments.len() - 1, shards: division.shards() })
 }
 
+/// Counts shards that a job has from the beginning, because the one of which it is a retry had finished them.
+pub(super) fn count_adopted(batch: &mut Batch, job: &JobRecord, shards: &[Task]) {
+    let Some(division) = job.division().filter(|_| !shards.is_empty()) else { return };
+    let number = i64::try_from(shards.len()).unwrap_or(i64::MAX);
+    let items = shards.iter().map(|task| match job.role(&task.id) {
+        Role::Shard(shard) => division.range(shard).end - division.range(shard).start,
+        Role::Whole | Role::Finish => 0,
+    });
+    let items = i64::try_from(items.sum::<u64>()).unwrap_or(i64::MAX);
+    batch.increments.extend([
+        (keys::shards_in(&job.id, Phase::Succeeded), number),
+        (keys::shards_ended(&job.id), number),
+        (keys::items_done(&job.id), items),
+        (keys::tasks_in(Phase::Succeeded), number),
+    ]);
+}
+
 /// Writes a shard, and hands its events over; settling appends them to the job's history.
 pub(crate) fn write(
     batch: &mut Batch,
