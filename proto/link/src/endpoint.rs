@@ -129,11 +129,12 @@ impl Endpoint {
     }
 
     fn bearer(&self, url: &Url, token: Option<&str>) -> Result<Bearer, LinkError> {
-        if url.scheme() == "http" && self.certificate.is_some() {
+        let is_open = url.scheme() == "http" && !is_loopback(url);
+        if is_open && self.certificate.is_some() {
             return Err(refuse("a certificate is shown over https only: use https"));
         }
         let Some(token) = token else { return Ok(Bearer(None)) };
-        if url.scheme() == "http" && !is_loopback(url) {
+        if is_open {
             return Err(refuse("a token is not sent in plain text to another machine: use https"));
         }
         let file = match &self.token {
@@ -317,7 +318,7 @@ mod tests {
         assert!(refused(&Endpoint { ca, ..local.clone() }).contains("ca.pem cannot be used"));
         let files = CertificateFiles { cert: file("cert.pem", "nonsense"), key: file("key.pem", "nonsense") };
         assert!(refused(&Endpoint { certificate: Some(files.clone()), ..local }).contains("cert.pem cannot be used"));
-        let plain = Endpoint { certificate: Some(files), ..Endpoint::local("http://127.0.0.1:7878") };
+        let plain = Endpoint { certificate: Some(files), ..Endpoint::local("http://192.0.2.1:7878") };
         assert!(refused(&plain).contains("use https"));
     }
 }
