@@ -12,7 +12,7 @@ WITHOUT_LIBTORCH := sortinghat-proto sortinghat-link sortinghat-objects sortingh
 
 .NOTPARALLEL:
 .PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering python python-unit unit \
-	stores power-cuts simulate chaos bench bench-queue bench-upload bench-sandbox compare compare-recipes compare-decoding images \
+	stores power-cuts simulate chaos test-skew bench bench-queue bench-upload bench-sandbox compare compare-recipes compare-decoding images \
 	test-charts try-images restore-drill dist test-dist clean
 
 help: ## List the targets
@@ -104,6 +104,15 @@ restore-drill: $(if $(BIN),,build) ## Lose the queue in the middle of work and r
 	@deploy/install.sh demo redis
 	python3 tests/python/restore_drill.py $(or $(BIN),$${CARGO_TARGET_DIR:-target}/debug) $(CACHE)/photos/stamps $(CACHE)/weights \
 	  $(CACHE)/redis/bin/valkey-server
+
+# The programs of the other commit are built in target/skew, with the settings and the dependencies of its own time.
+test-skew: build ## Programs of another commit beside those of today, in both directions: OLD=COMMIT
+	@git rev-parse --verify --quiet "$(OLD)^{commit}" >/dev/null || { echo "test-skew: name a commit, such as OLD=HEAD~1" >&2; exit 2; }
+	rm -rf target/skew/source && mkdir -p target/skew/source
+	git archive "$(OLD)" | tar -x -C target/skew/source
+	ln -sfn "$(CURDIR)/.deps" target/skew/source/.deps
+	cd target/skew/source && CARGO_TARGET_DIR="$(CURDIR)/target/skew/target" cargo build --workspace --bins
+	SORTINGHAT_OLD_PROGRAMS="$(CURDIR)/target/skew/target/debug" cargo nextest run --workspace --test versions --no-capture
 
 bench: deps ## Photos a second on this machine, beside plain PyTorch settings
 	cargo run --release --package sortinghat-worker --example throughput -- $(CACHE)/photos

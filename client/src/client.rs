@@ -3,10 +3,13 @@
 use std::{error::Error, future::Future, io, iter, path::PathBuf, time::Duration};
 
 use sortinghat_link::{Bearer, Connection, Endpoint, Link, LinkError, Pace, root_cause};
-use sortinghat_proto::v1::{
-    ListWorkersRequest, WhoAmIRequest, WhoAmIResponse, Worker, artifact_service_client::ArtifactServiceClient,
-    identity_service_client::IdentityServiceClient, job_service_client::JobServiceClient,
-    worker_service_client::WorkerServiceClient,
+use sortinghat_proto::{
+    secrets::without_secrets,
+    v1::{
+        ListWorkersRequest, WhoAmIRequest, WhoAmIResponse, Worker, artifact_service_client::ArtifactServiceClient,
+        identity_service_client::IdentityServiceClient, job_service_client::JobServiceClient,
+        worker_service_client::WorkerServiceClient,
+    },
 };
 use tonic::{Response, Status, service::interceptor::InterceptedService, transport::Channel};
 
@@ -161,7 +164,10 @@ impl Client {
 fn unusable(endpoint: &Endpoint, error: LinkError) -> ClientError {
     match error {
         LinkError::File { path, source } => ClientError::File { action: "read", path, source },
-        error => ClientError::BadEndpoint { url: endpoint.url.clone(), reason: error.to_string() },
+        error => {
+            let url = without_secrets(&endpoint.url).into_owned();
+            ClientError::BadEndpoint { url, reason: error.to_string() }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ pub enum ClientError {
     /// The address cannot be used.
     #[error("{url:?} cannot be used as the address of a server: {reason}")]
     BadEndpoint {
-        /// As it was given.
+        /// As it was given, without secrets.
         url: String,
         /// Why, and what to write instead.
         reason: String,

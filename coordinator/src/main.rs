@@ -18,6 +18,7 @@ use sortinghat_coordinator::{
     app::{App, AppError, logs, signals},
     config::{Config, Settings},
 };
+use sortinghat_proto::secrets;
 
 /// Serves a quarter more calls of ten jobs each a second than the system's allocator, whose threads share their heaps.
 #[global_allocator]
@@ -60,7 +61,7 @@ impl From<Exit> for ExitCode {
 }
 
 fn main() -> ExitCode {
-    let command_line = CommandLine::parse();
+    let command_line = CommandLine::try_parse().unwrap_or_else(|error| secrets::hide_in(error).exit());
     let config = match Config::load(command_line.settings, command_line.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {

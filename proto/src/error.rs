@@ -103,6 +103,7 @@ fn class_of(code: ErrorCode) -> FailureClass {
         | ErrorCode::Cancelled
         | ErrorCode::ParentFailed
         | ErrorCode::PermissionDenied
+        | ErrorCode::VersionUnsupported
         | ErrorCode::DeadlineExceeded => FailureClass::User,
     }
 }
@@ -120,6 +121,7 @@ fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::Poison
         | ErrorCode::ParentFailed
         | ErrorCode::StorageUnusable
+        | ErrorCode::VersionUnsupported
         | ErrorCode::DeadlineExceeded => Code::FailedPrecondition,
         ErrorCode::OutOfMemory | ErrorCode::ResourceExhausted => Code::ResourceExhausted,
         ErrorCode::StorageUnavailable => Code::Unavailable,

@@ -25,11 +25,47 @@ pub struct Options {
     pub shard_items: Option<u32>,
     /// The bucket of all objects; `None` for a folder.
     pub bucket: Option<Bucket>,
+    /// The programs that are run.
+    pub programs: Programs,
+}
+
+/// The programs of a deployment, which may be of two versions.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// `sortinghat-coordinator`.
+    pub coordinator: PathBuf,
+    /// `sortinghat-worker`.
+    pub worker: PathBuf,
+    /// `hat`.
+    pub hat: PathBuf,
+}
+
+impl Programs {
+    /// Those in a folder.
+    pub fn of(folder: &Path) -> Self {
+        let [coordinator, worker, hat] =
+            ["sortinghat-coordinator", "sortinghat-worker", "hat"].map(|name| folder.join(name));
+        Self { coordinator, worker, hat }
+    }
+}
+
+impl Default for Programs {
+    /// Those that were built with the test.
+    fn default() -> Self {
+        Self::of(binary("hat").parent().expect("a program lies in a folder"))
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lease_ttl: "5s", weights_dir: None, checkpoint_interval: "30s", shard_items: None, bucket: None }
+        Self {
+            lease_ttl: "5s",
+            weights_dir: None,
+            checkpoint_interval: "30s",
+            shard_items: None,
+            bucket: None,
+            programs: Programs::default(),
+        }
     }
 }
 
@@ -69,7 +105,7 @@ impl Deployment {
 
     /// The command line, pointed at this coordinator.
     pub fn hat(&self) -> Hat {
-        Hat::new(format!("http://{}", self.address), self.folder.path())
+        Hat::new(self.options.programs.hat.clone(), format!("http://{}", self.address), self.folder.path())
     }
 
     /// Starts one more worker, with its own cache.
@@ -173,10 +209,21 @@ pub fn start_coordinator(
     log: &Path,
     configure: impl FnOnce(&mut Command),
 ) -> (Process, SocketAddr) {
+    start_coordinator_of(&binary("sortinghat-coordinator"), data_dir, listen, log, configure)
+}
+
+/// The same with this program.
+fn start_coordinator_of(
+    program: &Path,
+    data_dir: &Path,
+    listen: SocketAddr,
+    log: &Path,
+    configure: impl FnOnce(&mut Command),
+) -> (Process, SocketAddr) {
     let address_file = data_dir.join("coordinator.addr");
     // A coordinator that was killed has left this file behind.
     let _ = fs::remove_file(&address_file);
-    let mut command = Command::new(binary("sortinghat-coordinator"));
+    let mut command = Command::new(program);
     command.args(["--listen", &listen.to_string(), "--data-dir"]).arg(data_dir);
     configure(&mut command);
     let process = Process::start(&mut command, log);
@@ -187,7 +234,8 @@ pub fn start_coordinator(
 }
 
 fn start_with(folder: &Path, options: &Options, listen: SocketAddr) -> (Process, SocketAddr) {
-    start_coordinator(&folder.join("coordinator"), listen, &folder.join("coordinator.log"), |command| {
+    let (data_dir, log) = (folder.join("coordinator"), folder.join("coordinator.log"));
+    start_coordinator_of(&options.programs.coordinator, &data_dir, listen, &log, |command| {
         command.args(["--lease-ttl", options.lease_ttl]);
         command.args(options.shard_items.iter().flat_map(|items| ["--shard-items".to_owned(), items.to_string()]));
         give_object_store(command, folder, options);
@@ -199,7 +247,7 @@ fn start_worker(folder: &Path, options: &Options, address: SocketAddr, number: u
         0 => "worker".to_owned(),
         _ => format!("worker-{}", number + 1),
     };
-    let mut command = Command::new(binary("sortinghat-worker"));
+    let mut command = Command::new(&options.programs.worker);
     command.arg("run").arg("--coordinator").arg(format!("http://{address}"));
     give_object_store(&mut command, folder, options);
     command.arg("--data-dir").arg(folder.join(&name)).args(["--device", "cpu", "--threads", "2"]);

@@ -8,11 +8,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::binary;
-
 /// The command line for one coordinator.
 #[derive(Debug, Clone)]
 pub struct Hat {
+    program: PathBuf,
     server: String,
     folder: PathBuf,
 }
@@ -29,8 +28,8 @@ pub struct Answer {
 }
 
 impl Hat {
-    pub(crate) fn new(server: String, folder: &Path) -> Self {
-        Self { server, folder: folder.to_owned() }
+    pub(crate) fn new(program: PathBuf, server: String, folder: &Path) -> Self {
+        Self { program, server, folder: folder.to_owned() }
     }
 
     /// Runs `hat` with these arguments.
@@ -44,7 +43,7 @@ impl Hat {
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(binary("hat"));
+        let mut command = Command::new(&self.program);
         command.args(["--server", &self.server]).current_dir(&self.folder);
         // What it remembers of files goes with the folder.
         command.env("XDG_CACHE_HOME", self.folder.join("cache"));

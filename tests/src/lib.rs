@@ -6,6 +6,7 @@ mod background;
 pub mod certificates;
 mod deployment;
 mod dice;
+mod gatekeeper;
 mod hat;
 pub mod odd_photos;
 pub mod photos;
@@ -18,8 +19,9 @@ mod simulated;
 mod terminal;
 
 pub use background::Background;
-pub use deployment::{Deployment, Options, Victim, start_coordinator};
+pub use deployment::{Deployment, Options, Programs, Victim, start_coordinator};
 pub use dice::Dice;
+pub use gatekeeper::{Call, Gatekeeper};
 pub use hat::{Answer, Hat};
 pub use ports::lasting_address;
 pub use process::Process;

@@ -51,7 +51,7 @@ impl S3Server {
 
 impl Bucket {
     /// Lets a program keep its objects in this bucket, below a prefix.
-    pub(crate) fn give_to(&self, command: &mut Command) {
+    pub fn give_to(&self, command: &mut Command) {
         command
             .args(["--object-store", &format!("s3://{BUCKET}/some/where")])
             .env("AWS_ENDPOINT_URL", format!("http://{}", self.server))

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, env, ffi::OsString, num::NonZeroUsize, path::PathBuf, thread};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use sortinghat_proto::{ByteCount, Label, Refusal, limits::MAX_WORKER_LABELS};
+use sortinghat_objects::ObjectStoreUrl;
+use sortinghat_proto::{ByteCount, Label, Refusal, Tenant, limits::MAX_WORKER_LABELS, secrets::refuse_secrets};
 use url::Url;
 
 use crate::{device::DeviceRequest, memory};
@@ -33,7 +34,7 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
     /// The coordinator's address, http://HOST:PORT or https://HOST:PORT
-    #[arg(long, env = "SORTINGHAT_COORDINATOR", default_value = "http://127.0.0.1:7878")]
+    #[arg(long, env = "SORTINGHAT_COORDINATOR", hide_env_values = true, default_value = "http://127.0.0.1:7878", value_parser = address)]
     pub coordinator: Url,
     /// Tasks to run at a time, each in its own process
     #[arg(long, env = "SORTINGHAT_SLOTS", default_value = "1")]
@@ -71,8 +72,8 @@ pub struct RunArgs {
 #[derive(Debug, Clone, Args)]
 pub struct StorageArgs {
     /// The object store, file:///FOLDER or s3://BUCKET/PREFIX [default: objects in the data folder]
-    #[arg(long, env = "SORTINGHAT_OBJECT_STORE")]
-    pub object_store: Option<Url>,
+    #[arg(long, env = "SORTINGHAT_OBJECT_STORE", hide_env_values = true)]
+    pub object_store: Option<ObjectStoreUrl>,
     /// Where this worker keeps its files, temporary ones too [default: ~/.local/share/sortinghat]
     #[arg(long, env = "SORTINGHAT_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
@@ -82,6 +83,9 @@ pub struct StorageArgs {
     /// Where objects are cached; may be shared by the workers of a machine [default: cache in the data folder]
     #[arg(long, env = "SORTINGHAT_CACHE_DIR")]
     pub cache_dir: Option<PathBuf>,
+    /// Keys for the objects of one tenant: a profile of ~/.aws/credentials, used instead of the worker's own keys; may be repeated
+    #[arg(long = "tenant-profile", env = "SORTINGHAT_TENANT_PROFILES", value_name = "TENANT=PROFILE", value_delimiter = ',', value_parser = tenant_profile)]
+    pub tenant_profiles: Vec<(Tenant, String)>,
     /// How large the cache may grow, such as 500MiB or 20GiB
     #[arg(long, env = "SORTINGHAT_CACHE_BYTES", default_value = "20GiB")]
     pub cache_bytes: ByteCount,
@@ -140,6 +144,19 @@ pub struct ComputeArgs {
     pub threads: Option<NonZeroUsize>,
 }
 
+fn tenant_profile(text: &str) -> Result<(Tenant, String), String> {
+    match text.split_once('=') {
+        Some((tenant, profile)) if !profile.is_empty() => {
+            Ok((tenant.parse().map_err(|refusal: Refusal| refusal.message)?, profile.to_owned()))
+        }
+        _ => Err("write TENANT=PROFILE".to_owned()),
+    }
+}
+
+fn address(text: &str) -> Result<Url, String> {
+    refuse_secrets(text)?.parse().map_err(|error: url::ParseError| error.to_string())
+}
+
 fn label(text: &str) -> Result<(Label, Label), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
     let parse = |text: &str| text.parse().map_err(|refusal: Refusal| refusal.message);
@@ -181,10 +198,10 @@ impl StorageArgs {
     ///
     /// # Panics
     /// Never: the default's path is absolute.
-    pub fn object_store(&self) -> Url {
+    pub fn object_store(&self) -> ObjectStoreUrl {
         self.object_store.clone().unwrap_or_else(|| {
             let folder = std::path::absolute(self.data_dir().join("objects")).unwrap_or_else(|_| "/".into());
-            Url::from_directory_path(folder).expect("an absolute path is a file URL")
+            ObjectStoreUrl::of_folder(&folder).expect("an absolute path is a file URL")
         })
     }
 
@@ -268,6 +285,8 @@ fn user_folder(variable: &str, usual: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use sortinghat_proto::secrets::hide_in;
+
     use super::*;
     use std::time::Duration;
 
@@ -313,6 +332,18 @@ mod tests {
         let storage = &worker.storage;
         for path in [storage.data_dir(), storage.cache_dir(), storage.temporary_dir(), worker.token_file.unwrap()] {
             assert!(path.is_absolute(), "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn an_address_with_a_password_is_refused_without_showing_it() {
+        for flags in [["--coordinator", "https://anna:hunter2@host"], ["--object-store", "s3://key:hunter2@bucket"]] {
+            let line = ["sortinghat-worker", "run"].iter().chain(&flags);
+            let refused = hide_in(CommandLine::try_parse_from(line).unwrap_err()).to_string();
+            assert!(
+                refused.contains(flags[0]) && refused.contains("***@") && !refused.contains("hunter2"),
+                "{refused}"
+            );
         }
     }
 

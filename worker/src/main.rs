@@ -9,6 +9,7 @@ use std::{
 
 use clap::Parser as _;
 use nix::sys::stat::{Mode, umask};
+use sortinghat_proto::secrets;
 use sortinghat_worker::{
     config::{Command, CommandLine, ComputeArgs, RunArgs},
     device, executor, session,
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    match CommandLine::parse().command {
+    match CommandLine::try_parse().unwrap_or_else(|error| secrets::hide_in(error).exit()).command {
         Command::Run(mut args) => {
             args.make_paths_absolute();
             leave_working_folder();

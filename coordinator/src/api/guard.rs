@@ -9,7 +9,12 @@ use std::{
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
-use sortinghat_proto::{Refusal, Tenant, v1::ErrorCode, words};
+use sortinghat_proto::{
+    Refusal, Tenant,
+    protocol::{self, PROTOCOL_KEY},
+    v1::ErrorCode,
+    words,
+};
 use tokio::{runtime::Handle, sync::watch};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, body::Body, service::Routes};
@@ -79,6 +84,9 @@ impl Guard {
         if method.is_open() {
             return Ok(None);
         }
+        // What is no text is no number.
+        let declared = request.headers().get(PROTOCOL_KEY).map(|value| value.to_str().unwrap_or_default());
+        protocol::check(declared)?;
         let visit = request.extensions().get::<Visit>();
         let caller = self.gate.authenticate(request.headers(), visit)?;
         if !method.allows(caller.role) {

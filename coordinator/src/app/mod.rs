@@ -221,8 +221,7 @@ impl App {
 
 /// The folders of this machine that take the queue and the objects.
 fn folders(config: &Config) -> Vec<PathBuf> {
-    let objects =
-        config.object_store.url().to_file_path().ok().filter(|_| config.object_store.url().scheme() == "file");
+    let objects = config.object_store.folder();
     let queue = match &config.store {
         StoreUrl::Embedded(file) => file.parent().map(Path::to_owned),
         StoreUrl::Memory | StoreUrl::Redis(_) => None,

@@ -14,7 +14,10 @@ use futures::{Stream, StreamExt as _, future::ready};
 use rustls::{
     ServerConfig,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject as _},
+    },
 };
 use sortinghat_link::{expiry_warning, first_expiry};
 use sortinghat_proto::limits;
@@ -72,8 +75,9 @@ impl TlsContent {
     pub(super) fn to_tls(&self, files: &TlsFiles) -> Result<Tls, AppError> {
         let unusable = |reason: String| AppError::Tls { reason };
         let chain: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(&self.cert).collect();
-        let chain = chain.map_err(|error| unusable(format!("the certificate chain: {error}")))?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| unusable(format!("the key: {error}")))?;
+        let chain = chain.map_err(|error| unusable(format!("the certificate chain: {}", trouble_in(&error))))?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key);
+        let key = key.map_err(|error| unusable(format!("the key: {}", trouble_in(&error))))?;
         let authorities = self.client_ca.as_deref().map(Authorities::of_pem).transpose();
         let authorities = authorities.map_err(|error| unusable(format!("the certificates of --client-ca: {error}")))?;
         let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -96,6 +100,17 @@ impl TlsContent {
             Some(Expiring { setting, path: path.clone(), expires })
         });
         expiring.collect()
+    }
+}
+
+/// What is wrong with a PEM file. Its own description of an error quotes the file, which may hold a key.
+fn trouble_in(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::NoItemsFound => "the file has none in PEM form",
+        pem::Error::MissingSectionEnd { .. } => "the file breaks off before the END line",
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line in the file is damaged",
+        pem::Error::Base64Decode(_) => "what stands between the BEGIN and the END line is damaged",
+        _ => "the file cannot be read as PEM",
     }
 }
 

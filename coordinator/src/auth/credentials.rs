@@ -17,6 +17,7 @@ use super::{
     identity::{Caller, Proof, Served},
     token::{CertificateLine, Grant, ListedCertificate, Token, TokenLine},
 };
+use crate::config::Complaint;
 
 /// The permissions with which others could let themselves in.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
@@ -114,7 +115,7 @@ pub enum CredentialsError {
     },
     /// The file is not TOML with the documented keys.
     #[error("failed to understand the tokens file: {0}")]
-    Malformed(#[from] toml::de::Error),
+    Malformed(#[from] Complaint),
     /// Others may write the file, and so let themselves in.
     #[error("others can write the tokens file {path}, and so let themselves in: run `chmod go-w {path}`")]
     Writable {
@@ -204,7 +205,8 @@ impl Credentials {
     /// # Errors
     /// [`CredentialsError`], which never shows a token, since the file holds none.
     pub fn parse(text: &str) -> Result<Self, CredentialsError> {
-        let Lines { tokens, certificates, tenants } = toml::from_str(text)?;
+        let Lines { tokens, certificates, tenants } =
+            toml::from_str(text).map_err(|error| Complaint::of(&error, text))?;
         if tokens.is_empty() && certificates.is_empty() {
             return Err(CredentialsError::Empty);
         }
@@ -400,9 +402,10 @@ mod tests {
         for (text, says) in [
             ("tokens = []", "add one"),
             (&twice, "twice"),
-            (&line("one", "root"), "root"),
-            (&line("one", "everyone"), "everyone"),
-            ("[[tokens]]\ntoken = 'plain'", "token"),
+            (&line("one", "root"), "expected one of"),
+            (&line("one", "everyone"), "expected one of"),
+            ("[[tokens]]\ntoken = 'hunter2'", "unknown field `token`"),
+            ("[[tokens]]\nsha256 = 'hunter2'", "line 2"),
             (&line("one", "worker"), r#"tenants = ["a"]"#),
             (&worker("one", "[]"), "empty"),
             (&worker("one", r#"["*", "a"]"#), "not a tenant"),
@@ -411,7 +414,7 @@ mod tests {
             (&(line("one", "user") + "expires = 'tomorrow'\n"), "2027-01-31T00:00:00Z"),
         ] {
             let refused = Credentials::parse(text).expect_err(text).to_string();
-            assert!(refused.contains(says), "{text}: {refused}");
+            assert!(refused.contains(says) && !refused.contains("hunter2"), "{text}: {refused}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Settings from a file, the environment and flags, which are checked once and become a [`Config`] that cannot hold nonsense.
 
+mod complaint;
 mod settings;
 mod values;
 
@@ -11,10 +12,13 @@ use std::{
     time::Duration,
 };
 
+use sortinghat_objects::UrlError;
 use sortinghat_proto::{Name, limits};
 
+pub use complaint::Complaint;
 pub use settings::Settings;
-pub use values::{LogFilter, LogFormat, ObjectStoreUrl, RedisUrl, Span, StoreUrl, ValueError};
+pub use sortinghat_objects::ObjectStoreUrl;
+pub use values::{LogFilter, LogFormat, RedisUrl, Span, StoreUrl, ValueError};
 
 /// The configuration of a coordinator. Every default is filled in, and every path is absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +104,7 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
         /// Why, with the line.
-        source: Box<toml::de::Error>,
+        source: Complaint,
     },
     /// A path cannot be made absolute.
     #[error("failed to find the folder {path}: {source}")]
@@ -151,6 +155,9 @@ pub enum ConfigError {
         /// What is not set.
         missing: &'static str,
     },
+    /// The data folder cannot hold the objects.
+    #[error(transparent)]
+    Objects(#[from] UrlError),
     /// A value is refused, by itself or beside other values.
     #[error(transparent)]
     Value(#[from] ValueError),
@@ -198,7 +205,7 @@ impl Config {
         let object_store = match settings.object_store {
             Some(url) => url,
             None if matches!(store, StoreUrl::Redis(_)) => return Err(ConfigError::PrivateObjects),
-            None => ObjectStoreUrl::folder(&data_dir.join("objects"))?,
+            None => ObjectStoreUrl::of_folder(&data_dir.join("objects"))?,
         };
         let redis = redis(&store, settings.store_password_file, settings.store_deployment, settings.allow_data_loss)?;
         let lease_ttl = settings.lease_ttl.map_or(Ok(Span::new(DEFAULT_LEASE_TTL)), Span::checked_as_lease)?;

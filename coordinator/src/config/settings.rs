@@ -11,7 +11,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use sortinghat_proto::Name;
 
-use super::{Config, ConfigError, LogFilter, LogFormat, ObjectStoreUrl, Span, StoreUrl};
+use super::{Complaint, Config, ConfigError, LogFilter, LogFormat, ObjectStoreUrl, Span, StoreUrl};
 
 /// The settings of one source. The keys of a file are the names of the flags, with underscores instead of dashes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ pub struct Settings {
     pub data_dir: Option<PathBuf>,
     /// Store of the queue: embedded:FILE for one coordinator, redis://HOST:PORT (rediss:// for TLS) for several coordinators, or
     /// memory: for tests, which forgets everything at the end [default: embedded:DATA_DIR/queue.redb]
-    #[arg(long, env = "SORTINGHAT_STORE", value_name = "URL")]
+    #[arg(long, env = "SORTINGHAT_STORE", hide_env_values = true, value_name = "URL")]
     pub store: Option<StoreUrl>,
     /// File that holds the password for Redis. Only for a Redis store [default: none]
     #[arg(long, env = "SORTINGHAT_STORE_PASSWORD_FILE", value_name = "FILE")]
@@ -41,7 +41,7 @@ pub struct Settings {
     pub allow_data_loss: Option<bool>,
     /// Store of photos, datasets, models and results: file:///FOLDER or s3://BUCKET/PREFIX. Required with a Redis store, whose
     /// coordinators must share it [default: file://DATA_DIR/objects]
-    #[arg(long, env = "SORTINGHAT_OBJECT_STORE", value_name = "URL")]
+    #[arg(long, env = "SORTINGHAT_OBJECT_STORE", hide_env_values = true, value_name = "URL")]
     pub object_store: Option<ObjectStoreUrl>,
     /// How long a worker may be silent before its tasks are given to other workers. A duration from 100ms to 1h, such as 30s
     /// [default: 30s]
@@ -116,8 +116,10 @@ impl Settings {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text =
             fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        toml::from_str(&text)
-            .map_err(|source| ConfigError::Malformed { path: path.to_owned(), source: Box::new(source) })
+        toml::from_str(&text).map_err(|error| {
+            let source = Complaint::of(&error, &text);
+            ConfigError::Malformed { path: path.to_owned(), source }
+        })
     }
 
     /// These settings, completed by those of `lower`.

@@ -1,13 +1,9 @@
 //! Values of settings, which cannot hold nonsense. Each is written and read as text.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
-};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use sortinghat_proto::secrets::without_secrets;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
@@ -22,7 +18,7 @@ pub struct ValueError {
 }
 
 fn refuse<T>(value: impl ToString, reason: impl ToString) -> Result<T, ValueError> {
-    Err(ValueError { value: value.to_string(), reason: reason.to_string() })
+    Err(ValueError { value: without_secrets(&value.to_string()).into_owned(), reason: reason.to_string() })
 }
 
 /// Implements the conversions that serialise a type as the text that it is parsed from.
@@ -94,11 +90,10 @@ impl FromStr for RedisUrl {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
         const FORM: &str = "is not a Redis: use redis://HOST:6379, or rediss:// for TLS";
-        // A text that cannot be parsed may hold a password, so it is not shown.
-        let Ok(url) = Url::parse(text) else { return refuse("redis:", FORM) };
+        let Ok(url) = Url::parse(text) else { return refuse(text, FORM) };
         if url.password().is_some() {
             return refuse(
-                "redis:",
+                text,
                 "holds a password: put the password in a file, and name the file with --store-password-file",
             );
         }
@@ -117,58 +112,6 @@ impl FromStr for RedisUrl {
 }
 
 impl fmt::Display for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// The object store: `file:///FOLDER` or `s3://BUCKET/PREFIX`. Never holds a secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ObjectStoreUrl(Url);
-
-as_text!(ObjectStoreUrl);
-
-impl ObjectStoreUrl {
-    /// The store in a local folder, which is given by its absolute path.
-    ///
-    /// # Errors
-    /// [`ValueError`] if the path is relative.
-    pub fn folder(path: &Path) -> Result<Self, ValueError> {
-        match Url::from_file_path(path) {
-            Ok(url) => Ok(Self(url)),
-            Err(()) => refuse(path.display(), "is not an absolute path"),
-        }
-    }
-
-    /// The URL.
-    pub fn url(&self) -> &Url {
-        &self.0
-    }
-}
-
-impl FromStr for ObjectStoreUrl {
-    type Err = ValueError;
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let Ok(url) = Url::parse(text) else {
-            return refuse(text, "is not an object store: use file:///FOLDER or s3://BUCKET/PREFIX");
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            return refuse(format!("{}:", url.scheme()), "holds a secret: set AWS_SECRET_ACCESS_KEY instead");
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return refuse(text, "has options, which would be ignored: set AWS_* variables instead");
-        }
-        match url.scheme() {
-            // The parser would read `file:objects` as `file:///objects`.
-            "file" if text.starts_with("file:///") && url.to_file_path().is_ok() => Ok(Self(url)),
-            "s3" if url.host_str().is_some_and(|bucket| !bucket.is_empty()) => Ok(Self(url)),
-            _ => refuse(text, "is not an object store: use file:///FOLDER or s3://BUCKET/PREFIX"),
-        }
-    }
-}
-
-impl fmt::Display for ObjectStoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }

@@ -144,10 +144,10 @@ impl Objects {
     /// [`ObjectError::Unopenable`].
     pub fn open(url: &ObjectStoreUrl, patience: Duration) -> Result<Self, ObjectError> {
         let patience = Patience { request: REQUEST_TIMEOUT, retries: RETRIES, retry_for: patience };
-        let opened = sortinghat_objects::open(url.url(), patience, &Environment::of_process());
+        let opened = sortinghat_objects::open(url, patience, &Environment::of_process());
         let opened = opened.map_err(|source| ObjectError::Unopenable { url: url.clone(), source: source.into() });
         let Opened { store, prefix, .. } = opened?;
-        Ok(Self::of(store, prefix, url.url().to_file_path().ok().filter(|_| url.url().scheme() == "file")))
+        Ok(Self::of(store, prefix, url.folder()))
     }
 
     /// A store in memory, which is lost with the process. For simulations.

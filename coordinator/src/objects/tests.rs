@@ -16,7 +16,7 @@ struct Store {
 impl Store {
     fn open() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let url = ObjectStoreUrl::folder(folder.path()).expect("absolute");
+        let url = ObjectStoreUrl::of_folder(folder.path()).expect("absolute");
         let objects = Objects::open(&url, Duration::from_secs(1)).expect("a folder opens");
         Self { folder, objects }
     }

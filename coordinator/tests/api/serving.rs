@@ -131,7 +131,7 @@ async fn a_queue_with_the_objects_of_another_queue_is_not_served() {
     let settings = |name: &str| Settings {
         listen: "127.0.0.1:0".parse().ok(),
         data_dir: Some(folder.path().join(name)),
-        object_store: ObjectStoreUrl::folder(&folder.path().join("objects")).ok(),
+        object_store: ObjectStoreUrl::of_folder(&folder.path().join("objects")).ok(),
         ..Settings::default()
     };
     let build = async |name| App::build(Config::resolve(settings(name)).expect("valid"), None).await;

@@ -39,7 +39,7 @@ async fn pair_with(settings: Settings) -> Pair {
     let redis = RedisServer::start(folder.path());
     let settings = Settings {
         store: redis.url().parse().ok(),
-        object_store: ObjectStoreUrl::folder(&folder.path().join("objects")).ok(),
+        object_store: ObjectStoreUrl::of_folder(&folder.path().join("objects")).ok(),
         ..settings
     };
     let (first, second) =

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use sortinghat_proto::secrets;
 use tonic::{
     metadata::{Ascii, MetadataValue},
     transport::{Certificate as TrustedPem, Channel, ClientTlsConfig, Endpoint as Transport, Identity},
@@ -122,6 +123,7 @@ impl Endpoint {
     }
 
     fn parse_url(&self) -> Result<Url, LinkError> {
+        secrets::refuse_secrets(&self.url).map_err(refuse)?;
         match Url::parse(&self.url) {
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => Ok(url),
             _ => Err(refuse("write http://HOST:PORT or https://HOST:PORT")),
@@ -264,7 +266,8 @@ impl fmt::Debug for Source {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint").field("url", &self.url).field("token", &self.token).finish_non_exhaustive()
+        let url = secrets::without_secrets(&self.url);
+        f.debug_struct("Endpoint").field("url", &url).field("token", &self.token).finish_non_exhaustive()
     }
 }
 
@@ -292,6 +295,17 @@ mod tests {
         assert!(refused(&endpoint).contains("use https"));
         assert!(!format!("{endpoint:?}").contains("secret"));
         with_token("http://127.0.0.1:7878").prepare(PACE).expect("loopback stays on this machine");
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_refused_and_not_shown() {
+        for url in ["https://anna:hunter2@host", "https://host?token=hunter2", "anna:hunter2@host", "http:/a:hunter2@b"]
+        {
+            let endpoint = Endpoint::local(url);
+            let told = refused(&endpoint);
+            assert!(told.contains("set apart") && !told.contains("hunter2"), "{told}");
+            assert!(!format!("{endpoint:?}").contains("hunter2"), "{endpoint:?}");
+        }
     }
 
     #[test]

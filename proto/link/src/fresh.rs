@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use sortinghat_proto::protocol::{PROTOCOL, PROTOCOL_KEY};
 use tokio::{
     sync::watch,
     task::spawn_blocking,
@@ -28,7 +29,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// How often to warn of a certificate that expires soon.
 const WARNED_AGAIN: Duration = Duration::from_secs(24 * 3_600);
 
-/// Adds the token to every call.
+/// Adds the token to every call, and which contract the caller speaks.
 #[derive(Clone)]
 pub struct Bearer(pub(crate) Option<MetadataValue<Ascii>>);
 
@@ -142,6 +143,7 @@ impl Interceptor for Bearer {
         if let Some(value) = &self.0 {
             request.metadata_mut().insert("authorization", value.clone());
         }
+        request.metadata_mut().insert(PROTOCOL_KEY, PROTOCOL.into());
         Ok(request)
     }
 }

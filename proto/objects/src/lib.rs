@@ -10,9 +10,11 @@ mod profile;
 mod proof;
 mod s3;
 mod trouble;
+mod url;
 
-pub use open::{OpenError, Opened, Patience, client_options, open};
+pub use open::{OpenError, Opened, Patience, client_options, open, open_as};
 pub use profile::ProfileError;
 pub use proof::QUEUE_ID;
 pub use s3::{EndpointError, Environment};
-pub use trouble::{Trouble, is_missing};
+pub use trouble::{Trouble, in_short, is_missing};
+pub use url::{ObjectStoreUrl, UrlError};

@@ -2,13 +2,12 @@
 
 use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig, local::LocalFileSystem, path::Path};
-use url::Url;
-
 use crate::{
-    profile::ProfileError,
+    ObjectStoreUrl,
+    profile::{self, ProfileError},
     s3::{self, EndpointError, Environment},
 };
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig, local::LocalFileSystem, path::Path};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -37,15 +36,6 @@ pub struct Opened {
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The URL has another scheme.
-    #[error("{scheme}:// is not supported; use file:///FOLDER or s3://BUCKET/PREFIX")]
-    Scheme {
-        /// The scheme.
-        scheme: String,
-    },
-    /// The URL names no path.
-    #[error("the URL names no folder of this machine; use file:///FOLDER")]
-    NoPath,
     /// The folder cannot be used.
     #[error("failed to create the folder {folder}: {source}", folder = folder.display())]
     Folder {
@@ -53,6 +43,14 @@ pub enum OpenError {
         folder: PathBuf,
         /// What the operating system said.
         source: io::Error,
+    },
+    /// A profile was given for a folder, which knows none.
+    #[error(
+        "a folder has no keys, so that the profile {profile:?} would be ignored: leave it out, or use s3://BUCKET/PREFIX"
+    )]
+    Ignored {
+        /// The profile.
+        profile: String,
     },
     /// The endpoint of the bucket cannot be used.
     #[error(transparent)]
@@ -65,35 +63,49 @@ pub enum OpenError {
     Settings(#[from] object_store::Error),
 }
 
-/// Opens the store at `url`: `file:///FOLDER`, whose folder is created, or `s3://BUCKET/PREFIX`. Nothing is asked of a bucket yet.
+/// Opens the store at `url`. A folder is created; nothing is asked of a bucket yet.
 ///
 /// # Errors
 /// [`OpenError`], for people.
-pub fn open(url: &Url, patience: Patience, environment: &Environment) -> Result<Opened, OpenError> {
-    match url.scheme() {
-        "file" => {
-            let folder = url.to_file_path().map_err(|()| OpenError::NoPath)?;
-            fs::create_dir_all(&folder).map_err(|source| OpenError::Folder { folder: folder.clone(), source })?;
-            let store = LocalFileSystem::new_with_prefix(&folder)?.with_fsync(true);
-            Ok(Opened { store: Arc::new(store), prefix: Path::default(), address: url.to_string() })
-        }
-        "s3" => {
-            let bucket = s3::bucket(url, environment)?;
-            let address = match &bucket.endpoint {
-                Some(endpoint) => format!("{url} at {endpoint}"),
-                None => url.to_string(),
-            };
-            let client = client_options(bucket.is_plain_http).with_timeout(patience.request);
-            let retry = RetryConfig {
-                backoff: BackoffConfig::default(),
-                max_retries: patience.retries,
-                retry_timeout: patience.retry_for,
-            };
-            let store = bucket.builder.with_client_options(client).with_retry(retry).build()?;
-            let prefix = Path::from_url_path(url.path()).map_err(object_store::Error::from)?;
-            Ok(Opened { store: Arc::new(store), prefix, address })
-        }
-        scheme => Err(OpenError::Scheme { scheme: scheme.to_owned() }),
+pub fn open(url: &ObjectStoreUrl, patience: Patience, environment: &Environment) -> Result<Opened, OpenError> {
+    if let Some(folder) = url.folder() {
+        fs::create_dir_all(&folder).map_err(|source| OpenError::Folder { folder: folder.clone(), source })?;
+        let store = LocalFileSystem::new_with_prefix(&folder)?.with_fsync(true);
+        return Ok(Opened { store: Arc::new(store), prefix: Path::default(), address: url.to_string() });
+    }
+    let bucket = s3::bucket(url, environment)?;
+    let address = match &bucket.endpoint {
+        Some(endpoint) => format!("{url} at {endpoint}"),
+        None => url.to_string(),
+    };
+    let client = client_options(bucket.is_plain_http).with_timeout(patience.request);
+    let retry = RetryConfig {
+        backoff: BackoffConfig::default(),
+        max_retries: patience.retries,
+        retry_timeout: patience.retry_for,
+    };
+    let store = bucket.builder.with_client_options(client).with_retry(retry).build()?;
+    let prefix = Path::from_url_path(url.prefix()).map_err(object_store::Error::from)?;
+    Ok(Opened { store: Arc::new(store), prefix, address })
+}
+
+/// Opens the same bucket with the keys of a profile of `~/.aws`, whatever keys the environment has.
+///
+/// # Errors
+/// [`OpenError`], for people: also if the profile has no keys, or if the store is a folder.
+pub fn open_as(
+    profile: &str,
+    url: &ObjectStoreUrl,
+    patience: Patience,
+    environment: &Environment,
+) -> Result<Opened, OpenError> {
+    if url.folder().is_some() {
+        return Err(OpenError::Ignored { profile: profile.to_owned() });
+    }
+    let environment = environment.as_profile(profile);
+    match profile::find(&environment)? {
+        Some(found) if found.keys.is_some() => open(url, patience, &environment),
+        _ => Err(ProfileError::Keyless { name: profile.to_owned() }.into()),
     }
 }
 
@@ -112,13 +124,7 @@ mod tests {
         Patience { request: Duration::from_secs(1), retries: 0, retry_for: Duration::from_secs(1) };
 
     fn open_with(url: &str, variables: &[(&str, &str)]) -> Result<Opened, OpenError> {
-        open(&Url::parse(url).expect("a URL"), PATIENCE, &Environment::of(variables.iter().copied()))
-    }
-
-    #[test]
-    fn a_url_that_names_no_store_is_refused_with_what_would_do() {
-        let refused = open_with("http://example.org/bucket", &[]).expect_err("no store").to_string();
-        assert!(refused.contains("s3://BUCKET/PREFIX"), "{refused}");
+        open(&url.parse().expect("a URL"), PATIENCE, &Environment::of(variables.iter().copied()))
     }
 
     #[test]
@@ -127,5 +133,31 @@ mod tests {
         let opened = open_with("s3://photos/team", &[endpoint, ("AWS_CONFIG_FILE", "/nonexistent")]).expect("it opens");
         assert_eq!(opened.address, "s3://photos/team at http://127.0.0.1:9000");
         assert_eq!(opened.prefix, Path::from("team"));
+    }
+
+    #[test]
+    fn a_bucket_is_opened_with_the_keys_of_a_profile_that_has_some_whatever_keys_the_environment_has() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        fs::create_dir(home.path().join(".aws")).expect("writable");
+        let profiles = "[team-a]\naws_access_key_id = AKIA\naws_secret_access_key = s\n[bare]\nregion = eu-west-3\n";
+        fs::write(home.path().join(".aws/credentials"), profiles).expect("writable");
+        let own = [
+            ("HOME", home.path().to_str().expect("UTF-8")),
+            ("AWS_ACCESS_KEY_ID", "AKIZ"),
+            ("AWS_SECRET_ACCESS_KEY", "z"),
+        ];
+        let open_as = |profile: &str, url: &str| {
+            open_as(profile, &url.parse().expect("a URL"), PATIENCE, &Environment::of(own))
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(open_as("team-a", "s3://photos/all").expect("it has keys").prefix, Path::from("all"));
+        for (profile, url, says) in [
+            ("bare", "s3://photos", "\"bare\" has no keys"),
+            ("nobody", "s3://photos", "\"nobody\", which is neither"),
+            ("team-a", "file:///tmp", "\"team-a\" would be ignored"),
+        ] {
+            let refused = open_as(profile, url).expect_err("it cannot be used");
+            assert!(refused.contains(says), "{refused}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use crate::s3::Environment;
 
 /// With one of these variables, credentials come from somewhere else than a profile.
-const OTHER_SOURCES: [&str; 5] = [
+pub(crate) const OTHER_SOURCES: [&str; 5] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -57,6 +57,14 @@ pub enum ProfileError {
         /// The setting.
         setting: &'static str,
     },
+    /// The profile is to give keys, and has none.
+    #[error(
+        "the profile {name:?} has no keys: write its aws_access_key_id and aws_secret_access_key into ~/.aws/credentials"
+    )]
+    Keyless {
+        /// The profile.
+        name: String,
+    },
     /// The profile has one of two keys.
     #[error("the profile {name:?} has no {missing}")]
     Incomplete {
@@ -86,7 +94,7 @@ pub(crate) struct Keys {
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keys").field("id", &self.id).finish_non_exhaustive()
+        f.write_str("hidden")
     }
 }
 

@@ -1,17 +1,18 @@
 //! The settings of a bucket, from the variables and files that the tools of AWS use.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use url::{Host, Url};
 
 use crate::{
+    ObjectStoreUrl,
     open::OpenError,
     profile::{self, Profile},
 };
 
-/// The variables of the environment that matter here.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The variables of the environment that matter here. Some hold keys, so that their values are never shown.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
 }
@@ -27,6 +28,15 @@ impl Environment {
     /// An environment of these variables.
     pub fn of<'v>(variables: impl IntoIterator<Item = (&'v str, &'v str)>) -> Self {
         Self { variables: variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect() }
+    }
+
+    /// This environment with the keys of a profile instead of its own.
+    pub(crate) fn as_profile(&self, name: &str) -> Self {
+        let mut variables = self.variables.clone();
+        variables
+            .retain(|variable, _| !profile::OTHER_SOURCES.contains(&&**variable) && variable != "AWS_SESSION_TOKEN");
+        variables.insert("AWS_PROFILE".to_owned(), name.to_owned());
+        Self { variables }
     }
 
     /// The value of a variable, unless it is not set or empty.
@@ -45,9 +55,23 @@ impl Environment {
     }
 }
 
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.variables.keys()).finish()
+    }
+}
+
 /// Why an endpoint cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
+    /// It has a user or a password, or options, which would be shown wherever the endpoint is.
+    #[error(
+        "{setting} has a user, a password or options in it: write https://HOST[:PORT], and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    )]
+    Secret {
+        /// The variable, or the file that holds it.
+        setting: String,
+    },
     /// It does not begin with `https://` or `http://`.
     #[error(
         "{setting} is {value:?}, which is no URL: write https://HOST[:PORT], or http://HOST[:PORT] for a server without TLS"
@@ -80,7 +104,7 @@ pub(crate) struct Bucket {
 }
 
 /// The bucket that a URL names.
-pub(crate) fn bucket(url: &Url, environment: &Environment) -> Result<Bucket, OpenError> {
+pub(crate) fn bucket(url: &ObjectStoreUrl, environment: &Environment) -> Result<Bucket, OpenError> {
     let mut builder = AmazonS3Builder::new();
     for (name, value) in environment.variables.iter().filter(|(_, value)| !value.is_empty()) {
         if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
@@ -105,7 +129,7 @@ pub(crate) fn bucket(url: &Url, environment: &Environment) -> Result<Bucket, Ope
         builder = builder.with_region(region);
     }
     let endpoint = endpoint.map(|endpoint| endpoint.as_str().trim_end_matches('/').to_owned());
-    Ok(Bucket { builder: builder.with_bucket_name(url.host_str().unwrap_or_default()), endpoint, is_plain_http })
+    Ok(Bucket { builder: builder.with_bucket_name(url.bucket()), endpoint, is_plain_http })
 }
 
 /// The endpoint that was set first, in this order; `None` for the usual one of AWS.
@@ -113,6 +137,9 @@ fn endpoint(environment: &Environment, profile: &Profile) -> Result<Option<Url>,
     let variables = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
     let set = variables.iter().find_map(|name| Some(((*name).to_owned(), environment.get(name)?.to_owned())));
     let Some((setting, value)) = set.or_else(|| profile.endpoint.clone()) else { return Ok(None) };
+    if value.contains(['@', '?', '#']) {
+        return Err(EndpointError::Secret { setting });
+    }
     let url = Url::parse(&value).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let Some(url) = url else { return Err(EndpointError::NoUrl { setting, value }) };
     if url.scheme() == "http" && !is_loopback(&url) && !environment.is_true("AWS_ALLOW_HTTP") {
@@ -154,6 +181,16 @@ mod tests {
             let refused = endpoint_of(&[("AWS_ENDPOINT_URL", value)]).expect_err("no URL");
             assert!(refused.contains("AWS_ENDPOINT_URL") && refused.contains("http://HOST"), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_password_in_an_endpoint_is_refused_without_showing_it_and_no_variable_is_shown() {
+        for value in ["https://key:hunter2@minio.example.org", "key:hunter2@minio", "https://minio?key=hunter2"] {
+            let refused = endpoint_of(&[("AWS_ENDPOINT_URL", value)]).expect_err("a secret");
+            assert!(refused.contains("AWS_ENDPOINT_URL") && !refused.contains("hunter2"), "{refused}");
+        }
+        let environment = Environment::of([("AWS_SECRET_ACCESS_KEY", "hunter2")]);
+        assert_eq!(format!("{environment:?}"), r#"{"AWS_SECRET_ACCESS_KEY"}"#);
     }
 
     #[test]

@@ -87,6 +87,12 @@ impl Trouble {
     }
 }
 
+/// What was asked of whom and the status and the code of the answer, for operators. Nothing else of the answer: a server may repeat in it
+/// what it was asked with, and so a token.
+pub fn in_short(error: &object_store::Error) -> String {
+    Answer { message: None, ..Answer::of(error) }.summary()
+}
+
 /// Whether the error says that there is no such object. A bucket that does not exist has lost no object.
 pub fn is_missing(error: &object_store::Error) -> bool {
     matches!(error, object_store::Error::NotFound { .. }) && Trouble::of(error) != Trouble::NoBucket

@@ -7,13 +7,12 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
 };
-use url::Url;
 
 const PATIENCE: Patience = Patience { request: Duration::from_secs(2), retries: 0, retry_for: Duration::from_secs(2) };
 
 /// The store `s3://photos/team` with these variables.
 fn store(variables: &[(&str, &str)]) -> Opened {
-    let url = Url::parse("s3://photos/team").expect("a URL");
+    let url = "s3://photos/team".parse().expect("a URL");
     open(&url, PATIENCE, &Environment::of(variables.iter().copied())).expect("nothing is asked yet")
 }
 

@@ -20,8 +20,8 @@ pub(super) enum Failure {
     /// The store failed. The message is for tenants; what the store said, the worker finds out by itself and tells operators.
     #[error("{}", Trouble::of(.0).in_words())]
     Store(object_store::Error),
-    /// The cache's folder failed.
-    #[error("failed to use the cache at {path}: {source}", path = path.display())]
+    /// The cache's folder failed. The message is for tenants; the log says which folder.
+    #[error("the worker failed to use its cache: {source}")]
     Cache {
         /// The file or folder.
         path: PathBuf,
@@ -31,9 +31,9 @@ pub(super) enum Failure {
     /// This machine failed.
     #[error("{0}")]
     Machine(#[from] io::Error),
-    /// There are no such weights; every place that was looked at.
-    #[error("{}", .0.join(", then "))]
-    NoWeights(Vec<String>),
+    /// There are no such weights: why, and whom to ask.
+    #[error("{0}")]
+    NoWeights(String),
     /// The executor may not have this, or nobody waits for it any more.
     #[error("{0}")]
     Refused(String),
@@ -45,8 +45,11 @@ impl Failure {
         if is_missing(&error) { Self::Missing } else { Self::Store(error) }
     }
 
-    /// What the executor is told.
+    /// What the executor is told, and so the tenant.
     pub(super) fn into_message(self) -> ObjectFailure {
+        if let Self::Cache { path, source } = &self {
+            tracing::error!(path = %path.display(), error = %source, "failed to use the cache");
+        }
         let kind = match &self {
             Self::Missing => Kind::Missing,
             Self::Corrupt(_) => Kind::Corrupt,
@@ -56,13 +59,21 @@ impl Failure {
             Self::NoWeights(_) => Kind::NoWeights,
             Self::Refused(_) => Kind::Refused,
         };
-        let mut reasons = match self {
-            Self::NoWeights(looked_at) => looked_at,
-            other => vec![other.to_string()],
-        };
-        for reason in &mut reasons {
-            reason.truncate(reason.floor_char_boundary(MAX_TEXT_BYTES));
-        }
-        ObjectFailure { kind: kind.into(), reasons }
+        let mut reason = self.to_string();
+        reason.truncate(reason.floor_char_boundary(MAX_TEXT_BYTES));
+        ObjectFailure { kind: kind.into(), reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_is_told_what_happened_to_the_cache_and_not_where_it_is() {
+        let failure = Failure::Cache { path: "/srv/cache/t".into(), source: io::ErrorKind::StorageFull.into() };
+        let told = failure.into_message();
+        assert_eq!(told.kind(), Kind::Machine);
+        assert_eq!(told.reason, "the worker failed to use its cache: no storage space");
     }
 }

@@ -11,8 +11,11 @@ use std::{
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use object_store::{BackoffConfig, ObjectStoreExt as _, RetryConfig, http::HttpBuilder};
 use safetensors::SafeTensors;
-use sortinghat_objects::client_options;
+use secrecy::{ExposeSecret as _, SecretString};
+use sortinghat_objects::{client_options, in_short};
+use sortinghat_proto::secrets::{refuse_secrets, without_secrets};
 use tempfile::NamedTempFile;
+use url::Url;
 
 use crate::objects::sealed;
 
@@ -25,8 +28,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A hub: the public one or a private one.
 pub(super) struct Hub {
-    endpoint: String,
-    token: Option<String>,
+    endpoint: Url,
+    token: Option<SecretString>,
     /// Where its files are kept.
     folder: PathBuf,
 }
@@ -40,16 +43,70 @@ pub(super) enum Showing {
     Token,
 }
 
+/// Why the hub cannot be asked, as its variables are set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HubSettingsError {
+    /// The address is none, or it holds a secret, which would be shown wherever the address is.
+    #[error(
+        "HF_ENDPOINT is {shown:?}: write https://HOST[:PORT] without a user or a password, and set HF_TOKEN for a private hub"
+    )]
+    Endpoint {
+        /// As it was given, without secrets.
+        shown: String,
+    },
+    /// The token cannot be sent.
+    #[error("HF_TOKEN holds characters that cannot be sent: set it to the token alone")]
+    Token,
+}
+
+/// Why a file could not be had from the hub. The messages are for tenants: without addresses, folders and what the hub has said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum HubError {
+    /// The hub does not have it.
+    #[error("the hub of models has no such file")]
+    Missing,
+    /// The hub says this of a repository that is not public, and also of one that does not exist.
+    #[error("the hub of models refuses it: there is no such repository, or it is not public")]
+    Denied,
+    /// The hub does not answer, or not as it should.
+    #[error("the hub of models could not be asked")]
+    Unavailable,
+    /// The worker has no room for it.
+    #[error("the worker could not keep what the hub of models has sent")]
+    NoRoom,
+}
+
 impl Hub {
     /// The hub that Hugging Face's own tools would use: at `HF_ENDPOINT`, with `HF_TOKEN`.
-    pub(super) fn from_env(folder: PathBuf) -> Self {
+    ///
+    /// # Errors
+    /// [`HubSettingsError`].
+    pub(super) fn from_env(folder: PathBuf) -> Result<Self, HubSettingsError> {
         let set = |name| env::var(name).ok().filter(|value| !value.is_empty());
-        Self { endpoint: set("HF_ENDPOINT").unwrap_or_else(|| PUBLIC.to_owned()), token: set("HF_TOKEN"), folder }
+        Self::at(&set("HF_ENDPOINT").unwrap_or_else(|| PUBLIC.to_owned()), set("HF_TOKEN"), folder)
     }
 
-    /// A file of a repository `owner/name`, as its main branch had it when it was first fetched for whoever `showing` says. The error is
-    /// the reason, for people.
-    pub(super) fn fetch(&self, repository: &str, file: &str, showing: Showing) -> Result<File, String> {
+    fn at(endpoint: &str, token: Option<String>, folder: PathBuf) -> Result<Self, HubSettingsError> {
+        let url = refuse_secrets(endpoint).ok().and_then(|endpoint| Url::parse(&endpoint).ok());
+        let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let unusable = || HubSettingsError::Endpoint { shown: without_secrets(endpoint).into_owned() };
+        let hub = Self { endpoint: url.ok_or_else(unusable)?, token: token.map(SecretString::from), folder };
+        hub.bearer()?;
+        Ok(hub)
+    }
+
+    /// What shows the token to the hub, if there is a token.
+    fn bearer(&self) -> Result<Option<HeaderValue>, HubSettingsError> {
+        let Some(token) = &self.token else { return Ok(None) };
+        let bearer = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()));
+        let mut bearer = bearer.map_err(|_| HubSettingsError::Token)?;
+        bearer.set_sensitive(true);
+        Ok(Some(bearer))
+    }
+
+    /// A file of a repository `owner/name`, as its main branch had it when it was first fetched for whoever `showing` says. What went wrong
+    /// is logged for operators.
+    pub(super) fn fetch(&self, repository: &str, file: &str, showing: Showing) -> Result<File, HubError> {
         // What one may read with the token, another may not read without it.
         let kept = match showing {
             Showing::Token if self.token.is_some() => self.folder.join("with-token"),
@@ -59,37 +116,54 @@ impl Hub {
         if let Ok(file) = File::open(folder.join(file)) {
             return Ok(file);
         }
-        let bytes = self.download(repository, file, showing);
-        let bytes = bytes.map_err(|reason| format!("the hub's {repository}/{file} ({reason})"))?;
+        let bytes = self.download(repository, file, showing).map_err(|error| {
+            let reason = harmless(&error);
+            tracing::warn!(hub = %self.endpoint, repository, file, reason, "failed to fetch from the hub");
+            error_of(&error)
+        })?;
         // Anything else, perhaps the page of a proxy, is not kept, so that the next call fetches again.
         let opened = match SafeTensors::deserialize(&bytes) {
             Ok(_) => keep(&bytes, &folder, file),
             Err(_) => sealed::sealed(&bytes).map(File::from),
         };
-        opened.map_err(|error| format!("{} ({error})", folder.display()))
+        opened.map_err(|error| {
+            tracing::warn!(folder = %folder.display(), %error, "failed to keep a file of the hub");
+            HubError::NoRoom
+        })
     }
 
-    fn download(&self, repository: &str, file: &str, showing: Showing) -> Result<Vec<u8>, String> {
-        let is_plain_http = self.endpoint.starts_with("http://");
+    fn download(&self, repository: &str, file: &str, showing: Showing) -> object_store::Result<Vec<u8>> {
+        let is_plain_http = self.endpoint.scheme() == "http";
         let mut client = client_options(is_plain_http).with_timeout_disabled().with_read_timeout(READ_TIMEOUT);
-        if let Some(token) = self.token.as_ref().filter(|_| showing == Showing::Token) {
-            let bearer = HeaderValue::try_from(format!("Bearer {token}"));
-            let mut bearer = bearer.map_err(|_| "HF_TOKEN holds characters that no header can".to_owned())?;
-            bearer.set_sensitive(true);
+        let bearer = self.bearer().ok().flatten().filter(|_| showing == Showing::Token);
+        if let Some(bearer) = bearer {
             client = client.with_default_headers(HeaderMap::from_iter([(AUTHORIZATION, bearer)]));
         }
         let retry =
             RetryConfig { backoff: BackoffConfig::default(), max_retries: RETRIES, retry_timeout: RETRY_TIMEOUT };
-        let store = HttpBuilder::new().with_url(&self.endpoint).with_client_options(client).with_retry(retry).build();
-        let store = store.map_err(|error| error.to_string())?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let endpoint = self.endpoint.as_str().trim_end_matches('/');
+        let store = HttpBuilder::new().with_url(endpoint).with_client_options(client).with_retry(retry).build()?;
+        let generic = |error: io::Error| object_store::Error::Generic { store: "hub", source: error.into() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(generic)?;
         let place = format!("{repository}/resolve/main/{file}").into();
-        let fetched = runtime
-            .map_err(|error| error.to_string())?
-            .block_on(async { store.get(&place).await?.bytes().await })
-            .map_err(|error| error.to_string())?;
+        let fetched = runtime.block_on(async { store.get(&place).await?.bytes().await })?;
         Ok(fetched.into())
     }
+}
+
+/// What an error of the hub means for a tenant.
+fn error_of(error: &object_store::Error) -> HubError {
+    match error {
+        object_store::Error::NotFound { .. } => HubError::Missing,
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => HubError::Denied,
+        _ => HubError::Unavailable,
+    }
+}
+
+/// What an error says, without the rest of the answer and without the signatures in the addresses that a hub redirects to.
+fn harmless(error: &object_store::Error) -> String {
+    let words = in_short(error);
+    words.split(' ').map(without_secrets).collect::<Vec<_>>().join(" ")
 }
 
 /// Puts a file into a folder, completely or not at all, and opens it.
@@ -133,7 +207,7 @@ mod tests {
     }
 
     fn hub(address: SocketAddr, folder: &Path) -> Hub {
-        Hub { endpoint: format!("http://{address}"), token: Some("secret".to_owned()), folder: folder.to_owned() }
+        Hub::at(&format!("http://{address}"), Some("secret".to_owned()), folder.to_owned()).unwrap()
     }
 
     fn content(mut file: File) -> Vec<u8> {
@@ -184,7 +258,38 @@ mod tests {
         let fetch = || hub.fetch("owner/name", "model.safetensors", Showing::Token);
         assert!(content(fetch().unwrap()).starts_with(b"<html>"), "whoever loads it says what it is");
         asked.join().unwrap();
-        let reason = fetch().unwrap_err();
-        assert!(reason.starts_with("the hub's owner/name/model.safetensors"), "{reason}");
+        assert_eq!(fetch().unwrap_err(), HubError::Unavailable, "nobody listens any more");
+    }
+
+    #[test]
+    fn a_tenant_is_told_whether_the_hub_has_refuses_or_does_not_answer_and_never_where_it_is() {
+        for (status, error) in [
+            ("404 Not Found", HubError::Missing),
+            ("401 Unauthorized", HubError::Denied),
+            ("403 Forbidden", HubError::Denied),
+            ("418 I'm a teapot", HubError::Unavailable),
+        ] {
+            let cache = tempfile::tempdir().unwrap();
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let (address, asked) = answer_one(answer.into_bytes());
+            let told = hub(address, cache.path()).fetch("owner/name", "model.safetensors", Showing::Token).unwrap_err();
+            asked.join().unwrap();
+            assert_eq!(told, error, "{status}");
+            assert!(!told.to_string().contains("127.0.0.1"), "{told}");
+        }
+    }
+
+    #[test]
+    fn an_address_with_a_password_and_a_token_that_cannot_be_sent_are_refused_at_the_start_without_showing_them() {
+        let refused = |endpoint, token: &str| match Hub::at(endpoint, Some(token.to_owned()), PathBuf::new()) {
+            Err(refused) => refused.to_string(),
+            Ok(_) => panic!("{endpoint} {token} would be used"),
+        };
+        for endpoint in ["https://anna:hunter2@hub", "https://hub?key=hunter2", "hub.example.org", "ftp://hub"] {
+            let refused = refused(endpoint, "secret");
+            assert!(refused.contains("HF_ENDPOINT") && !refused.contains("hunter2"), "{refused}");
+        }
+        let refused = refused(PUBLIC, "hunter2\n");
+        assert!(refused.contains("HF_TOKEN") && !refused.contains("hunter2"), "{refused}");
     }
 }

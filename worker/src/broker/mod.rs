@@ -18,14 +18,14 @@ use std::{
     sync::Arc,
 };
 
-use sortinghat_objects::OpenError;
+use sortinghat_objects::{ObjectStoreUrl, OpenError};
 use sortinghat_proto::{JobSpec, Refusal, Tenant, WeightsSource, v1};
 use tokio::{runtime::Runtime, sync::Semaphore};
-use url::Url;
 
 use cache::Cache;
 pub use connection::Connection;
 use failure::Failure;
+pub use hub::HubSettingsError;
 use store::Store;
 use weights::Weights;
 
@@ -40,7 +40,9 @@ const MAX_BYTES_IN_FLIGHT: u64 = 512 << 20;
 #[derive(Debug, Clone)]
 pub struct BrokerOptions {
     /// The object store.
-    pub object_store: Url,
+    pub object_store: ObjectStoreUrl,
+    /// The tenants whose objects are reached with the keys of a profile of `~/.aws` instead of the worker's own.
+    pub tenant_profiles: Vec<(Tenant, String)>,
     /// Where objects are cached.
     pub cache_dir: PathBuf,
     /// How large the cache may grow.
@@ -58,7 +60,7 @@ pub enum BrokerError {
     #[error("failed to open the object store {url}: {source}")]
     Store {
         /// As it was given.
-        url: Url,
+        url: ObjectStoreUrl,
         /// Why.
         source: Box<OpenError>,
     },
@@ -70,6 +72,9 @@ pub enum BrokerError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The hub cannot be asked.
+    #[error(transparent)]
+    Hub(#[from] HubSettingsError),
     /// The system gives no threads.
     #[error("failed to start the threads that talk to the object store: {0}")]
     Threads(io::Error),
@@ -104,15 +109,16 @@ impl Broker {
     /// # Errors
     /// [`BrokerError`] if one of them cannot be opened.
     pub fn open(options: &BrokerOptions) -> Result<Self, BrokerError> {
-        let BrokerOptions { object_store, cache_dir, cache_bytes, weights_dir, shows_hub_token } = options;
+        let BrokerOptions { object_store, tenant_profiles, cache_dir, cache_bytes, weights_dir, shows_hub_token } =
+            options;
         let cache = Cache::new(cache_dir.clone(), *cache_bytes).map_err(|failure| match failure {
             Failure::Cache { path, source } => BrokerError::Cache { path, source },
             other => BrokerError::Cache { path: cache_dir.clone(), source: io::Error::other(other) },
         })?;
-        let store = Store::open(object_store, cache);
+        let store = Store::open(object_store, tenant_profiles, cache);
         let store =
             store.map_err(|source| BrokerError::Store { url: object_store.clone(), source: Box::new(source) })?;
-        let weights = Weights::new(weights_dir.clone(), hub_folder(cache_dir), *shows_hub_token);
+        let weights = Weights::new(weights_dir.clone(), hub_folder(cache_dir), *shows_hub_token)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .max_blocking_threads(MAX_DISK_THREADS)

@@ -1,6 +1,7 @@
 //! The object store as the broker uses it. What leaves here for an executor is an open file; what comes from one is copied first.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, Write as _},
     os::unix::fs::FileExt as _,
@@ -13,10 +14,9 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload, path::Path};
 use sha2::{Digest as _, Sha256};
-use sortinghat_objects::{Environment, OpenError, Opened, Patience};
+use sortinghat_objects::{Environment, ObjectStoreUrl, OpenError, Opened, Patience, Trouble};
 use sortinghat_proto::{Digest, ObjectRef, Tenant};
 use tokio::{runtime::Handle, task::spawn_blocking};
-use url::Url;
 
 use super::{cache::Cache, failure::Failure};
 use crate::objects::sealed;
@@ -31,6 +31,8 @@ const PIECE_BYTES: u64 = 1 << 20;
 #[derive(Debug, Clone)]
 pub(super) struct Store {
     store: Arc<dyn ObjectStore>,
+    /// The same store with keys of their own, for the tenants that have some.
+    of_tenants: Arc<BTreeMap<Tenant, Arc<dyn ObjectStore>>>,
     prefix: Path,
     /// Where the objects lie, if the store is a folder.
     folder: Option<PathBuf>,
@@ -38,11 +40,22 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens the store at `url`.
-    pub(super) fn open(url: &Url, cache: Cache) -> Result<Self, OpenError> {
-        let Opened { store, prefix, .. } = sortinghat_objects::open(url, REQUESTS, &Environment::of_process())?;
-        let folder = (url.scheme() == "file").then(|| url.to_file_path().ok()).flatten();
-        Ok(Self { store, prefix, folder, cache: Arc::new(cache) })
+    /// Opens the store at `url`, and once more for each tenant with a profile.
+    pub(super) fn open(url: &ObjectStoreUrl, profiles: &[(Tenant, String)], cache: Cache) -> Result<Self, OpenError> {
+        let environment = Environment::of_process();
+        let Opened { store, prefix, .. } = sortinghat_objects::open(url, REQUESTS, &environment)?;
+        let of_tenants = profiles.iter().map(|(tenant, profile)| {
+            let opened = sortinghat_objects::open_as(profile, url, REQUESTS, &environment)?;
+            tracing::info!(%tenant, profile, "the objects of this tenant are reached with the keys of a profile");
+            Ok((tenant.clone(), opened.store))
+        });
+        let of_tenants = Arc::new(of_tenants.collect::<Result<_, OpenError>>()?);
+        Ok(Self { store, of_tenants, prefix, folder: url.folder(), cache: Arc::new(cache) })
+    }
+
+    /// The store as this tenant's objects are reached.
+    fn of(&self, tenant: &Tenant) -> &dyn ObjectStore {
+        self.of_tenants.get(tenant).unwrap_or(&self.store)
     }
 
     /// Whether the objects are files of a folder, which need no room in memory.
@@ -99,7 +112,8 @@ impl Store {
         tenant: &Tenant,
         object: &ObjectRef,
     ) -> Result<futures::stream::BoxStream<'static, object_store::Result<Bytes>>, Failure> {
-        let found = self.store.get(&self.key(tenant, &object.digest)).await.map_err(Failure::of_store)?;
+        let found = self.of(tenant).get(&self.key(tenant, &object.digest)).await;
+        let found = found.map_err(|error| failure(tenant, error))?;
         if found.meta.size != object.size_bytes {
             return Err(wrong_length(found.meta.size));
         }
@@ -108,14 +122,16 @@ impl Store {
 
     /// The reference to an object of which only the digest is known.
     pub(super) async fn find(self, tenant: Tenant, digest: Digest) -> Result<ObjectRef, Failure> {
-        let found = self.store.head(&self.key(&tenant, &digest)).await.map_err(Failure::of_store)?;
+        let found = self.of(&tenant).head(&self.key(&tenant, &digest)).await;
+        let found = found.map_err(|error| failure(&tenant, error))?;
         Ok(ObjectRef { digest, size_bytes: found.size })
     }
 
     /// Stores so many bytes of a sealed file under the name that its content has.
     pub(super) async fn put(self, tenant: Tenant, file: File, bytes: u64) -> Result<ObjectRef, Failure> {
         let (object, payload) = blocking(move || copy(&file, bytes).map_err(Failure::Machine)).await?;
-        self.store.put(&self.key(&tenant, &object.digest), payload).await.map_err(Failure::of_store)?;
+        let stored = self.of(&tenant).put(&self.key(&tenant, &object.digest), payload).await;
+        stored.map_err(|error| failure(&tenant, error))?;
         Ok(object)
     }
 
@@ -126,6 +142,17 @@ impl Store {
         }
         key
     }
+}
+
+/// What the store's error means. If somebody has to change something, the log says what, since the worker's own keys may work all the same.
+fn failure(tenant: &Tenant, error: object_store::Error) -> Failure {
+    let failure = Failure::of_store(error);
+    if let Failure::Store(error) = &failure
+        && Trouble::of(error).is_permanent()
+    {
+        tracing::warn!(%tenant, detail = Trouble::in_detail(error), "an object of this tenant cannot be reached");
+    }
+    failure
 }
 
 /// Runs what waits for a disk beside the threads that serve requests.

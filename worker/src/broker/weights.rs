@@ -9,7 +9,7 @@ use sortinghat_proto::Backbone;
 
 use super::{
     failure::Failure,
-    hub::{Hub, Showing},
+    hub::{Hub, HubError, HubSettingsError, Showing},
 };
 use crate::models::Architecture as _;
 
@@ -24,37 +24,48 @@ pub(super) struct Weights {
     shows_token: bool,
 }
 
+/// Why a backbone has no weights here, and who can change that. The tenant is not told where the worker has looked: the log says it.
+const NOT_INSTALLED: &str = "they are not installed where the worker runs";
+const INSTALL: &str = "ask whoever runs the worker to install them";
+
 impl Weights {
-    pub(super) fn new(folder: PathBuf, hub_folder: PathBuf, shows_token: bool) -> Self {
-        Self { folder, hub: Hub::from_env(hub_folder), shows_token }
+    pub(super) fn new(folder: PathBuf, hub_folder: PathBuf, shows_token: bool) -> Result<Self, HubSettingsError> {
+        Ok(Self { folder, hub: Hub::from_env(hub_folder)?, shows_token })
     }
 
     /// `<folder>/<backbone>.safetensors` if it is there, else the file of the backbone's public repository; and where it was found.
     pub(super) fn of_backbone(&self, backbone: Backbone) -> Result<(String, File), Failure> {
         let file = self.folder.join(format!("{backbone}.safetensors"));
-        let mut looked_at = match File::open(&file) {
+        let error = match File::open(&file) {
             Ok(opened) => return Ok((file_name(&file), opened)),
-            Err(error) => vec![format!("{} ({error})", file.display())],
-        };
-        let Some(repository) = backbone.hub_repository() else {
-            looked_at
-                .push("no public repository carries them: they must be installed where the worker runs".to_owned());
-            return Err(Failure::NoWeights(looked_at));
+            Err(error) => error,
         };
         // The repository is ours to name, not a tenant's.
-        self.of_hub(repository, Showing::Token).map_err(|reason| {
-            looked_at.push(reason);
-            Failure::NoWeights(looked_at)
-        })
+        let found = backbone.hub_repository().map(|repository| self.of_hub(repository, Showing::Token));
+        let elsewhere = match found {
+            Some(Ok(found)) => return Ok(found),
+            Some(Err(error)) => error.to_string(),
+            None => "no public repository carries them".to_owned(),
+        };
+        tracing::warn!(file = %file.display(), %error, %backbone, elsewhere, "a task needs weights that are not here: install them");
+        Err(Failure::NoWeights(format!("{NOT_INSTALLED}, and {elsewhere}: {INSTALL}")))
     }
 
     /// The weights in a repository of the hub that a tenant names.
     pub(super) fn of_repository(&self, repository: &str) -> Result<(String, File), Failure> {
         let showing = if self.shows_token { Showing::Token } else { Showing::Nothing };
-        self.of_hub(repository, showing).map_err(|reason| Failure::NoWeights(vec![reason]))
+        self.of_hub(repository, showing).map_err(|error| {
+            let advice = match error {
+                HubError::Missing => format!("name a repository with a file {HUB_FILE}"),
+                HubError::Denied => "name a public one, or ask whoever runs the worker for access".to_owned(),
+                HubError::Unavailable => "try again later, or ask whoever runs the worker".to_owned(),
+                HubError::NoRoom => "ask whoever runs the worker to make room".to_owned(),
+            };
+            Failure::NoWeights(format!("{error}: {advice}"))
+        })
     }
 
-    fn of_hub(&self, repository: &str, showing: Showing) -> Result<(String, File), String> {
+    fn of_hub(&self, repository: &str, showing: Showing) -> Result<(String, File), HubError> {
         let file = self.hub.fetch(repository, HUB_FILE, showing)?;
         Ok((format!("hub:{repository}/{HUB_FILE}"), file))
     }
@@ -71,15 +82,17 @@ mod tests {
     use super::*;
 
     fn weights(folder: &Path) -> Weights {
-        Weights::new(folder.to_owned(), folder.join("hub"), false)
+        Weights::new(folder.to_owned(), folder.join("hub"), false).unwrap()
     }
 
     #[test]
-    fn absent_weights_are_an_error_that_lists_every_place_looked_at() {
+    fn absent_weights_are_an_error_that_says_whom_to_ask_and_names_no_folder() {
         let folder = tempfile::tempdir().unwrap();
         let message = weights(folder.path()).of_backbone(Backbone::EfficientnetLite0).unwrap_err().to_string();
-        assert!(message.contains("efficientnet_lite0.safetensors"), "{message}");
-        assert!(message.contains("then no public repository"), "{message}");
+        assert_eq!(
+            message,
+            "they are not installed where the worker runs, and no public repository carries them: ask whoever runs the worker to install them"
+        );
     }
 
     #[test]

@@ -49,12 +49,12 @@ pub enum ObjectError {
         is_transient: bool,
     },
     /// Nothing was found where pretrained weights should be.
-    #[error("there are no weights for {what}; looked at {}", .looked_at.join(", then "))]
+    #[error("there are no weights for {what}: {reason}")]
     NoWeights {
         /// The backbone or the repository asked for.
         what: String,
-        /// Every place tried, with its reason.
-        looked_at: Vec<String>,
+        /// Why not, and whom to ask.
+        reason: String,
     },
     /// This machine failed: its memory, or the disk of the cache.
     #[error("failed to {action}: {reason}")]

@@ -144,7 +144,7 @@ impl TenantObjects {
     /// Pretrained weights as an open file, whose content nobody has checked, and where they were found.
     ///
     /// # Errors
-    /// [`ObjectError::NoWeights`] with every place that was looked at.
+    /// [`ObjectError::NoWeights`] with the reason.
     pub fn weights(&self, weights: PublishedWeights<'_>) -> Result<(String, File), ObjectError> {
         let (what, request) = match weights {
             PublishedWeights::Backbone(backbone) => (backbone.as_str(), Request::Backbone(backbone.to_string())),
@@ -152,7 +152,7 @@ impl TenantObjects {
         };
         match self.connection.ask("fetch weights", request, None, &self.waiting)? {
             (Answer::Failure(failure), _) if failure.kind() == Kind::NoWeights => {
-                Err(ObjectError::NoWeights { what: what.to_owned(), looked_at: failure.reasons })
+                Err(ObjectError::NoWeights { what: what.to_owned(), reason: failure.reason })
             }
             answered => file_of("fetch weights", None, answered),
         }
@@ -211,7 +211,7 @@ fn failed(action: &str, digest: Option<&Digest>, answer: Answer) -> ObjectError 
     let Answer::Failure(failure) = answer else {
         return ObjectError::Refused { action, reason: "its answer is to another question".to_owned() };
     };
-    let (kind, reason) = (failure.kind(), failure.reasons.join("; "));
+    let (kind, reason) = (failure.kind(), failure.reason);
     match (kind, digest.cloned()) {
         (Kind::Missing, Some(digest)) => ObjectError::Missing { digest },
         (Kind::Corrupt, Some(digest)) => ObjectError::Corrupt { digest, reason },

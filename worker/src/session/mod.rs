@@ -6,6 +6,7 @@
 //! renewed in time kills its executor by itself.
 
 mod cached;
+mod complaint;
 mod events;
 mod health;
 mod link;
@@ -13,10 +14,11 @@ mod pace;
 mod prover;
 mod state;
 
-use std::{env, error::Error as _, fmt, fs, mem, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{env, error::Error as _, fs, mem, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
+use secrecy::{ExposeSecret as _, SecretBox};
 use sortinghat_link::{LinkError, root_cause};
-use sortinghat_objects::OpenError;
+use sortinghat_objects::{ObjectStoreUrl, OpenError};
 use sortinghat_proto::{executor::v1::Ready, limits::SESSION_SECRET_BYTES, v1};
 use tokio::{
     sync::mpsc,
@@ -34,6 +36,7 @@ use crate::{
     memory,
 };
 use cached::Cached;
+use complaint::Complaint;
 use link::{Link, TOKEN_VARIABLE};
 use prover::{Folder, Prover};
 use state::{Action, Exchange, State, Urgency};
@@ -67,7 +70,7 @@ pub enum SessionError {
     #[error("failed to open the object store {url}: {source}")]
     Objects {
         /// As it was given.
-        url: Url,
+        url: ObjectStoreUrl,
         /// Why.
         source: OpenError,
     },
@@ -88,6 +91,7 @@ pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), Sess
     let url = storage.object_store();
     let broker = Broker::open(&BrokerOptions {
         object_store: url.clone(),
+        tenant_profiles: storage.tenant_profiles.clone(),
         cache_dir: storage.cache_dir(),
         cache_bytes: storage.cache_bytes.0,
         weights_dir: storage.weights_dir(),
@@ -127,6 +131,7 @@ pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), Sess
         cached: Cached::new(args.slots.get()),
         prover,
         identity: Identity::new(args).map_err(SessionError::Labels)?,
+        complaint: Complaint::default(),
         shutdown,
         give_up_at: None,
         is_owed_an_answer: false,
@@ -135,20 +140,12 @@ pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), Sess
     session.run().await
 }
 
-/// By this the coordinators know that a message is this process's. Nobody else is ever told it.
-struct Secret([u8; SESSION_SECRET_BYTES]);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("hidden")
-    }
-}
-
 /// Who this worker is.
 #[derive(Debug)]
 struct Identity {
     worker_id: String,
-    secret: Secret,
+    /// By this the coordinators know that a message is this process's. Nobody else is ever told it.
+    secret: SecretBox<[u8; SESSION_SECRET_BYTES]>,
     sequence: u64,
     description: v1::WorkerDescription,
 }
@@ -165,7 +162,7 @@ impl Identity {
             ..v1::WorkerDescription::default()
         };
         let worker_id = format!("w{:016x}", rand::random::<u64>());
-        Ok(Self { worker_id, secret: Secret(rand::random()), sequence: 0, description })
+        Ok(Self { worker_id, secret: SecretBox::new(Box::new(rand::random())), sequence: 0, description })
     }
 
     /// The executor knows the device; the worker never loads CUDA.
@@ -181,7 +178,7 @@ impl Identity {
         self.sequence += 1;
         v1::SynchronizeRequest {
             worker_id: self.worker_id.clone(),
-            session_secret: self.secret.0.to_vec(),
+            session_secret: self.secret.expose_secret().to_vec(),
             sequence: self.sequence,
             description: Some(self.description.clone()),
             ..request
@@ -198,6 +195,7 @@ struct Session {
     cached: Cached,
     prover: Prover,
     identity: Identity,
+    complaint: Complaint,
     shutdown: CancellationToken,
     /// When the worker ends at the latest; set while it drains.
     give_up_at: Option<Instant>,
@@ -224,12 +222,14 @@ impl Session {
         let mut pause = FIRST_PAUSE;
         while !self.is_over() {
             match self.exchange().await {
-                Some(Ok(())) => pause = FIRST_PAUSE,
+                Some(Ok(())) => {
+                    self.complaint.answered();
+                    pause = FIRST_PAUSE;
+                }
                 // The farewell has failed, but nobody waits for a worker that holds no lease.
                 Some(Err(_)) if self.state.is_leaving() => break,
                 Some(Err(status)) => {
-                    let message = said(&status);
-                    tracing::warn!(code = ?status.code(), message, "the coordinator does not answer; trying again");
+                    self.complaint.failed(&status, &said(&status));
                     self.wait(sleep(jittered(pause)), Wake::Never).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }

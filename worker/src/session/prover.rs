@@ -10,12 +10,11 @@ use std::{
     time::Duration,
 };
 
-use sortinghat_objects::{Environment, OpenError, Opened, Patience, Trouble as StoreTrouble};
+use sortinghat_objects::{Environment, ObjectStoreUrl, OpenError, Opened, Patience, Trouble as StoreTrouble};
 use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
 };
-use url::Url;
 
 use super::health::{Proof, Trouble};
 
@@ -59,7 +58,7 @@ pub(super) struct Prover {
 
 impl Prover {
     /// Starts to prove that the store at this URL and these folders can be used.
-    pub(super) fn start(url: &Url, folders: Vec<Folder>) -> Result<Self, OpenError> {
+    pub(super) fn start(url: &ObjectStoreUrl, folders: Vec<Folder>) -> Result<Self, OpenError> {
         let store = sortinghat_objects::open(url, PATIENCE, &Environment::of_process())?;
         let (demand, demanded) = watch::channel(Demand::default());
         let (sender, proofs) = mpsc::channel(1);
@@ -179,14 +178,14 @@ mod tests {
         vec![Folder { what: "data folder", path }]
     }
 
-    async fn first_proof(url: &Url, temporary_dir: PathBuf) -> Result<Proof, Trouble> {
+    async fn first_proof(url: &ObjectStoreUrl, temporary_dir: PathBuf) -> Result<Proof, Trouble> {
         Prover::start(url, data(temporary_dir)).expect("a folder opens").next().await
     }
 
     #[tokio::test]
     async fn a_folder_that_can_be_written_is_proved_with_the_queue_that_it_belongs_to() {
         let folder = tempfile::tempdir().unwrap();
-        let url = Url::from_directory_path(folder.path().join("objects")).unwrap();
+        let url = ObjectStoreUrl::of_folder(&folder.path().join("objects")).unwrap();
         let proof = first_proof(&url, folder.path().join("tmp")).await.unwrap();
         assert_eq!(proof.queue, None);
         fs::write(folder.path().join("objects/queue-id"), "ours\n").unwrap();
@@ -199,7 +198,7 @@ mod tests {
     #[tokio::test]
     async fn a_data_folder_that_cannot_be_written_is_told_with_its_path() {
         let folder = tempfile::tempdir().unwrap();
-        let url = Url::from_directory_path(folder.path().join("objects")).unwrap();
+        let url = ObjectStoreUrl::of_folder(&folder.path().join("objects")).unwrap();
         // A file where the folder should be.
         fs::write(folder.path().join("tmp"), "").unwrap();
         let trouble = first_proof(&url, folder.path().join("tmp")).await.unwrap_err();
@@ -210,7 +209,7 @@ mod tests {
     #[tokio::test]
     async fn a_doubt_is_answered_at_once() {
         let folder = tempfile::tempdir().unwrap();
-        let url = Url::from_directory_path(folder.path().join("objects")).unwrap();
+        let url = ObjectStoreUrl::of_folder(&folder.path().join("objects")).unwrap();
         let mut prover = Prover::start(&url, data(folder.path().join("tmp"))).unwrap();
         prover.next().await.unwrap();
         prover.doubt();

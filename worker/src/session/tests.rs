@@ -74,6 +74,7 @@ impl Stage {
             cached: Cached::new(1),
             prover,
             identity: Identity::new(&args).unwrap(),
+            complaint: Complaint::default(),
             shutdown: CancellationToken::new(),
             give_up_at: None,
             is_owed_an_answer: false,

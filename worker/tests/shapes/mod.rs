@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use sortinghat_objects::ObjectStoreUrl;
 use sortinghat_photos::derivative::encode_png;
 use sortinghat_proto::{
     BaseRate, DatasetRef, EvaluateOn, EvaluateSpec, FineTune, FinetuneSpec, IngestSpec, JobId, JobSpec, ModelRef,
@@ -23,7 +24,6 @@ use sortinghat_worker::{
     task::{Artifact, Done, JobContext, JobError, JobOutput, Machine, Part, StopSignal, Task},
 };
 use tempfile::TempDir;
-use url::Url;
 
 /// When every job was submitted: 2026-11-30 08:00 UTC.
 const SUBMITTED: UnixMs = UnixMs(1_796_025_600_000);
@@ -99,10 +99,16 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("store");
         std::fs::create_dir(&store).unwrap();
-        let url = Url::from_directory_path(&store).unwrap();
+        let url = ObjectStoreUrl::of_folder(&store).unwrap();
         let [cache_dir, weights_dir, temporary_dir] = ["cache", "weights", "tmp"].map(|name| folder.path().join(name));
-        let options =
-            BrokerOptions { object_store: url, cache_dir, cache_bytes: 1 << 30, weights_dir, shows_hub_token: false };
+        let options = BrokerOptions {
+            object_store: url,
+            tenant_profiles: Vec::new(),
+            cache_dir,
+            cache_bytes: 1 << 30,
+            weights_dir,
+            shows_hub_token: false,
+        };
         let broker = Broker::open(&options).unwrap();
         let (connection, socket) = broker.connect().unwrap();
         connection.grant(Some(Grant::of_tenant(Tenant::local())));

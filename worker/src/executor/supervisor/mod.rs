@@ -167,7 +167,7 @@ impl Supervisor {
                 }
                 Err(reason) => {
                     tracing::error!(slot = self.slot, reason, "no executor");
-                    self.refuse_waiting_tasks(&reason).await;
+                    self.refuse_waiting_tasks().await;
                     self.report(SlotReport::CannotStart(reason)).await;
                     sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -176,14 +176,15 @@ impl Supervisor {
         }
     }
 
-    /// Gives back the tasks that were sent to an executor that had just died, because no other executor can run them now.
-    async fn refuse_waiting_tasks(&mut self, reason: &str) {
+    /// Gives back the tasks that were sent to an executor that had just died, because no other executor can run them now. Why not, only
+    /// operators are told: it names folders of this machine.
+    async fn refuse_waiting_tasks(&mut self) {
         let mut tasks = usize::from(self.waiting.take().is_some());
         while let Ok(command) = self.commands.try_recv() {
             tasks += usize::from(matches!(command, SlotCommand::Start { .. }));
         }
         for _ in 0..tasks {
-            let outcome = Outcome::Returned(reason.to_owned());
+            let outcome = Outcome::Returned("no executor starts on this worker, so the task was given back".to_owned());
             self.report(SlotReport::Ended { outcome, executor_kept: false }).await;
         }
     }

@@ -33,7 +33,8 @@ impl Slot {
         let arguments = vec!["-c".into(), script.into(), folder.path().into()];
         let temporary_dir = folder.path().join("tmp");
         let broker = Broker::open(&BrokerOptions {
-            object_store: url::Url::from_directory_path(folder.path().join("objects")).unwrap(),
+            object_store: sortinghat_objects::ObjectStoreUrl::of_folder(&folder.path().join("objects")).unwrap(),
+            tenant_profiles: Vec::new(),
             cache_dir: folder.path().join("cache"),
             cache_bytes: 1 << 20,
             weights_dir: folder.path().join("weights"),
@@ -186,14 +187,15 @@ async fn no_key_or_token_of_the_worker_is_in_an_executors_environment() {
 }
 
 #[tokio::test]
-async fn a_task_that_no_executor_can_take_is_given_back_with_the_reason() {
+async fn a_task_that_no_executor_can_take_is_given_back_and_the_operator_is_told_why() {
     let mut slot = Slot::with("echo 'no cuda:7: CUDA sees 1 GPUs' >&2; exit 1");
     // Sent before anything has failed.
     slot.start(HOUR);
     let (outcome, kept) = slot.ended().await;
-    assert!(matches!(&outcome, Outcome::Returned(reason) if reason.contains("no cuda:7")), "{outcome:?}");
+    assert!(matches!(&outcome, Outcome::Returned(reason) if reason.starts_with("no executor starts")), "{outcome:?}");
     assert!(!kept);
-    slot.cannot_start().await;
+    let told = slot.cannot_start().await;
+    assert!(told.contains("no cuda:7"), "{told}");
 }
 
 #[tokio::test]

@@ -41,7 +41,8 @@ pub(crate) fn run(spec: &IngestSpec, context: &JobContext) -> Result<Done, JobEr
         }
         Scope::Whole => {
             let folder = &context.machine().temporary_dir;
-            let no_file = |source| machine(&format!("make a temporary file in {}", folder.display()), source);
+            // The words of this error name the folder, which is not for tenants.
+            let no_file = |error: io::Error| machine("make a temporary file", error.kind().into());
             let mut spill = Spill::new(folder).map_err(no_file)?;
             let full = |source| machine("keep a picture in a temporary file", source);
             let all = 0..contents.len();

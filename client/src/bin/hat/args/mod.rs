@@ -19,7 +19,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, parser::ValueSource};
 use clap_complete::Shell;
-use sortinghat_proto::JobKind;
+use sortinghat_proto::{JobKind, secrets};
 
 pub(crate) use artifacts::{Datasets, DatasetsCommand, Models, ModelsCommand};
 pub(crate) use classify::Classify;
@@ -110,7 +110,7 @@ pub(crate) fn completing(completer: impl Fn(Arg, Named) -> Arg + Copy) -> clap::
 /// What clap has to say: help or a refusal.
 pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<(CommandLine, Vec<TypedName>), clap::Error> {
     let mut command = command();
-    let matches = command.try_get_matches_from_mut(line)?;
+    let matches = command.try_get_matches_from_mut(line).map_err(secrets::hide_in)?;
     let names = named::typed(&command, &matches);
     let mut line = CommandLine::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     line.global.typed = Typed::on(&matches);
@@ -148,7 +148,7 @@ pub(crate) fn global_of(line: impl IntoIterator<Item = OsString>) -> Option<Glob
 #[command(next_help_heading = "For every command")]
 pub(crate) struct Global {
     /// The server [default: the one that `hat up` started, else http://127.0.0.1:7878]
-    #[arg(long, global = true, env = "SORTINGHAT_SERVER", hide_env_values = true, value_name = "URL")]
+    #[arg(long, global = true, env = "SORTINGHAT_SERVER", hide_env_values = true, value_name = "URL", value_parser = secrets::refuse_secrets)]
     pub(crate) server: Option<String>,
     /// The file that holds the token for the server
     #[arg(long, global = true, env = "SORTINGHAT_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
