@@ -1,5 +1,6 @@
-//! The pages for operators, over plain HTTP: `/metrics` for Prometheus, `/healthz` for load balancers, and `/livez`, which only says that
-//! the process answers.
+//! The pages for operators, over plain HTTP: `/metrics` for Prometheus, `/healthz`, which looks at the store, and the probes of Kubernetes,
+//! which do not. A store that is down must neither take all coordinators out of service nor restart them: `/livez` and `/startupz` only say
+//! that the process answers, and `/readyz` says 503 once it was told to stop.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -22,6 +23,8 @@ const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 struct Page {
     recorder: PrometheusHandle,
     engine: Engine,
+    /// Cancelled when the process is told to stop.
+    leaving: CancellationToken,
 }
 
 /// The process's recorder. The first call installs it; samples are kept from then on.
@@ -47,14 +50,21 @@ pub(crate) fn recorder() -> PrometheusHandle {
     RECORDER.get_or_init(install).clone()
 }
 
-/// Serves both pages until `stop` is cancelled.
-pub(crate) async fn serve(listener: TcpListener, engine: Engine, stop: CancellationToken) -> std::io::Result<()> {
+/// Serves the pages until `stop` is cancelled. They say that the process is not ready once `leaving` is cancelled.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    engine: Engine,
+    leaving: CancellationToken,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let recorder = recorder();
     let pages = Router::new()
         .route("/metrics", get(metrics_page))
         .route("/healthz", get(health_page))
         .route("/livez", get(|| async { "ok\n" }))
-        .with_state(Page { recorder: recorder.clone(), engine });
+        .route("/startupz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready_page))
+        .with_state(Page { recorder: recorder.clone(), engine, leaving });
     let upkeep = async {
         let mut ticks = tokio::time::interval(UPKEEP_PERIOD);
         loop {
@@ -70,6 +80,13 @@ pub(crate) async fn serve(listener: TcpListener, engine: Engine, stop: Cancellat
 
 async fn metrics_page(State(page): State<Page>) -> String {
     page.recorder.render()
+}
+
+async fn ready_page(State(page): State<Page>) -> (StatusCode, &'static str) {
+    match page.leaving.is_cancelled() {
+        false => (StatusCode::OK, "ok\n"),
+        true => (StatusCode::SERVICE_UNAVAILABLE, "told to stop\n"),
+    }
 }
 
 async fn health_page(State(page): State<Page>) -> (StatusCode, String) {

@@ -49,8 +49,14 @@ pub(super) struct Background {
 }
 
 impl Background {
-    /// Starts the sweeps, the collection of objects in `collected`, and the metrics server on `metrics_listener`.
-    pub(super) fn start(engine: &Engine, collected: Option<Objects>, metrics_listener: Option<TcpListener>) -> Self {
+    /// Starts the sweeps, the collection of objects in `collected`, and the pages on `metrics_listener`, which say that the process is not
+    /// ready once `leaving` is cancelled.
+    pub(super) fn start(
+        engine: &Engine,
+        collected: Option<Objects>,
+        metrics_listener: Option<TcpListener>,
+        leaving: &CancellationToken,
+    ) -> Self {
         let stop = CancellationToken::new();
         let (sweeper, sweeps_stop) = (engine.clone(), stop.clone());
         let sweeps = tokio::spawn(async move { sweeper.run(sweeps_stop).await });
@@ -61,8 +67,8 @@ impl Background {
         });
         let (discarder, discards_stop) = (engine.clone(), stop.clone());
         let discards = tokio::spawn(async move { discarder.run_discards(collected, discards_stop).await });
-        let pages =
-            metrics_listener.map(|listener| tokio::spawn(metrics::serve(listener, engine.clone(), stop.clone())));
+        let pages = metrics_listener
+            .map(|listener| tokio::spawn(metrics::serve(listener, engine.clone(), leaving.clone(), stop.clone())));
         Self { stop, sweeps, collection, discards, pages }
     }
 

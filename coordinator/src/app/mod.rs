@@ -152,21 +152,22 @@ impl App {
         self.metrics_listener.as_ref()?.local_addr().ok()
     }
 
-    /// Serves until `stop`. Then refuses new calls, ends the calls that wait for something, and lets the others end within the grace period.
+    /// Serves until `stop`. Then says that it is not ready, and after `--drain-delay` refuses new calls, ends the calls that wait for something, and lets the others end within the grace period.
     ///
     /// # Errors
     /// [`AppError::Serve`] if the server ends by itself.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<Drained, AppError> {
         let address = self.address()?;
         let collected = self.config.collect_objects.then(|| self.objects.clone());
-        let mut background = Background::start(&self.engine, collected, self.metrics_listener);
+        let leaving = CancellationToken::new();
+        let mut background = Background::start(&self.engine, collected, self.metrics_listener, &leaving);
         let health = HealthReporter::new();
         api::report_health(&health, ServingStatus::Serving).await;
         // It is not known before the first look.
         api::report_readiness(&health, ServingStatus::NotServing).await;
         let looks = CancellationToken::new();
         let vitals = Vitals { engine: self.engine.clone(), health: health.clone(), folders: folders(&self.config) };
-        let vitals = tokio::spawn(vitals.run(looks.clone()));
+        let vitals = tokio::spawn(vitals.run(leaving.clone()));
         let threads = Threads::start("bulk");
         let for_lone_calls = matches!(self.config.store, StoreUrl::Redis(_));
         let bulk = BulkThreads { threads: threads.handle(), for_lone_calls };
@@ -197,14 +198,23 @@ impl App {
             ended = &mut background.sweeps => return Err(AppError::sweeps_ended(ended)),
             () = stop => {}
         }
-        tracing::info!(grace = %self.config.drain_grace, "draining");
-        looks.cancel();
+        leaving.cancel();
         // The last look must not say that work is taken.
         let _ = vitals.await;
-        // The calls in flight end by themselves, with the tokens that are valid now.
-        let _ = reloads.await;
         api::report_readiness(&health, ServingStatus::NotServing).await;
         api::report_health(&health, ServingStatus::NotServing).await;
+        if !self.config.drain_delay.as_duration().is_zero() {
+            tracing::info!(delay = %self.config.drain_delay, "not ready any more, but calls are still accepted");
+            tokio::select! {
+                ended = &mut served => return Err(AppError::ended_early(ended)),
+                ended = &mut background.sweeps => return Err(AppError::sweeps_ended(ended)),
+                () = tokio::time::sleep(self.config.drain_delay.as_duration()) => {}
+            }
+        }
+        tracing::info!(grace = %self.config.drain_grace, "draining");
+        looks.cancel();
+        // The calls in flight end by themselves, with the tokens that are valid now.
+        let _ = reloads.await;
         self.engine.drain();
         closing.cancel();
         let drained = drain(served, self.config.drain_grace.as_duration()).await;

@@ -51,9 +51,11 @@ pub struct Config {
     pub max_unknown_connections_per_address: NonZeroUsize,
     /// How many connections one identity may have open, how many calls under way, and how many workers.
     pub max_open_per_identity: NonZeroUsize,
+    /// How long calls are still accepted after the coordinator was told to stop.
+    pub drain_delay: Span,
     /// How long the calls in flight may take to end when the coordinator stops.
     pub drain_grace: Span,
-    /// The address that `/metrics` and `/healthz` are served on over HTTP; `None` if they are not served.
+    /// The address that the pages for operators are served on over HTTP; `None` if they are not served.
     pub metrics_listen: Option<SocketAddr>,
     /// The certificate and its key; `None` for plain text, on loopback only.
     pub tls: Option<TlsFiles>,
@@ -228,6 +230,7 @@ impl Config {
                 .max_unknown_connections_per_address
                 .unwrap_or(DEFAULT_MAX_UNKNOWN_CONNECTIONS_PER_ADDRESS),
             max_open_per_identity: settings.max_open_per_identity.unwrap_or(DEFAULT_MAX_OPEN_PER_IDENTITY),
+            drain_delay: settings.drain_delay.unwrap_or(Span::new(Duration::ZERO)),
             drain_grace: settings.drain_grace.unwrap_or(Span::new(DEFAULT_DRAIN_GRACE)),
             metrics_listen: settings.metrics_listen,
             tls: tls(settings.tls_cert, settings.tls_key, settings.client_ca, settings.credentials.is_some())?,

@@ -75,11 +75,15 @@ pub struct Settings {
     /// [default: 1000]
     #[arg(long, env = "SORTINGHAT_MAX_OPEN_PER_IDENTITY", value_name = "COUNT")]
     pub max_open_per_identity: Option<NonZeroUsize>,
+    /// How long the coordinator goes on accepting calls after it was told to stop, while its health already says that it is not ready. Load
+    /// balancers take it out in this time. A duration, such as 5s [default: 0s]
+    #[arg(long, env = "SORTINGHAT_DRAIN_DELAY", value_name = "DURATION")]
+    pub drain_delay: Option<Span>,
     /// How long the calls in flight may take to end after the coordinator was told to stop. A duration, such as 10s [default:
     /// 10s]
     #[arg(long, env = "SORTINGHAT_DRAIN_GRACE", value_name = "DURATION")]
     pub drain_grace: Option<Span>,
-    /// Address to serve /metrics (Prometheus) and /healthz on, over plain HTTP. An address that other machines can reach requires
+    /// Address to serve /metrics (Prometheus), /healthz and the probes /livez, /readyz and /startupz on, over plain HTTP. An address that other machines can reach requires
     /// --tls-cert, --tls-key and --credentials [default: none]
     #[arg(long, env = "SORTINGHAT_METRICS_LISTEN", value_name = "ADDRESS")]
     pub metrics_listen: Option<SocketAddr>,
@@ -144,6 +148,7 @@ impl Settings {
                 .max_unknown_connections_per_address
                 .or(lower.max_unknown_connections_per_address),
             max_open_per_identity: self.max_open_per_identity.or(lower.max_open_per_identity),
+            drain_delay: self.drain_delay.or(lower.drain_delay),
             drain_grace: self.drain_grace.or(lower.drain_grace),
             metrics_listen: self.metrics_listen.or(lower.metrics_listen),
             tls_cert: self.tls_cert.or(lower.tls_cert),
@@ -178,6 +183,7 @@ impl From<Config> for Settings {
             max_waiting_tasks: Some(config.max_waiting_tasks),
             max_unknown_connections_per_address: Some(config.max_unknown_connections_per_address),
             max_open_per_identity: Some(config.max_open_per_identity),
+            drain_delay: Some(config.drain_delay),
             drain_grace: Some(config.drain_grace),
             metrics_listen: config.metrics_listen,
             tls_cert,

@@ -51,6 +51,7 @@ fn a_dumped_configuration_can_be_read_back_unchanged() {
         collect_objects: Some(false),
         max_waiting_jobs_per_tenant: "8".parse().ok(),
         max_waiting_tasks: "9".parse().ok(),
+        drain_delay: "11s".parse().ok(),
         max_unknown_connections_per_address: "10".parse().ok(),
         ..at("/data")
     };

@@ -15,7 +15,7 @@ use nix::{
 };
 use sortinghat_proto::v1::{GetJobRequest, JobState};
 
-use crate::harness::client;
+use crate::harness::{client, page};
 
 /// A coordinator process that ends with the test.
 pub(crate) struct Process {
@@ -190,4 +190,37 @@ async fn a_flood_of_refused_calls_does_not_flood_the_log() {
     let lines = std::fs::read_to_string(&log).expect("it logs").lines().filter(|line| line.contains("refused")).count();
     // On a slow machine, the calls may take longer than one line is kept back.
     assert!((1..50).contains(&lines), "{lines} lines");
+}
+
+/// Asks a page until it has this status.
+async fn until_page_is(pages: SocketAddr, path: &str, status: &str) {
+    let asked = async {
+        while !page(pages, path).await.starts_with(&format!("HTTP/1.0 {status}")) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), asked).await.unwrap_or_else(|_| panic!("{path} never is {status}"));
+}
+
+#[tokio::test]
+async fn a_coordinator_that_is_told_to_stop_is_not_ready_and_still_accepts_calls_for_the_delay() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let pages = free.local_addr().expect("it listens");
+    drop(free);
+    let mut process = Process::start_with(&folder.path().join("log"), &folder.path().join("data"), |command| {
+        command.args(["--drain-delay", "3s", "--metrics-listen", &pages.to_string()]);
+    })
+    .await;
+    for path in ["/livez", "/readyz", "/startupz"] {
+        until_page_is(pages, path, "200").await;
+    }
+    process.send(Signal::SIGTERM);
+    until_page_is(pages, "/readyz", "503").await;
+    for path in ["/livez", "/startupz"] {
+        until_page_is(pages, path, "200").await;
+    }
+    let job_id = client(process.address, None).await.submit_ingest("stamps").await;
+    assert!(!job_id.is_empty(), "a new connection is accepted, and its job is acknowledged");
+    assert!(process.child.wait().expect("it ends").success());
 }
