@@ -17,7 +17,17 @@ sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).p
 import sortinghat_photos as sortinghat
 from photos import write_photos
 from server import CHECKOUT, Gate, Server, certificate, tokens_file
-from sortinghat_photos import AsyncClient, ClassifySpec, Client, EvaluateSpec, FinetuneSpec, IngestSpec, describe, made_by
+from sortinghat_photos import (
+    AsyncClient,
+    ClassifySpec,
+    Client,
+    EvaluateSpec,
+    FinetuneSpec,
+    IngestSpec,
+    describe,
+    made_by,
+)
+from sortinghat_photos.objects import photo
 
 TRAINING = {"weights": "none", "epochs": 1, "batch_size": 4, "image_size_px": 32}
 
@@ -74,6 +84,25 @@ class Tour(unittest.TestCase):
             [(row["path"], row["error"] is None) for row in rows], [("good.png", True), ("gone.png", False), ("text.png", False)]
         )
         self.assertIn("gone", rows[1]["error"])
+
+    def test_a_file_that_changes_while_it_is_uploaded_costs_only_itself(self):
+        with tempfile.TemporaryDirectory() as folder:
+            photos = write_photos(pathlib.Path(folder), 5, side=32)
+            changing = photos / "green" / "002.png"
+
+            def hash_and_change(path):
+                reference = photo(path)
+                if path == changing:
+                    path.write_bytes(b"something else")
+                return reference
+
+            with unittest.mock.patch("sortinghat_photos._sync.client.photo", hash_and_change):
+                source = self.client.upload(photos)
+        files = {file["path"]: file.get("unread") for file in self.client.document(source)["files"]}
+        self.assertEqual({path: why for path, why in files.items() if why}, {"green/002.png": "it changed while it was uploaded"})
+        self.assertEqual(
+            self.client.missing(file["digest"] for file in self.client.document(source)["files"] if not file.get("unread")), []
+        )
 
     def test_a_refusal_names_code_field_and_reason(self):
         with self.assertRaises(sortinghat.Refused) as caught:

@@ -14,7 +14,13 @@ sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).p
 import inspect
 
 import sortinghat_photos
-from sortinghat_photos import AsyncClient, BadEndpoint, Client, IngestSpec, UnreadablePhotos
+from sortinghat_photos import (
+    AsyncClient,
+    BadEndpoint,
+    Client,
+    IngestSpec,
+    UnreadablePhotos,
+)
 from sortinghat_photos.endpoint import Endpoint
 from sortinghat_photos.folder import listing
 from sortinghat_photos.jobs import Spec, submission

@@ -9,12 +9,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .folder import Listing
-from .v1.artifacts_service_pb2 import UploadObjectRequest
+from .v1.artifacts_service_pb2 import (
+    PackIndex,
+    UploadObjectRequest,
+    UploadObjectsRequest,
+)
 from .v1.common_pb2 import ObjectRef
 from .v1.jobs_pb2 import Job
 
 PIECE_BYTES = 1 << 20
 MAX_PHOTO_BYTES = 256 << 20
+# What one call takes of small objects, and which are small. A call that breaks is repeated, so packs are smaller than they may be.
+_PACK_OBJECTS, _PACK_BYTES, _SMALL_BYTES = 200, 4 << 20, 1 << 20
 # Why a file is listed as unread that had other bytes when it was sent than when it was hashed.
 CHANGED = "it changed while it was uploaded"
 
@@ -72,6 +78,37 @@ def pieces(reference: ObjectRef, content: bytes | pathlib.Path) -> Iterator[Uplo
                 yield UploadObjectRequest(data=piece)
     except OSError:
         return
+
+
+def packed_pieces(pack: list[tuple[ObjectRef, pathlib.Path]]) -> Iterator[UploadObjectsRequest]:
+    """The messages of an upload of many small files. If one of them can no longer be read, the server refuses what comes."""
+    yield UploadObjectsRequest(index=PackIndex(objects=[reference for reference, _ in pack]))
+    waiting = bytearray()
+    for _, path in pack:
+        try:
+            waiting += path.read_bytes()
+        except OSError:
+            return
+        while len(waiting) >= PIECE_BYTES:
+            yield UploadObjectsRequest(data=bytes(waiting[:PIECE_BYTES]))
+            del waiting[:PIECE_BYTES]
+    if waiting:
+        yield UploadObjectsRequest(data=bytes(waiting))
+
+
+def packs(references: Iterable[ObjectRef]) -> Iterator[list[ObjectRef]]:
+    """The objects in groups, each of which is sent by one call: small ones together, and every large one by itself."""
+    pack: list[ObjectRef] = []
+    for reference in references:
+        if reference.size_bytes > _SMALL_BYTES:
+            yield [reference]
+            continue
+        if len(pack) == _PACK_OBJECTS or sum(each.size_bytes for each in pack) + reference.size_bytes > _PACK_BYTES:
+            yield pack
+            pack = []
+        pack.append(reference)
+    if pack:
+        yield pack
 
 
 def manifest(listing: Listing, read: Mapping[str, ObjectRef | str]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 import grpc
@@ -13,12 +13,21 @@ import grpc
 from ..endpoint import Endpoint, open_async_channel
 from ..errors import Damaged, refusal
 from ..jobs import FINAL, Update
-from ..objects import pieces
+from ..objects import packed_pieces, pieces
 from ..retry import Backoff
-from ..v1 import artifacts_service_pb2_grpc, identity_service_pb2_grpc, jobs_service_pb2_grpc, workers_service_pb2_grpc
+from ..v1 import (
+    artifacts_service_pb2_grpc,
+    identity_service_pb2_grpc,
+    jobs_service_pb2_grpc,
+    workers_service_pb2_grpc,
+)
 from ..v1.artifacts_service_pb2 import ReadObjectRequest
 from ..v1.common_pb2 import ObjectRef
-from ..v1.jobs_service_pb2 import GetJobRequest, WatchJobRequest, WatchPredictionsRequest
+from ..v1.jobs_service_pb2 import (
+    GetJobRequest,
+    WatchJobRequest,
+    WatchPredictionsRequest,
+)
 from ..waiting import async_pause
 
 _DEADLINE_S = 60.0
@@ -58,16 +67,26 @@ class AsyncCalls:
 
     async def upload(self, reference: ObjectRef, content: bytes | pathlib.Path) -> bool:
         """Stores an object, from memory or from a file. Returns False if the server received other bytes than were announced."""
+        return await self._send(self.artifacts.UploadObject, lambda: pieces(reference, content), reference.size_bytes)
+
+    async def upload_pack(self, pack: list[tuple[ObjectRef, pathlib.Path]]) -> bool:
+        """Stores many small files by one call. Returns False if one of them has changed; some may be stored then."""
+        size_bytes = sum(reference.size_bytes for reference, _ in pack)
+        return await self._send(self.artifacts.UploadObjects, lambda: packed_pieces(pack), size_bytes)
+
+    async def _send(self, method: Any, messages: Callable[[], Iterator[Any]], size_bytes: int) -> bool:
+        """Sends a stream, and repeats it while the server is away or busy. Returns False if it is not what was announced."""
         backoff = Backoff(self._patience_s, self.endpoint.url)
         # A slow line takes long for a large object.
-        deadline_s = _DEADLINE_S + reference.size_bytes / _SLOW_BYTES_PER_S
+        deadline_s = _DEADLINE_S + size_bytes / _SLOW_BYTES_PER_S
         while True:
             try:
-                await self.artifacts.UploadObject(pieces(reference, content), metadata=self._metadata, timeout=deadline_s)
+                await method(messages(), metadata=self._metadata, timeout=deadline_s)
                 return True
             except grpc.RpcError as error:
                 refused = refusal(error)
-                if refused is not None and refused.code == "INVALID_ARGUMENT":
+                # A server of an older version knows no packs.
+                if error.code() == grpc.StatusCode.UNIMPLEMENTED or (refused is not None and refused.code == "INVALID_ARGUMENT"):
                     return False
                 pause_s = backoff.after(error)
             await async_pause(pause_s)

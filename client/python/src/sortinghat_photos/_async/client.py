@@ -15,7 +15,16 @@ from ..endpoint import Endpoint, PathLike
 from ..errors import JobFailed
 from ..folder import in_batches, listing
 from ..jobs import FINAL, JobLike, Spec, Update, id_of, new_key, submission, unix_ms
-from ..objects import CHANGED, ObjectLike, digest_of, manifest, photo, places_of, reference_of
+from ..objects import (
+    CHANGED,
+    ObjectLike,
+    digest_of,
+    manifest,
+    packs,
+    photo,
+    places_of,
+    reference_of,
+)
 from ..tables import csv_table, parquet_table
 from ..v1.artifacts_pb2 import Dataset, Model
 from ..v1.artifacts_service_pb2 import (
@@ -48,6 +57,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 _FILES_AT_A_TIME = 8
+_CALLS_AT_A_TIME = 8
 _DIGESTS_PER_CALL = 1000
 
 
@@ -117,18 +127,24 @@ class AsyncClient:
         photos = await async_map(hashed, files.values(), _FILES_AT_A_TIME)
         read, places = dict(zip(files, photos, strict=True)), places_of(files.values(), photos)
 
-        async def is_sent(reference: ObjectRef) -> bool:
-            for path in places[reference.digest]:
-                if await self._calls.upload(reference, path):
-                    return True
-            return False
+        async def unsent(pack: list[ObjectRef]) -> list[ObjectRef]:
+            if len(pack) > 1 and await self._calls.upload_pack([(each, places[each.digest][0]) for each in pack]):
+                return []
+            return [each for each in pack if not await self._upload_from_one_of(each, places[each.digest])]
 
         missing = set(await self.missing(places))
-        wanted = list({each.digest: each for each in photos if isinstance(each, ObjectRef) and each.digest in missing}.values())
-        for reference, sent in zip(wanted, await async_map(is_sent, wanted, _FILES_AT_A_TIME), strict=True):
-            if not sent:
-                read.update({path: CHANGED for path, each in read.items() if each == reference})
+        wanted = {each.digest: each for each in photos if isinstance(each, ObjectRef) and each.digest in missing}
+        for lost in await async_map(unsent, packs(wanted.values()), _CALLS_AT_A_TIME):
+            changed = {each.digest for each in lost}
+            read.update({path: CHANGED for path, each in read.items() if isinstance(each, ObjectRef) and each.digest in changed})
         return read
+
+    async def _upload_from_one_of(self, reference: ObjectRef, places: list[pathlib.Path]) -> bool:
+        """Uploads a content that several files may have from the first that still has it. Returns False if none has."""
+        for path in places:
+            if await self._calls.upload(reference, path):
+                return True
+        return False
 
     async def upload_bytes(self, content: bytes) -> ObjectRef:
         """Stores one object, such as a decisions file or weights, unless the server has it."""
