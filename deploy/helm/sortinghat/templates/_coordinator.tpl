@@ -24,6 +24,7 @@ credentials = {{ printf "/etc/sortinghat/credentials/%s" .Values.credentials.key
 {{- if .Values.tls.clientCaSecretName }}
 client_ca = {{ printf "/etc/sortinghat/client-ca/%s" .Values.tls.clientCaKey | quote }}
 {{- end }}
+drain_delay = "{{ .Values.coordinator.drainDelaySeconds }}s"
 drain_grace = "{{ .Values.coordinator.drainGraceSeconds }}s"
 store = {{ include "sortinghat.storeUrl" . | quote }}
 {{- if eq .Values.store.type "redis" }}
@@ -59,8 +60,8 @@ metadata:
 spec:
   {{- include "sortinghat.restrictedPod" . | nindent 2 }}
   serviceAccountName: {{ include "sortinghat.serviceAccount" (dict "name" (include "sortinghat.coordinator" .) "account" $coordinator.serviceAccount) }}
-  # The endpoint's delay, the grace, and time to close the store.
-  terminationGracePeriodSeconds: {{ add $coordinator.endpointDelaySeconds $coordinator.drainGraceSeconds 20 }}
+  # The delay, the grace, and time to close the store.
+  terminationGracePeriodSeconds: {{ add $coordinator.drainDelaySeconds $coordinator.drainGraceSeconds 20 }}
   {{- with include "sortinghat.placement" (dict "root" . "values" $coordinator "kind" "coordinator" "labels" (include "sortinghat.coordinatorLabels" .)) | trim }}
   {{- . | nindent 2 }}
   {{- end }}
@@ -86,7 +87,7 @@ spec:
         - {name: metrics, containerPort: {{ .Values.metrics.port }}, protocol: TCP}
       # None of them looks at the store. A store that is down would else take every coordinator out of the Service, and restart them all.
       startupProbe:
-        httpGet: {path: /livez, port: metrics}
+        httpGet: {path: /startupz, port: metrics}
         periodSeconds: 2
         failureThreshold: 150
       livenessProbe:
@@ -95,15 +96,9 @@ spec:
         timeoutSeconds: 5
         failureThreshold: 6
       readinessProbe:
-        httpGet: {path: /livez, port: metrics}
+        httpGet: {path: /readyz, port: metrics}
         periodSeconds: 5
         timeoutSeconds: 5
-      {{- if and $coordinator.endpointDelaySeconds (semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version) }}
-      # SIGTERM closes the listener at once, and whoever balances the load learns of the end a little later.
-      lifecycle:
-        preStop:
-          sleep: {seconds: {{ $coordinator.endpointDelaySeconds }}}
-      {{- end }}
       resources:
         {{- toYaml $coordinator.resources | nindent 8 }}
       volumeMounts:
