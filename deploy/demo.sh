@@ -57,7 +57,7 @@ What happened, in $((SECONDS / 60)) min $((SECONDS % 60)) s:
      folds of the pictures to learn from, and the better one made the model stamps/1.
   4. It was measured on the held-out pictures. The report, with the pictures that it got wrong, is
      $RESULTS/report.html
-  5. It was asked about a photograph of a cat, which is unlike the drawings that it learned from: its low probability says so.
+  5. It was asked about a photograph of a cat, which is unlike the drawings that it learned from: it says so itself.
      Then about a folder of $(find "$FOLDER/holiday" -type f | wc -l) files, of which one is no photo:
      $RESULTS/predictions.csv
 TEXT

@@ -142,3 +142,5 @@ pub const MAX_TENANT_WEIGHT: u32 = 1000;
 pub const MAX_MATRIX_CLASSES: usize = 200;
 /// Photos with errors, and photos with doubtful labels, that an evaluation lists for review.
 pub const MAX_REVIEWED_PHOTOS: usize = 500;
+/// Photos of the random sample that an audit asks about.
+pub const MAX_SAMPLED_PHOTOS: usize = 60;

@@ -122,7 +122,8 @@ fn regression(fitted: &RegressionRecord) -> String {
     format!("a regression on the features of {views}")
 }
 
-fn view(view: &View) -> String {
+/// What a network sees of a photo: "the centre in 288 x 288 px".
+pub fn view(view: &View) -> String {
     let shown = match view.framing {
         Framing::Crop => "the centre",
         Framing::Pad => "the whole photo",

@@ -18,11 +18,12 @@ use sortinghat_tests::{Background, Screen, cache, photos};
 /// The widths of the terminals, in columns.
 const WIDTHS: [u16; 3] = [60, 80, 120];
 /// The commands that submit a job and follow it. In a terminal, `hat jobs watch` then shows what the job has recorded.
-const JOBS: [&str; 6] = [
+const JOBS: [&str; 7] = [
     "ingest shapes photos",
     "finetune shapes@1",
     "finetune shapes@1 --epochs 6 --size 96 --batch-size 4",
     "evaluate shapes/2 --tta --report report.html",
+    "audit shapes@1 --report labels.html",
     "classify shapes/1 holiday/0.png",
     "classify shapes/1 holiday --out predictions.csv",
 ];

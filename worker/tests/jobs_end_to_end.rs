@@ -1,6 +1,7 @@
 //! Runs the job kinds one after the other on real files and a real network, without a coordinator.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test binary: what fails, fails the test")]
 
+mod choosing;
 mod shapes;
 mod unlike;
 
@@ -89,85 +90,6 @@ fn a_regression_is_evaluated_as_it_was_measured_and_averages_over_its_own_views(
         assert_eq!(refused.field, "evaluate.tta");
         assert!(refused.message.contains(&format!("made by the recipe {recipe}")), "{}", refused.message);
     }
-}
-
-#[test]
-fn the_recipe_auto_compares_two_and_tells_how_the_one_that_it_took_does_on_photos_that_decided_nothing() {
-    let bench = Bench::new();
-    let dataset = Some(bench.dataset(20, Split::ValidPercent(25)));
-    let spec = JobSpec::Finetune(FinetuneSpec { recipe: Recipe::Auto, image_size_px: 48, ..finetune() });
-    let fit = || bench.run(spec.clone(), Inputs { dataset: dataset.clone(), ..Inputs::default() });
-    let ran = fit();
-    let notices = ran.notices();
-    let said = |what: &str| notices.iter().any(|notice| notice.contains(what));
-    assert!(said("comparing the recipes fast and best on 5 inner folds of the 30 photos to learn from, within about "));
-    assert!(said("fast: NLL ") && said("best: NLL ") && said(" is taken: it "), "{notices:?}");
-    let epochs = ran.epochs();
-    let [row] = epochs.as_slice() else { panic!("one row, that of the model: {epochs:?}") };
-    let output = ran.output();
-    assert!(output.summary.starts_with("resnet18, recipe auto, on 30 photos, "), "{}", output.summary);
-    let manifest = |output: &JobOutput| bench.objects().document::<ModelManifest>(&output.manifest).unwrap();
-    let model = manifest(&output);
-    let auto = model.recipe.auto().expect("a recipe that chooses").clone();
-    assert_eq!(auto.candidates.iter().map(|one| one.recipe.as_str()).collect::<Vec<_>>(), ["fast", "best"]);
-    let taken = auto.candidates.iter().find(|one| one.recipe == auto.chosen).expect("one of them");
-    assert!(taken.behind == 0.0 || (auto.chosen == "fast" && taken.behind < taken.standard_error), "{auto:?}");
-    let sizes: Vec<u32> = auto.regression.views.iter().map(|view| view.size_px).collect();
-    let (expected, side) = if auto.chosen == "fast" { (vec![37], 37) } else { (vec![48, 48], 48) };
-    assert_eq!((sizes, model.image_size_px), (expected, side));
-    assert_eq!(auto.label_weights, None, "15 photos of a class are too few to doubt labels");
-    assert_eq!(manifest(&fit().output()).weights, model.weights, "the same bits again");
-
-    let inputs = Inputs { model: Some(output.manifest.clone()), ..Inputs::default() };
-    let evaluation = bench.run(JobSpec::Evaluate(evaluate()), inputs).output();
-    let evaluation: EvaluationManifest = bench.objects().document(&evaluation.manifest).unwrap();
-    let Score { photos, correct, loss, .. } = evaluation.findings.plain;
-    assert_eq!((photos, correct as f64 / photos as f64), (10, row.accuracy), "it is measured as it was made");
-    assert!((loss - row.valid_loss).abs() < 1e-4, "{loss} and {}", row.valid_loss);
-}
-
-#[test]
-fn the_recipe_auto_compares_nothing_where_photos_are_too_few_and_says_so() {
-    let bench = Bench::new();
-    let dataset = Some(bench.dataset(3, Split::ValidPercent(34)));
-    let spec = JobSpec::Finetune(FinetuneSpec { recipe: Recipe::Auto, ..finetune() });
-    let ran = bench.run(spec, Inputs { dataset, ..Inputs::default() });
-    let notices = ran.notices();
-    assert!(notices.iter().any(|notice| notice.contains("the model is made by the recipe fast")), "{notices:?}");
-    let model: ModelManifest = bench.objects().document(&ran.output().manifest).unwrap();
-    let auto = model.recipe.auto().expect("a recipe that chooses");
-    assert_eq!((auto.chosen.as_str(), auto.candidates.len(), &auto.label_weights), ("fast", 0, &None));
-    assert_eq!((auto.regression.lambda, auto.regression.temperature, &auto.regression.unlike), (1e-3, 1.0, &None));
-}
-
-#[test]
-fn labels_that_are_probably_wrong_count_less_and_are_listed_and_none_is_removed() {
-    let bench = Bench::new();
-    let mut files = shapes(60);
-    // Every fifth photo lies in the folder of the other class.
-    for (path, _) in files.iter_mut().step_by(5) {
-        let (class, name) = path.split_once('/').expect("a folder for each class");
-        *path = format!("{}/of-another-{class}-{name}", if class == "disc" { "square" } else { "disc" });
-    }
-    let dataset = Some(bench.ingested(&files, Split::ValidPercent(25)));
-    let made = |recipe| {
-        let spec = JobSpec::Finetune(FinetuneSpec { recipe, image_size_px: 48, ..finetune() });
-        let ran = bench.run(spec, Inputs { dataset: dataset.clone(), ..Inputs::default() });
-        let notices = ran.notices();
-        (notices, bench.objects().document::<ModelManifest>(&ran.output().manifest).unwrap())
-    };
-    let (notices, model) = made(Recipe::Auto);
-    let weights = model.recipe.auto().expect("a recipe that chooses").label_weights.clone();
-    let weights = weights.unwrap_or_else(|| panic!("all labels count the same: {notices:?}"));
-    assert!(notices.iter().any(|notice| notice.contains("of the labels seem wrong: ")), "{notices:?}");
-    assert!((0.05..0.4).contains(&weights.wrong_share), "{weights:?}");
-    assert_eq!(weights.below_half, weights.listed.len() as u64);
-    let right = weights.listed.iter().filter(|label| label.path.contains("of-another")).count();
-    assert!(right >= 5 && 2 * right > weights.listed.len(), "{weights:?}");
-    assert!(weights.listed.is_sorted_by(|a, b| a.weight <= b.weight), "those that count least come first");
-    assert!(weights.listed.iter().all(|label| label.weight < 0.5 && label.label != label.suggested));
-    let (_, other) = made(if model.recipe.auto().unwrap().chosen == "fast" { Recipe::Fast } else { Recipe::Best });
-    assert_ne!(other.weights, model.weights, "weights change what is learned");
 }
 
 #[test]

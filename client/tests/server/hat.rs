@@ -139,7 +139,7 @@ fn parts(line: &str) -> (Vec<(&str, &str)>, Vec<&str>) {
 /// What differs from run to run.
 const VOLATILE: &[(&str, &str)] = &[
     (r"\b[0-9a-hjkmnp-tv-z]{26}\b", "[job]"),
-    (r"(?m)^[0-9a-hjkmnp-tv-z]{6}(  (?:ingest|finetune|evaluate|classify) )", "[id]$1"),
+    (r"(?m)^[0-9a-hjkmnp-tv-z]{6}(  (?:ingest|finetune|evaluate|classify|audit) )", "[id]$1"),
     (r"(jobs why) [0-9a-hjkmnp-tv-z]{6}\b", "$1 [id]"),
     (r"\bhat-[0-9a-f]{32}\b", "[key]"),
     (r"\b[0-9a-f]{64}\b", "[digest]"),

@@ -49,6 +49,27 @@ fn an_ingest_ends_with_the_dataset_and_the_files_that_were_not_used() {
 }
 
 #[test]
+fn an_audit_ends_with_the_labels_that_look_wrong_and_a_page_to_decide_about_them() {
+    let (_coordinator, hat) = deployment();
+    hat.run("ingest stamps photos");
+    let audited = hat.transcript(&[
+        "audit stamps",
+        "audit stamps@1 --report labels.html",
+        "audit stamps@1 --report labels.html",
+        "audit stamps@1 --report labels.pdf",
+        "audit stamps/1",
+        "audit stamps --detach --force",
+        "audit nothing --json",
+    ]);
+    let id = hat.newest_job();
+    let watch = format!("jobs watch {id} --out labels.csv");
+    let saved = hat.transcript(&[watch.as_str(), "jobs --kind audit"]);
+    hat.assert_snapshot("audit", &(audited + "\n" + &saved));
+    let labels = std::fs::read_to_string(hat.path().join("labels.csv")).expect("it was saved");
+    assert!(labels.contains("'=red/2.png"), "no spreadsheet runs a cell: {labels}");
+}
+
+#[test]
 fn a_fine_tune_ends_with_the_table_of_its_training_and_one_line() {
     let (_coordinator, hat) = deployment();
     hat.run("ingest stamps photos");

@@ -13,10 +13,10 @@ use sortinghat_proto::{
     Backbone, ObjectRef, Precision, Refusal, TrainingCrop, Tta, TtaRecipe,
     limits::SESSION_SECRET_BYTES,
     manifest::{
-        self, ClassCount, Confusion, DatasetManifest, DatasetProvenance, EpochRecord, EvaluationManifest,
-        EvaluationTarget, Findings, FineTuneRecord, IngestCounts, Interval, ModelManifest, PREDICTION_COLUMNS,
-        PairedTest, PredictionCounts, PredictionsManifest, RecipeRecord, Rejection, RejectionReason, Score, Shard,
-        SplitKind, UploadManifest, WeightsProvenance,
+        self, AuditFindings, AuditManifest, AuditedLabel, ClassCount, Confusion, DatasetManifest, DatasetProvenance,
+        EpochRecord, EvaluationManifest, EvaluationTarget, Findings, FineTuneRecord, Framing, IngestCounts, Interval,
+        ModelManifest, PREDICTION_COLUMNS, PairedTest, PredictionCounts, PredictionsManifest, RecipeRecord, Rejection,
+        RejectionReason, Score, Shard, SplitKind, UploadManifest, View, WeightsProvenance,
     },
     v1::{
         Assignment, AttemptEvent, ErrorCode, EvaluateSpec, IngestSpec, LeaseKey, LeaseReport, LogLine, Notice,
@@ -84,6 +84,7 @@ async fn report(client: &Client, task: Assignment) -> LeaseReport {
         Kind::Ingest(spec) => (vec![], succeeded(client, &dataset(client, spec).await, "4 photos in 2 classes").await),
         Kind::Finetune(_) => (training(), succeeded(client, &model(client, &task).await, "75.0% of 2").await),
         Kind::Evaluate(spec) => (vec![], succeeded(client, &evaluation(client, &task, &spec).await, "75.0%").await),
+        Kind::Audit(_) => (vec![], succeeded(client, &audit(client, &task).await, "1 of 4 labels").await),
         Kind::Classify(spec) => {
             let source = spec.source.expect("a source").try_into().expect("valid");
             let model_manifest = task.model.clone().expect("a model").try_into().expect("valid");
@@ -199,6 +200,43 @@ async fn model(client: &Client, task: &Assignment) -> ModelManifest {
         threads: 2,
         software: "sortinghat 1.2.3".to_owned(),
         history: history().to_vec(),
+    }
+}
+
+async fn audit(client: &Client, task: &Assignment) -> AuditManifest {
+    let label = |path: &str, repeats| AuditedLabel {
+        digest: ObjectRef::of(path.as_bytes()).digest,
+        path: path.to_owned(),
+        label: 1,
+        suggested: if repeats > 0 { 0 } else { 1 },
+        label_probability: 0.125,
+        suggested_probability: 0.875,
+        repeats,
+    };
+    let dataset = task.dataset.clone().expect("a dataset").try_into().expect("valid");
+    let findings = AuditFindings {
+        on: EvaluationTarget { description: "the 4 photos of stamps@1".to_owned(), manifest: dataset, fold: None },
+        classes: vec!["green".to_owned(), "red".to_owned()],
+        repeats: 3,
+        folds: 2,
+        lambda: 0.001,
+        backbone: Backbone::EfficientnetLite0,
+        pretrained: WeightsProvenance { source: "efficientnet_lite0.safetensors".to_owned(), digest: None },
+        views: vec![View { framing: Framing::Pad, size_px: 288 }],
+        seed: 0,
+        score: Score { photos: 4, correct: 3, interval: Interval::wilson(3, 4), loss: 0.5 },
+        wrong_share: 0.25,
+        unaudited: 0,
+        doubted: 1,
+        always_doubted: 1,
+        queue: vec![label("red/2.png", 3)],
+        sample: vec![label("red/1.png", 0)],
+    };
+    let table = b"path,digest,label,suggested,label_probability,suggested_probability,repeats\n=red/2.png,d,red,green,0.125,0.875,3\n";
+    AuditManifest {
+        findings,
+        report: upload(client, b"<html>a page of labels</html>").await,
+        labels: upload(client, table).await,
     }
 }
 

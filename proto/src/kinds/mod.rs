@@ -10,11 +10,11 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtifactKind, ClassifySpec, DatasetRef, Digest, EvaluateSpec, FinetuneSpec, IngestSpec, ModelRef, Name, ObjectRef,
-    Refusal,
+    ArtifactKind, AuditSpec, ClassifySpec, DatasetRef, Digest, EvaluateSpec, FinetuneSpec, IngestSpec, ModelRef, Name,
+    ObjectRef, Refusal,
     manifest::{
-        DatasetManifest, Document as _, EVALUATION_PART_FORMAT, EvaluationManifest, INGEST_PART_FORMAT, ModelManifest,
-        PredictionsManifest,
+        AuditManifest, DatasetManifest, Document as _, EVALUATION_PART_FORMAT, EvaluationManifest, INGEST_PART_FORMAT,
+        ModelManifest, PredictionsManifest,
     },
     v1, words,
 };
@@ -84,6 +84,18 @@ define::job_kinds! {
         document: PredictionsManifest::FORMAT,
         part: None,
         names_model: true,
+    }
+
+    /// A dataset becomes a list of labels that are probably wrong.
+    Audit = "audit", AuditSpec {
+        help: "Look for labels of a dataset that are probably wrong",
+        makes: None,
+        gives_way: false,
+        // As for a fine-tune.
+        stall_bound_ms: 300_000,
+        document: AuditManifest::FORMAT,
+        part: None,
+        names_model: false,
     }
 }
 

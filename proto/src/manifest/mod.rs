@@ -4,6 +4,7 @@
 //! A reader accepts the versions that it knows and ignores fields that it does not know. A field may be added, with a default, but is
 //! never changed or removed. Documents are written by [`encode`] and read by [`decode`] only.
 
+mod audit;
 mod dataset;
 mod decisions;
 mod evaluation;
@@ -18,6 +19,7 @@ mod upload;
 
 use serde::{Serialize, de::DeserializeOwned};
 
+pub use audit::{AuditFindings, AuditManifest, AuditedLabel};
 pub use dataset::{ClassCount, DatasetManifest, IngestCounts, Rejection, RejectionReason, Shard, SplitKind};
 pub use decisions::{Decision, Decisions, Verdict};
 pub use evaluation::{

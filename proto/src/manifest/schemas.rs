@@ -6,8 +6,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 use serde_json::{Value, json};
 
 use super::{
-    DatasetManifest, Decisions, Document, EvaluationManifest, ModelManifest, PredictionsManifest, Rejection,
-    UploadManifest,
+    AuditManifest, DatasetManifest, Decisions, Document, EvaluationManifest, ModelManifest, PredictionsManifest,
+    Rejection, UploadManifest,
 };
 use crate::{Digest, limits::MAX_MATRIX_CLASSES};
 
@@ -63,6 +63,7 @@ fn the_schemas_of_all_documents_are_those_of_the_types() {
         document::<ModelManifest>(),
         document::<EvaluationManifest>(),
         document::<PredictionsManifest>(),
+        document::<AuditManifest>(),
         document::<Decisions>(),
         ("rejection", schema_for!(Rejection).to_value()),
     ];

@@ -3,6 +3,7 @@
 //! A file holds the spec, its validation (`TryFrom` of the wire's message, with every range and every default), its way back to the
 //! wire, and what the coordinator asks of it. [`crate::kinds`] lists the kinds.
 
+mod audit;
 mod check;
 mod classify;
 mod evaluate;
@@ -11,6 +12,7 @@ mod ingest;
 mod object;
 mod passes;
 
+pub use audit::AuditSpec;
 pub use classify::ClassifySpec;
 pub use evaluate::{EvaluateOn, EvaluateSpec};
 pub use finetune::{Backbone, BaseRate, FineTune, FinetuneSpec, Mixing, Recipe, TrainingCrop, WeightsSource};

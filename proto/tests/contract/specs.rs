@@ -74,6 +74,7 @@ fn a_job_is_about_what_its_user_named() {
         Kind::Finetune(v1::FinetuneSpec { dataset: stamps(), model_name: "other".into(), ..Default::default() }),
         Kind::Evaluate(v1::EvaluateSpec { model: stamps(), ..Default::default() }),
         Kind::Classify(v1::ClassifySpec { model: stamps(), ..Default::default() }),
+        Kind::Audit(v1::AuditSpec { dataset: stamps(), ..Default::default() }),
     ];
     for kind in subjects {
         assert_eq!(v1::JobSpec { kind: Some(kind) }.subject(), "stamps");

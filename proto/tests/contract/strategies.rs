@@ -6,7 +6,7 @@ use proptest::{
     sample::{select, subsequence},
 };
 use sortinghat_proto::{
-    ArtifactKind, Backbone, BaseRate, ByteCount, ClassifySpec, DatasetRef, DeviceKind, Digest, EvaluateOn,
+    ArtifactKind, AuditSpec, Backbone, BaseRate, ByteCount, ClassifySpec, DatasetRef, DeviceKind, Digest, EvaluateOn,
     EvaluateSpec, FineTune, FinetuneSpec, IngestSpec, JobId, JobKind, JobSpec, Label, Mixing, ModelRef, Name,
     ObjectRef, Precision, Recipe, Requirements, Split, TaskId, TrainingCrop, Tta, TtaRecipe, VersionedName,
     WeightsSource, layout::LayoutChoice, limits,
@@ -64,6 +64,7 @@ pub(crate) fn spec(kind: JobKind) -> BoxedStrategy<JobSpec> {
         JobKind::Finetune => finetune().prop_map(JobSpec::Finetune).boxed(),
         JobKind::Evaluate => evaluate().prop_map(JobSpec::Evaluate).boxed(),
         JobKind::Classify => classify().prop_map(JobSpec::Classify).boxed(),
+        JobKind::Audit => audit().prop_map(JobSpec::Audit).boxed(),
     }
 }
 
@@ -88,13 +89,16 @@ fn ingest() -> impl Strategy<Value = IngestSpec> {
     )
 }
 
-fn finetune() -> impl Strategy<Value = FinetuneSpec> {
-    let weights = prop_oneof![
+fn weights() -> impl Strategy<Value = WeightsSource> {
+    prop_oneof![
         Just(WeightsSource::Pretrained),
         Just(WeightsSource::Random),
         digest().prop_map(WeightsSource::Object),
         "[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,20}/[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,20}".prop_map(WeightsSource::Hub),
-    ];
+    ]
+}
+
+fn finetune() -> impl Strategy<Value = FinetuneSpec> {
     let base_lr = prop_oneof![Just(BaseRate::Find), share().prop_map(|share| BaseRate::Given(share * 10.0))];
     let mixing = prop_oneof![
         share().prop_map(|alpha| Mixing::MixUp { alpha }),
@@ -104,7 +108,7 @@ fn finetune() -> impl Strategy<Value = FinetuneSpec> {
         Just(TrainingCrop::Resize),
         share().prop_map(|min_scale| TrainingCrop::RandomResized { min_scale }),
     ];
-    let data = (dataset(), option::of(name()), select(&Backbone::ALL[..]), weights, option::of(0..=19_u32));
+    let data = (dataset(), option::of(name()), select(&Backbone::ALL[..]), weights(), option::of(0..=19_u32));
     let options = (1..=1000_u32, 0..=100_u32, base_lr, 2..=4096_u32, option::of(mixing), 0.0..1.0, crop).prop_map(
         |(epochs, freeze_epochs, base_lr, batch_size, mixing, label_smoothing, crop)| FineTune {
             epochs,
@@ -147,6 +151,19 @@ fn evaluate() -> impl Strategy<Value = EvaluateSpec> {
 fn classify() -> impl Strategy<Value = ClassifySpec> {
     (model(), object(), 1..=1000_u32, option::of(tta()), any::<u64>(), precision()).prop_map(
         |(model, source, top_k, tta, seed, precision)| ClassifySpec { model, source, top_k, tta, seed, precision },
+    )
+}
+
+fn audit() -> impl Strategy<Value = AuditSpec> {
+    (dataset(), select(&Backbone::ALL[..]), weights(), 32..=1024_u32, any::<u64>(), precision()).prop_map(
+        |(dataset, backbone, weights, image_size_px, seed, precision)| AuditSpec {
+            dataset,
+            backbone,
+            weights,
+            image_size_px,
+            seed,
+            precision,
+        },
     )
 }
 

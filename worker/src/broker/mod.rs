@@ -167,11 +167,13 @@ impl Grant {
     /// [`Refusal`] if the assignment names no tenant.
     pub fn of(assignment: &v1::Assignment) -> Result<Self, Refusal> {
         let spec = assignment.spec.clone().map(JobSpec::try_from).transpose()?;
-        let hub_repository = match spec {
-            Some(JobSpec::Finetune(spec)) => match spec.weights {
-                WeightsSource::Hub(repository) => Some(repository),
-                _ => None,
-            },
+        let weights = match spec {
+            Some(JobSpec::Finetune(spec)) => Some(spec.weights),
+            Some(JobSpec::Audit(spec)) => Some(spec.weights),
+            _ => None,
+        };
+        let hub_repository = match weights {
+            Some(WeightsSource::Hub(repository)) => Some(repository),
             _ => None,
         };
         Ok(Self { tenant: assignment.tenant.parse()?, hub_repository })

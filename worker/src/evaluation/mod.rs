@@ -1,6 +1,7 @@
 //! What predictions say about a model: accuracy with its uncertainty, by class, by pair, by photo, and after a person's
 //! decisions. This room is pure: it touches no tensor and no file.
 
+pub mod audit;
 mod confidence;
 pub mod confident;
 mod decisions;

@@ -4,6 +4,7 @@
 //! objects, reports progress, and returns the manifest of what it made. It holds no state of its own between tasks except
 //! in [`WarmModel`].
 
+mod audit;
 mod classify;
 mod dataset;
 mod evaluate;
@@ -35,5 +36,9 @@ pub fn run(context: &JobContext, model: &mut WarmModel) -> Result<Done, JobError
         }
         JobSpec::Evaluate(spec) => evaluate::run(spec, context, model),
         JobSpec::Classify(spec) => classify::run(spec, context, model),
+        JobSpec::Audit(spec) => {
+            model.release();
+            audit::run(spec, context).map(Done::Made)
+        }
     }
 }

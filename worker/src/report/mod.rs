@@ -1,4 +1,4 @@
-//! Writes an evaluation as one self-contained HTML page. The page needs no network and no other file, and it is safe whatever classes
+//! Writes an evaluation, or an audit, as one self-contained HTML page. The page needs no network and no other file, and it is safe whatever classes
 //! and files are called.
 //!
 //! The template, the style and the script lie in `worker/templates/report`. Each section of the page has a file there and a module here,
@@ -8,6 +8,7 @@
 //! lets no other script run, should both fail.
 
 mod accuracy;
+mod audit;
 mod classes;
 mod confidence;
 mod lengths;
@@ -16,6 +17,7 @@ mod page;
 mod photos;
 mod pictures;
 
+pub use audit::AuditReport;
 pub use origin::Noticed;
 pub use page::{Report, ReportError};
 pub use pictures::Pictures;

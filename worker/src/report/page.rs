@@ -19,9 +19,9 @@ use super::{
 };
 use crate::evaluation::{basis, comparison_sentence, headline, known_photos_sentence};
 
-const STYLE: &str = include_str!("../../templates/report/style.css");
+pub(super) const STYLE: &str = include_str!("../../templates/report/style.css");
 /// The parts of the script, each after those that it uses.
-const SCRIPT: &str = concat!(
+pub(super) const SCRIPT: &str = concat!(
     include_str!("../../templates/report/script/decisions.js"),
     include_str!("../../templates/report/script/cards.js"),
     include_str!("../../templates/report/script/dialogs.js"),
@@ -88,6 +88,7 @@ struct Page<'a> {
     confidence: Option<Confidence>,
     classes: Classes<'a>,
     photos: Photos<'a>,
+    has_doubts: bool,
     noticed: Vec<NoticedView<'a>>,
     facts: Vec<Fact>,
     data: String,
@@ -112,6 +113,7 @@ impl<'a> Page<'a> {
             confidence: Confidence::new(findings),
             classes: Classes::new(findings, &Shown::new(findings)),
             photos: Photos::new(report),
+            has_doubts: findings.doubts.as_ref().is_some_and(|doubts| !doubts.is_empty()),
             noticed: origin::noticed(report.noticed).into_iter().chain(origin::weighted_labels(report.made)).collect(),
             facts: origin::facts(report),
             data: json_for_script(&Data::new(report)),
@@ -137,12 +139,12 @@ fn warnings(findings: &Findings) -> Vec<String> {
 
 /// What the script needs to know.
 #[derive(Serialize)]
-struct Data<'a> {
-    classes: &'a [String],
-    collection: &'a str,
+pub(super) struct Data<'a> {
+    pub(super) classes: &'a [String],
+    pub(super) collection: &'a str,
     /// Milliseconds since 1970; 0 if unknown, so that what the browser remembers is newer.
-    submitted_unix_ms: u64,
-    decisions: &'a [Decision],
+    pub(super) submitted_unix_ms: u64,
+    pub(super) decisions: &'a [Decision],
 }
 
 impl<'a> Data<'a> {
@@ -157,7 +159,7 @@ impl<'a> Data<'a> {
 }
 
 /// JSON that can stand inside a script element: `<` cannot end or open one there.
-fn json_for_script(value: &impl Serialize) -> String {
+pub(super) fn json_for_script(value: &impl Serialize) -> String {
     let json = serde_json::to_string(value).expect("texts and numbers are JSON");
     json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }

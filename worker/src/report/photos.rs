@@ -81,8 +81,8 @@ pub(super) struct Card<'a> {
     pub(super) label: usize,
     pub(super) predicted: usize,
     pub(super) right: bool,
-    /// Whether the photo's label is probably wrong.
-    pub(super) doubted: bool,
+    /// That the photo's label is probably wrong; `None` if nothing speaks against it.
+    pub(super) doubt: Option<String>,
     pub(super) label_name: &'a str,
     pub(super) predicted_name: &'a str,
     pub(super) label_probability: String,
@@ -178,7 +178,7 @@ fn card<'a>(
         label: mistake.label,
         predicted: mistake.predicted,
         right: mistake.label == mistake.predicted,
-        doubted,
+        doubt: doubted.then(|| "the label looks wrong".to_owned()),
         label_name,
         predicted_name,
         label_probability: percent(mistake.label_probability),

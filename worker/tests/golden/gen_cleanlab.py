@@ -33,7 +33,7 @@ def measured(labels, rows):
     }
 
 
-def noisy():
+def noisy(with_truth=False):
     rng = np.random.default_rng(7)
     count, classes = 240, 10
     true = rng.integers(0, classes, count)
@@ -44,7 +44,8 @@ def noisy():
     logits[np.arange(count), true] += rng.normal(3, 1.2, count)
     rows = np.exp(logits)
     rows = np.round(rows / rows.sum(1, keepdims=True), 6)
-    return labels, rows / rows.sum(1, keepdims=True)
+    rows = rows / rows.sum(1, keepdims=True)
+    return (labels, rows, true) if with_truth else (labels, rows)
 
 
 def two_pass():

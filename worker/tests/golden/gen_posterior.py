@@ -20,9 +20,16 @@ def repeats(labels, rows, rng, count):
         yield np.round(again / again.sum(1, keepdims=True), 6)
 
 
+def found(flagged, labels, true):
+    """Precision and recall of what one repeat flags, and of what all repeats flag, against the labels that are known to be wrong."""
+    wrong = labels != true
+    both = lambda flags: [wrong[flags].mean(), flags[wrong].mean()]
+    return {"one": both(flagged[0]), "all": both(flagged.all(0))}
+
+
 def weighed():
     rng = np.random.default_rng(11)
-    labels, rows = noisy()
+    labels, rows, true = noisy(with_truth=True)
     classes = rows.shape[1]
     three = list(repeats(labels, rows, rng, 3))
     clean = next(repeats(labels, rows, rng, 1))
@@ -38,7 +45,8 @@ def weighed():
     assert np.abs(posterior[np.arange(len(labels)), labels] / posterior.sum(1) - weights).max() < 1e-4
     assert min(weights[labels == c].mean() for c in range(classes)) > 0.5, "no class is moved"
     return {
-        "labels": labels.tolist(), "repeats": [again.tolist() for again in three], "clean": clean.tolist(),
+        "labels": labels.tolist(), "true": true.tolist(), "repeats": [again.tolist() for again in three], "clean": clean.tolist(),
+        "votes": flagged.sum(0).tolist(), "found": found(flagged, labels, true),
         "always": np.where(always)[0].tolist(), "wrong_share": eta, "weights": weights.tolist(),
     }
 

@@ -1,6 +1,7 @@
 //! cleanlab's confident learning: thresholds, counts, joint, and which labels are doubted in which order.
 
 use serde_json::Value;
+use sortinghat_worker::evaluation::audit::audit;
 use sortinghat_worker::evaluation::confident::{Counts, Evidence};
 use sortinghat_worker::evaluation::posterior::{always_doubted, weights, wrong_share};
 use sortinghat_worker::prediction::probabilities::Probabilities;
@@ -74,4 +75,27 @@ fn labels_that_every_repeat_doubts_and_the_weights_of_all_labels_are_those_of_cl
     assert_near("share of wrong labels", &[wrong], &flat(&golden["wrong_share"]), 0.0, 1e-9);
     let found = weights(&labels, &rows(&golden["clean"]), wrong, classes);
     assert_near("weights", &found, &flat(&golden["weights"]), 0.0, 1e-5);
+}
+
+#[test]
+fn an_audit_finds_as_many_of_the_labels_that_are_known_to_be_wrong_as_cleanlab_does() {
+    let golden = golden("posterior.json");
+    let (labels, truth) = (indices(&golden["labels"]), indices(&golden["true"]));
+    let classes = golden["clean"][0].as_array().unwrap().len();
+    let rows = |value: &Value| {
+        Probabilities::new(flat(value).into_iter().map(|probability| probability as f32).collect(), classes)
+    };
+    let repeats: Vec<Probabilities> = golden["repeats"].as_array().unwrap().iter().map(rows).collect();
+    let audited = audit(&labels, &repeats, classes);
+    assert_eq!(audited.iter().map(|one| one.repeats as usize).collect::<Vec<_>>(), indices(&golden["votes"]));
+    let wrong = labels.iter().zip(&truth).filter(|(label, truth)| label != truth).count() as f64;
+    let found = |doubted: &[usize]| {
+        let right = doubted.iter().filter(|&&photo| labels[photo] != truth[photo]).count() as f64;
+        [right / doubted.len() as f64, right / wrong]
+    };
+    let in_all: Vec<usize> = audited.iter().filter(|one| one.repeats == 3).map(|one| one.photo).collect();
+    assert_near("precision and recall in all", &found(&in_all), &flat(&golden["found"]["all"]), 0.0, 1e-12);
+    let first = audit(&labels, &repeats[..1], classes);
+    let in_one: Vec<usize> = first.iter().filter(|one| one.repeats == 1).map(|one| one.photo).collect();
+    assert_near("precision and recall in one", &found(&in_one), &flat(&golden["found"]["one"]), 0.0, 1e-12);
 }

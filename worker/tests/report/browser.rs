@@ -8,6 +8,7 @@ use std::{
 
 use sortinghat_proto::manifest::{Decision, Decisions, Remark, Verdict};
 
+use crate::audit;
 use crate::sample::{HOSTILE, Sample, TTA, digest};
 
 /// The pages that the test opens.
@@ -28,6 +29,7 @@ fn pages() -> Vec<(&'static str, String)> {
         ("later", later.html()),
         ("given", Sample { decisions: Some(given), ..Sample::default() }.html()),
         ("hostile", hostile.html()),
+        ("audit", audit::html(["animals", "food"])),
         ("faultless", Sample { errors_per_class: 0, learned_from: None, ..Sample::default() }.html()),
     ]
 }

@@ -277,3 +277,24 @@ test("names that look like markup stay text in every place that the script write
   assert.ok((await text(page, "dialog.large .path")).startsWith(name));
   assert.equal(await page.$$eval("img", (images) => images.filter((image) => !image.src.startsWith("data:")).length), 0);
 });
+
+test("an audit estimates how many wrong labels are left from what is decided about its sample, and axe finds no violation", async (t) => {
+  const page = await open(await freshBrowser(t), "audit");
+  assert.deepEqual(await violations(page), []);
+  const estimate = () => text(page, ".estimate");
+  assert.match(await estimate(), /unknown, until you have decided about photos of the random sample/);
+  await page.click("#queue .card [data-do=predicted]");
+  assert.match(await estimate(), /unknown/, "what looks wrong says nothing of the others");
+  const sample = await page.$$("#sample .card");
+  for (const card of sample.slice(0, 9)) await (await card.$("[data-do=keep]")).click();
+  await (await sample[9].$("[data-do=exclude]")).click();
+  // Wilson's interval of 1 of 10 is 1.8 to 40.4%.
+  await page.waitForFunction(() => document.querySelector(".estimate").textContent.includes("You found 1 of 10 labels"));
+  assert.match(await estimate(), /Of the 397 labels that no repeat doubts, about 40 are wrong \(95% interval 7 to 160\)/);
+  const { decisions } = await saved(page);
+  assert.equal(decisions.length, 11);
+  assert.deepEqual([decisions[0].verdict, decisions[0].class], ["relabel", "food"]);
+  for (let undone = 0; undone < 11; undone += 1) await page.click(".undo");
+  await page.waitForFunction(() => document.querySelector(".estimate").textContent.includes("unknown"));
+  assert.deepEqual(await violations(page), []);
+});

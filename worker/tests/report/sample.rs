@@ -130,7 +130,7 @@ impl Sample {
 }
 
 /// A picture of one colour.
-fn picture(shade: u8) -> Photo {
+pub(crate) fn picture(shade: u8) -> Photo {
     let (width, height) = (120, 90);
     let pixels = [shade, 90, 200 - shade / 2].repeat((width * height) as usize);
     Photo { width, height, pixels, format: ImageFormat::Png, notes: Vec::new() }

@@ -29,6 +29,7 @@ from .v1.artifacts_pb2 import Dataset, Model
 from .v1.common_pb2 import ErrorCode, Failure, FailureClass, ObjectRef, Progress
 from .v1.jobs_pb2 import Attempt, Job, JobEvent, JobState, Requirements
 from .v1.specs_pb2 import (
+    AuditSpec,
     ClassifySpec,
     EvaluateSpec,
     FinetuneSpec,
@@ -42,6 +43,7 @@ from .v1.specs_pb2 import (
 __all__ = [
     "AsyncClient",
     "Attempt",
+    "AuditSpec",
     "BadEndpoint",
     "ClassifySpec",
     "Client",

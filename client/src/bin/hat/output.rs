@@ -37,13 +37,14 @@ impl Content {
                 Some(format) => return Ok(Self::Predictions(format)),
                 None => ("predictions", "end its name in .csv, .jsonl or .parquet"),
             },
-            (JobKind::Evaluate, "html" | "htm") => return Ok(Self::Report),
-            (JobKind::Evaluate, "csv") => return Ok(Self::Measured),
+            (JobKind::Evaluate | JobKind::Audit, "html" | "htm") => return Ok(Self::Report),
+            (JobKind::Evaluate | JobKind::Audit, "csv") => return Ok(Self::Measured),
+            (JobKind::Audit, _) => ("an audit", "end its name in .html for the page, or in .csv for all labels"),
             (JobKind::Evaluate, _) => {
                 ("an evaluation", "end its name in .html for the report, or in .csv for the predictions")
             }
             (JobKind::Ingest | JobKind::Finetune, _) => {
-                ("the result of the job", "only classify and evaluate make files")
+                ("the result of the job", "only classify, evaluate and audit make files")
             }
         };
         Err(Failure::usage(format!("{what} cannot be written to {}: {why}", path.display())))
@@ -254,6 +255,8 @@ mod tests {
         assert_eq!(of(JobKind::Classify, "p.Parquet"), Ok(Content::Predictions(Format::Parquet)));
         assert_eq!(of(JobKind::Evaluate, "x.csv"), Ok(Content::Measured));
         assert_eq!(of(JobKind::Evaluate, "x.HTML"), Ok(Content::Report));
+        assert_eq!(of(JobKind::Audit, "x.html"), Ok(Content::Report));
+        assert_eq!(of(JobKind::Audit, "x.pdf"), Err(Exit::Usage));
         for name in ["x.jsonl", "x.parquet", "x", "x.pdf"] {
             assert_eq!(of(JobKind::Evaluate, name), Err(Exit::Usage), "{name}");
         }

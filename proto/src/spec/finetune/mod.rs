@@ -89,6 +89,28 @@ pub enum WeightsSource {
     Hub(String),
 }
 
+impl WeightsSource {
+    /// The uploaded object, if it is one.
+    pub(in crate::spec) fn uploaded(&self) -> Option<&Digest> {
+        match self {
+            Self::Object(digest) => Some(digest),
+            Self::Pretrained | Self::Random | Self::Hub(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for WeightsSource {
+    /// As specs name the source: nothing for a backbone's own weights.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pretrained => Ok(()),
+            Self::Random => f.write_str("none"),
+            Self::Object(digest) => write!(f, "object:{digest}"),
+            Self::Hub(repository) => write!(f, "hub:{repository}"),
+        }
+    }
+}
+
 impl Spec for FinetuneSpec {
     fn dataset_mut(&mut self) -> Option<&mut DatasetRef> {
         Some(&mut self.dataset)
@@ -99,10 +121,7 @@ impl Spec for FinetuneSpec {
     }
 
     fn uploaded_weights(&self) -> Option<&Digest> {
-        match &self.weights {
-            WeightsSource::Object(digest) => Some(digest),
-            WeightsSource::Pretrained | WeightsSource::Random | WeightsSource::Hub(_) => None,
-        }
+        self.weights.uploaded()
     }
 
     fn uploads(&self) -> Vec<(&'static str, &ObjectRef)> {

@@ -23,8 +23,8 @@ impl TryFrom<v1::FinetuneSpec> for FinetuneSpec {
         Ok(Self {
             dataset: DatasetRef::parse(&wire.dataset, "finetune.dataset")?,
             model_name,
-            backbone: backbone(&wire.backbone)?,
-            weights: weights(&wire.weights)?,
+            backbone: Backbone::parse(&wire.backbone, "finetune.backbone")?,
+            weights: WeightsSource::parse(&wire.weights, "finetune.weights")?,
             image_size_px: in_range(or_default(wire.image_size_px, default_size), 32..=1024, "finetune.image_size_px")?,
             recipe,
             seed: wire.seed,
@@ -94,27 +94,33 @@ fn refuse_fine_tune_options(wire: &v1::FinetuneSpec) -> Result<(), Refusal> {
     ))
 }
 
-fn backbone(text: &str) -> Result<Backbone, Refusal> {
-    if text.is_empty() {
-        return Ok(Backbone::EfficientnetLite0);
+impl Backbone {
+    /// The network of this name, and the default for no name. `field` is the field of the spec.
+    pub(in crate::spec) fn parse(text: &str, field: &'static str) -> Result<Self, Refusal> {
+        if text.is_empty() {
+            return Ok(Self::EfficientnetLite0);
+        }
+        Self::ALL.into_iter().find(|backbone| backbone.as_str() == text).ok_or_else(|| {
+            let known = Self::ALL.map(Self::as_str).join(", ");
+            Refusal::invalid(field, format!("{} is not a backbone: use one of {known}", words::quoted(text)))
+        })
     }
-    Backbone::ALL.into_iter().find(|backbone| backbone.as_str() == text).ok_or_else(|| {
-        let known = Backbone::ALL.map(Backbone::as_str).join(", ");
-        Refusal::invalid("finetune.backbone", format!("{} is not a backbone: use one of {known}", words::quoted(text)))
-    })
 }
 
-fn weights(text: &str) -> Result<WeightsSource, Refusal> {
-    let allowed = "use nothing, none, object:DIGEST or hub:OWNER/REPOSITORY";
-    match text.split_once(':') {
-        None if text.is_empty() => Ok(WeightsSource::Pretrained),
-        None if text == "none" => Ok(WeightsSource::Random),
-        Some(("object", digest)) => digest.parse().map(WeightsSource::Object).map_err(at("finetune.weights")),
-        Some(("hub", repository)) if is_repository(repository) => Ok(WeightsSource::Hub(repository.to_owned())),
-        _ => Err(Refusal::invalid(
-            "finetune.weights",
-            format!("{} is no source of weights: {allowed}", words::quoted(text)),
-        )),
+impl WeightsSource {
+    /// What names a source of weights. `field` is the field of the spec.
+    pub(in crate::spec) fn parse(text: &str, field: &'static str) -> Result<Self, Refusal> {
+        let allowed = "use nothing, none, object:DIGEST or hub:OWNER/REPOSITORY";
+        match text.split_once(':') {
+            None if text.is_empty() => Ok(Self::Pretrained),
+            None if text == "none" => Ok(Self::Random),
+            Some(("object", digest)) => digest.parse().map(Self::Object).map_err(at(field)),
+            Some(("hub", repository)) if is_repository(repository) => Ok(Self::Hub(repository.to_owned())),
+            _ => {
+                let message = format!("{} is no source of weights: {allowed}", words::quoted(text));
+                Err(Refusal::invalid(field, message))
+            }
+        }
     }
 }
 
@@ -183,12 +189,7 @@ impl From<FinetuneSpec> for v1::FinetuneSpec {
             dataset: spec.dataset.to_string(),
             model_name: spec.model_name.map(String::from).unwrap_or_default(),
             backbone: spec.backbone.to_string(),
-            weights: match spec.weights {
-                WeightsSource::Pretrained => String::new(),
-                WeightsSource::Random => "none".to_owned(),
-                WeightsSource::Object(digest) => format!("object:{digest}"),
-                WeightsSource::Hub(repository) => format!("hub:{repository}"),
-            },
+            weights: spec.weights.to_string(),
             recipe: spec.recipe.to_string(),
             image_size_px: spec.image_size_px,
             seed: spec.seed,

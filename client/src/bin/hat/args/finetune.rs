@@ -132,7 +132,7 @@ impl From<PrecisionArg> for Precision {
     }
 }
 
-fn backbones() -> clap::builder::PossibleValuesParser {
+pub(super) fn backbones() -> clap::builder::PossibleValuesParser {
     Backbone::ALL.map(Backbone::as_str).into()
 }
 

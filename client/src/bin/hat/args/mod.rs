@@ -1,6 +1,7 @@
 //! The command line.
 
 mod artifacts;
+mod audit;
 mod classify;
 mod evaluate;
 mod finetune;
@@ -22,6 +23,7 @@ use clap_complete::Shell;
 use sortinghat_proto::{JobKind, secrets};
 
 pub(crate) use artifacts::{Datasets, DatasetsCommand, Models, ModelsCommand};
+pub(crate) use audit::Audit;
 pub(crate) use classify::Classify;
 pub(crate) use evaluate::Evaluate;
 pub(crate) use finetune::{CropArg, FineTuneArgs, Finetune, RecipeArg};
@@ -213,6 +215,8 @@ pub(crate) enum Command {
     Evaluate(Evaluate),
     #[command(about = JobKind::Classify.help())]
     Classify(Classify),
+    #[command(about = JobKind::Audit.help())]
+    Audit(Audit),
     /// Sort the photos of a folder into a folder for each class, or take that back
     Sort(Sort),
     /// List, show, follow, cancel and retry jobs

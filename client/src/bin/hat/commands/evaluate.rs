@@ -27,7 +27,7 @@ pub(super) async fn run(session: &Session, args: Evaluate) -> Result<Exit, Failu
     let on = On::parse(args.on.as_deref())?;
     refuse_ignored(&args, &on, session.detach())?;
     let decisions = args.decisions.as_deref().map(read_decisions).transpose()?;
-    let out = report(session, args.report, &args.model, args.force)?;
+    let out = report(session, JobKind::Evaluate, args.report, (&args.model, args.force))?;
     let unsubmitted = Unsubmitted::begin(session);
     let client = session.connect().await?;
     models::check_exists(&client, &model).await?;
@@ -47,18 +47,24 @@ pub(super) async fn run(session: &Session, args: Evaluate) -> Result<Exit, Failu
     tell::finish(session, &client, followed, out.as_ref()).await
 }
 
-/// Where to save the report; `None` if no path is named and this process ends before there is a report.
-fn report(session: &Session, named: Option<PathBuf>, model: &str, force: bool) -> Result<Option<Output>, Failure> {
+/// Where to save the report about `subject`; `None` if no path is named and this process ends before there is a report.
+pub(super) fn report(
+    session: &Session,
+    kind: JobKind,
+    named: Option<PathBuf>,
+    (subject, force): (&str, bool),
+) -> Result<Option<Output>, Failure> {
     let Some(path) = named else {
-        return (!session.detach()).then(|| Output::report_of(model, force)).transpose();
+        return (!session.detach()).then(|| Output::report_of(subject, force)).transpose();
     };
-    if Content::of(JobKind::Evaluate, &path)? != Content::Report {
+    if Content::of(kind, &path)? != Content::Report {
+        let table = if kind == JobKind::Audit { "labels" } else { "predictions" };
         return Err(Failure::usage(format!(
-            "the report cannot be written to {}: end its name in .html; `hat jobs watch ID --out FILE.csv` writes the predictions",
+            "the report cannot be written to {}: end its name in .html; `hat jobs watch ID --out FILE.csv` writes the {table}",
             path.display()
         )));
     }
-    Output::of_job(JobKind::Evaluate, "--report", path, force).map(Some)
+    Output::of_job(kind, "--report", path, force).map(Some)
 }
 
 /// What `--on` names.
@@ -101,7 +107,12 @@ fn refuse_ignored(args: &Evaluate, on: &On, detach: bool) -> Result<(), Failure>
     if args.links.links() == Links::Everywhere && !matches!(on, On::Folder(_)) {
         return Err(Failure::usage("--follow-links has no effect without --on DIR: leave it out, or name a folder"));
     }
-    if args.force && detach && args.report.is_none() {
+    refuse_idle_force(args.force, detach, args.report.is_some())
+}
+
+/// Refuses `--force` where no report will be saved.
+pub(super) fn refuse_idle_force(force: bool, detach: bool, is_named: bool) -> Result<(), Failure> {
+    if force && detach && !is_named {
         return Err(Failure::usage(
             "--force has no effect with --detach unless --report names the file: leave out --force, or name the file",
         ));

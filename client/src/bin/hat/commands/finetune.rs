@@ -86,7 +86,7 @@ fn crop(crop: CropArg, min_scale: Option<f64>) -> Result<TrainingCrop, Failure> 
 }
 
 /// Where the weights come from: the backbone's own if nothing is said, `none`, `hub:OWNER/REPOSITORY`, or a file, which is uploaded.
-async fn weights(client: &Client, source: Option<&str>) -> Result<WeightsSource, Failure> {
+pub(super) async fn weights(client: &Client, source: Option<&str>) -> Result<WeightsSource, Failure> {
     let Some(source) = source else { return Ok(WeightsSource::Pretrained) };
     if source == "none" {
         return Ok(WeightsSource::Random);

@@ -1,5 +1,6 @@
 //! What each command does, one file a command.
 
+mod audit;
 mod classify;
 mod completions;
 mod datasets;
@@ -52,6 +53,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<Exit, Fai
         Command::Finetune(args) => finetune::run(session, args).await,
         Command::Evaluate(args) => evaluate::run(session, args).await,
         Command::Classify(args) => classify::run(session, args).await,
+        Command::Audit(args) => audit::run(session, args).await,
         Command::Sort(args) => sort::run(session, args).await,
         Command::Jobs(args) => jobs::run(session, args).await,
         Command::Queue(args) => queue::run(session, args).await,

@@ -1,6 +1,7 @@
 //! How things look: wire values and manifests as lines for people and as JSON for programs. Nothing here talks to a server, and only
 //! [`line`](mod@line) prints.
 
+pub(crate) mod audit;
 pub(crate) mod dataset;
 pub(crate) mod evaluation;
 pub(crate) mod identity;

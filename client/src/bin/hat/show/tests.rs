@@ -84,6 +84,9 @@ fn specs_of(kind: JobKind) -> Vec<Kind> {
         JobKind::Classify => {
             vec![Kind::Classify(v1::ClassifySpec { model: "stamps/1".into(), source, top_k: 5, ..Default::default() })]
         }
+        JobKind::Audit => {
+            vec![Kind::Audit(v1::AuditSpec { dataset: "stamps@1".into(), seed: 7, ..Default::default() })]
+        }
     }
 }
 

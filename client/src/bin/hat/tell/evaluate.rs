@@ -24,15 +24,33 @@ pub(super) async fn tell(
     if !session.json() {
         print_lines(&evaluation::lines(&found));
     }
+    save(session, client, Files { report: &found.report, table: ("predictions", &found.predictions) }, out).await
+}
+
+/// The files of a job that has a report.
+pub(super) struct Files<'a> {
+    pub(super) report: &'a ObjectRef,
+    /// A table behind the report, with the word for what its rows are.
+    pub(super) table: (&'static str, &'a ObjectRef),
+}
+
+/// Saves the report or the table to `out`, as that asks. Returns the path of the saved file.
+pub(super) async fn save(
+    session: &Session,
+    client: &Client,
+    files: Files<'_>,
+    out: Option<&Output>,
+) -> Result<Option<PathBuf>, Failure> {
     let Some(out) = out else { return Ok(None) };
     let (path, existing) = (out.path(), out.existing());
     let what = match out.content() {
         Content::Measured => {
-            client.save_measured(&found.predictions, session.cells(), &path, existing).await?;
-            "predictions"
+            let (rows, table) = files.table;
+            client.save_measured(table, session.cells(), &path, existing).await?;
+            rows
         }
         Content::Report | Content::Predictions(_) => {
-            client.save_object(&found.report, &path, existing).await?;
+            client.save_object(files.report, &path, existing).await?;
             "report"
         }
     };

@@ -1,5 +1,6 @@
 //! What a job has made, told to a person or to a program.
 
+mod audit;
 mod classify;
 pub(crate) mod dataset;
 mod document;
@@ -82,6 +83,7 @@ async fn tell(
         }
         Some(JobKind::Evaluate) => evaluate::tell(session, client, &manifest, out).await,
         Some(JobKind::Classify) => classify::tell(session, client, job, &manifest, out).await,
+        Some(JobKind::Audit) => audit::tell(session, client, &manifest, out).await,
         None => {
             tell_unknown(session, job);
             Ok(None)
