@@ -17,6 +17,8 @@ use crate::{Client, ClientError, error::is_transient};
 
 /// Larger files are not packed: a round trip for each costs them little.
 pub(super) const MAX_FILE_BYTES: u64 = 1 << 20;
+/// Files of one pack. More would leave a set of some thousand files fewer packs than are sent at a time.
+pub(super) const PACK_FILES: usize = 250;
 /// Bytes of one pack. All of it is in memory while it is sent.
 pub(super) const PACK_BYTES: u64 = 4 << 20;
 

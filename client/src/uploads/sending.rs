@@ -91,7 +91,7 @@ fn shipments(missing: Vec<Missing>) -> Vec<Shipment> {
             shipments.push(Shipment::File(one));
             continue;
         }
-        if pack.len() == limits::MAX_PACKED_OBJECTS || bytes + size_bytes > pack::PACK_BYTES {
+        if pack.len() == pack::PACK_FILES || bytes + size_bytes > pack::PACK_BYTES {
             shipments.push(Shipment::Pack(std::mem::take(&mut pack)));
             bytes = 0;
         }

@@ -62,11 +62,17 @@ impl Contender for Ours {
     }
 }
 
-/// `rclone copy` to `rclone serve webdav`.
+/// The user and the password of rclone's server.
+const USER: &str = "bench";
+const PASSWORD: &str = "bench";
+
+/// `rclone copy` to `rclone serve sftp`.
 pub(crate) struct Rclone {
     program: PathBuf,
     name: String,
     transfers: String,
+    /// The password, as rclone's client takes it.
+    password: String,
 }
 
 impl Rclone {
@@ -75,12 +81,15 @@ impl Rclone {
         let output = Command::new(program).arg("version").stderr(Stdio::null()).output().ok()?;
         let version = String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("rclone").to_owned();
         let name = format!("{version}, {transfers} at a time");
-        output.status.success().then(|| Self { program: program.to_owned(), name, transfers: transfers.to_string() })
+        let obscured = Command::new(program).args(["obscure", PASSWORD]).output().ok()?;
+        let password = String::from_utf8_lossy(&obscured.stdout).trim().to_owned();
+        let rclone = Self { program: program.to_owned(), name, transfers: transfers.to_string(), password };
+        output.status.success().then_some(rclone)
     }
 
     fn rclone(&self, store: &Path) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg("--config").arg(store.join("rclone.conf"));
+        command.arg("--config").arg(store.join("rclone.conf")).env("XDG_CACHE_HOME", store.join("cache"));
         command
     }
 }
@@ -94,7 +103,8 @@ impl Contender for Rclone {
         let (files, address) = (store.join("files"), lasting_address());
         fs::create_dir_all(&files)?;
         let mut command = self.rclone(store);
-        command.args(["serve", "webdav"]).arg(&files).args(["--addr", &address.to_string()]);
+        command.args(["serve", "sftp"]).arg(&files).args(["--addr", &address.to_string()]);
+        command.args(["--user", USER, "--pass", PASSWORD]);
         let process = Process::start(&mut command, &store.join("log"));
         wait_until("rclone to serve", || TcpStream::connect(address).ok());
         Ok(Server { process, address })
@@ -103,8 +113,9 @@ impl Contender for Rclone {
     fn command(&self, source: &Path, store: &Path, address: SocketAddr) -> Command {
         let mut command = self.rclone(store);
         command.args(["copy", "--transfers", &self.transfers, "--checkers", &self.transfers]);
-        command.args(["--webdav-url", &format!("http://{address}"), "--webdav-vendor", "other"]);
-        command.arg(source).arg(":webdav:");
+        command.args(["--sftp-host", &address.ip().to_string(), "--sftp-port", &address.port().to_string()]);
+        command.args(["--sftp-user", USER, "--sftp-pass", &self.password]);
+        command.arg(source).arg(":sftp:");
         command
     }
 }

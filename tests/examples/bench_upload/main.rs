@@ -3,7 +3,7 @@
 //!
 //! The contenders take turns, each with a fresh store, and the medians are compared. Ours is `hat ingest --detach` to a coordinator with a
 //! folder as its object store: every file is durable, checked against its digest, and listed in a job that was accepted. rclone's is
-//! `rclone copy` to `rclone serve webdav`, which keeps files in a folder as they arrive.
+//! `rclone copy` to `rclone serve sftp`, which keeps files in a folder, and leaves it to the system when they reach the disk.
 
 mod contenders;
 
