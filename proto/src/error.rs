@@ -87,6 +87,7 @@ fn class_of(code: ErrorCode) -> FailureClass {
     match code {
         ErrorCode::StorageUnavailable
         | ErrorCode::StorageUnusable
+        | ErrorCode::SourceUnavailable
         | ErrorCode::ResourceExhausted
         | ErrorCode::Internal
         | ErrorCode::Unspecified => FailureClass::Infrastructure,
@@ -124,7 +125,7 @@ fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::VersionUnsupported
         | ErrorCode::DeadlineExceeded => Code::FailedPrecondition,
         ErrorCode::OutOfMemory | ErrorCode::ResourceExhausted => Code::ResourceExhausted,
-        ErrorCode::StorageUnavailable => Code::Unavailable,
+        ErrorCode::StorageUnavailable | ErrorCode::SourceUnavailable => Code::Unavailable,
         ErrorCode::CorruptObject => Code::DataLoss,
         ErrorCode::Cancelled => Code::Cancelled,
         ErrorCode::PermissionDenied => Code::PermissionDenied,

@@ -43,6 +43,7 @@ pub use keeping::{Labels, Retention};
 pub use kinds::{JobKind, JobSpec};
 pub use names::{ArtifactKind, DatasetRef, ModelRef, Name, VersionedName};
 pub use scheduling::{DeviceKind, Label, Lane, Requirements};
+pub(crate) use spec::class_name_fault;
 pub use spec::*;
 
 /// The encoded descriptor set of every .proto file, for gRPC reflection.

@@ -49,6 +49,16 @@ pub const MAX_CLASSES: usize = 10_000;
 pub const MAX_TOP_K: u32 = 1000;
 /// Bytes of a class name.
 pub const MAX_CLASS_NAME_BYTES: usize = 255;
+/// Photos that one gathering may find for a class.
+pub const MAX_GATHERED_PER_CLASS: u32 = 1000;
+/// URLs that one gathering may fetch, and photos of a dataset that it adds to.
+pub const MAX_GATHERED_URLS: usize = 100_000;
+/// Bytes of a URL that is fetched.
+pub const MAX_URL_BYTES: usize = 2048;
+/// Bytes of the words that are searched for.
+pub const MAX_QUERY_BYTES: usize = 200;
+/// Bytes of one photo that is fetched from the web.
+pub const MAX_FETCHED_BYTES: u64 = 32 << 20;
 /// Durable events that one attempt may record. A quarter of them may be lines of the log; further lines are dropped and counted.
 pub const MAX_EVENTS_PER_ATTEMPT: u64 = 10_000;
 /// Last lines of an attempt's log that are kept, however long the log is.

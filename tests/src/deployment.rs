@@ -27,6 +27,10 @@ pub struct Options {
     pub bucket: Option<Bucket>,
     /// The programs that are run.
     pub programs: Programs,
+    /// The servers of this machine that the worker may fetch from.
+    pub web: Vec<SocketAddr>,
+    /// Further arguments of the worker.
+    pub worker_arguments: Vec<String>,
 }
 
 /// The programs of a deployment, which may be of two versions.
@@ -65,6 +69,8 @@ impl Default for Options {
             shard_items: None,
             bucket: None,
             programs: Programs::default(),
+            web: Vec::new(),
+            worker_arguments: Vec::new(),
         }
     }
 }
@@ -255,6 +261,9 @@ fn start_worker(folder: &Path, options: &Options, address: SocketAddr, number: u
     if let Some(weights_dir) = &options.weights_dir {
         command.arg("--weights-dir").arg(weights_dir);
     }
+    command.args(&options.worker_arguments);
+    let web: Vec<String> = options.web.iter().map(ToString::to_string).collect();
+    command.env("SORTINGHAT_TEST_FETCH_LOOPBACK", web.join(","));
     Process::start(&mut command, &folder.join(format!("{name}.log")))
 }
 

@@ -17,6 +17,7 @@ mod redis;
 mod s3;
 mod simulated;
 mod terminal;
+mod web;
 
 pub use background::Background;
 pub use deployment::{Deployment, Options, Programs, Victim, start_coordinator};
@@ -30,6 +31,7 @@ pub use redis::{redis_command, start_redis};
 pub use s3::{Bucket, S3Server};
 pub use simulated::{Identity, SIMULATED_HOST, SIMULATED_LABEL, SimulatedWorker, Work, inputs, output};
 pub use terminal::Screen;
+pub use web::{Asked, Reply, Web};
 
 use std::{path::PathBuf, time::Duration};
 

@@ -59,9 +59,31 @@ fn shape(class: usize, number: u32, side: u32) -> Vec<u8> {
 }
 
 fn write_png(path: &Path, side: u32, pixels: &[u8]) {
-    let file = fs::File::create(path).expect("the test's folder is writable");
-    let mut encoder = png::Encoder::new(file, side, side);
+    fs::write(path, png_of(side, pixels)).expect("the test's folder is writable");
+}
+
+fn png_of(side: u32, pixels: &[u8]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, side, side);
     encoder.set_color(png::ColorType::Rgb);
     let mut writer = encoder.write_header().expect("the header is valid");
     writer.write_image_data(pixels).expect("the pixels fill the picture");
+    writer.finish().expect("memory takes every write");
+    file
+}
+
+/// A picture as PNG of one of ten classes: random blocks, whose size and colour are the class's own. No two pictures are near-duplicates.
+pub fn blocks(class: u32, number: u32, side: u32) -> Vec<u8> {
+    const COLOURS: [[u64; 3]; 5] = [[250, 40, 40], [40, 220, 60], [50, 80, 250], [240, 220, 40], [200, 60, 230]];
+    let colour = COLOURS[class as usize % COLOURS.len()];
+    let cells = if (class as usize) < COLOURS.len() { 4 } else { 16 };
+    let mut pixels = Vec::with_capacity((side * side * 3) as usize);
+    for y in 0..side {
+        for x in 0..side {
+            let cell = (y * cells / side) * cells + x * cells / side;
+            let light = 64 + mix(u64::from(class) << 48 | u64::from(number) << 16 | u64::from(cell)) % 192;
+            pixels.extend(colour.map(|value| (value * light / 256) as u8));
+        }
+    }
+    png_of(side, &pixels)
 }

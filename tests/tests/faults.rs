@@ -1,18 +1,38 @@
 //! Each job kind, with kill -9 of each process in the middle of a job. The job ends once, with the result of an undisturbed run.
 
-use std::path::Path;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
 
 use serde_json::Value;
 use sortinghat_proto::JobKind;
-use sortinghat_tests::{Deployment, Options, Victim, photos, wait_until};
+use sortinghat_tests::{Deployment, Options, Reply, Victim, Web, photos, wait_until};
 
 /// Runs a job of each kind undisturbed, and then with each process killed in the middle of it, and compares the results.
 #[test]
 fn a_process_that_is_killed_in_the_middle_of_a_job_changes_no_result() {
-    let mut deployment = Deployment::start(Options::default());
+    // It serves the files of a folder that is known later.
+    let served = Arc::new(OnceLock::<PathBuf>::new());
+    let web = Web::serve({
+        let served = served.clone();
+        move |asked| match fs::read(served.get().expect("the folder is known").join(&asked.path[1..])) {
+            Ok(photo) => Reply::ok(photo),
+            Err(_) => Reply::status("404 Not Found"),
+        }
+    });
+    let mut deployment = Deployment::start(Options { web: vec![web.address()], ..Options::default() });
     let folder = deployment.folder().join("photos");
     photos::write_classes(&folder, 60, 320);
-    photos::write_classes(&deployment.folder().join("many-large"), 160, 1000);
+    let large = deployment.folder().join("many-large");
+    let files = photos::write_classes(&large, 160, 1000);
+    let rows = files
+        .iter()
+        .map(|file| format!("{},{}\n", &file.path[..file.path.len() - 8], web.url(&format!("/{}", file.path))));
+    let table: String = std::iter::once("class,url\n".to_owned()).chain(rows).collect();
+    fs::write(deployment.folder().join("urls.csv"), table).expect("the temporary folder is writable");
+    served.set(large).expect("it is set once");
     deployment.hat().ok(["ingest".as_ref(), "shapes".as_ref(), folder.as_os_str()]);
     for &kind in JobKind::ALL {
         let calm = finish(&deployment, &submit(&deployment, kind, &folder));
@@ -55,6 +75,8 @@ fn submit(deployment: &Deployment, kind: JobKind, folder: &Path) -> String {
         ],
         // All photos are evaluated, as a fast machine evaluates the held-out ones within a second.
         JobKind::Evaluate => &["evaluate", "shapes/1", "--on", folder, "--tta", "--passes", "32"],
+        // The same photos, from a web server.
+        JobKind::Gather => &["gather", "gathered", "--urls", "urls.csv", "--allow-http", "--anew"],
         JobKind::Classify => &["classify", "shapes/1", folder, "--tta", "--passes", "32"],
         JobKind::Audit => &["audit", "shapes@1", "--backbone", "resnet18", "--weights", "none", "--size", "160"],
     };
@@ -85,7 +107,7 @@ fn in_the_middle(deployment: &Deployment, job: &str) -> bool {
 fn result(deployment: &Deployment, kind: JobKind, job: &Value) -> String {
     match kind {
         // The manifest names every part by digest.
-        JobKind::Ingest | JobKind::Classify => job["output"]["manifest"]["digest"].to_string(),
+        JobKind::Ingest | JobKind::Gather | JobKind::Classify => job["output"]["manifest"]["digest"].to_string(),
         JobKind::Finetune => {
             let name = job["output"]["name"].as_str().expect("a model has a name");
             let model = deployment.hat().json(["models", "show", name]).remove(0);

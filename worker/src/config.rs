@@ -7,7 +7,11 @@ use sortinghat_objects::ObjectStoreUrl;
 use sortinghat_proto::{ByteCount, Label, Refusal, Tenant, limits::MAX_WORKER_LABELS, secrets::refuse_secrets};
 use url::Url;
 
-use crate::{device::DeviceRequest, memory};
+use crate::{
+    device::DeviceRequest,
+    fetch::{Allowance, Rights},
+    memory,
+};
 
 /// Runs sortinghat's jobs on this machine.
 #[derive(Debug, Parser)]
@@ -63,9 +67,31 @@ pub struct RunArgs {
     /// Where objects, weights and files are.
     #[command(flatten)]
     pub storage: StorageArgs,
+    /// What may be fetched from the web.
+    #[command(flatten)]
+    pub gathering: GatherArgs,
     /// What each executor needs.
     #[command(flatten)]
     pub executor: ExecutorArgs,
+}
+
+/// Whose jobs may gather photos from the web, and how.
+#[derive(Debug, Clone, Args)]
+pub struct GatherArgs {
+    /// Whose jobs may gather photos from the web: nobody, everybody, or tenants such as lab,shop [default: everybody if the coordinator
+    /// is on this machine and is shown no token, else nobody]
+    #[arg(long, env = "SORTINGHAT_GATHER", value_name = "WHO")]
+    pub gather: Option<Rights>,
+    /// A page or an e-mail address by which the owners of web servers reach you; every request names it [default: the page of this
+    /// software]
+    #[arg(long, env = "SORTINGHAT_GATHER_CONTACT", value_name = "CONTACT")]
+    pub gather_contact: Option<String>,
+    /// The folder of provider files, which say how further services are searched [default: providers in the data folder]
+    #[arg(long, env = "SORTINGHAT_PROVIDERS_DIR", value_name = "DIR")]
+    pub providers_dir: Option<PathBuf>,
+    /// For tests: addresses and ports of the loopback interface that may be fetched from
+    #[arg(long, env = "SORTINGHAT_TEST_FETCH_LOOPBACK", hide = true)]
+    pub fetch_loopback: Option<Allowance>,
 }
 
 /// Where a worker has its objects, weights and files. Executors do not know it.
@@ -185,7 +211,8 @@ impl RunArgs {
 
     /// Makes relative paths absolute, so that nothing is looked for in the working folder later.
     pub fn make_paths_absolute(&mut self) {
-        [&mut self.token_file, &mut self.ca_file, &mut self.client_cert, &mut self.client_key]
+        let Self { token_file, ca_file, client_cert, client_key, gathering, .. } = self;
+        [token_file, ca_file, client_cert, client_key, &mut gathering.providers_dir]
             .into_iter()
             .flatten()
             .for_each(|path| *path = absolute(path.clone()));

@@ -8,7 +8,7 @@
 //! The rooms stand on floors, and imports go down only. From the ground to the top:
 //!
 //! 1. `aten`, `memory`, `out_of_memory`, [`randomness`]: what every other room may use and what itself uses none
-//! 2. [`device`], [`objects`]: what computes; how a job reads and writes objects
+//! 2. [`device`], [`fetch`], [`objects`]: what computes; how URLs are fetched; how a job reads and writes objects
 //! 3. [`config`], [`dataset`], [`models`], [`task`]: the command line; which photo has which class and side; the networks and their
 //!    weights; what one task is and has at hand
 //! 4. [`prediction`]: from batches of pixels to class probabilities, with test-time augmentation
@@ -27,6 +27,7 @@ pub mod dataset;
 pub mod device;
 pub mod evaluation;
 pub mod executor;
+pub mod fetch;
 pub mod jobs;
 pub(crate) mod memory;
 pub mod models;

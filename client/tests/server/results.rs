@@ -70,6 +70,28 @@ fn an_audit_ends_with_the_labels_that_look_wrong_and_a_page_to_decide_about_them
 }
 
 #[test]
+fn a_gathering_ends_with_the_dataset_and_the_counts_of_each_step() {
+    let (_coordinator, hat) = deployment();
+    hat.write("urls.csv", b"class,url,author\nred,https://example.org/1.png,Ann\ngreen,http://example.org/2.png,\n");
+    hat.write("no-urls.csv", b"path,label\na.png,red\n");
+    let transcript = hat.transcript(&[
+        "gather web red green=grass --per-class 3 --provider commons --licence by --dry-run",
+        "gather web red green=grass --dry-run --json",
+        "gather web --urls urls.csv --dry-run",
+        "gather web --urls urls.csv --dry-run --json",
+        "gather web --urls no-urls.csv",
+        "gather web red red=crimson",
+        "gather web red green --per-class 3",
+        "gather web --urls urls.csv --json",
+        "datasets show web",
+        "datasets show web@1 --sources",
+        "datasets show web@1 --sources --json",
+        "jobs show --json",
+    ]);
+    hat.assert_snapshot("gather", &transcript);
+}
+
+#[test]
 fn a_fine_tune_ends_with_the_table_of_its_training_and_one_line() {
     let (_coordinator, hat) = deployment();
     hat.run("ingest stamps photos");

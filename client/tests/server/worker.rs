@@ -13,10 +13,11 @@ use sortinghat_proto::{
     Backbone, ObjectRef, Precision, Refusal, TrainingCrop, Tta, TtaRecipe,
     limits::SESSION_SECRET_BYTES,
     manifest::{
-        self, AuditFindings, AuditManifest, AuditedLabel, ClassCount, Confusion, DatasetManifest, DatasetProvenance,
-        EpochRecord, EvaluationManifest, EvaluationTarget, Findings, FineTuneRecord, Framing, IngestCounts, Interval,
-        ModelManifest, PREDICTION_COLUMNS, PairedTest, PredictionCounts, PredictionsManifest, RecipeRecord, Rejection,
-        RejectionReason, Score, Shard, SplitKind, UploadManifest, View, WeightsProvenance,
+        self, AuditFindings, AuditManifest, AuditedLabel, ClassCount, Confusion, Credit, DatasetManifest,
+        DatasetProvenance, EpochRecord, EvaluationManifest, EvaluationTarget, Findings, FineTuneRecord, Framing,
+        Gathered, GatheredClass, IngestCounts, Interval, ModelManifest, PREDICTION_COLUMNS, PairedTest, PhotoSource,
+        PredictionCounts, PredictionsManifest, RecipeRecord, Rejection, RejectionReason, Remark, Score, Shard,
+        SourceOutcome, SplitKind, UploadManifest, View, WeightsProvenance,
     },
     v1::{
         Assignment, AttemptEvent, ErrorCode, EvaluateSpec, IngestSpec, LeaseKey, LeaseReport, LogLine, Notice,
@@ -82,6 +83,16 @@ async fn report(client: &Client, task: Assignment) -> LeaseReport {
             (vec![], Outcome::Failed(why.into()))
         }
         Kind::Ingest(spec) => (vec![], succeeded(client, &dataset(client, spec).await, "4 photos in 2 classes").await),
+        Kind::Gather(spec) => {
+            let listed = upload(client, b"{\"class\":\"red\"}\n").await;
+            let urls: ObjectRef = spec.urls.map(|urls| urls.try_into().expect("valid")).unwrap_or(listed);
+            let (dataset_name, source) = (spec.dataset_name, Some(urls.into()));
+            let spec = IngestSpec { dataset_name, source, valid_percent: 20, ..IngestSpec::default() };
+            let remarks = vec![Remark::FromTheWeb { photos: 4, terms: vec!["found by Openverse".to_owned()] }];
+            let gathered = Some(gathered(client, &task).await);
+            let made = DatasetManifest { gathered, remarks, ..dataset(client, spec).await };
+            (vec![], succeeded(client, &made, "4 photos in 2 classes").await)
+        }
         Kind::Finetune(_) => (training(), succeeded(client, &model(client, &task).await, "75.0% of 2").await),
         Kind::Evaluate(spec) => (vec![], succeeded(client, &evaluation(client, &task, &spec).await, "75.0%").await),
         Kind::Audit(_) => (vec![], succeeded(client, &audit(client, &task).await, "1 of 4 labels").await),
@@ -138,6 +149,43 @@ async fn dataset(client: &Client, spec: IngestSpec) -> DatasetManifest {
         near_duplicate_groups: 0,
         rejections: Some(upload(client, &rejections).await),
         remarks: vec![],
+        gathered: None,
+    }
+}
+
+/// How its photos were gathered.
+async fn gathered(client: &Client, task: &Assignment) -> Gathered {
+    let before = task.dataset.clone().map(|dataset| ObjectRef::try_from(dataset).expect("valid"));
+    let row = |outcome, path: Option<&str>, reason: Option<&str>| PhotoSource {
+        class: "red".to_owned(),
+        provider: "openverse".to_owned(),
+        query: Some("red".to_owned()),
+        rank: 1,
+        url: "https://example.org/1.png".to_owned(),
+        credit: Credit { author: Some("Ann".to_owned()), licence: Some("CC BY 4.0".to_owned()), ..Credit::default() },
+        outcome,
+        reason: reason.map(str::to_owned),
+        path: path.map(str::to_owned),
+        object: path.map(|path| ObjectRef::of(path.as_bytes())),
+    };
+    let rows = [
+        row(SourceOutcome::Kept, Some("red/1.png"), None),
+        row(SourceOutcome::Failed, None, Some("the host answered 404 Not Found")),
+    ];
+    let lines: String = rows.iter().map(|row| format!("{}\n", serde_json::to_string(row).expect("text"))).collect();
+    let class = |class: &str| GatheredClass {
+        class: class.to_owned(),
+        query: Some(class.to_owned()),
+        asked: 3,
+        found: 4,
+        fetched: 2,
+        kept: 2,
+    };
+    Gathered {
+        sources: upload(client, lines.as_bytes()).await,
+        classes: vec![class("green"), class("red")],
+        added_to: before.is_some().then(|| task.dataset_name.clone()),
+        added_to_manifest: before,
     }
 }
 

@@ -10,8 +10,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtifactKind, AuditSpec, ClassifySpec, DatasetRef, Digest, EvaluateSpec, FinetuneSpec, IngestSpec, ModelRef, Name,
-    ObjectRef, Refusal,
+    ArtifactKind, AuditSpec, ClassifySpec, DatasetRef, Digest, EvaluateSpec, FinetuneSpec, GatherSpec, IngestSpec,
+    ModelRef, Name, ObjectRef, Refusal,
     manifest::{
         AuditManifest, DatasetManifest, Document as _, EVALUATION_PART_FORMAT, EvaluationManifest, INGEST_PART_FORMAT,
         ModelManifest, PredictionsManifest,
@@ -94,6 +94,18 @@ define::job_kinds! {
         // As for a fine-tune.
         stall_bound_ms: 300_000,
         document: AuditManifest::FORMAT,
+        part: None,
+        names_model: false,
+    }
+
+    /// Searches of the web, or a list of URLs, become a dataset.
+    Gather = "gather", GatherSpec {
+        help: "Make a dataset of photos from the web",
+        makes: Some(ArtifactKind::Dataset),
+        gives_way: true,
+        // A server that asks for a pause gets one.
+        stall_bound_ms: 300_000,
+        document: DatasetManifest::FORMAT,
         part: None,
         names_model: false,
     }

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Document, Remark};
+use super::{Document, Gathered, Remark};
 use crate::{Digest, ObjectRef};
 
 /// An immutable set of labelled photos.
@@ -32,6 +32,9 @@ pub struct DatasetManifest {
     /// the kind.
     #[serde(default)]
     pub remarks: Vec<Remark>,
+    /// How the photos were gathered from the web; `None` for photos that somebody uploaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gathered: Option<Gathered>,
 }
 
 impl Document for DatasetManifest {

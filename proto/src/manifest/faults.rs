@@ -8,7 +8,7 @@ use crate::{Refusal, Violation, limits, words};
 impl UploadManifest {
     /// What is wrong with the list, apart from its objects. `field` names the manifest in the request.
     pub fn faults(&self, field: &str) -> Faults {
-        let mut faults = Faults::of(field);
+        let mut faults = Faults::of(field, "the upload manifest");
         match self.files.len() {
             0 => faults.add("files", "lists no file"),
             1..=limits::MAX_UPLOAD_FILES => {}
@@ -55,6 +55,8 @@ fn path_fault(path: &str) -> Option<String> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Faults {
     field: String,
+    /// What the document is called.
+    document: &'static str,
     count: u64,
     /// The first faults.
     first: Vec<Violation>,
@@ -62,8 +64,8 @@ pub struct Faults {
 
 impl Faults {
     /// No faults yet in the document that this field of a request names.
-    fn of(field: &str) -> Self {
-        Self { field: field.to_owned(), count: 0, first: Vec::new() }
+    pub(super) fn of(field: &str, document: &'static str) -> Self {
+        Self { field: field.to_owned(), document, count: 0, first: Vec::new() }
     }
 
     /// Adds the fault of a part of the document, such as `files[7].path`.
@@ -83,7 +85,7 @@ impl Faults {
             0 => String::new(),
             more => format!("; and {}", words::counted(more, "more fault", "more faults")),
         };
-        let message = format!("the upload manifest cannot be used: {} {}{rest}", first.field, first.message);
+        let message = format!("{} cannot be used: {} {}{rest}", self.document, first.field, first.message);
         Err(Refusal { violations: self.first, ..Refusal::invalid(self.field, message) })
     }
 }

@@ -9,6 +9,7 @@ mod dataset;
 mod decisions;
 mod evaluation;
 mod faults;
+mod gather;
 mod model;
 mod predictions;
 mod references;
@@ -27,6 +28,7 @@ pub use evaluation::{
     LabelDoubt, Mistake, PairedTest, Score,
 };
 pub use faults::Faults;
+pub use gather::{Credit, Gathered, GatheredClass, ListedUrl, PhotoSource, SourceOutcome, UrlList};
 pub use model::{
     AutoRecord, CandidateRecord, DatasetProvenance, EpochRecord, FineTuneRecord, Framing, LabelWeights, LambdaScore,
     ModelManifest, RateSearch, RecipeRecord, RegressionRecord, Spread, UnlikeMethod, UnlikeRecord, UnlikeScale, View,

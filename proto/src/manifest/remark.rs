@@ -102,6 +102,20 @@ pub enum Remark {
         /// The paths of the first ones.
         examples: Vec<String>,
     },
+    /// Photos that were gathered from the web.
+    FromTheWeb {
+        /// How many.
+        photos: u64,
+        /// What the providers that found them ask to be said.
+        terms: Vec<String>,
+    },
+    /// Gathered photos that look like one of another class.
+    AlikeInSeveralClasses {
+        /// Groups of such photos.
+        groups: u64,
+        /// For the first groups, the path of a photo in each of two classes.
+        examples: Vec<[String; 2]>,
+    },
     /// Something that only a newer version knows.
     #[serde(other)]
     Unknown,
@@ -146,7 +160,9 @@ impl Remark {
             Self::FewPhotos { .. } | Self::Imbalance { .. } | Self::ColorProfiles { .. } | Self::Unknown => true,
             Self::FoldersBesideSplit { photos, .. } => *photos > 0,
             Self::LeftOut { groups } => groups.iter().any(|group| group.reason.may_be_missed()),
+            Self::AlikeInSeveralClasses { .. } => true,
             Self::OneNameInSeveralForms { .. } | Self::Mended { .. } | Self::WrongExtension { .. } => false,
+            Self::FromTheWeb { .. } => false,
         }
     }
 
@@ -159,6 +175,7 @@ impl Remark {
             Self::NearDuplicatesAcrossSplit { .. } | Self::OnlyNearDuplicates { .. } => false,
             Self::FewPhotos { .. } | Self::Imbalance { .. } => false,
             Self::ColorProfiles { .. } | Self::Mended { .. } | Self::WrongExtension { .. } => false,
+            Self::FromTheWeb { .. } | Self::AlikeInSeveralClasses { .. } => false,
         }
     }
 }
@@ -223,6 +240,17 @@ fn sentence(remark: &Remark) -> String {
             let photos = counted(*photos, "photo has", "photos have");
             format!("{photos} the extension of another format: what counts is the content{}", such_as(examples))
         }
+        Remark::FromTheWeb { photos, terms } => {
+            let photos = counted(*photos, "photo is", "photos are");
+            let terms: String = terms.iter().map(|terms| format!("; {terms}")).collect();
+            format!("{photos} from the web, and the dataset names the source, author and licence of each{terms}")
+        }
+        Remark::AlikeInSeveralClasses { groups, examples } => {
+            let photos =
+                counted(*groups, "group of photos looks alike and lies", "groups of photos look alike and lie");
+            let example = examples.first().map(|[one, other]| format!(", such as {one} and {other}"));
+            format!("{photos} in more than one class{}", example.unwrap_or_default())
+        }
         Remark::Unknown => "there is something to know of it that only a newer version can tell".to_owned(),
     }
 }
@@ -284,6 +312,12 @@ mod tests {
         let names = vec![vec!["Cats".to_owned(), "cats".to_owned()]];
         let remark = Remark::SimilarNames { groups: names };
         assert!(remark.to_string().ends_with("\"Cats\" and \"cats\""), "{remark}");
+        let examples = vec![["cats/a.png".to_owned(), "dogs/b.png".to_owned()]];
+        let remark = Remark::AlikeInSeveralClasses { groups: 1, examples };
+        assert_eq!(
+            remark.to_string(),
+            "1 group of photos looks alike and lies in more than one class, such as cats/a.png and dogs/b.png"
+        );
         let links = LeftOut { reason: LeftOutReason::OutsideLink, entries: 9, paths: vec!["a".into(), "b".into()] };
         let litter = LeftOut { reason: LeftOutReason::Litter, entries: 3, paths: vec![] };
         let remark = Remark::LeftOut { groups: vec![links, litter] };

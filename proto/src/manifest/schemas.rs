@@ -6,8 +6,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 use serde_json::{Value, json};
 
 use super::{
-    AuditManifest, DatasetManifest, Decisions, Document, EvaluationManifest, ModelManifest, PredictionsManifest,
-    Rejection, UploadManifest,
+    AuditManifest, DatasetManifest, Decisions, Document, EvaluationManifest, ModelManifest, PhotoSource,
+    PredictionsManifest, Rejection, UploadManifest, UrlList,
 };
 use crate::{Digest, limits::MAX_MATRIX_CLASSES};
 
@@ -65,7 +65,9 @@ fn the_schemas_of_all_documents_are_those_of_the_types() {
         document::<PredictionsManifest>(),
         document::<AuditManifest>(),
         document::<Decisions>(),
+        document::<UrlList>(),
         ("rejection", schema_for!(Rejection).to_value()),
+        ("photo-source", schema_for!(PhotoSource).to_value()),
     ];
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schemas");
     let mut outdated = Vec::new();

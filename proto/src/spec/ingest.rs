@@ -43,7 +43,7 @@ impl TryFrom<v1::IngestSpec> for IngestSpec {
     type Error = Refusal;
 
     fn try_from(wire: v1::IngestSpec) -> Result<Self, Refusal> {
-        let split = split(wire.valid_percent, wire.folds)?;
+        let split = split(wire.valid_percent, wire.folds, "ingest")?;
         Ok(Self {
             dataset_name: wire.dataset_name.parse().map_err(at("ingest.dataset_name"))?,
             source: required_object(wire.source, "ingest.source")?,
@@ -60,12 +60,24 @@ impl TryFrom<v1::IngestSpec> for IngestSpec {
     }
 }
 
-fn split(valid_percent: u32, folds: u32) -> Result<Split, Refusal> {
+/// How photos are held out, as these fields of a spec of this kind say.
+pub(super) fn split(valid_percent: u32, folds: u32, kind: &str) -> Result<Split, Refusal> {
     match (valid_percent, folds) {
         (0, 0) => Ok(Split::ValidPercent(20)),
-        (percent, 0) => Ok(Split::ValidPercent(in_range(percent, 1..=50, "ingest.valid_percent")?)),
-        (0, folds) => Ok(Split::Folds(in_range(folds, 2..=20, "ingest.folds")?)),
-        _ => Err(Refusal::invalid("ingest.folds", "valid_percent and folds exclude each other: give one of them")),
+        (percent, 0) => Ok(Split::ValidPercent(in_range(percent, 1..=50, &format!("{kind}.valid_percent"))?)),
+        (0, folds) => Ok(Split::Folds(in_range(folds, 2..=20, &format!("{kind}.folds"))?)),
+        _ => Err(Refusal::invalid(
+            format!("{kind}.folds"),
+            "valid_percent and folds exclude each other: give one of them",
+        )),
+    }
+}
+
+/// The way back of [`split`].
+pub(super) fn split_to_wire(split: Split) -> (u32, u32) {
+    match split {
+        Split::ValidPercent(percent) => (percent, 0),
+        Split::Folds(folds) => (0, folds),
     }
 }
 
@@ -80,10 +92,7 @@ fn layout(number: i32) -> Result<LayoutChoice, Refusal> {
 
 impl From<IngestSpec> for v1::IngestSpec {
     fn from(spec: IngestSpec) -> Self {
-        let (valid_percent, folds) = match spec.split {
-            Split::ValidPercent(percent) => (percent, 0),
-            Split::Folds(folds) => (0, folds),
-        };
+        let (valid_percent, folds) = split_to_wire(spec.split);
         let layout = match spec.layout {
             LayoutChoice::Auto => v1::FolderLayout::Unspecified,
             LayoutChoice::Classes => v1::FolderLayout::Classes,

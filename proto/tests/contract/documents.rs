@@ -67,6 +67,7 @@ fn remark() -> impl Strategy<Value = Remark> {
         (any::<u64>(), names()).prop_map(|(photos, examples)| Remark::ColorProfiles { photos, examples }),
         (any::<u64>(), names()).prop_map(|(photos, examples)| Remark::Mended { photos, examples }),
         (any::<u64>(), names()).prop_map(|(photos, examples)| Remark::WrongExtension { photos, examples }),
+        (any::<u64>(), names()).prop_map(|(photos, terms)| Remark::FromTheWeb { photos, terms }),
         Just(Remark::Unknown),
     ]
 }
@@ -121,6 +122,7 @@ fn dataset() -> impl Strategy<Value = DatasetManifest> {
                 near_duplicate_groups,
                 rejections,
                 remarks,
+                gathered: None,
             }
         },
     )
@@ -350,6 +352,7 @@ fn a_dataset() -> DatasetManifest {
         near_duplicate_groups: 0,
         rejections: None,
         remarks: vec![],
+        gathered: None,
     }
 }
 

@@ -37,13 +37,13 @@ fn every_kind_says_what_it_does_in_one_line_and_may_stall_for_minutes_only() {
         assert!((60_000..=600_000).contains(&kind.stall_bound_ms()), "{kind}");
     }
     let giving_way: Vec<_> = JobKind::ALL.iter().filter(|kind| kind.gives_way()).collect();
-    assert_eq!(giving_way, [&JobKind::Finetune]);
+    assert_eq!(giving_way, [&JobKind::Finetune, &JobKind::Gather]);
 }
 
 #[test]
 fn a_reference_that_is_missing_names_the_kind_of_job_that_makes_such_artifacts() {
     let dataset = DatasetRef::parse("", "finetune.dataset").expect_err("empty").message;
-    assert_eq!(dataset, "which dataset? A job of the kind ingest makes one");
+    assert_eq!(dataset, "which dataset? A job of the kind ingest or gather makes one");
     let model = ModelRef::parse("", "classify.model").expect_err("empty").message;
     assert_eq!(model, "which model? A job of the kind finetune makes one");
     for artifact in [ArtifactKind::Dataset, ArtifactKind::Model] {

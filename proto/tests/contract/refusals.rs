@@ -118,7 +118,7 @@ fn a_caller_who_is_not_known_is_told_so_by_the_grpc_code() {
 
 #[test]
 fn every_code_is_refused_under_a_grpc_code_and_with_a_class() {
-    assert_eq!(codes().len(), 19);
+    assert_eq!(codes().len(), 21);
     for code in codes() {
         let refusal = Refusal::new(code, "no");
         assert_ne!(refusal.class(), FailureClass::Unspecified, "{code:?}");

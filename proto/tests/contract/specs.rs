@@ -75,6 +75,7 @@ fn a_job_is_about_what_its_user_named() {
         Kind::Evaluate(v1::EvaluateSpec { model: stamps(), ..Default::default() }),
         Kind::Classify(v1::ClassifySpec { model: stamps(), ..Default::default() }),
         Kind::Audit(v1::AuditSpec { dataset: stamps(), ..Default::default() }),
+        Kind::Gather(v1::GatherSpec { dataset_name: stamps(), ..Default::default() }),
     ];
     for kind in subjects {
         assert_eq!(v1::JobSpec { kind: Some(kind) }.subject(), "stamps");

@@ -7,9 +7,9 @@ use proptest::{
 };
 use sortinghat_proto::{
     ArtifactKind, AuditSpec, Backbone, BaseRate, ByteCount, ClassifySpec, DatasetRef, DeviceKind, Digest, EvaluateOn,
-    EvaluateSpec, FineTune, FinetuneSpec, IngestSpec, JobId, JobKind, JobSpec, Label, Mixing, ModelRef, Name,
-    ObjectRef, Precision, Recipe, Requirements, Split, TaskId, TrainingCrop, Tta, TtaRecipe, VersionedName,
-    WeightsSource, layout::LayoutChoice, limits,
+    EvaluateSpec, FineTune, FinetuneSpec, GatherClass, GatherFrom, GatherSpec, IngestSpec, JobId, JobKind, JobSpec,
+    Label, Licence, Mixing, ModelRef, Name, ObjectRef, Precision, Recipe, Requirements, Search, Split, TaskId,
+    TrainingCrop, Tta, TtaRecipe, VersionedName, WeightsSource, layout::LayoutChoice, limits,
 };
 
 pub(crate) fn digest() -> impl Strategy<Value = Digest> {
@@ -65,6 +65,7 @@ pub(crate) fn spec(kind: JobKind) -> BoxedStrategy<JobSpec> {
         JobKind::Evaluate => evaluate().prop_map(JobSpec::Evaluate).boxed(),
         JobKind::Classify => classify().prop_map(JobSpec::Classify).boxed(),
         JobKind::Audit => audit().prop_map(JobSpec::Audit).boxed(),
+        JobKind::Gather => gather().prop_map(JobSpec::Gather).boxed(),
     }
 }
 
@@ -163,6 +164,29 @@ fn audit() -> impl Strategy<Value = AuditSpec> {
             image_size_px,
             seed,
             precision,
+        },
+    )
+}
+
+fn gather() -> impl Strategy<Value = GatherSpec> {
+    let class = (classes(), "[a-z][a-z ]{0,20}[a-z]").prop_map(|(names, query)| {
+        names.iter().map(|name| GatherClass::new(name, &query).expect("a class")).collect::<Vec<_>>()
+    });
+    let search = (class, name(), select(&Licence::ALL[..]), 1..=limits::MAX_GATHERED_PER_CLASS).prop_map(
+        |(classes, provider, licence, per_class)| GatherFrom::Search(Search { classes, provider, licence, per_class }),
+    );
+    let from = prop_oneof![search, object().prop_map(GatherFrom::Urls)];
+    let split = prop_oneof![(1..=50_u32).prop_map(Split::ValidPercent), (2..=20_u32).prop_map(Split::Folds)];
+    (name(), from, any::<bool>(), option::of(dataset()), split, any::<u64>(), any::<bool>(), 64..=4096_u32).prop_map(
+        |(dataset_name, from, allow_http, dataset, split, seed, allow_failures, derivative_short_side_px)| GatherSpec {
+            dataset_name,
+            from,
+            allow_http,
+            dataset,
+            split,
+            seed,
+            allow_failures,
+            derivative_short_side_px,
         },
     )
 }

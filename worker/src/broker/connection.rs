@@ -15,7 +15,10 @@ use nix::sys::socket::{Shutdown, shutdown};
 use parking_lot::Mutex;
 use sortinghat_proto::{
     Backbone, Digest, ObjectRef, Refusal,
-    executor::v1::{ObjectAnswer, ObjectContent, ObjectRequest, object_answer::Answer, object_request::Request},
+    executor::v1::{
+        FetchedPhoto, NotFetched, Noted, ObjectAnswer, ObjectContent, ObjectRequest, object_answer::Answer,
+        object_request::Request,
+    },
     limits::MAX_OBJECT_BYTES,
 };
 use tokio::{
@@ -197,6 +200,23 @@ impl Channel {
                 blocking(move || shared.weights.of_repository(&name)).await.map(found)
             }
             Request::HubRepository(_) => Err(Failure::Refused("the task names another repository or none".into())),
+            Request::Search(asked) => {
+                let page = self.shared.web.search(&tenant, grant.web.as_ref(), asked).await?;
+                blocking(move || Ok(sealed::sealed(&page)?.into())).await.map(content)
+            }
+            Request::Fetch(asked) => match self.shared.web.photo(&tenant, grant.web.as_ref(), &asked).await? {
+                Ok((photo, ending)) => {
+                    let object = Some(store.put_bytes(tenant, photo).await?.into());
+                    Ok((Answer::Photo(FetchedPhoto { object, ending: ending.to_owned() }), None))
+                }
+                Err(error) => Ok((Answer::NotFetched(NotFetched { reason: error.to_string() }), None)),
+            },
+            Request::EndFetching(_) => {
+                if let Some(grant) = &mut *self.grant.lock() {
+                    grant.web = None;
+                }
+                Ok((Answer::Noted(Noted {}), None))
+            }
             Request::Withdraw(_) => Err(Failure::Refused("it is no request of its own".into())),
         }
     }

@@ -34,6 +34,15 @@ pub(super) enum Failure {
     /// There are no such weights: why, and whom to ask.
     #[error("{0}")]
     NoWeights(String),
+    /// The operator does not allow the tenant to gather.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// A provider cannot be asked.
+    #[error("{0}")]
+    ProviderUnusable(String),
+    /// A provider does not answer now.
+    #[error("{0}")]
+    ProviderUnavailable(String),
     /// The executor may not have this, or nobody waits for it any more.
     #[error("{0}")]
     Refused(String),
@@ -57,6 +66,9 @@ impl Failure {
             Self::Store(_) => Kind::Unusable,
             Self::Cache { .. } | Self::Machine(_) => Kind::Machine,
             Self::NoWeights(_) => Kind::NoWeights,
+            Self::NotAllowed(_) => Kind::NotAllowed,
+            Self::ProviderUnusable(_) => Kind::ProviderUnusable,
+            Self::ProviderUnavailable(_) => Kind::ProviderUnavailable,
             Self::Refused(_) => Kind::Refused,
         };
         let mut reason = self.to_string();

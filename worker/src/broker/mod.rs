@@ -9,6 +9,7 @@ mod connection;
 mod failure;
 mod hub;
 mod store;
+mod web;
 mod weights;
 
 use std::{
@@ -27,6 +28,8 @@ pub use connection::Connection;
 use failure::Failure;
 pub use hub::HubSettingsError;
 use store::Store;
+pub use web::WebOptions;
+use web::{Web, WebGrant};
 use weights::Weights;
 
 /// Threads that serve requests. What waits for a disk has threads of its own.
@@ -51,6 +54,8 @@ pub struct BrokerOptions {
     pub weights_dir: PathBuf,
     /// Whether repositories of the hub that jobs name are fetched with the operator's token.
     pub shows_hub_token: bool,
+    /// For tasks that gather photos from the web.
+    pub web: WebOptions,
 }
 
 /// The broker cannot start.
@@ -75,6 +80,9 @@ pub enum BrokerError {
     /// The hub cannot be asked.
     #[error(transparent)]
     Hub(#[from] HubSettingsError),
+    /// The providers of photos cannot be used.
+    #[error("{0}")]
+    Web(String),
     /// The system gives no threads.
     #[error("failed to start the threads that talk to the object store: {0}")]
     Threads(io::Error),
@@ -91,6 +99,7 @@ pub struct Broker {
 struct Shared {
     store: Store,
     weights: Weights,
+    web: Web,
     /// Bytes that may still be taken into memory, in KiB.
     room: Arc<Semaphore>,
 }
@@ -101,6 +110,8 @@ pub struct Grant {
     tenant: Tenant,
     /// The repository of the hub that the task names.
     hub_repository: Option<String>,
+    /// What it may ask of the web; nothing once it decodes photos.
+    web: Option<WebGrant>,
 }
 
 impl Broker {
@@ -109,7 +120,7 @@ impl Broker {
     /// # Errors
     /// [`BrokerError`] if one of them cannot be opened.
     pub fn open(options: &BrokerOptions) -> Result<Self, BrokerError> {
-        let BrokerOptions { object_store, tenant_profiles, cache_dir, cache_bytes, weights_dir, shows_hub_token } =
+        let BrokerOptions { object_store, tenant_profiles, cache_dir, cache_bytes, weights_dir, shows_hub_token, web } =
             options;
         let cache = Cache::new(cache_dir.clone(), *cache_bytes).map_err(|failure| match failure {
             Failure::Cache { path, source } => BrokerError::Cache { path, source },
@@ -119,6 +130,7 @@ impl Broker {
         let store =
             store.map_err(|source| BrokerError::Store { url: object_store.clone(), source: Box::new(source) })?;
         let weights = Weights::new(weights_dir.clone(), hub_folder(cache_dir), *shows_hub_token)?;
+        let web = Web::open(web).map_err(BrokerError::Web)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .max_blocking_threads(MAX_DISK_THREADS)
@@ -127,7 +139,7 @@ impl Broker {
             .build()
             .map_err(BrokerError::Threads)?;
         let room = Arc::new(Semaphore::new((MAX_BYTES_IN_FLIGHT >> 10) as usize));
-        Ok(Self { shared: Arc::new(Shared { store, weights, room }), runtime: Some(runtime) })
+        Ok(Self { shared: Arc::new(Shared { store, weights, web, room }), runtime: Some(runtime) })
     }
 
     /// A connection for one executor, and the executor's end of it. It serves nothing until a task is granted something.
@@ -158,7 +170,7 @@ impl std::fmt::Debug for Broker {
 impl Grant {
     /// What a task of this tenant may ask for if it names no repository of the hub.
     pub fn of_tenant(tenant: Tenant) -> Self {
-        Self { tenant, hub_repository: None }
+        Self { tenant, hub_repository: None, web: None }
     }
 
     /// What the task of this assignment may ask for.
@@ -167,16 +179,25 @@ impl Grant {
     /// [`Refusal`] if the assignment names no tenant.
     pub fn of(assignment: &v1::Assignment) -> Result<Self, Refusal> {
         let spec = assignment.spec.clone().map(JobSpec::try_from).transpose()?;
+        let mut grant = Self::of_tenant(assignment.tenant.parse()?);
         let weights = match spec {
             Some(JobSpec::Finetune(spec)) => Some(spec.weights),
             Some(JobSpec::Audit(spec)) => Some(spec.weights),
+            Some(JobSpec::Gather(spec)) => {
+                grant.web = Some(WebGrant::of(&spec));
+                None
+            }
             _ => None,
         };
-        let hub_repository = match weights {
-            Some(WeightsSource::Hub(repository)) => Some(repository),
-            _ => None,
-        };
-        Ok(Self { tenant: assignment.tenant.parse()?, hub_repository })
+        if let Some(WeightsSource::Hub(repository)) = weights {
+            grant.hub_repository = Some(repository);
+        }
+        Ok(grant)
+    }
+
+    /// Whether the task may ask for something of the web. Then it runs in a process that has decoded no photo.
+    pub fn includes_web(&self) -> bool {
+        self.web.is_some()
     }
 
     /// The tenant.

@@ -135,6 +135,16 @@ impl Store {
         Ok(object)
     }
 
+    /// Stores bytes that this process has, under the name that they have.
+    pub(super) async fn put_bytes(self, tenant: Tenant, bytes: Bytes) -> Result<ObjectRef, Failure> {
+        let object = {
+            let bytes = bytes.clone();
+            blocking(move || Ok(ObjectRef::of(&bytes))).await?
+        };
+        self.store.put(&self.key(&tenant, &object.digest), bytes.into()).await.map_err(Failure::of_store)?;
+        Ok(object)
+    }
+
     fn key(&self, tenant: &Tenant, digest: &Digest) -> Path {
         let mut key = self.prefix.clone();
         for part in digest.object_key(tenant).split('/') {

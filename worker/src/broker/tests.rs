@@ -23,6 +23,7 @@ use crate::objects::{ObjectError, PublishedWeights, TenantObjects, channel, seal
 
 struct Folder {
     root: tempfile::TempDir,
+    web: WebOptions,
 }
 
 /// Objects, and what keeps them served.
@@ -42,7 +43,7 @@ impl std::ops::Deref for Served {
 
 impl Folder {
     fn new() -> Self {
-        Self { root: tempfile::tempdir().unwrap() }
+        Self { root: tempfile::tempdir().unwrap(), web: WebOptions::default() }
     }
 
     fn broker(&self, cache_bytes: u64) -> Broker {
@@ -53,6 +54,7 @@ impl Folder {
             cache_bytes,
             weights_dir: self.root.path().join("weights"),
             shows_hub_token: false,
+            web: self.web.clone(),
         };
         Broker::open(&options).unwrap()
     }
@@ -329,4 +331,41 @@ fn installed_weights_come_as_a_file_with_their_name() {
     let told = absent.to_string();
     assert!(told.starts_with("there are no weights for efficientnet_lite0: they are not installed"), "{told}");
     assert!(!told.contains(folder.root.path().to_str().unwrap()), "{told}");
+}
+
+/// A task that gathers from a list of URLs over http.
+fn gathering() -> Grant {
+    let urls = sortinghat_proto::GatherFrom::Urls(ObjectRef::of(b"urls"));
+    let spec = sortinghat_proto::GatherSpec {
+        dataset_name: "cats".parse().unwrap(),
+        from: urls,
+        allow_http: true,
+        dataset: None,
+        split: sortinghat_proto::Split::Folds(2),
+        seed: 0,
+        allow_failures: false,
+        derivative_short_side_px: 64,
+    };
+    let spec = Some(JobSpec::Gather(spec).into());
+    Grant::of(&v1::Assignment { tenant: Tenant::local().to_string(), spec, ..Default::default() }).unwrap()
+}
+
+#[test]
+fn a_task_fetches_from_the_web_only_if_it_gathers_is_allowed_to_and_has_decoded_nothing() {
+    let mut folder = Folder::new();
+    let is_refused = |error: ObjectError, says: &str| assert!(error.to_string().contains(says), "{error}");
+    let served = folder.objects(1 << 20);
+    is_refused(served.fetch_photo("http://127.0.0.1/", false).unwrap_err(), "fetches nothing");
+    served.connection.grant(Some(gathering()));
+    let error = served.fetch_photo("http://127.0.0.1/", false).unwrap_err();
+    assert!(matches!(error, ObjectError::NotAllowed { .. }), "{error}");
+    folder.web.rights = crate::fetch::Rights::Everybody;
+    let served = folder.objects(1 << 20);
+    served.connection.grant(Some(gathering()));
+    let reason = served.fetch_photo("http://127.0.0.1/", false).unwrap().unwrap_err();
+    assert!(reason.contains("not on the public internet"), "{reason}");
+    is_refused(served.search_photos("cats", None).unwrap_err(), "does not search");
+    served.end_fetching().unwrap();
+    is_refused(served.fetch_photo("http://127.0.0.1/", false).unwrap_err(), "nothing any more");
+    assert!(gathering().includes_web() && !Grant::of_tenant(Tenant::local()).includes_web());
 }

@@ -12,6 +12,6 @@ pub mod usable;
 mod writer;
 
 pub use reader::{Dataset, ShardReader};
-pub use schema::{PhotoRecord, Place, ShardError};
+pub use schema::{Origin, PhotoRecord, Place, ShardError};
 pub use spill::Spill;
 pub use writer::{FinishedShard, ShardWriter};

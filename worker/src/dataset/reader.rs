@@ -19,9 +19,10 @@ use parquet::{
     errors::Result as ParquetResult,
     file::reader::{ChunkReader, Length},
 };
+use sortinghat_proto::manifest::Credit;
 
 use super::{
-    schema::{PhotoRecord, Place, ShardError},
+    schema::{ORIGIN_RANK, ORIGIN_TEXTS, Origin, PhotoRecord, Place, ShardError},
     split::Side,
 };
 
@@ -164,6 +165,7 @@ fn records_of(batch: &RecordBatch, records: &mut Vec<PhotoRecord>) -> Result<(),
     let widths: &Int32Array = column(batch, "width")?;
     let heights: &Int32Array = column(batch, "height")?;
     let formats: &StringArray = column(batch, "original_format")?;
+    let origins = Origins::of_batch(batch);
     for row in 0..batch.num_rows() {
         let invalid = |column| ShardError::Value { column, row };
         let place = match (folds.is_valid(row), splits.value(row)) {
@@ -181,9 +183,34 @@ fn records_of(batch: &RecordBatch, records: &mut Vec<PhotoRecord>) -> Result<(),
             width: u32::try_from(widths.value(row)).map_err(|_| invalid("width"))?,
             height: u32::try_from(heights.value(row)).map_err(|_| invalid("height"))?,
             original_format: formats.value(row).to_owned(),
+            origin: origins.as_ref().and_then(|origins| origins.of(row)).map(Box::new),
         });
     }
     Ok(())
+}
+
+/// The columns that say where gathered photos were found.
+struct Origins<'a> {
+    texts: [&'a StringArray; ORIGIN_TEXTS.len()],
+    ranks: &'a Int64Array,
+}
+
+impl<'a> Origins<'a> {
+    /// `None` if no photo of the dataset was gathered.
+    fn of_batch(batch: &'a RecordBatch) -> Option<Self> {
+        let texts = ORIGIN_TEXTS.map(|(name, _)| column::<StringArray>(batch, name).ok());
+        let texts: Option<Vec<&StringArray>> = texts.into_iter().collect();
+        Some(Self { texts: texts?.try_into().ok()?, ranks: column(batch, ORIGIN_RANK).ok()? })
+    }
+
+    /// Where the photo of a row was found.
+    fn of(&self, row: usize) -> Option<Origin> {
+        let text = |column: &&StringArray| column.is_valid(row).then(|| column.value(row).to_owned());
+        let [provider, query, url, source_page, title, author, licence, licence_url] = self.texts.each_ref().map(text);
+        let credit = Credit { source_page, title, author, licence, licence_url };
+        let rank = u64::try_from(self.ranks.value(row)).ok()?;
+        Some(Origin { provider: provider?, query, rank, url: url?, credit })
+    }
 }
 
 /// A file that is read by position, so that threads do not move each other's cursor.

@@ -5,7 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 use arrow_schema::{ArrowError, DataType, Field, Fields, Schema};
 use parquet::errors::ParquetError;
 use serde_json::{Map, Value, json};
-use sortinghat_proto::Digest;
+use sortinghat_proto::{
+    Digest,
+    manifest::{Credit, PhotoSource},
+};
 
 use super::split::Side;
 
@@ -28,7 +31,45 @@ pub struct PhotoRecord {
     pub height: u32,
     /// Format of the original in lower case.
     pub original_format: String,
+    /// Where on the web it was found; `None` if somebody uploaded it.
+    pub origin: Option<Box<Origin>>,
 }
+
+/// Where on the web a photo was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Who found it.
+    pub provider: String,
+    /// What was searched for.
+    pub query: Option<String>,
+    /// Its place among all that was found for the query, or in the list of URLs.
+    pub rank: u64,
+    /// Where it is.
+    pub url: String,
+    /// What its source says of it.
+    pub credit: Credit,
+}
+
+impl From<&PhotoSource> for Origin {
+    fn from(source: &PhotoSource) -> Self {
+        let PhotoSource { provider, query, rank, url, credit, .. } = source.clone();
+        Self { provider, query, rank, url, credit }
+    }
+}
+
+/// The columns of an [`Origin`] that hold texts, each with its text. A dataset has these columns if any photo of it was gathered.
+pub(super) const ORIGIN_TEXTS: [(&str, fn(&Origin) -> Option<&str>); 8] = [
+    ("provider", |origin| Some(&origin.provider)),
+    ("query", |origin| origin.query.as_deref()),
+    ("url", |origin| Some(&origin.url)),
+    ("source_page", |origin| origin.credit.source_page.as_deref()),
+    ("title", |origin| origin.credit.title.as_deref()),
+    ("author", |origin| origin.credit.author.as_deref()),
+    ("licence", |origin| origin.credit.licence.as_deref()),
+    ("licence_url", |origin| origin.credit.licence_url.as_deref()),
+];
+/// The column of its rank.
+pub(super) const ORIGIN_RANK: &str = "rank";
 
 /// Where a photo lies in the split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,9 +128,10 @@ pub(super) fn image_fields() -> Fields {
     vec![Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)].into()
 }
 
-/// The schema of a dataset with these classes, with the metadata from which `datasets` takes its features.
-pub(super) fn schema(classes: &[String]) -> Arc<Schema> {
-    let fields = vec![
+/// The schema of a dataset with these classes, with the metadata from which `datasets` takes its features. If photos were gathered, there
+/// are columns that say where.
+pub(super) fn schema(classes: &[String], is_gathered: bool) -> Arc<Schema> {
+    let mut fields = vec![
         Field::new("image", DataType::Struct(image_fields()), true),
         Field::new("label", DataType::Int64, true),
         Field::new("digest", DataType::Utf8, true),
@@ -100,12 +142,16 @@ pub(super) fn schema(classes: &[String]) -> Arc<Schema> {
         Field::new("height", DataType::Int32, true),
         Field::new("original_format", DataType::Utf8, true),
     ];
-    let metadata = HashMap::from([("huggingface".to_owned(), features(classes).to_string())]);
+    if is_gathered {
+        fields.extend(ORIGIN_TEXTS.map(|(name, _)| Field::new(name, DataType::Utf8, true)));
+        fields.push(Field::new(ORIGIN_RANK, DataType::Int64, true));
+    }
+    let metadata = HashMap::from([("huggingface".to_owned(), features(classes, is_gathered).to_string())]);
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
 /// The `huggingface` metadata: `{"info": {"features": {column: feature}}}`.
-fn features(classes: &[String]) -> Value {
+fn features(classes: &[String], is_gathered: bool) -> Value {
     let mut features = Map::new();
     features.insert("image".into(), json!({"_type": "Image"}));
     features.insert("label".into(), json!({"names": classes, "_type": "ClassLabel"}));
@@ -118,7 +164,8 @@ fn features(classes: &[String]) -> Value {
         ("height", "int32"),
         ("original_format", "string"),
     ];
-    for (column, dtype) in values {
+    let origin = ORIGIN_TEXTS.map(|(name, _)| (name, "string")).into_iter().chain([(ORIGIN_RANK, "int64")]);
+    for (column, dtype) in values.into_iter().chain(origin.filter(|_| is_gathered)) {
         features.insert(column.into(), json!({"dtype": dtype, "_type": "Value"}));
     }
     json!({"info": {"features": features}})

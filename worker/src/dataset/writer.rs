@@ -12,7 +12,7 @@ use parquet::{
 };
 
 use super::{
-    schema::{PhotoRecord, Place, ShardError, image_fields, schema},
+    schema::{ORIGIN_TEXTS, PhotoRecord, Place, ShardError, image_fields, schema},
     split::Side,
 };
 
@@ -37,18 +37,19 @@ pub struct ShardWriter {
     waiting: Vec<(PhotoRecord, Vec<u8>)>,
     rows: u64,
     image_bytes: usize,
+    is_gathered: bool,
 }
 
 impl ShardWriter {
     /// A writer for a dataset with these class names, whose shards have at most `max_shard_bytes` of pictures (one picture
-    /// more than that has a shard of its own).
+    /// more than that has a shard of its own). If photos were gathered, there are columns that say where.
     ///
     /// # Errors
     /// [`ShardError::Parquet`].
-    pub fn new(classes: &[String], max_shard_bytes: usize) -> Result<Self, ShardError> {
-        let schema = schema(classes);
+    pub fn new(classes: &[String], max_shard_bytes: usize, is_gathered: bool) -> Result<Self, ShardError> {
+        let schema = schema(classes, is_gathered);
         let writer = start(&schema)?;
-        Ok(Self { schema, max_shard_bytes, writer, waiting: Vec::new(), rows: 0, image_bytes: 0 })
+        Ok(Self { schema, max_shard_bytes, writer, waiting: Vec::new(), rows: 0, image_bytes: 0, is_gathered })
     }
 
     /// Adds a photo; returns the shard before it if that has become full.
@@ -90,7 +91,7 @@ impl ShardWriter {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        let batch = record_batch(&self.schema, &std::mem::take(&mut self.waiting))?;
+        let batch = record_batch(&self.schema, &std::mem::take(&mut self.waiting), self.is_gathered)?;
         self.writer.write(&batch)?;
         self.writer.flush()?;
         Ok(())
@@ -110,7 +111,11 @@ fn start(schema: &Arc<Schema>) -> Result<ArrowWriter<Vec<u8>>, ShardError> {
     Ok(ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties))?)
 }
 
-fn record_batch(schema: &Arc<Schema>, rows: &[(PhotoRecord, Vec<u8>)]) -> Result<RecordBatch, ShardError> {
+fn record_batch(
+    schema: &Arc<Schema>,
+    rows: &[(PhotoRecord, Vec<u8>)],
+    is_gathered: bool,
+) -> Result<RecordBatch, ShardError> {
     let records = || rows.iter().map(|(record, _)| record);
     let image = StructArray::new(
         image_fields(),
@@ -120,7 +125,7 @@ fn record_batch(schema: &Arc<Schema>, rows: &[(PhotoRecord, Vec<u8>)]) -> Result
         ],
         None,
     );
-    let columns: Vec<ArrayRef> = vec![
+    let mut columns: Vec<ArrayRef> = vec![
         Arc::new(image),
         Arc::new(Int64Array::from_iter_values(records().map(|record| record.label as i64))),
         Arc::new(StringArray::from_iter_values(records().map(|record| record.digest.as_str()))),
@@ -131,6 +136,12 @@ fn record_batch(schema: &Arc<Schema>, rows: &[(PhotoRecord, Vec<u8>)]) -> Result
         Arc::new(Int32Array::from_iter_values(records().map(|record| record.height as i32))),
         Arc::new(StringArray::from_iter_values(records().map(|record| &record.original_format))),
     ];
+    if is_gathered {
+        let origins = || records().map(|record| record.origin.as_deref());
+        let texts = ORIGIN_TEXTS.map(|(_, text)| StringArray::from_iter(origins().map(|origin| text(origin?))));
+        columns.extend(texts.into_iter().map(|texts| Arc::new(texts) as ArrayRef));
+        columns.push(Arc::new(Int64Array::from_iter(origins().map(|origin| Some(origin?.rank as i64)))));
+    }
     Ok(RecordBatch::try_new(schema.clone(), columns)?)
 }
 

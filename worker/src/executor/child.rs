@@ -138,9 +138,10 @@ impl Executor {
         Ok(Self { process, objects, tenant: None, scratch, scratch_bytes, commands, reports, lines, readers })
     }
 
-    /// Whether it may run a task of this tenant: it has served no other.
-    pub(super) fn may_serve(&self, tenant: &Tenant) -> bool {
-        self.tenant.as_ref().is_none_or(|served| served == tenant)
+    /// Whether it may run a task that is granted this: it has served no other tenant, and nobody at all if the task fetches from the web,
+    /// since it may have been taken over by a photo.
+    pub(super) fn may_serve(&self, grant: &Grant) -> bool {
+        self.tenant.as_ref().is_none_or(|served| served == grant.tenant() && !grant.includes_web())
     }
 
     /// What it may ask for from now on; nothing if that is `None`.

@@ -10,6 +10,7 @@ mod dataset;
 mod evaluate;
 mod features;
 mod finetune;
+mod gather;
 mod ingest;
 mod network;
 mod predict;
@@ -40,5 +41,6 @@ pub fn run(context: &JobContext, model: &mut WarmModel) -> Result<Done, JobError
             model.release();
             audit::run(spec, context).map(Done::Made)
         }
+        JobSpec::Gather(spec) => gather::run(spec, context).map(Done::Made),
     }
 }

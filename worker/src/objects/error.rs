@@ -72,6 +72,20 @@ pub enum ObjectError {
         /// Why not.
         reason: String,
     },
+    /// The operator does not allow the tenant to gather photos from the web.
+    #[error("{reason}")]
+    NotAllowed {
+        /// What to do.
+        reason: String,
+    },
+    /// Who finds photos could not be asked.
+    #[error("failed to search for photos: {reason}")]
+    Provider {
+        /// What went wrong.
+        reason: String,
+        /// Whether another try may help.
+        is_transient: bool,
+    },
     /// The task was told to stop while it waited for the store.
     #[error("stopped while it waited for the object store")]
     Stopped(Stopped),
@@ -98,6 +112,9 @@ impl ObjectError {
             Self::NoWeights { .. } => ErrorCode::WeightsUnavailable,
             Self::Machine { .. } => ErrorCode::ResourceExhausted,
             Self::Refused { .. } => ErrorCode::Internal,
+            Self::NotAllowed { .. } => ErrorCode::PermissionDenied,
+            Self::Provider { is_transient: true, .. } => ErrorCode::SourceUnavailable,
+            Self::Provider { is_transient: false, .. } => ErrorCode::UnusableData,
             Self::Stopped(_) => ErrorCode::Cancelled,
         }
     }
@@ -108,6 +125,11 @@ impl ObjectError {
             Self::Missing { digest } | Self::Corrupt { digest, .. } => Some(digest),
             _ => None,
         }
+    }
+
+    /// Whether the object is at fault, and not its store.
+    pub(crate) fn is_about_the_object(&self) -> bool {
+        matches!(self, Self::Missing { .. } | Self::Corrupt { .. } | Self::Document { .. } | Self::TooLarge { .. })
     }
 
     /// Whether another try may help.

@@ -13,6 +13,7 @@ mod connection;
 mod error;
 mod patience;
 pub(crate) mod sealed;
+mod web;
 
 use std::{
     fs::File,
@@ -33,6 +34,7 @@ pub use ahead::ReadAhead;
 use connection::{Answered, Connection};
 pub use error::{ObjectError, Stopped};
 pub(crate) use patience::{Wait, Waiting};
+pub(crate) use web::Photo;
 
 /// One tenant's objects. Cheap to clone, shared freely between threads.
 #[derive(Debug, Clone)]
@@ -218,6 +220,9 @@ fn failed(action: &str, digest: Option<&Digest>, answer: Answer) -> ObjectError 
         (Kind::Unavailable, _) => ObjectError::Unavailable { action, reason, is_transient: true },
         (Kind::Unusable, _) => ObjectError::Unavailable { action, reason, is_transient: false },
         (Kind::Machine, _) => ObjectError::Machine { action, reason },
+        (Kind::NotAllowed, _) => ObjectError::NotAllowed { reason },
+        (Kind::ProviderUnusable, _) => ObjectError::Provider { reason, is_transient: false },
+        (Kind::ProviderUnavailable, _) => ObjectError::Provider { reason, is_transient: true },
         _ => ObjectError::Refused { action, reason },
     }
 }

@@ -8,6 +8,7 @@
 mod cached;
 mod complaint;
 mod events;
+mod gathering;
 mod health;
 mod link;
 mod pace;
@@ -77,6 +78,11 @@ pub enum SessionError {
     /// The store, the cache or the threads that use them are not to be had.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// Something was asked for that only tests may ask for.
+    #[error(
+        "SORTINGHAT_TEST_FETCH_LOOPBACK is for tests on one machine: unset it, since this worker shows a token or talks to another machine"
+    )]
+    OnlyForTests,
     /// The first executor did not start, so none will.
     #[error("{0}")]
     NoExecutor(String),
@@ -96,6 +102,7 @@ pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), Sess
         cache_bytes: storage.cache_bytes.0,
         weights_dir: storage.weights_dir(),
         shows_hub_token: storage.share_hub_token,
+        web: gathering::options(args, token().is_some())?,
     })?;
     make_devices(args.executor.compute.device);
     remove_abandoned(&storage.temporary_dir());
@@ -107,8 +114,7 @@ pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), Sess
         scratch_bytes: storage.scratch_bytes.0,
         broker: Arc::new(broker),
     };
-    let token = env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
-    let link = Link::new(args, token);
+    let link = Link::new(args, token());
     let link = link.map_err(|source| SessionError::Link { url: args.coordinator.clone(), source })?;
     let folders = vec![
         Folder { what: "data folder", path: storage.temporary_dir() },
@@ -138,6 +144,11 @@ pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), Sess
         has_news: false,
     };
     session.run().await
+}
+
+/// The token that the environment holds.
+fn token() -> Option<String> {
+    env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty())
 }
 
 /// Who this worker is.
@@ -314,7 +325,7 @@ impl Session {
         match &report {
             SlotReport::Ready(ready) => self.identity.learn(ready),
             SlotReport::Switched(took) => {
-                tracing::info!(slot, ?took, "the executor was replaced, since the task is another tenant's");
+                tracing::info!(slot, ?took, "the executor was replaced, since it may not run the task");
                 self.identity.description.tenant_switch_ms = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
             }
             SlotReport::Ended { outcome, .. } => {

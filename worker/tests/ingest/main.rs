@@ -16,11 +16,11 @@ use sortinghat_photos::{DecodeLimits, Photo, decode, derivative::encode_png};
 use sortinghat_proto::{
     IngestSpec, JobSpec, ObjectRef, Refusal, Split,
     layout::{LayoutChoice, Side},
-    manifest::{ClassCount, DatasetManifest, IngestCounts, Rejection, RejectionReason, SplitKind},
+    manifest::{ClassCount, Credit, DatasetManifest, IngestCounts, Rejection, RejectionReason, SplitKind},
     v1::ErrorCode,
 };
 use sortinghat_worker::{
-    dataset::{Dataset, PhotoRecord, Place, ShardWriter},
+    dataset::{Dataset, Origin, PhotoRecord, Place, ShardWriter},
     task::{Done, JobError, Part},
 };
 
@@ -325,11 +325,17 @@ fn a_dataset_gives_back_every_picture_from_many_threads() {
     assert!(dataset.image(40).is_err());
 }
 
+fn origin(index: usize) -> Origin {
+    let credit = Credit { author: (index > 3).then(|| "Ann".to_owned()), ..Credit::default() };
+    let url = format!("https://example.org/{index}.png");
+    Origin { provider: "openverse".into(), query: Some("disc".into()), rank: index as u64 + 1, url, credit }
+}
+
 #[test]
 fn small_photos_keep_every_pixel_in_a_shard_and_shards_follow_each_other() {
     let classes = ["disc".to_owned(), "square".to_owned()];
     let photos: Vec<Vec<u8>> = (0..40).map(|index| shape(true, index)).collect();
-    let mut writer = ShardWriter::new(&classes, photos[0].len() * 18).unwrap();
+    let mut writer = ShardWriter::new(&classes, photos[0].len() * 18, true).unwrap();
     let mut shards = Vec::new();
     for (index, photo) in photos.iter().enumerate() {
         let record = PhotoRecord {
@@ -341,6 +347,7 @@ fn small_photos_keep_every_pixel_in_a_shard_and_shards_follow_each_other() {
             width: 80,
             height: 64,
             original_format: "png".into(),
+            origin: (index % 2 == 0).then(|| Box::new(origin(index))),
         };
         shards.extend(writer.push(record, photo.clone()).unwrap());
     }
@@ -357,6 +364,8 @@ fn small_photos_keep_every_pixel_in_a_shard_and_shards_follow_each_other() {
     for (index, photo) in photos.iter().enumerate() {
         assert_eq!(dataset.image(index).unwrap(), photo);
         assert_eq!(dataset.records()[index].place, Place::Fold(index as u32 % 5));
+        let found = dataset.records()[index].origin.as_deref();
+        assert_eq!(found, (index % 2 == 0).then(|| origin(index)).as_ref(), "some photos were gathered, others not");
     }
 }
 

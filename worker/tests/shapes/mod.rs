@@ -17,7 +17,7 @@ use sortinghat_proto::{
     v1::{self, attempt_event::Event},
 };
 use sortinghat_worker::{
-    broker::{Broker, BrokerOptions, Connection, Grant},
+    broker::{Broker, BrokerOptions, Connection, Grant, WebOptions},
     device::{self, DeviceRequest},
     jobs::{self, WarmModel},
     objects::TenantObjects,
@@ -108,6 +108,7 @@ impl Bench {
             cache_bytes: 1 << 30,
             weights_dir,
             shows_hub_token: false,
+            web: WebOptions::default(),
         };
         let broker = Broker::open(&options).unwrap();
         let (connection, socket) = broker.connect().unwrap();

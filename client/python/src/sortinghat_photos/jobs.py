@@ -11,9 +11,9 @@ from google.protobuf.message import Message
 from .v1.common_pb2 import Progress
 from .v1.jobs_pb2 import Job, JobEvent, JobState, Requirements
 from .v1.jobs_service_pb2 import SubmitJobRequest
-from .v1.specs_pb2 import AuditSpec, ClassifySpec, EvaluateSpec, FinetuneSpec, IngestSpec, JobSpec
+from .v1.specs_pb2 import AuditSpec, ClassifySpec, EvaluateSpec, FinetuneSpec, GatherSpec, IngestSpec, JobSpec
 
-Spec = IngestSpec | FinetuneSpec | EvaluateSpec | ClassifySpec | AuditSpec
+Spec = IngestSpec | FinetuneSpec | EvaluateSpec | ClassifySpec | AuditSpec | GatherSpec
 JobLike = Job | str
 # What `watch` gives: an entry of the history, or how far the running attempt has come, which is not stored.
 Update = JobEvent | Progress
@@ -55,7 +55,8 @@ def submission(
     """The request that submits a job."""
     kind = _KINDS.get(spec.DESCRIPTOR.full_name) if isinstance(spec, Message) else None
     if kind is None:
-        raise TypeError(f"a spec is an IngestSpec, a FinetuneSpec, an EvaluateSpec, a ClassifySpec or an AuditSpec, not {type(spec).__name__}")
+        names = ", ".join(kind.__name__ for kind in Spec.__args__)
+        raise TypeError(f"a spec is one of {names}, not {type(spec).__name__}")
     request = SubmitJobRequest(
         idempotency_key=key or new_key(),
         spec=JobSpec(**{kind: spec}),  # type: ignore[arg-type]

@@ -43,7 +43,7 @@ impl Content {
             (JobKind::Evaluate, _) => {
                 ("an evaluation", "end its name in .html for the report, or in .csv for the predictions")
             }
-            (JobKind::Ingest | JobKind::Finetune, _) => {
+            (JobKind::Ingest | JobKind::Gather | JobKind::Finetune, _) => {
                 ("the result of the job", "only classify, evaluate and audit make files")
             }
         };

@@ -152,6 +152,11 @@ impl Session {
         self.command(&format!("datasets show {dataset} --rejected"))
     }
 
+    /// The command line that lists every photo that was gathered for a dataset.
+    pub(crate) fn show_sources_command(&self, dataset: &str) -> String {
+        self.command(&format!("datasets show {dataset} --sources"))
+    }
+
     /// How to start a worker for the server.
     pub(crate) fn start_worker(&self) -> String {
         match self.global.typed.server {

@@ -4,10 +4,11 @@ use super::*;
 use crate::{
     Backbone, Mixing, Precision, Tta, TtaRecipe,
     manifest::{
-        ClassCount, ClassMetrics, CleanedAccuracy, ConfidenceBin, Confusion, DatasetManifest, DatasetProvenance,
-        Decision, Decisions, Document, EpochRecord, EvaluationManifest, EvaluationTarget, Findings, FineTuneRecord,
-        IngestCounts, Interval, LabelDoubt, Mistake, ModelManifest, PairedTest, PredictionCounts, PredictionsManifest,
-        RateSearch, RecipeRecord, Score, Shard, SplitKind, UploadedFile, Verdict, WeightsProvenance, encode,
+        ClassCount, ClassMetrics, CleanedAccuracy, ConfidenceBin, Confusion, Credit, DatasetManifest,
+        DatasetProvenance, Decision, Decisions, Document, EpochRecord, EvaluationManifest, EvaluationTarget, Findings,
+        FineTuneRecord, Gathered, GatheredClass, IngestCounts, Interval, LabelDoubt, ListedUrl, Mistake, ModelManifest,
+        PairedTest, PredictionCounts, PredictionsManifest, RateSearch, RecipeRecord, Score, Shard, SplitKind,
+        UploadedFile, UrlList, Verdict, WeightsProvenance, encode,
     },
     v1,
 };
@@ -75,8 +76,17 @@ fn every_digest_of_a_dataset_is_found() {
         near_duplicate_groups: 0,
         rejections: Some(digests.object()),
         remarks: vec![],
+        gathered: Some(Gathered {
+            sources: digests.object(),
+            classes: vec![GatheredClass::default()],
+            added_to: Some("stamps@1".into()),
+            added_to_manifest: Some(digests.object()),
+        }),
     };
     digests.assert_found(&dataset);
+    let credit = Credit::default();
+    let urls = vec![ListedUrl { class: "cats".into(), url: "https://example.org/a.png".into(), credit }];
+    Digests::default().assert_found(&UrlList { urls });
 }
 
 #[test]
@@ -230,6 +240,7 @@ fn every_digest_of_a_job_spec_is_found() {
     let (first, second) = (ObjectRef::of(b"first"), ObjectRef::of(b"second"));
     let kinds = [
         (Kind::Ingest(v1::IngestSpec { source: Some(first.clone().into()), ..Default::default() }), vec![&first]),
+        (Kind::Gather(v1::GatherSpec { urls: Some(first.clone().into()), ..Default::default() }), vec![&first]),
         (Kind::Classify(v1::ClassifySpec { source: Some(first.clone().into()), ..Default::default() }), vec![&first]),
         (
             Kind::Finetune(v1::FinetuneSpec { weights: format!("object:{}", first.digest), ..Default::default() }),

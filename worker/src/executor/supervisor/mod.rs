@@ -3,7 +3,7 @@
 use std::{pin::pin, time::Duration};
 
 use sortinghat_proto::{
-    JobKind, Refusal, Tenant,
+    JobKind, Refusal,
     executor::v1::{CancelTask, HandBackTask, Ready, executor_command::Command, executor_report::Report},
     v1,
 };
@@ -60,7 +60,7 @@ pub(crate) enum SlotReport {
     CannotStart(String),
     /// An idle executor has ended; the supervisor starts another one.
     Lost,
-    /// An executor was started anew because the one before had served another tenant; this took so long.
+    /// An executor was started anew because the one before may not run the task; this took so long.
     Switched(Duration),
     /// The task is getting on.
     Progress(v1::Progress),
@@ -85,11 +85,11 @@ pub(crate) struct Supervisor {
     /// Replaces the stall bound of the task's kind.
     stall_bound: Option<Duration>,
     tail: Tail,
-    /// A task for the next executor, since the last one had served another tenant.
+    /// A task for the next executor, since the last one may not run it.
     waiting: Option<Waiting>,
 }
 
-/// A task that waits for an executor of its own tenant.
+/// A task that waits for an executor that may run it.
 #[derive(Debug)]
 struct Waiting {
     assignment: Box<v1::Assignment>,
@@ -244,8 +244,7 @@ impl Supervisor {
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(SlotCommand::Start { assignment, lease_end }) => {
-                        let tenant = assignment.tenant.parse::<Tenant>();
-                        if tenant.is_ok_and(|tenant| !executor.may_serve(&tenant)) {
+                        if Grant::of(&assignment).is_ok_and(|grant| !executor.may_serve(&grant)) {
                             self.waiting = Some(Waiting { assignment, lease_end, since: Instant::now() });
                             self.note_end(executor.kill().await);
                             return;

@@ -39,6 +39,7 @@ impl Slot {
             cache_bytes: 1 << 20,
             weights_dir: folder.path().join("weights"),
             shows_hub_token: false,
+            web: crate::broker::WebOptions::default(),
         });
         let (broker, scratch_bytes) = (Arc::new(broker.unwrap()), 32 << 20);
         let program = ExecutorProgram { path: "/bin/sh".into(), arguments, temporary_dir, scratch_bytes, broker };

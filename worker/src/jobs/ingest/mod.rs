@@ -2,19 +2,26 @@
 
 mod part;
 
-use std::{collections::BTreeMap, io, ops::Range};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    ops::Range,
+};
 
 use sortinghat_proto::{
     Digest, IngestSpec, ObjectRef, Refusal,
     layout::LayoutError,
-    manifest::{DatasetManifest, Rejection, RejectionReason, Remark, Shard, SplitKind, UploadManifest, UploadedFile},
+    manifest::{
+        DatasetManifest, PhotoSource, Rejection, RejectionReason, Remark, Shard, SplitKind, UploadManifest,
+        UploadedFile,
+    },
     v1::ErrorCode,
     words::counted,
 };
 
 use crate::{
     dataset::{
-        PhotoRecord, ShardError, ShardWriter, Spill,
+        Origin, PhotoRecord, ShardError, ShardWriter, Spill,
         intake::{Contents, Finding, Intake, IntakeOptions, PHOTO_LIMITS},
         plan::Plan,
         remarks,
@@ -40,23 +47,50 @@ pub(crate) fn run(spec: &IngestSpec, context: &JobContext) -> Result<Done, JobEr
             part::store(context, pictures, findings).map(Done::Made)
         }
         Scope::Whole => {
-            let folder = &context.machine().temporary_dir;
-            // The words of this error name the folder, which is not for tenants.
-            let no_file = |error: io::Error| machine("make a temporary file", error.kind().into());
-            let mut spill = Spill::new(folder).map_err(no_file)?;
-            let full = |source| machine("keep a picture in a temporary file", source);
-            let all = 0..contents.len();
-            let findings = inspect(spec, context, &contents, all, |picture| spill.append(&picture).map_err(full))?;
-            let intake = contents.judge(findings);
-            let read = |place: &_| spill.read(place).map_err(|source| machine("read a picture back", source));
-            publish(spec, context, &upload, &intake, read).map(Done::Made)
+            let made = make(spec, context, &upload, &Sources::new())?;
+            store(&made.manifest, context).map(Done::Made)
         }
         Scope::Join(shards) => {
             let (findings, mut pictures) = part::join(context, shards, contents.len())?;
             let intake = contents.judge(findings);
-            publish(spec, context, &upload, &intake, |place| pictures.read(place)).map(Done::Made)
+            let made = finish(spec, context, &upload, intake, &Sources::new(), |place| pictures.read(place))?;
+            store(&made.manifest, context).map(Done::Made)
         }
     }
+}
+
+/// Where photos come from that somebody has gathered, by their path in the upload.
+pub(super) type Sources<'a> = HashMap<&'a str, &'a PhotoSource>;
+
+/// A dataset whose shards are stored, and how it came about.
+pub(super) struct Made<P> {
+    pub(super) manifest: DatasetManifest,
+    pub(super) intake: Intake<P>,
+    pub(super) plan: Plan,
+}
+
+/// Makes a dataset of an upload, in one task. Its manifest is not stored yet.
+pub(super) fn make(
+    spec: &IngestSpec,
+    context: &JobContext,
+    upload: &UploadManifest,
+    sources: &Sources<'_>,
+) -> Result<Made<Range<u64>>, JobError> {
+    let contents = Contents::of(&upload.files, spec.layout).map_err(unreadable_layout)?;
+    let folder = &context.machine().temporary_dir;
+    // The words of this error name the folder, which is not for tenants.
+    let no_file = |error: io::Error| machine("make a temporary file", error.kind().into());
+    let mut spill = Spill::new(folder).map_err(no_file)?;
+    let full = |source| machine("keep a picture in a temporary file", source);
+    let all = 0..contents.len();
+    let findings = inspect(spec, context, &contents, all, |picture| spill.append(&picture).map_err(full))?;
+    let intake = contents.judge(findings);
+    let read = |place: &_| spill.read(place).map_err(|source| machine("read a picture back", source));
+    finish(spec, context, upload, intake, sources, read)
+}
+
+fn store(manifest: &DatasetManifest, context: &JobContext) -> Result<JobOutput, JobError> {
+    Ok(JobOutput { manifest: context.objects().put_document(manifest)?, summary: summary(manifest) })
 }
 
 /// Reads and decodes some contents of the upload.
@@ -77,29 +111,30 @@ fn inspect<P>(
     contents.inspect(range, options, read, keep, progress)
 }
 
-/// Splits the photos that were taken in and writes the dataset. `read` gives a stored picture; the pictures are asked for in the order
+/// Splits the photos that were taken in and writes the shards of the dataset. `read` gives a stored picture; the pictures are asked for in the order
 /// of the photos.
-fn publish<P>(
+fn finish<P>(
     spec: &IngestSpec,
     context: &JobContext,
     upload: &UploadManifest,
-    intake: &Intake<P>,
+    intake: Intake<P>,
+    sources: &Sources<'_>,
     read: impl FnMut(&P) -> Result<Vec<u8>, JobError>,
-) -> Result<JobOutput, JobError> {
-    tell(intake, context);
-    let mut remarks = remarks::of_upload(upload, intake);
+) -> Result<Made<P>, JobError> {
+    tell(&intake, context);
+    let mut remarks = remarks::of_upload(upload, &intake);
     tell_remarks(&remarks, context);
-    usable::check(intake, spec.allow_failures)?;
+    usable::check(&intake, spec.allow_failures)?;
     let grouped = |done, total| context.progress("group", done, total, "looks");
-    let plan = Plan::new(intake, spec.split, spec.seed, &grouped).map_err(unusable_split)?;
-    let of_plan = remarks::of_plan(intake, &plan);
+    let plan = Plan::new(&intake, spec.split, spec.seed, &grouped).map_err(unusable_split)?;
+    let of_plan = remarks::of_plan(&intake, &plan);
     tell_remarks(&of_plan, context);
     remarks.extend(of_plan);
-    let shards = write_shards(intake, &plan, context, read)?;
+    let shards = write_shards(&intake, &plan, sources, context, read)?;
     let manifest = DatasetManifest {
         class_counts: plan.class_counts(),
         near_duplicate_groups: plan.near_duplicate_groups(),
-        classes: plan.classes,
+        classes: plan.classes.clone(),
         split: plan.split,
         seed: spec.seed,
         shards,
@@ -108,13 +143,13 @@ fn publish<P>(
         counts: intake.counts,
         rejections: put_rejections(&intake.rejections, context)?,
         remarks,
+        gathered: None,
     };
-    let summary = summary(&manifest);
-    Ok(JobOutput { manifest: context.objects().put_document(&manifest)?, summary })
+    Ok(Made { manifest, intake, plan })
 }
 
 /// Tells what was noticed. What the client has left out it has said itself.
-fn tell_remarks(remarks: &[Remark], context: &JobContext) {
+pub(super) fn tell_remarks(remarks: &[Remark], context: &JobContext) {
     for remark in remarks.iter().filter(|remark| !matches!(remark, Remark::LeftOut { .. })) {
         match remark.is_warning() {
             true => context.warn(remark.to_string()),
@@ -126,11 +161,12 @@ fn tell_remarks(remarks: &[Remark], context: &JobContext) {
 fn write_shards<P>(
     intake: &Intake<P>,
     plan: &Plan,
+    sources: &Sources<'_>,
     context: &JobContext,
     mut read: impl FnMut(&P) -> Result<Vec<u8>, JobError>,
 ) -> Result<Vec<Shard>, JobError> {
     let mut shards = Vec::new();
-    let mut writer = ShardWriter::new(&plan.classes, SHARD_BYTES).map_err(shard_failed)?;
+    let mut writer = ShardWriter::new(&plan.classes, SHARD_BYTES, !sources.is_empty()).map_err(shard_failed)?;
     let total = intake.accepted.len() as u64;
     for (index, accepted) in intake.accepted.iter().enumerate() {
         context.check_cancelled()?;
@@ -144,6 +180,7 @@ fn write_shards<P>(
             width: accepted.photo.width,
             height: accepted.photo.height,
             original_format: accepted.photo.format.name().to_owned(),
+            origin: sources.get(accepted.path.as_str()).map(|source| Box::new(Origin::from(*source))),
         };
         if let Some(full) = writer.push(record, picture).map_err(shard_failed)? {
             shards.push(Shard { object: context.objects().put(full.bytes)?, rows: full.rows });
@@ -196,7 +233,7 @@ fn tell<P>(intake: &Intake<P>, context: &JobContext) {
 }
 
 /// "713 photos in 8 classes, 571 to learn from and 142 held out; 3 set aside".
-fn summary(manifest: &DatasetManifest) -> String {
+pub(super) fn summary(manifest: &DatasetManifest) -> String {
     let counts = &manifest.counts;
     let valid: u64 = manifest.class_counts.iter().map(|class| class.valid).sum();
     let split = match manifest.split {

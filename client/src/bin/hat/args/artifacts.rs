@@ -18,8 +18,11 @@ pub(crate) enum DatasetsCommand {
         #[arg(add = Named::Dataset)]
         name: String,
         /// List every file that was not used, and why
-        #[arg(long)]
+        #[arg(long, conflicts_with = "sources")]
         rejected: bool,
+        /// List every photo that was gathered from the web, with its source, author and licence, and what became of it
+        #[arg(long)]
+        sources: bool,
     },
     /// Remove the name of a dataset; models keep the data that they were trained on
     Rm {

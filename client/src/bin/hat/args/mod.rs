@@ -5,6 +5,7 @@ mod audit;
 mod classify;
 mod evaluate;
 mod finetune;
+mod gather;
 mod ingest;
 mod jobs;
 mod keeping;
@@ -27,6 +28,7 @@ pub(crate) use audit::Audit;
 pub(crate) use classify::Classify;
 pub(crate) use evaluate::Evaluate;
 pub(crate) use finetune::{CropArg, FineTuneArgs, Finetune, RecipeArg};
+pub(crate) use gather::Gather;
 pub(crate) use ingest::Ingest;
 pub(crate) use jobs::{Jobs, JobsCancel, JobsCommand, JobsList, JobsPredictions, RowFormat};
 pub(crate) use machine::{Doctor, Up};
@@ -209,6 +211,8 @@ pub(crate) enum Command {
     Down,
     #[command(about = JobKind::Ingest.help())]
     Ingest(Ingest),
+    #[command(about = JobKind::Gather.help())]
+    Gather(Gather),
     #[command(about = JobKind::Finetune.help())]
     Finetune(Finetune),
     #[command(about = JobKind::Evaluate.help())]
@@ -313,6 +317,8 @@ mod tests {
             "up --background",
             "down",
             "ingest stamps ./photos",
+            "gather potter Hagrid Draco=malfoy --per-class 50 --provider commons --licence by --dry-run",
+            "gather potter --urls urls.csv --anew",
             "finetune stamps@1 --backbone efficientnet_lite0 --epochs 5",
             "evaluate stamps/1 --tta --on photos",
             "evaluate stamps/1 --tta=max --decisions F",
@@ -356,6 +362,11 @@ mod tests {
             ("finetune a --lr nan", "--lr"),
             ("finetune a --backbone vgg16", "efficientnet_lite0"),
             ("ingest a b --folds 5 --valid-percent 20", "--folds"),
+            ("gather a", "CLASS"),
+            ("gather a b --urls c.csv", "--urls"),
+            ("gather a --urls c.csv --provider commons", "--provider"),
+            ("gather a b --licence gpl", "any, free or by"),
+            ("gather a b --per-class 0", "--per-class"),
             ("evaluate a --passes 8", "--tta"),
             ("classify a/1", "PHOTO"),
             ("jobs --kind training", "classify"),

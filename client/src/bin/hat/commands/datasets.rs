@@ -7,17 +7,18 @@ use crate::{
     failure::Failure,
     session::Session,
     show::{
-        dataset, json as to_json,
+        dataset, gathered, json as to_json,
         line::{print_json, print_line, print_lines, print_row, print_table},
         numbers::time,
     },
-    tell::{dataset::rejections, document},
+    tell::{dataset::rejections, document, gather::sources},
 };
 
 pub(super) async fn run(session: &Session, args: Datasets) -> Result<Exit, Failure> {
     match args.command.unwrap_or(DatasetsCommand::List) {
         DatasetsCommand::List => list(session).await,
-        DatasetsCommand::Show { name, rejected } => show(session, &name, rejected).await,
+        DatasetsCommand::Show { name, sources: true, .. } => show_sources(session, &name).await,
+        DatasetsCommand::Show { name, rejected, .. } => show(session, &name, rejected).await,
         DatasetsCommand::Rm { name } => {
             DatasetRef::parse(&name, "name")?;
             let (client, server) = session.connect_to_change().await?;
@@ -38,6 +39,25 @@ async fn list(session: &Session) -> Result<Exit, Failure> {
         session.hint(&format!("there are no datasets yet: `{make}` makes one"));
     } else {
         print_table(&dataset::table(&datasets, session.paper()));
+    }
+    Ok(Exit::Ok)
+}
+
+/// Lists what was gathered for a dataset, a row for each photo.
+async fn show_sources(session: &Session, name: &str) -> Result<Exit, Failure> {
+    DatasetRef::parse(name, "name")?;
+    let client = session.connect().await?;
+    let found = client.get_dataset(name).await?;
+    let object: ObjectRef = found.manifest.clone().unwrap_or_default().try_into()?;
+    let manifest: DatasetManifest = client.read_document(&object).await?;
+    if manifest.gathered.is_none() {
+        session.hint(&format!("no photo of {} was gathered from the web", found.name));
+    }
+    for source in sources(&client, &manifest).await? {
+        match session.json() {
+            true => print_json(&serde_json::to_value(&source).expect("strings")),
+            false => print_row(&gathered::source_row(&source), session.raw()),
+        }
     }
     Ok(Exit::Ok)
 }
@@ -63,6 +83,9 @@ async fn show(session: &Session, name: &str, rejected: bool) -> Result<Exit, Fai
         let rejected = rejections(&client, &manifest).await?;
         print_lines(&dataset::lines(&found.name, &manifest, &rejected, &session.show_rejected_command(&found.name)));
         print_lines(&dataset::remarks(&manifest));
+        if let Some(how) = &manifest.gathered {
+            print_lines(&gathered::lines(how, &session.show_sources_command(&found.name)));
+        }
         print_line(&format!("made {} by job {}", time(found.created_unix_ms), found.job_id));
     }
     Ok(Exit::Ok)

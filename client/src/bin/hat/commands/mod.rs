@@ -9,6 +9,7 @@ mod down;
 mod evaluate;
 mod finetune;
 mod gallery;
+mod gather;
 mod ingest;
 mod jobs;
 mod models;
@@ -50,6 +51,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<Exit, Fai
         Command::Up(args) => up::run(session, args).await,
         Command::Down => down::run(session).await,
         Command::Ingest(args) => ingest::run(session, args).await,
+        Command::Gather(args) => gather::run(session, args).await,
         Command::Finetune(args) => finetune::run(session, args).await,
         Command::Evaluate(args) => evaluate::run(session, args).await,
         Command::Classify(args) => classify::run(session, args).await,

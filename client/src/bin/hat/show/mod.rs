@@ -4,6 +4,7 @@
 pub(crate) mod audit;
 pub(crate) mod dataset;
 pub(crate) mod evaluation;
+pub(crate) mod gathered;
 pub(crate) mod identity;
 pub(crate) mod job;
 pub(crate) mod json;

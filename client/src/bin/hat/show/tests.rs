@@ -81,6 +81,18 @@ fn specs_of(kind: JobKind) -> Vec<Kind> {
                 ..Default::default()
             }),
         ],
+        JobKind::Gather => vec![
+            Kind::Gather(v1::GatherSpec {
+                dataset_name: "stamps".into(),
+                classes: vec![v1::GatherClass { name: "cats".into(), query: "a cat".into() }],
+                provider: "openverse".into(),
+                per_class: 100,
+                dataset: "stamps@1".into(),
+                valid_percent: 20,
+                ..Default::default()
+            }),
+            Kind::Gather(v1::GatherSpec { dataset_name: "stamps".into(), urls: source, ..Default::default() }),
+        ],
         JobKind::Classify => {
             vec![Kind::Classify(v1::ClassifySpec { model: "stamps/1".into(), source, top_k: 5, ..Default::default() })]
         }
@@ -376,6 +388,7 @@ fn dataset_manifest(split: SplitKind, classes: usize) -> DatasetManifest {
         near_duplicate_groups: 2,
         rejections: None,
         remarks: vec![],
+        gathered: None,
     }
 }
 

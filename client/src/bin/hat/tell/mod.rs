@@ -6,6 +6,7 @@ pub(crate) mod dataset;
 mod document;
 mod evaluate;
 mod finetune;
+pub(crate) mod gather;
 mod ingest;
 
 use sortinghat_client::Client;
@@ -76,6 +77,7 @@ async fn tell(
 ) -> Result<Exit, Failure> {
     let manifest = manifest_of(job)?;
     let told = match job::kind(job) {
+        Some(JobKind::Gather) => gather::tell(session, client, job, &manifest).await.map(|()| None),
         Some(JobKind::Ingest) => ingest::tell(session, client, job, &manifest).await.map(|()| None),
         Some(JobKind::Finetune) => {
             finetune::tell(session, job, last_epoch);
