@@ -8,7 +8,7 @@ export SORTINGHAT_CACHE := $(CACHE)
 export PATH := $(CACHE)/tools/bin:$(PATH)
 
 # Packages that must build on a machine without libtorch.
-WITHOUT_LIBTORCH := sortinghat-proto sortinghat-link sortinghat-objects sortinghat-coordinator sortinghat-client sortinghat-photos
+WITHOUT_LIBTORCH := sortinghat-proto sortinghat-link sortinghat-objects sortinghat-pages sortinghat-coordinator sortinghat-client sortinghat-photos
 
 .NOTPARALLEL:
 .PHONY: help deps test-deps build release demo test fmt fmt-check lint doc deny proto-lint layering python python-unit unit \

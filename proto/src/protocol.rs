@@ -6,6 +6,9 @@ use crate::{Refusal, v1::ErrorCode, words};
 /// changes leave it as it is.
 pub const PROTOCOL: u32 = 1;
 
+/// The same in text.
+pub const PROTOCOL_TEXT: &str = "1";
+
 /// The oldest contract that this build serves.
 pub const OLDEST_PROTOCOL: u32 = 1;
 
@@ -54,6 +57,7 @@ mod tests {
         for served in [None, Some(OLDEST_PROTOCOL), Some(PROTOCOL)] {
             check(served.map(|number| number.to_string()).as_deref()).expect("it is served");
         }
+        assert_eq!(PROTOCOL_TEXT, PROTOCOL.to_string());
         let refused = |number: u32| check(Some(&number.to_string())).expect_err("it is not served");
         let (older, newer) = (refused(OLDEST_PROTOCOL - 1), refused(PROTOCOL + 1));
         assert_eq!([older.code, newer.code], [ErrorCode::VersionUnsupported; 2]);

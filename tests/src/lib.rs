@@ -33,7 +33,14 @@ pub use simulated::{Identity, SIMULATED_HOST, SIMULATED_LABEL, SimulatedWorker, 
 pub use terminal::Screen;
 pub use web::{Asked, Reply, Web};
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -77,4 +84,39 @@ pub fn wait_until<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
         #[expect(clippy::disallowed_methods, reason = "tests of processes have no async runtime")]
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// The answer of a page for operators, with its head.
+///
+/// # Panics
+/// If nobody serves it.
+pub fn page(address: SocketAddr, path: &str) -> String {
+    let mut connection = TcpStream::connect(address).expect("it listens");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).expect("it answers");
+    answer
+}
+
+/// The metrics that the sources of a package name, such as `sortinghat_tasks`.
+///
+/// # Panics
+/// If the sources cannot be read.
+pub fn metrics_in(sources: &Path) -> BTreeSet<String> {
+    let (mut folders, mut found) = (vec![sources.to_owned()], BTreeSet::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("readable") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let source = fs::read_to_string(&path).expect("readable");
+                let texts = source.split('"').skip(1).step_by(2).filter(|text| text.starts_with("sortinghat_"));
+                let names = texts.filter(|text| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
+                found.extend(names.map(str::to_owned));
+            }
+        }
+    }
+    found
 }

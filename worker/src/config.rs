@@ -1,6 +1,6 @@
 //! The command line. Every flag can also be set by the environment variable that `--help` shows beside it.
 
-use std::{collections::BTreeMap, env, ffi::OsString, num::NonZeroUsize, path::PathBuf, thread};
+use std::{collections::BTreeMap, env, ffi::OsString, net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sortinghat_objects::ObjectStoreUrl;
@@ -58,6 +58,10 @@ pub struct RunArgs {
     /// Private key of this certificate (PEM)
     #[arg(long, env = "SORTINGHAT_CLIENT_KEY", requires = "client_cert")]
     pub client_key: Option<PathBuf>,
+    /// Address to serve /metrics (Prometheus) and the probes /livez, /readyz and /startupz on, over plain HTTP and without a token
+    /// [default: none]
+    #[arg(long, env = "SORTINGHAT_WORKER_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
     /// For tests: how long any task may show no progress [default: minutes, by its kind]
     #[arg(long, env = "SORTINGHAT_TEST_STALL_BOUND", hide = true)]
     pub stall_bound: Option<humantime::Duration>,

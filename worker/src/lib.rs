@@ -30,6 +30,7 @@ pub mod executor;
 pub mod fetch;
 pub mod jobs;
 pub(crate) mod memory;
+mod meters;
 pub mod models;
 pub mod objects;
 pub(crate) mod out_of_memory;

@@ -89,6 +89,11 @@ const fn open(path: &'static str) -> Method {
     Method { path, access: Access::Everybody, class: Class::Open }
 }
 
+/// All methods.
+pub(super) fn all() -> impl Iterator<Item = &'static Method> {
+    METHODS.iter()
+}
+
 /// The method that a request's path names.
 pub(super) fn find(path: &str) -> Option<&'static Method> {
     METHODS.iter().find(|method| method.path == path)

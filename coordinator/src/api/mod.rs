@@ -129,6 +129,11 @@ pub(crate) fn router(
         .add_routes(routes)
 }
 
+/// The names by which the metrics know the methods.
+pub(crate) fn method_names() -> impl Iterator<Item = &'static str> {
+    methods::all().map(methods::Method::short_name)
+}
+
 /// Tells health checks by the name [`READINESS`] whether new work is taken. The other names do not depend on any store.
 pub(crate) async fn report_readiness(health: &HealthReporter, status: tonic_health::ServingStatus) {
     health.set_service_status(READINESS, status).await;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sortinghat_pages::Probes;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Handle, Runtime},
@@ -49,13 +50,13 @@ pub(super) struct Background {
 }
 
 impl Background {
-    /// Starts the sweeps, the collection of objects in `collected`, and the pages on `metrics_listener`, which say that the process is not
-    /// ready once `leaving` is cancelled.
+    /// Starts the sweeps, the collection of objects in `collected`, and the pages on `metrics_listener`, which say what
+    /// `probes` says.
     pub(super) fn start(
         engine: &Engine,
         collected: Option<Objects>,
         metrics_listener: Option<TcpListener>,
-        leaving: &CancellationToken,
+        probes: &Probes,
     ) -> Self {
         let stop = CancellationToken::new();
         let (sweeper, sweeps_stop) = (engine.clone(), stop.clone());
@@ -68,7 +69,7 @@ impl Background {
         let (discarder, discards_stop) = (engine.clone(), stop.clone());
         let discards = tokio::spawn(async move { discarder.run_discards(collected, discards_stop).await });
         let pages = metrics_listener
-            .map(|listener| tokio::spawn(metrics::serve(listener, engine.clone(), leaving.clone(), stop.clone())));
+            .map(|listener| tokio::spawn(metrics::serve(listener, engine.clone(), probes.clone(), stop.clone())));
         Self { stop, sweeps, collection, discards, pages }
     }
 

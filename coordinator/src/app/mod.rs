@@ -19,6 +19,7 @@ use std::{
 };
 
 use futures::Stream;
+use sortinghat_pages::Probes;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -37,7 +38,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::{
     api::{self, BulkThreads, Callers, Visitors},
     auth::{Authenticator, Credentials, TokensFile},
-    config::{Config, StoreUrl},
+    config::{Config, Span, StoreUrl},
     engine::{Engine, Settings},
     metrics,
     objects::Objects,
@@ -81,6 +82,9 @@ impl App {
     /// [`AppError`], which names the part that cannot be opened.
     pub async fn build(config: Config, listener: Option<TcpListener>) -> Result<Self, AppError> {
         let hangups = signals::hangups();
+        if config.metrics_listen.is_some() {
+            metrics::install();
+        }
         let data_dir = DataDir::lock(&config.data_dir)?;
         let tokens_file = config.credentials.as_deref().map(TokensFile::read).transpose()?;
         let authenticator = match &tokens_file {
@@ -116,10 +120,7 @@ impl App {
             None => open::listener(config.listen).await?,
         };
         let metrics_listener = match config.metrics_listen {
-            Some(address) => {
-                metrics::recorder();
-                Some(open::listener(address).await?)
-            }
+            Some(address) => Some(open::listener(address).await?),
             None => None,
         };
         let app = Self {
@@ -159,8 +160,8 @@ impl App {
     pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<Drained, AppError> {
         let address = self.address()?;
         let collected = self.config.collect_objects.then(|| self.objects.clone());
-        let leaving = CancellationToken::new();
-        let mut background = Background::start(&self.engine, collected, self.metrics_listener, &leaving);
+        let (leaving, probes) = (CancellationToken::new(), Probes::default());
+        let mut background = Background::start(&self.engine, collected, self.metrics_listener, &probes);
         let health = HealthReporter::new();
         api::report_health(&health, ServingStatus::Serving).await;
         // It is not known before the first look.
@@ -192,6 +193,7 @@ impl App {
         let mut served = tokio::spawn(served);
         tracing::info!(%address, data_dir = %self.config.data_dir.display(), store = %self.config.store,
             object_store = %self.config.object_store, "serving");
+        probes.started();
 
         tokio::select! {
             ended = &mut served => return Err(AppError::ended_early(ended)),
@@ -199,18 +201,12 @@ impl App {
             () = stop => {}
         }
         leaving.cancel();
+        probes.leaving();
         // The last look must not say that work is taken.
         let _ = vitals.await;
         api::report_readiness(&health, ServingStatus::NotServing).await;
         api::report_health(&health, ServingStatus::NotServing).await;
-        if !self.config.drain_delay.as_duration().is_zero() {
-            tracing::info!(delay = %self.config.drain_delay, "not ready any more, but calls are still accepted");
-            tokio::select! {
-                ended = &mut served => return Err(AppError::ended_early(ended)),
-                ended = &mut background.sweeps => return Err(AppError::sweeps_ended(ended)),
-                () = tokio::time::sleep(self.config.drain_delay.as_duration()) => {}
-            }
-        }
+        linger(self.config.drain_delay, &mut served, &mut background).await?;
         tracing::info!(grace = %self.config.drain_grace, "draining");
         looks.cancel();
         // The calls in flight end by themselves, with the tokens that are valid now.
@@ -259,6 +255,23 @@ where
     let callers = Callers { tokens: watch::channel(Authenticator::Open).1, most_open: usize::MAX };
     let router = api::router(Server::builder(), callers, engine, objects, &health, bulk);
     router.serve_with_incoming(connections).await
+}
+
+/// Goes on accepting calls for a while, in which load balancers find out that the process is not ready any more.
+async fn linger(
+    delay: Span,
+    served: &mut JoinHandle<Result<(), tonic::transport::Error>>,
+    background: &mut Background,
+) -> Result<(), AppError> {
+    if delay.as_duration().is_zero() {
+        return Ok(());
+    }
+    tracing::info!(%delay, "not ready any more, but calls are still accepted");
+    tokio::select! {
+        ended = served => Err(AppError::ended_early(ended)),
+        ended = &mut background.sweeps => Err(AppError::sweeps_ended(ended)),
+        () = tokio::time::sleep(delay.as_duration()) => Ok(()),
+    }
 }
 
 /// Waits until the calls in flight end, at most for the grace period.

@@ -5,6 +5,7 @@
 //!   every process out of service nor restart it.
 
 mod metric;
+mod process;
 mod server;
 
 pub use metric::{Label, Metric, install};

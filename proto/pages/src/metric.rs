@@ -4,7 +4,8 @@ use std::sync::OnceLock;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use metrics_process::Collector;
+
+use crate::process;
 
 /// The name of a label and its value.
 pub type Label = (&'static str, &'static str);
@@ -48,6 +49,7 @@ impl Metric {
 
     /// Shows the metric with these labels from now on, although nothing has happened yet: a rate needs a zero to start from.
     pub fn start(&self, labels: &[Label]) {
+        let labels = owned(labels);
         match self.kind {
             Kind::Counter => counter!(self.name, labels).increment(0),
             Kind::Gauge => gauge!(self.name, labels).increment(0.0),
@@ -65,18 +67,15 @@ impl Metric {
     }
 }
 
-/// What a process has installed.
-#[derive(Clone)]
-pub(crate) struct Recorder {
-    pub(crate) page: PrometheusHandle,
-    pub(crate) process: Collector,
+fn owned(labels: &[Label]) -> Vec<metrics::Label> {
+    labels.iter().map(|&(name, value)| metrics::Label::from_static_parts(name, value)).collect()
 }
 
-static RECORDER: OnceLock<Recorder> = OnceLock::new();
+static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 
 /// The recorder of this process, if there is one.
-pub(crate) fn recorder() -> Option<Recorder> {
-    RECORDER.get().cloned()
+pub(crate) fn recorder() -> Option<&'static PrometheusHandle> {
+    RECORDER.get()
 }
 
 /// Makes this process keep these metrics, those of the process itself and `sortinghat_build_info`, from the first call on. Later calls do
@@ -87,13 +86,12 @@ pub(crate) fn recorder() -> Option<Recorder> {
 pub fn install(metrics: &[Metric], build: &[Label]) {
     RECORDER.get_or_init(|| {
         let page = builder(metrics).install_recorder().expect("nothing else in this process installs a recorder");
-        metrics.iter().for_each(Metric::describe);
-        let info = Metric::gauge("sortinghat_build_info", "What runs: always 1, with its version and contract as labels");
+        metrics.iter().chain(&process::ALL).for_each(Metric::describe);
+        let info =
+            Metric::gauge("sortinghat_build_info", "What runs: always 1, with its version and contract as labels");
         info.describe();
-        gauge!(info.name, build).set(1.0);
-        let process = Collector::default();
-        process.describe();
-        Recorder { page, process }
+        gauge!(info.name, owned(build)).set(1.0);
+        page
     });
 }
 

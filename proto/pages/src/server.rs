@@ -10,10 +10,11 @@ use std::{
 };
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{net::TcpListener, time::interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::metric::recorder;
+use crate::{metric::recorder, process};
 
 /// How often samples are folded into buckets while no page is requested.
 const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
@@ -58,19 +59,24 @@ impl Probes {
 ///
 /// # Errors
 /// If the listener fails.
-pub async fn serve(listener: TcpListener, probes: Probes, others: Router, stop: CancellationToken) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    probes: Probes,
+    others: Option<Router>,
+    stop: CancellationToken,
+) -> io::Result<()> {
     let pages = Router::new()
         .route("/metrics", get(|| async { metrics() }))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(|State(probes): State<Probes>| async move { probes.readiness() }))
         .route("/startupz", get(|State(probes): State<Probes>| async move { probes.startup() }))
         .with_state(probes)
-        .merge(others);
+        .merge(others.unwrap_or_default());
     let upkeep = async {
         let mut ticks = interval(UPKEEP_PERIOD);
         loop {
             ticks.tick().await;
-            recorder().iter().for_each(|recorder| recorder.page.run_upkeep());
+            recorder().into_iter().for_each(PrometheusHandle::run_upkeep);
         }
     };
     tokio::select! {
@@ -82,8 +88,8 @@ pub async fn serve(listener: TcpListener, probes: Probes, others: Router, stop: 
 /// The page for Prometheus; empty if the process keeps no metrics.
 fn metrics() -> String {
     let Some(recorder) = recorder() else { return String::new() };
-    recorder.process.collect();
-    recorder.page.render()
+    process::measure();
+    recorder.render()
 }
 
 #[cfg(test)]

@@ -7,8 +7,7 @@ mod servers;
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -16,7 +15,8 @@ use std::{
 use nix::unistd::Pid;
 use sortinghat_proto::Digest;
 use sortinghat_tests::{
-    Background, Bucket, Process, S3Server, binary, lasting_address, photos, start_coordinator, start_redis, wait_until,
+    Background, Bucket, Process, S3Server, binary, lasting_address, page, photos, start_coordinator, start_redis,
+    wait_until,
 };
 
 use search::{Search, secret};
@@ -119,16 +119,6 @@ fn start_worker(at: &Path, address: SocketAddr, bucket: &Bucket) -> Process {
 /// What everybody on the machine can read of a process.
 fn command_line(process: Pid) -> Vec<u8> {
     fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default()
-}
-
-/// A page of the coordinator.
-fn page(address: SocketAddr, path: &str) -> String {
-    let mut connection = TcpStream::connect(address).expect("it listens");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    connection.write_all(request.as_bytes()).expect("it reads");
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).expect("it answers");
-    answer
 }
 
 #[test]

@@ -120,9 +120,9 @@ fn the_coordinator_refuses_keys_passwords_and_stores_without_quoting_a_secret() 
         let damaged = secret_file(at, &format!("{number}.pem"), content);
         let damaged = damaged.to_str().expect("UTF-8");
         it.refused(&[&data[..], &["--tls-cert", &cert, "--tls-key", damaged]].concat(), &[], "the key: ");
-        it.refused(&[&data[..], &["--tls-cert", damaged, "--tls-key", &good]].concat(), &[], "TLS certificate and key");
+        it.refused(&[&data[..], &["--tls-cert", damaged, "--tls-key", &good]].concat(), &[], "TLS");
     }
-    it.refused(&[&data[..], &["--tls-cert", &good, "--tls-key", &cert]].concat(), &[], "TLS certificate and key");
+    it.refused(&[&data[..], &["--tls-cert", &good, "--tls-key", &cert]].concat(), &[], "TLS");
 
     let (_redis, port) = start_redis(at, &["--requirepass", &secret("redis")]);
     let wrong = secret_file(at, "wrong", &secret("wrong-password"));
@@ -165,9 +165,9 @@ fn a_worker_refuses_settings_without_quoting_a_secret() {
     it.refused(&[], &[("HF_ENDPOINT", &with_password)], "HF_ENDPOINT is \"https://***@host:7878\"");
     it.refused(&[], &[("HF_TOKEN", &format!("{password}\n"))], "HF_TOKEN holds characters");
     let broken = format!("{password}\n\u{7}");
-    it.refused(&[], &[("SORTINGHAT_TOKEN", &broken)], "SORTINGHAT_TOKEN: not a token");
+    it.refused(&[], &[("SORTINGHAT_TOKEN", &broken)], "the token contains characters");
     let token = secret_file(at, "token", &broken);
-    it.refused(&["--token-file", token.to_str().expect("UTF-8")], &[], "not a token");
+    it.refused(&["--token-file", token.to_str().expect("UTF-8")], &[], "contains characters that are not allowed");
     // An executor that prints its environment and its arguments before it dies, as a panic does that shows too much.
     let script = at.join("executor");
     fs::write(&script, "#!/bin/sh\nenv; echo \"$0 $@\"; echo 'thread main panicked'; exit 101\n").expect("writable");

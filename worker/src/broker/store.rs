@@ -16,10 +16,13 @@ use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload, path::Path};
 use sha2::{Digest as _, Sha256};
 use sortinghat_objects::{Environment, ObjectStoreUrl, OpenError, Opened, Patience, Trouble};
 use sortinghat_proto::{Digest, ObjectRef, Tenant};
-use tokio::{runtime::Handle, task::spawn_blocking};
+use tokio::{runtime::Handle, task::spawn_blocking, time::Instant};
 
 use super::{cache::Cache, failure::Failure};
-use crate::objects::sealed;
+use crate::{
+    meters::{self, Operation},
+    objects::sealed,
+};
 
 /// One request and its retries, which the library makes by itself.
 const REQUESTS: Patience =
@@ -91,7 +94,9 @@ impl Store {
     /// An object as a file of the cache, which is fetched and checked if it is not there.
     pub(super) async fn cached(self, tenant: Tenant, object: ObjectRef) -> Result<File, Failure> {
         blocking(move || {
-            if let Some(file) = self.cache.open(&tenant, &object)? {
+            let kept = self.cache.open(&tenant, &object)?;
+            meters::looked_into_cache(kept.is_some());
+            if let Some(file) = kept {
                 return Ok(file);
             }
             let runtime = Handle::current();
@@ -112,7 +117,8 @@ impl Store {
         tenant: &Tenant,
         object: &ObjectRef,
     ) -> Result<futures::stream::BoxStream<'static, object_store::Result<Bytes>>, Failure> {
-        let found = self.of(tenant).get(&self.key(tenant, &object.digest)).await;
+        let key = self.key(tenant, &object.digest);
+        let found = timed(Operation::Get, self.of(tenant).get(&key)).await;
         let found = found.map_err(|error| failure(tenant, error))?;
         if found.meta.size != object.size_bytes {
             return Err(wrong_length(found.meta.size));
@@ -122,7 +128,8 @@ impl Store {
 
     /// The reference to an object of which only the digest is known.
     pub(super) async fn find(self, tenant: Tenant, digest: Digest) -> Result<ObjectRef, Failure> {
-        let found = self.of(&tenant).head(&self.key(&tenant, &digest)).await;
+        let key = self.key(&tenant, &digest);
+        let found = timed(Operation::Head, self.of(&tenant).head(&key)).await;
         let found = found.map_err(|error| failure(&tenant, error))?;
         Ok(ObjectRef { digest, size_bytes: found.size })
     }
@@ -130,7 +137,8 @@ impl Store {
     /// Stores so many bytes of a sealed file under the name that its content has.
     pub(super) async fn put(self, tenant: Tenant, file: File, bytes: u64) -> Result<ObjectRef, Failure> {
         let (object, payload) = blocking(move || copy(&file, bytes).map_err(Failure::Machine)).await?;
-        let stored = self.of(&tenant).put(&self.key(&tenant, &object.digest), payload).await;
+        let key = self.key(&tenant, &object.digest);
+        let stored = timed(Operation::Put, self.of(&tenant).put(&key, payload)).await;
         stored.map_err(|error| failure(&tenant, error))?;
         Ok(object)
     }
@@ -152,6 +160,17 @@ impl Store {
         }
         key
     }
+}
+
+/// Asks the store, and notes how long that took and whether it failed.
+async fn timed<T>(
+    operation: Operation,
+    request: impl Future<Output = object_store::Result<T>>,
+) -> object_store::Result<T> {
+    let begun = Instant::now();
+    let answer = request.await;
+    meters::asked_store(operation, begun.elapsed(), answer.as_ref().err());
+    answer
 }
 
 /// What the store's error means. If somebody has to change something, the log says what, since the worker's own keys may work all the same.

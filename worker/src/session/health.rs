@@ -2,6 +2,8 @@
 
 use sortinghat_proto::{executor::v1::Ready, limits::MAX_TEXT_BYTES, v1};
 
+use crate::meters;
+
 /// What keeps a worker from working.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Trouble {
@@ -98,6 +100,7 @@ impl Health {
             tracing::error!(detail, "this worker cannot work, and takes no tasks");
         }
         self.logged = detail;
+        meters::is_able(self.trouble().is_none());
     }
 
     /// What keeps the worker from working; `None` if it can work.

@@ -15,13 +15,15 @@ mod pace;
 mod prover;
 mod state;
 
-use std::{env, error::Error as _, fs, mem, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{env, error::Error as _, fs, io, mem, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretBox};
 use sortinghat_link::{LinkError, root_cause};
 use sortinghat_objects::{ObjectStoreUrl, OpenError};
+use sortinghat_pages::Probes;
 use sortinghat_proto::{executor::v1::Ready, limits::SESSION_SECRET_BYTES, v1};
 use tokio::{
+    net::TcpListener,
     sync::mpsc,
     time::{Instant, sleep, sleep_until},
 };
@@ -34,7 +36,7 @@ use crate::{
     config::RunArgs,
     device::make_devices,
     executor::{ExecutorProgram, SlotCommand, SlotReport, Supervisor, remove_abandoned},
-    memory,
+    memory, meters,
 };
 use cached::Cached;
 use complaint::Complaint;
@@ -83,6 +85,14 @@ pub enum SessionError {
         "SORTINGHAT_TEST_FETCH_LOOPBACK is for tests on one machine: unset it, since this worker shows a token or talks to another machine"
     )]
     OnlyForTests,
+    /// The pages for operators cannot be served.
+    #[error("failed to serve the pages for operators on {address}: {source}")]
+    Pages {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// The first executor did not start, so none will.
     #[error("{0}")]
     NoExecutor(String),
@@ -93,6 +103,13 @@ pub enum SessionError {
 /// # Errors
 /// [`SessionError`] if the worker cannot start. A coordinator that does not answer is no error: the worker tries again for ever.
 pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), SessionError> {
+    let probes = Probes::default();
+    if let Some(address) = args.metrics_listen {
+        meters::install(args.slots.get());
+        let listener = TcpListener::bind(address).await.map_err(|source| SessionError::Pages { address, source })?;
+        // They are served until the process ends, also while it drains.
+        tokio::spawn(sortinghat_pages::serve(listener, probes.clone(), None, CancellationToken::new()));
+    }
     let storage = &args.storage;
     let url = storage.object_store();
     let broker = Broker::open(&BrokerOptions {
@@ -138,6 +155,7 @@ pub async fn run(args: &RunArgs, shutdown: CancellationToken) -> Result<(), Sess
         prover,
         identity: Identity::new(args).map_err(SessionError::Labels)?,
         complaint: Complaint::default(),
+        probes,
         shutdown,
         give_up_at: None,
         is_owed_an_answer: false,
@@ -207,6 +225,7 @@ struct Session {
     prover: Prover,
     identity: Identity,
     complaint: Complaint,
+    probes: Probes,
     shutdown: CancellationToken,
     /// When the worker ends at the latest; set while it drains.
     give_up_at: Option<Instant>,
@@ -241,6 +260,7 @@ impl Session {
                 Some(Err(_)) if self.state.is_leaving() => break,
                 Some(Err(status)) => {
                     self.complaint.failed(&status, &said(&status));
+                    meters::exchange_failed();
                     self.wait(sleep(jittered(pause)), Wake::Never).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -353,6 +373,7 @@ impl Session {
                     return Err(SessionError::NoExecutor(reason));
                 }
                 self.hear(slot, report);
+                self.probes.started();
             }
             () = self.shutdown.cancelled() => self.drain(),
         }
@@ -360,6 +381,7 @@ impl Session {
     }
 
     fn drain(&mut self) {
+        self.probes.leaving();
         tracing::info!("shutting down: running tasks are handed back");
         self.give_up_at = Some(Instant::now() + DRAIN_BOUND);
         let actions = self.state.drain();
@@ -380,6 +402,7 @@ impl Session {
                 Action::Start { slot, assignment, lease_end } => {
                     tracing::info!(slot, task = assignment.task_id, epoch = assignment.epoch, "task taken");
                     self.cached.started(slot, &assignment);
+                    meters::claimed(&assignment);
                     (slot, SlotCommand::Start { assignment, lease_end })
                 }
                 Action::Renew { slot, lease_end } => (slot, SlotCommand::Renew { lease_end }),

@@ -75,6 +75,7 @@ impl Stage {
             prover,
             identity: Identity::new(&args).unwrap(),
             complaint: Complaint::default(),
+            probes: Probes::default(),
             shutdown: CancellationToken::new(),
             give_up_at: None,
             is_owed_an_answer: false,

@@ -17,7 +17,11 @@ use super::{
     child::{End, Executor, ExecutorProgram, Output},
     log::Tail,
 };
-use crate::{broker::Grant, out_of_memory};
+use crate::{
+    broker::Grant,
+    meters::{self, Death, Running},
+    out_of_memory,
+};
 
 /// How long an executor may take to start; it takes long to load CUDA from a slow disk.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -113,6 +117,16 @@ enum Overrun {
     Stall,
     Cancellation,
     HandBack,
+}
+
+impl Overrun {
+    fn death(self) -> Death {
+        match self {
+            Self::Lease => Death::Lease,
+            Self::Stall => Death::Stall,
+            Self::Cancellation | Self::HandBack => Death::Deaf,
+        }
+    }
 }
 
 impl Bounds {
@@ -211,6 +225,7 @@ impl Supervisor {
                 if !is_fully_confined {
                     tracing::warn!(slot = self.slot, sandbox, "the executor is not fully confined");
                 }
+                meters::executor_started();
                 self.report(SlotReport::Ready(ready)).await;
                 return Ok(executor);
             }
@@ -234,6 +249,7 @@ impl Supervisor {
     /// Gives the executor tasks until it cannot take another.
     async fn serve(&mut self, mut executor: Executor) {
         if let Some(Waiting { assignment, lease_end, since }) = self.waiting.take() {
+            meters::executor_switched();
             self.report(SlotReport::Switched(since.elapsed())).await;
             match self.run_task(executor, assignment, lease_end).await {
                 Some(kept) => executor = kept,
@@ -267,6 +283,7 @@ impl Supervisor {
                     Output::Closed(_) => {
                         let cause = self.note_end(executor.end().await);
                         tracing::warn!(slot = self.slot, cause, "an idle executor ended and is replaced");
+                        meters::executor_died(Death::Died);
                         // Nothing can start in this slot until the next executor is ready.
                         self.report(SlotReport::Lost).await;
                         return;
@@ -288,6 +305,7 @@ impl Supervisor {
         let mut bounds =
             Bounds { lease_end, stall, last_sign_of_life: Instant::now(), cancelled_at: None, handed_back_at: None };
         let kernel_kills = out_of_memory::kernel_kills();
+        let running = Running::begin(&assignment);
         // An assignment that cannot be read is granted nothing. The executor says what is wrong with it.
         executor.grant(Grant::of(&assignment).ok());
         let end = match executor.send(Command::Start(*assignment)).await {
@@ -310,12 +328,14 @@ impl Supervisor {
             TaskEnd::Overrun(overrun) => {
                 let end = executor.kill().await;
                 self.record_end(end).await;
+                meters::executor_died(overrun.death());
                 (self.outcome_of_overrun(overrun, stall), None)
             }
             TaskEnd::Excess(excess) => {
                 let end = executor.kill().await;
                 self.record_end(end).await;
                 tracing::warn!(slot = self.slot, excess, "the executor is killed and replaced");
+                meters::executor_died(Death::Excess);
                 (Outcome::Crashed(self.tail.explain(&format!("the executor {excess}, and was killed"))), None)
             }
             TaskEnd::Died(reason) => {
@@ -324,9 +344,12 @@ impl Supervisor {
                 let cause = self.record_end(end).await;
                 let cause = reason.map_or(cause.clone(), |reason| format!("{cause}: {reason}"));
                 tracing::warn!(slot = self.slot, cause, by_kernel, "the executor died and is replaced");
-                (self.outcome_of_death(&cause, by_kernel), None)
+                let is_out_of_memory = by_kernel || self.tail.says_that_memory_ran_out();
+                meters::executor_died(if is_out_of_memory { Death::OutOfMemory } else { Death::Died });
+                (self.outcome_of_death(&cause, is_out_of_memory), None)
             }
         };
+        running.end(&outcome);
         let executor_kept = kept.is_some();
         self.report(SlotReport::Ended { outcome, executor_kept }).await;
         kept
@@ -374,8 +397,8 @@ impl Supervisor {
     }
 
     /// How the task of an executor that died has ended. A process that died because memory ran out did not crash.
-    fn outcome_of_death(&self, cause: &str, by_kernel: bool) -> Outcome {
-        if !by_kernel && !self.tail.says_that_memory_ran_out() {
+    fn outcome_of_death(&self, cause: &str, is_out_of_memory: bool) -> Outcome {
+        if !is_out_of_memory {
             return Outcome::Crashed(self.tail.explain(&format!("the executor {cause}")));
         }
         let advice = "use a smaller batch size or image size, or a machine with more memory";
