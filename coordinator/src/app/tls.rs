@@ -14,12 +14,9 @@ use futures::{Stream, StreamExt as _, future::ready};
 use rustls::{
     ServerConfig,
     crypto::ring,
-    pki_types::{
-        CertificateDer, PrivateKeyDer,
-        pem::{self, PemObject as _},
-    },
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
-use sortinghat_link::{expiry_warning, first_expiry};
+use sortinghat_link::{expiry_warning, first_expiry, pem_trouble};
 use sortinghat_proto::limits;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -75,9 +72,9 @@ impl TlsContent {
     pub(super) fn to_tls(&self, files: &TlsFiles) -> Result<Tls, AppError> {
         let unusable = |reason: String| AppError::Tls { reason };
         let chain: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(&self.cert).collect();
-        let chain = chain.map_err(|error| unusable(format!("the certificate chain: {}", trouble_in(&error))))?;
+        let chain = chain.map_err(|error| unusable(format!("the certificate chain: {}", pem_trouble(&error))))?;
         let key = PrivateKeyDer::from_pem_slice(&self.key);
-        let key = key.map_err(|error| unusable(format!("the key: {}", trouble_in(&error))))?;
+        let key = key.map_err(|error| unusable(format!("the key: {}", pem_trouble(&error))))?;
         let authorities = self.client_ca.as_deref().map(Authorities::of_pem).transpose();
         let authorities = authorities.map_err(|error| unusable(format!("the certificates of --client-ca: {error}")))?;
         let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -100,17 +97,6 @@ impl TlsContent {
             Some(Expiring { setting, path: path.clone(), expires })
         });
         expiring.collect()
-    }
-}
-
-/// What is wrong with a PEM file. Its own description of an error quotes the file, which may hold a key.
-fn trouble_in(error: &pem::Error) -> &'static str {
-    match error {
-        pem::Error::NoItemsFound => "the file has none in PEM form",
-        pem::Error::MissingSectionEnd { .. } => "the file breaks off before the END line",
-        pem::Error::IllegalSectionStart { .. } => "a BEGIN line in the file is damaged",
-        pem::Error::Base64Decode(_) => "what stands between the BEGIN and the END line is damaged",
-        _ => "the file cannot be read as PEM",
     }
 }
 

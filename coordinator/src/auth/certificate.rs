@@ -13,7 +13,7 @@ use rustls::{
     pki_types::{CertificateDer, UnixTime, pem::PemObject as _},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
-use sortinghat_link::{Certificate, CertificateError};
+use sortinghat_link::{Certificate, CertificateError, pem_trouble};
 use sortinghat_proto::time::UnixMs;
 
 /// Those whose certificates are accepted. It is cheap to clone.
@@ -38,7 +38,8 @@ impl Authorities {
     pub fn of_pem(pem: &[u8]) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(pem) {
-            roots.add(certificate.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
+            let certificate = certificate.map_err(|error| pem_trouble(&error).to_owned())?;
+            roots.add(certificate).map_err(|error| error.to_string())?;
         }
         // A call without a certificate may still have a token.
         let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::new(ring::default_provider()))

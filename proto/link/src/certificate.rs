@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use rustls_pki_types::{
+    CertificateDer,
+    pem::{self, PemObject as _},
+};
 use webpki::EndEntityCert;
 use yasna::{ASN1Result, BERReader, BERReaderSeq, Tag, tags::TAG_UTCTIME};
 
@@ -49,8 +52,22 @@ impl Certificate {
 /// # Errors
 /// [`CertificateError`], also if there is no certificate.
 pub fn first_expiry(pem: &[u8]) -> Result<SystemTime, CertificateError> {
-    let ends = CertificateDer::pem_slice_iter(pem).map(|certificate| expiry(&certificate.map_err(malformed)?));
+    let ends = CertificateDer::pem_slice_iter(pem).map(|certificate| {
+        let certificate = certificate.map_err(|error| malformed(pem_trouble(&error)))?;
+        expiry(&certificate)
+    });
     ends.collect::<Result<Vec<_>, _>>()?.into_iter().min().ok_or(CertificateError::None)
+}
+
+/// What is wrong with a PEM file. Its own description of an error quotes the file, which may hold a key.
+pub fn pem_trouble(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::NoItemsFound => "the file has none in PEM form",
+        pem::Error::MissingSectionEnd { .. } => "the file breaks off before the END line",
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line in the file is damaged",
+        pem::Error::Base64Decode(_) => "what stands between the BEGIN and the END line is damaged",
+        _ => "the file cannot be read as PEM",
+    }
 }
 
 /// The end of a certificate's validity (RFC 5280, 4.1), which webpki checks and does not tell.
