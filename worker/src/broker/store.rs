@@ -149,7 +149,9 @@ impl Store {
             let bytes = bytes.clone();
             blocking(move || Ok(ObjectRef::of(&bytes))).await?
         };
-        self.store.put(&self.key(&tenant, &object.digest), bytes.into()).await.map_err(Failure::of_store)?;
+        let key = self.key(&tenant, &object.digest);
+        let stored = timed(Operation::Put, self.of(&tenant).put(&key, bytes.into())).await;
+        stored.map_err(|error| failure(&tenant, error))?;
         Ok(object)
     }
 
