@@ -25,9 +25,10 @@ def expressions() -> list[str]:
     """All that the alerts and the dashboard ask."""
     alerts = yaml.safe_load((helm.CHART / "files/alerts.yaml").read_text())
     dashboard = json.loads((helm.CHART / "files/dashboard.json").read_text())
-    asked = [rule["expr"].replace("JOB", f'job="{JOB}",namespace="{NAMESPACE}"') for rule in alerts]
+    ours = f'job="{JOB}",namespace="{NAMESPACE}"'
+    asked = [rule["expr"].replace("JOB", ours).replace("WORKERS", ours) for rule in alerts]
     shown = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    return asked + [text.replace("$job", JOB).replace("$__rate_interval", "1m") for text in shown]
+    return asked + [text.replace("$job", JOB).replace("$workers", JOB).replace("$__rate_interval", "1m") for text in shown]
 
 
 class Monitor:

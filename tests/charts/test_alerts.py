@@ -19,18 +19,19 @@ def rules() -> dict:
     return next(document["spec"] for document in helm.objects(helm.variant("team")) if document["kind"] == "PrometheusRule")
 
 
-def labels() -> str:
-    """The labels by which the rules find the coordinators, as they stand in an expression."""
+def labels(pattern: str) -> str:
+    """The labels by which the rules find the coordinators or the workers, as they stand in an expression."""
     expressions = " ".join(rule["expr"] for rule in rules()["groups"][0]["rules"])
-    found = set(re.findall(r'job="[^"]*",namespace="[^"]*"', expressions))
+    found = set(re.findall(pattern, expressions))
     assert len(found) == 1, found
     return found.pop()
 
 
 def cases() -> dict:
-    """The cases, with these labels for JOB, and the annotations that the rules have."""
-    text = CASES.read_text().replace("severity: critical, JOB", "severity: critical, " + labels().replace("=", ": ").replace(",", ", "))
-    read = yaml.safe_load(text.replace("JOB", labels()))
+    """The cases, with these labels for JOB, those for WORKERS, and the annotations that the rules have."""
+    coordinators, workers = labels(r'job="[^"]*",namespace="[^"]*"'), labels(r'job="[^"]*/[^"]*"')
+    text = CASES.read_text().replace("severity: critical, JOB", "severity: critical, " + coordinators.replace("=", ": ").replace(",", ", "))
+    read = yaml.safe_load(text.replace("JOB", coordinators).replace("WORKERS", workers))
     annotations = {rule["alert"]: rule["annotations"] for rule in rules()["groups"][0]["rules"]}
     for case in read["tests"]:
         for test in case["alert_rule_test"]:

@@ -20,7 +20,7 @@ import helm
 import kustomize
 
 # Kinds that are not Kubernetes's own, whose schemas are not at hand.
-OTHERS_KINDS = {"Certificate", "PrometheusRule", "ServiceMonitor"}
+OTHERS_KINDS = {"Certificate", "PodMonitor", "PrometheusRule", "ServiceMonitor"}
 # It reads megabytes of schemas for each object, again and again.
 schemas.schema_contents = functools.cache(schemas.schema_contents)
 schemas.all_versions = functools.cache(schemas.all_versions)
@@ -106,6 +106,9 @@ def selectors(document):
         yield spec["selector"]["matchLabels"]
         for constraint in spec.get("template", {}).get("spec", {}).get("topologySpreadConstraints", []):
             yield constraint["labelSelector"]["matchLabels"]
+    elif document["kind"] in ("PodMonitor", "ServiceMonitor"):
+        # A ServiceMonitor selects Services, of which only the one for metrics has this component.
+        yield {key: value for key, value in spec["selector"]["matchLabels"].items() if value != "coordinator-metrics"}
     elif document["kind"] == "NetworkPolicy":
         yield spec["podSelector"]["matchLabels"]
 

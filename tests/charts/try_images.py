@@ -100,6 +100,10 @@ class Trial:
     def __init__(self, folder: pathlib.Path, images: pathlib.Path):
         documents = helm.objects(helm.render(VALUES))
         self.pods = {name_of(pod): pod for pod in helm.pods(documents)}
+        # All pods share one network here, in which the coordinator has the chart's port for pages.
+        for name in ("cpu", "certified"):
+            env = self.pods[name]["spec"]["containers"][0]["env"]
+            next(entry for entry in env if entry["name"] == "SORTINGHAT_WORKER_METRICS_LISTEN")["value"] = "127.0.0.1:9465"
         address = next(entry["value"] for entry in self.pods["cpu"]["spec"]["containers"][0]["env"] if entry["name"] == "SORTINGHAT_COORDINATOR")
         self.host = address.removeprefix("https://").split(":")[0]
         self.objects = make_secrets(folder, self.host)
@@ -133,6 +137,7 @@ class Trial:
         if monitor.is_installed():
             self.monitor = monitor.Monitor(self.folder, "127.0.0.1:9464")
         self.start("cpu")
+        pods.wait_until("/startupz of the worker answers", lambda: answers("http://127.0.0.1:9465/startupz"))
         say("hat whoami, as helm test runs it", one_line(self.hat("whoami")))
         pods.wait_until("the worker joins", lambda: "cpu" in self.hat("workers").lower())
         workers = yaml.safe_load(self.hat("workers", "--json", token="operator").splitlines()[0])

@@ -14,8 +14,8 @@ embedded:/var/lib/sortinghat/queue.redb
 {{- end -}}
 
 {{- define "sortinghat.configuration" -}}
-listen = {{ printf "%s:7878" .Values.coordinator.bindAddress | quote }}
-metrics_listen = {{ printf "%s:%d" .Values.coordinator.bindAddress (int .Values.metrics.port) | quote }}
+listen = {{ printf "%s:7878" .Values.bindAddress | quote }}
+metrics_listen = {{ printf "%s:%d" .Values.bindAddress (int .Values.metrics.port) | quote }}
 data_dir = "/var/lib/sortinghat"
 object_store = {{ include "sortinghat.objectsUrl" . | quote }}
 tls_cert = "/etc/sortinghat/tls/tls.crt"

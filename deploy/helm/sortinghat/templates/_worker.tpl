@@ -30,6 +30,7 @@ sortinghat/class: {{ .class }}
 - {name: SORTINGHAT_CA_FILE, value: {{ printf "/etc/sortinghat/ca/%s" .root.Values.tls.caKey | quote }}}
 {{- end }}
 - {name: SORTINGHAT_OBJECT_STORE, value: {{ include "sortinghat.objectsUrl" .root | quote }}}
+- {name: SORTINGHAT_WORKER_METRICS_LISTEN, value: {{ printf "%s:%d" .root.Values.bindAddress (int .root.Values.metrics.port) | quote }}}
 - {name: SORTINGHAT_SLOTS, value: {{ .worker.slots | quote }}}
 {{- with .worker.labels }}
 {{- $labels := list }}
@@ -97,7 +98,22 @@ spec:
         {{- include "sortinghat.restrictedContainer" . | nindent 8 }}
       env:
         {{- include "sortinghat.workerEnv" . | nindent 8 }}
-      # No probes: a worker that ends is started again, and a worker that is silent loses its leases. Its executors are watched by itself.
+      ports:
+        - {name: metrics, containerPort: {{ $root.Values.metrics.port }}, protocol: TCP}
+      # A worker has started once its first executor is ready, which takes a while on a GPU. Its executors are watched by itself.
+      startupProbe:
+        httpGet: {path: /startupz, port: metrics}
+        periodSeconds: 2
+        failureThreshold: 150
+      livenessProbe:
+        httpGet: {path: /livez, port: metrics}
+        periodSeconds: 10
+        timeoutSeconds: 5
+        failureThreshold: 6
+      readinessProbe:
+        httpGet: {path: /readyz, port: metrics}
+        periodSeconds: 5
+        timeoutSeconds: 5
       resources:
         {{- include "sortinghat.workerResources" $worker | nindent 8 }}
       volumeMounts:
