@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, ops::Range};
 
 use sortinghat_proto::{
     JobId, TaskId,
-    v1::{self, ErrorCode, job_event},
+    v1::{self, ErrorCode, FailureClass, job_event},
 };
 
 use super::settle::Settling;
@@ -74,13 +74,20 @@ impl Settling {
     }
 }
 
-/// Whether the shards of both jobs make the same. A job that failed because an object was lost or damaged is no source of objects, and one
-/// that was deleted is not used any more.
+/// Whether the shards of both jobs make the same. A job that was deleted is not used any more.
 fn is_same_work(old: &JobRecord, new: &JobRecord) -> bool {
-    let is_sound = old.progress.failure.as_ref().is_none_or(|failure| failure.code() != ErrorCode::CorruptObject);
-    is_sound
+    has_sound_shards(old)
         && !old.progress.deleted
         && old.division() == new.division()
         && old.request.spec == new.request.spec
         && (&old.request.dataset, &old.request.model) == (&new.request.dataset, &new.request.model)
+}
+
+/// Whether nothing speaks against what the job's shards have made. It does if the job failed because an object was lost or damaged, and if
+/// the last task failed although all shards had succeeded, except if only a machine or the store was at fault.
+fn has_sound_shards(old: &JobRecord) -> bool {
+    let Some(failure) = &old.progress.failure else { return true };
+    let stage = old.progress.shards.as_ref();
+    let have_all = stage.is_some_and(|stage| stage.tally.succeeded == stage.division.shards());
+    failure.code() != ErrorCode::CorruptObject && !(have_all && failure.failure_class() != FailureClass::Infrastructure)
 }

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeSet, HashSet},
     iter,
+    time::Duration,
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -13,6 +14,7 @@ use sortinghat_proto::{
     time::UnixMs,
     v1::{self, ErrorCode, FailureClass},
 };
+use tokio::time::timeout;
 
 use super::{Collection, CollectionRecord, Fence, Seen, Stage, roots::references, suspects::SuspectRecord};
 use crate::{
@@ -28,6 +30,8 @@ use crate::{
 pub(super) const OBJECTS_AT_A_TIME: usize = 16;
 /// How many suspects one batch clears.
 const OBJECTS_PER_BATCH: usize = 500;
+/// How long the coordinator reads an object that a worker reports as lost.
+const LONGEST_SECOND_LOOK: Duration = Duration::from_secs(1);
 
 impl Collection {
     /// Protects these objects from collection for half a grace period, although nothing may refer to them yet. It must be called before the
@@ -134,7 +138,8 @@ impl Collection {
     }
 
     /// The failure of an attempt that found an object missing or damaged. Only if it is so for the coordinator as well, the user has to do
-    /// something. Otherwise the worker has lost sight of the store, or its memory or network is at fault, and the task is tried again.
+    /// something. Otherwise the worker has lost sight of the store, or its memory or network is at fault, and the task is tried again. So it
+    /// is if the object is too long to be read meanwhile: the worker's message waits for this.
     pub(crate) async fn blame_for_lost(
         &self,
         tenant: &Tenant,
@@ -142,10 +147,12 @@ impl Collection {
     ) -> Result<v1::Failure, EngineError> {
         // An object that is intact but not what was expected is not named by its digest.
         let Ok(lost) = failure.field.parse::<Digest>() else { return Ok(failure.clone()) };
-        if !self.objects.is_sound(tenant, &lost).await? {
-            return Ok(failure.clone());
-        }
-        let message = format!("{}, as its worker says, but the coordinator can read the object", failure.message);
+        let found = match timeout(LONGEST_SECOND_LOOK, self.objects.is_sound(tenant, &lost)).await {
+            Ok(is_sound) if !is_sound? => return Ok(failure.clone()),
+            Ok(_) => "but the coordinator can read the object",
+            Err(_) => "and the coordinator could not read all of the object in time",
+        };
+        let message = format!("{}, as its worker says, {found}", failure.message);
         Ok(v1::Failure {
             failure_class: FailureClass::Infrastructure.into(),
             code: ErrorCode::StorageUnavailable.into(),

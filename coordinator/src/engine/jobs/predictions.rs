@@ -147,6 +147,9 @@ impl Watcher {
                     Some(State::Succeeded { output: Output::Made { manifest, .. }, .. }) => {
                         self.told.insert(*shard);
                         self.queue_part(division.range(*shard).start, Some(manifest.into()));
+                        if self.told.len() == stage.tally.succeeded as usize {
+                            return Ok(());
+                        }
                     }
                     // A shard that has not succeeded when the job ends never will, so that the order is kept without it.
                     _ if self.is_in_order && !job.has_ended() => return Ok(()),
