@@ -70,7 +70,7 @@ pub const MAX_TEXT_BYTES: usize = 4096;
 /// How many bytes of what somebody has sent a message about it repeats.
 pub const MAX_QUOTED_BYTES: usize = 64;
 /// Bytes of the message of a refused call. It travels in HTTP headers, of which some clients take no more than 8 KiB.
-pub const MAX_REFUSAL_BYTES: usize = 768;
+pub const MAX_REFUSAL_BYTES: usize = 736;
 /// Fields at fault that a refused call lists. Its message has the number of all.
 pub const MAX_VIOLATIONS: usize = 8;
 /// Bytes of the name of such a field, and of what is wrong with it.

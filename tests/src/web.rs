@@ -4,11 +4,13 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
 };
+
+use parking_lot::Mutex;
 
 /// A running server. It ends when this is dropped.
 #[derive(Debug)]
@@ -124,7 +126,7 @@ impl Web {
                 let (Ok(mut stream), seen, answer) = (stream, seen.clone(), answer.clone()) else { continue };
                 thread::spawn(move || {
                     let Some(asked) = read(&stream) else { return };
-                    seen.lock().unwrap_or_else(PoisonError::into_inner).push(asked.clone());
+                    seen.lock().push(asked.clone());
                     // A client that has gone needs no answer.
                     let _ = answer(&asked).send(&mut stream);
                 });
@@ -145,7 +147,7 @@ impl Web {
 
     /// All requests until now.
     pub fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.asked.lock().clone()
     }
 
     /// How often something was asked for whose path begins so.

@@ -212,14 +212,10 @@ fn options_that_would_be_ignored(hat: &Hat) {
     }
 }
 
-/// A job whose weights are missing never uses random weights instead, but says where it looked.
+/// A job whose weights are missing never uses random weights instead, but says what is missing and who can install it.
 fn weights_that_cannot_be_had(hat: &Hat, folder: &Path) {
     let answer = refused(hat, &["finetune", "shapes@1", "--backbone", "resnet50"], JOB_FAILED, "resnet50");
-    assert!(
-        answer.stderr.contains("resnet50.safetensors") && answer.stderr.contains("timm/resnet50"),
-        "{}",
-        answer.stderr
-    );
+    assert!(answer.stderr.contains("ask whoever runs the worker to install them"), "{}", answer.stderr);
     refused(hat, &["finetune", "shapes@1", "--weights", "hub:nobody/nothing"], JOB_FAILED, "nobody/nothing");
     refused(hat, &["finetune", "shapes@1", "--weights", "mine.safetensors"], USAGE, "there is no such file");
     odd::write(&folder.join("mine.pth"), b"\x80\x02pickle");

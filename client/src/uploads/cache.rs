@@ -138,7 +138,7 @@ impl HashCache {
         let found = self.load(&wanted).unwrap_or_default();
         let remembered = |(file, stamp): (&PathBuf, &Option<Stamp>)| {
             let stamp = stamp.as_ref()?;
-            let mut digests = stamp.keys(file).map(|key| found.get(&key).map(|bytes| digest(bytes)));
+            let mut digests = stamp.keys(file).map(|key| found.get(&key).map(digest));
             let object = ObjectRef { digest: digests.next()??, size_bytes: stamp.size_bytes };
             Some(Hashed { object, parts: digests.collect::<Option<_>>()? })
         };

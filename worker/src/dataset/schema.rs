@@ -57,8 +57,11 @@ impl From<&PhotoSource> for Origin {
     }
 }
 
+/// A text of an [`Origin`], if it is known.
+pub(super) type OriginText = fn(&Origin) -> Option<&str>;
+
 /// The columns of an [`Origin`] that hold texts, each with its text. A dataset has these columns if any photo of it was gathered.
-pub(super) const ORIGIN_TEXTS: [(&str, fn(&Origin) -> Option<&str>); 8] = [
+pub(super) const ORIGIN_TEXTS: [(&str, OriginText); 8] = [
     ("provider", |origin| Some(&origin.provider)),
     ("query", |origin| origin.query.as_deref()),
     ("url", |origin| Some(&origin.url)),

@@ -70,7 +70,7 @@ mod tests {
     fn every_class_keeps_half_of_its_weight_however_hard_it_is() {
         // Clean labels of two classes, of which the second is hardly ever recognised.
         let labels: Vec<usize> = (0..80).map(|photo| photo % 2).collect();
-        let row = |photo: usize| if photo % 2 == 0 { [0.9, 0.1] } else { [0.97, 0.03 + 0.001 * photo as f32] };
+        let row = |photo: usize| if photo.is_multiple_of(2) { [0.9, 0.1] } else { [0.97, 0.03 + 0.001 * photo as f32] };
         let rows = Probabilities::new((0..80).flat_map(row).collect(), 2);
         for wrong in [1e-3, 0.1, 0.5, 0.8] {
             let weights = weights(&labels, &rows, wrong, 2);

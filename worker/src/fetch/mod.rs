@@ -245,6 +245,7 @@ impl Fetcher {
     }
 
     /// What an answer means that brings nothing. If the host asks for a pause, it gets one.
+    #[expect(clippy::disallowed_methods, reason = "a host may ask for a pause until a time of the wall clock")]
     fn refused(&self, target: &Target, answer: &Answer) -> FetchError {
         let status = answer.status();
         let pause = answer.header(header::RETRY_AFTER).filter(|_| error::is_transient(status));

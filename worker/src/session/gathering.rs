@@ -11,6 +11,7 @@ use crate::{
 
 /// What the operator says, or else: everybody may who can use a coordinator without tokens on this machine, since they can fetch by
 /// themselves as well; and nobody anywhere else.
+#[expect(clippy::result_large_err, reason = "it is made once, before the worker starts")]
 pub(super) fn options(args: &RunArgs, has_token: bool) -> Result<WebOptions, SessionError> {
     let gathering = &args.gathering;
     let shows_nothing = !has_token && args.token_file.is_none() && args.client_cert.is_none();

@@ -427,7 +427,6 @@ fn is_fault_of_storage(outcome: &Outcome) -> bool {
     )
 }
 
-/// Between half of `pause` and all of it, so that many workers do not come back at the same moment.
 /// Why there is no answer: what the coordinator says, or else what broke the connection.
 fn said(status: &Status) -> String {
     match status.source() {
@@ -436,6 +435,7 @@ fn said(status: &Status) -> String {
     }
 }
 
+/// Between half of `pause` and all of it, so that many workers do not come back at the same moment.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(0.5..1.0))
 }

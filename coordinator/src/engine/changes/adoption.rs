@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, ops::Range};
 
 use sortinghat_proto::{
     JobId, TaskId,
-    v1::{self, ErrorCode, FailureClass, job_event},
+    v1::{self, ErrorCode, job_event},
 };
 
 use super::settle::Settling;
@@ -84,10 +84,14 @@ fn is_same_work(old: &JobRecord, new: &JobRecord) -> bool {
 }
 
 /// Whether nothing speaks against what the job's shards have made. It does if the job failed because an object was lost or damaged, and if
-/// the last task failed although all shards had succeeded, except if only a machine or the store was at fault.
+/// their outputs could not be joined although all shards had succeeded.
 fn has_sound_shards(old: &JobRecord) -> bool {
     let Some(failure) = &old.progress.failure else { return true };
     let stage = old.progress.shards.as_ref();
     let have_all = stage.is_some_and(|stage| stage.tally.succeeded == stage.division.shards());
-    failure.code() != ErrorCode::CorruptObject && !(have_all && failure.failure_class() != FailureClass::Infrastructure)
+    match failure.code() {
+        ErrorCode::CorruptObject => false,
+        ErrorCode::Internal => !have_all,
+        _ => true,
+    }
 }

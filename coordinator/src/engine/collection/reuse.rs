@@ -148,8 +148,9 @@ impl Collection {
         // An object that is intact but not what was expected is not named by its digest.
         let Ok(lost) = failure.field.parse::<Digest>() else { return Ok(failure.clone()) };
         let found = match timeout(LONGEST_SECOND_LOOK, self.objects.is_sound(tenant, &lost)).await {
-            Ok(is_sound) if !is_sound? => return Ok(failure.clone()),
-            Ok(_) => "but the coordinator can read the object",
+            Ok(Ok(false)) => return Ok(failure.clone()),
+            Ok(Ok(true)) => "but the coordinator can read the object",
+            Ok(Err(error)) => return Err(error.into()),
             Err(_) => "and the coordinator could not read all of the object in time",
         };
         let message = format!("{}, as its worker says, {found}", failure.message);

@@ -103,8 +103,11 @@ impl Key {
     }
 }
 
+/// A provider, and the name by which a person asks for it.
+pub(super) type NamedProvider = (String, Box<dyn Provider>);
+
 /// The providers of all files in a folder. A folder that does not exist has none.
-pub(super) fn read_all(folder: &Path) -> Result<Vec<(String, Box<dyn Provider>)>, FileError> {
+pub(super) fn read_all(folder: &Path) -> Result<Vec<NamedProvider>, FileError> {
     let unreadable = |source| FileError::Unreadable { path: folder.to_owned(), source };
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
