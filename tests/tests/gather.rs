@@ -1,10 +1,8 @@
 //! Photos from the web, from the search to the class of one photo: a service that answers as Openverse does, on this machine.
 
-use std::{
-    fs,
-    sync::{Arc, Condvar, Mutex},
-};
+use std::{fs, sync::Arc};
 
+use parking_lot::{Condvar, Mutex};
 use serde_json::{Value, json};
 use sortinghat_tests::{Asked, Deployment, Options, Reply, Victim, Web, cache, photos, wait_until};
 
@@ -153,12 +151,11 @@ struct Gate(Mutex<bool>, Condvar);
 
 impl Gate {
     fn pass(&self) {
-        let closed = self.1.wait_while(self.0.lock().expect("not poisoned"), |open| !*open);
-        drop(closed.expect("not poisoned"));
+        self.1.wait_while(&mut self.0.lock(), |open| !*open);
     }
 
     fn open(&self) {
-        *self.0.lock().expect("not poisoned") = true;
+        *self.0.lock() = true;
         self.1.notify_all();
     }
 }

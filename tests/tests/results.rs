@@ -56,7 +56,7 @@ fn the_photos_of_each_part_can_be_read_once_it_is_done_and_stay_after_a_cancel()
     deployment.signal_executor(Signal::SIGSTOP);
     let early = rows(&hat, &job, &[]);
     assert_eq!(show(&hat, &job)["state"], "running");
-    assert!(!early.is_empty() && early.len() % PART == 0 && early.len() < PHOTOS, "{} rows", early.len());
+    assert!(!early.is_empty() && early.len().is_multiple_of(PART) && early.len() < PHOTOS, "{} rows", early.len());
     deployment.signal_executor(Signal::SIGCONT);
     hat.ok(["jobs", "cancel", &job]);
     wait_until("the job to end", || (show(&hat, &job)["state"] == "cancelled").then_some(()));

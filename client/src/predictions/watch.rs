@@ -230,6 +230,6 @@ mod tests {
         assert_eq!(come.first_missing(), 3);
         come.add(0..9);
         assert_eq!((come.first_missing(), come.0.len()), (9, 1));
-        assert_eq!(Come(vec![2..4]).first_missing(), 0);
+        assert_eq!(Come(Vec::from_iter(std::iter::once(2..4))).first_missing(), 0);
     }
 }

@@ -47,6 +47,7 @@ mod tests {
     use super::*;
     use crate::config::{Command, CommandLine};
 
+    #[expect(clippy::result_large_err, reason = "as above")]
     fn rights(arguments: &[&str], has_token: bool) -> Result<Rights, SessionError> {
         let line = ["sortinghat-worker", "run"].iter().chain(arguments);
         match CommandLine::try_parse_from(line).unwrap().command {

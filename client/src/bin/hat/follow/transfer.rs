@@ -97,7 +97,7 @@ mod tests {
         transfer.progress("uploading", amount(0, 0), 0);
         let mut told = Vec::new();
         for second in 1..=16 {
-            transfer.progress("uploading", amount(second * 100, second * 10 << 20), second * 1_000);
+            transfer.progress("uploading", amount(second * 100, (second * 10) << 20), second * 1_000);
             told.extend(transfer.line(second * 1_000));
         }
         assert_eq!(
