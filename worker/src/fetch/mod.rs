@@ -1,8 +1,8 @@
 //! Fetches URLs for jobs, in the worker's process, since an executor has no network.
 //!
 //! A URL may be anybody's. So it is https unless the job says otherwise, its host is looked up once and connected to only if every address
-//! of it is public ([`address`]), and each redirect is checked like the first URL. There are bounds on bytes, time, redirects, and
-//! requests to one host and in all ([`manners`]). What comes is kept only if its first bytes are those of a photo; nothing is decoded here.
+//! of it is public (`address`), and each redirect is checked like the first URL. There are bounds on bytes, time, redirects, and
+//! requests to one host and in all (`manners`). What comes is kept only if its first bytes are those of a photo; nothing is decoded here.
 
 mod address;
 mod error;

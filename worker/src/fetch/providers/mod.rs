@@ -1,5 +1,5 @@
 //! Who finds photos: services with a public API. Each is a [`Provider`], which writes questions and reads answers; who asks is the
-//! [`Fetcher`](super::Fetcher).
+//! [`Fetcher`].
 
 mod described;
 mod files;
