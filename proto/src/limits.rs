@@ -24,6 +24,9 @@ pub const MAX_PACKED_OBJECTS: usize = 1000;
 pub const MAX_PACK_BYTES: u64 = 8 << 20;
 /// Parts in one `JoinObjects` call.
 pub const MAX_PARTS: usize = 1000;
+/// How often one call of `JoinObjects` may name the same part, so that a short request cannot write an object of any length. The largest
+/// photo, all of one colour, has so many equal parts.
+pub const MAX_EQUAL_PARTS: usize = 32;
 /// Bytes of one object that a client uploads: a photo, a weights file or an upload manifest.
 pub const MAX_OBJECT_BYTES: u64 = 2 << 30;
 /// Bytes of a manifest. It is bounded so that a reader can hold it in memory.

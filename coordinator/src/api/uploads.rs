@@ -1,7 +1,7 @@
 //! The uploads of `ArtifactService`: one object, many in a pack, and one from its parts. Each takes the memory that it may need before it
 //! reads any content.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -34,7 +34,10 @@ impl Artifacts {
         self.engine.reuse_one(tenant, &announced.digest).await?;
         let mut upload = self.objects.upload(tenant, announced).await.map_err(status)?;
         let received = self.in_time(receive_one(&mut messages, &mut upload)).await;
-        end(upload, received).await
+        let object = end(upload, received).await?;
+        // Somebody may have asked for its removal meanwhile.
+        self.engine.reuse_one(tenant, &object.digest).await?;
+        Ok(object)
     }
 
     /// Stores the objects that a stream announces and carries.
@@ -46,10 +49,13 @@ impl Artifacts {
         let index = index(&mut messages).await?;
         self.engine.admit_work()?;
         let _held = self.memory.take(tenant, usize::try_from(bytes_of(&index)).unwrap_or(usize::MAX)).await?;
-        self.engine.reuse_all(tenant, &digests(&index)).await?;
+        let digests = digests(&index);
+        self.engine.reuse_all(tenant, &digests).await?;
         let mut pack = self.objects.pack(tenant, index);
         self.in_time(receive_many(&mut messages, &mut pack)).await?;
-        pack.finish().await.map_err(status)
+        pack.finish().await.map_err(status)?;
+        // Somebody may have asked for their removal meanwhile.
+        Ok(self.engine.reuse_all(tenant, &digests).await?)
     }
 
     /// Stores the object whose content is that of its parts.
@@ -66,7 +72,8 @@ impl Artifacts {
         }
         let mut upload = self.objects.upload(tenant, object).await.map_err(status)?;
         let joined = self.in_time(self.copy(tenant, &parts, &mut upload)).await;
-        end(upload, joined).await.map(drop)
+        let object = end(upload, joined).await?;
+        Ok(self.engine.reuse_one(tenant, &object.digest).await?)
     }
 
     async fn copy(&self, tenant: &Tenant, parts: &[ObjectRef], upload: &mut Upload) -> Result<(), Status> {
@@ -137,6 +144,19 @@ fn object_and_parts(request: JoinObjectsRequest) -> Result<(ObjectRef, Vec<Objec
     let object: ObjectRef =
         request.object.ok_or_else(|| Refusal::invalid("object", "name the object that the parts make"))?.try_into()?;
     let parts = references("parts", request.parts, limits::MAX_PARTS)?;
+    let mut named: HashMap<&Digest, usize> = HashMap::new();
+    for part in &parts {
+        let times = named.entry(&part.digest).or_default();
+        *times += 1;
+        if *times > limits::MAX_EQUAL_PARTS {
+            let message = format!(
+                "object {} is named more than {} times: upload the whole object instead",
+                part.digest,
+                limits::MAX_EQUAL_PARTS
+            );
+            return Err(Refusal::invalid("parts", message));
+        }
+    }
     let bytes = bytes_of(&parts);
     match bytes == object.size_bytes {
         true => Ok((object, parts)),
@@ -169,10 +189,10 @@ fn digests(objects: &[ObjectRef]) -> Vec<Digest> {
 
 /// The content in a message, if it has an allowed size.
 fn piece(data: Bytes) -> Result<Bytes, Refusal> {
-    if data.len() <= limits::MAX_PIECE_BYTES {
+    if (1..=limits::MAX_PIECE_BYTES).contains(&data.len()) {
         return Ok(data);
     }
-    let message = format!("a piece has at most {} bytes, not {}", limits::MAX_PIECE_BYTES, data.len());
+    let message = format!("a piece has 1 to {} bytes, not {}", limits::MAX_PIECE_BYTES, data.len());
     Err(Refusal::invalid("data", message))
 }
 

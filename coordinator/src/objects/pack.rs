@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use object_store::{ObjectStoreExt as _, PutPayload};
 use sha2::{Digest as _, Sha256};
 use sortinghat_proto::{Digest, ObjectRef, Tenant};
@@ -31,13 +31,16 @@ struct Arriving {
     /// How many of its bytes have not arrived.
     left_bytes: u64,
     hasher: Sha256,
-    content: Vec<Bytes>,
+    /// A copy: a piece that is kept would keep the memory of the whole message in which it came.
+    content: BytesMut,
 }
 
 impl Arriving {
     fn new(announced: ObjectRef) -> Self {
         let left_bytes = announced.size_bytes;
-        Self { announced, left_bytes, hasher: Sha256::new(), content: Vec::new() }
+        // The caller has taken the memory for all bytes that the index announces.
+        let content = BytesMut::with_capacity(usize::try_from(left_bytes).unwrap_or_default());
+        Self { announced, left_bytes, hasher: Sha256::new(), content }
     }
 
     /// Takes the object's bytes from the beginning of `piece`.
@@ -46,14 +49,14 @@ impl Arriving {
         let bytes = piece.split_to(piece.len().min(most));
         self.left_bytes -= bytes.len() as u64;
         self.hasher.update(&bytes);
-        self.content.push(bytes);
+        self.content.extend_from_slice(&bytes);
     }
 
     /// The whole content, if it matches the announcement.
     fn finish(self) -> Result<(Digest, PutPayload), ObjectError> {
         let (digest, announced) = (Digest::from_hasher(self.hasher), self.announced.digest);
         match digest == announced {
-            true => Ok((digest, self.content.into_iter().collect())),
+            true => Ok((digest, self.content.freeze().into())),
             false => {
                 Err(ObjectError::Mismatch { reason: format!("a digest is {digest}, but {announced} was announced") })
             }

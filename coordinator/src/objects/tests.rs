@@ -54,6 +54,22 @@ fn mebibytes(count: usize) -> Vec<Bytes> {
 }
 
 #[tokio::test]
+async fn what_arrives_in_small_pieces_does_not_keep_the_messages_in_memory() {
+    let store = Store::open();
+    let message = Bytes::from(vec![7; 1 << 20]);
+    let mut pack = store.objects.pack(&Tenant::local(), vec![ObjectRef { size_bytes: 100, ..ObjectRef::of(b"pack") }]);
+    pack.write(message.slice(..1)).await.expect("more is announced");
+    assert!(message.is_unique(), "a pack keeps the message of which it took one byte");
+    for size_bytes in [100, limits::MAX_OBJECT_BYTES] {
+        let announced = ObjectRef { size_bytes, ..ObjectRef::of(b"object") };
+        let mut upload = store.objects.upload(&Tenant::local(), announced).await.expect("it begins");
+        upload.write(message.slice(..1)).await.expect("more is announced");
+        assert!(message.is_unique(), "an upload of {size_bytes} bytes keeps the message of which it took one byte");
+        upload.abort().await;
+    }
+}
+
+#[tokio::test]
 async fn small_and_large_objects_read_back_in_pieces_that_fit_a_message() {
     let store = Store::open();
     for count in [0, 1, 20] {

@@ -88,7 +88,8 @@ impl Upload {
             Sink::Small { content, .. } => content.extend_from_slice(&piece),
             Sink::Large(parts) => {
                 parts.wait_for_capacity(CONCURRENT_PARTS).await.map_err(failed)?;
-                parts.put(piece);
+                // A copy: a small piece that is kept would keep the memory of the whole message in which it came.
+                parts.write(&piece);
             }
         }
         Ok(())

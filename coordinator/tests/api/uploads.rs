@@ -85,7 +85,10 @@ async fn packs_that_break_the_protocol_are_each_refused_for_their_own_reason() {
     if let Some(Part::Index(index)) = &mut nameless[0].part {
         index.objects[1].digest.clear();
     }
+    let mut hollow = pack(&index, &contents, 9);
+    hollow.insert(1, UploadObjectsRequest { part: Some(Part::Data(Vec::new().into())) });
     let cases = [
+        (hollow, "data"),
         (pack(&[huge.clone(), huge], &contents, 9), "index.objects"),
         (pack(&many, &contents, 9), "index.objects"),
         (pack(&[], &contents, 9), "index.objects"),
@@ -128,7 +131,10 @@ async fn parts_become_the_object_that_they_are_announced_as_and_nothing_else() {
     }
     let twice = ObjectRef::of(&[parts_of(&content), parts_of(&content)].concat());
     let half = client.upload(parts_of(&content)).await;
-    join(&mut client, &twice, &[half.clone(), half]).await.expect("a part may be there twice");
+    join(&mut client, &twice, &[half.clone(), half.clone()]).await.expect("a part may be there twice");
+    let times = limits::MAX_EQUAL_PARTS + 1;
+    let often = ObjectRef::of(&parts_of(&content).repeat(times));
+    assert_refused(join(&mut client, &often, &vec![half; times]).await, Code::InvalidArgument, "parts");
 }
 
 fn parts_of(content: &[u8]) -> &[u8] {
