@@ -1,21 +1,17 @@
 //! Datasets and models.
 
-use std::{collections::BTreeSet, future::Future, time::Duration};
+use std::{future::Future, time::Duration};
 
 use sortinghat_proto::{
-    Digest, limits, manifest,
+    Digest, limits,
     v1::{
         Dataset, DeleteDatasetRequest, DeleteModelRequest, DeleteObjectsRequest, ErrorCode, GetDatasetRequest,
-        GetModelRequest, Job, JobSpec, ListDatasetsRequest, ListModelsRequest, Model,
+        GetModelRequest, ListDatasetsRequest, ListModelsRequest, Model,
     },
 };
 use tonic::{Response, Status};
 
-use crate::{
-    Client, ClientError,
-    client::Artifacts,
-    jobs::{object, present},
-};
+use crate::{Client, ClientError, client::Artifacts, jobs::present};
 
 impl Client {
     /// All datasets, by name, newest version first.
@@ -113,28 +109,6 @@ impl Client {
             gone_within_ms = self.call(self.artifacts(), request, call).await?.objects_gone_within_ms;
         }
         Ok(Duration::from_millis(gone_within_ms))
-    }
-
-    /// Every object that a job has read as an upload or has made, by reference: the documents that its record names, and what these name.
-    /// Other jobs, datasets and models may refer to some of them as well.
-    ///
-    /// # Errors
-    /// [`ClientError`] if a document cannot be read, other than because it is gone.
-    pub async fn objects_of(&self, job: &Job) -> Result<Vec<Digest>, ClientError> {
-        let source = job.spec.as_ref().and_then(JobSpec::source).cloned();
-        let made = job.output.as_ref().and_then(|output| output.manifest.clone());
-        let mut all = BTreeSet::new();
-        for document in source.into_iter().chain(made) {
-            let document = object(Some(document))?;
-            let content = match self.read_object(&document).await {
-                Err(ClientError::Refused(refusal)) if refusal.code == ErrorCode::NotFound => continue,
-                content => content?,
-            };
-            let named = manifest::references(&content).map(|found| found.objects).unwrap_or_default();
-            all.extend(named.into_iter().map(|part| part.digest));
-            all.insert(document.digest);
-        }
-        Ok(all.into_iter().collect())
     }
 
     /// Removes something that was there a moment ago. If a repeated call finds nothing, an earlier call has removed it and only its answer

@@ -178,7 +178,20 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] if there is no such job, or if it has not ended.
     pub async fn delete_job(&self, id: &str) -> Result<DeleteJobResponse, ClientError> {
-        let request = DeleteJobRequest { job_id: id.to_owned() };
+        self.remove_job(id, false).await
+    }
+
+    /// Removes a job that has ended, and asks for everything to be removed within minutes that it has read as an upload or has made, unless
+    /// something else refers to it. The answer says after which time that is gone.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if there is no such job, or if it has not ended.
+    pub async fn erase_job(&self, id: &str) -> Result<DeleteJobResponse, ClientError> {
+        self.remove_job(id, true).await
+    }
+
+    async fn remove_job(&self, id: &str, erase: bool) -> Result<DeleteJobResponse, ClientError> {
+        let request = DeleteJobRequest { job_id: id.to_owned(), erase };
         let call = |mut jobs: Jobs, request| async move { jobs.delete_job(request).await };
         self.call(self.jobs(), request, call).await
     }

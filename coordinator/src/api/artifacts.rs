@@ -143,8 +143,12 @@ impl ArtifactService for Artifacts {
         &self,
         request: Request<DeleteObjectsRequest>,
     ) -> Result<Response<DeleteObjectsResponse>, Status> {
-        let digests = parse_digests(&request.get_ref().digests)?;
-        let objects_gone_within_ms = self.engine.erase(&tenant(&request), &digests).await?;
+        let (tenant, mut digests) = (tenant(&request), parse_digests(&request.get_ref().digests)?);
+        // An object that does not exist leaves no record.
+        let missing: HashSet<Digest> =
+            self.objects.missing(&tenant, digests.clone()).await.map_err(status)?.into_iter().collect();
+        digests.retain(|digest| !missing.contains(digest));
+        let objects_gone_within_ms = self.engine.erase(&tenant, &digests).await?;
         Ok(Response::new(DeleteObjectsResponse { objects_gone_within_ms }))
     }
 }

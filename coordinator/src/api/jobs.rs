@@ -102,7 +102,11 @@ impl JobService for Jobs {
 
     async fn delete_job(&self, request: Request<DeleteJobRequest>) -> Result<Response<DeleteJobResponse>, Status> {
         let tenant = tenant(&request);
-        let deleted = self.engine.delete_job(&tenant, &job_id(&request.get_ref().job_id)?).await?;
+        let id = job_id(&request.get_ref().job_id)?;
+        let deleted = match request.get_ref().erase {
+            true => self.engine.erase_job(&tenant, &id).await?,
+            false => self.engine.delete_job(&tenant, &id).await?,
+        };
         tracing::info!("job deleted");
         Ok(Response::new(deleted))
     }

@@ -274,6 +274,12 @@ impl Engine {
         self.upkeep.delete_job(tenant, job).await
     }
 
+    /// Removes a job as [`delete_job`](Self::delete_job) does, and asks for everything to be removed soon that it has read as an upload or
+    /// has made.
+    pub async fn erase_job(&self, tenant: &Tenant, job: &JobId) -> Result<v1::DeleteJobResponse, EngineError> {
+        self.upkeep.erase_job(tenant, job).await
+    }
+
     /// Returns the state of a tenant's queue.
     pub async fn queue(&self, tenant: &Tenant) -> Result<v1::Queue, EngineError> {
         self.queues.view(tenant).await

@@ -1,11 +1,15 @@
 //! Objects whose tenant asks for it are removed without the grace of others, and never if something refers to them.
 
-use sortinghat_proto::{ObjectRef, v1::ErrorCode};
+use serde_json::json;
+use sortinghat_proto::{
+    ObjectRef,
+    v1::{self, ErrorCode, JobState},
+};
 
 use crate::{
     keeper::{GRACE_MS, Keeper, ingest},
     shelf::Moment,
-    world::Worker,
+    world::{Worker, divided, success},
 };
 
 impl Keeper {
@@ -38,7 +42,7 @@ async fn an_object_is_removed_at_once_if_its_tenant_asks_and_nothing_refers_to_i
     for young in ["asked", "not asked"] {
         keeper.shelf.put(young);
     }
-    keeper.world.clock.advance_ms(1);
+    keeper.world.clock.advance_ms(1_000);
     keeper.erase(&["asked", "asked", "of a dataset", "never there"]).await;
     keeper.soon().await;
     keeper.assert_lacks(&["asked"]);
@@ -67,7 +71,7 @@ async fn an_object_that_a_running_attempt_may_have_written_goes_when_the_attempt
     worker.start(&keeper.world.engine).await;
     keeper.world.clock.advance_ms(1);
     keeper.shelf.put("perhaps an output");
-    keeper.world.clock.advance_ms(1);
+    keeper.world.clock.advance_ms(1_000);
     keeper.erase(&["perhaps an output"]).await;
     keeper.soon().await;
     keeper.assert_has(&["perhaps an output"]);
@@ -111,7 +115,7 @@ async fn a_deleted_job_frees_its_photos_at_once_if_they_are_named_and_later_if_n
     keeper.world.engine.cancel(&keeper.world.tenant, &id).await.expect("it exists");
     keeper.ingest(&mut worker, "coins", &["coin"], "shard").await;
     let answer = keeper.world.engine.delete_job(&keeper.world.tenant, &id).await.expect("it has ended");
-    keeper.world.clock.advance_ms(1);
+    keeper.world.clock.advance_ms(1_000);
     keeper.erase(&["named", "coin"]).await;
     keeper.soon().await;
     keeper.assert_lacks(&["named"]);
@@ -123,4 +127,81 @@ async fn a_deleted_job_frees_its_photos_at_once_if_they_are_named_and_later_if_n
     }
     keeper.assert_lacks(&["not named"]);
     keeper.assert_has(&["coin", "shard"]);
+}
+
+#[tokio::test]
+async fn an_output_that_a_worker_writes_and_commits_while_a_pass_removes_it_stays() {
+    let keeper = seen().await;
+    let source = keeper.upload_set(&["photo of a job"]).await;
+    let id = keeper.world.submit(ingest("stamps", &source)).await;
+    // The first step of the pass is full, so that what is asked for last is condemned in the second.
+    let others: Vec<String> = (0..256).map(|number| format!("other {number}")).collect();
+    for content in others.iter().map(String::as_str).chain(["made twice"]) {
+        keeper.shelf.put(content.to_owned());
+    }
+    keeper.world.clock.advance_ms(1_000);
+    keeper.erase(&others.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    keeper.world.clock.advance_ms(1);
+    keeper.erase(&["made twice"]).await;
+    keeper.world.clock.advance_ms(1);
+    let (world, shelf) = (keeper.world.clone(), keeper.shelf.clone());
+    // Nothing was leased when the pass marked what is live.
+    keeper.shelf.at(Moment::Find, async move {
+        world.clock.advance_ms(1);
+        let mut worker = Worker::new("w1", 1);
+        worker.start(&world.engine).await;
+        let shard = shelf.put("made twice");
+        let document = json!({ "shards": [shard], "source": source }).to_string();
+        shelf.put(document.clone());
+        worker.end(&world.engine, success(document.as_bytes())).await;
+    });
+    keeper.collect().await;
+    assert!(keeper.shelf.is_calm());
+    assert_eq!(keeper.world.state(&id).await, JobState::Succeeded);
+    keeper.assert_has(&["made twice"]);
+    keeper.assert_lacks(&["other 0"]);
+    keeper.soon().await;
+    keeper.assert_has(&["made twice"]);
+    assert!(!keeper.world.holds("erasure:local").await, "nothing is left to do");
+}
+
+#[tokio::test]
+async fn an_object_that_was_written_since_goes_with_the_next_pass_if_nothing_refers_to_it() {
+    let keeper = seen().await;
+    keeper.shelf.put("photo");
+    keeper.erase(&["photo"]).await;
+    keeper.world.clock.advance_ms(1);
+    keeper.shelf.put("photo");
+    keeper.soon().await;
+    keeper.assert_has(&["photo"]);
+    keeper.soon().await;
+    keeper.assert_lacks(&["photo"]);
+    assert!(!keeper.world.holds("erasure:local").await, "nothing is left to do");
+}
+
+#[tokio::test]
+async fn with_a_divided_job_that_was_cancelled_goes_what_its_tasks_have_stored() {
+    let keeper = seen().await;
+    let (engine, tenant) = (&keeper.world.engine, &keeper.world.tenant);
+    let source = keeper.upload_set(&["photo"]).await;
+    let id = keeper.world.submit(ingest("stamps", &source)).await;
+    let mut worker = Worker::new("w1", 1);
+    worker.start(engine).await;
+    worker.request.leases[0].outcome = Some(v1::TaskOutcome { outcome: Some(divided(2_000)) });
+    worker.request.free_slots = 0;
+    worker.poll_without_beats(engine).await;
+    keeper.world.sweep().await;
+    worker.start(engine).await;
+    worker.request.free_slots = 0;
+    let part = keeper.made(json!({ "pictures": [keeper.shelf.put("pictures of a part")] }));
+    worker.request.leases[0].outcome = Some(v1::TaskOutcome { outcome: Some(part) });
+    worker.poll_without_beats(engine).await;
+    engine.cancel(tenant, &id).await.expect("it exists");
+    keeper.world.sweep().await;
+    keeper.world.clock.advance_ms(1_000);
+    let answer = engine.erase_job(tenant, &id).await.expect("it has ended");
+    assert!(answer.objects_gone_within_ms < GRACE_MS / 2, "{answer:?}");
+    keeper.world.sweep().await;
+    keeper.soon().await;
+    keeper.assert_lacks(&["photo", "pictures of a part"]);
 }

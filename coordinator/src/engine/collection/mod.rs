@@ -27,7 +27,8 @@
 //!   requested is done or can no longer happen. The objects that were to be removed are suspects as before.
 //!
 //! Superfluous checkpoints are removed at once, without a pass; see `discards`. Objects whose tenant asks for it are removed without the grace;
-//! see `erasure`. A pass decides only about wishes from before its beginning, so that what the tenant has removed before is not marked.
+//! see `erasure`. A pass decides only about wishes from before its beginning, so that what the tenant has removed before is not marked. An object
+//! that was written since its wish is left to the next pass: a task that began after the marking may have written and committed it.
 //!
 //! Memory is bounded, because the live objects are kept in a Bloom filter. The filter may take an object for live that is not, but never
 //! the reverse.

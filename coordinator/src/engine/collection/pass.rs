@@ -45,6 +45,8 @@ pub(super) struct Pass<'a> {
     wish: Option<Versioned<ErasureRecord>>,
     /// A later pass has to go on with wishes.
     pub(super) has_wishes: bool,
+    /// By how much the clock of the object store is ahead of the clock of the queue's store at least, in milliseconds. It may be behind.
+    ahead_ms: i64,
 }
 
 impl<'a> Pass<'a> {
@@ -70,6 +72,7 @@ impl<'a> Pass<'a> {
             expectation: Expectation::Absent,
             wish,
             has_wishes: false,
+            ahead_ms: 0,
         };
         let Some(Versioned { version, value }) = read else {
             // A coordinator of an older version, which clears no suspects, may still be answering callers beside this one. So the first
@@ -184,8 +187,8 @@ impl<'a> Pass<'a> {
     }
 
     /// Refuses to collect if the clocks of the object store and of the queue's store differ by too much, since the times of objects would
-    /// be misleading.
-    async fn require_clocks(&self) -> Result<(), EngineError> {
+    /// be misleading. Notes by how much they differ.
+    async fn require_clocks(&mut self) -> Result<(), EngineError> {
         let before = self.collection.records.store.now().await?;
         let theirs = self.inventory.now().await?;
         let after = self.collection.records.store.now().await?;
@@ -196,7 +199,13 @@ impl<'a> Pass<'a> {
             );
             return Err(EngineError::refused(ErrorCode::WrongState, message));
         }
+        self.ahead_ms = theirs.0.cast_signed().saturating_sub(after.0.cast_signed());
         Ok(())
+    }
+
+    /// The least time, by the clock of the object store, at which an object was written that was written at this time or later.
+    pub(super) fn least_written(&self, since: UnixMs) -> UnixMs {
+        UnixMs(since.0.saturating_add_signed(self.ahead_ms))
     }
 
     /// By how much the time at which an object was written may be too late or too early.

@@ -174,7 +174,7 @@ impl Collection {
     }
 
     /// The objects that a document names; none if the object is no document.
-    async fn parts(&self, tenant: &Tenant, document: &Digest) -> Result<Vec<ObjectRef>, EngineError> {
+    pub(super) async fn parts(&self, tenant: &Tenant, document: &Digest) -> Result<Vec<ObjectRef>, EngineError> {
         let Some(content) = self.objects.document(tenant, document).await? else { return Ok(Vec::new()) };
         Ok(references(content).await.map(|found| found.objects).unwrap_or_default())
     }

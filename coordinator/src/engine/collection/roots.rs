@@ -143,15 +143,21 @@ impl Marking {
     /// Marks the checkpoint of a task, and returns the output of the task.
     fn enter_task(&mut self, task: &Task) -> Option<Digest> {
         self.live.insert_all(task.checkpoint.iter().map(|checkpoint| &checkpoint.digest));
-        match &task.state {
-            State::Leased(lease) => {
-                let oldest = self.oldest_lease.get_or_insert(lease.started);
-                *oldest = lease.started.min(*oldest);
-                None
-            }
-            State::Succeeded { output: Output::Made { manifest, .. }, .. } => Some(manifest.digest.clone()),
-            State::Succeeded { output: Output::Counted { .. }, .. } => None,
-            State::Blocked | State::Ready { .. } | State::Failed { .. } | State::Cancelled { .. } => None,
+        if let State::Leased(lease) = &task.state {
+            let oldest = self.oldest_lease.get_or_insert(lease.started);
+            *oldest = lease.started.min(*oldest);
+        }
+        output_of(task).cloned()
+    }
+}
+
+/// The document that a task has made.
+pub(super) fn output_of(task: &Task) -> Option<&Digest> {
+    match &task.state {
+        State::Succeeded { output: Output::Made { manifest, .. }, .. } => Some(&manifest.digest),
+        State::Succeeded { output: Output::Counted { .. }, .. } => None,
+        State::Blocked | State::Ready { .. } | State::Leased(_) | State::Failed { .. } | State::Cancelled { .. } => {
+            None
         }
     }
 }
@@ -169,7 +175,7 @@ impl JobRecord {
     }
 
     /// The keys of the records of the job's shards.
-    fn shard_keys(&self) -> Vec<String> {
+    pub(super) fn shard_keys(&self) -> Vec<String> {
         self.shard_indexes().map(|index| keys::shard(&TaskId::new(self.id.clone(), index))).collect()
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     Collected,
+    erasure::ask,
     inventory::StoredObject,
     pass::{HOLD_MS, Pass, RECORDS_PER_PAGE},
     roots::Marked,
@@ -27,7 +28,7 @@ const OBJECTS_PER_STEP: usize = RECORDS_PER_PAGE;
 /// How many objects are listed between two renewals of the pass.
 const LISTED_AT_A_TIME: usize = 1_000;
 /// How many suspects a tenant may have, since each is a record in the queue's store. More objects become suspects when these are gone.
-const MAX_SUSPECTS: usize = 250_000;
+pub(super) const MAX_SUSPECTS: usize = 250_000;
 /// How many objects are removed concurrently.
 const REMOVALS_AT_A_TIME: usize = 16;
 /// No removal is begun after this time. So every removal has reached the object store, or never will, before another coordinator may take
@@ -71,6 +72,9 @@ enum Fate {
     Spared,
     /// Its tenant wants it to be removed, but an attempt that runs may have written it. A later pass removes it.
     Postponed,
+    /// Its tenant wants it to be removed, but it was written since. Whoever wrote it may have committed a reference to it that the marking
+    /// has not seen, so the next pass decides, as if the wish came now.
+    Rewritten,
 }
 
 impl Pass<'_> {
@@ -140,13 +144,18 @@ impl Pass<'_> {
     async fn remove_condemned(&mut self, suspects: Vec<Suspect>, marked: &Marked) -> Result<Collected, EngineError> {
         let begun = Instant::now();
         let (inventory, tenant) = (self.inventory, self.tenant);
-        let named = suspects.iter().map(|(digest, suspect)| (digest.clone(), suspect.value.asked));
-        let named: Vec<(Digest, bool)> = named.collect();
+        let named = suspects.iter().map(|(digest, suspect)| {
+            (digest.clone(), suspect.value.asked.then(|| self.least_written(suspect.value.since)))
+        });
+        let named: Vec<(Digest, Option<UnixMs>)> = named.collect();
         let (written_before, leased_before) = (marked.written_before, marked.leased_before);
-        let removals = named.into_iter().map(|(digest, is_asked)| async move {
+        let removals = named.into_iter().map(|(digest, asked)| async move {
             let Some(object) = inventory.find(tenant, &digest).await? else { return Ok(Fate::Spared) };
-            if object.written >= if is_asked { leased_before } else { written_before } {
-                return Ok(if is_asked { Fate::Postponed } else { Fate::Spared });
+            match asked {
+                Some(asked) if latest_write(object.written) >= asked => return Ok(Fate::Rewritten),
+                Some(_) if object.written >= leased_before => return Ok(Fate::Postponed),
+                None if object.written >= written_before => return Ok(Fate::Spared),
+                Some(_) | None => {}
             }
             if begun.elapsed() > REMOVAL_WINDOW {
                 return Err(EngineError::Busy("removing objects takes too long".to_owned()));
@@ -156,6 +165,7 @@ impl Pass<'_> {
         });
         let fates: Vec<Fate> = stream::iter(removals).buffered(REMOVALS_AT_A_TIME).try_collect().await?;
         let (mut collected, mut batch) = (Collected::default(), Batch::default());
+        let now = self.collection.records.store.now().await?;
         for ((digest, suspect), fate) in suspects.iter().zip(fates) {
             match fate {
                 Fate::Removed(bytes) => {
@@ -165,6 +175,11 @@ impl Pass<'_> {
                 Fate::Spared => {}
                 Fate::Postponed => {
                     self.has_wishes = true;
+                    continue;
+                }
+                Fate::Rewritten => {
+                    self.has_wishes = true;
+                    ask(&mut batch, tenant, digest, Some(suspect), now);
                     continue;
                 }
             }
@@ -206,4 +221,9 @@ impl Pass<'_> {
         let count = batch.writes.len();
         Ok(if count > 0 && self.collection.records.apply_one(batch).await? { count } else { 0 })
     }
+}
+
+/// The latest moment at which an object may have been written. Some stores, such as S3, tell whole seconds only.
+fn latest_write(written: UnixMs) -> UnixMs {
+    if written.0.is_multiple_of(1_000) { written.plus_ms(999) } else { written }
 }

@@ -42,6 +42,21 @@ impl Upkeep {
         Err(EngineError::contended(format!("job {id}")))
     }
 
+    /// Deletes a job, and asks for its objects to be removed soon. If that cannot be asked for, they go as those of any deleted job, and the
+    /// answer says so.
+    pub(crate) async fn erase_job(&self, tenant: &Tenant, id: &JobId) -> Result<v1::DeleteJobResponse, EngineError> {
+        // With the job, the records of its tasks go, which name some of the objects.
+        let objects = self.collection.objects_of(&self.records.job(tenant, id).await?.value).await?;
+        let deleted = self.delete_job(tenant, id).await?;
+        match self.collection.erase(tenant, &objects).await {
+            Ok(objects_gone_within_ms) => Ok(v1::DeleteJobResponse { objects_gone_within_ms }),
+            Err(error) => {
+                tracing::warn!(job = %id, %error, "the objects of a deleted job are removed later");
+                Ok(deleted)
+            }
+        }
+    }
+
     async fn deletion_batch(&self, job: &Versioned<JobRecord>) -> Result<Batch, EngineError> {
         let mut deleted = job.value.clone();
         deleted.progress.deleted = true;

@@ -1,9 +1,9 @@
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 use sortinghat_client::is_final;
-use sortinghat_proto::{Digest, v1::Job};
+use sortinghat_proto::v1::Job;
 
 use super::cancel::CALLS_AT_A_TIME;
 use crate::{exit::Exit, failure::Failure, session::Session};
@@ -21,17 +21,11 @@ pub(super) async fn run(session: &Session, ids: &[String], erase: bool) -> Resul
             job.id
         )));
     }
-    let mut objects: BTreeSet<Digest> = BTreeSet::new();
     let mut within = Duration::ZERO;
     for job in &jobs {
-        if erase {
-            objects.extend(client.objects_of(job).await?);
-        }
-        within = Duration::from_millis(client.delete_job(&job.id).await?.objects_gone_within_ms);
+        let removed = if erase { client.erase_job(&job.id).await? } else { client.delete_job(&job.id).await? };
+        within = within.max(Duration::from_millis(removed.objects_gone_within_ms));
         session.answer(|| json!({ "removed": job.id }), || vec![format!("job {} is removed", job.id)]);
-    }
-    if !objects.is_empty() {
-        within = client.delete_objects(&objects.into_iter().collect::<Vec<_>>()).await?;
     }
     // The time is a bound, of which nobody needs the seconds.
     let within = humantime::format_duration(Duration::from_secs(within.as_secs().max(1)));
