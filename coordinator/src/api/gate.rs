@@ -12,13 +12,12 @@ use tokio::{
 };
 use tonic::Status;
 
-use super::visitors::Visit;
 use crate::{
-    auth::{Authenticator, Caller},
+    auth::{Authenticator, Caller, ShownCertificate},
     store::{Clock as _, SystemClock},
 };
 
-/// Ends with the refusal of a call that has begun, when its caller may not go on with it.
+/// Ends with the refusal of a call that has begun, or of a connection, when its caller may not go on with it.
 pub(super) type Expulsion = BoxFuture<'static, Status>;
 
 /// The tokens and certificates that are valid now. It is cheap to clone.
@@ -33,22 +32,33 @@ impl Gate {
         Self { tokens, clock: Arc::default() }
     }
 
-    /// The caller whose token is in `headers`, or else whose certificate was shown on the connection.
-    pub(super) fn authenticate(&self, headers: &HeaderMap, visit: Option<&Visit>) -> Result<Caller, Status> {
-        self.tokens.borrow().authenticate(headers, visit.and_then(Visit::certificate), self.clock.now())
+    /// The caller whose token is in `headers`, or else who has shown this certificate on the connection.
+    pub(super) fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        certificate: Option<&Arc<ShownCertificate>>,
+    ) -> Result<Caller, Status> {
+        self.tokens.borrow().authenticate(headers, certificate.map(AsRef::as_ref), self.clock.now())
     }
 
     /// Ends when the token in `headers` or the certificate, which is this caller's now, is valid no longer or lets its holder do something
     /// else. `None` on a coordinator without a tokens file, where that cannot happen.
-    pub(super) fn expulsion(&self, headers: &HeaderMap, visit: Option<&Visit>, caller: &Caller) -> Option<Expulsion> {
+    pub(super) fn expulsion(
+        &self,
+        headers: &HeaderMap,
+        certificate: Option<&Arc<ShownCertificate>>,
+        caller: &Caller,
+    ) -> Option<Expulsion> {
         if matches!(*self.tokens.borrow(), Authenticator::Open) {
             return None;
         }
-        let (mut gate, headers, visit, caller) = (self.clone(), headers.clone(), visit.cloned(), caller.clone());
+        let (mut gate, headers, caller) = (self.clone(), headers.clone(), caller.clone());
+        // Not the visit, which may hold this.
+        let certificate = certificate.cloned();
         Some(Box::pin(async move {
             loop {
                 gate.tokens.borrow_and_update();
-                let known = match gate.authenticate(&headers, visit.as_ref()) {
+                let known = match gate.authenticate(&headers, certificate.as_ref()) {
                     Ok(known) => known,
                     Err(refused) => return refused,
                 };

@@ -88,14 +88,16 @@ impl Guard {
         let declared = request.headers().get(PROTOCOL_KEY).map(|value| value.to_str().unwrap_or_default());
         protocol::check(declared)?;
         let visit = request.extensions().get::<Visit>();
-        let caller = self.gate.authenticate(request.headers(), visit)?;
+        let certificate = visit.and_then(Visit::certificate);
+        let caller = self.gate.authenticate(request.headers(), certificate)?;
+        if let Some(visit) = visit {
+            let expulsion = || self.gate.expulsion(request.headers(), certificate, &caller);
+            visit.is_of(&caller, &self.identities, expulsion)?;
+        }
         if !method.allows(caller.role) {
             let message =
                 format!("{} has the role {} and may not call {}", caller.id, caller.role, method.short_name());
             return Err(Refusal::new(ErrorCode::PermissionDenied, message).into());
-        }
-        if let Some(visit) = visit {
-            visit.is_of(&caller, &self.identities)?;
         }
         let seat = self.identities.take(&caller, Open::Call)?;
         Ok(Some((caller, seat)))
@@ -142,7 +144,6 @@ impl Service<http::Request<Body>> for Guarded {
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let visit = request.extensions().get::<Visit>().cloned();
-        visit.iter().for_each(Visit::called);
         let path = request.uri().path();
         let Some(method) = methods::find(path) else {
             let status = Status::unimplemented(format!("there is no method {}", words::quoted(path)));
@@ -156,12 +157,13 @@ impl Service<http::Request<Body>> for Guarded {
                 return Box::pin(async move { Ok(status.into_http()) });
             }
         };
+        let under_way = visit.as_ref().map(Visit::begin_call);
         let span = span(method, caller.as_ref());
         let holder = holder(method, caller.as_ref(), visit.as_ref());
         // A call that lasts ends when its caller's token is valid no longer.
         let mut expulsion = match (method.class, &caller) {
             (Class::Watch | Class::Transfer | Class::Worker, Some(caller)) => {
-                self.guard.gate.expulsion(request.headers(), visit.as_ref(), caller)
+                self.guard.gate.expulsion(request.headers(), visit.as_ref().and_then(Visit::certificate), caller)
             }
             _ => None,
         };
@@ -191,7 +193,7 @@ impl Service<http::Request<Body>> for Guarded {
                 };
                 // A panic ends only the call that it happened in; the panic hook has logged it.
                 let response = response.unwrap_or_else(|| Status::from(defect()).into_http());
-                Ok(RecordedBody::wrap(response, record, (place, seat.flatten()), expulsion))
+                Ok(RecordedBody::wrap(response, record, (place, seat.flatten(), under_way), expulsion))
             }
             .instrument(span),
         )
@@ -291,6 +293,18 @@ mod tests {
             };
             assert_eq!((held.len(), refused), (places, Code::ResourceExhausted));
             assert!(places == all || poll!(begin("b")).is_pending(), "another tenant finds a place");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_an_authenticated_call_makes_a_connection_its_callers() {
+        let mut service = guarded(tenants(&["a"]), || async {});
+        for (path, token, is_known) in [("/none", "a", false), (PATH, "b", false), (PATH, "a", true)] {
+            let visit = Visit::of_nobody().await;
+            let request = http::Request::post(path).header("authorization", format!("Bearer {token}"));
+            let request = request.header(PROTOCOL_KEY, protocol::PROTOCOL.to_string()).extension(visit.clone());
+            let Ok(_) = service.call(request.body(Body::empty()).expect("a request")).await;
+            assert_eq!(visit.is_known(), is_known, "{path} {token}");
         }
     }
 }

@@ -19,6 +19,7 @@ use tracing::Span;
 use super::{
     admission::{Place, Seat},
     gate::Expulsion,
+    visitors::CallUnderWay,
 };
 
 /// After how long a failed or refused call is logged again, for each method and code.
@@ -126,7 +127,7 @@ pub(super) struct RecordedBody {
     body: Body,
     record: CallRecord,
     expulsion: Option<Expulsion>,
-    _places: (Place, Option<Seat>),
+    _places: (Place, Option<Seat>, Option<CallUnderWay>),
 }
 
 impl RecordedBody {
@@ -134,7 +135,7 @@ impl RecordedBody {
     pub(super) fn wrap(
         response: http::Response<Body>,
         mut record: CallRecord,
-        places: (Place, Option<Seat>),
+        places: (Place, Option<Seat>, Option<CallUnderWay>),
         expulsion: Option<Expulsion>,
     ) -> http::Response<Body> {
         record.span = Span::current();

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use parking_lot::Mutex;
@@ -13,7 +13,7 @@ use rustls::{
     pki_types::{CertificateDer, UnixTime, pem::PemObject as _},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
-use sortinghat_link::{Certificate, CertificateError, pem_trouble};
+use sortinghat_link::{Certificate, CertificateError, expiry, pem_trouble};
 use sortinghat_proto::time::UnixMs;
 
 /// Those whose certificates are accepted. It is cheap to clone.
@@ -24,6 +24,7 @@ pub struct Authorities(Arc<dyn ClientCertVerifier>);
 pub struct ShownCertificate {
     /// Its names: those of DNS, in small letters, and URIs.
     pub(super) names: Vec<String>,
+    /// When the first of the certificates ends that vouch for it, itself included.
     pub(super) expires: UnixMs,
     chain: Vec<CertificateDer<'static>>,
     /// Who has vouched for it last. This is asked again only after the authorities were replaced, since a signature takes long to check.
@@ -63,8 +64,9 @@ impl ShownCertificate {
     /// # Errors
     /// [`CertificateError`] if it cannot be read.
     pub fn accepted(chain: &[CertificateDer<'_>], by: Authorities) -> Result<Self, CertificateError> {
-        let own = chain.first().ok_or(CertificateError::None)?;
+        let (own, between) = chain.split_first().ok_or(CertificateError::None)?;
         let Certificate { names, expires } = Certificate::read(own)?;
+        let expires = first_end(expires, between, UNIX_EPOCH + Duration::from_secs(UnixTime::now().as_secs()));
         let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
         Ok(Self { names, expires: unix_ms(expires), chain, voucher: Mutex::new(by) })
     }
@@ -90,6 +92,42 @@ impl fmt::Debug for ShownCertificate {
     }
 }
 
+/// The first of these ends, that of the certificate itself and those of the certificates between it and an authority. One that had ended before
+/// it was accepted cannot be among those that vouch for it.
+fn first_end(own: SystemTime, between: &[CertificateDer<'_>], accepted: SystemTime) -> SystemTime {
+    let ends = between.iter().filter_map(|certificate| expiry(certificate).ok()).filter(|end| *end > accepted);
+    ends.fold(own, SystemTime::min)
+}
+
 fn unix_ms(time: SystemTime) -> UnixMs {
     UnixMs(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    fn ending(days: u64) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.not_after = at(days).into();
+        params.self_signed(&KeyPair::generate().expect("random bytes")).expect("valid").der().clone()
+    }
+
+    fn at(days: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(days * 24 * 3_600)
+    }
+
+    #[test]
+    fn a_certificate_is_valid_no_longer_than_those_that_vouch_for_it() {
+        let first_of = |between: &[u64]| {
+            let between: Vec<CertificateDer<'_>> = between.iter().map(|days| ending(*days)).collect();
+            first_end(at(20_000), &between, at(10_000))
+        };
+        assert_eq!(first_of(&[]), at(20_000));
+        assert_eq!(first_of(&[30_000]), at(20_000));
+        assert_eq!(first_of(&[30_000, 15_000]), at(15_000));
+        assert_eq!(first_of(&[5_000]), at(20_000), "it was not needed");
+    }
 }

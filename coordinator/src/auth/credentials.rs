@@ -260,8 +260,8 @@ impl Credentials {
         self.admit(found.ok_or(Rejected::Unknown)?.grant.clone(), Proof::Token, now)
     }
 
-    /// The caller who has shown this certificate, at the time `now`. Exactly one identity must have one of its names. `is_accepted` is
-    /// whether those who have made it are still trusted.
+    /// The caller who has shown this certificate, at the time `now`. Exactly one identity must have one of its names, and none of its names
+    /// may be revoked. `is_accepted` is whether those who have made it are still trusted.
     pub(super) fn caller_with(
         &self,
         certificate: &ShownCertificate,
@@ -269,8 +269,10 @@ impl Credentials {
         now: UnixMs,
     ) -> Result<Caller, Rejected> {
         let has = |listed: &&ListedCertificate| certificate.names.iter().any(|name| name == listed.san.as_str());
-        let mut known = self.certificates.iter().filter(has);
-        let Some(ListedCertificate { san, grant }) = known.next() else {
+        let known = || self.certificates.iter().filter(has);
+        // A revoked one counts before the others, wherever it stands in the file.
+        let first = known().find(|listed| listed.grant.revoked).or_else(|| known().next());
+        let Some(ListedCertificate { san, grant }) = first else {
             let names = certificate.names.iter().take(MOST_NAMES_TOLD).map(|name| words::quoted(name).to_string());
             let names = names.collect::<Vec<String>>().join(" or ");
             return Err(Rejected::UnknownCertificate(if names.is_empty() {
@@ -279,7 +281,7 @@ impl Credentials {
                 names
             }));
         };
-        if let Some(other) = known.find(|other| other.grant.id != grant.id) {
+        if let Some(other) = known().find(|other| other.grant.id != grant.id) {
             return Err(Rejected::TwoCallers(grant.id.clone(), other.grant.id.clone()));
         }
         if !is_accepted && certificate.expires > now {
@@ -336,7 +338,10 @@ fn date(at: UnixMs) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::identity::Role, *};
+    use super::{
+        super::{certificate::Authorities, identity::Role},
+        *,
+    };
 
     fn worker(token: &str, tenants: &str) -> String {
         let hash = Digest::of(token.as_bytes());
@@ -452,6 +457,27 @@ mod tests {
             ("[[tenants]]\nname = 'a'\nweight = 3\n[[tenants]]\nname = 'a'\nweight = 4\n", "two weights"),
         ] {
             assert!(weighted(tenants).expect_err(says).to_string().contains(says), "{tenants}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_of_which_any_listed_name_is_revoked_is_refused_wherever_the_name_stands() {
+        let key = rcgen::KeyPair::generate().expect("random bytes");
+        let names = ["gpu-1.lab".to_owned(), "gpu-2.lab".to_owned()];
+        let own = rcgen::CertificateParams::new(names).expect("names").self_signed(&key).expect("valid");
+        let authorities = Authorities::of_pem(own.pem().as_bytes()).expect("one certificate");
+        let shown = ShownCertificate::accepted(&[own.der().clone()], authorities).expect("readable");
+        let line = |san: &str, rest: &str| {
+            format!("[[certificates]]\nid = 'gpu'\nsan = '{san}'\nrole = 'worker'\ntenants = ['a']\n{rest}")
+        };
+        let caller = |first: &str, second: &str| {
+            let text = line("gpu-1.lab", first) + &line("gpu-2.lab", second);
+            Credentials::parse(&text).expect("valid").caller_with(&shown, true, UnixMs(0))
+        };
+        caller("", "").expect("both names are valid");
+        for (first, second) in [("revoked = true\n", ""), ("", "revoked = true\n")] {
+            let refused = caller(first, second).expect_err("one is revoked");
+            assert_eq!(refused, Rejected::Revoked { what: "certificate", id: "gpu".parse().expect("a name") });
         }
     }
 }

@@ -180,3 +180,21 @@ async fn a_hundred_swaps_under_load_fail_no_call() {
         assert!(caller.await.expect("no call has failed") > 0);
     }
 }
+
+#[tokio::test]
+async fn connections_of_a_stolen_token_leave_their_seats_to_the_new_token_of_the_same_identity() {
+    let alice = |secret: &str| {
+        token(secret, "role = 'user'\ntenant = 'a'").replace(&format!("id = '{secret}'"), "id = 'alice'")
+    };
+    let mut tokens = Mounted::new(&alice("stolen"));
+    let settings =
+        Settings { credentials: Some(tokens.path()), max_open_per_identity: "1".parse().ok(), ..Settings::default() };
+    let coordinator = Coordinator::start_with(settings).await;
+    let mut thief = coordinator.client_with("stolen").await;
+    call(&mut thief).await.expect("its token is valid");
+    let refused = call(&mut coordinator.client_with("stolen").await).await.expect_err("there is one connection");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    tokens.replace(&alice("new"));
+    until(&mut coordinator.client_with("new").await, Code::Ok).await;
+    assert_eq!(call(&mut thief).await.expect_err("it was replaced").code(), Code::Unauthenticated);
+}

@@ -16,8 +16,8 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// What a certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// Its subject alternative names that are names of DNS, in small letters, and URIs, as they are. A URI has a colon and a name of DNS has
-    /// none, so they cannot be taken for each other.
+    /// Its subject alternative names that are names of DNS, in small letters, and URIs with `://`, as they are. A name of DNS has no colon, so
+    /// they cannot be taken for each other.
     pub names: Vec<String>,
     /// When it stops being valid.
     pub expires: SystemTime,
@@ -42,7 +42,9 @@ impl Certificate {
     pub fn read(der: &CertificateDer<'_>) -> Result<Self, CertificateError> {
         let read = EndEntityCert::try_from(der).map_err(malformed)?;
         let dns = read.valid_dns_names().map(str::to_ascii_lowercase);
-        let names = dns.chain(read.valid_uri_names().map(ToOwned::to_owned)).collect();
+        // What a certificate calls a URI may be any text, such as a name of DNS that its authority may not vouch for.
+        let uris = read.valid_uri_names().filter(|uri| uri.contains("://")).map(ToOwned::to_owned);
+        let names = dns.chain(uris).collect();
         Ok(Self { names, expires: expiry(der)? })
     }
 }
@@ -71,7 +73,10 @@ pub fn pem_trouble(error: &pem::Error) -> &'static str {
 }
 
 /// The end of a certificate's validity (RFC 5280, 4.1), which webpki checks and does not tell.
-fn expiry(der: &[u8]) -> Result<SystemTime, CertificateError> {
+///
+/// # Errors
+/// [`CertificateError::Malformed`].
+pub fn expiry(der: &[u8]) -> Result<SystemTime, CertificateError> {
     let certificate = |reader: BERReader<'_, '_>| {
         reader.read_sequence(|parts| {
             let expires = parts.next().read_sequence(|signed| {
@@ -160,6 +165,8 @@ mod tests {
         let names = vec![
             SanType::DnsName(ia5("GPU-1.Lab")),
             SanType::URI(ia5("spiffe://lab/GPU-1")),
+            SanType::URI(ia5("gpu-2.lab")),
+            SanType::URI(ia5("urn:gpu-2")),
             SanType::IpAddress("127.0.0.1".parse().expect("an address")),
             SanType::Rfc822Name(ia5("gpu@lab")),
         ];

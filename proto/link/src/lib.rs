@@ -8,7 +8,7 @@ mod endpoint;
 mod error;
 mod fresh;
 
-pub use certificate::{Certificate, CertificateError, expiry_warning, first_expiry, pem_trouble};
+pub use certificate::{Certificate, CertificateError, expiry, expiry_warning, first_expiry, pem_trouble};
 pub use endpoint::{CertificateFiles, Endpoint, Pace, Prepared, Source};
 pub use error::{LinkError, root_cause};
 pub use fresh::{Bearer, Connection, Link};
