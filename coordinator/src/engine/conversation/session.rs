@@ -14,11 +14,13 @@ use crate::{
         context::MAX_TRIES,
         error::EngineError,
         records::{self, SessionRecord, Versioned, expectation, keys},
-        workers::Binding,
+        workers::{Binding, Bound},
     },
     store::Batch,
 };
 
+/// For how many lengths of a lease a silent worker counts as one of its identity's.
+const LEASES_COUNTED: u64 = 2;
 /// For how long a session is kept after it was written, in milliseconds. A worker that has been silent for longer begins anew.
 const KEPT_MS: u64 = 24 * 3_600_000;
 
@@ -37,7 +39,7 @@ impl Conversation {
         let bound = match self.workers.bindings.of(worker) {
             Some(bound) => bound,
             None => {
-                self.check_number(caller, worker)?;
+                self.check_number(caller, worker).await?;
                 self.bind(worker, &shown).await?
             }
         };
@@ -45,15 +47,21 @@ impl Conversation {
     }
 
     /// Refuses a worker that this process does not know if its identity has as many as it may. Each one takes a record and memory, also for
-    /// some time after it has ended.
-    fn check_number(&self, caller: &Caller, worker: &WorkerId) -> Result<(), EngineError> {
+    /// some time after it has ended. One that is not refused counts from now on.
+    async fn check_number(&self, caller: &Caller, worker: &WorkerId) -> Result<(), EngineError> {
         let most = self.context.settings.max_workers_per_identity;
-        if caller.role == Role::Everyone || self.workers.bindings.others_of(&caller.id, worker) < most {
+        if caller.role == Role::Everyone {
+            return Ok(());
+        }
+        let now = self.records.store.now().await?;
+        let bound = Bound { most, within_ms: self.context.rules.lease_ttl_ms * LEASES_COUNTED };
+        let presence = |worker: &WorkerId| self.workers.sessions.presence(worker);
+        if self.workers.bindings.reserve(worker, &caller.id, bound, now, presence) {
             return Ok(());
         }
         let message = format!(
-            "{} has {} workers, and one identity may have no more (the server's setting max_open_per_identity): those that have ended are \
-             forgotten after ten lengths of a lease",
+            "{} has {} workers, and one identity may have no more (the server's setting max_open_per_identity): one that is silent \
+             counts for two lengths of a lease, and one that has drained is replaced at once",
             caller.id,
             count(most as u64)
         );

@@ -53,7 +53,6 @@ impl Conversation {
         mut request: v1::SynchronizeRequest,
     ) -> Result<v1::SynchronizeResponse, EngineError> {
         let worker: WorkerId = request.worker_id.parse()?;
-        self.check_session(caller, &worker, &request.session_secret).await?;
         if request.leases.len() > MAX_LEASES_PER_WORKER {
             let message = format!("{} leases are more than {MAX_LEASES_PER_WORKER}", request.leases.len());
             return Err(Refusal::invalid("leases", message).into());
@@ -64,6 +63,8 @@ impl Conversation {
         }
         let reported = request.leases.iter().map(|report| report.task_id.parse());
         let reported = reported.collect::<Result<BTreeSet<TaskId>, Refusal>>()?;
+        // Last, since it writes a record.
+        self.check_session(caller, &worker, &request.session_secret).await?;
         let is_able = request.health.as_ref().is_none_or(|health| health.is_able);
         if request.draining || !is_able {
             request.free_slots = 0;

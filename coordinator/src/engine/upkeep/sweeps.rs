@@ -159,7 +159,9 @@ impl Upkeep {
         let now = self.records.store.now().await?;
         self.workers.sessions.forget(now, self.context.rules.lease_ttl_ms * LEASES_TO_REMEMBER);
         self.workers.caches.keep(|worker| self.workers.sessions.knows(worker));
-        self.workers.bindings.keep(|worker| self.workers.sessions.knows(worker));
+        self.workers.bindings.forget(now, self.context.rules.lease_ttl_ms * LEASES_TO_REMEMBER, |worker| {
+            self.workers.sessions.knows(worker)
+        });
         self.dispatch.forget_deferred(now);
         self.workers.progress.forget(now, self.context.rules.lease_ttl_ms * LEASES_TO_REMEMBER);
         let mut failures = Failures::default();

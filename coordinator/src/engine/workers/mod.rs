@@ -19,7 +19,7 @@ use progress::ProgressBoard;
 use sessions::Sessions;
 use waiting::WaitingWorkers;
 
-pub(crate) use bindings::Binding;
+pub(crate) use bindings::{Binding, Bound};
 pub(crate) use claimant::Claimant;
 pub(crate) use sessions::{Instruction, LeaseName, Standing};
 

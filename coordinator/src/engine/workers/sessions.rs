@@ -15,7 +15,10 @@ use sortinghat_proto::{
 };
 use tokio::sync::watch;
 
-use super::claimant::{Ability, Claimant};
+use super::{
+    bindings::Presence,
+    claimant::{Ability, Claimant},
+};
 use crate::{
     auth::Served,
     engine::{context::bounded, error::EngineError, records::Demand},
@@ -265,6 +268,13 @@ impl Sessions {
     /// Why this worker cannot work now; `None` if it can, or has no session.
     pub(crate) fn trouble(&self, worker: &WorkerId) -> Option<String> {
         self.workers().get(worker)?.trouble().map(ToOwned::to_owned)
+    }
+
+    /// When this worker has sent a message last, and whether it has left.
+    pub(crate) fn presence(&self, worker: &WorkerId) -> Option<Presence> {
+        let workers = self.workers();
+        let session = workers.get(worker)?;
+        Some(Presence { seen: session.last_seen, has_left: session.draining && session.running.is_empty() })
     }
 
     /// Whether there is a session of this worker.
