@@ -61,8 +61,17 @@ pub struct JobContext {
 pub struct Pulse {
     stop: Arc<StopSignal>,
     reports: Sender<ExecutorReport>,
-    /// The last report of progress, and when it was sent.
-    last: Arc<Mutex<Option<(v1::Progress, Instant)>>>,
+    last: Arc<Mutex<Option<Last>>>,
+}
+
+/// The newest progress.
+#[derive(Debug)]
+struct Last {
+    progress: v1::Progress,
+    /// When progress was reported last.
+    at: Instant,
+    /// Whether this progress was not reported, because it came soon after the report before.
+    is_withheld: bool,
 }
 
 impl JobContext {
@@ -163,14 +172,21 @@ impl Pulse {
     /// As [`JobContext::check_cancelled`].
     pub fn beat(&self) -> Result<(), JobError> {
         self.stop.check()?;
-        let mut last = self.last.lock();
-        if let Some((progress, at)) = last.as_mut()
-            && at.elapsed() >= BEAT_INTERVAL
-        {
-            *at = Instant::now();
-            self.report(Report::Progress(progress.clone()));
-        }
+        self.tell_last(|last| last.at.elapsed() >= BEAT_INTERVAL);
         Ok(())
+    }
+
+    /// Reports the last progress if it was withheld because it came soon after another, and nothing has come since.
+    fn catch_up(&self) {
+        self.tell_last(|last| last.is_withheld && last.at.elapsed() >= PROGRESS_INTERVAL);
+    }
+
+    fn tell_last(&self, is_due: impl FnOnce(&Last) -> bool) {
+        let mut last = self.last.lock();
+        if let Some(last) = last.as_mut().filter(|last| is_due(last)) {
+            (last.at, last.is_withheld) = (Instant::now(), false);
+            self.report(Report::Progress(last.progress.clone()));
+        }
     }
 
     /// What a task does while the object store does not answer. The history says once that the task waits.
@@ -179,7 +195,10 @@ impl Pulse {
         Waiting::looking(move |wait| {
             let goes_on = match wait {
                 // That no answer comes shows nothing: a worker that hangs must not keep the task alive.
-                Wait::Answer => self.stop.check(),
+                Wait::Answer => {
+                    self.catch_up();
+                    self.stop.check()
+                }
                 Wait::Store => {
                     if !is_told.swap(true, Ordering::Relaxed) {
                         let message = "the object store does not answer as it should: the job waits for it and keeps what is done";
@@ -207,14 +226,16 @@ impl Pulse {
 
     fn progress(&self, phase: &'static str, done: u64, total: u64, unit: &'static str) {
         let mut last = self.last.lock();
-        let is_soon =
-            |(before, at): &(v1::Progress, Instant)| before.phase == phase && at.elapsed() < PROGRESS_INTERVAL;
-        if done != total && last.as_ref().is_some_and(is_soon) {
-            return;
-        }
         let progress = v1::Progress { phase: phase.into(), done, total, unit: unit.into() };
-        *last = Some((progress.clone(), Instant::now()));
-        self.report(Report::Progress(progress));
+        match last.as_mut() {
+            Some(last) if done != total && last.progress.phase == phase && last.at.elapsed() < PROGRESS_INTERVAL => {
+                (last.progress, last.is_withheld) = (progress, true);
+            }
+            _ => {
+                *last = Some(Last { progress: progress.clone(), at: Instant::now(), is_withheld: false });
+                self.report(Report::Progress(progress));
+            }
+        }
     }
 
     fn report(&self, report: Report) {
@@ -242,11 +263,25 @@ mod tests {
         pulse.progress("predict", 3, 9, "photos");
         pulse.beat().expect("goes on");
         assert_eq!(told.try_iter().count(), 1, "it was reported just now");
-        pulse.last.lock().as_mut().expect("progress was reported").1 -= BEAT_INTERVAL;
+        pulse.last.lock().as_mut().expect("progress was reported").at -= BEAT_INTERVAL;
         pulse.beat().expect("goes on");
         pulse.beat().expect("goes on");
         let again: Vec<_> = told.try_iter().filter_map(|report| report.report).collect();
         assert!(matches!(&again[..], [Report::Progress(progress)] if progress.done == 3), "{again:?}");
+    }
+
+    #[test]
+    fn progress_that_came_too_soon_to_be_reported_is_reported_when_nothing_follows() {
+        let (pulse, told) = pulse();
+        pulse.progress("fetch", 1, 9, "photos");
+        pulse.progress("fetch", 2, 9, "photos");
+        pulse.catch_up();
+        assert_eq!(told.try_iter().count(), 1, "the second came too soon");
+        pulse.last.lock().as_mut().expect("progress was reported").at -= PROGRESS_INTERVAL;
+        pulse.catch_up();
+        pulse.catch_up();
+        let more: Vec<_> = told.try_iter().filter_map(|report| report.report).collect();
+        assert!(matches!(&more[..], [Report::Progress(progress)] if progress.done == 2), "{more:?}");
     }
 
     #[test]
