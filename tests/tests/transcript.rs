@@ -160,6 +160,7 @@ impl Masks {
             r"\b\d+\.\d+\b",
             r"\b\d+(\.\d+)?%",
             r"\b\d+(\.\d+)? ?(s|ms|min|h|KiB|MiB|GiB|threads|cores|photos/s)\b",
+            r"\b\d+\s+(seconds?|minutes?)\b",
             r"process(es)? \d+( and \d+)?",
             r"\b\d+ of \d+\b",
         ] {
@@ -216,7 +217,7 @@ fn words(text: &str) -> Vec<String> {
         short
     };
     let regex = |pattern: &str| Regex::new(pattern).expect("a valid pattern");
-    let text = regex(r"N+(\.N+)? (s|ms|min|h)( N+ (s|min))?").replace_all(text, "[duration]");
+    let text = regex(r"N+(\.N+)?\s+(s|ms|min|h|seconds?|minutes?)\b( N+ (s|min))?").replace_all(text, "[duration]");
     let text = regex(r"this\s+(may\s+well\s+be|is\s+hardly)\s+chance").replace_all(&text, "[verdict]");
     let behind = regex(r"N+\.N+\s+behind\s+the\s+best\s+\(standard\s+error\s+N+\.N+\)|the\s+best\n");
     let text = behind.replace_all(&text, "[verdict] ");
