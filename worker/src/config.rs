@@ -83,7 +83,7 @@ pub struct RunArgs {
 #[derive(Debug, Clone, Args)]
 pub struct GatherArgs {
     /// Whose jobs may gather photos from the web: nobody, everybody, or tenants such as lab,shop [default: everybody if the coordinator
-    /// is on this machine and is shown no token, else nobody]
+    /// is on this machine and is shown neither a token nor a certificate, else nobody]
     #[arg(long, env = "SORTINGHAT_GATHER", value_name = "WHO")]
     pub gather: Option<Rights>,
     /// A page or an e-mail address by which the owners of web servers reach you; every request names it [default: the page of this

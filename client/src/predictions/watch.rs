@@ -59,6 +59,8 @@ pub struct PredictionsWatch {
     interrupted: bool,
     up_to_date: bool,
     ended: bool,
+    /// The part that is read next. It stays here until its document has been read, in case the future is dropped meanwhile.
+    announced: Option<PredictionsPart>,
     /// The part that is being read.
     part: Option<Part>,
     come: Come,
@@ -107,6 +109,7 @@ impl Client {
             interrupted: false,
             up_to_date: false,
             ended: false,
+            announced: None,
             part: None,
             come: Come::default(),
         }
@@ -128,7 +131,7 @@ impl PredictionsWatch {
                 return Ok(None);
             }
             let reason = match self.receive().await {
-                Ok(Some(response)) => match self.take(response).await? {
+                Ok(Some(response)) => match self.take(response) {
                     Some(update) => return Ok(Some(update)),
                     None => continue,
                 },
@@ -155,6 +158,14 @@ impl PredictionsWatch {
 
     /// The rows of the next file of the part that is being read, without those that have come. `None` if there is no such part.
     async fn read_on(&mut self) -> Result<Option<PredictionsUpdate>, ClientError> {
+        if self.part.is_none()
+            && let Some(PredictionsPart { first_row, predictions }) = &self.announced
+        {
+            let manifest: PredictionsManifest = self.client.read_document(&object(predictions.clone())?).await?;
+            let files = manifest.parts.iter().cloned().collect();
+            self.part = Some(Part { manifest, files, next_row: *first_row });
+            self.announced = None;
+        }
         while let Some(part) = &mut self.part {
             let Some(file) = part.files.front() else {
                 self.part = None;
@@ -194,24 +205,22 @@ impl PredictionsWatch {
         tokio::time::timeout(SILENCE, stream.message()).await.map_err(silent)?
     }
 
-    async fn take(&mut self, response: WatchPredictionsResponse) -> Result<Option<PredictionsUpdate>, ClientError> {
+    fn take(&mut self, response: WatchPredictionsResponse) -> Option<PredictionsUpdate> {
         self.backoff.reset();
         self.interrupted = false;
         match response.update {
-            Some(Update::Part(PredictionsPart { first_row, predictions })) => {
-                let manifest: PredictionsManifest = self.client.read_document(&object(predictions)?).await?;
-                let files = manifest.parts.iter().cloned().collect();
-                self.part = Some(Part { manifest, files, next_row: first_row });
-                Ok(None)
+            Some(Update::Part(part)) => {
+                self.announced = Some(part);
+                None
             }
             Some(Update::Ended(ended)) => {
                 self.ended = true;
-                Ok(Some(PredictionsUpdate::Ended(ended)))
+                Some(PredictionsUpdate::Ended(ended))
             }
             Some(Update::Keepalive(_)) if !std::mem::replace(&mut self.up_to_date, true) => {
-                Ok(Some(PredictionsUpdate::UpToDate))
+                Some(PredictionsUpdate::UpToDate)
             }
-            Some(Update::Keepalive(_)) | None => Ok(None),
+            Some(Update::Keepalive(_)) | None => None,
         }
     }
 }

@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
     Amount, UploadProgress,
-    hashing::{Hashed, IN_PARTS_ABOVE, PART_BYTES, hash, unread},
+    hashing::{Hashed, PART_BYTES, hash, unread},
     pack,
 };
 use crate::{Client, ClientError, client::Artifacts};
@@ -196,7 +196,6 @@ impl Client {
         sent: &(impl Fn(u64) + Sync),
     ) -> Result<(), ClientError> {
         let size_bytes = hashed.object.size_bytes;
-        debug_assert!(size_bytes > IN_PARTS_ABOVE);
         let starts = (0..size_bytes).step_by(usize::try_from(PART_BYTES).expect("small"));
         let parts: Vec<(u64, ObjectRef)> = starts
             .zip(&hashed.parts)

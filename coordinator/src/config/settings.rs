@@ -54,7 +54,8 @@ pub struct Settings {
     /// kept until they are deleted. A duration, such as 30days [default: 30days]
     #[arg(long, env = "SORTINGHAT_RETENTION", value_name = "DURATION")]
     pub retention: Option<Span>,
-    /// How long an object is kept after no dataset, no model and no job refers to it any more. A client has half of this time
+    /// An object to which no dataset, no model and no job refers any more is removed after half of this time at the earliest, and
+    /// after one and a half times this at the latest. A client has half of this time
     /// between the upload of an object and the submission of its job. A duration of at least 10 leases, the same for all
     /// coordinators of one queue [default: 1day]
     #[arg(long, env = "SORTINGHAT_OBJECT_GRACE", value_name = "DURATION")]

@@ -246,7 +246,8 @@ fn refuse(reason: &str) -> LinkError {
     LinkError::Address { reason: reason.to_owned() }
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether a URL names this machine.
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),

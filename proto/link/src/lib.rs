@@ -9,6 +9,6 @@ mod error;
 mod fresh;
 
 pub use certificate::{Certificate, CertificateError, expiry, expiry_warning, first_expiry, pem_trouble};
-pub use endpoint::{CertificateFiles, Endpoint, Pace, Prepared, Source};
+pub use endpoint::{CertificateFiles, Endpoint, Pace, Prepared, Source, is_loopback};
 pub use error::{LinkError, root_cause};
 pub use fresh::{Bearer, Connection, Link};

@@ -40,7 +40,7 @@ impl UrlList {
             many => faults.add("urls", format!("lists {many} URLs, more than {}", limits::MAX_GATHERED_URLS)),
         }
         for (place, listed) in self.urls.iter().enumerate() {
-            if let Some(why) = class_name_fault(&listed.class) {
+            if let Some(why) = class_name_fault(listed.class.trim()) {
                 faults.add(format!("urls[{place}].class"), format!("{} {why}", words::quoted(&listed.class)));
             }
             if listed.url.is_empty() || listed.url.len() > limits::MAX_URL_BYTES {
@@ -166,6 +166,8 @@ mod tests {
         assert_eq!(refusal(vec![listed("cats", "https://example.org/a.jpg")]), None);
         for (bad, field) in [
             (listed("", "https://a"), "urls[1].class"),
+            (listed(" ", "https://a"), "urls[1].class"),
+            (listed(" ..", "https://a"), "urls[1].class"),
             (listed("a/b", "https://a"), "urls[1].class"),
             (listed("cats", ""), "urls[1].url"),
             (listed("cats", &"a".repeat(limits::MAX_URL_BYTES + 1)), "urls[1].url"),

@@ -206,7 +206,7 @@ impl Channel {
             }
             Request::Fetch(asked) => match self.shared.web.photo(&tenant, grant.web.as_ref(), &asked).await? {
                 Ok((photo, ending)) => {
-                    let object = Some(store.put_bytes(tenant, photo).await?.into());
+                    let object = Some(store.put_bytes(tenant, photo.bytes.clone()).await?.into());
                     Ok((Answer::Photo(FetchedPhoto { object, ending: ending.to_owned() }), None))
                 }
                 Err(error) => Ok((Answer::NotFetched(NotFetched { reason: error.to_string() }), None)),

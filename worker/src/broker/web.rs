@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use bytes::Bytes;
 use sortinghat_photos::ImageFormat;
 use sortinghat_proto::{
     GatherFrom, GatherSpec, Licence, Tenant,
@@ -12,7 +11,7 @@ use sortinghat_proto::{
 
 use super::failure::Failure;
 use crate::fetch::{
-    FetchError, FetchOptions, Fetcher, How, Rights,
+    FetchError, FetchOptions, Fetched, Fetcher, How, Rights,
     providers::{Providers, Search, SearchError},
 };
 
@@ -109,7 +108,7 @@ impl Web {
         tenant: &Tenant,
         grant: Option<&WebGrant>,
         asked: &FetchPhoto,
-    ) -> Result<Result<(Bytes, &'static str), FetchError>, Failure> {
+    ) -> Result<Result<(Fetched, &'static str), FetchError>, Failure> {
         let Some(grant) = grant else {
             return Err(Failure::Refused("the task fetches nothing, or nothing any more".to_owned()));
         };
@@ -119,9 +118,10 @@ impl Web {
         }
         let how = How { allows_http: grant.allows_http, asks_robots: asked.asks_robots };
         let fetched = self.fetcher.photo(&asked.url, how).await;
-        Ok(fetched.map(|bytes| {
-            let ending = ImageFormat::sniff(&bytes).ok().and_then(|format| format.extensions().first().copied());
-            (bytes, ending.unwrap_or("photo"))
+        Ok(fetched.map(|fetched| {
+            let ending =
+                ImageFormat::sniff(&fetched.bytes).ok().and_then(|format| format.extensions().first().copied());
+            (fetched, ending.unwrap_or("photo"))
         }))
     }
 }

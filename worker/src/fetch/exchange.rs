@@ -106,11 +106,7 @@ async fn exchange(
         .map_err(broken)?;
     // Its errors are those of the request.
     let connection = tokio::spawn(async move { drop(connection.await) }).abort_handle();
-    let path = match target.url.query() {
-        Some(query) => format!("{}?{query}", target.url.path()),
-        None => target.url.path().to_owned(),
-    };
-    let mut request = Request::get(path);
+    let mut request = Request::get(target.path());
     if let Some(all) = request.headers_mut() {
         *all = headers;
         let host = match target.url.port() {

@@ -42,7 +42,7 @@ use tokio_rustls::TlsConnector;
 pub use address::Allowance;
 pub(crate) use error::FetchError;
 use exchange::Answer;
-use manners::{LONGEST_PAUSE, Manners};
+use manners::{LONGEST_PAUSE, Manners, Place};
 pub use rights::Rights;
 use robots::Rules;
 use target::{Lookup, SystemLookup, Target};
@@ -51,7 +51,7 @@ use target::{Lookup, SystemLookup, Target};
 const ROBOT: &str = "sortinghat";
 /// Where who runs a host finds out who we are, unless the operator names another place.
 pub const DEFAULT_CONTACT: &str = "https://github.com/sortinghat/sortinghat";
-/// How long one URL may take, with its redirects, once it has its place.
+/// How long one request may take, once it has its place.
 const LONGEST_FETCH: Duration = Duration::from_secs(30);
 const MAX_REDIRECTS: usize = 5;
 /// How often a URL is asked for that does not answer as it should.
@@ -145,13 +145,13 @@ impl Fetcher {
     ///
     /// # Errors
     /// [`FetchError`].
-    pub(crate) async fn photo(&self, url: &str, how: How) -> Result<Bytes, FetchError> {
+    pub(crate) async fn photo(&self, url: &str, how: How) -> Result<Fetched, FetchError> {
         let target = Target::parse(url, how.allows_http)?;
         let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("image/*"))]);
         let wanted = Wanted { headers: &headers, limit: MAX_FETCHED_BYTES, interval: Duration::ZERO, how };
-        let body = self.persist(&target, &wanted).await?;
-        ImageFormat::sniff(&body).map_err(|error| FetchError::NotAPhoto(no_photo(&body, &error)))?;
-        Ok(body)
+        let fetched = self.persist(&target, &wanted).await?;
+        ImageFormat::sniff(&fetched.bytes).map_err(|error| FetchError::NotAPhoto(no_photo(&fetched.bytes, &error)))?;
+        Ok(fetched)
     }
 
     /// Asks a provider, whose answer is text.
@@ -165,11 +165,12 @@ impl Fetcher {
         let (headers, interval) = (&question.headers, question.interval);
         // What a provider is shown, nobody else is shown: a redirect is not followed with it.
         let how = How { allows_http, asks_robots: false };
-        self.persist(&target, &Wanted { headers, limit: MAX_ANSWER_BYTES, interval, how }).await
+        let answer = self.persist(&target, &Wanted { headers, limit: MAX_ANSWER_BYTES, interval, how }).await?;
+        Ok(answer.bytes)
     }
 
     /// Fetches a URL again while another try may help.
-    async fn persist(&self, target: &Target, wanted: &Wanted<'_>) -> Result<Bytes, FetchError> {
+    async fn persist(&self, target: &Target, wanted: &Wanted<'_>) -> Result<Fetched, FetchError> {
         let mut pause = self.0.first_pause;
         for _ in 1..TRIES {
             match self.fetch(target, wanted).await {
@@ -185,14 +186,14 @@ impl Fetcher {
     }
 
     /// Fetches a URL and follows its redirects.
-    async fn fetch(&self, first: &Target, wanted: &Wanted<'_>) -> Result<Bytes, FetchError> {
+    async fn fetch(&self, first: &Target, wanted: &Wanted<'_>) -> Result<Fetched, FetchError> {
         let mut target = first.clone();
         for _ in 0..=MAX_REDIRECTS {
-            if wanted.how.asks_robots && !self.rules(&target, wanted.how).await?.allow(&path_of(&target)) {
+            if wanted.how.asks_robots && !self.rules(&target, wanted.how).await?.allow(target.path()) {
                 return Err(FetchError::Robots { host: target.host });
             }
             match self.step(&target, wanted).await? {
-                Step::Here(body) => return Ok(body),
+                Step::Here(fetched) => return Ok(fetched),
                 Step::Elsewhere(next) if !wanted.headers.values().any(HeaderValue::is_sensitive) => target = next,
                 Step::Elsewhere(next) if next.url.origin() == first.url.origin() => target = next,
                 Step::Elsewhere(next) => {
@@ -211,7 +212,7 @@ impl Fetcher {
         if manners.has_given_up(&target.host) {
             return Err(given_up());
         }
-        let _place = manners.place(&target.host, wanted.interval).await;
+        let place = manners.place(&target.host, wanted.interval).await;
         // Whoever had the place before may have given the host up.
         if manners.has_given_up(&target.host) {
             return Err(given_up());
@@ -226,7 +227,8 @@ impl Fetcher {
                 return target.follow(&location, wanted.how.allows_http).map(Step::Elsewhere);
             }
             if status == StatusCode::OK {
-                return answer.body(wanted.limit).await.map(Step::Here);
+                let bytes = answer.body(wanted.limit).await?;
+                return Ok(Step::Here(Fetched { bytes, _place: place }));
             }
             Err(self.refused(target, &answer))
         };
@@ -277,10 +279,12 @@ impl Fetcher {
         let wanted = Wanted { headers: &headers, limit: MAX_ROBOTS_BYTES, interval: Duration::ZERO, how };
         // The kinds of the rules and of the photos would call each other without end.
         let rules = cell.get_or_try_init(|| async {
-            match Box::pin(self.persist(&robots, &wanted)).await {
-                Ok(text) => Ok(Rules::parse(&String::from_utf8_lossy(&text), ROBOT)),
+            match Box::pin(self.fetch(&robots, &wanted)).await {
+                Ok(text) => Ok(Rules::parse(&String::from_utf8_lossy(&text.bytes), ROBOT)),
                 Err(FetchError::Status { status }) if status.is_client_error() => Ok(Rules::default()),
                 Err(error @ (FetchError::NotPublic { .. } | FetchError::Insecure)) => Err(error),
+                // Nobody knows the rules now. They are asked for again with the next try.
+                Err(error) if error.is_transient() => Err(error),
                 Err(_) => Ok(Rules::nothing()),
             }
         });
@@ -288,16 +292,16 @@ impl Fetcher {
     }
 }
 
-enum Step {
-    Here(Bytes),
-    Elsewhere(Target),
+/// What a host has answered. Until it is dropped it counts as a request under way, since its bytes are held.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) bytes: Bytes,
+    _place: Place,
 }
 
-fn path_of(target: &Target) -> String {
-    match target.url.query() {
-        Some(query) => format!("{}?{query}", target.url.path()),
-        None => target.url.path().to_owned(),
-    }
+enum Step {
+    Here(Fetched),
+    Elsewhere(Target),
 }
 
 /// What is there instead of a photo.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
-use url::{Host, Url};
+use url::{Host, Position, Url};
 
 use super::{address::Allowance, error::FetchError};
 
@@ -37,6 +37,11 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// What a host is asked for: the path with the query.
+    pub(super) fn path(&self) -> &str {
+        &self.url[Position::BeforePath..Position::AfterQuery]
+    }
+
     /// Reads a URL.
     ///
     /// # Errors

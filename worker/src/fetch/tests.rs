@@ -3,8 +3,7 @@
 use std::{
     io,
     net::{IpAddr, TcpListener},
-    path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
@@ -228,7 +227,7 @@ async fn every_kind_of_answer_is_a_photo_or_a_reason() {
     ] {
         let fetched = fetcher.photo(&server.url(path), HTTP).await;
         match (&fetched, says) {
-            (Ok(bytes), "") => assert_eq!(bytes, PNG, "{path}"),
+            (Ok(fetched), "") => assert_eq!(fetched.bytes, PNG, "{path}"),
             (Err(error), says) if !says.is_empty() => assert!(error.to_string().contains(says), "{path}: {error}"),
             (fetched, _) => panic!("{path}: {fetched:?}"),
         }
@@ -260,23 +259,42 @@ async fn the_rules_for_robots_are_asked_once_for_urls_that_no_provider_has_publi
     for _ in 0..2 {
         let error = fetcher.photo(&server.url("/a.png"), robots).await.unwrap_err();
         assert!(matches!(error, FetchError::Robots { .. }), "{error}");
-        assert_eq!(fetcher.photo(&server.url("/open/a.png"), robots).await.unwrap(), PNG);
+        assert_eq!(fetcher.photo(&server.url("/open/a.png"), robots).await.unwrap().bytes, PNG);
     }
     assert_eq!((server.count("/robots.txt"), server.count("/a.png"), server.count("/open/")), (1, 0, 2));
     fetcher.photo(&server.url("/a.png"), HTTP).await.expect("a provider has published it");
-    for (status, is_allowed) in [("404 Not Found", true), ("500 Internal Server Error", false)] {
-        let server = Web::serve(move |asked| match asked.path.as_str() {
-            "/robots.txt" => Reply::status(status),
+    let without = Web::serve(|asked| match asked.path.as_str() {
+        "/robots.txt" => Reply::status("404 Not Found"),
+        _ => Reply::ok(PNG),
+    });
+    self::fetcher(&[&without])
+        .photo(&without.url("/a.png"), robots)
+        .await
+        .expect("a host without rules forbids nothing");
+}
+
+#[tokio::test]
+async fn a_host_whose_rules_could_not_be_had_is_asked_for_them_again() {
+    let is_back = Arc::new(AtomicBool::new(false));
+    let server = Web::serve({
+        let is_back = is_back.clone();
+        move |asked| match asked.path.as_str() {
+            "/robots.txt" if is_back.load(Ordering::SeqCst) => Reply::ok("User-agent: *\nAllow: /\n"),
+            "/robots.txt" => Reply::status("500 Internal Server Error"),
             _ => Reply::ok(PNG),
-        });
-        let fetched = self::fetcher(&[&server]).photo(&server.url("/a.png"), robots).await;
-        assert_eq!(fetched.is_ok(), is_allowed, "{status}: {fetched:?}");
-    }
+        }
+    });
+    let fetcher = fetcher(&[&server]);
+    let robots = How { asks_robots: true, ..HTTP };
+    let error = fetcher.photo(&server.url("/a.png"), robots).await.unwrap_err();
+    assert!(error.is_transient(), "nobody has forbidden it: {error}");
+    assert_eq!(server.count("/a.png"), 0, "as long as nobody knows, it is not fetched");
+    is_back.store(true, Ordering::SeqCst);
+    fetcher.photo(&server.url("/a.png"), robots).await.expect("the host is well again");
 }
 
 #[test]
 fn a_contact_that_no_header_can_hold_is_refused() {
     let options = FetchOptions { contact: "ann\n".to_owned(), ..FetchOptions::default() };
     assert!(Fetcher::new(&options).err().unwrap().contains("contact"));
-    assert!(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/fetch")).is_dir());
 }

@@ -31,7 +31,7 @@ use crate::{
     },
     models::{HeadConfig, ModelConfig, Square},
     prediction::{metrics::argmax, precision::prediction_precision, predict::Predictor, probabilities::Probabilities},
-    regression::{Examples, Features, InnerFolds, Policy, fits, search},
+    regression::{Examples, Features, InnerFolds, Policy, search},
     report::{AuditReport, Pictures},
     task::{JobContext, JobError, JobOutput},
 };
@@ -105,7 +105,7 @@ impl Photos {
             context.check_cancelled()
         };
         let found = search(&examples, &folds, policy.threads, &mut |done, all| progress(done, all + more))?;
-        let (searched, lambda) = (fits(&folds), found.penalty.lambda());
+        let (searched, lambda) = (found.tried.len() as u64 * folds.count() as u64, found.penalty.lambda());
         let first = (&folds, &found.held_out, found.penalty);
         let told = |done| progress(searched + done, searched + more);
         let repeats = Repeats::make(&examples, &all, first, (repeats, policy), told)?;

@@ -1,6 +1,6 @@
 //! Whose tasks may gather from the web, and how.
 
-use url::{Host, Url};
+use sortinghat_link::is_loopback;
 
 use super::SessionError;
 use crate::{
@@ -29,15 +29,6 @@ pub(super) fn options(args: &RunArgs, has_token: bool) -> Result<WebOptions, Ses
     let contact = gathering.gather_contact.clone().unwrap_or_default();
     let providers_dir = gathering.providers_dir.clone().unwrap_or_else(|| args.storage.data_dir().join("providers"));
     Ok(WebOptions { rights, fetch: FetchOptions { contact, allowance }, providers_dir })
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 #[cfg(test)]

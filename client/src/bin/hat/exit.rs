@@ -48,7 +48,7 @@ JSON (--json): a list is one object a line. A command that follows a job prints 
 \"kept\" and \"failed\" for files, and counts them in \"result\". An error is one object on standard error: {\"error\": {\"code\", \"field\", \"message\", \"exit_code\"}}, and a \
 warning is {\"warning\": {\"message\"}}.
 
-Environment: SORTINGHAT_SERVER, SORTINGHAT_TOKEN, SORTINGHAT_TOKEN_FILE, SORTINGHAT_CA_FILE, SORTINGHAT_DATA_DIR, \
+Environment: SORTINGHAT_SERVER, SORTINGHAT_TOKEN, SORTINGHAT_TOKEN_FILE, SORTINGHAT_CA_FILE, SORTINGHAT_CLIENT_CERT, SORTINGHAT_CLIENT_KEY, SORTINGHAT_DATA_DIR, \
 SORTINGHAT_WEIGHTS_DIR, NO_COLOR.";
 
 impl From<Exit> for ExitCode {

@@ -1,6 +1,6 @@
 //! Wikimedia Commons, and every other wiki with the API of MediaWiki: <https://commons.wikimedia.org/w/api.php>.
 //!
-//! As its etiquette asks, questions come one after the other, name who asks and how to reach them (the user agent), and step back when the
+//! As its etiquette asks, questions come at intervals, name who asks and how to reach them (the user agent), and step back when the
 //! servers are behind (`maxlag`). Photos are fetched in a width of 1,280 pixels, which its servers keep ready, and not as originals.
 
 use std::time::Duration;

@@ -93,7 +93,7 @@ fn reweigh(
     let again = InnerFolds::deal(examples, &set.train, policy.seed.wrapping_add(REPEATS));
     let Some((dealt, again)) = dealt.zip(again) else { return Ok(None) };
     let mut found = search(examples, &dealt, policy.threads, &mut |done, _| fitted(done))?;
-    let searched = fits(&dealt);
+    let searched = found.tried.len() as u64 * dealt.count() as u64;
     let again = again.without(doubted);
     let told = &mut |done| fitted(searched + done);
     let clean = predict_held_out(examples, &again, found.penalty, policy.threads, told)?;

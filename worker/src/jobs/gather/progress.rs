@@ -107,7 +107,8 @@ impl Gathering {
 
     /// How many different photos of a class there are, and of which some may turn out to be unusable.
     pub(super) fn photos_of(&self, class: &str) -> usize {
-        let of_class = self.rows.iter().filter(|row| row.class == class);
+        let is_usable = |row: &&PhotoSource| row.class == class && row.outcome != SourceOutcome::Rejected;
+        let of_class = self.rows.iter().filter(is_usable);
         of_class.filter_map(|row| row.object.as_ref()).map(|object| &object.digest).collect::<HashSet<_>>().len()
     }
 
@@ -118,7 +119,12 @@ impl Gathering {
 
     /// What was fetched, by URL, with the ending of its format.
     pub(super) fn fetched(&self) -> HashMap<&str, &PhotoSource> {
-        self.rows.iter().filter(|row| row.object.is_some()).map(|row| (row.url.as_str(), row)).collect()
+        // A copy has no path, and so no ending.
+        self.rows
+            .iter()
+            .filter(|row| row.object.is_some() && row.path.is_some())
+            .map(|row| (row.url.as_str(), row))
+            .collect()
     }
 
     /// Whether so many further photos may be tried.

@@ -40,8 +40,8 @@ pub(crate) enum JobsCommand {
         /// The job's id, or the beginning or end of it [default: the newest job]
         #[arg(add = Named::Job)]
         id: Option<String>,
-        /// Save what the job makes: the predictions of a classify (.csv, .jsonl, .parquet), or the report (.html) or the predictions
-        /// (.csv) of an evaluate
+        /// Save what the job makes: the predictions of a classify (.csv, .jsonl, .parquet), the report (.html) or the predictions
+        /// (.csv) of an evaluate, or the page (.html) or all labels (.csv) of an audit
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
         /// Give the .csv file of a classify a column p_CLASS for each class

@@ -139,9 +139,11 @@ fn tell_urls(session: &Session, args: &Gather, list: &UrlList) {
     let (mut classes, mut hosts) = (BTreeMap::<&str, u64>::new(), BTreeMap::<String, u64>::new());
     let mut refused = Vec::new();
     for listed in &list.urls {
-        *classes.entry(&listed.class).or_default() += 1;
         match refusal(&listed.url, args.allow_http) {
-            Ok(host) => *hosts.entry(host).or_default() += 1,
+            Ok(host) => {
+                *classes.entry(&listed.class).or_default() += 1;
+                *hosts.entry(host).or_default() += 1;
+            }
             Err(why) => refused.push((listed.url.as_str(), why)),
         }
     }
@@ -150,7 +152,7 @@ fn tell_urls(session: &Session, args: &Gather, list: &UrlList) {
         json!({ "dry_run": true, "dataset": args.name, "classes": classes, "hosts": hosts, "refused": refused })
     };
     session.answer(as_json, || {
-        let urls = counted(list.urls.len() as u64, "URL", "URLs");
+        let urls = counted((list.urls.len() - refused.len()) as u64, "URL", "URLs");
         let mut lines = vec![format!("would fetch {urls} from {}", counted(hosts.len() as u64, "host", "hosts"))];
         lines.extend(classes.iter().map(|(class, urls)| format!("  {class}: {}", counted(*urls, "URL", "URLs"))));
         lines.extend(refused.iter().map(|(url, why)| format!("would not fetch {url}: {why}")));

@@ -71,7 +71,7 @@ async fn list(session: &Session, args: &JobsList) -> Result<Exit, Failure> {
     }
     print_table(&job::table(&jobs, &unreadable, now(), session.paper()));
     if !token.is_empty() {
-        session.hint(&format!("there are more jobs: `{}`", session.command(&format!("jobs -n {}", limit * 2))));
+        session.hint(&format!("there are more jobs: repeat the command with `-n {}`", limit * 2));
     }
     Ok(Exit::Ok)
 }

@@ -19,6 +19,9 @@ use crate::{
 
 /// Prints the predictions of a job so far and, with `--follow`, those that come until it ends.
 pub(super) async fn run(session: &Session, args: &JobsPredictions) -> Result<Exit, Failure> {
+    if args.class_columns && args.format != Some(RowFormat::Csv) {
+        return Err(Failure::usage("--class-columns: only --format csv has a column for each class"));
+    }
     let client = session.connect().await?;
     let found = named_or_newest(session, &client, args.id.as_deref()).await?;
     say_newest(session, args.id.as_deref(), &found);
@@ -106,7 +109,7 @@ impl<'a> Sheet<'a> {
         }
     }
 
-    /// A table without a row still has its header.
+    /// A table without a row still has its header, although not the columns of classes: nobody has said yet which there are.
     fn finish(mut self) {
         self.begin(&[]);
         if let Self::Csv(writer) = &mut self {
